@@ -1,0 +1,74 @@
+"""What can be read from a ledger, as typed rows; comparisons, figures and dashboards see only this."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lawn_tune.cells import Cell, Phase
+
+Outcome = Literal["complete", "diverged", "failed", "running"]
+FINISHED: frozenset[Outcome] = frozenset({"complete", "diverged"})
+"""Outcomes that are results and are never trained again; a failed trial is retried, a running one may be reclaimed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialRow:
+    """One trial as the ledger holds it.
+
+    Args:
+        key: identity of the trial.
+        cell: name of its cell, `space/optimizer/bs<batch>`.
+        phase, seed, hyperparameters: as planned.
+        outcome: complete, diverged, failed or running.
+        epochs: epochs finished.
+        total_epochs: epochs of its task.
+        summary: "last/<series>" and "best/<series>" values ("validation/hr@10", "test/accuracy", "train_loss", ...),
+            "ece", "seconds", "peak_memory_bytes".
+        pack: identity of the pack that trained it.
+        attempts: how often its pack was started.
+        error: text of the last failure, "" if none.
+        provenance: code and library versions, device, hostname, start and end as ISO-8601 UTC.
+    """
+
+    key: str
+    cell: str
+    phase: Phase
+    seed: int
+    hyperparameters: Mapping[str, float]
+    outcome: Outcome
+    epochs: int
+    total_epochs: int
+    summary: Mapping[str, float | None]
+    pack: str
+    attempts: int
+    error: str
+    provenance: Mapping[str, Any]
+
+
+class ResultSource(Protocol):
+    """The read side of a ledger. Every method may be called while drivers write."""
+
+    def spaces(self) -> tuple[str, ...]:
+        """Names of the spaces that have been launched, in alphabetical order."""
+        ...
+
+    def cells(self, space: str) -> tuple[Cell, ...]:
+        """The cells of `space` as last launched, ordered by optimizer (plan order) and batch size."""
+        ...
+
+    def trials(self, space: str) -> tuple[TrialRow, ...]:
+        """Every trial of `space`, whatever its budget or outcome, ordered by cell, phase and plan order."""
+        ...
+
+    def curves(self, keys: Sequence[str]) -> dict[str, dict[str, NDArray[np.float64]]]:
+        """key → series → values [epochs] (NaN where not measured), for the keys that have a curve."""
+        ...
+
+    def examples(self, keys: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
+        """key → outcome on each test example [E], for the keys that have them."""
+        ...

@@ -1,0 +1,99 @@
+"""A search space as a value: one dataset and model, batch sizes with their epoch budgets, one grid per optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from pathlib import Path
+from typing import Any
+
+
+class SpaceError(ValueError):
+    """A search space that cannot be used; the text names file, key, value got, values allowed and what to do."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The product of explicit value lists; point i is computed from i, so no product is ever held in memory.
+
+    Args:
+        values: hyperparameter → its levels in file order; the last key varies fastest.
+    """
+
+    values: Mapping[str, tuple[float, ...]]
+
+    @cached_property
+    def size(self) -> int:
+        """Number of points."""
+        return prod(len(levels) for levels in self.values.values())
+
+    def point(self, i: int) -> dict[str, float]:
+        """Returns point i (0 <= i < size) by mixed radix.
+
+        Raises:
+            IndexError: i is outside the grid.
+        """
+        if not 0 <= i < self.size:
+            raise IndexError(f"point {i} of a grid of {self.size}")
+        chosen: dict[str, float] = {}
+        for name, levels in reversed(self.values.items()):
+            i, digit = divmod(i, len(levels))
+            chosen[name] = levels[digit]
+        return {name: chosen[name] for name in self.values}
+
+    def edges(self, point: Mapping[str, float]) -> tuple[str, ...]:
+        """Returns the hyperparameters whose value in `point` is the least or greatest level; single levels are no edge."""
+        return tuple(
+            name
+            for name, levels in self.values.items()
+            if len(levels) > 1 and point[name] in (min(levels), max(levels))
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """One batch size (examples per step) and the number of epochs its trials train for."""
+
+    batch_size: int
+    epochs: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSpace:
+    """One file of `search_spaces/`; field names are the file's keys.
+
+    Args:
+        name: file stem; the first part of every study's name.
+        source: where it was read from, for error messages.
+        description: one line for people.
+        dataset: name of a dataset.
+        model: the model's name under "name", and its options.
+        loss: name of a loss.
+        metric: name of the metric that selects and is reported.
+        selection: split that chooses the winner; "test" reproduces the paper and is flagged in every output.
+        reported: "last" epoch's value or "best" epoch's, which is flagged.
+        schedule, constrain, precision: see `docs/choices.md`.
+        search_seeds: seeds of the grid; winners are chosen on the mean over them.
+        confirm_seeds: fresh seeds that retrain each winner; none may be a search seed.
+        budgets: batch sizes with epochs.
+        grids: optimizer name → grid.
+    """
+
+    name: str
+    source: Path
+    description: str
+    dataset: str
+    model: Mapping[str, Any]
+    loss: str
+    metric: str
+    selection: str
+    reported: str
+    schedule: str
+    constrain: str
+    precision: str
+    search_seeds: tuple[int, ...]
+    confirm_seeds: tuple[int, ...]
+    budgets: tuple[Budget, ...]
+    grids: Mapping[str, Grid]

@@ -1,0 +1,74 @@
+"""The contract of a workload: data on the device, a model, a loss, a margin and metrics. Stacked and solo alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from trainables.config import Split
+
+Predict = Callable[..., Tensor]
+"""Maps a batch's inputs, shared by all rows, to outputs [R, B, ...] of R stacked models in evaluation mode."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Figures of R stacked models on one split.
+
+    Args:
+        metrics: metric name → values [R] in the metric's unit (percent).
+        hits: outcome on each example, bool [R, E]: correct, or positive ranked in the top 10.
+        ece: expected calibration error [R], 15 equal-width bins, as a fraction; None where it has no meaning.
+    """
+
+    metrics: dict[str, Tensor]
+    hits: Tensor
+    ece: Tensor | None = None
+
+
+class Workload(Protocol):
+    """One dataset with its model and loss, resident on a device.
+
+    Every method is a pure function of its arguments and the data; all randomness comes from the generator or seed given.
+    Tensors of examples may carry any leading dimensions: [B] for a shared batch, [R, B] for one batch a row.
+    """
+
+    def build_model(self) -> nn.Module:
+        """Returns a fresh model on the CPU in fp32, initialised from torch's global generator (seeded by the caller)."""
+        ...
+
+    def epoch(self, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Returns one epoch's training examples in random order as tensors of equal length [N], on the device.
+
+        They are what `batch` understands: indices for images, (user, item, label) with freshly drawn negatives for NCF.
+        The generator lives on the CPU, so an epoch is the same on every device.
+        """
+        ...
+
+    def batch(self, *examples: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        """Returns the model's inputs and the targets for a slice [..., B] of what `epoch` returned."""
+        ...
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Returns each example's loss [B] for outputs [B, ...] of one model (vmapped by the caller when stacked)."""
+        ...
+
+    def margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Returns each example's logit margin [B]: target's score less the best other one, or ±logit if binary (§2.1)."""
+        ...
+
+    def probe(self) -> tuple[Tensor, ...]:
+        """Returns a fixed sample of training examples (at most 4,096), in the form of `epoch`, for margins."""
+        ...
+
+    def evaluate(self, predict: Predict, split: Split) -> Evaluation:
+        """Returns the metrics of R models on `split`, whatever the batch size of `predict`'s calls.
+
+        Raises:
+            ValueError: the workload trains on validation data, so `split` "validation" has no meaning.
+        """
+        ...
