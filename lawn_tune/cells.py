@@ -69,7 +69,7 @@ class Trial:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One (space, optimizer, batch size) as planned; stored with the ledger, so results can be read without the file."""
+    """One (space, optimizer, batch size) as planned; the ledger stores it, so results are readable without the file."""
 
     name: CellName
     task: Task

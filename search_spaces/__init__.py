@@ -1,0 +1,1 @@
+"""Search spaces as data: one TOML file each, and the loader. Standard library only."""

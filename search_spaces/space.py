@@ -38,13 +38,13 @@ class Grid:
         if not 0 <= i < self.size:
             raise IndexError(f"point {i} of a grid of {self.size}")
         chosen: dict[str, float] = {}
-        for name, levels in reversed(self.values.items()):
+        for name, levels in reversed(list(self.values.items())):
             i, digit = divmod(i, len(levels))
             chosen[name] = levels[digit]
         return {name: chosen[name] for name in self.values}
 
     def edges(self, point: Mapping[str, float]) -> tuple[str, ...]:
-        """Returns the hyperparameters whose value in `point` is the least or greatest level; single levels are no edge."""
+        """Returns the hyperparameters whose value in `point` is the least or greatest of several levels."""
         return tuple(
             name
             for name, levels in self.values.items()

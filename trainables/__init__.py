@@ -1,1 +1,1 @@
-"""Training code: optimizers, workloads, models and the pack that trains K trials at once. Knows torch, not the service."""
+"""Training code: optimizers, workloads, models, packs of K trials. Knows torch, not the service."""

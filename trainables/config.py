@@ -1,4 +1,4 @@
-"""What a trial is, as plain values: datasets, models, optimizers and packs by name. Imports no torch, so planning is quick."""
+"""What a trial is, as plain values: datasets, models, optimizers, packs. Imports no torch, so planning is quick."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class Lamb:
 
 @dataclass(frozen=True, kw_only=True)
 class LambLawn:
-    """LAMB under LAWN; the ratio is that of the projected direction, so a step has length eta·c exactly (our choice)."""
+    """LAMB under LAWN; the ratio is of the projected direction, so a step has length eta·c exactly (our choice)."""
 
     rule: ClassVar[str] = "lamb"
     lawn: ClassVar[bool] = True

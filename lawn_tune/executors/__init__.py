@@ -1,0 +1,1 @@
+"""Ways to run packs: in this process, or on Ray."""

@@ -1,0 +1,1 @@
+"""Plain modules, no data, no training."""

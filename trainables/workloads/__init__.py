@@ -1,0 +1,1 @@
+"""Datasets with their models and losses, one file each."""

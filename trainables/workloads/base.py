@@ -33,12 +33,12 @@ class Evaluation:
 class Workload(Protocol):
     """One dataset with its model and loss, resident on a device.
 
-    Every method is a pure function of its arguments and the data; all randomness comes from the generator or seed given.
+    Every method is a pure function of its arguments and the data; all randomness comes from the generator given.
     Tensors of examples may carry any leading dimensions: [B] for a shared batch, [R, B] for one batch a row.
     """
 
     def build_model(self) -> nn.Module:
-        """Returns a fresh model on the CPU in fp32, initialised from torch's global generator (seeded by the caller)."""
+        """Returns a fresh model on the CPU in fp32, initialised from torch's global generator, which the caller seeds."""
         ...
 
     def epoch(self, generator: torch.Generator) -> tuple[Tensor, ...]:
@@ -58,7 +58,7 @@ class Workload(Protocol):
         ...
 
     def margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Returns each example's logit margin [B]: target's score less the best other one, or ±logit if binary (§2.1)."""
+        """Returns each example's logit margin [B]: target's score less the best other, or ±logit (§2.1)."""
         ...
 
     def probe(self) -> tuple[Tensor, ...]:
