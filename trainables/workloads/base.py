@@ -38,7 +38,7 @@ class Workload(Protocol):
     """
 
     def build_model(self) -> nn.Module:
-        """Returns a fresh model on the CPU in fp32, initialised from torch's global generator, which the caller seeds."""
+        """Returns a fresh model on the CPU in fp32, initialised from the global generator, which the caller seeds."""
         ...
 
     def epoch(self, generator: torch.Generator) -> tuple[Tensor, ...]:
