@@ -1,0 +1,151 @@
+"""One whole pack: load, resume, train, report, finish. `python -m trainables.trial pack.json` runs it alone."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from trainables.checkpoint import load_checkpoint, save_checkpoint
+from trainables.config import METRICS, EpochRecord, PackConfig, TrialOutcome
+from trainables.loop import Training
+from trainables.rows import row_of_member
+from trainables.seeding import make_deterministic
+from trainables.workloads import build_workload
+
+Report = Callable[[Sequence[EpochRecord]], None]
+
+
+class Interrupted(Exception):
+    """Training was asked to stop; the checkpoint holds what was done."""
+
+
+def train_pack(
+    config: PackConfig,
+    *,
+    data_dir: Path,
+    device: torch.device,
+    report: Report = lambda records: None,
+    checkpoint: Path | None = None,
+    checkpoint_seconds: float = 30.0,
+    report_seconds: float = 0.5,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> list[TrialOutcome]:
+    """Trains every trial of a pack to its end and returns their outcomes in the pack's order.
+
+    Args:
+        config: the pack.
+        data_dir: folder of the data sets.
+        device: where to train.
+        report: called with the records of one or more epochs, at most every `report_seconds`; after a resume the first
+            call repeats the epochs before it.
+        checkpoint: file to resume from and to write, or None for neither; deleted by whoever stored the outcomes.
+        checkpoint_seconds: least time between two writes, s.
+        should_stop: asked after every epoch.
+
+    Raises:
+        Interrupted: `should_stop` answered True; the checkpoint was written.
+        torch.OutOfMemoryError: the pack does not fit the device.
+        ValueError: the data is missing or does not fit the task.
+    """
+    make_deterministic(config.members[0].seed)
+    training = Training(config, build_workload(config.task, data_dir, device), device)
+    spent = load_checkpoint(checkpoint, training) if checkpoint else None
+    start = time.monotonic() - (spent or 0.0)
+    reported, saved, told = 0, time.monotonic(), 0.0
+    while not training.finished:
+        training.run_epoch()
+        now, stop = time.monotonic(), should_stop()
+        if checkpoint and (stop or now - saved >= checkpoint_seconds) and not training.finished:
+            save_checkpoint(checkpoint, training, now - start)
+            saved = time.monotonic()
+        if stop and not training.finished:
+            raise Interrupted(f"stopped after epoch {training.epoch} of {config.task.epochs}")
+        if now - told >= report_seconds or training.finished:
+            report(training.records[reported:])
+            reported, told = len(training.records), now
+    if reported < len(training.records):
+        report(training.records[reported:])
+    return outcomes(training, time.monotonic() - start)
+
+
+def outcomes(training: Training, seconds: float) -> list[TrialOutcome]:
+    """Returns each trial's outcome, the surviving ones with their hit or miss on every test example."""
+    rows = row_of_member(training.rows)
+    final = training.workload.evaluate(training.pack.predict, "test") if rows else None
+    hits = np.empty((0, 0), bool) if final is None else final.hits.cpu().numpy()
+    ece = None if final is None or final.ece is None else final.ece.tolist()
+    shared = {"seconds": seconds / len(training.config.members), "peak_memory_bytes": peak_memory(training.device)}
+    found = []
+    for position, member in enumerate(training.config.members):
+        summary = summarise(training.records, position) | shared | {"ece": None}
+        if position not in rows:
+            last = training.diverged[position]
+            found.append(TrialOutcome(key=member.key, outcome="diverged", epochs=last, summary=summary))
+            continue
+        row = rows[position]
+        summary["ece"] = None if ece is None else ece[row]
+        bits = np.packbits(hits[row]).tobytes()
+        found.append(
+            TrialOutcome(
+                key=member.key,
+                outcome="complete",
+                epochs=training.epoch,
+                summary=summary,
+                examples=bits,
+                example_count=hits.shape[1],
+            )
+        )
+    return found
+
+
+def summarise(records: Sequence[EpochRecord], position: int) -> dict[str, float | None]:
+    """Returns "last/<series>" of all series and "best/<split>/<metric>" of all metrics, for one trial of a pack."""
+    summary: dict[str, float | None] = {}
+    for name in records[-1].series:
+        values = [value for record in records if (value := record.series[name][position]) is not None]
+        summary[f"last/{name}"] = records[-1].series[name][position]
+        metric = METRICS.get(name.partition("/")[2])
+        if metric is not None:
+            best = max if metric.direction == "maximize" else min
+            summary[f"best/{name}"] = best(values, default=None)
+    return summary
+
+
+def peak_memory(device: torch.device) -> float:
+    """Returns the greatest memory used so far, bytes: of the device, or of the process on a CPU."""
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated(device))
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+
+
+def main() -> None:
+    """Trains the pack of a JSON file and prints one JSON line per report and outcome."""
+    parser = argparse.ArgumentParser(description="Train one pack without the service.")
+    parser.add_argument("pack", type=Path, help="JSON file as written by PackConfig.to_dict")
+    parser.add_argument("--data-dir", type=Path, default=Path("data"))
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--checkpoint", type=Path)
+    options = parser.parse_args()
+    config = PackConfig.from_dict(json.loads(options.pack.read_text()))
+    ends = train_pack(
+        config,
+        data_dir=options.data_dir,
+        device=torch.device(options.device),
+        report=lambda records: print(json.dumps([asdict(record) for record in records]), flush=True),
+        checkpoint=options.checkpoint,
+    )
+    json.dump([asdict(end) | {"examples": end.examples.hex()} for end in ends], sys.stdout)
+    print()
+
+
+if __name__ == "__main__":
+    main()
