@@ -40,7 +40,7 @@ class Epoch:
 
     def select(self, source: Sequence[int]) -> None:
         """Makes row i a copy of row `source[i]`."""
-        index = torch.tensor(source, device=self.rates.device)
+        index = torch.tensor(source, device=self.rates.device, dtype=torch.long)
         self.rates, self.loss_sum = self.rates[index], self.loss_sum[index]
         if not self.shared:
             self.examples = tuple(part[index] for part in self.examples)

@@ -15,7 +15,7 @@ MARGIN_QUANTILES = {"margin_p10": 0.1, "margin_p50": 0.5, "margin_p90": 0.9}
 def weight_series(pack: Pack) -> dict[str, Tensor]:
     """Returns the global weight norm, the last layer's and the last BN gamma's (NaN without BN), each [R].
 
-    The last layer is the last tensor of dim >= 2. With BatchNorm, LAWN bounds neither gamma nor the logits, hence the log.
+    The last layer is the last tensor of dim >= 2. With BN, LAWN bounds neither gamma nor the logits: hence the log.
     """
     norms = pack.layer_norms()
     matrices = [i for i, shape in enumerate(pack.shapes) if len(shape) >= 2]

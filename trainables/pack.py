@@ -21,6 +21,9 @@ from trainables.optimizers import rules
 from trainables.optimizers.layers import layers_of
 
 Tensors = dict[str, Tensor]
+CHUNK = {"cpu": 1024, "cuda": 262_144}
+"""Examples times rows that an evaluation passes at once: on a CPU activations should stay in the cache (measured)."""
+
 LossFn = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -160,8 +163,11 @@ class Pack:
             result: Tensor = functional_call(self._evaluating, (weights, buffers), batch)
             return result
 
+        views = self._views()
+        chunk = max(1, CHUNK[self.device.type] // self.size)
+        parts = [tuple(part[i : i + chunk] for part in inputs) for i in range(0, len(inputs[0]), chunk)]
         with torch.no_grad():
-            return self._over_rows(outputs, self._views(), (inputs,), shared=True).float()
+            return torch.cat([self._over_rows(outputs, views, (part,), shared=True).float() for part in parts], dim=1)
 
     def layer_norms(self) -> Tensor:
         """Returns the Frobenius norm of every parameter tensor, [R, number of tensors], fp32."""
@@ -172,7 +178,7 @@ class Pack:
         return {name: view[row] for name, view in zip(self.names, self._views(), strict=True)}
 
     def _views(self) -> list[Tensor]:
-        parts = self.state.weights.detach().split([math.prod(shape) for shape in self.shapes], dim=1)
+        parts = self.state.weights.detach().split_with_sizes([math.prod(shape) for shape in self.shapes], dim=1)
         return [part.view(self.size, *shape) for part, shape in zip(parts, self.shapes, strict=True)]
 
     def _over_rows(

@@ -1,0 +1,34 @@
+# `make demo` and `make test` do all the set-up; both need only Python 3.11+, make and a network for packages.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test check bench clean
+
+demo: $(READY)  ## the main job on bundled data: grid, confirmation, comparison, report
+	$(BIN)/lawn-tune launch quickstart
+	$(BIN)/lawn-tune compare quickstart
+	$(BIN)/lawn-tune report quickstart
+
+test: $(READY)  ## every law, on the CPU and offline
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+check: $(READY)  ## formatting, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(READY)  ## measured numbers, as JSON in benchmarks/results
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch torchvision
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[all,dev]'
+	touch $(READY)

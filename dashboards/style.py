@@ -1,0 +1,104 @@
+"""How figures look: one colour a pair of methods everywhere, LAWN solid and its base dashed; light and dark."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from trainables.config import LAWN_OF
+
+Theme = Literal["light", "dark"]
+
+COLOURS: Mapping[str, str] = {"adam": "#3b82c4", "lamb": "#d55e00", "sgd": "#009e73"}
+"""By base optimizer: hues that colour-blind people tell apart, with contrast >= 3 on white and on the dark page."""
+
+OTHER = "#a067b1"
+"""Of methods that belong to no known pair."""
+
+SCALE = ((0.0, "#f1f3f6"), (0.5, "#bcd7ea"), (1.0, "#58a6d6"))
+"""Of heat maps, worst to best: light enough all along for one dark ink on it."""
+
+ON_SCALE = "#12181f"
+FRAME = "#d6245c"
+"""Around a winner."""
+
+ZERO = "#8b939d"
+"""The line of no difference."""
+
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+
+CONFIG: Mapping[str, Any] = {
+    "displaylogo": False,
+    "showSendToCloud": False,  # plotly.js 4 shows an upload button unless told not to
+    "displayModeBar": "hover",
+    "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"],
+}
+
+_INK: Mapping[Theme, str] = {"light": "#1f2328", "dark": "#e6e8eb"}
+_RULE: Mapping[Theme, str] = {"light": "#e3e6ea", "dark": "#30363f"}
+_AXIS: Mapping[Theme, str] = {"light": "#8b939d", "dark": "#79828e"}
+_PAGE: Mapping[Theme, str] = {"light": "#ffffff", "dark": "#15181d"}
+
+
+def base_of(optimizer: str) -> str:
+    """Returns the base optimizer of a method; a base is its own."""
+    return next((base for base, lawn in LAWN_OF.items() if lawn == optimizer), optimizer)
+
+
+def is_lawn(optimizer: str) -> bool:
+    """True for a LAWN variant."""
+    return optimizer in LAWN_OF.values()
+
+
+def colour(optimizer: str) -> str:
+    """Returns a method's colour, which it shares with its partner."""
+    return COLOURS.get(base_of(optimizer), OTHER)
+
+
+def faint(optimizer: str) -> str:
+    """Returns a method's colour at a tenth of its strength, for bands."""
+    red, green, blue = (int(colour(optimizer)[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red}, {green}, {blue}, 0.12)"
+
+
+def dash(optimizer: str) -> str:
+    """Returns the line's style: LAWN solid, base optimizer dashed."""
+    return "solid" if is_lawn(optimizer) else "6px,4px"
+
+
+def symbol(optimizer: str, *, confirmed: bool) -> str:
+    """Returns the marker: LAWN a circle, base optimizer a square; open where the value is unconfirmed."""
+    return ("circle" if is_lawn(optimizer) else "square") + ("" if confirmed else "-open")
+
+
+def template(theme: Theme) -> dict[str, Any]:
+    """Returns a Plotly template: transparent, quiet axes, readable fonts."""
+    axis = {
+        "gridcolor": _RULE[theme],
+        "linecolor": _AXIS[theme],
+        "tickcolor": _AXIS[theme],
+        "zerolinecolor": _AXIS[theme],
+        "showline": True,
+        "ticks": "outside",
+        "ticklen": 4,
+        "automargin": True,
+        "title": {"font": {"size": 13}, "standoff": 8},
+    }
+    return {
+        "layout": {
+            "font": {"family": FONT, "size": 13, "color": _INK[theme]},
+            "title": {"font": {"size": 15}, "x": 0, "xanchor": "left"},
+            "paper_bgcolor": "rgba(0,0,0,0)",
+            "plot_bgcolor": "rgba(0,0,0,0)",
+            "xaxis": axis,
+            "yaxis": axis,
+            "hoverlabel": {
+                "font": {"family": FONT, "size": 13, "color": _INK[theme]},
+                "bgcolor": _PAGE[theme],
+                "bordercolor": _AXIS[theme],
+                "align": "left",
+            },
+            "margin": {"l": 56, "r": 16, "t": 40, "b": 48},
+            "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": _AXIS[theme], "activecolor": _INK[theme]},
+        }
+    }

@@ -1,0 +1,1 @@
+"""The command `lawn-tune`: one file a sub-command."""

@@ -1,0 +1,142 @@
+"""`lawn-tune data`: what data sets there are, fetching them and checking them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from lawn_tune.errors import DataError, UsageError
+from lawn_tune.settings import resolve
+from trainables import data
+from trainables.config import DATASETS
+
+app = typer.Typer(
+    help="List, fetch and check data sets.", no_args_is_help=True, add_completion=False, rich_markup_mode=None
+)
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help=f"One of {', '.join(DATASETS)}.")]
+DataDir = Annotated[Path | None, typer.Option(help="Folder of the data sets; default data.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+COLOURS = {"ready": "green", "missing": "yellow", "broken": "red"}
+
+
+@app.command("list")
+def list_(data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """Show every data set, what it holds and whether it is here.
+
+    Examples:
+
+      lawn-tune data list
+
+      lawn-tune data list --json
+    """
+    _show([data.check(name, _folder(data_dir)) for name in DATASETS], as_json)
+
+
+@app.command()
+def fetch(name: Name, data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """Download a data set and verify it; does nothing if it is here already.
+
+    Examples:
+
+      lawn-tune data fetch movielens-100k
+
+      lawn-tune data fetch fashion-mnist --data-dir /datasets
+    """
+    _known(name)
+    with _bars() as bar:
+        try:
+            status = data.fetch(name, _folder(data_dir), bar)
+        except data.DataError as error:
+            raise DataError(str(error)) from error
+    _show([status], as_json)
+    _fail_unless_ready([status], _folder(data_dir))
+
+
+@app.command()
+def check(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help=f"One of {', '.join(DATASETS)}.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Check every data set.")] = False,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare a data set with its published content; fails if it is missing or damaged.
+
+    Examples:
+
+      lawn-tune data check movielens-100k
+
+      lawn-tune data check --all --json
+    """
+    if (name is None) == (not every):
+        raise UsageError("give the name of one data set, or --all", f"Names: {', '.join(DATASETS)}.")
+    names = list(DATASETS) if name is None else [_known(name)]
+    found = [data.check(each, _folder(data_dir)) for each in names]
+    _show(found, as_json)
+    _fail_unless_ready(found, _folder(data_dir))
+
+
+def _known(name: str) -> str:
+    if name not in DATASETS:
+        raise UsageError(f"there is no data set '{name}'", f"Names: {', '.join(DATASETS)}.")
+    return name
+
+
+def _folder(flag: Path | None) -> Path:
+    return resolve({"data_dir": flag}).data_dir
+
+
+def _show(found: Sequence[data.Status], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps([asdict(status) for status in found], indent=2))
+        return
+    table = Table("data set", "state", "holds", "download", "where")
+    for status in found:
+        source = data.SOURCES[status.name]
+        state = f"[{COLOURS[status.state]}]{status.state}[/]"
+        table.add_row(status.name, state, source.summary, source.download or "-", escape(status.detail))
+    Console().print(table)
+
+
+def _fail_unless_ready(found: Sequence[data.Status], folder: Path) -> None:
+    bad = [status.name for status in found if status.state != "ready"]
+    if bad:
+        commands = "; ".join(f"`{data.fetch_command(name, folder)}`" for name in bad)
+        raise DataError(f"not ready: {', '.join(bad)}", f"Fetch with {commands}.")
+
+
+@dataclass
+class _Bar:
+    """One download on the screen."""
+
+    progress: Progress
+    task: TaskID
+    total: int = 0
+
+    def update(self, count: int) -> None:
+        self.progress.update(self.task, total=self.total or None, advance=count)
+
+    def reset(self) -> None:
+        self.progress.reset(self.task)
+
+    def close(self) -> None:
+        self.progress.stop_task(self.task)
+
+
+@contextmanager
+def _bars() -> Iterator[Callable[[str], data.ProgressBar]]:
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        yield lambda name: _Bar(progress, progress.add_task(name, total=None))

@@ -1,0 +1,124 @@
+"""`lawn-tune export`: every trial of a space, for other programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from lawn_tune.cli.options import Storage
+from lawn_tune.cli.source import launched, reading
+from lawn_tune.errors import UsageError
+from lawn_tune.results import TrialRow
+
+FIELDS = (
+    *("key", "cell", "phase", "seed", "params", "outcome", "epochs", "total_epochs"),
+    *("metrics", "versions", "provenance", "pack", "attempts", "error"),
+)
+"""Keys of a record, in order."""
+
+NESTED = ("params", "metrics", "versions", "provenance")
+"""Keys of a record that hold a table; in CSV each of its entries is a column, `params.peak_lr`."""
+
+
+def export(
+    space: Annotated[str, typer.Argument(metavar="SPACE", help="Name of a space, or its TOML file.")],
+    format: Annotated[Literal["json", "csv"], typer.Option("--format", help="What to write.")] = "json",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write there instead of printing.")
+    ] = None,
+    storage: Storage = None,
+) -> None:
+    """Write every trial of a space: key, cell, params, seed, phase, outcome, metrics, versions.
+
+    \b
+    Examples:
+      lawn-tune export quickstart --format csv --output quickstart.csv
+      lawn-tune export quickstart | jq '.[] | select(.phase == "confirm") | .metrics'
+    """
+    with reading(storage) as ledger:
+        records = [record(row) for row in ledger.trials(launched(ledger, space))]
+    text = to_csv(records) if format == "csv" else to_json(records)
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    try:
+        output.write_text(text, encoding="utf-8", newline="")
+    except OSError as error:
+        raise UsageError(f"--output: cannot write '{output}': {error.strerror}", "Give another file.") from None
+
+
+def record(row: TrialRow) -> dict[str, Any]:
+    """Returns a trial as plain values; numbers that are not finite become None, as JSON has no word for them."""
+    libraries = row.provenance.get("libraries", {})
+    own = {name: row.provenance[name] for name in ("lawn_tune", "python") if name in row.provenance}
+    rest = {name: value for name, value in row.provenance.items() if name not in ("libraries", *own)}
+    return {
+        "key": row.key,
+        "cell": row.cell,
+        "phase": row.phase,
+        "seed": row.seed,
+        "params": dict(row.hyperparameters),
+        "outcome": row.outcome,
+        "epochs": row.epochs,
+        "total_epochs": row.total_epochs,
+        "metrics": {name: _finite(value) for name, value in row.summary.items()},
+        "versions": own | dict(libraries),
+        "provenance": rest,
+        "pack": row.pack,
+        "attempts": row.attempts,
+        "error": row.error,
+    }
+
+
+def to_json(records: Sequence[Mapping[str, Any]]) -> str:
+    """Returns a JSON array, one object a trial."""
+    return json.dumps(records, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def to_csv(records: Sequence[Mapping[str, Any]]) -> str:
+    """Returns a header and one line a trial; columns are the same for all, empty where a trial lacks the value.
+
+    No text starts like a formula, so a spreadsheet shows what was stored and computes nothing.
+    """
+    flat = [_flat(record) for record in records]
+    plain = [name for name in FIELDS if name not in NESTED]
+    columns = dict.fromkeys([*plain, *(name for values in flat for name in values)])
+    header = sorted(columns, key=lambda name: FIELDS.index(name.partition(".")[0]))  # stable: entries keep their order
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([_safe(name) for name in header])
+    writer.writerows([[_safe(values.get(name)) for name in header] for values in flat])
+    return text.getvalue()
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if name in NESTED:
+            flat |= {f"{name}.{inner}": each for inner, each in value.items()}
+        else:
+            flat[name] = value
+    return flat
+
+
+def _safe(value: Any) -> Any:
+    """Returns the value for one field: numbers as they are, text that a spreadsheet might compute with a quote."""
+    if value is None or isinstance(value, int | float):
+        return value
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = text.replace("\r\n", "\n").replace(
+        "\r", "\n"
+    )  # one kind of line end; a lone \r is not quoted by every writer
+    return f"'{text}" if re.match(r"\s*[=+\-@\t\r\n|%]", text) else text
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

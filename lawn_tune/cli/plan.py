@@ -1,0 +1,164 @@
+"""`lawn-tune plan`: what would be trained, and what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lawn_tune.cells import Cell
+from lawn_tune.cli.options import AsJson, Cells, MaxEpochs, Seeds, Storage, console, print_json
+from lawn_tune.costs import Cost, estimate
+from lawn_tune.errors import UsageError
+from lawn_tune.plan import plan_all
+from lawn_tune.settings import resolve, safe_url, sqlite_file
+from lawn_tune.spaces import builtin_spaces, find_spaces
+
+if TYPE_CHECKING:
+    from lawn_tune.cli.counts import Counts
+    from lawn_tune.results import TrialRow
+
+
+def plan(
+    spaces: Annotated[list[str] | None, typer.Argument(metavar="SPACE", help="Built-in names or TOML files.")] = None,
+    all_spaces: Annotated[bool, typer.Option("--all", help="Plan every built-in space.")] = False,
+    cells: Cells = None,
+    max_epochs: MaxEpochs = None,
+    seeds: Seeds = None,
+    storage: Storage = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show cells, trials, packs and cost of a space; trains nothing.
+
+    \b
+    Examples:
+      lawn-tune plan quickstart
+      lawn-tune plan movielens_100k --cells 'adam*/bs100000' --max-epochs 40
+      lawn-tune plan --all --json
+    """
+    if bool(spaces) == all_spaces:
+        known = ", ".join(builtin_spaces())
+        raise UsageError("plan takes either spaces or --all", f"Built-in spaces: {known}; or give a TOML file.")
+    chosen = find_spaces(spaces or builtin_spaces())
+    planned = plan_all(chosen, cells=cells or (), max_epochs=max_epochs, seeds=seeds)
+    url = resolve({"storage": storage}).storage
+    rows = _rows(url, planned)
+    costs = [estimate(cell, rows=rows or ()) for cell in planned]
+    counts = [_count(cell, rows) for cell in planned]
+    if as_json:
+        print_json(_document(planned, costs, counts, url))
+    else:
+        _print(planned, costs, counts, url)
+
+
+def _rows(url: str, cells: Sequence[Cell]) -> list[TrialRow] | None:
+    """Returns the ledger's trials of the planned spaces; None where there is no ledger yet."""
+    file = sqlite_file(url)
+    if file is not None and not file.exists():
+        return None
+    from lawn_tune.ledger import open_ledger  # brings optuna: only where there is something to read
+
+    ledger = open_ledger(url, create=False)
+    try:
+        launched = set(ledger.spaces())
+        names = dict.fromkeys(cell.name.space for cell in cells)
+        return [row for name in names if name in launched for row in ledger.trials(name)]
+    finally:
+        ledger.close()
+
+
+def _count(cell: Cell, rows: list[TrialRow] | None) -> Counts | None:
+    if rows is None:
+        return None
+    from lawn_tune.cli.counts import count  # brings numpy
+
+    return count(cell, rows)
+
+
+def _document(
+    cells: Sequence[Cell], costs: Sequence[Cost], counts: Sequence[Counts | None], url: str
+) -> dict[str, Any]:
+    return {
+        "cells": [_row(*row) for row in zip(cells, costs, counts, strict=True)],
+        "ledger": safe_url(url) if any(counts) else None,
+    }
+
+
+def _row(cell: Cell, cost: Cost, counted: Counts | None) -> dict[str, Any]:
+    return {
+        "cell": str(cell.name),
+        "points": cell.grid.size,
+        "epochs": cell.task.epochs,
+        "full_epochs": cell.protocol.full_epochs,
+        "search_trials": cost.trials[0],
+        "confirm_trials": cost.trials[1],
+        "search_packs": cost.packs[0],
+        "confirm_packs": cost.packs[1],
+        "example_passes": cost.passes,
+        "example_passes_saved": cost.saved,
+        "hours": None if cost.seconds is None else cost.seconds / 3600,
+        "hours_from": cost.basis,
+        "ledger": None if counted is None else asdict(counted) | {"missing": counted.missing},
+    }
+
+
+def _print(cells: Sequence[Cell], costs: Sequence[Cost], counts: Sequence[Counts | None], url: str) -> None:
+    from rich.table import Table  # quick enough for people, not needed for scripts
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("cell", no_wrap=True)
+    for title in ("points", "search", "confirm", "packs", "epochs", "passes", "core-hours", "done"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for cell, cost, counted in zip(cells, costs, counts, strict=True):
+        table.add_row(
+            str(cell.name),
+            f"{cell.grid.size}",
+            *(f"{number}" for number in cost.trials),
+            f"{sum(cost.packs)}",
+            _epochs(cell),
+            _passes(cost.passes),
+            _hours(cost.seconds),
+            "-" if counted is None else f"{counted.done}/{counted.planned}",
+        )
+    out = console()
+    out.print(table)
+    out.print(_total(cells, costs, counts, url), soft_wrap=True, markup=False)
+
+
+def _epochs(cell: Cell) -> str:
+    full = cell.protocol.full_epochs
+    return f"{cell.task.epochs}" if cell.task.epochs == full else f"{cell.task.epochs} of {full}"
+
+
+def _passes(passes: float) -> str:
+    """Returns a number of examples in millions."""
+    return f"{passes / 1e6:,.1f} M"
+
+
+def _hours(seconds: float | None) -> str:
+    return "unknown" if seconds is None else f"{seconds / 3600:,.2f}"
+
+
+def _total(cells: Sequence[Cell], costs: Sequence[Cost], counts: Sequence[Counts | None], url: str) -> str:
+    search, confirm = (sum(cost.trials[phase] for cost in costs) for phase in (0, 1))
+    known = [cost.seconds for cost in costs if cost.seconds is not None]
+    hours = f"{_hours(sum(known))} core-hours" if len(known) == len(costs) else "core-hours unknown until measured"
+    saved = sum(cost.saved for cost in costs)
+    lines = [
+        "",
+        f"{len(cells)} cells, {search} search + {confirm} confirm trials in {sum(sum(c.packs) for c in costs)} packs",
+        f"{_passes(sum(cost.passes for cost in costs))} example passes"
+        + (f" ({_passes(saved)} saved by sharing free phases)" if saved else "")
+        + f", {hours}",
+    ]
+    if known:
+        lines.append(f"hours from: {', '.join(sorted({cost.basis for cost in costs}))}")
+    done = [counted for counted in counts if counted is not None]
+    if done:
+        finished, missing = sum(c.done for c in done), sum(c.planned - c.done for c in done)
+        lines.append(f"ledger {safe_url(url)}: {finished} trials finished, {missing} missing")
+    else:
+        lines.append(f"ledger {safe_url(url)}: not there yet")
+    return "\n".join(lines)

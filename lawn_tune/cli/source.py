@@ -1,0 +1,41 @@
+"""Opens the ledger that a command reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lawn_tune.errors import UsageError
+from lawn_tune.ledger import Ledger, open_ledger
+from lawn_tune.results import ResultSource
+from lawn_tune.settings import resolve
+from search_spaces.loader import SUFFIX, did_you_mean
+
+
+@contextmanager
+def reading(storage: str | None) -> Iterator[Ledger]:
+    """Opens the ledger that flag, variable, file or default name, and closes it.
+
+    Raises:
+        LedgerError: there is none, or it cannot be read.
+    """
+    ledger = open_ledger(resolve({"storage": storage}).storage, create=False)
+    try:
+        yield ledger
+    finally:
+        ledger.close()
+
+
+def launched(source: ResultSource, space: str) -> str:
+    """Returns the name of a launched space, given by its name or its TOML file.
+
+    Raises:
+        UsageError: the ledger does not have it.
+    """
+    name = space.replace("\\", "/").rpartition("/")[2].removesuffix(SUFFIX)
+    known = source.spaces()
+    if name not in known:
+        listed = ", ".join(known) or "none"
+        hint = f"{did_you_mean(name, known)}Train it first: lawn-tune launch {space}."
+        raise UsageError(f"space '{name}' is not in this ledger, which has: {listed}", hint)
+    return name

@@ -1,0 +1,136 @@
+"""What a plan costs before it runs: example passes, and hours where they have been measured. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import ceil, fsum
+from typing import TYPE_CHECKING
+
+from lawn_tune.cells import Cell, Phase, Trial
+from lawn_tune.packs import make_packs, siblings_key
+from trainables.config import DATASETS
+
+if TYPE_CHECKING:  # results.py brings numpy, which planning does without
+    from lawn_tune.results import TrialRow
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Training time on one worker: seconds = example passes x `per_example` + optimizer steps x `per_step`.
+
+    Args:
+        per_example: seconds for one example of one trial, forward, backward and update.
+        per_step: seconds of overhead for each step of a whole pack.
+    """
+
+    per_example: float
+    per_step: float
+
+
+# The one place of measured speeds, keyed by (dataset, model), for the model options of the built-in spaces. Measure two
+# batch sizes, solve for the two numbers, and name the machine. None is "unknown until measured": the plan then shows
+# example passes only.
+MACHINE = "one CPU core"
+SPEEDS: dict[tuple[str, str], Speed | None] = {
+    ("synthetic", "small-vgg"): None,
+    ("digits", "small-vgg"): None,
+    ("fashion-mnist", "small-vgg"): None,
+    ("movielens-100k", "ncf"): None,
+}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The price of one cell, search and confirm.
+
+    Args:
+        trials: trials planned: (search, confirm).
+        packs: packs planned: (search, confirm).
+        passes: examples trained on, counted once for trials that share a free phase.
+        saved: examples that sharing the free phase saves.
+        seconds: time on one worker; None where no speed is known.
+        basis: where `seconds` comes from, in words.
+    """
+
+    trials: tuple[int, int]
+    packs: tuple[int, int]
+    passes: float
+    saved: float
+    seconds: float | None
+    basis: str
+
+
+def estimate(cell: Cell, *, pack_size: int | None = None, rows: Iterable[TrialRow] = ()) -> Cost:
+    """Estimates what a cell costs from nothing.
+
+    Args:
+        pack_size: the most trials of a pack; the plan's own rule if None.
+        rows: trials of a ledger; those finished in this cell replace the table of speeds.
+    """
+    search = make_packs(cell, "search", cell.search_trials, pack_size)
+    # The winner is not known yet, and any point costs as much.
+    confirm = make_packs(cell, "confirm", cell.confirm_trials(cell.grid.point(0)), pack_size)
+    phases: list[tuple[Phase, list[tuple[Trial, ...]]]] = [("search", search), ("confirm", confirm)]
+    passes = fsum(_passes(cell, phase, pack) for phase, packs in phases for pack in packs)
+    saved = fsum(_saved_epochs(cell, pack) for pack in search) * examples(cell, "search")
+    steps = fsum(_steps(cell, phase) * len(packs) for phase, packs in phases)
+    seconds, basis = _seconds(cell, passes - saved, steps, rows)
+    return Cost(
+        trials=(sum(map(len, search)), sum(map(len, confirm))),
+        packs=(len(search), len(confirm)),
+        passes=passes - saved,
+        saved=saved,
+        seconds=seconds,
+        basis=basis,
+    )
+
+
+def examples(cell: Cell, phase: Phase) -> int:
+    """Returns the training examples of one epoch in `phase`."""
+    dataset = DATASETS[cell.task.dataset]
+    return dataset.train_examples if phase == "search" else dataset.full_examples
+
+
+def _passes(cell: Cell, phase: Phase, pack: Sequence[Trial]) -> float:
+    return float(len(pack) * cell.task.epochs * examples(cell, phase))
+
+
+def _steps(cell: Cell, phase: Phase) -> int:
+    return cell.task.epochs * ceil(examples(cell, phase) / cell.task.batch_size)
+
+
+def _saved_epochs(cell: Cell, pack: Sequence[Trial]) -> float:
+    """Epochs of free training that `pack` trains once instead of once a trial.
+
+    Trials that differ in `free_epochs` only run as one row, from which each forks when its free phase ends; so the row
+    lives as long as the longest free phase.
+    """
+    free: dict[object, list[float]] = {}
+    for trial in pack:
+        if "free_epochs" in trial.hyperparameters:
+            epochs = min(trial.hyperparameters["free_epochs"], cell.task.epochs)
+            free.setdefault(siblings_key(trial), []).append(epochs)
+    return fsum(fsum(epochs) - max(epochs) for epochs in free.values())
+
+
+def _seconds(cell: Cell, passes: float, steps: float, rows: Iterable[TrialRow]) -> tuple[float | None, str]:
+    measured = _measured(cell, rows)
+    if measured is not None:
+        return passes * measured, "finished trials of this cell"
+    speed = SPEEDS.get((cell.task.dataset, cell.task.model.name))
+    if speed is None:
+        return None, "unknown until measured"
+    return passes * speed.per_example + steps * speed.per_step, MACHINE
+
+
+def _measured(cell: Cell, rows: Iterable[TrialRow]) -> float | None:
+    """Seconds an example pass from the finished trials of this cell: their time over their passes."""
+    seconds: list[float] = []
+    passes: list[float] = []
+    for row in rows:
+        took = row.summary.get("seconds")
+        if row.cell == str(cell.name) and row.outcome == "complete" and took is not None:
+            seconds.append(took)
+            passes.append(row.epochs * examples(cell, row.phase))
+    return fsum(seconds) / fsum(passes) if seconds else None

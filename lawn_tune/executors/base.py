@@ -1,0 +1,100 @@
+"""The contract between the launch, which decides and keeps the ledger, and an executor, which trains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any, Literal, Protocol
+
+from trainables.config import EpochRecord, PackConfig, TrialOutcome
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One attempt at one pack.
+
+    Args:
+        pack: the pack's identity in the ledger.
+        config: what to train.
+    """
+
+    pack: str
+    config: PackConfig
+
+
+class Nothing(Enum):
+    """Why an agenda hands out no job."""
+
+    NOW = auto()
+    """Other jobs must end first: ask again."""
+    EVER = auto()
+    """All is done, or the launch is stopping."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Epochs that a job finished; after a resume the first report repeats those before it."""
+
+    job: Job
+    records: Sequence[EpochRecord]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A job's outcomes, one a member, and where and with what they were trained."""
+
+    job: Job
+    outcomes: Sequence[TrialOutcome]
+    provenance: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A job that ended without outcomes.
+
+    Args:
+        reason: "memory" when the pack did not fit the device, "stopped" when it was asked to stop, else "error".
+        error: text for people, with the traceback where there is one.
+    """
+
+    job: Job
+    reason: Literal["memory", "stopped", "error"]
+    error: str
+
+
+Event = Progress | Finished | Failed
+
+
+class Agenda(Protocol):
+    """What an executor works off. Both methods are called from the thread that called `Executor.run` only."""
+
+    def next_job(self) -> Job | Nothing:
+        """Returns the next job, marked as running in the ledger, or why there is none."""
+        ...
+
+    def handle(self, event: Event) -> None:
+        """Stores what a job reports. Exactly one Finished or Failed follows each job handed out."""
+        ...
+
+    @property
+    def stopping(self) -> bool:
+        """True once no more work is wanted; running jobs should end soon, with Failed("stopped")."""
+        ...
+
+
+class Executor(Protocol):
+    """A way to train packs."""
+
+    @property
+    def slots(self) -> int:
+        """How many jobs run at once."""
+        ...
+
+    def run(self, agenda: Agenda) -> None:
+        """Works until the agenda has nothing for ever and every job handed out has ended.
+
+        Raises:
+            ExecutionError: the means of execution broke; jobs in flight are reported as Failed first.
+        """
+        ...

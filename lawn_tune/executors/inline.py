@@ -1,0 +1,32 @@
+"""Trains packs one after the other in this process: a debugger stops in the training loop, tests need no Ray."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from lawn_tune.executors.base import Agenda, Nothing
+from lawn_tune.executors.messages import WorkerSettings, read_message
+from lawn_tune.executors.worker import work
+
+
+@dataclass(frozen=True)
+class InlineExecutor:
+    """One job at a time, in the calling thread."""
+
+    settings: WorkerSettings
+    slots: int = 1
+
+    def run(self, agenda: Agenda) -> None:
+        """See `Executor.run`."""
+        while (job := agenda.next_job()) is not Nothing.EVER:
+            if isinstance(job, Nothing):
+                time.sleep(0.05)
+                continue
+            current = job
+            work(
+                current,
+                self.settings,
+                send=lambda message, job=current: agenda.handle(read_message(job, message)),  # type: ignore[misc]
+                should_stop=lambda: agenda.stopping,
+            )

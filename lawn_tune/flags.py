@@ -1,0 +1,163 @@
+"""What the grid cannot tell, said next to the claim: the caveats of a cell and of a pair, in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from lawn_tune.cells import Cell, Trial
+from lawn_tune.results import FINISHED, Outcome, TrialRow
+from lawn_tune.selection import Point, Winner
+from lawn_tune.words import count
+
+FEW = 3
+"""Seeds below which a mean says little of other seeds; the paper uses 3."""
+
+
+class Flag(StrEnum):
+    """Kinds of caveat; the value is what tables and exports print."""
+
+    EDGE = "edge of grid"
+    TIED = "tied winner"
+    DIVERGED = "diverged"
+    UNCONFIRMED = "unconfirmed"
+    PARTIAL = "partly confirmed"
+    INCOMPLETE = "grid incomplete"
+    CAPPED = "capped epochs"
+    UNEQUAL_BUDGET = "unequal budget"
+    TEST_SELECTION = "selected on test"
+    BEST_EPOCH = "best epoch"
+    FEW_SEEDS = "few seeds"
+    FAILED = "failed trials"
+    SEEDS_ONLY = "seeds only"
+
+
+@dataclass(frozen=True, order=True)
+class Note:
+    """One caveat: its kind, and a sentence that stands without the cell's name."""
+
+    flag: Flag
+    text: str
+
+
+def cell_notes(
+    cell: Cell, scored: Sequence[Point], won: Winner | None, confirm: Sequence[Trial], rows: Mapping[str, TrialRow]
+) -> tuple[Note, ...]:
+    """Returns the caveats of one cell, in the order of `Flag`.
+
+    Args:
+        cell: as planned.
+        scored: its grid's points.
+        won: the best point so far.
+        confirm: the winner's confirm trials as planned, empty without a winner.
+        rows: key → row of the ledger.
+    """
+    outcomes = [rows[trial.key].outcome if trial.key in rows else None for trial in confirm]
+    notes = (
+        *_edge(cell, won),
+        *_tied(scored, won),
+        *_diverged(scored, outcomes),
+        *_confirmation(won, outcomes),
+        *_incomplete(scored),
+        *_capped(cell),
+        *_protocol(cell),
+        *_few(outcomes),
+        *_failed(cell, outcomes, rows),
+    )
+    return in_order(notes)
+
+
+def pair_notes(base: Cell, lawn: Cell) -> tuple[Note, ...]:
+    """Returns how the two searches of a pair differ in what they were allowed to spend."""
+    return tuple(
+        Note(Flag.UNEQUAL_BUDGET, f"the pair's {what} differ: weight decay {b}, LAWN {a}")
+        for what, b, a in (
+            ("grids", count(base.grid.size, "point"), count(lawn.grid.size, "point")),
+            ("budgets", count(base.task.epochs, "epoch"), count(lawn.task.epochs, "epoch")),
+            ("search seeds", _seeds(base.protocol.search_seeds), _seeds(lawn.protocol.search_seeds)),
+            ("confirm seeds", _seeds(base.protocol.confirm_seeds), _seeds(lawn.protocol.confirm_seeds)),
+        )
+        if b != a
+    )
+
+
+def in_order(notes: Iterable[Note]) -> tuple[Note, ...]:
+    """Returns the notes in the order of `Flag`, equal ones once."""
+    rank = {flag: i for i, flag in enumerate(Flag)}
+    return tuple(sorted(dict.fromkeys(notes), key=lambda note: rank[note.flag]))
+
+
+def _edge(cell: Cell, won: Winner | None) -> Iterator[Note]:
+    if won is None:
+        return
+    for name in won.edges:
+        value, levels = won.hyperparameters[name], cell.grid.values[name]
+        side = "least" if value == min(levels) else "greatest"
+        advice = "it has no value below" if side == "least" and value == 0 else "widen it there"
+        yield Note(Flag.EDGE, f"the winner's {name} = {value:g} is the {side} of its {len(levels)} levels; {advice}")
+
+
+def _tied(scored: Sequence[Point], won: Winner | None) -> Iterator[Note]:
+    others = sum(point.value == won.value for point in scored) - 1 if won else 0
+    if others > 0:
+        text = f"{count(others, 'other point')} of the grid did as well as the winner, which is the first in plan order"
+        yield Note(Flag.TIED, text)
+
+
+def _diverged(scored: Sequence[Point], confirm: Sequence[Outcome | None]) -> Iterator[Note]:
+    lost = sum(point.status == "diverged" for point in scored)
+    if lost == len(scored):
+        yield Note(Flag.DIVERGED, f"every point of the grid diverged ({lost} of {lost}): there is no winner")
+    elif lost:
+        yield Note(
+            Flag.DIVERGED, f"{lost} of {len(scored)} points of the grid diverged ({100 * lost / len(scored):.0f} %)"
+        )
+    if runs := confirm.count("diverged"):
+        rest = "the mean is over the others" if "complete" in confirm else "none is left to report"
+        yield Note(Flag.DIVERGED, f"{runs} of {len(confirm)} confirm runs diverged; {rest}")
+
+
+def _confirmation(won: Winner | None, confirm: Sequence[Outcome | None]) -> Iterator[Note]:
+    if won is None:
+        return
+    if not confirm.count("complete"):
+        text = "no confirm run yet: the value is the search's, the best of a grid, and so flatters; no interval"
+        yield Note(Flag.UNCONFIRMED, text)
+    elif open_ := sum(outcome not in FINISHED for outcome in confirm):
+        yield Note(Flag.PARTIAL, f"{open_} of {len(confirm)} confirm runs are still to come")
+
+
+def _incomplete(scored: Sequence[Point]) -> Iterator[Note]:
+    done = sum(point.finished for point in scored)
+    if done < len(scored):
+        yield Note(Flag.INCOMPLETE, f"{done} of {len(scored)} points of the grid are trained; the winner may change")
+
+
+def _capped(cell: Cell) -> Iterator[Note]:
+    if cell.task.epochs < cell.protocol.full_epochs:
+        text = f"trained for {cell.task.epochs} of the {cell.protocol.full_epochs} epochs that the space asks for"
+        yield Note(Flag.CAPPED, text)
+
+
+def _protocol(cell: Cell) -> Iterator[Note]:
+    if cell.protocol.selection == "test":
+        yield Note(Flag.TEST_SELECTION, "the winner was selected on the test split, as in the paper: values flatter")
+    if cell.protocol.reported == "best":
+        yield Note(Flag.BEST_EPOCH, "the value is the best epoch's, not the last one's: it flatters")
+
+
+def _few(confirm: Sequence[Outcome | None]) -> Iterator[Note]:
+    done = confirm.count("complete")
+    if 0 < done < FEW:
+        yield Note(Flag.FEW_SEEDS, f"n = {done}: fewer than {FEW} confirm runs say little of other seeds")
+
+
+def _failed(cell: Cell, confirm: Sequence[Outcome | None], rows: Mapping[str, TrialRow]) -> Iterator[Note]:
+    search = sum(trial.key in rows and rows[trial.key].outcome == "failed" for trial in cell.search_trials)
+    if failed := search + confirm.count("failed"):
+        yield Note(Flag.FAILED, f"{count(failed, 'trial')} failed and would be retried by another launch")
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return ", ".join(map(str, seeds)) or "none"

@@ -1,0 +1,248 @@
+"""plan − ledger → executor → ledger: decides which pack is next, stores what comes back, trains no point twice."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from lawn_tune.cells import Cell, Phase, Trial
+from lawn_tune.executors.base import Event, Failed, Finished, Job, Nothing, Progress
+from lawn_tune.ledger import Ledger, Owner, PackRow
+from lawn_tune.packs import make_packs
+from lawn_tune.results import FINISHED
+from lawn_tune.selection import winner
+from trainables.config import EpochRecord, PackConfig, TrialOutcome
+
+LEASE_SECONDS = 30.0
+
+
+class Listener(Protocol):
+    """What a display is told; every method returns at once."""
+
+    def found(self, cell: Cell, phase: Phase, done: int, missing: int) -> None:
+        """A phase of a cell was taken up: `done` trials were in the ledger, `missing` will be trained."""
+
+    def advanced(self, job: Job, records: Sequence[EpochRecord]) -> None:
+        """A job finished epochs."""
+
+    def finished(self, job: Job, outcomes: Sequence[TrialOutcome]) -> None:
+        """A job's outcomes are in the ledger."""
+
+    def failed(self, job: Job, error: str, again: bool) -> None:
+        """A job failed, and will be tried again or not."""
+
+    def waiting(self, cells: Sequence[Cell]) -> None:
+        """Only cells that another launch works on are left."""
+
+
+@dataclass
+class _Work:
+    """One phase of one leased cell: packs still to train, and those in training."""
+
+    cell: Cell
+    phase: Phase
+    trials: dict[str, Trial]
+    queue: deque[PackRow]
+    running: set[str] = field(default_factory=set)
+    failed: bool = False
+
+
+@dataclass
+class Tally:
+    """What a launch did, counted in trials."""
+
+    trained: int = 0
+    found: int = 0
+    diverged: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+    errors: list[str] = field(default_factory=list)
+
+
+class Launch:
+    """The agenda of one `launch` command; an executor works it off.
+
+    Args:
+        cells: planned cells, in the order to train them.
+        ledger: the driver's ledger; this object is its only writer for the cells it leases.
+        owner: who leases cells.
+        listener: the display.
+        pack_size: trials a pack, or None for the plan's rule.
+        retries: how often a failed pack is tried again in this launch.
+    """
+
+    def __init__(
+        self,
+        cells: Sequence[Cell],
+        ledger: Ledger,
+        owner: Owner,
+        listener: Listener,
+        *,
+        pack_size: int | None = None,
+        retries: int = 2,
+    ) -> None:
+        self.ledger, self.owner, self.listener = ledger, owner, listener
+        self.pack_size, self.retries = pack_size, retries
+        self.tally = Tally()
+        self._waiting = deque(cells)
+        self._open: list[_Work] = []
+        self._jobs: dict[str, tuple[_Work, PackRow]] = {}
+        self._tries: dict[str, int] = {}
+        self._stop = threading.Event()
+        self._ask_again = 0.0
+        self._ahead: Job | None = None
+
+    @property
+    def stopping(self) -> bool:
+        """See `Agenda.stopping`."""
+        return self._stop.is_set()
+
+    def stop(self) -> None:
+        """Asks for no more work; what runs is given up at once and continues from its checkpoint next time."""
+        self._stop.set()
+
+    def has_work(self) -> bool:
+        """Waits until there is a job, or none for ever; asked before an executor is started for nothing."""
+        while self._ahead is None:
+            job = self.next_job()
+            if job is Nothing.EVER:
+                return False
+            if job is Nothing.NOW:
+                time.sleep(0.2)
+            else:
+                self._ahead = job
+        return True
+
+    def next_job(self) -> Job | Nothing:
+        """See `Agenda.next_job`."""
+        if self._ahead is not None:
+            job, self._ahead = self._ahead, None
+            return job
+        while not self.stopping:
+            for work in list(self._open):
+                if work.queue:
+                    return self._begin(work, work.queue.popleft())
+                if not work.running:
+                    self._next_phase(work)
+                    break
+            else:
+                if not self._lease_cell():
+                    return Nothing.NOW if self._jobs or self._waiting else Nothing.EVER
+        return Nothing.EVER if not self._jobs else Nothing.NOW
+
+    def handle(self, event: Event) -> None:
+        """See `Agenda.handle`."""
+        work, pack = self._jobs[event.job.pack]
+        if isinstance(event, Progress):
+            self.ledger.progress(pack, event.records)
+            self.listener.advanced(event.job, event.records)
+            return
+        del self._jobs[event.job.pack]
+        work.running.discard(pack.id)
+        if isinstance(event, Finished):
+            self._store(pack, event)
+        else:
+            self._give_up(work, pack, event)
+
+    def close(self) -> None:
+        """Marks what did not end as not running, and gives back every lease."""
+        for work in self._open:
+            self.ledger.reconcile(work.cell.name)
+            self.ledger.release(work.cell.name, self.owner)
+        self._open.clear()
+
+    def _lease_cell(self) -> bool:
+        """Opens the first waiting cell that nobody else works on; False if there is none now."""
+        if time.monotonic() < self._ask_again:
+            return False
+        for cell in list(self._waiting):
+            if self.ledger.lease(cell.name, self.owner, LEASE_SECONDS):
+                self._waiting.remove(cell)
+                self.ledger.reconcile(cell.name)
+                self._open_phase(cell, "search", cell.search_trials)
+                return True
+        if self._waiting:
+            self._ask_again = time.monotonic() + 1.0
+            if not self._jobs:
+                self.listener.waiting(list(self._waiting))
+        return False
+
+    def _open_phase(self, cell: Cell, phase: Phase, trials: Sequence[Trial]) -> None:
+        outcomes = self.ledger.outcomes([trial.key for trial in trials])
+        missing = {trial.key for trial in trials if outcomes.get(trial.key) not in FINISHED}
+        self.tally.found += len(trials) - len(missing)
+        self.listener.found(cell, phase, len(trials) - len(missing), len(missing))
+        self.ledger.enrol(cell.name, phase, trials)
+        planned = make_packs(cell, phase, trials, self.pack_size)
+        packs = self.ledger.record_packs(cell.name, phase, planned) if missing else ()
+        queue = deque(pack for pack in packs if pack.state != "split" and missing.intersection(pack.keys))
+        self._open.append(_Work(cell, phase, {trial.key: trial for trial in trials}, queue))
+
+    def _next_phase(self, work: _Work) -> None:
+        """Goes on from search to confirm, or is done with the cell."""
+        self._open.remove(work)
+        if work.phase == "search" and not work.failed:
+            rows = [row for row in self.ledger.trials(work.cell.name.space) if row.key in work.trials]
+            best = winner(work.cell, rows)
+            if best is not None:
+                self._open_phase(work.cell, "confirm", work.cell.confirm_trials(best.hyperparameters))
+                return
+        self.ledger.release(work.cell.name, self.owner)
+
+    def _begin(self, work: _Work, pack: PackRow) -> Job:
+        trials = [work.trials[key] for key in pack.keys]
+        pack = self.ledger.begin(pack, trials)
+        work.running.add(pack.id)
+        self._jobs[pack.id] = (work, pack)
+        members = tuple(trial.member for trial in trials)
+        return Job(pack=pack.id, config=PackConfig(task=work.cell.task_of(work.phase), members=members))
+
+    def _store(self, pack: PackRow, event: Finished) -> None:
+        self.ledger.finish(pack, event.outcomes, event.provenance)
+        self.tally.trained += len(event.outcomes)
+        self.tally.diverged += sum(outcome.outcome == "diverged" for outcome in event.outcomes)
+        self.tally.seconds += sum(outcome.summary["seconds"] or 0.0 for outcome in event.outcomes)
+        self.listener.finished(event.job, event.outcomes)
+
+    def _give_up(self, work: _Work, pack: PackRow, event: Failed) -> None:
+        if event.reason == "stopped":
+            return
+        if event.reason == "memory" and len(pack.keys) > 1:
+            work.queue.extendleft(reversed(self.ledger.split_pack(pack)))
+            self.listener.failed(event.job, event.error, again=True)
+            return
+        self._tries[pack.id] = self._tries.get(pack.id, 0) + 1
+        again = self._tries[pack.id] <= self.retries and not self.stopping
+        self.listener.failed(event.job, event.error, again)
+        if again:
+            work.queue.append(pack)
+            return
+        work.failed = True
+        self.ledger.fail(pack, event.error)
+        self.tally.failed += len(pack.keys)
+        self.tally.errors.append(event.error)
+
+
+class Heartbeat:
+    """Renews a launch's leases from a thread until it is left; used as a context manager."""
+
+    def __init__(self, ledger: Ledger, owner: Owner) -> None:
+        self._ledger, self._owner = ledger, owner
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="lease-heartbeat", daemon=True)
+
+    def __enter__(self) -> Heartbeat:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _beat(self) -> None:
+        while not self._done.wait(LEASE_SECONDS / 4):
+            self._ledger.renew(self._owner, LEASE_SECONDS)

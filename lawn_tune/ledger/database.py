@@ -1,0 +1,223 @@
+"""One database under the ledger, SQLite or PostgreSQL: its connections, transactions, clock and errors."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, Float, Table, create_engine, event, literal_column, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.sql.elements import ColumnElement
+
+from lawn_tune.errors import LedgerError
+from lawn_tune.ledger.urls import masked, parse, scrubbed
+
+BUSY_SECONDS = 30
+"""How long a writer waits for another one before it gives up."""
+
+WRITER_LOCK = 0x1A417
+"""PostgreSQL advisory lock that every writing transaction holds: one writer at a time, as SQLite has it anyway."""
+
+NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ncpfs", "fuse.sshfs"})
+"""Their locks are not reliable and WAL needs shared memory, so SQLite would lose or corrupt results there."""
+
+_CLOCKS = {
+    "sqlite": "((julianday('now') - 2440587.5) * 86400.0)",
+    "postgresql": "CAST(extract(epoch FROM clock_timestamp()) AS double precision)",
+}
+"""Seconds since 1970 by the database's own clock, so that drivers on several hosts agree on when a lease ends."""
+
+Result = TypeVar("Result")
+
+
+class _SqliteConnection(sqlite3.Connection):
+    """A connection with our pragmas from its first statement on; Optuna's engine uses it too."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.execute("PRAGMA synchronous = NORMAL")
+        self.execute("PRAGMA foreign_keys = ON")
+
+
+class Database:
+    """Where a ledger lives.
+
+    Args:
+        url: SQLAlchemy URL; a password in it never reaches an error text.
+
+    Raises:
+        UsageError: the URL cannot name a ledger.
+        LedgerError: the driver is missing, or the file's place is unfit.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = parse(url)
+        self.path = Path(str(self.url.database)) if self.url.drivername == "sqlite" else None
+        if self.path is not None:
+            _check_place(self.path)
+
+    @property
+    def shown(self) -> str:
+        """The URL, fit to print."""
+        return f"sqlite:///{self.path}" if self.path else masked(self.url.render_as_string(hide_password=False))
+
+    @property
+    def engine_options(self) -> dict[str, Any]:
+        """Arguments of `create_engine` that every engine on this database needs, Optuna's included."""
+        if self.path is not None:
+            return {"connect_args": {"timeout": BUSY_SECONDS, "factory": _SqliteConnection}}
+        connect_args = {} if "connect_timeout" in self.url.query else {"connect_timeout": 10}
+        return {"connect_args": connect_args, "pool_pre_ping": True}
+
+    @cached_property
+    def engine(self) -> Engine:
+        """Our engine; made on first use."""
+        try:
+            engine = create_engine(self.url, **self.engine_options)
+        except ImportError:
+            raise LedgerError(
+                "PostgreSQL needs the package psycopg, which is not installed", "pip install 'psycopg[binary]'"
+            ) from None
+        if self.path is not None:
+            _own_transactions(engine)
+        return engine
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """One consistent look at the ledger, while others write."""
+        with self.translated(), self.engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """One transaction, all or nothing; writers follow one another on both databases."""
+        with self.translated(), self._connect_writer() as connection, connection.begin():
+            if self.path is None:
+                _lock_postgresql(connection)
+            yield connection
+
+    @contextmanager
+    def translated(self) -> Iterator[None]:
+        """Turns SQLAlchemy's errors into ours, without secrets and without the chain that might hold some.
+
+        Raises:
+            LedgerError: for any error of the database.
+        """
+        try:
+            yield
+        except SQLAlchemyError as error:
+            cause = error.orig if isinstance(error, DBAPIError) else error
+            raise self.failure(str(cause)) from None
+
+    def failure(self, reason: str) -> LedgerError:
+        """Returns the error that says the database failed, and why."""
+        reason = scrubbed(" ".join(reason.split()), self.url)
+        return LedgerError(f"ledger {self.shown}: {reason}", _hint(reason, self.path))
+
+    def _connect_writer(self) -> Connection:
+        return self.engine.connect().execution_options(writes=True)
+
+    def use_wal(self) -> None:
+        """Lets SQLite's readers and its writer work at once; the file remembers it."""
+        if self.path is None:
+            return
+        with self.translated(), self.engine.connect() as connection:
+            raw = connection.connection.driver_connection
+            if raw is not None and raw.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+                # Changing the mode does not wait for other connections as ordinary statements do.
+                patiently(lambda: raw.execute("PRAGMA journal_mode = WAL"), sqlite3.OperationalError)
+
+    def close(self) -> None:
+        """Closes every connection."""
+        self.engine.dispose()
+
+
+def clock(connection: Connection) -> ColumnElement[float]:
+    """Returns the expression of the current time, seconds since 1970."""
+    return literal_column(_CLOCKS[connection.dialect.name], Float)
+
+
+def insert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
+    """Returns an INSERT that knows ON CONFLICT, which both databases spell alike."""
+    return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
+
+
+def patiently(action: Callable[[], Result], *errors: type[Exception], tries: int = 8) -> Result:
+    """Does what other processes may be doing at the same moment: waits and tries again, at most 5 seconds in all."""
+    for attempt in range(tries - 1):
+        try:
+            return action()
+        except errors:
+            time.sleep(0.04 * 2**attempt)
+    return action()
+
+
+def file_system(path: Path, mounts: str) -> str:
+    """Returns the type of the file system that holds `path`, "" if unknown.
+
+    Args:
+        path: an absolute path.
+        mounts: text in the form of /proc/self/mounts.
+    """
+    best, kind = "", ""
+    for line in mounts.splitlines():
+        fields = line.split(" ")
+        point = re.sub(r"\\(\d{3})", lambda octal: chr(int(octal[1], 8)), fields[1])
+        if path.is_relative_to(point) and len(point) >= len(best):
+            best, kind = point, fields[2]
+    return kind
+
+
+def _check_place(path: Path) -> None:
+    folder = path.parent
+    if not folder.is_dir():
+        raise LedgerError(f"ledger sqlite:///{path}: there is no folder {folder}", f"mkdir -p '{folder}'")
+    mounts = Path("/proc/self/mounts")
+    kind = file_system(path, mounts.read_text(errors="replace")) if mounts.exists() else ""
+    if kind in NETWORK_FILE_SYSTEMS:
+        raise LedgerError(
+            f"ledger sqlite:///{path}: lies on a network file system ({kind}), where SQLite cannot lock reliably",
+            "Use a local disk, or PostgreSQL: --storage postgresql://user@host/database.",
+        )
+
+
+def _own_transactions(engine: Engine) -> None:
+    """Begins SQLite transactions ourselves: a writer takes the lock at once, so it never fails halfway."""
+
+    @event.listens_for(engine, "connect")
+    def _manual(connection: sqlite3.Connection, _: object) -> None:
+        connection.isolation_level = None
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get("writes", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _lock_postgresql(connection: Connection) -> None:
+    # A driver stopped in the middle of a transaction must not hold up the others for ever.
+    wait = f"{BUSY_SECONDS}s"
+    connection.execute(
+        text("SELECT set_config('lock_timeout', :wait, true), set_config(:idle, :wait, true)"),
+        {"wait": wait, "idle": "idle_in_transaction_session_timeout"},
+    )
+    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": WRITER_LOCK})
+
+
+def _hint(reason: str, path: Path | None) -> str:
+    if path is None:
+        return "Check that the server runs, and the host, user, database and password of --storage."
+    if "not a database" in reason:
+        return "Name another file with --storage, or move this one away."
+    if "locked" in reason:
+        return "Another process is writing for long; try again, or use PostgreSQL."
+    if "readonly" in reason or "unable to open" in reason:
+        return f"Check that the file and its folder {path.parent} may be written."
+    return "Check the file and the free space of its disk."

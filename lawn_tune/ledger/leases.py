@@ -1,0 +1,82 @@
+"""Leases: one driver works on a cell at a time. Each change is one atomic statement on both databases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection, Row, delete, or_, select, update
+
+from lawn_tune.cells import CellName
+from lawn_tune.ledger.database import clock, insert
+from lawn_tune.ledger.owners import Owner
+from lawn_tune.ledger.tables import leases
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lease:
+    """What `status` shows of a leased cell.
+
+    Args:
+        owner: "host:pid" of the driver.
+        expires: ISO-8601 UTC by the database's clock.
+        active: False once expired, or when the driver is provably dead.
+    """
+
+    owner: str
+    expires: str
+    active: bool
+
+
+def take(connection: Connection, cell: CellName, owner: Owner, seconds: float) -> bool:
+    """Leases `cell` to `owner`; see `Ledger.lease`.
+
+    A dead holder is named by its token, so of two drivers that both found it dead only one takes its place.
+    """
+    holder = connection.execute(select(leases).where(leases.c.cell == str(cell))).one_or_none()
+    yielding = [owner.token]
+    if holder is not None and _owner(holder).is_dead():
+        yielding.append(holder.token)
+    now = clock(connection)
+    values = {**asdict(owner), "expires": now + seconds}
+    statement = insert(connection, leases).values(cell=str(cell), **values)
+    statement = statement.on_conflict_do_update(
+        index_elements=[leases.c.cell],
+        set_=values,
+        where=or_(leases.c.expires <= now, leases.c.token.in_(yielding)),
+    )
+    return connection.execute(statement.returning(leases.c.cell)).scalar() is not None
+
+
+def renew(connection: Connection, owner: Owner, seconds: float) -> frozenset[CellName]:
+    """Extends every lease of `owner`; one that expired is still extended if nobody took it."""
+    statement = (
+        update(leases)
+        .where(leases.c.token == owner.token)
+        .values(expires=clock(connection) + seconds)
+        .returning(leases.c.cell)
+    )
+    return frozenset(CellName.parse(name) for name in connection.execute(statement).scalars())
+
+
+def release(connection: Connection, cell: CellName, owner: Owner) -> None:
+    """Gives the lease back; does nothing if it is another's by now."""
+    connection.execute(delete(leases).where(leases.c.cell == str(cell), leases.c.token == owner.token))
+
+
+def held(connection: Connection) -> Mapping[CellName, Lease]:
+    """Returns every lease that was not given back."""
+    rows = connection.execute(select(leases, (leases.c.expires > clock(connection)).label("valid")))
+    return {
+        CellName.parse(row.cell): Lease(
+            owner=str(_owner(row)),
+            expires=datetime.fromtimestamp(row.expires, UTC).isoformat(timespec="seconds"),
+            active=bool(row.valid) and not _owner(row).is_dead(),
+        )
+        for row in rows
+    }
+
+
+def _owner(row: Row[tuple[object, ...]]) -> Owner:
+    return Owner(host=row.host, pid=row.pid, started=row.started, boot=row.boot, token=row.token)

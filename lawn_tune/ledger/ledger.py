@@ -1,0 +1,260 @@
+"""The ledger: the only memory of the service. Our tables first, then the Optuna studies that people look at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lawn_tune.cells import Cell, CellName, Phase, Trial
+from lawn_tune.errors import LedgerError
+from lawn_tune.ledger import leases, packs, plan, reads, trials
+from lawn_tune.ledger.curves import Curve
+from lawn_tune.ledger.database import Database
+from lawn_tune.ledger.leases import Lease
+from lawn_tune.ledger.mirror import Mirror
+from lawn_tune.ledger.owners import Owner
+from lawn_tune.ledger.packs import PackRow
+from lawn_tune.ledger.schema import open_schema
+from lawn_tune.results import Outcome, TrialRow
+from trainables.config import EpochRecord, TrialOutcome
+
+
+class Ledger:
+    """Keeps cells, packs, trials, curves and leases in one database; also a `results.ResultSource`.
+
+    - Every write is one transaction: after any crash it happened or did not. Results reach our tables first; the
+      Optuna studies follow, and `reconcile` closes the gap that a crash between the two leaves.
+    - Every write but `begin`, which counts attempts, may be repeated without effect.
+    - A finished trial (complete or diverged) never changes again; whoever reports it a second time is ignored.
+    - Writes that belong to a cell are made by the driver that leases it. `lease`, `renew`, `release` and all reads may
+      come from any thread; everything else from one.
+
+    Every method raises LedgerError when the database fails. Its text never holds a password.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._mirror = Mirror(database)
+        self._launched: dict[CellName, Cell] = {}
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes every connection; may be called twice."""
+        self._mirror.close()
+        self._database.close()
+
+    # --- planning --------------------------------------------------------------------------------------------------
+
+    def register(self, cells: Sequence[Cell]) -> None:
+        """Stores the cells of a launch: their definitions, their order and their search trials.
+
+        Trials that another space has trained already belong to these cells from now on as well.
+        """
+        with self._database.writing() as connection:
+            plan.register(connection, cells)
+        self._launched |= {cell.name: cell for cell in cells}
+
+    def enrol(self, cell: CellName, phase: Phase, added: Sequence[Trial]) -> None:
+        """Says that trials belong to a cell, whether they will be trained here or were trained for another space.
+
+        `register` does this for search trials, `record_packs` for those it is given.
+        """
+        defined = self._cell(cell)
+        with self._database.writing() as connection:
+            plan.enrol(connection, defined, phase, added)
+
+    def record_packs(self, cell: CellName, phase: Phase, packed: Sequence[Sequence[Trial]]) -> tuple[PackRow, ...]:
+        """Records packs and returns all of the cell's phase in recorded order.
+
+        A trial that is in a recorded pack (not a split one) stays in it; what is left of its new pack is recorded.
+        """
+        defined = self._cell(cell)
+        with self._database.writing() as connection:
+            plan.enrol(connection, defined, phase, [trial for pack in packed for trial in pack])
+            packs.add(connection, cell, phase, [[trial.key for trial in pack] for pack in packed])
+            return packs.read(connection, cell, phase)
+
+    def packs(self, cell: CellName, phase: Phase) -> tuple[PackRow, ...]:
+        """Returns the recorded packs of a cell's phase, split ones included, in recorded order."""
+        with self._database.reading() as connection:
+            return packs.read(connection, cell, phase)
+
+    def split_pack(self, pack: PackRow) -> tuple[PackRow, PackRow]:
+        """Puts two halves in the place of a pack that does not fit the device.
+
+        Raises:
+            ValueError: the pack holds one trial only.
+        """
+        if len(pack.keys) < 2:
+            raise ValueError(f"pack {pack.id} holds one trial and cannot be split")
+        with self._database.writing() as connection:
+            trials.forget_progress(connection, pack)
+            trials.take_back(connection, pack.cell, pack.id)
+            return packs.split(connection, pack)
+
+    # --- leases ----------------------------------------------------------------------------------------------------
+
+    def lease(self, cell: CellName, owner: Owner, seconds: float) -> bool:
+        """Leases a registered cell for `seconds`; True if it was free, expired, ours, or its owner is provably dead."""
+        self._cell(cell)
+        with self._database.writing() as connection:
+            return leases.take(connection, cell, owner, seconds)
+
+    def renew(self, owner: Owner, seconds: float) -> frozenset[CellName]:
+        """Extends every lease of `owner` to `seconds` from now and returns the cells it still holds."""
+        with self._database.writing() as connection:
+            return leases.renew(connection, owner, seconds)
+
+    def release(self, cell: CellName, owner: Owner) -> None:
+        """Gives a lease back; nothing happens if it is another's by now."""
+        with self._database.writing() as connection:
+            leases.release(connection, cell, owner)
+
+    def leases(self) -> Mapping[CellName, Lease]:
+        """Returns who works on what, for `status`."""
+        with self._database.reading() as connection:
+            return leases.held(connection)
+
+    # --- training --------------------------------------------------------------------------------------------------
+
+    def begin(self, pack: PackRow, members: Sequence[Trial]) -> PackRow:
+        """Counts one more attempt at a pack and marks its unfinished trials as running; returns the pack as it is now.
+
+        Raises:
+            ValueError: members are not the trials of the pack.
+        """
+        if tuple(trial.key for trial in members) != pack.keys:
+            raise ValueError(f"pack {pack.id} holds {pack.keys}, got {[trial.key for trial in members]}")
+        with self._database.writing() as connection:
+            packs.change(connection, pack, state="running", attempts=packs.get(connection, pack).attempts + 1)
+            begun = packs.get(connection, pack)
+            trials.start(connection, begun)
+            return begun
+
+    def progress(self, pack: PackRow, records: Sequence[EpochRecord]) -> None:
+        """Stores epochs of a running pack; a record repeated after a resume replaces that epoch and all after it."""
+        if not records:
+            return
+        with self._database.writing() as connection:
+            if packs.get(connection, pack).state == "running":
+                trials.follow(connection, pack, records)
+
+    def finish(self, pack: PackRow, outcomes: Sequence[TrialOutcome], provenance: Mapping[str, Any]) -> None:
+        """Stores the outcomes of a pack's trials with their curves and examples, then shows them in the study.
+
+        Args:
+            pack: the pack as `begin` returned it.
+            outcomes: one a trial; those of trials that are finished already are ignored.
+            provenance: plain JSON values; "started" and "ended" are added where missing.
+
+        Raises:
+            ValueError: an outcome is of no trial of the pack.
+        """
+        strange = [outcome.key for outcome in outcomes if outcome.key not in pack.keys]
+        if strange:
+            raise ValueError(f"pack {pack.id} holds {pack.keys}, got an outcome of {strange}")
+        with self._database.writing() as connection:
+            trials.finish(connection, pack, outcomes, provenance)
+            if trials.all_finished(connection, pack.keys):
+                packs.change(connection, pack, state="finished")
+                trials.forget_progress(connection, pack)
+        self._mirror.add(self._cell(pack.cell), pack.phase, pack.keys)
+
+    def fail(self, pack: PackRow, error: str) -> None:
+        """Marks the unfinished trials of a pack as failed, to be tried again by a later launch.
+
+        Args:
+            pack: the pack as `begin` returned it.
+            error: for people; characters that no database stores are replaced.
+        """
+        readable = _storable(error)
+        with self._database.writing() as connection:
+            trials.fail(connection, pack, readable)
+            if not trials.all_finished(connection, pack.keys):
+                packs.change(connection, pack, state="failed", error=readable)
+        self._mirror.add(self._cell(pack.cell), pack.phase, pack.keys)
+
+    def reconcile(self, cell: CellName) -> None:
+        """Repairs what a dead driver left: its running trials wait again, and the studies get what they lack.
+
+        Called at the start of work on a cell, under its lease. A start that died with its driver does not count as
+        an attempt; what its trials had learnt stays readable until they start anew.
+        """
+        defined = self._cell(cell)
+        with self._database.writing() as connection:
+            trials.take_back(connection, cell)
+            packs.take_back(connection, cell)
+        self._mirror.sync(defined, "search")
+        self._mirror.sync(defined, "confirm")
+
+    # --- reading ---------------------------------------------------------------------------------------------------
+
+    def outcomes(self, keys: Sequence[str]) -> dict[str, Outcome]:
+        """Returns key → outcome for the keys that were started, whatever space they were trained for."""
+        with self._database.reading() as connection:
+            return reads.outcomes(connection, keys)
+
+    def spaces(self) -> tuple[str, ...]:
+        """See `ResultSource.spaces`."""
+        with self._database.reading() as connection:
+            return plan.spaces(connection)
+
+    def cells(self, space: str) -> tuple[Cell, ...]:
+        """See `ResultSource.cells`."""
+        with self._database.reading() as connection:
+            return plan.definitions(connection, space)
+
+    def trials(self, space: str) -> tuple[TrialRow, ...]:
+        """See `ResultSource.trials`."""
+        with self._database.reading() as connection:
+            return reads.trial_rows(connection, space)
+
+    def curves(self, keys: Sequence[str]) -> dict[str, Curve]:
+        """See `ResultSource.curves`."""
+        with self._database.reading() as connection:
+            return reads.curves_of(connection, keys)
+
+    def examples(self, keys: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
+        """See `ResultSource.examples`."""
+        with self._database.reading() as connection:
+            return reads.examples_of(connection, keys)
+
+    def _cell(self, name: CellName) -> Cell:
+        """Returns a cell as this driver launched it; another may have launched it differently since."""
+        if name not in self._launched:
+            with self._database.reading() as connection:
+                self._launched[name] = plan.definition(connection, name)
+        return self._launched[name]
+
+
+def open_ledger(url: str, create: bool = True) -> Ledger:
+    """Opens the ledger at a database URL and brings its tables up to date.
+
+    Args:
+        url: `sqlite:///path` or `postgresql://user@host/database`.
+        create: make a ledger where there is none; False for readers.
+
+    Raises:
+        UsageError: the URL names nothing that can hold a ledger.
+        LedgerError: there is no ledger, it is newer than this version, or the database cannot be used.
+    """
+    database = Database(url)
+    try:
+        open_schema(database, create)
+    except LedgerError:
+        database.close()
+        raise
+    return Ledger(database)
+
+
+def _storable(text: str) -> str:
+    """Replaces NUL and lone surrogates."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()

@@ -1,0 +1,114 @@
+"""Packs as recorded: which trials are trained together, in what order, and how far that is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from sqlalchemy import Connection, func, select, update
+
+from lawn_tune.cells import CellName, Phase
+from lawn_tune.ledger.database import insert
+from lawn_tune.ledger.tables import packs
+
+State = Literal["waiting", "running", "finished", "failed", "split"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackRow:
+    """One recorded pack.
+
+    Args:
+        id: `pack_id` of its keys.
+        cell, phase: what its trials belong to.
+        keys: its trials, in the order of members.
+        attempts: how often it was started; a start that ended with its driver is not counted.
+        state: "waiting" before its first start and after its driver died; "split" when two halves took its place.
+        error: text of the last failure, "" if none.
+    """
+
+    id: str
+    cell: CellName
+    phase: Phase
+    keys: tuple[str, ...]
+    attempts: int
+    state: State
+    error: str
+
+
+def pack_id(keys: Sequence[str]) -> str:
+    """Returns the identity of a pack: 12 hex digits of a hash of its keys in order."""
+    return hashlib.sha256("\n".join(keys).encode()).hexdigest()[:12]
+
+
+def read(connection: Connection, cell: CellName, phase: Phase | None = None) -> tuple[PackRow, ...]:
+    """Returns the packs of a cell (and phase) in the order they were recorded."""
+    columns = (packs.c.id, packs.c.phase, packs.c["keys"], packs.c.attempts, packs.c.state, packs.c.error)
+    query = select(*columns).where(packs.c.cell == str(cell)).order_by(packs.c.position, packs.c.id)
+    if phase is not None:
+        query = query.where(packs.c.phase == phase)
+    return tuple(
+        PackRow(
+            id=name, cell=cell, phase=kind, keys=tuple(json.loads(keys)), attempts=attempts, state=state, error=error
+        )
+        for name, kind, keys, attempts, state, error in connection.execute(query)
+    )
+
+
+def add(connection: Connection, cell: CellName, phase: Phase, groups: Sequence[Sequence[str]]) -> None:
+    """Records what is new in `groups`: keys that are in a recorded pack stay there, the rest of a group is a pack."""
+    taken = {key for pack in read(connection, cell, phase) if pack.state != "split" for key in pack.keys}
+    fresh = [tuple(key for key in group if key not in taken) for group in groups]
+    _insert(connection, cell, phase, [keys for keys in fresh if keys])
+
+
+def split(connection: Connection, pack: PackRow) -> tuple[PackRow, PackRow]:
+    """Puts two halves, the first one smaller if they differ, in the place of a pack of at least two trials."""
+    middle = len(pack.keys) // 2
+    halves = [pack.keys[:middle], pack.keys[middle:]]
+    change(connection, pack, state="split")
+    _insert(connection, pack.cell, pack.phase, halves)
+    rows = {row.id: row for row in read(connection, pack.cell, pack.phase)}
+    return rows[pack_id(halves[0])], rows[pack_id(halves[1])]
+
+
+def change(connection: Connection, pack: PackRow, **values: Any) -> None:
+    """Sets columns of a recorded pack."""
+    connection.execute(update(packs).where(packs.c.cell == str(pack.cell), packs.c.id == pack.id).values(**values))
+
+
+def get(connection: Connection, pack: PackRow) -> PackRow:
+    """Returns a pack as recorded now, which may have changed since `pack` was read."""
+    columns = (packs.c.attempts, packs.c.state, packs.c.error)
+    query = select(*columns).where(packs.c.cell == str(pack.cell), packs.c.id == pack.id)
+    attempts, state, error = connection.execute(query).one()
+    return replace(pack, attempts=attempts, state=state, error=error)
+
+
+def take_back(connection: Connection, cell: CellName) -> None:
+    """Makes the running packs of a cell wait again, the interrupted attempt not counted."""
+    running = (packs.c.cell == str(cell), packs.c.state == "running")
+    connection.execute(update(packs).where(*running).values(state="waiting", attempts=packs.c.attempts - 1))
+
+
+def _insert(connection: Connection, cell: CellName, phase: Phase, groups: Sequence[Sequence[str]]) -> None:
+    last = connection.execute(select(func.max(packs.c.position)).where(packs.c.cell == str(cell))).scalar()
+    first = 0 if last is None else last + 1
+    rows = [
+        {
+            "cell": str(cell),
+            "id": pack_id(keys),
+            "phase": phase,
+            "position": first + i,
+            "keys": json.dumps(list(keys)),
+            "state": "waiting",
+            "attempts": 0,
+            "error": "",
+        }
+        for i, keys in enumerate(groups)
+    ]
+    if rows:
+        connection.execute(insert(connection, packs).on_conflict_do_nothing(), rows)

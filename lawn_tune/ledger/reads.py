@@ -1,0 +1,114 @@
+"""Bulk reads: whole spaces and many keys at once, from our tables only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, RowMapping, case, select
+
+from lawn_tune.ledger.curves import Curve, decode, stack
+from lawn_tune.ledger.tables import cells, curves, examples, trials
+from lawn_tune.ledger.tables import packs as pack_table
+from lawn_tune.ledger.tables import plan as plan_table
+from lawn_tune.ledger.trials import followed
+from lawn_tune.results import Outcome, TrialRow
+
+CHUNK = 500
+"""Keys a query; both databases limit the parameters of a statement."""
+
+
+def trial_rows(connection: Connection, space: str) -> tuple[TrialRow, ...]:
+    """Returns every trial of a space that was started, ordered by cell, phase and plan order."""
+    query = (
+        select(
+            trials.c.key,
+            plan_table.c.cell,
+            plan_table.c.phase,
+            plan_table.c.seed,
+            plan_table.c.hyperparameters,
+            trials.c.outcome,
+            trials.c.epochs,
+            plan_table.c.total_epochs,
+            trials.c.summary,
+            trials.c.pack,
+            trials.c.attempts,
+            trials.c.error,
+            trials.c.provenance,
+        )
+        .join(plan_table, plan_table.c.cell == cells.c.name)
+        .join(trials, trials.c.key == plan_table.c.key)
+        .where(cells.c.space == space, trials.c.outcome != "waiting")
+        .order_by(
+            cells.c.position,
+            cells.c.name,
+            case((plan_table.c.phase == "search", 0), else_=1),
+            plan_table.c.position,
+            trials.c.key,
+        )
+    )
+    return tuple(_trial_row(row) for row in connection.execute(query).mappings())
+
+
+def outcomes(connection: Connection, keys: Sequence[str]) -> dict[str, Outcome]:
+    """Returns the outcome of those keys that were started and not taken back."""
+    found: dict[str, Outcome] = {}
+    for some in _chunks(keys):
+        query = select(trials.c.key, trials.c.outcome).where(trials.c.key.in_(some), trials.c.outcome != "waiting")
+        found |= dict(connection.execute(query).all())
+    return found
+
+
+def curves_of(connection: Connection, keys: Sequence[str]) -> dict[str, Curve]:
+    """Returns whole curves of finished trials and what there is of unfinished ones."""
+    found: dict[str, Curve] = {}
+    for some in _chunks(keys):
+        query = select(curves.c.key, curves.c.data).where(curves.c.key.in_(some))
+        found |= {key: decode(data) for key, data in connection.execute(query)}
+    return found | _unfinished(connection, [key for key in keys if key not in found])
+
+
+def examples_of(connection: Connection, keys: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
+    """Returns the outcome on each test example [E] of those keys that have them."""
+    found: dict[str, NDArray[np.bool_]] = {}
+    for some in _chunks(keys):
+        query = select(examples.c.key, examples.c["count"], examples.c.data).where(examples.c.key.in_(some))
+        for key, count, data in connection.execute(query):
+            found[key] = np.unpackbits(np.frombuffer(data, np.uint8), count=count).astype(np.bool_)
+    return found
+
+
+def _trial_row(values: RowMapping) -> TrialRow:
+    decoded = {name: json.loads(values[name]) for name in ("hyperparameters", "summary", "provenance")}
+    return TrialRow(**(dict(values) | decoded))
+
+
+def _unfinished(connection: Connection, keys: Sequence[str]) -> dict[str, Curve]:
+    found: dict[str, Curve] = {}
+    for (cell, pack), wanted in _packs_of(connection, keys).items():
+        members = json.loads(
+            connection.execute(
+                select(pack_table.c["keys"]).where(pack_table.c.cell == cell, pack_table.c.id == pack)
+            ).scalar_one()
+        )
+        stacked = stack(followed(connection, cell, pack), len(members))
+        for key in wanted if stacked else ():
+            found[key] = {name: values[:, members.index(key)] for name, values in stacked.items()}
+    return found
+
+
+def _packs_of(connection: Connection, keys: Sequence[str]) -> dict[tuple[str, str], list[str]]:
+    groups: dict[tuple[str, str], list[str]] = {}
+    for some in _chunks(keys):
+        query = select(trials.c.key, trials.c.cell, trials.c.pack).where(trials.c.key.in_(some))
+        for key, cell, pack in connection.execute(query):
+            groups.setdefault((cell, pack), []).append(key)
+    return groups
+
+
+def _chunks(keys: Sequence[str]) -> Iterator[list[str]]:
+    unique = list(dict.fromkeys(keys))
+    for start in range(0, len(unique), CHUNK):
+        yield unique[start : start + CHUNK]

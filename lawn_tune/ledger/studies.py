@@ -1,0 +1,192 @@
+"""The only file that knows Optuna: a study a cell and phase, a copy for people, which can be made anew from our tables.
+
+States, as every Optuna tool shows them apart: COMPLETE, with the value the cell's protocol reports; PRUNED for a
+diverged trial, which is a result (attribute `outcome`); FAIL for one whose retries are exhausted, with its error. A
+trial that failed and later finished has both; none ever has two COMPLETE or PRUNED ones.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from math import isnan
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.exceptions import ExperimentalWarning, OptunaError, StorageInternalError
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
+
+from lawn_tune.ledger.database import Database, patiently
+from trainables.config import Direction
+
+Levels = Mapping[str, Sequence[float]]
+"""Hyperparameter → its levels, ascending."""
+
+_STATES = {"complete": TrialState.COMPLETE, "diverged": TrialState.PRUNED, "failed": TrialState.FAIL}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudySpec:
+    """What a study is, apart from its trials.
+
+    Args:
+        name: `space/optimizer/bs<batch>` for search trials, with `/confirm` behind it for confirm trials.
+        objective: name of the value, as "last/validation/accuracy".
+        direction: of the objective.
+        levels: every value that any of its trials has; Optuna wants them fixed within a study.
+        attributes: further user attributes.
+    """
+
+    name: str
+    objective: str
+    direction: Direction
+    levels: Levels
+    attributes: Mapping[str, Any]
+
+    def fits(self, other: StudySpec) -> bool:
+        """True if the trials of a study made for `self` may go on in one made for `other`."""
+        same = (self.objective, self.direction) == (other.objective, other.direction)
+        return same and all(set(levels) <= set(other.levels.get(name, ())) for name, levels in self.levels.items())
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyTrial:
+    """One ended trial as a study shows it.
+
+    Args:
+        key: its identity; a user attribute.
+        outcome: complete, diverged or failed; a user attribute, and the state.
+        value: of the objective; None where there is none.
+        hyperparameters: values among the study's levels.
+        curve: epoch → objective, thinned.
+        attributes: further user attributes.
+        started, ended: ISO-8601 UTC.
+    """
+
+    key: str
+    outcome: str
+    value: float | None
+    hyperparameters: Mapping[str, float]
+    curve: Mapping[int, float] = field(default_factory=dict)
+    attributes: Mapping[str, Any]
+    started: str
+    ended: str
+
+
+class Studies:
+    """The Optuna studies of one database. Used by one thread; Optuna's tables are made on first use.
+
+    Every method raises LedgerError when Optuna or the database fails.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._opened: RDBStorage | None = None
+
+    def find(self, name: str) -> StudySpec | None:
+        """Returns what the study was made for, or None if there is no such study (of ours)."""
+        with self._translated():
+            study = self._load(name)
+            attributes = {} if study is None else dict(study.user_attrs)
+            if study is None or not {"levels", "objective"} <= attributes.keys():
+                return None
+            direction: Direction = "maximize" if study.direction.name == "MAXIMIZE" else "minimize"
+            levels, objective = attributes.pop("levels"), attributes.pop("objective")
+        return StudySpec(name=name, objective=objective, direction=direction, levels=levels, attributes=attributes)
+
+    def create(self, spec: StudySpec) -> None:
+        """Makes an empty study, in the place of one of that name if there is one."""
+        with self._translated():
+            if self._load(spec.name) is not None:
+                optuna.delete_study(study_name=spec.name, storage=self._storage)
+            study = optuna.create_study(
+                study_name=spec.name, storage=self._storage, direction=spec.direction, load_if_exists=True
+            )
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)  # set_metric_names, since Optuna 3.2
+                study.set_metric_names([spec.objective])
+            levels = {name: list(values) for name, values in spec.levels.items()}
+            # `find` asks for the objective, so it comes last: a study cut short here is made anew.
+            for name, value in {**spec.attributes, "levels": levels, "objective": spec.objective}.items():
+                study.set_user_attr(name, value)
+
+    def recorded(self, name: str) -> Counter[tuple[str, str]]:
+        """Returns how often each (key, outcome) is in a study."""
+        with self._translated():
+            trials = optuna.load_study(study_name=name, storage=self._storage).get_trials(deepcopy=False)
+        return Counter((str(t.user_attrs.get("key")), str(t.user_attrs.get("outcome"))) for t in trials)
+
+    def add(self, spec: StudySpec, trials: Sequence[StudyTrial]) -> None:
+        """Adds trials to a study, each in one transaction; does not look whether they are there."""
+        distributions = {name: CategoricalDistribution(list(levels)) for name, levels in spec.levels.items()}
+        with self._translated():
+            study = optuna.load_study(study_name=spec.name, storage=self._storage)
+            for trial in trials:
+                study.add_trial(_frozen(trial, distributions))
+
+    def close(self) -> None:
+        """Closes Optuna's connections."""
+        if self._opened is not None:
+            self._opened.remove_session()
+            self._opened.engine.dispose()
+            self._opened = None
+
+    @property
+    def _storage(self) -> RDBStorage:
+        if self._opened is None:
+            # Several processes may make Optuna's tables at once, and Optuna does not wait for another.
+            self._opened = patiently(self._open, StorageInternalError, SQLAlchemyError)
+        return self._opened
+
+    def _open(self) -> RDBStorage:
+        optuna.logging.set_verbosity(logging.WARNING)
+        url = self._database.url.render_as_string(hide_password=False)
+        escaped = url.replace("{", "{{").replace("}", "}}")  # Optuna calls str.format on it
+        return RDBStorage(escaped, engine_kwargs=self._database.engine_options)
+
+    def _load(self, name: str) -> optuna.Study | None:
+        try:
+            return optuna.load_study(study_name=name, storage=self._storage)
+        except KeyError:
+            return None
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        with self._database.translated():
+            try:
+                yield
+            except StorageInternalError as error:
+                raise self._database.failure(str(error.__cause__ or error)) from None
+            except (OptunaError, RuntimeError, KeyError, ValueError) as error:
+                raise self._database.failure(f"Optuna: {error}") from None
+
+
+def _frozen(trial: StudyTrial, distributions: Mapping[str, BaseDistribution]) -> FrozenTrial:
+    state, value = _STATES[trial.outcome], trial.value
+    if state is not TrialState.COMPLETE or value is None or isnan(value):
+        value = None
+        state = TrialState.PRUNED if state is TrialState.COMPLETE else state  # COMPLETE demands a number
+    params = dict(trial.hyperparameters)
+    frozen = optuna.trial.create_trial(
+        state=state,
+        value=value,
+        params=params,
+        distributions={name: distributions[name] for name in params},
+        user_attrs={"key": trial.key, "outcome": trial.outcome, **trial.attributes},
+        intermediate_values=dict(trial.curve),
+    )
+    frozen.datetime_start, frozen.datetime_complete = _local(trial.started), _local(trial.ended)
+    return frozen
+
+
+def _local(moment: str) -> datetime:
+    """Optuna's trials carry naive local times."""
+    return datetime.fromisoformat(moment).astimezone().replace(tzinfo=None)

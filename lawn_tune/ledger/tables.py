@@ -1,0 +1,125 @@
+"""Our tables beside Optuna's: every name begins with `lawn_`, so the two never meet."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Float,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+)
+
+PREFIX = "lawn_"
+VERSION_TABLE = "lawn_alembic_version"
+"""Optuna keeps its own revision in alembic's default table, so ours must have another name."""
+
+metadata = MetaData()
+
+cells = Table(
+    "lawn_cells",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("space", Text, nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("definition", Text, nullable=False),
+    Column("registered", Text, nullable=False),
+    Index("lawn_cells_space", "space"),
+)
+"""Cells as last launched: `definition` is `Cell.to_dict` as JSON, `position` the order within the space."""
+
+plan = Table(
+    "lawn_plan",
+    metadata,
+    Column("cell", Text, ForeignKey("lawn_cells.name"), primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("phase", Text, nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("seed", BigInteger, nullable=False),
+    Column("hyperparameters", Text, nullable=False),
+    Column("total_epochs", Integer, nullable=False),
+    Column("mirrored", Text, nullable=False),
+    Index("lawn_plan_key", "key"),
+)
+"""Which trials belong to which cell. A key says nothing of its space, so two spaces may plan the same trial: it is
+trained once, and shown in both. `mirrored` is the outcome that the cell's Optuna study holds, "" if none."""
+
+trials = Table(
+    "lawn_trials",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("cell", Text, ForeignKey("lawn_cells.name"), nullable=False),
+    Column("pack", Text, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("epochs", Integer, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("error", Text, nullable=False),
+    Column("summary", Text, nullable=False),
+    Column("provenance", Text, nullable=False),
+    Column("started", Text, nullable=False),
+    Column("ended", Text, nullable=False),
+    Index("lawn_trials_cell_pack", "cell", "pack"),
+)
+"""Every trial that was ever started, once. `cell` and `pack` say who trains or trained it; outcome "waiting" means that
+its driver died, and is never shown."""
+
+packs = Table(
+    "lawn_packs",
+    metadata,
+    Column("cell", Text, ForeignKey("lawn_cells.name"), primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("phase", Text, nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("keys", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("error", Text, nullable=False),
+)
+"""Packs as first planned, in that order: an interrupted launch trains the same ones again."""
+
+progress = Table(
+    "lawn_progress",
+    metadata,
+    Column("cell", Text, primary_key=True),
+    Column("pack", Text, primary_key=True),
+    Column("epoch", Integer, primary_key=True),
+    Column("data", LargeBinary, nullable=False),
+    ForeignKeyConstraint(["cell", "pack"], ["lawn_packs.cell", "lawn_packs.id"]),
+)
+"""One epoch of one unfinished pack, all members; becomes curves when the pack ends."""
+
+curves = Table(
+    "lawn_curves",
+    metadata,
+    Column("key", Text, ForeignKey("lawn_trials.key"), primary_key=True),
+    Column("data", LargeBinary, nullable=False),
+)
+"""The whole curve of a finished trial."""
+
+examples = Table(
+    "lawn_examples",
+    metadata,
+    Column("key", Text, ForeignKey("lawn_trials.key"), primary_key=True),
+    Column("count", Integer, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+)
+"""The outcome on each test example, one bit each."""
+
+leases = Table(
+    "lawn_leases",
+    metadata,
+    Column("cell", Text, ForeignKey("lawn_cells.name"), primary_key=True),
+    Column("token", Text, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("started", Text, nullable=False),
+    Column("boot", Text, nullable=False),
+    Column("expires", Float(53), nullable=False),
+)
+"""Which driver works on a cell; `expires` in seconds since 1970 by the database's clock."""

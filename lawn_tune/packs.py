@@ -1,0 +1,90 @@
+"""Trials to packs: which trials one worker trains at once. A function of the plan, never of the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from math import ceil
+
+from lawn_tune.cells import Cell, Phase, Trial
+
+MAX_SIZE = 8
+EXAMPLES = 16_384
+"""Rows of a pack times batch size up to which a device is likely to have room left (our choice, from CPU timings:
+x2 for NCF at batch sizes 256 to 1000, x1.7 for a small VGG at 64, nothing at 10000 and above)."""
+
+
+def pack_size(cell: Cell, phase: Phase) -> int:
+    """Returns K, the most trials a pack of `cell` holds: large for small batches, 1 when a batch fills the device.
+
+    It depends on the plan alone, so the same launch makes the same packs, and so the same bits, on every machine.
+    """
+    trials = len(cell.protocol.confirm_seeds) if phase == "confirm" else cell.grid.size
+    return min(max(EXAMPLES // cell.task.batch_size, 1), MAX_SIZE, trials)
+
+
+def make_packs(cell: Cell, phase: Phase, trials: Sequence[Trial], size: int | None = None) -> list[tuple[Trial, ...]]:
+    """Divides the trials of one phase into packs: each trial in exactly one, in plan order as far as possible.
+
+    A search pack has one seed. Its trials that differ in `free_epochs` only sit side by side, and in one pack when
+    they fit, because they share the free phase. Packs are as few as that allows, and as equal in size as can be.
+
+    Args:
+        cell, phase: what the trials belong to.
+        trials: all of the phase or any part of it.
+        size: the most trials of a pack; `pack_size` if None.
+
+    Raises:
+        ValueError: size is below 1.
+    """
+    limit = pack_size(cell, phase) if size is None else size
+    if limit < 1:
+        raise ValueError(f"a pack holds at least 1 trial, got a size of {limit}")
+    if phase == "confirm":
+        return _join([(trial,) for trial in trials], limit)
+    packs: list[tuple[Trial, ...]] = []
+    for seed in dict.fromkeys(trial.seed for trial in trials):
+        siblings = _siblings([trial for trial in trials if trial.seed == seed])
+        packs += _join([part for group in siblings for part in _cut(group, limit)], limit)
+    return packs
+
+
+def siblings_key(trial: Trial) -> tuple[tuple[str, float], ...]:
+    """Returns the hyperparameters that trials sharing a free phase have in common: all but `free_epochs`."""
+    return tuple((name, value) for name, value in trial.hyperparameters.items() if name != "free_epochs")
+
+
+def _siblings(trials: Sequence[Trial]) -> list[tuple[Trial, ...]]:
+    groups: dict[tuple[tuple[str, float], ...], list[Trial]] = {}
+    for trial in trials:
+        groups.setdefault(siblings_key(trial), []).append(trial)
+    return [tuple(group) for group in groups.values()]
+
+
+def _cut(group: tuple[Trial, ...], limit: int) -> list[tuple[Trial, ...]]:
+    """Cuts a group that is too large for one pack into equal parts, the larger ones first."""
+    count = ceil(len(group) / limit)
+    cuts = [ceil(len(group) * i / count) for i in range(count + 1)]
+    return [group[start:end] for start, end in pairwise(cuts)]
+
+
+def _join(parts: list[tuple[Trial, ...]], limit: int) -> list[tuple[Trial, ...]]:
+    """Joins neighbouring parts into packs of at most `limit`: the fewest, then the most even (least sum of squares)."""
+    best: list[tuple[int, int, int]] = [(0, 0, 0)]  # for the first n parts: packs, squares, where the last one starts
+    for end in range(1, len(parts) + 1):
+        choices: list[tuple[int, int, int]] = []
+        length = 0
+        for start in reversed(range(end)):
+            length += len(parts[start])
+            if length > limit:
+                break
+            packs, squares, _ = best[start]
+            choices.append((packs + 1, squares + length * length, -start))
+        best.append(min(choices))
+    packed: list[tuple[Trial, ...]] = []
+    end = len(parts)
+    while end:
+        start = -best[end][2]
+        packed.append(tuple(trial for part in parts[start:end] for trial in part))
+        end = start
+    return packed[::-1]

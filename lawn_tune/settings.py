@@ -1,0 +1,185 @@
+"""One table of settings; each is read from its flag, else its variable, else `lawn-tune.toml`, else the default."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from lawn_tune.errors import UsageError
+from search_spaces.loader import did_you_mean
+
+FILE = "lawn-tune.toml"
+PREFIX = "LAWN_TUNE_"
+
+Executor = Literal["auto", "inline", "ray"]
+EXECUTORS: tuple[Executor, ...] = ("auto", "inline", "ray")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings in force.
+
+    Args:
+        storage: SQLAlchemy URL of the ledger.
+        data_dir: folder of the data sets.
+        work_dir: folder of checkpoints and logs.
+        workers: packs trained at once; None leaves it to the machine.
+        gpus: GPUs to use; None uses all there are.
+        executor: what runs the packs.
+    """
+
+    storage: str
+    data_dir: Path
+    work_dir: Path
+    workers: int | None
+    gpus: int | None
+    executor: Executor
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting: how its text is read, and what holds if nobody sets it.
+
+    Args:
+        name: key in the file, and the variable's name in small letters without prefix.
+        parse: text → value; raises ValueError with the rule.
+        default: value without flag, variable or file.
+        help: one line for people.
+    """
+
+    name: str
+    parse: Callable[[str], Any]
+    default: Any
+    help: str
+
+    @property
+    def variable(self) -> str:
+        """The environment variable."""
+        return PREFIX + self.name.upper()
+
+
+def _url(text: str) -> str:
+    if not re.match(r"[a-z0-9+]+://", text):
+        raise ValueError("a database URL such as sqlite:///lawn-tune.db or postgresql://host/name")
+    return text
+
+
+def _path(text: str) -> Path:
+    if not text:
+        raise ValueError("the path of a folder")
+    return Path(text).expanduser()
+
+
+def _whole(least: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"\d{1,6}", text, re.ASCII) or int(text) < least:
+            raise ValueError(f"a whole number from {least} to 999999")
+        return int(text)
+
+    return parse
+
+
+def _executor(text: str) -> Executor:
+    for executor in EXECUTORS:
+        if text == executor:
+            return executor
+    raise ValueError(f"one of {', '.join(EXECUTORS)}")
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting("storage", _url, "sqlite:///lawn-tune.db", "Ledger: a database URL."),
+    Setting("data_dir", _path, Path("data"), "Folder of the data sets."),
+    Setting("work_dir", _path, Path(".lawn-tune"), "Folder of checkpoints and logs."),
+    Setting("workers", _whole(1), None, "Packs trained at once; without it, as many as the machine has room for."),
+    Setting("gpus", _whole(0), None, "GPUs to use; 0 trains on CPU cores; without it, all there are."),
+    Setting("executor", _executor, "auto", "What runs the packs: ray, inline, or auto (ray where it is installed)."),
+)
+
+
+def resolve(
+    flags: Mapping[str, Any] | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    directory: Path | None = None,
+) -> Settings:
+    """Returns the settings in force: flag, else variable, else `lawn-tune.toml` in the directory, else default.
+
+    Args:
+        flags: setting → value of its flag; None where the flag was not given.
+        environ: variables; the process's by default. An empty variable counts as not set.
+        directory: where the file is looked for; the working directory by default.
+
+    Raises:
+        UsageError: a value does not parse or a key of the file is unknown; the text names where it was found.
+    """
+    given = flags or {}
+    variables = os.environ if environ is None else environ
+    file = (directory or Path()) / FILE
+    filed = _read(file)
+    values: dict[str, Any] = {}
+    for setting in SETTINGS:
+        values[setting.name] = setting.default
+        sources = (
+            (f"--{setting.name.replace('_', '-')}", given.get(setting.name)),
+            (setting.variable, variables.get(setting.variable) or None),
+            (f"{file}: {setting.name}", filed.get(setting.name)),
+        )
+        for origin, value in sources:
+            if value is not None:
+                values[setting.name] = _parse(setting, origin, value)
+                break
+    return Settings(**values)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        values = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{file}: cannot be read: {error}", "Correct the file or remove it.") from None
+    names = [setting.name for setting in SETTINGS]
+    for key, value in values.items():
+        if key not in names:
+            shown = f"{file}: {key}: unknown key; the keys are {', '.join(names)}, got {_shown(value)}"
+            raise UsageError(shown, f"{did_you_mean(key, names)}Rename or remove it.")
+        if isinstance(value, bool) or not isinstance(value, str | int):
+            shown = f"{file}: {key}: must be a text or a whole number, got {_shown(value)}"
+            raise UsageError(shown, "Write a single value.")
+    return values
+
+
+def _parse(setting: Setting, origin: str, value: Any) -> Any:
+    try:
+        return setting.parse(str(value))
+    except ValueError as rule:
+        raise UsageError(f"{origin}: must be {rule}, got {_shown(value)}", setting.help) from None
+
+
+def _shown(value: object) -> str:
+    """Returns the value fit to print: a password may be in any text."""
+    if isinstance(value, dict | list):
+        return "a table" if isinstance(value, dict) else "a list"
+    return repr(safe_url(value) if isinstance(value, str) else value)
+
+
+# --- storage URLs ----------------------------------------------------------------------------------------------------
+
+
+def safe_url(url: str) -> str:
+    """Returns the URL, well formed or not, fit to print: a password in it, wherever it stands, becomes `***`."""
+    hidden = re.sub(r"(?s)^((?:[\w+.-]*://)?+[^:/@]*):.*@", r"\1:***@", url)
+    return re.sub(r"(?is)([?&][^=&]*(?:password|passwd|pwd|secret|token)[^=&]*=)[^&]*", r"\1***", hidden)
+
+
+def sqlite_file(url: str) -> Path | None:
+    """Returns the file of an SQLite URL; None for other databases and for one in memory."""
+    match = re.match(r"sqlite(?:\+\w+)?:///([^?]+)", url)
+    if match is None or match[1] == ":memory:":
+        return None
+    return Path(match[1]).expanduser()

@@ -1,0 +1,58 @@
+"""Finds search spaces by name or by file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import search_spaces
+from search_spaces.loader import SUFFIX, did_you_mean, load_space
+from search_spaces.space import SearchSpace, SpaceError
+
+_BUILT_IN = Path(search_spaces.__file__).parent
+
+
+def builtin_spaces() -> tuple[str, ...]:
+    """Returns the names of the spaces that come with the service, in alphabetical order."""
+    return tuple(sorted(path.stem for path in _BUILT_IN.glob(f"*{SUFFIX}")))
+
+
+def find_space(name_or_path: str | Path) -> SearchSpace:
+    """Loads a built-in space by its name, or any space by the path of its TOML file; a built-in name comes first.
+
+    Raises:
+        SpaceError: no built-in has that name and it is no path, or the file is not usable (see `load_space`).
+    """
+    text = str(name_or_path)
+    if text in builtin_spaces():
+        return load_space(_BUILT_IN / f"{text}{SUFFIX}")
+    if isinstance(name_or_path, Path) or _is_path(text):
+        return load_space(Path(text))
+    known = builtin_spaces()
+    raise SpaceError(
+        f"'{text}' is neither a built-in space ({', '.join(known)}) nor the path of a {SUFFIX} file. "
+        f"{did_you_mean(text, known)}Give one of these names, or a path like my/space{SUFFIX}."
+    )
+
+
+def find_spaces(names_or_paths: Sequence[str | Path]) -> tuple[SearchSpace, ...]:
+    """Loads several spaces.
+
+    Raises:
+        SpaceError: as `find_space`, or two of them share a name, so their results could not be told apart.
+    """
+    spaces: dict[str, SearchSpace] = {}
+    for space in map(find_space, names_or_paths):
+        if space.name in spaces:
+            first = spaces[space.name].source
+            raise SpaceError(
+                f"{space.source}: every space needs a name of its own, '{space.name}' also names {first}. "
+                "Give each space once, or rename one of the files."
+            )
+        spaces[space.name] = space
+    return tuple(spaces.values())
+
+
+def _is_path(text: str) -> bool:
+    return text.endswith(SUFFIX) or os.sep in text or "/" in text

@@ -1,0 +1,66 @@
+"""Methods, hyperparameters and numbers as people read them; tables, verdicts and figures share these words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from trainables.config import METRICS, Metric
+
+_METHODS: Mapping[str, str] = {"sgd": "SGD", "adam": "Adam", "lamb": "LAMB", "lawn": "LAWN"}
+_METRICS: Mapping[str, str] = {"accuracy": "accuracy", "hr@10": "HR@10", "ndcg@10": "NDCG@10"}
+_HYPERPARAMETERS: Mapping[str, str] = {
+    "peak_lr": "peak learning rate",
+    "warmup_epochs": "warm-up epochs",
+    "free_epochs": "free epochs",
+    "weight_decay": "weight decay",
+}
+
+
+def method(optimizer: str) -> str:
+    """Returns a method's name as printed: "adam-lawn" is Adam-LAWN."""
+    return "-".join(_METHODS.get(part, part) for part in optimizer.split("-"))
+
+
+def metric_name(metric: str) -> str:
+    """Returns a metric's name as printed."""
+    return _METRICS.get(metric, metric)
+
+
+def metric_of(name: str) -> Metric:
+    """Returns direction, unit and digits of a metric; a name this version does not know is printed without unit."""
+    return METRICS.get(name, Metric("maximize", ""))
+
+
+def hyperparameter(name: str) -> str:
+    """Returns a hyperparameter's name for an axis."""
+    return _HYPERPARAMETERS.get(name, name)
+
+
+def setting(values: Mapping[str, float]) -> str:
+    """Returns a point as text: "peak_lr 0.01, warmup_epochs 5"."""
+    return ", ".join(f"{name} {value:g}" for name, value in values.items())
+
+
+def fixed(value: float, digits: int) -> str:
+    """Returns a number with `digits` decimals, with a true minus sign and no negative zero."""
+    return f"{_no_negative_zero(value, digits):.{digits}f}".replace("-", "−")
+
+
+def signed(value: float, digits: int) -> str:
+    """Returns a difference with its sign; zero has none."""
+    rounded = _no_negative_zero(value, digits)
+    return f"{rounded:+.{digits}f}".replace("-", "−") if rounded else f"{0:.{digits}f}"
+
+
+def count(n: int, noun: str) -> str:
+    """Returns "1 seed", "3 seeds", "10,000 seeds"."""
+    return f"{n:,} {noun}" + ("" if n == 1 else "s")
+
+
+def p_value(p: float) -> str:
+    """Returns a p-value with three decimals, or "<0.001"."""
+    return "<0.001" if p < 0.0005 else f"{p:.3f}"
+
+
+def _no_negative_zero(value: float, digits: int) -> float:
+    return round(value, digits) + 0.0

@@ -1,0 +1,254 @@
+"""TOML to SearchSpace. Checks the form of a file; whether its names exist is the planner's business."""
+
+from __future__ import annotations
+
+import math
+import re
+import tomllib
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeVar
+
+from search_spaces.space import Budget, Grid, SearchSpace, SpaceError
+
+SUFFIX = ".toml"
+LARGEST = 2**31 - 1
+"""Upper bound of batch sizes, epochs and seeds: every random generator and database takes a seed up to it."""
+
+POSITIVE = frozenset({"peak_lr", "eps"})
+"""Hyperparameters for which zero makes no sense: a rate of 0 trains nothing, an epsilon of 0 divides by it."""
+
+DEFAULTS: Mapping[str, str] = {
+    "selection": "validation",
+    "reported": "last",
+    "schedule": "linear",
+    "constrain": "all",
+    "precision": "float32",
+}
+"""Keys that a file may leave out."""
+
+REQUIRED = ("description", "dataset", "loss", "metric", "model", "seeds", "budgets", "optimizers")
+
+Number = TypeVar("Number", int, float)
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_NAME_RULE = "a name of letters, digits, '.', '_' and '-', starting with a letter or digit"
+
+
+def space_error(source: Path, key: str, rule: str, got: object, todo: str) -> SpaceError:
+    """Returns the error of one key in one form: `file: key: rule, got value. What to do.`
+
+    Args:
+        source: the file.
+        key: dotted key, "" for the file as a whole.
+        rule: what must hold, and the values allowed.
+        got: the value found, shown as Python writes it and cut short.
+        todo: the next step, a sentence.
+    """
+    text = repr(got)
+    text = text if len(text) <= 120 else f"{text[:117]}..."
+    return SpaceError(f"{source}: {key}: {rule}, got {text}. {todo}")
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """Returns "Did you mean 'x'? " for the nearest known name, or ""."""
+    close = get_close_matches(str(name), list(known), n=1)
+    return f"Did you mean '{close[0]}'? " if close else ""
+
+
+def load_space(path: Path) -> SearchSpace:
+    """Reads a search space; its name is the file's stem.
+
+    Raises:
+        SpaceError: the file cannot be read, is no TOML, or breaks the form documented in its built-in neighbours; the
+            text names the file, the dotted key, the value got, what is allowed and what to do.
+    """
+    values = _parse(path)
+    top = _Table(path, "", values)
+    top.only([*REQUIRED, *DEFAULTS])
+    top.requires(REQUIRED)
+    seeds = top.table("seeds")
+    seeds.only(["search", "confirm"])
+    seeds.requires(["search", "confirm"])
+    return SearchSpace(
+        name=_check_name(path, "the file's name", path.name.removesuffix(SUFFIX)),
+        source=path,
+        description=top.text("description"),
+        dataset=top.name("dataset"),
+        model=_model(top.table("model")),
+        loss=top.name("loss"),
+        metric=top.text("metric"),
+        selection=top.name("selection"),
+        reported=top.name("reported"),
+        schedule=top.name("schedule"),
+        constrain=top.name("constrain"),
+        precision=top.name("precision"),
+        search_seeds=seeds.integers("search"),
+        confirm_seeds=_confirm_seeds(seeds),
+        budgets=_budgets(top),
+        grids=_grids(top.table("optimizers")),
+    )
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise SpaceError(f"{path}: cannot be read: {reason}. Check the path and its permissions.") from None
+    except UnicodeDecodeError as error:
+        raise SpaceError(f"{path}: must be UTF-8 text, byte {error.start} is not. Save the file as UTF-8.") from None
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise SpaceError(f"{path}: is no TOML: nested too deeply. Write plain lists of numbers.") from None
+    except ValueError as error:  # TOMLDecodeError, and what Python's own number parsing adds
+        raise SpaceError(f"{path}: is no TOML: {error}. Correct that line.") from None
+
+
+# --- one table of the file ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A TOML table with the dotted key it stands under, so that every error can name its place."""
+
+    source: Path
+    prefix: str
+    values: Mapping[str, Any]
+
+    def key(self, name: str) -> str:
+        return f"{self.prefix}.{name}" if self.prefix else name
+
+    def error(self, name: str, rule: str, got: object, todo: str) -> SpaceError:
+        return space_error(self.source, self.key(name), rule, got, todo)
+
+    def only(self, known: Collection[str]) -> None:
+        for name in self.values:
+            if name not in known:
+                listed = ", ".join(known)
+                todo = f"{did_you_mean(name, known)}Rename or remove it."
+                raise self.error(name, f"unknown key; the keys here are {listed}", self.values[name], todo)
+
+    def requires(self, names: Iterable[str]) -> None:
+        for name in names:
+            if name not in self.values:
+                where = f"[{self.prefix}]" if self.prefix else "the top of the file"
+                raise SpaceError(f"{self.source}: {self.key(name)}: missing key. Add it to {where}.")
+
+    def text(self, name: str) -> str:
+        value = self.values.get(name, DEFAULTS.get(name))
+        if not isinstance(value, str) or not value.strip():
+            raise self.error(name, "must be a text that is not empty", value, "Write it in quotes.")
+        return value
+
+    def name(self, name: str) -> str:
+        return _check_name(self.source, self.key(name), self.text(name))
+
+    def table(self, name: str) -> _Table:
+        value = self.values[name]
+        if not isinstance(value, dict):
+            raise self.error(name, "must be a table", value, f"Write it as [{self.key(name)}] with keys below.")
+        return _Table(self.source, self.key(name), value)
+
+    def items(self, name: str, form: str = "Write it as [1, 2, 3].") -> list[Any]:
+        value = self.values[name]
+        if not isinstance(value, list) or not value:
+            raise self.error(name, "must be a list with at least one value", value, form)
+        return value
+
+    def integers(self, name: str) -> tuple[int, ...]:
+        return _distinct(self, name, [self.integer(name, value, least=0) for value in self.items(name)])
+
+    def integer(self, name: str, value: object, *, least: int) -> int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise self.error(name, f"must be a whole number from {least} to {LARGEST}", value, "Write it as 12.")
+        if not least <= value <= LARGEST:
+            todo = "Choose a number in that range."
+            raise self.error(name, f"must be a whole number from {least} to {LARGEST}", value, todo)
+        return value
+
+    def numbers(self, name: str) -> tuple[float, ...]:
+        return _distinct(self, name, [self.number(name, value) for value in self.items(name)])
+
+    def number(self, name: str, value: object) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self.error(name, "must hold numbers only", value, "Write plain numbers such as 0.01 or 3.")
+        rule = f"must hold finite numbers {'above' if name in POSITIVE else 'from'} 0"
+        number = _finite(value)
+        if number is None or number < 0 or (number == 0 and name in POSITIVE):
+            raise self.error(name, rule, value, "Remove or correct that value.")
+        return number + 0.0  # turns -0.0 into 0.0, so that equal values print and hash alike
+
+
+def _finite(value: float) -> float | None:
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number beyond every float
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _distinct(table: _Table, name: str, values: list[Number]) -> tuple[Number, ...]:
+    for i, value in enumerate(values):
+        if value in values[:i]:
+            raise table.error(name, "must not repeat a value", value, "Remove the repetition.")
+    return tuple(values)
+
+
+def _check_name(source: Path, key: str, value: str) -> str:
+    if not _NAME.fullmatch(value):
+        raise space_error(source, key, f"must be {_NAME_RULE}", value, "Rename it.")
+    return value
+
+
+# --- the parts of a space ----------------------------------------------------------------------------------------
+
+
+def _model(table: _Table) -> dict[str, Any]:
+    table.requires(["name"])
+    for name, value in table.values.items():
+        if not isinstance(value, str | int | float | bool):
+            raise table.error(name, "must be one number, text or true/false", value, "Write a single value.")
+    return {**table.values, "name": table.name("name")}
+
+
+def _confirm_seeds(seeds: _Table) -> tuple[int, ...]:
+    search, confirm = seeds.integers("search"), seeds.integers("confirm")
+    shared = sorted(set(search) & set(confirm))
+    if shared:
+        rule = f"must be fresh seeds, none of seeds.search = {list(search)}"
+        raise seeds.error("confirm", rule, shared, "Replace those seeds, so that the winner is judged anew.")
+    return confirm
+
+
+def _budgets(top: _Table) -> tuple[Budget, ...]:
+    budgets: list[Budget] = []
+    form = "Write each as [[budgets]] with batch_size and epochs."
+    for i, value in enumerate(top.items("budgets", form)):
+        if not isinstance(value, dict):
+            raise top.error("budgets", "must be a list of tables", value, form)
+        table = _Table(top.source, f"budgets[{i}]", value)
+        table.only(["batch_size", "epochs"])
+        table.requires(["batch_size", "epochs"])
+        sizes = {name: table.integer(name, value[name], least=1) for name in ("batch_size", "epochs")}
+        if sizes["batch_size"] in [budget.batch_size for budget in budgets]:
+            raise table.error("batch_size", "must differ from every other budget's", sizes["batch_size"], "Keep one.")
+        budgets.append(Budget(**sizes))
+    return tuple(budgets)
+
+
+def _grids(optimizers: _Table) -> dict[str, Grid]:
+    if not optimizers.values:
+        todo = "Add a table such as [optimizers.adam]."
+        raise space_error(optimizers.source, "optimizers", "must name at least one optimizer", {}, todo)
+    grids: dict[str, Grid] = {}
+    for name in optimizers.values:
+        table = optimizers.table(name)
+        _check_name(table.source, table.prefix, name)
+        for key in table.values:
+            _check_name(table.source, table.key(key), key)
+        grids[name] = Grid({key: table.numbers(key) for key in table.values})
+    return grids

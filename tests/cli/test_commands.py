@@ -1,0 +1,264 @@
+"""The commands plan, status and export, run in process over a ledger in memory or a real one."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import lawn_tune.cli.export
+import lawn_tune.cli.status
+from lawn_tune.cli.main import app
+from lawn_tune.ledger import Lease, open_ledger
+from lawn_tune.plan import plan
+from lawn_tune.settings import SETTINGS
+from lawn_tune.spaces import builtin_spaces, find_space
+from tests.cli.memory_ledger import PROVENANCE, QUICKSTART, MemoryLedger, row, rows
+
+
+@pytest.fixture(autouse=True)
+def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for setting in SETTINGS:
+        monkeypatch.delenv(setting.variable, raising=False)
+
+
+@pytest.fixture
+def ledger(monkeypatch: pytest.MonkeyPatch) -> MemoryLedger:
+    memory = MemoryLedger(QUICKSTART)
+
+    @contextmanager
+    def reading(storage: str | None) -> Iterator[MemoryLedger]:
+        yield memory
+        memory.close()
+
+    monkeypatch.setattr(lawn_tune.cli.status, "reading", reading)
+    monkeypatch.setattr(lawn_tune.cli.export, "reading", reading)
+    return memory
+
+
+def run(*args: str) -> Result:
+    return CliRunner().invoke(app, args)
+
+
+def read(*args: str) -> Any:
+    result = run(*args)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+# --- plan ------------------------------------------------------------------------------------------------------------
+
+
+def test_plan_lists_every_cell_and_the_totals() -> None:
+    result = run("plan", "quickstart")
+    assert result.exit_code == 0
+    for cell in QUICKSTART:
+        assert any(line.split()[:4] == [str(cell.name), "9", "9", "3"] for line in result.stdout.splitlines())
+    assert "4 cells, 36 search + 12 confirm trials in 12 packs" in result.stdout
+    assert "ledger sqlite:///lawn-tune.db: not there yet" in result.stdout
+    assert not list(Path().iterdir()), "planning writes nothing"
+
+
+def test_plan_as_json_holds_what_the_table_holds() -> None:
+    document = read("plan", "--all", "--json")
+    expected = [str(cell.name) for name in builtin_spaces() for cell in plan(find_space(name))]
+    assert [cell["cell"] for cell in document["cells"]] == expected
+    assert document["ledger"] is None
+    assert {cell["ledger"] for cell in document["cells"]} == {None}
+    assert all(cell["example_passes"] > 0 for cell in document["cells"])
+
+
+def test_plan_takes_filters_caps_and_seeds() -> None:
+    document = read("plan", "quickstart", "--cells", "adam/*", "--max-epochs", "5", "--seeds", "4", "--json")
+    shown = [(cell["cell"], cell["epochs"], cell["full_epochs"], cell["confirm_trials"]) for cell in document["cells"]]
+    assert shown == [("quickstart/adam/bs64", 5, 20, 4), ("quickstart/adam/bs512", 5, 20, 4)]
+    assert "5 of 20" in run("plan", "quickstart", "--max-epochs", "5").stdout
+
+
+def test_plan_tells_what_a_real_ledger_has() -> None:
+    with open_ledger("sqlite:///mine.db") as real:
+        real.register(QUICKSTART)
+    document = read("plan", "quickstart", "digits", "--storage", "sqlite:///mine.db", "--json")
+    assert document["ledger"] == "sqlite:///mine.db"
+    assert document["cells"][0]["ledger"] == {
+        **{"planned": 12, "complete": 0, "diverged": 0, "failed": 0, "running": 0},
+        "missing": 12,
+    }
+    text = run("plan", "quickstart", "--storage", "sqlite:///mine.db").stdout
+    assert "0/12" in text
+    assert "ledger sqlite:///mine.db: 0 trials finished, 48 missing" in text
+
+
+@pytest.mark.parametrize(
+    ("args", "parts"),
+    [
+        (["plan"], ["plan takes either spaces or --all", "quickstart"]),
+        (["plan", "--all", "digits"], ["plan takes either spaces or --all"]),
+        (["plan", "nothing"], ["'nothing' is neither a built-in space", "quickstart"]),
+        (["plan", "my/space.toml"], ["my/space.toml: cannot be read: No such file"]),
+        (["plan", "digits", "digits"], ["every space needs a name of its own"]),
+        (["plan", "digits", "--cells", "adam"], ["--cells 'adam' matches no cell of: digits/sgd/bs32", "hint: "]),
+        (["plan", "digits", "--max-epochs", "0"], ["--max-epochs must be a whole number from 1, got 0"]),
+        (["plan", "digits", "--max-epochs", "3"], ["--max-epochs 3", "optimizers.sgd.warmup_epochs has 5"]),
+        (["plan", "digits", "--seeds", "0"], ["--seeds must be a whole number from 1, got 0"]),
+        (["plan", "digits", "--storage", "x.db"], ["--storage: must be a database URL", "got 'x.db'"]),
+        (["plan", "digits", "--storage", "sqlite://"], ["names no file"]),
+        (["plan", "digits", "--storage", "mysql://me:pw@host/db"], ["mysql"]),
+    ],
+)
+def test_plan_errors_are_usage_errors_without_a_traceback(args: list[str], parts: list[str]) -> None:
+    result = run(*args)
+    assert result.exit_code == 2
+    assert [part for part in parts if part not in result.stderr] == []
+    assert result.stderr.startswith("error: ")
+    assert "Traceback" not in result.output
+    assert "pw@" not in result.output
+    assert result.stdout == ""
+
+
+# --- status ----------------------------------------------------------------------------------------------------------
+
+
+def test_status_counts_each_cell_and_names_who_holds_it(ledger: MemoryLedger) -> None:
+    first, second, third, fourth = QUICKSTART
+    confirm = first.confirm_trials(first.search_trials[0].hyperparameters)
+    ledger.rows += rows(first, first.search_trials) + rows(first, confirm)
+    ledger.rows += rows(second, second.search_trials[:4], "diverged") + rows(
+        second, second.search_trials[4:6], "failed"
+    )
+    ledger.rows += rows(third, third.search_trials[:2], "running")
+    ledger.held[third.name] = Lease(owner="node-1:42", expires="2026-11-24T06:00:00+00:00", active=True)
+    ledger.held[fourth.name] = Lease(owner="node-2:43", expires="2026-11-24T05:00:00+00:00", active=False)
+    shown = {cell.pop("cell"): cell for cell in read("status", "quickstart", "--json")}
+    assert list(shown) == [str(cell.name) for cell in QUICKSTART]
+    assert shown[str(first.name)] == {
+        **{"planned": 12, "complete": 12, "diverged": 0, "failed": 0, "running": 0},
+        **{"done": 12, "missing": 0, "finished_share": 1.0, "lease": None},
+    }
+    assert [shown[str(second.name)][key] for key in ("diverged", "failed", "missing")] == [4, 2, 6]
+    assert shown[str(third.name)]["lease"]["owner"] == "node-1:42"
+    text = run("status").stdout
+    assert "4 cells, 16 of 48 trials finished" in text
+    assert "node-1:42" in text
+    assert "node-2:43 (gone)" in text
+    assert ledger.closed
+
+
+def test_status_of_an_unknown_space_lists_the_known(ledger: MemoryLedger) -> None:
+    result = run("status", "quikstart")
+    assert result.exit_code == 2
+    assert "space 'quikstart' is not in this ledger, which has: quickstart" in result.stderr
+    assert "Did you mean 'quickstart'?" in result.stderr
+
+
+@pytest.mark.parametrize("command", [["status"], ["export", "quickstart"]])
+def test_without_a_ledger_reading_fails_with_the_next_step(command: list[str]) -> None:
+    result = run(*command)
+    assert result.exit_code == 3
+    assert "there is no ledger at sqlite:///" in result.stderr
+    assert "hint: Run 'lawn-tune launch' first" in result.stderr
+    assert not list(Path().iterdir()), "reading makes no ledger"
+
+
+def test_status_reads_a_real_ledger() -> None:
+    with open_ledger("sqlite:///lawn-tune.db") as real:
+        real.register(QUICKSTART)
+    assert [cell["missing"] for cell in read("status", "--json")] == [12] * 4
+
+
+# --- export ----------------------------------------------------------------------------------------------------------
+
+
+def test_export_holds_every_trial_with_all_that_is_known(ledger: MemoryLedger) -> None:
+    cell = QUICKSTART[0]
+    ledger.rows += rows(cell, cell.search_trials)
+    records = read("export", "quickstart")
+    assert [record["key"] for record in records] == [trial.key for trial in cell.search_trials]
+    assert records[0] == {
+        "key": cell.search_trials[0].key,
+        "cell": "quickstart/adam/bs64",
+        "phase": "search",
+        "seed": 0,
+        "params": {"peak_lr": 0.003, "warmup_epochs": 2.0, "weight_decay": 0.01},
+        "outcome": "complete",
+        "epochs": 20,
+        "total_epochs": 20,
+        "metrics": {"last/validation/accuracy": 90.0, "last/test/accuracy": 90.0, "seconds": 1.5},
+        "versions": {"lawn_tune": "0.1.0", "python": "3.11.2", "torch": "2.14.1", "numpy": "2.4.6"},
+        "provenance": {"device": "cpu: x86_64", "host": "node-1"},
+        "pack": "p1",
+        "attempts": 1,
+        "error": "",
+    }
+
+
+def test_csv_says_the_same_as_json(ledger: MemoryLedger) -> None:
+    for cell in QUICKSTART:  # optimizers with different hyperparameters
+        ledger.rows += rows(cell, cell.search_trials)
+    records = read("export", "quickstart", "--format", "json")
+    lines = list(csv.DictReader(io.StringIO(run("export", "quickstart", "--format", "csv").stdout)))
+    assert len(lines) == len(records) == 36
+    for line, record in zip(lines, records, strict=True):
+        assert line["key"] == record["key"]
+        given = {name.removeprefix("params."): float(v) for name, v in line.items() if name.startswith("params.") and v}
+        assert given == record["params"]
+        assert float(line["metrics.last/test/accuracy"]) == record["metrics"]["last/test/accuracy"]
+        assert line["versions.torch"] == "2.14.1"
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", " =1", "|cmd", "%x", "\n=1"])
+def test_csv_is_safe_to_open_in_a_spreadsheet(ledger: MemoryLedger, text: str) -> None:
+    cell = QUICKSTART[0]
+    hostile = replace(row(cell, cell.search_trials[0], "failed", error=text), provenance={**PROVENANCE, text: text})
+    ledger.rows.append(hostile)
+    fields = list(csv.reader(io.StringIO(run("export", "quickstart", "--format", "csv").stdout)))
+    assert "'" + text.replace("\r", "\n") in fields[1]
+    assert not [field for line in fields for field in line if field.strip()[:1] in tuple("=+-@|%") and field.strip()]
+
+
+def test_numbers_stay_numbers_in_csv(ledger: MemoryLedger) -> None:
+    cell = QUICKSTART[0]
+    ledger.rows.append(row(cell, cell.search_trials[0], value=-1.25))
+    line = next(csv.DictReader(io.StringIO(run("export", "quickstart", "--format", "csv").stdout)))
+    assert line["metrics.last/test/accuracy"] == "-1.25"
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, None])
+def test_what_is_not_a_number_is_null(ledger: MemoryLedger, value: float | None) -> None:
+    cell = QUICKSTART[0]
+    ledger.rows.append(row(cell, cell.search_trials[0], "diverged", value=value))
+    assert read("export", "quickstart")[0]["metrics"]["last/test/accuracy"] is None
+    line = next(csv.DictReader(io.StringIO(run("export", "quickstart", "--format", "csv").stdout)))
+    assert line["metrics.last/test/accuracy"] == ""
+
+
+def test_an_empty_space_has_a_header_and_no_trial(ledger: MemoryLedger) -> None:
+    assert read("export", "quickstart") == []
+    assert run("export", "quickstart", "--format", "csv").stdout.startswith("key,cell,phase,seed,outcome,")
+
+
+def test_export_to_a_file(ledger: MemoryLedger, tmp_path: Path) -> None:
+    ledger.rows += rows(QUICKSTART[0], QUICKSTART[0].search_trials)
+    shown = run("export", "quickstart.toml", "--format", "csv").stdout
+    assert run("export", "quickstart", "--format", "csv", "--output", "out.csv").stdout == ""
+    assert (tmp_path / "out.csv").read_text() == shown
+    result = run("export", "quickstart", "--output", "no/folder/out.json")
+    assert result.exit_code == 2
+    assert "--output: cannot write 'no/folder/out.json': No such file or directory" in result.stderr
+
+
+def test_an_unknown_format_lists_the_known(ledger: MemoryLedger) -> None:
+    result = run("export", "quickstart", "--format", "xml")
+    assert result.exit_code == 2
+    assert "json" in result.stderr
+    assert "csv" in result.stderr

@@ -1,0 +1,284 @@
+"""The command itself: its list of commands, what it imports, exit codes, interruptions, closed pipes."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from lawn_tune import __version__
+from lawn_tune.cli import main
+from lawn_tune.cli.main import COMMANDS, Lazy, app
+from lawn_tune.errors import DataError, ExecutionError, LawnTuneError, LedgerError, UsageError
+from search_spaces.space import SpaceError
+from trainables import data
+
+ROOT = Path(__file__).parents[2]
+HEAVY = ("torch", "ray", "optuna", "sqlalchemy", "plotly", "pooch", "sklearn")
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def lawn_tune(*args: str, cwd: Path, flags: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *flags, "-m", "lawn_tune.cli.main", *args]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=ENVIRONMENT, timeout=60, check=False)
+
+
+# --- commands and imports -------------------------------------------------------------------------------------------
+
+
+def test_help_lists_commands_in_the_order_of_work() -> None:
+    result = CliRunner().invoke(app, ["--help"])
+    assert result.exit_code == 0
+    listed = [line.split()[0] for line in result.stdout.partition("Commands:\n")[2].split("\n\n")[0].splitlines()]
+    ours = [name for name, lazy in COMMANDS.items() if lazy.target]
+    assert (
+        [name for name in listed if name in ours]
+        == ours
+        == [
+            *("plan", "launch", "status", "compare", "export", "data", "doctor"),
+        ]
+    )
+    assert [name for name in listed if name in COMMANDS] == [name for name in COMMANDS if name in listed]
+    assert "lawn-tune launch quickstart" in result.stdout
+    for lazy in COMMANDS.values():
+        assert not lazy.target or lazy.help in result.stdout
+
+
+def test_no_arguments_show_the_help() -> None:
+    assert "Commands:" in CliRunner().invoke(app, []).output
+
+
+def test_version() -> None:
+    result = CliRunner().invoke(app, ["--version"])
+    assert (result.exit_code, result.stdout) == (0, f"lawn-tune {__version__}\n")
+
+
+@pytest.mark.parametrize("name", [name for name, lazy in COMMANDS.items() if lazy.target])
+def test_every_command_explains_itself(name: str) -> None:
+    result = CliRunner().invoke(app, [name, "--help"])
+    assert result.exit_code == 0
+    assert "lawn-tune" in result.stdout or name == "data"
+    assert "--help" in result.stdout
+
+
+@pytest.mark.parametrize("args", [["--help"], ["--version"], ["plan", "--all"], ["plan", "digits", "--json"], ["pla"]])
+def test_help_and_plan_import_nothing_heavy(args: list[str], tmp_path: Path) -> None:
+    timed = lawn_tune(*args, cwd=tmp_path, flags=("-X", "importtime"))
+    imported = {
+        line.rpartition("|")[2].strip() for line in timed.stderr.splitlines() if line.startswith("import time:")
+    }
+    assert "lawn_tune.errors" in imported
+    assert [name for name in imported if name.partition(".")[0] in HEAVY] == []
+
+
+def test_modules_of_the_process_agree_with_the_import_times(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom typer.testing import CliRunner\nfrom lawn_tune.cli.main import app\n"
+        "result = CliRunner().invoke(app, ['plan', '--all'])\nassert result.exit_code == 0, result.output\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    command = [sys.executable, "-c", code]
+    found = subprocess.run(
+        command, capture_output=True, text=True, cwd=tmp_path, env=ENVIRONMENT, timeout=60, check=True
+    )
+    assert found.stdout.strip() == "[]"
+
+
+def test_plugins_take_their_place_or_come_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = [
+        EntryPoint("zebra", "zoo.cli:zebra", main.PLUGINS),
+        EntryPoint("report", "dashboards.cli:report", main.PLUGINS),
+    ]
+    monkeypatch.setattr(main, "entry_points", lambda group: points if group == main.PLUGINS else [])
+    result = CliRunner().invoke(app, ["--help"])
+    listed = [line.split()[0] for line in result.stdout.partition("Commands:\n")[2].split("\n\n")[0].splitlines()]
+    assert listed.index("report") == listed.index("compare") + 1
+    assert listed[-1] == "zebra"
+    assert "Added by zoo." in result.stdout
+    result = CliRunner().invoke(app, ["zebra"])
+    assert result.exit_code == 2
+    assert "`lawn-tune zebra` needs the package 'zoo', which is not installed" in result.stderr
+    assert "hint: Install everything: pip install" in result.stderr
+
+
+def test_a_command_nobody_knows_suggests_the_nearest(tmp_path: Path) -> None:
+    result = lawn_tune("lunch", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "No such command 'lunch'. Did you mean 'launch'?" in result.stderr
+
+
+# --- errors ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def raising(monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
+    """A command `plan` that raises what the test puts into the list."""
+    errors: list[BaseException] = []
+
+    def plan() -> None:
+        raise errors[0]
+
+    monkeypatch.setattr(main, "_load", lambda name, lazy: main._command(name, plan))
+    monkeypatch.delenv(main.DEBUG, raising=False)
+    return errors
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (LawnTuneError("what", "do this"), 1),
+        (UsageError("what", "do this"), 2),
+        (LedgerError("what", "do this"), 3),
+        (DataError("what", "do this"), 4),
+        (ExecutionError("what", "do this"), 5),
+        (SpaceError("what"), 2),
+        (data.DataError("what"), 4),
+        (data.MissingDataError("what"), 4),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_errors_that_were_foreseen_are_a_line_a_hint_and_a_code(
+    raising: list[BaseException], error: Exception, code: int
+) -> None:
+    raising.append(error)
+    result = CliRunner().invoke(app, ["plan"])
+    assert result.exit_code == code
+    assert result.stderr == "error: what\n" + ("hint: do this\n" if isinstance(error, LawnTuneError) else "")
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize("debug", ["flag", "variable"])
+def test_debugging_shows_the_traceback(
+    raising: list[BaseException], monkeypatch: pytest.MonkeyPatch, debug: str
+) -> None:
+    raising.append(UsageError("what"))
+    monkeypatch.setenv(main.DEBUG, "1" if debug == "variable" else "0")
+    result = CliRunner().invoke(app, ["--debug", "plan"] if debug == "flag" else ["plan"])
+    assert result.exception is raising[0]
+
+
+def test_an_interruption_is_130(raising: list[BaseException]) -> None:
+    raising.append(KeyboardInterrupt())
+    result = CliRunner().invoke(app, ["plan"])
+    assert (result.exit_code, result.stderr) == (130, "interrupted\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "lines"),
+    [
+        (
+            RuntimeError("odd"),
+            ["error: RuntimeError: odd", "hint: This is a fault of lawn-tune; LAWN_TUNE_DEBUG=1 shows"],
+        ),
+        (ValueError("odd"), ["error: ValueError: odd", "hint: This is a fault of lawn-tune"]),
+        (OSError(28, "No space left on device"), ["error: [Errno 28] No space left on device"]),
+    ],
+)
+def test_what_was_not_foreseen_has_no_traceback_either(
+    raising: list[BaseException],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: Exception,
+    lines: list[str],
+) -> None:
+    raising.append(error)
+    monkeypatch.setattr(sys, "argv", ["lawn-tune", "plan"])
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    assert ended.value.code == 1
+    shown = capsys.readouterr().err
+    assert [line for line in lines if line not in shown] == []
+    assert "Traceback" not in shown
+    monkeypatch.setenv(main.DEBUG, "1")
+    with pytest.raises(type(error)):
+        main.main()
+
+
+def test_typer_explains_its_own_errors() -> None:
+    result = CliRunner().invoke(app, ["plan", "--nothing"])
+    assert result.exit_code == 2
+    assert "No such option: --nothing" in result.stderr
+    result = CliRunner().invoke(app, ["plan", "--seeds", "two"])
+    assert result.exit_code == 2
+    assert "Invalid value for '--seeds'" in result.stderr
+
+
+# --- as a process ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("args", "code"),
+    [(["plan", "quickstart"], 0), (["--version"], 0), (["plan", "nothing"], 2), (["status"], 3), (["plan", "--x"], 2)],
+)
+def test_exit_codes_reach_the_shell(tmp_path: Path, args: list[str], code: int) -> None:
+    result = lawn_tune(*args, cwd=tmp_path)
+    assert result.returncode == code, result.stderr
+    assert "Traceback" not in result.stderr
+    assert bool(result.stderr) == bool(code)
+
+
+@pytest.mark.parametrize(
+    ("args", "code"),
+    [(["plan", "--all"], main.BROKEN_PIPE), (["plan", "--all", "--json"], main.BROKEN_PIPE), (["--help"], 1)],
+)
+def test_a_reader_that_goes_away_is_no_accident(tmp_path: Path, args: list[str], code: int) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        command = [sys.executable, "-m", "lawn_tune.cli.main", *args]
+        result = subprocess.run(
+            command, stdout=writer, stderr=subprocess.PIPE, cwd=tmp_path, env=ENVIRONMENT, timeout=60, check=False
+        )
+    finally:
+        os.close(writer)
+    assert (result.returncode, result.stderr) == (code, b"")
+
+
+def test_control_c_ends_a_process_with_130(tmp_path: Path) -> None:
+    code = (
+        "import sys, time\nfrom lawn_tune.cli import main\n"
+        "def plan():\n    print('ready', flush=True)\n    time.sleep(60)\n"
+        "main._load = lambda name, lazy: main._command(name, plan)\n"
+        "sys.argv = ['lawn-tune', 'plan']\nmain.main()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
+        cwd=tmp_path,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=30)
+    assert (process.returncode, stderr) == (130, "interrupted\n")
+
+
+@pytest.mark.parametrize(("args", "seconds"), [(["--help"], 0.5), (["plan", "--all"], 1.0)])
+def test_it_is_quick(tmp_path: Path, args: list[str], seconds: float) -> None:
+    """In CPU time, which a busy machine does not stretch as it does the time on the wall."""
+    took = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert lawn_tune(*args, cwd=tmp_path).returncode == 0
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        took.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(took) < seconds
+
+
+def test_a_lazy_target_may_be_a_function_or_an_app() -> None:
+    function: Any = main._load("plan", Lazy("lawn_tune.cli.plan:plan", ""))
+    group: Any = main._load("data", Lazy("lawn_tune.cli.data:app", ""))
+    assert (function.name, group.name) == ("plan", "data")
+    assert isinstance(group, typer.core.TyperGroup)

@@ -1,0 +1,160 @@
+"""Settings: which source wins, what is refused, and that no password is ever shown."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lawn_tune.errors import UsageError
+from lawn_tune.settings import FILE, SETTINGS, Settings, resolve, safe_url, sqlite_file
+
+EXAMPLES: dict[str, tuple[list[str], list[Any]]] = {
+    "storage": (
+        ["sqlite:///a.db", "sqlite:///b.db", "postgresql://u@h/d"],
+        ["sqlite:///a.db", "sqlite:///b.db", "postgresql://u@h/d"],
+    ),
+    "data_dir": (["a", "b/c", "/d"], [Path("a"), Path("b/c"), Path("/d")]),
+    "work_dir": (["a", "b/c", "/d"], [Path("a"), Path("b/c"), Path("/d")]),
+    "workers": (["1", "2", "3"], [1, 2, 3]),
+    "gpus": (["0", "1", "2"], [0, 1, 2]),
+    "executor": (["inline", "ray", "auto"], ["inline", "ray", "auto"]),
+}
+"""Setting → three texts, and the values they stand for."""
+
+BAD = {
+    "storage": ["", "lawn-tune.db", "/tmp/x.db"],
+    "data_dir": [""],
+    "work_dir": [""],
+    "workers": ["0", "-1", "two", "1.5", "", "1000000", "٣"],
+    "gpus": ["-1", "all", ""],
+    "executor": ["Ray", "slurm", ""],
+}
+
+
+def test_the_table_the_value_and_the_examples_have_the_same_names() -> None:
+    names = [setting.name for setting in SETTINGS]
+    assert names == [field.name for field in fields(Settings)] == list(EXAMPLES) == list(BAD)
+    assert all(setting.help.endswith(".") for setting in SETTINGS)
+
+
+def test_defaults(tmp_path: Path) -> None:
+    found = resolve(environ={}, directory=tmp_path)
+    assert found == Settings(**{setting.name: setting.default for setting in SETTINGS})
+    assert found.storage == "sqlite:///lawn-tune.db"
+    assert (found.data_dir, found.work_dir) == (Path("data"), Path(".lawn-tune"))
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_flag_beats_variable_beats_file_beats_default(tmp_path: Path, name: str) -> None:
+    (filed, varied, flagged), values = EXAMPLES[name]
+    environ = {f"LAWN_TUNE_{name.upper()}": varied}
+    (tmp_path / FILE).write_text(f'{name} = "{filed}"\n')
+    assert getattr(resolve({name: None}, environ={}, directory=tmp_path), name) == values[0]
+    assert getattr(resolve({name: None}, environ=environ, directory=tmp_path), name) == values[1]
+    assert getattr(resolve({name: flagged}, environ=environ, directory=tmp_path), name) == values[2]
+
+
+@pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in BAD.items() for text in texts])
+def test_bad_values_name_their_place_and_the_rule(tmp_path: Path, name: str, text: str) -> None:
+    variable = f"LAWN_TUNE_{name.upper()}"
+    (tmp_path / FILE).write_text(f'{name} = "{text}"\n')
+    flag = f"--{name.replace('_', '-')}"
+    for flags, environ, place in (
+        ({}, {}, f"{tmp_path / FILE}: {name}: must be "),
+        ({}, {variable: text}, f"{variable}: must be "),
+        ({name: text}, {}, f"{flag}: must be "),
+    ):
+        if environ and not text:
+            continue  # an empty variable counts as not set; the next test proves it
+        with pytest.raises(UsageError) as caught:
+            resolve(flags, environ=environ, directory=tmp_path)
+        assert caught.value.message.startswith(place)
+        assert f"got '{text}'" in caught.value.message
+        assert caught.value.hint
+
+
+def test_an_empty_variable_is_not_set(tmp_path: Path) -> None:
+    environ = {setting.variable: "" for setting in SETTINGS}
+    assert resolve(environ=environ, directory=tmp_path) == resolve(environ={}, directory=tmp_path)
+
+
+def test_numbers_may_be_numbers_in_the_file(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text("workers = 3\ngpus = 0\n")
+    found = resolve(environ={}, directory=tmp_path)
+    assert (found.workers, found.gpus) == (3, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("worker = 3", [f"{FILE}: worker: unknown key", "workers", "got 3", "Did you mean 'workers'?"]),
+        ("workers = true", [f"{FILE}: workers: must be a text or a whole number", "got True"]),
+        ("workers = 1.5", [f"{FILE}: workers: must be a text or a whole number", "got 1.5"]),
+        ("[storage]\nurl = 'x'", [f"{FILE}: storage: must be a text or a whole number", "got a table"]),
+        ("workers = =", [f"{FILE}: cannot be read", "line 1"]),
+    ],
+)
+def test_a_bad_file_is_one_clear_error(tmp_path: Path, text: str, parts: list[str]) -> None:
+    (tmp_path / FILE).write_text(text)
+    with pytest.raises(UsageError) as caught:
+        resolve(environ={}, directory=tmp_path)
+    whole = f"{caught.value.message} {caught.value.hint}"
+    assert [part for part in parts if part not in whole] == []
+
+
+SECRET = "s3cr3t"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"postgresql://me:{SECRET}@host/db",
+        f"postgresql://me:{SECRET}@{SECRET}@host/db",
+        f"postgresql://:{SECRET}@host/db",
+        f"postgresql://me:{SECRET}/{SECRET}@host/db",
+        f"postgresql://me:{SECRET}?{SECRET}#{SECRET}@host/db",
+        f"postgresql://host/db?user=me&password={SECRET}",
+        f"postgresql://host/db?PASSWORD={SECRET}&sslmode=require",
+        f"postgresql://host/db?sslpassword={SECRET}",
+        f"me:{SECRET}@host/db",
+    ],
+)
+def test_no_password_is_shown(tmp_path: Path, url: str) -> None:
+    assert SECRET not in safe_url(url)
+    assert "host/db" in safe_url(url)
+    for flags, text in (
+        ({"workers": url}, ""),
+        ({}, f'executor = "{url}"'),
+        ({}, f'nothing = "{url}"'),
+        ({}, f'storage = ["{url}"]'),
+    ):
+        (tmp_path / FILE).write_text(text)
+        with pytest.raises(UsageError) as caught:
+            resolve(flags, environ={}, directory=tmp_path)
+        assert SECRET not in f"{caught.value.message}{caught.value.hint}"
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite:///lawn-tune.db", "postgresql://me@host/db", "postgresql://host:5432/db?sslmode=require"]
+)
+def test_a_url_without_password_is_shown_whole(url: str) -> None:
+    assert safe_url(url) == url
+
+
+@pytest.mark.parametrize(
+    ("url", "file"),
+    [
+        ("sqlite:///lawn-tune.db", Path("lawn-tune.db")),
+        ("sqlite:////abs/x.db", Path("/abs/x.db")),
+        ("sqlite+pysqlite:///x.db?mode=ro", Path("x.db")),
+        ("sqlite:///~/x.db", Path.home() / "x.db"),
+        ("sqlite:///:memory:", None),
+        ("sqlite://", None),
+        ("postgresql://me@host/db", None),
+    ],
+)
+def test_the_file_of_an_sqlite_url(url: str, file: Path | None) -> None:
+    assert sqlite_file(url) == file

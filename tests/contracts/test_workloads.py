@@ -1,0 +1,279 @@
+"""The contract of `Workload`, over every row of the table."""
+
+from __future__ import annotations
+
+import gzip
+import pickle
+import random
+import struct
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import torch
+from torch import Tensor
+from torch.func import functional_call, stack_module_state
+
+from trainables.config import DATASETS, LOSSES, ModelConfig, Ncf, SmallVgg, Split, Task, TrainOn
+from trainables.data import SOURCES, MissingDataError
+from trainables.workloads import WORKLOADS, build_workload
+from trainables.workloads.base import Evaluation, Workload
+
+CPU = torch.device("cpu")
+TINY: dict[str, ModelConfig] = {"small-vgg": SmallVgg(width=2), "ncf": Ncf(factors=2, init="xavier")}
+
+every_workload = pytest.mark.parametrize("name", WORKLOADS)
+every_mode = pytest.mark.parametrize("train_on", get_args(TrainOn))
+
+
+def idx(values: bytes, *shape: int) -> bytes:
+    """The IDX format: two zero bytes, 8 for unsigned bytes, the number of dimensions, the dimensions, the values."""
+    return struct.pack(f">BBBB{len(shape)}I", 0, 0, 8, len(shape), *shape) + values
+
+
+def write_fashion_mnist(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    draw = random.Random(0)
+    for stem, count in (("train", 200), ("t10k", 300)):
+        labels = bytes(i % 10 for i in range(count))
+        pixels = b"".join(bytes(draw.choices(range(20 * label + 60), k=28 * 28)) for label in labels)
+        for kind, content in (("images-idx3", idx(pixels, count, 28, 28)), ("labels-idx1", idx(labels, count))):
+            (folder / f"{stem}-{kind}-ubyte").write_bytes(content)
+            (folder / f"{stem}-{kind}-ubyte.gz").write_bytes(gzip.compress(content, 1))
+
+
+def write_movielens(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    draw = random.Random(0)
+    rows = [
+        (user, item, draw.randint(1, 5), draw.randint(0, 9))
+        for user in range(1, 91)
+        for item in draw.sample(range(1, 151), draw.randint(1, 40))
+    ]
+    (folder / "u.data").write_text("".join("\t".join(map(str, row)) + "\n" for row in rows))
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    write_fashion_mnist(folder / "FashionMNIST" / "raw")
+    write_movielens(folder / "ml-100k")
+    return folder
+
+
+def task(name: str, train_on: TrainOn = "train") -> Task:
+    dataset = DATASETS[name]
+    return Task(
+        dataset=name,
+        model=TINY[dataset.models[0]],
+        loss=dataset.losses[0],
+        optimizer="adam",
+        batch_size=32,
+        epochs=1,
+        train_on=train_on,
+    )
+
+
+def generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+class Stack:
+    """R models of a workload, in evaluation mode."""
+
+    def __init__(self, workload: Workload, rows: int) -> None:
+        torch.manual_seed(0)
+        self.models = [workload.build_model().eval() for _ in range(rows)]
+        self.parameters, self.buffers = stack_module_state(self.models)
+
+    def predict(self, *inputs: Tensor) -> Tensor:
+        def forward(weights: dict[str, Tensor], state: dict[str, Tensor]) -> Tensor:
+            outputs: Tensor = functional_call(self.models[0], (weights, state), inputs)
+            return outputs
+
+        with torch.no_grad():
+            return torch.vmap(forward)(self.parameters, self.buffers)
+
+    def alone(self, row: int, *inputs: Tensor) -> Tensor:
+        with torch.no_grad():
+            outputs: Tensor = self.models[row](*inputs)
+        return outputs.unsqueeze(0)
+
+
+def positives(epoch: tuple[Tensor, ...]) -> list[tuple[int, ...]]:
+    """The examples of an epoch without its labels, and without those that are labelled as negatives."""
+    *parts, last = (part.tolist() for part in epoch)
+    if not parts:
+        return [(index,) for index in last]
+    return [key for key, label in zip(zip(*parts, strict=True), last, strict=True) if label == 1]
+
+
+def splits(train_on: TrainOn) -> tuple[Split, ...]:
+    return ("validation", "test") if train_on == "train" else ("test",)
+
+
+def same(first: Evaluation, second: Evaluation) -> bool:
+    metrics = all(first.metrics[name].equal(second.metrics[name]) for name in first.metrics)
+    return metrics and first.hits.equal(second.hits)
+
+
+def test_the_tables_have_the_same_rows() -> None:
+    assert list(WORKLOADS) == list(DATASETS) == list(SOURCES)
+    assert {loss for dataset in DATASETS.values() for loss in dataset.losses} <= set(LOSSES)
+
+
+@every_workload
+@every_mode
+def test_an_epoch_is_drawn_from_its_generator_alone(name: str, train_on: TrainOn, data_dir: Path) -> None:
+    first, second = (build_workload(task(name, train_on), data_dir, CPU) for _ in range(2))
+    torch.manual_seed(1)
+    epoch = first.epoch(generator(5))
+    torch.manual_seed(2)
+    first.epoch(generator(6))
+    again, other = second.epoch(generator(5)), second.epoch(generator(6))
+    assert len({len(part) for part in epoch}) == 1
+    assert all(part.dim() == 1 for part in epoch)
+    assert all(a.equal(b) for a, b in zip(epoch, again, strict=True))
+    assert any(not a.equal(b) for a, b in zip(epoch, other, strict=True))
+    state = generator(5)
+    first.epoch(state)
+    assert any(not a.equal(b) for a, b in zip(epoch, first.epoch(state), strict=True))
+
+
+@every_workload
+@every_mode
+def test_every_positive_is_seen_once_an_epoch(name: str, train_on: TrainOn, data_dir: Path) -> None:
+    workload = build_workload(task(name, train_on), data_dir, CPU)
+    first, second = (positives(workload.epoch(generator(seed))) for seed in (1, 2))
+    assert sorted(first) == sorted(second)
+    assert len(first) == len(set(first))
+
+
+@every_workload
+def test_confirm_trains_on_more(name: str, data_dir: Path) -> None:
+    search, full = (build_workload(task(name, mode), data_dir, CPU) for mode in get_args(TrainOn))
+    assert len(search.epoch(generator(0))[0]) < len(full.epoch(generator(0))[0])
+    stack = Stack(search, 2)
+    assert same(search.evaluate(stack.predict, "test"), search.evaluate(stack.predict, "test"))
+    assert search.evaluate(stack.predict, "test").hits.shape == full.evaluate(stack.predict, "test").hits.shape
+    with pytest.raises(ValueError, match="'validation' is part of the training data"):
+        full.evaluate(stack.predict, "validation")
+
+
+@every_workload
+def test_a_batch_a_row_is_each_rows_batch(name: str, data_dir: Path) -> None:
+    workload = build_workload(task(name), data_dir, CPU)
+    rows = [tuple(part[:7] for part in workload.epoch(generator(seed))) for seed in range(3)]
+    stacked = tuple(torch.stack(parts) for parts in zip(*rows, strict=True))
+    inputs, targets = workload.batch(*stacked)
+    assert targets.shape == (3, 7)
+    for index, row in enumerate(rows):
+        own_inputs, own_targets = workload.batch(*row)
+        assert all(part[index].equal(own) for part, own in zip(inputs, own_inputs, strict=True))
+        assert targets[index].equal(own_targets)
+
+
+@every_workload
+def test_loss_and_margin_are_one_number_an_example(name: str, data_dir: Path) -> None:
+    workload = build_workload(task(name), data_dir, CPU)
+    torch.manual_seed(0)
+    model = workload.build_model()
+    inputs, targets = workload.batch(*(part[:9] for part in workload.epoch(generator(0))))
+    outputs = model(*inputs)
+    loss, margin = workload.loss(outputs, targets), workload.margin(outputs, targets)
+    assert loss.shape == margin.shape == (9,)
+    assert loss.isfinite().all()
+    # Raising what the margin measures lowers the loss, for every example.
+    (slope,) = torch.autograd.grad(margin.sum(), outputs, retain_graph=True)
+    assert (workload.loss(outputs + 0.01 * slope, targets) < loss).all()
+
+
+@every_workload
+@every_mode
+def test_stacked_models_are_judged_like_solo_ones(name: str, train_on: TrainOn, data_dir: Path) -> None:
+    workload = build_workload(task(name, train_on), data_dir, CPU)
+    stack = Stack(workload, 3)
+    for split in splits(train_on):
+        together = workload.evaluate(stack.predict, split)
+        assert tuple(together.metrics) == DATASETS[name].metrics
+        assert together.hits.shape[0] == 3
+        assert together.hits.dtype == torch.bool
+        for row in range(3):
+            alone = workload.evaluate(lambda *inputs, row=row: stack.alone(row, *inputs), split)
+            # Kernels sum in another order when stacked, so at most a few examples near a border may differ.
+            assert (alone.hits[0] ^ together.hits[row]).sum() <= 1
+            for metric, values in together.metrics.items():
+                assert 0 <= values[row] <= 100
+                assert values[row].item() == pytest.approx(alone.metrics[metric].item(), abs=2.0)
+        if together.ece is not None:
+            assert together.ece.shape == (3,)
+            assert ((together.ece >= 0) & (together.ece <= 1)).all()
+
+
+@every_workload
+def test_a_model_of_nan_scores_nothing(name: str, data_dir: Path) -> None:
+    workload = build_workload(task(name), data_dir, CPU)
+    stack = Stack(workload, 2)
+    evaluation = workload.evaluate(lambda *inputs: stack.predict(*inputs) * torch.nan, "test")
+    assert not evaluation.hits.any()
+    assert all(values.tolist() == [0, 0] for values in evaluation.metrics.values())
+
+
+@every_workload
+def test_splits_and_candidates_do_not_depend_on_any_seed(name: str, data_dir: Path) -> None:
+    found = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        workload = build_workload(task(name), data_dir, CPU)
+        found.append((workload, workload.probe()))
+    stack = Stack(found[0][0], 2)
+    for split in splits("train"):
+        assert same(*(workload.evaluate(stack.predict, split) for workload, _ in found))
+    assert all(a.equal(b) for a, b in zip(found[0][1], found[1][1], strict=True))
+
+
+@every_workload
+@every_mode
+def test_the_probe_is_a_fixed_sample_of_training_examples(name: str, train_on: TrainOn, data_dir: Path) -> None:
+    workload = build_workload(task(name, train_on), data_dir, CPU)
+    probe = workload.probe()
+    epoch = workload.epoch(generator(0))
+    assert 0 < len(probe[0]) <= 4096
+    assert [part.dtype for part in probe] == [part.dtype for part in epoch]
+    assert all(a.equal(b) for a, b in zip(probe, workload.probe(), strict=True))
+    labels = workload.batch(*epoch)[1].double().mean()
+    assert workload.batch(*probe)[1].double().mean().item() == pytest.approx(labels.item(), rel=0.1)
+
+
+@every_workload
+def test_models_come_from_the_global_generator(name: str, data_dir: Path) -> None:
+    workload = build_workload(task(name), data_dir, CPU)
+    models = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        models.append(torch.cat([weight.flatten() for weight in workload.build_model().parameters()]))
+    assert models[0].equal(models[1])
+    assert not models[0].equal(models[2])
+
+
+@every_workload
+def test_a_task_that_does_not_fit_is_refused(name: str, data_dir: Path) -> None:
+    wrong_model: ModelConfig = Ncf() if "small-vgg" in DATASETS[name].models else SmallVgg()
+    with pytest.raises(ValueError, match=f"model of dataset '{name}' must be one of"):
+        build_workload(replace(task(name), model=wrong_model), data_dir, CPU)
+    with pytest.raises(ValueError, match=f"loss of dataset '{name}' must be one of .*, got 'hinge'"):
+        build_workload(replace(task(name), loss="hinge"), data_dir, CPU)
+
+
+def test_an_unknown_dataset_is_refused(data_dir: Path) -> None:
+    with pytest.raises(ValueError, match=r"dataset must be one of synthetic, digits, .*, got 'cifar'"):
+        build_workload(replace(task("digits"), dataset="cifar"), data_dir, CPU)
+
+
+@pytest.mark.parametrize("name", [name for name in WORKLOADS if not DATASETS[name].bundled])
+def test_missing_data_is_reported_with_the_command_that_fetches_it(name: str, tmp_path: Path) -> None:
+    with pytest.raises(MissingDataError, match=f"`lawn-tune data fetch {name} --data-dir {tmp_path}`") as caught:
+        build_workload(task(name), tmp_path, CPU)
+    assert "http" in str(caught.value)
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)  # workers send it to the driver

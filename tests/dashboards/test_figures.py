@@ -1,0 +1,137 @@
+"""Figures draw without complaint, in the style of the house, and escape what they print."""
+
+from __future__ import annotations
+
+import json
+from itertools import combinations
+from typing import Any
+
+import pytest
+
+from dashboards import style
+from dashboards.figures import batch_size_figure, curve_figure, difference_figure, grid_figure, plain
+from dashboards.numbers import (
+    BatchSizeInfo,
+    DifferenceInfo,
+    batch_size_info,
+    curve_infos,
+    curve_keys,
+    difference_info,
+    grid_infos,
+)
+from lawn_tune.compare import compare, compare_space
+from tests.compare.memory_source import demo_source, make_cell, search_rows
+from trainables.config import LAWN_OF, OPTIMIZERS
+
+
+@pytest.fixture(scope="module")
+def figures() -> dict[str, dict[str, Any]]:
+    """Every kind of figure of the demo, as JSON values."""
+    source = demo_source(epochs=30)
+    comparison = compare_space(source, "movielens_100k")
+    curves = source.curves(curve_keys(comparison))
+    return {
+        "sizes": plain(batch_size_figure(batch_size_info(comparison))),
+        "differences": plain(difference_figure(difference_info(comparison))),
+        "grid": plain(grid_figure(grid_infos(comparison)[-4])),
+        "curves": plain(curve_figure(curve_infos(comparison, curves)[0])),
+    }
+
+
+def test_every_figure_has_traces_titles_and_a_height(figures: dict[str, dict[str, Any]]) -> None:
+    for name, figure in figures.items():
+        assert figure["data"], name
+        assert figure["layout"]["height"] > 100, name
+        assert any(
+            axis.get("title", {}).get("text")
+            for key, axis in figure["layout"].items()
+            if key.startswith(("xaxis", "yaxis"))
+        ), name
+        json.dumps(figure, allow_nan=False)
+
+
+def test_hover_texts_carry_the_n(figures: dict[str, dict[str, Any]]) -> None:
+    for trace in figures["sizes"]["data"]:
+        assert all("n = " in text for text in trace["hovertext"])
+    for trace in figures["differences"]["data"]:
+        assert "n = 3 seeds" in trace["hovertext"][0].replace("<br>", " ")
+
+
+def test_unconfirmed_values_have_open_markers_and_no_bar(figures: dict[str, dict[str, Any]]) -> None:
+    lamb = next(trace for trace in figures["sizes"]["data"] if trace["name"] == "LAMB")
+    assert lamb["marker"]["symbol"] == ["square", "square", "square-open"]
+    assert lamb["error_y"]["array"][2] == 0
+
+
+def test_diverged_points_are_crossed_and_the_winner_is_framed(figures: dict[str, dict[str, Any]]) -> None:
+    signs = [text for trace in figures["grid"]["data"] for text in trace.get("text", []) if isinstance(text, str)]
+    assert signs.count("×") == 3
+    assert [shape["line"]["dash"] for shape in figures["grid"]["layout"]["shapes"]] == ["4px,3px"]
+    assert "peak_lr" in figures["grid"]["layout"]["title"]["subtitle"]["text"]
+
+
+def test_the_switch_is_marked_on_both_panels_of_lawn_only(figures: dict[str, dict[str, Any]]) -> None:
+    diamonds = [t for t in figures["curves"]["data"] if t.get("marker", {}).get("symbol") == "diamond"]
+    assert sorted((t["legendgroup"], t["yaxis"]) for t in diamonds) == [
+        (name, axis) for name in ("adam-lawn", "lamb-lawn") for axis in ("y", "y2")
+    ]
+
+
+def test_names_cannot_bring_tags_into_a_figure() -> None:
+    evil = "<b onmouseover=x>"
+    line = batch_size_info(compare_space(demo_source(epochs=5), "movielens_100k")).lines[0]
+    figure = batch_size_figure(BatchSizeInfo(evil, evil, 2, (line._replace(optimizer=evil),)))
+    assert "<b onmouse" not in json.dumps(plain(figure)).lower()
+
+
+def test_empty_and_single_figures_draw() -> None:
+    batch_size_figure(BatchSizeInfo("accuracy", "%", 2, ()))
+    difference_figure(DifferenceInfo("%", 2, ()))
+    cell = make_cell()
+    comparison = compare([cell], search_rows(cell, ["diverged"] * 9), {})
+    grid_figure(grid_infos(comparison)[0])
+    one = compare([cell], search_rows(cell, [50.0] * 9), {})
+    assert len(plain(batch_size_figure(batch_size_info(one)))["data"]) == 1
+
+
+# --- style -----------------------------------------------------------------------------------------------------------
+
+
+def luminance(colour: str) -> float:
+    def linear(part: int) -> float:
+        value = part / 255
+        return value / 12.92 if value <= 0.04045 else float(((value + 0.055) / 1.055) ** 2.4)
+
+    red, green, blue = (linear(int(colour[i : i + 2], 16)) for i in (1, 3, 5))
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(one: str, other: str) -> float:
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_method_is_seen_on_both_pages(optimizer: str) -> None:
+    assert contrast(style.colour(optimizer), "#ffffff") >= 3
+    assert contrast(style.colour(optimizer), "#15181d") >= 3
+
+
+def test_ink_is_read_on_every_colour_of_the_heat_map() -> None:
+    assert all(contrast(style.ON_SCALE, colour) >= 4.5 for _, colour in style.SCALE)
+
+
+@pytest.mark.parametrize(("base", "lawn"), LAWN_OF.items())
+def test_a_pair_shares_its_colour_and_differs_in_line_and_marker(base: str, lawn: str) -> None:
+    assert style.colour(base) == style.colour(lawn)
+    assert (style.dash(base), style.dash(lawn)) == ("6px,4px", "solid")
+    assert style.symbol(base, confirmed=True) != style.symbol(lawn, confirmed=True)
+
+
+def test_pairs_have_different_colours() -> None:
+    assert all(style.colour(one) != style.colour(other) for one, other in combinations(LAWN_OF, 2))
+
+
+def test_nothing_offers_to_upload_a_figure() -> None:
+    assert style.CONFIG["showSendToCloud"] is False
+    assert style.CONFIG["displaylogo"] is False

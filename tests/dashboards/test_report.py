@@ -1,0 +1,258 @@
+"""Laws of the report: complete in itself, inert to hostile names, every number with its n."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from html import unescape
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dashboards import cli as command
+from dashboards.report import duration, report, save
+from lawn_tune.compare import Comparison, compare, compare_space
+from lawn_tune.errors import UsageError
+from lawn_tune.tables import table
+from tests.compare.memory_source import MemorySource, demo_source, make_cell, search_rows, with_protocol
+
+EVIL = "</script><script>alert('1')</script><img src=x onerror=\"alert(2)\">&"
+
+
+class Page(HTMLParser):
+    """Reads a page into its tags, its visible text and its scripts."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[str] = []
+        self.visible: list[str] = []
+        self._within: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag in ("script", "style", "title"):
+            self._within.append(tag)
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        if self._within and self._within[-1] == tag:
+            self._within.pop()
+
+    def handle_data(self, data: str) -> None:
+        if self._within and self._within[-1] == "script":
+            self.scripts[-1] += data
+        elif not self._within:
+            self.visible.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.visible).split())
+
+
+@pytest.fixture(scope="module")
+def source() -> MemorySource:
+    return demo_source(epochs=300)
+
+
+@pytest.fixture(scope="module")
+def comparison(source: MemorySource) -> Comparison:
+    return compare_space(source, "movielens_100k")
+
+
+@pytest.fixture(scope="module")
+def html(source: MemorySource, comparison: Comparison) -> str:
+    return report(source, comparison)
+
+
+@pytest.fixture(scope="module")
+def page(html: str) -> Page:
+    return Page(html)
+
+
+def hostile() -> tuple[MemorySource, Comparison]:
+    """A comparison in which every text that comes from outside tries to break out."""
+    cells = [make_cell(name, space=EVIL) for name in ("adam", "adam-lawn")]
+    source = MemorySource(cells)
+    for cell in cells:
+        rows = search_rows(cell, [80.0 if i == 4 else 50.0 for i in range(9)])
+        source.rows += [replace(row, provenance={"device": EVIL, EVIL: EVIL, "started": EVIL}) for row in rows]
+    return source, compare(cells, source.rows, {})
+
+
+def test_the_page_loads_nothing(page: Page) -> None:
+    for tag, attributes in page.tags:
+        assert tag not in ("link", "iframe", "object", "embed", "img", "base", "form"), tag
+        for name in ("src", "srcset", "action", "poster", "background", "data"):
+            assert name not in attributes, (tag, name)
+        assert (attributes.get("href") or "#").startswith("#"), attributes
+
+
+def test_no_style_reaches_out(html: str) -> None:
+    (css,) = re.findall(r"<style>(.*?)</style>", html, re.DOTALL)
+    assert not re.search(r"url\(|@import|http", css)
+
+
+def test_its_policy_forbids_every_request_and_admits_its_own_scripts_only(page: Page) -> None:
+    (policy,) = [a["content"] or "" for tag, a in page.tags if a.get("http-equiv") == "Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'")
+    assert "http" not in policy
+    scripts = re.findall(r"script-src ([^;]*);", policy)[0]
+    assert "unsafe" not in scripts
+    kinds = [attributes.get("type") for tag, attributes in page.tags if tag == "script"]
+    run = [text for text, kind in zip(page.scripts, kinds, strict=True) if kind is None]
+    assert len(run) == 2
+    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in run]
+    assert set(scripts.split()) == {f"'sha256-{digest}'" for digest in hashes}
+
+
+def test_it_is_small_enough_to_mail(html: str) -> None:
+    assert len(html.encode()) < 6_000_000
+
+
+def test_equal_ledgers_give_equal_pages(source: MemorySource, comparison: Comparison, html: str) -> None:
+    assert report(source, comparison) == html
+
+
+def test_it_shows_every_number_of_the_tables_with_its_n(page: Page, comparison: Comparison) -> None:
+    rows = table(comparison)
+    for entry in rows.entries.values():
+        assert entry.text in page.text
+        assert re.search(r"\((\d|search, \d)\)$", entry.text)
+    for row in rows.differences:
+        for value in (row.methods, row.difference, row.interval, row.n, row.p, row.holm, row.verdict):
+            assert value in page.text
+
+
+def test_it_says_verdicts_caveats_protocol_and_what_to_type(page: Page, comparison: Comparison) -> None:
+    rows = table(comparison)
+    for text in (rows.headline, *rows.sentences, rows.caption, *rows.remarks):
+        assert text in page.text
+    for note in rows.footnotes:
+        assert note.flag.value in page.text
+        assert all(text in page.text for text in note.texts)
+    for text in (
+        "movielens-100k", "search seeds 0, 1", "101, 102, 103", "2.14.1", "cpu: x86_64", "embeddings included",
+        "2026-11-24", "lawn-tune launch movielens_100k --seeds 3", "two-way bootstrap",
+    ):  # fmt: skip
+        assert text in page.text, text
+
+
+def test_every_mark_leads_to_its_caveat(page: Page) -> None:
+    ids = [attributes.get("id") for _, attributes in page.tags if attributes.get("id")]
+    targets = {(a.get("href") or "")[1:] for tag, a in page.tags if tag == "a"}
+    assert targets <= set(ids)
+    assert len(ids) == len(set(ids))
+    assert any(target.startswith("note-") for target in targets)
+
+
+def test_every_figure_has_a_place_a_height_and_words(page: Page) -> None:
+    data = json.loads(page.scripts[0])
+    places = {a["id"]: a for tag, a in page.tags if tag == "figure"}
+    assert set(data["figures"]) == set(places)
+    assert len(places) == 2 + 3 + 12
+    assert all(a["aria-label"] and "height:" in (a["style"] or "") for a in places.values())
+    assert not set("<>&") & set(page.scripts[0])
+    assert set(data["templates"]) == {"light", "dark"}
+    assert data["config"]["showSendToCloud"] is False
+
+
+def test_hostile_names_stay_text() -> None:
+    text = report(*hostile())
+    page = Page(text)
+    assert [tag for tag, _ in page.tags].count("script") == 3
+    assert "img" not in {tag for tag, _ in page.tags}
+    assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
+    assert " ".join(EVIL.split()) in page.text
+    json.loads(page.scripts[0])
+
+
+def test_it_admits_what_is_missing() -> None:
+    cell = make_cell()
+    source = MemorySource([cell], search_rows(cell, ["diverged"] * 9))
+    text = Page(report(source, compare([cell], source.rows, {}))).text
+    for words in ("No pair is confirmed", "No cell has a value", "no winner", "every point of the grid diverged"):
+        assert words in text, words
+
+
+def test_a_clean_comparison_has_no_caveat() -> None:
+    cells = [make_cell(name, lrs=(0.1,), frees=(1.0,), decays=(0.1,)) for name in ("adam", "adam-lawn")]
+    cells = [with_protocol(cell, confirm_seeds=()) for cell in cells]
+    source = MemorySource(cells, [row for cell in cells for row in search_rows(cell, [80.0])])
+    comparison = compare(cells, source.rows, {})
+    clean = replace(comparison, cells=tuple(replace(result, notes=()) for result in comparison.cells), pairs=())
+    assert "None: every grid is complete" in Page(report(source, clean)).text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0 s"), (119.4, "119 s"), (150, "2 min"), (7200, "2.0 h"), (3.6e7, "10,000.0 h")]
+)
+def test_times_are_readable(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+# --- command ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch, source: MemorySource) -> MemorySource:
+    """The ledger that the command opens."""
+
+    @contextmanager
+    def reading(storage: str | None) -> Iterator[MemorySource]:
+        yield source
+
+    monkeypatch.setattr(command, "reading", reading)
+    return source
+
+
+def test_the_command_writes_the_page_under_the_spaces_name(
+    opened: MemorySource, html: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command.report("movielens_100k")
+    assert (tmp_path / "lawn-report-movielens_100k.html").read_text(encoding="utf-8") == html
+    assert "lawn-report-movielens_100k.html" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["lawn-report-movielens_100k.html"]
+
+
+@pytest.mark.parametrize(
+    ("space", "name"),
+    [("digits", "lawn-report-digits.html"), ("../x/<y>", "lawn-report-..-x-y-.html")],
+)
+def test_the_default_name_stays_in_the_folder(space: str, name: str) -> None:
+    assert str(command.default_path(space)) == name
+
+
+def test_a_path_that_cannot_be_written_is_named(opened: MemorySource, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot write"):
+        command.report("movielens_100k", output=tmp_path / "nowhere" / "page.html")
+
+
+def test_a_failed_write_leaves_the_old_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "page.html"
+    save("old", path)
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(OSError, match="disk full"):
+        save("new", path)
+    assert path.read_text() == "old"
+
+
+def test_unescaping_the_title_gives_the_name_back() -> None:
+    source, comparison = hostile()
+    title = re.search(r"<title>(.*?)</title>", report(source, comparison), re.DOTALL)
+    assert title is not None
+    assert unescape(title[1]).startswith(EVIL)

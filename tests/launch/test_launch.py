@@ -1,0 +1,197 @@
+"""Laws of a launch over a real ledger: each key trained once, whatever fails or stops in between."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from fakes import FakeExecutor, Recorder, fail, record, score, succeed
+
+from lawn_tune.cells import Cell
+from lawn_tune.executors.base import Event, Failed, Job, Progress
+from lawn_tune.launch import Launch
+from lawn_tune.ledger import Ledger, Owner, open_ledger
+from lawn_tune.plan import plan
+from search_spaces.loader import load_space
+
+SPACE = """
+description = "three points a cell"
+dataset = "synthetic"
+loss = "cross-entropy"
+metric = "accuracy"
+[model]
+name = "small-vgg"
+width = 4
+[seeds]
+search = [0]
+confirm = [11, 12]
+[[budgets]]
+batch_size = 64
+epochs = 3
+[optimizers.adam]
+peak_lr = [0.01, 0.02, 0.03]
+warmup_epochs = [1]
+weight_decay = [0.1]
+[optimizers.adam-lawn]
+peak_lr = [0.01, 0.02, 0.03]
+warmup_epochs = [1]
+free_epochs = [1]
+"""
+TRIALS = 2 * (3 + 2)
+OWNER = Owner.current()
+
+
+@pytest.fixture
+def cells(tmp_path: Path) -> tuple[Cell, ...]:
+    file = tmp_path / "tiny.toml"
+    file.write_text(SPACE)
+    return plan(load_space(file))
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, cells: tuple[Cell, ...]) -> Iterator[Ledger]:
+    opened = open_ledger(f"sqlite:///{tmp_path}/ledger.db")
+    opened.register(cells)
+    yield opened
+    opened.close()
+
+
+def launch(cells: tuple[Cell, ...], ledger: Ledger, executor: FakeExecutor, **options: int | None) -> Launch:
+    agenda = Launch(cells, ledger, OWNER, Recorder(), **options)  # type: ignore[arg-type]
+    if agenda.has_work():
+        executor.run(agenda)
+    agenda.close()
+    return agenda
+
+
+def complete(ledger: Ledger) -> Counter[str]:
+    return Counter(row.key for row in ledger.trials("tiny") if row.outcome == "complete")
+
+
+def test_each_key_is_trained_once_and_a_second_launch_trains_nothing(cells: tuple[Cell, ...], ledger: Ledger) -> None:
+    executor = FakeExecutor()
+    first = launch(cells, ledger, executor)
+    assert first.tally.trained == TRIALS
+    assert executor.trained == complete(ledger)
+    assert set(executor.trained.values()) == {1}
+    second = launch(cells, ledger, executor)
+    assert second.tally.trained == 0
+    assert second.tally.found == TRIALS
+
+
+def test_the_winner_is_what_is_confirmed(cells: tuple[Cell, ...], ledger: Ledger) -> None:
+    launch(cells, ledger, FakeExecutor())
+    rows = ledger.trials("tiny")
+    for cell in cells:
+        best = max(cell.search_trials, key=lambda trial: score(trial.member))
+        confirmed = [row for row in rows if row.cell == str(cell.name) and row.phase == "confirm"]
+        assert [row.seed for row in confirmed] == [11, 12]
+        assert all(row.hyperparameters == best.hyperparameters for row in confirmed)
+
+
+@pytest.mark.parametrize("after", range(0, 2 * TRIALS * 4, 3))
+def test_a_launch_that_dies_anywhere_is_continued_by_the_same_command(
+    after: int, cells: tuple[Cell, ...], ledger: Ledger
+) -> None:
+    executor = FakeExecutor(behave=_dying(after))
+    agenda = Launch(cells, ledger, OWNER, Recorder(), pack_size=2)
+    with contextlib.suppress(_Death):  # nothing is closed or given back: the process is gone
+        executor.run(agenda)
+    executor.behave = succeed
+    launch(cells, ledger, executor)
+    assert executor.trained == complete(ledger)
+    assert set(executor.trained.values()) == {1}
+    assert len(executor.trained) == TRIALS
+
+
+def test_a_failing_pack_is_tried_again_then_reported_then_retried_by_the_next_launch(
+    cells: tuple[Cell, ...], ledger: Ledger
+) -> None:
+    broken = FakeExecutor(behave=fail())
+    agenda = launch(cells, ledger, broken, retries=2)
+    assert agenda.tally.trained == 0
+    assert agenda.tally.failed == 6, "no cell gets as far as its confirmation"
+    assert all(row.outcome == "failed" and "boom" in row.error for row in ledger.trials("tiny"))
+    listener = agenda.listener
+    assert isinstance(listener, Recorder)
+    assert Counter(listener.lines)["failed True"] == 2 * Counter(listener.lines)["failed False"]
+    healed = launch(cells, ledger, FakeExecutor())
+    assert healed.tally.trained == TRIALS
+    assert len(complete(ledger)) == TRIALS
+
+
+def test_one_failure_in_between_costs_nothing(cells: tuple[Cell, ...], ledger: Ledger) -> None:
+    seen: Counter[str] = Counter()
+
+    def once(job: Job) -> list[Event]:
+        seen[job.pack] += 1
+        return fail()(job) if seen[job.pack] == 1 else succeed(job)
+
+    executor = FakeExecutor(behave=once)
+    assert launch(cells, ledger, executor).tally.failed == 0
+    assert set(executor.trained.values()) == {1}
+    assert len(complete(ledger)) == TRIALS
+
+
+def test_a_pack_too_large_for_memory_is_halved_until_it_fits(cells: tuple[Cell, ...], ledger: Ledger) -> None:
+    def small_device(job: Job) -> list[Event]:
+        return fail("memory")(job) if len(job.config.members) > 1 else succeed(job)
+
+    executor = FakeExecutor(behave=small_device)
+    agenda = launch(cells, ledger, executor, pack_size=3)
+    assert agenda.tally.failed == 0
+    assert executor.trained == complete(ledger)
+    assert len(executor.trained) == TRIALS
+
+
+def test_a_single_trial_too_large_for_memory_is_a_failure(cells: tuple[Cell, ...], ledger: Ledger) -> None:
+    agenda = launch(cells, ledger, FakeExecutor(behave=fail("memory")), pack_size=1, retries=0)
+    assert agenda.tally.failed == 6
+
+
+def test_stopping_leaves_the_rest_to_the_next_launch(cells: tuple[Cell, ...], ledger: Ledger) -> None:
+    executor = FakeExecutor()
+    agenda = Launch(cells, ledger, OWNER, Recorder())
+
+    def stop_first(job: Job) -> list[Event]:
+        agenda.stop()
+        return [Progress(job, [record(job, 1)]), Failed(job, "stopped", "asked to")]
+
+    executor.behave = stop_first
+    executor.run(agenda)
+    agenda.close()
+    assert agenda.tally.trained == agenda.tally.failed == 0
+    assert not [row for row in ledger.trials("tiny") if row.outcome == "running"]
+    executor.behave = succeed
+    assert launch(cells, ledger, executor).tally.trained == TRIALS
+
+
+def test_packs_are_trained_again_as_they_were_recorded(cells: tuple[Cell, ...], ledger: Ledger) -> None:
+    launch(cells, ledger, FakeExecutor(behave=fail()), pack_size=2, retries=0)
+    packs: list[tuple[str, ...]] = []
+
+    def noting(job: Job) -> list[Event]:
+        packs.append(tuple(member.key for member in job.config.members))
+        return succeed(job)
+
+    launch(cells, ledger, FakeExecutor(behave=noting), pack_size=3)
+    assert sorted(map(len, packs)) == [1, 1, 2, 2, 2, 2], "search packs as first planned; two confirm packs of two"
+
+
+class _Death(Exception):
+    pass
+
+
+def _dying(after: int) -> Callable[[Job], Iterator[Event]]:
+    left = iter(range(after))
+
+    def behave(job: Job) -> Iterator[Event]:
+        for event in succeed(job):
+            if next(left, None) is None:
+                raise _Death
+            yield event
+
+    return behave

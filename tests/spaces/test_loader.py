@@ -1,0 +1,217 @@
+"""The loader: a good file becomes a space, a bad one becomes one clear error, and nothing else ever happens."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lawn_tune.plan import plan
+from search_spaces.loader import DEFAULTS, REQUIRED, load_space
+from search_spaces.space import Budget, SearchSpace, SpaceError
+from tests.spaces.space_text import VALID, spoilt
+
+Result = TypeVar("Result")
+
+
+def load(folder: Path, text: str, name: str = "mine.toml") -> SearchSpace:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return load_space(path)
+
+
+def test_a_valid_file_is_read_as_written(tmp_path: Path) -> None:
+    space = load(tmp_path, VALID)
+    assert (space.name, space.source) == ("mine", tmp_path / "mine.toml")
+    assert space.model == {"name": "small-vgg", "width": 8}
+    assert (space.search_seeds, space.confirm_seeds) == ((0, 1), (101, 102, 103))
+    assert space.budgets == (Budget(batch_size=64, epochs=20), Budget(batch_size=512, epochs=30))
+    assert list(space.grids) == ["adam", "adam-lawn"]
+    assert space.grids["adam-lawn"].values["free_epochs"] == (1.0, 3.5)
+    assert all(isinstance(level, float) for level in space.grids["adam"].values["warmup_epochs"])
+
+
+@pytest.mark.parametrize("key", DEFAULTS)
+def test_optional_keys_have_defaults(tmp_path: Path, key: str) -> None:
+    without = re.sub(rf"(?m)^{key} = .*\n", "", VALID)
+    assert without != VALID
+    assert getattr(load(tmp_path, without), key) == DEFAULTS[key]
+
+
+def test_required_and_optional_keys_are_all_a_space_has() -> None:
+    derived = {"name", "source"}
+    renamed = {"search_seeds": "seeds", "confirm_seeds": "seeds", "grids": "optimizers"}
+    names = {renamed.get(field.name, field.name) for field in fields(SearchSpace)} - derived
+    assert names == {*REQUIRED, *DEFAULTS}
+
+
+ERRORS = {
+    "syntax": ('loss = "cross-entropy"', "loss = = 1", "no TOML", "line 3"),
+    "repeated key": ("reported =", 'metric = "accuracy"\nreported =', "no TOML", "line 6"),
+    "unknown top key": ("schedule =", "shedule =", "shedule: unknown key", "Did you mean 'schedule'"),
+    "unknown seeds key": ("search = [0, 1]", "serch = [0, 1]", "seeds.serch: unknown key", "Did you mean 'search'"),
+    "unknown budget key": ("epochs = 20", "epoch = 20", "budgets[0].epoch: unknown key", "Did you mean 'epochs'"),
+    "missing top key": ('metric = "accuracy"\n', "", "metric: missing key", "Add it"),
+    "missing model name": ('name = "small-vgg"\n', "", "model.name: missing key", "[model]"),
+    "missing seeds": ("search = [0, 1]\n", "", "seeds.search: missing key", "[seeds]"),
+    "missing epochs": ("epochs = 30\n", "", "budgets[1].epochs: missing key", "Add it"),
+    "text is a number": ('dataset = "digits"', "dataset = 7", "dataset: must be a text", "got 7"),
+    "text is empty": ('"a valid space"', '" "', "description: must be a text", "got ' '"),
+    "missing table": ('[model]\nname = "small-vgg"\nwidth = 8', "", "model: missing key", "Add it"),
+    "model option is a list": ("width = 8", "width = [8]", "model.width: must be one number", "got [8]"),
+    "seeds are a number": ("search = [0, 1]", "search = 0", "seeds.search: must be a list", "got 0"),
+    "seed is a text": ("search = [0, 1]", 'search = ["a"]', "seeds.search: must be a whole number", "got 'a'"),
+    "seed is true": ("search = [0, 1]", "search = [true]", "seeds.search: must be a whole number", "got True"),
+    "seed is a float": ("search = [0, 1]", "search = [1.0]", "seeds.search: must be a whole number", "got 1.0"),
+    "seed is negative": ("search = [0, 1]", "search = [-3]", "seeds.search: must be a whole number from 0", "got -3"),
+    "seed is huge": ("search = [0, 1]", "search = [4294967296]", "seeds.search: must be", "got 4294967296"),
+    "seeds repeat": ("search = [0, 1]", "search = [4, 4]", "seeds.search: must not repeat", "got 4"),
+    "seeds overlap": ("[101, 102, 103]", "[101, 1]", "seeds.confirm: must be fresh seeds", "got [1]"),
+    "no seeds": ("search = [0, 1]", "search = []", "seeds.search: must be a list with at least one", "got []"),
+    "batch size is a float": ("batch_size = 64", "batch_size = 64.0", "budgets[0].batch_size: must be a", "got 64.0"),
+    "batch size is zero": ("batch_size = 64", "batch_size = 0", "budgets[0].batch_size: must be a whole", "got 0"),
+    "batch size repeats": ("batch_size = 512", "batch_size = 64", "budgets[1].batch_size: must differ", "got 64"),
+    "epochs are a text": ("epochs = 20", 'epochs = "20"', "budgets[0].epochs: must be a whole number", "got '20'"),
+    "epochs are negative": ("epochs = 30", "epochs = -30", "budgets[1].epochs: must be a whole number", "got -30"),
+    "rate is zero": ("0.003, 0.01", "0, 0.01", "optimizers.adam.peak_lr: must hold finite numbers above 0", "got 0."),
+    "rate is minus zero": ("0.003, 0.01", "-0.0", "optimizers.adam.peak_lr: must hold finite numbers", "got -0.0"),
+    "rate is negative": ("0.003, 0.01", "-0.01", "optimizers.adam.peak_lr: must hold finite numbers", "got -0.01"),
+    "rate is nan": ("0.003, 0.01", "nan", "optimizers.adam.peak_lr: must hold finite numbers", "got nan"),
+    "rate is infinite": ("0.003, 0.01", "inf", "optimizers.adam.peak_lr: must hold finite numbers", "got inf"),
+    "rate overflows": ("0.003, 0.01", "1e999", "optimizers.adam.peak_lr: must hold finite numbers", "got inf"),
+    "rate is a huge whole": ("0.003, 0.01", "9" * 400, "optimizers.adam.peak_lr: must hold finite", "got 999"),
+    "number beyond Python": ("0.003, 0.01", "9" * 5000, "no TOML", "4300 digits"),
+    "rate is true": ("0.003, 0.01", "true", "optimizers.adam.peak_lr: must hold numbers only", "got True"),
+    "rate is a text": ("0.003, 0.01", '"0.1"', "optimizers.adam.peak_lr: must hold numbers only", "got '0.1'"),
+    "rate is a list": ("0.003, 0.01", "[0.1]", "optimizers.adam.peak_lr: must hold numbers only", "got [0.1]"),
+    "rate is a date": ("0.003, 0.01", "1979-05-27", "optimizers.adam.peak_lr: must hold numbers", "got datetime.date"),
+    "rates are one number": ("[0.003, 0.01, 0.03]", "0.01", "optimizers.adam.peak_lr: must be a list", "got 0.01"),
+    "no rates": ("[0.003, 0.01, 0.03]", "[]", "optimizers.adam.peak_lr: must be a list with at least", "got []"),
+    "rates repeat": ("0.003, 0.01", "0.01, 0.01", "optimizers.adam.peak_lr: must not repeat", "got 0.01"),
+    "decay repeats in another form": ("[0.0, 0.1]", "[1, 1.0]", "optimizers.adam.weight_decay: must not", "got 1.0"),
+    "decay is negative": ("[0.0, 0.1]", "[-0.1]", "optimizers.adam.weight_decay: must hold finite", "got -0.1"),
+    "warm-up is negative": ("warmup_epochs = [2]", "warmup_epochs = [-2]", "optimizers.adam.warmup_epochs", "got -2"),
+    "name of an optimizer": ("[optimizers.adam]", '[optimizers."a b"]', "optimizers.a b: must be a name", "got 'a b'"),
+    "name of a hyperparameter": ("weight_decay =", '"é" =', "optimizers.adam.é: must be a name", "got 'é'"),
+    "name of a data set": ('"digits"', '"a/b"', "dataset: must be a name", "got 'a/b'"),
+    "name of a model": ('"small-vgg"', '"small vgg"', "model.name: must be a name", "got 'small vgg'"),
+    "budgets are one table": (
+        "[[budgets]]\nbatch_size = 64\nepochs = 20\n\n[[budgets]]",
+        "[budgets]",
+        "budgets",
+        "512",
+    ),
+    "model has tables only": ("[model]", "[model.x]", "model.name: missing key", "[model]"),
+}
+"""What is wrong → text replaced, by what, the file's key and rule, and the value or place shown."""
+
+
+@pytest.mark.parametrize(("old", "new", "rule", "value"), ERRORS.values(), ids=ERRORS)
+def test_each_fault_is_one_clear_error(tmp_path: Path, old: str, new: str, rule: str, value: str) -> None:
+    with pytest.raises(SpaceError) as caught:
+        load(tmp_path, spoilt(old, new))
+    message = str(caught.value)
+    assert message.startswith(f"{tmp_path / 'mine.toml'}: ")
+    assert rule in message
+    assert value in message
+    assert message.endswith(".")
+    assert len(message) < 600
+
+
+def test_tables_of_the_wrong_kind(tmp_path: Path) -> None:
+    head = VALID.partition("[model]")[0]
+    for name, value in (("model", '"ncf"'), ("seeds", "[1]"), ("optimizers", "3"), ("budgets", "[1, 2]")):
+        rest = {"model": '{ name = "small-vgg" }', "seeds": "{ search = [0], confirm = [1] }", "optimizers": "{}"}
+        lines = {**rest, "budgets": "[{ batch_size = 1, epochs = 1 }]", name: value}
+        text = head + "".join(f"{key} = {line}\n" for key, line in lines.items())
+        with pytest.raises(SpaceError, match=rf": {name}: must "):
+            load(tmp_path, text)
+
+
+def test_no_optimizer_is_an_error(tmp_path: Path) -> None:
+    text = VALID.partition("[optimizers.adam]")[0] + "[optimizers]\n"
+    with pytest.raises(SpaceError, match="optimizers: must name at least one optimizer"):
+        load(tmp_path, text)
+
+
+def test_minus_zero_is_zero(tmp_path: Path) -> None:
+    space = load(tmp_path, spoilt("[0.0, 0.1]", "[-0.0, 0.1]"))
+    assert str(space.grids["adam"].values["weight_decay"][0]) == "0.0"
+
+
+@pytest.mark.parametrize("name", ["my space.toml", "-x.toml", ".toml", "ü.toml"])
+def test_a_file_needs_a_name_that_a_study_can_bear(tmp_path: Path, name: str) -> None:
+    with pytest.raises(SpaceError, match="the file's name: must be a name"):
+        load(tmp_path, VALID, name)
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(SpaceError, match=r"nowhere\.toml: cannot be read: No such file"):
+        load_space(tmp_path / "nowhere.toml")
+    with pytest.raises(SpaceError, match="cannot be read: Is a directory"):
+        load_space(tmp_path)
+    (tmp_path / "latin.toml").write_bytes(VALID.encode() + b'# \xe9\n"')
+    with pytest.raises(SpaceError, match="must be UTF-8 text, byte"):
+        load_space(tmp_path / "latin.toml")
+    with pytest.raises(SpaceError, match="nested too deeply"):
+        load(tmp_path, f"x = {'[' * 100_000}")
+
+
+LITERALS = [
+    *("true", "nan", "-inf", "1e999", "-1", "0", "-0.0", "0.5", "7", "9" * 400, "9" * 5000, "0x1F", "1979-05-27"),
+    *('""', '"adam"', "'''x'''", "[]", "[1]", "[1, 1]", "[[1]]", "[true]", '["a"]', "{}", "{ x = 1 }", "[{}]", ""),
+]
+
+
+@st.composite
+def mutilations(draw: st.DrawFn) -> str:
+    """The valid text after a few cuts, copies, insertions and replaced values."""
+    text = VALID
+    for _ in range(draw(st.integers(1, 4))):
+        start = draw(st.integers(0, len(text)))
+        end = min(len(text), start + draw(st.integers(0, 60)))
+        kind = draw(st.sampled_from(["cut", "copy", "insert", "value", "line"]))
+        if kind == "cut":
+            text = text[:start] + text[end:]
+        elif kind == "copy":
+            text = text[:end] + text[start:]
+        elif kind == "insert":
+            text = text[:start] + draw(st.text(max_size=8)) + text[start:]
+        else:
+            pattern = r"(?<== ).*" if kind == "value" else r"(?m)^.+$"
+            places = list(re.finditer(pattern, text))
+            if places:
+                place = draw(st.sampled_from(places))
+                new = draw(st.sampled_from(LITERALS)) if kind == "value" else ""
+                text = text[: place.start()] + new + text[place.end() :]
+    return text
+
+
+def attempt(action: Callable[[], Result]) -> Result | SpaceError:
+    """Returns what the action returns, or the one error it may raise."""
+    try:
+        return action()
+    except SpaceError as error:
+        return error
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=mutilations())
+def test_any_mutilation_is_a_space_or_a_clear_error(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    space = attempt(lambda: load_space(path))
+    if isinstance(space, SearchSpace):
+        found = space
+        cells = attempt(lambda: plan(found))
+        if not isinstance(cells, SpaceError):
+            assert len(cells) == len(found.grids) * len(found.budgets)
+            return
+        space = cells
+    assert str(path) in str(space)

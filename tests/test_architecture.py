@@ -1,0 +1,150 @@
+"""The arrows: who may import whom, one file a foreign library, no cycles, no torch where planning happens."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("search_spaces", "trainables", "lawn_tune", "dashboards")
+
+MAY_IMPORT = {
+    "search_spaces": set(),
+    "trainables": set(),
+    "lawn_tune": {"search_spaces", "trainables"},
+    "dashboards": {"search_spaces", "trainables", "lawn_tune"},
+}
+"""Packages of ours that each package may import, beside itself."""
+
+TORCH_FREE = {"trainables.config", "trainables.data"}
+"""The part of trainables that the service may import outside its executors."""
+
+ONLY_IN = {
+    "ray": {"lawn_tune/executors/ray_tune.py"},
+    "optuna": {"lawn_tune/ledger/studies.py"},
+    "plotly": {"dashboards/figures.py"},
+    "sklearn": {"trainables/workloads/digits.py"},
+    "torchvision": {"trainables/workloads/fashion_mnist.py"},
+}
+
+READ_SIDE = {
+    "lawn_tune.cells",
+    "lawn_tune.compare",
+    "lawn_tune.errors",
+    "lawn_tune.ledger",
+    "lawn_tune.results",
+    "lawn_tune.selection",
+    "lawn_tune.settings",
+    "lawn_tune.spaces",
+    "lawn_tune.statistics",
+    "lawn_tune.tables",
+    "lawn_tune",
+    "lawn_tune.cli.compare",
+}
+"""What dashboards may know of the service."""
+
+
+def files() -> list[Path]:
+    return sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+@cache
+def imports(path: Path) -> frozenset[str]:
+    """Every module a file imports, at any depth of its text."""
+    return frozenset(_imports(ast.parse(path.read_text())))
+
+
+def _imports(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names if _is_module(node.module, alias.name))
+
+
+def _is_module(package: str, name: str) -> bool:
+    folder = ROOT.joinpath(*package.split("."))
+    return (folder / f"{name}.py").exists() or (folder / name / "__init__.py").exists()
+
+
+def ours(path: Path) -> set[str]:
+    return {name for name in imports(path) if name.split(".")[0] in PACKAGES}
+
+
+@pytest.mark.parametrize("path", files(), ids=module_of)
+def test_imports_go_down_only(path: Path) -> None:
+    package = module_of(path).split(".")[0]
+    foreign = {name.split(".")[0] for name in ours(path)} - {package}
+    assert foreign <= MAY_IMPORT[package]
+
+
+@pytest.mark.parametrize("path", files(), ids=module_of)
+def test_each_foreign_library_is_known_to_one_file(path: Path) -> None:
+    relative = str(path.relative_to(ROOT))
+    for library, places in ONLY_IN.items():
+        if any(name.split(".")[0] == library for name in imports(path)):
+            assert relative in places, f"{relative} imports {library}"
+
+
+def test_each_of_these_files_exists_and_uses_its_library() -> None:
+    for library, places in ONLY_IN.items():
+        for place in places:
+            assert any(name.split(".")[0] == library for name in imports(ROOT / place))
+
+
+def test_search_spaces_use_the_standard_library_only() -> None:
+    for path in files():
+        if module_of(path).startswith("search_spaces"):
+            roots = {name.split(".")[0] for name in imports(path)}
+            assert roots <= sys.stdlib_module_names | {"search_spaces"}
+
+
+def test_only_executors_reach_training_code() -> None:
+    for path in files():
+        name = module_of(path)
+        if name.startswith("lawn_tune") and not name.startswith("lawn_tune.executors"):
+            reached = {found for found in ours(path) if found.startswith("trainables.")}
+            assert reached <= TORCH_FREE, name
+
+
+def test_dashboards_know_the_read_side_only() -> None:
+    for path in files():
+        if module_of(path).startswith("dashboards"):
+            assert {found for found in ours(path) if found.startswith("lawn_tune")} <= READ_SIDE, module_of(path)
+
+
+def test_there_is_no_import_cycle() -> None:
+    modules = {module_of(path): path for path in files()}
+    graph = {name: {found for found in ours(path) if found in modules} - {name} for name, path in modules.items()}
+    packages = {name for name, path in modules.items() if path.name == "__init__.py"}
+    for name, found in graph.items():  # importing a.b runs a's __init__, which every module of a may rely on
+        graph[name] = {f for f in found if not (f in packages and name.startswith(f + "."))}
+    order = list(TopologicalSorter(graph).static_order())
+    assert len(order) == len(modules)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import lawn_tune.plan, lawn_tune.packs, lawn_tune.costs",
+        "import lawn_tune.cli.main",
+        "import lawn_tune.compare",
+    ],
+)
+def test_planning_and_comparing_import_neither_torch_nor_ray_nor_optuna(statement: str) -> None:
+    code = f"{statement}; import sys; print([m for m in ('torch', 'ray', 'optuna', 'sklearn') if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert found.stdout.strip() == "[]"

@@ -1,0 +1,301 @@
+"""Checking and fetching data sets, over a server on this machine that also lies, breaks off and refuses."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import pickle
+import threading
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import cast
+
+import pytest
+from typer.testing import CliRunner
+
+from lawn_tune.cli.data import app
+from lawn_tune.errors import DataError as ServiceError
+from lawn_tune.errors import UsageError
+from trainables import data
+from trainables.config import DATASETS
+from trainables.data import DataError, DataFile, MissingDataError, Source, check, fetch, missing_data, require
+
+RATINGS = b"2\t1\t5\t20\n1\t1\t4\t10\n1\t2\t3\t11\n"
+IMAGES = b"\0\0\x08\x01" + bytes(range(200)) * 400
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def zipped(member: str, content: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("README", "not wanted")
+        archive.writestr(member, content)
+    return buffer.getvalue()
+
+
+@dataclass
+class Site:
+    """A server with archives by name; `cut` breaks one off half-way."""
+
+    address: str
+    archives: dict[str, bytes]
+    cut: set[str] = field(default_factory=set)
+    asked: list[str] = field(default_factory=list)
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            name = self.path.strip("/")
+            here.asked.append(name)
+            if name not in here.archives:
+                self.send_error(404)
+                return
+            body = here.archives[name]
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body[: len(body) // 2] if name in here.cut else body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    here = Site(
+        f"http://127.0.0.1:{server.server_address[1]}",
+        {
+            "set.zip": zipped("set/u.data", RATINGS),
+            "images.gz": gzip.compress(IMAGES),
+            "labels.gz": gzip.compress(b"labels"),
+        },
+    )
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield here
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def sources(site: Site) -> dict[str, Source]:
+    ordered = sha256(b"".join(sorted(RATINGS.splitlines(keepends=True))))
+    images_md5 = "md5:" + hashlib.md5(site.archives["images.gz"]).hexdigest()
+    return {
+        "zip": Source("ratings", "1 kB", (DataFile("set/u.data", f"{site.address}/set.zip", ordered, any_order=True),)),
+        "gz": Source(
+            "images",
+            "2 kB",
+            (
+                DataFile("raw/images", f"{site.address}/images.gz", sha256(IMAGES), archive_hash=images_md5),
+                DataFile("raw/labels", f"{site.address}/labels.gz", sha256(b"labels")),
+            ),
+        ),
+    }
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_table_is_the_one_of_the_configuration() -> None:
+    assert list(data.SOURCES) == list(DATASETS)
+    for name, source in data.SOURCES.items():
+        assert DATASETS[name].bundled == (not source.files)
+        assert len({file.path for file in source.files}) == len(source.files)
+
+
+@pytest.mark.parametrize("name", ["zip", "gz"])
+def test_fetch_brings_the_files_and_nothing_else(name: str, tmp_path: Path, sources: dict[str, Source]) -> None:
+    assert check(name, tmp_path / "new", sources).state == "missing"
+    assert fetch(name, tmp_path / "new", sources=sources).state == "ready"
+    expected = {"set/u.data": RATINGS} if name == "zip" else {"raw/images": IMAGES, "raw/labels": b"labels"}
+    assert contents(tmp_path / "new") == expected
+    require(name, tmp_path / "new", sources)
+
+
+def test_what_is_ready_is_not_fetched_again(tmp_path: Path, site: Site, sources: dict[str, Source]) -> None:
+    fetch("gz", tmp_path, sources=sources)
+    fetch("gz", tmp_path, sources=sources)
+    (tmp_path / "raw" / "labels").unlink()
+    fetch("gz", tmp_path, sources=sources)
+    assert site.asked == ["images.gz", "labels.gz", "labels.gz"]
+
+
+def test_a_damaged_file_is_broken_and_fetch_mends_it(tmp_path: Path, sources: dict[str, Source]) -> None:
+    fetch("zip", tmp_path, sources=sources)
+    (tmp_path / "set" / "u.data").write_bytes(RATINGS[:-1] + b"0\n")
+    assert check("zip", tmp_path, sources).state == "broken"
+    with pytest.raises(DataError, match=r"'zip' is damaged .*u\.data.* Fetch it again: `lawn-tune data fetch zip"):
+        require("zip", tmp_path, sources)
+    assert fetch("zip", tmp_path, sources=sources).state == "ready"
+
+
+def test_only_the_order_of_ratings_may_differ(tmp_path: Path, sources: dict[str, Source]) -> None:
+    path = tmp_path / "set" / "u.data"
+    path.parent.mkdir()
+    lines = RATINGS.splitlines(keepends=True)
+    states = {}
+    for name, text in {"turned": lines[::-1], "short": lines[1:], "twice": [*lines, lines[0]]}.items():
+        path.write_bytes(b"".join(text))
+        states[name] = check("zip", tmp_path, sources).state
+    assert states == {"turned": "ready", "short": "broken", "twice": "broken"}
+
+
+@pytest.mark.parametrize("before", [{}, {"raw/images": b"old"}], ids=["nothing before", "damaged before"])
+@pytest.mark.parametrize("fault", ["broken off", "another content", "no archive", "not there", "wrong md5"])
+def test_a_failed_download_changes_nothing_and_says_what_to_do(
+    fault: str, before: dict[str, bytes], tmp_path: Path, site: Site, sources: dict[str, Source]
+) -> None:
+    # The second file fails, so the first one has come already.
+    if fault == "broken off":
+        site.cut.add("labels.gz")
+    elif fault == "another content":
+        site.archives["labels.gz"] = gzip.compress(b"Labels")
+    elif fault == "no archive":
+        site.archives["labels.gz"] = b"<html>Log in first</html>"
+    elif fault == "not there":
+        del site.archives["labels.gz"]
+    else:
+        site.archives["images.gz"] = gzip.compress(IMAGES, 1)
+    for path, content in before.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(content)
+    with pytest.raises(DataError, match="'gz' could not be fetched") as caught:
+        fetch("gz", tmp_path, sources=sources)
+    assert contents(tmp_path) == before
+    for needed in (f"{site.address}/labels.gz", str(tmp_path / "raw/labels"), f"data check gz --data-dir {tmp_path}"):
+        assert needed in str(caught.value)
+
+
+@pytest.mark.parametrize("fault", ["broken off", "other member", "truncated"])
+def test_a_failed_zip_changes_nothing(fault: str, tmp_path: Path, site: Site, sources: dict[str, Source]) -> None:
+    if fault == "broken off":
+        site.cut.add("set.zip")
+    elif fault == "other member":
+        site.archives["set.zip"] = zipped("elsewhere/u.data", RATINGS)
+    else:
+        site.archives["set.zip"] = site.archives["set.zip"][:-40]
+    with pytest.raises(DataError, match="'zip' could not be fetched"):
+        fetch("zip", tmp_path, sources=sources)
+    assert contents(tmp_path) == {}
+
+
+def test_an_unreachable_server_and_a_folder_that_cannot_be_made(tmp_path: Path, sources: dict[str, Source]) -> None:
+    (file,) = sources["zip"].files
+    gone = {"zip": replace(sources["zip"], files=(replace(file, url="http://127.0.0.1:9/set.zip"),))}
+    with pytest.raises(DataError, match="could not be fetched"):
+        fetch("zip", tmp_path, sources=gone)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="could not be fetched"):
+        fetch("zip", tmp_path / "file", sources=sources)
+
+
+def test_a_bar_is_told_of_every_byte(tmp_path: Path, site: Site, sources: dict[str, Source]) -> None:
+    class Bar:
+        total, seen, closed = 0, 0, False
+
+        def update(self, count: int) -> None:
+            self.seen += count
+
+        def reset(self) -> None:
+            self.seen = 0
+
+        def close(self) -> None:
+            self.closed = True
+
+    bars: dict[str, Bar] = {}
+    fetch("gz", tmp_path, lambda name: bars.setdefault(name, Bar()), sources)
+    sizes = {name: len(site.archives[name]) for name in ("images.gz", "labels.gz")}
+    assert {name: (bar.total, bar.seen, bar.closed) for name, bar in bars.items()} == {
+        name: (size, size, True) for name, size in sizes.items()
+    }
+
+
+@pytest.mark.parametrize("name", [name for name in DATASETS if not DATASETS[name].bundled])
+def test_missing_data_names_command_place_and_address(name: str, tmp_path: Path) -> None:
+    with pytest.raises(MissingDataError) as caught:
+        require(name, tmp_path)
+    assert str(caught.value) == str(missing_data(name, tmp_path))
+    for needed in (f"`lawn-tune data fetch {name} --data-dir {tmp_path}`", data.SOURCES[name].files[0].url):
+        assert needed in str(caught.value)
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+def test_a_package_that_is_not_installed_is_named(tmp_path: Path) -> None:
+    sources = {"carried": Source("images", package="no_such_package")}
+    assert check("carried", tmp_path, sources).state == "missing"
+    with pytest.raises(MissingDataError, match=r"carried by no_such_package; pip install 'lawn-tune\[train\]'"):
+        require("carried", tmp_path, sources)
+
+
+def test_an_unknown_name_lists_the_known_ones(tmp_path: Path) -> None:
+    for ask in (check, require, missing_data, fetch):
+        with pytest.raises(DataError, match=r"data set must be one of synthetic, .*, got 'cifar'"):
+            ask("cifar", tmp_path)
+
+
+# --- the command line ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def served(tmp_path: Path, sources: dict[str, Source], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a command line whose MovieLens comes from the server."""
+    for name in ("LAWN_TUNE_DATA_DIR", "LAWN_TUNE_STORAGE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(cast(dict[str, Source], data.SOURCES), "movielens-100k", sources["zip"])
+    return tmp_path / "data"
+
+
+def test_list_fetch_and_check(served: Path) -> None:
+    run = CliRunner()
+    states = {row["name"]: row["state"] for row in json.loads(run.invoke(app, ["list", "--json"]).stdout)}
+    missing = {name for name in DATASETS if not DATASETS[name].bundled}
+    assert states == {name: "missing" if name in missing else "ready" for name in DATASETS}
+    before = run.invoke(app, ["check", "movielens-100k", "--json"])
+    assert isinstance(before.exception, ServiceError)
+    assert json.loads(before.stdout)[0]["state"] == "missing"
+    assert run.invoke(app, ["fetch", "movielens-100k"]).exit_code == 0
+    assert contents(served) == {"set/u.data": RATINGS}
+    assert run.invoke(app, ["check", "movielens-100k"]).exit_code == 0
+    every = run.invoke(app, ["check", "--all", "--json"])
+    assert isinstance(every.exception, ServiceError)
+    assert len(json.loads(every.stdout)) == len(DATASETS)
+
+
+def test_the_folder_comes_from_flag_or_variable(served: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = CliRunner()
+    monkeypatch.setenv("LAWN_TUNE_DATA_DIR", str(tmp_path / "by variable"))
+    run.invoke(app, ["fetch", "movielens-100k"])
+    run.invoke(app, ["fetch", "movielens-100k", "--data-dir", str(tmp_path / "by flag")])
+    assert set(contents(tmp_path)) == {"by variable/set/u.data", "by flag/set/u.data"}
+
+
+def test_a_fetch_that_fails_is_a_data_error_with_the_way_by_hand(served: Path, site: Site) -> None:
+    site.archives.clear()
+    result = CliRunner().invoke(app, ["fetch", "movielens-100k"])
+    assert isinstance(result.exception, ServiceError)
+    assert f"{site.address}/set.zip" in str(result.exception)
+    assert contents(served) == {}
+
+
+@pytest.mark.parametrize("words", [["check"], ["check", "digits", "--all"], ["check", "cifar"], ["fetch", "cifar"]])
+def test_misuse_names_the_data_sets(words: list[str], served: Path) -> None:
+    result = CliRunner().invoke(app, words)
+    assert isinstance(result.exception, UsageError)
+    assert all(name in str(result.exception.hint) for name in DATASETS)
+
+
+def test_help_has_examples() -> None:
+    for words, example in ((["--help"], "fetch"), (["fetch", "--help"], "lawn-tune data fetch movielens-100k")):
+        assert example in CliRunner().invoke(app, words).stdout

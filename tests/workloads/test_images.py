@@ -1,0 +1,97 @@
+"""The image workload: splits, standardisation, evaluation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from trainables.config import DATASETS, Ncf, SmallVgg, Task, TrainOn
+from trainables.workloads import build_workload
+from trainables.workloads.images import ImageWorkload, LabelledImages, refuse_lone_image
+
+CPU = torch.device("cpu")
+TASK = Task(dataset="digits", model=SmallVgg(width=2), loss="cross-entropy", optimizer="adam", batch_size=32, epochs=1)
+
+
+def labelled(count: int, channels: int = 1) -> LabelledImages:
+    """Images whose every pixel tells the class."""
+    labels = torch.arange(count) % 10
+    return LabelledImages((25 * labels).to(torch.uint8).view(-1, 1, 1, 1).expand(-1, channels, 8, 8), labels)
+
+
+def workload(task: Task = TASK, test: int = 300) -> ImageWorkload:
+    parts = {"train": labelled(100), "validation": labelled(20), "test": labelled(test)}
+    return ImageWorkload(task, **parts, classes=10, device=CPU)
+
+
+def logits_that_tell(images: Tensor) -> Tensor:
+    classes = torch.unique(images[:, 0, 0, 0], return_inverse=True)[1]
+    return torch.stack([torch.eye(10)[classes], torch.zeros(len(images), 10), torch.full((len(images), 10), torch.nan)])
+
+
+def test_perfect_constant_and_nan_predictors() -> None:
+    evaluation = workload(test=500).evaluate(logits_that_tell, "test")
+    assert evaluation.metrics["accuracy"].tolist() == [100, 10, 0]
+    assert evaluation.hits.sum(dim=1).tolist() == [500, 50, 0]
+    assert evaluation.ece is not None
+    assert evaluation.ece[0].item() == pytest.approx(1 - torch.eye(10).softmax(-1).max().item(), abs=1e-6)
+    assert evaluation.ece[1].item() == pytest.approx(0, abs=1e-6)
+    assert evaluation.ece[2].isnan()
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=60), st.integers(2, 10))
+def test_hold_out_is_a_stratified_partition(classes: list[int], every: int) -> None:
+    labels = torch.tensor(classes)
+    everything = LabelledImages(torch.arange(len(classes)).view(-1, 1, 1, 1), labels)
+    rest, held = everything.hold_out(every)
+    assert sorted(rest.images.flatten().tolist() + held.images.flatten().tolist()) == list(range(len(classes)))
+    assert len(held) == -(-len(classes) // every)
+    assert labels[held.images.flatten()].equal(held.labels)
+    for c in range(5):
+        assert abs((held.labels == c).sum().item() - (labels == c).sum().item() / every) < 1
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_training_images_are_standardised_by_channel(channels: int) -> None:
+    part = labelled(100, channels)
+    images = ImageWorkload(TASK, train=part, validation=part, test=part, classes=10, device=CPU)
+    (pixels,), _ = images.batch(torch.arange(100))
+    assert pixels.shape == (100, channels, 8, 8)
+    torch.testing.assert_close(pixels.mean(dim=(0, 2, 3)), torch.zeros(channels), atol=1e-5, rtol=0)
+    torch.testing.assert_close(pixels.std(dim=(0, 2, 3)), torch.ones(channels), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("train_on", get_args(TrainOn))
+@pytest.mark.parametrize("name", ["synthetic", "digits"])
+def test_bundled_datasets_have_the_sizes_that_planning_uses(name: str, train_on: TrainOn) -> None:
+    built = build_workload(replace(TASK, dataset=name, train_on=train_on), Path("nowhere"), CPU)
+    planned = DATASETS[name].train_examples if train_on == "train" else DATASETS[name].full_examples
+    assert len(built.epoch(torch.Generator().manual_seed(0))[0]) == planned
+
+
+@given(st.integers(2, 40), st.integers(2, 60), st.integers(2, 60))
+def test_a_batch_of_one_image_is_refused_and_another_size_is_named(size: int, search: int, full: int) -> None:
+    counts = {"train": search, "train+validation": full}
+    if all(count % size != 1 for count in counts.values()):
+        refuse_lone_image(size, counts)
+        return
+    with pytest.raises(ValueError, match=f"batch_size {size} leaves .* one image") as caught:
+        refuse_lone_image(size, counts)
+    refuse_lone_image(int(str(caught.value).rsplit(" ", 1)[1]), counts)
+
+
+def test_a_size_that_would_stop_the_confirm_run_is_refused_before_the_search() -> None:
+    with pytest.raises(ValueError, match=r"one image \(1,437 images on train\+validation\).*for example 360"):
+        build_workload(replace(TASK, batch_size=359), Path("nowhere"), CPU)
+
+
+def test_an_image_workload_refuses_another_model() -> None:
+    with pytest.raises(ValueError, match="no image model is called 'ncf'"):
+        workload(replace(TASK, model=Ncf())).build_model()

@@ -1,0 +1,134 @@
+"""Models: sizes, initialisation, and that stacking R of them changes nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state
+
+from trainables.models.ncf import Ncf
+from trainables.models.vgg import MaxPool, SmallVgg
+
+USERS, ITEMS, ROWS = 30, 50, 3
+
+
+def vgg(channels: int = 1, size: int = 8, width: int = 4) -> SmallVgg:
+    return SmallVgg(channels=channels, size=size, classes=10, width=width)
+
+
+def ncf(factors: int = 4, users: int = USERS, items: int = ITEMS, init: str = "xavier") -> Ncf:
+    assert init in ("xavier", "normal-0.01")
+    return Ncf(users=users, items=items, factors=factors, init="xavier" if init == "xavier" else "normal-0.01")
+
+
+def pairs(*shape: int) -> tuple[Tensor, Tensor]:
+    return torch.randint(USERS, shape), torch.randint(ITEMS, shape)
+
+
+MODELS: dict[str, tuple[Callable[[], nn.Module], Callable[..., tuple[Tensor, ...]]]] = {
+    "vgg": (vgg, lambda *shape: (torch.randn(*shape, 1, 8, 8),)),
+    "ncf": (ncf, pairs),
+}
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("size", "stages"), [(8, 2), (28, 3), (32, 4)])
+def test_vgg_fits_the_image(size: int, channels: int, stages: int) -> None:
+    model = vgg(channels, size)
+    assert model(torch.randn(2, channels, size, size)).shape == (2, 10)
+    kernels = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+    assert [kernel.out_channels for kernel in kernels] == [4 * 2**stage for stage in range(stages)]
+    assert all(kernel.bias is None for kernel in kernels)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 8, 8), (2, 1, 7, 7), (1, 2, 5, 4)])
+def test_both_ways_of_pooling_agree(shape: tuple[int, ...]) -> None:
+    images = torch.randn(shape)
+    assert MaxPool().train()(images).equal(MaxPool().eval()(images))
+
+
+def test_vgg_starts_at_the_usual_scale() -> None:
+    torch.manual_seed(0)
+    model = vgg(width=128)
+    kernel = model.features[2][0]  # type: ignore[index]
+    assert kernel.weight.std().item() == pytest.approx(math.sqrt(2 / (9 * 256)), rel=0.02)
+    assert model.classifier.weight.std().item() == pytest.approx(0.01, rel=0.05)
+    assert not model.classifier.bias.any()
+
+
+def test_ncf_has_the_sizes_of_mlp_3_with_64_factors() -> None:
+    shapes = {name: tuple(weight.shape) for name, weight in ncf(64, users=943, items=1682).named_parameters()}
+    assert shapes == {
+        "user_embedding.weight": (943, 128),
+        "item_embedding.weight": (1682, 128),
+        "hidden1.weight": (128, 256),
+        "hidden1.bias": (128,),
+        "hidden2.weight": (64, 128),
+        "hidden2.bias": (64,),
+        "output.weight": (1, 64),
+        "output.bias": (1,),
+    }
+
+
+@pytest.mark.parametrize("init", ["normal-0.01", "xavier"])
+def test_ncf_starts_as_named(init: str) -> None:
+    torch.manual_seed(0)
+    for name, weight in ncf(64, 500, 500, init).named_parameters():
+        if name.endswith("bias"):
+            assert not weight.any()
+        elif init == "normal-0.01" or "embedding" in name:
+            assert weight.std().item() == pytest.approx(0.01, rel=0.3 if name == "output.weight" else 0.03)
+        else:
+            assert weight.abs().max().item() == pytest.approx(math.sqrt(6 / sum(weight.shape)), rel=0.05)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_final_layers_are_parameters_and_end_with_the_last_matrix(name: str) -> None:
+    model = MODELS[name][0]()
+    final = model.final_layers
+    matrices = [key for key, weight in model.named_parameters() if weight.dim() >= 2]
+    assert isinstance(final, tuple)
+    assert set(final) <= set(matrices)
+    assert final[-1] == matrices[-1]
+
+
+def test_both_ways_through_the_first_layer_of_ncf_agree() -> None:
+    torch.manual_seed(0)
+    model = ncf()
+    batch = pairs(20)
+    ways = (model._first_by_pair, model._first_by_table)
+    values = [way(*batch) for way in ways]
+    torch.testing.assert_close(*values)
+    used = [weight for key, weight in model.named_parameters() if "embedding" in key or "hidden1" in key]
+    slopes = [torch.autograd.grad(value.square().sum(), used) for value in values]
+    torch.testing.assert_close(*slopes)
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["shared batch", "batch a row"])
+@pytest.mark.parametrize("batch", [5, 100])
+@pytest.mark.parametrize("name", MODELS)
+def test_stacked_models_are_solo_models(name: str, batch: int, shared: bool) -> None:
+    torch.manual_seed(0)
+    build, draw = MODELS[name]
+    models = [build() for _ in range(ROWS)]
+    inputs = draw(batch) if shared else draw(ROWS, batch)
+    parameters, buffers = stack_module_state(models)
+
+    def forward(weights: dict[str, Tensor], state: dict[str, Tensor], *batch: Tensor) -> Tensor:
+        outputs: Tensor = functional_call(models[0], (weights, state), batch)
+        return outputs
+
+    dims = (0, 0, *(None if shared else 0 for _ in inputs))
+    stacked = torch.vmap(forward, in_dims=dims)(parameters, buffers, *inputs)
+    slopes = dict(zip(parameters, torch.autograd.grad(stacked.square().sum(), list(parameters.values())), strict=True))
+    for row, model in enumerate(models):
+        model.train()
+        outputs = model(*(part if shared else part[row] for part in inputs))
+        torch.testing.assert_close(stacked[row], outputs, rtol=1e-4, atol=1e-5)
+        outputs.square().sum().backward()
+        for key, weight in model.named_parameters():
+            torch.testing.assert_close(slopes[key][row], weight.grad, rtol=1e-3, atol=1e-4)

@@ -1,0 +1,291 @@
+"""Where data sets come from: checks what is on disk and fetches what is not. Imports no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal, Protocol
+
+import pooch  # type: ignore[import-untyped]
+
+TIMEOUT = 30.0
+"""Seconds without an answer or a byte before a download is given up."""
+CHUNK = 1 << 16
+
+
+class DataError(ValueError):
+    """A data set that cannot be used; the text says why and what to do."""
+
+
+class MissingDataError(DataError):
+    """A data set that has to be fetched first; the text gives the command and the address."""
+
+
+class ProgressBar(Protocol):
+    """What a download tells: `total` bytes are expected (0 if unknown), `update` adds to those that came."""
+
+    total: int
+
+    def update(self, count: int) -> None:
+        """Adds `count` bytes."""
+        ...
+
+    def reset(self) -> None:
+        """Goes back to zero."""
+        ...
+
+    def close(self) -> None:
+        """The download ended well."""
+        ...
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """One file of a data set.
+
+    Args:
+        path: place in the data folder.
+        url: archive that holds it: a .zip with the member `path`, or the file itself as .gz.
+        sha256: of the content; with `any_order` of its lines sorted and each ended by a newline.
+        any_order: True if the order of lines carries no meaning.
+        archive_hash: "md5:…" of the archive where its publisher names one.
+    """
+
+    path: str
+    url: str
+    sha256: str
+    any_order: bool = False
+    archive_hash: str | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a data set comes from.
+
+    Args:
+        summary: what it holds, for people.
+        download: size of what is downloaded, for people; "" if nothing is.
+        files: what has to be on disk.
+        package: installed package that carries it instead, and how to install that; None if it needs none.
+    """
+
+    summary: str
+    download: str = ""
+    files: tuple[DataFile, ...] = ()
+    package: str | None = None
+
+
+@dataclass(frozen=True)
+class Status:
+    """The state of a data set on this machine.
+
+    Args:
+        name: of the data set.
+        state: "ready"; "missing", if any of its files is; "broken", if a file is there with another content.
+        detail: one line for people.
+    """
+
+    name: str
+    state: Literal["ready", "missing", "broken"]
+    detail: str
+
+
+def _fashion_mnist(stem: str, archive_md5: str, sha256: str) -> DataFile:
+    url = f"http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/{stem}.gz"
+    return DataFile(f"FashionMNIST/raw/{stem}", url, sha256, archive_hash=f"md5:{archive_md5}")
+
+
+SOURCES: Mapping[str, Source] = {
+    "synthetic": Source("10 noisy patterns, made from a fixed seed"),
+    "digits": Source("1,797 images of 8x8 pixels, 10 classes", package="sklearn"),
+    "fashion-mnist": Source(
+        "70,000 images of 28x28 pixels, 10 classes",
+        "31 MB",
+        (
+            _fashion_mnist(
+                "train-images-idx3-ubyte",
+                "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+                "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+            ),
+            _fashion_mnist(
+                "train-labels-idx1-ubyte",
+                "25c81989df183df01b3e8a0aad5dffbe",
+                "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+            ),
+            _fashion_mnist(
+                "t10k-images-idx3-ubyte",
+                "bef4ecab320f06d8554ea6380940ec79",
+                "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+            ),
+            _fashion_mnist(
+                "t10k-labels-idx1-ubyte",
+                "bb300cfdad3c16e7a12a480ee83cd310",
+                "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+            ),
+        ),
+    ),
+    "movielens-100k": Source(
+        "100,000 ratings of 1,682 films by 943 users",
+        "5 MB",
+        (
+            DataFile(
+                "ml-100k/u.data",
+                "https://files.grouplens.org/datasets/movielens/ml-100k.zip",
+                "3c61dc9b90a365d2ac50bdee9df8024ddf0eea4b1a15678d9934a77e75fe0ede",
+                any_order=True,
+            ),
+        ),
+    ),
+}
+"""The only table of data sets to fetch; its names are those of `config.DATASETS`."""
+
+
+def check(name: str, data_dir: Path, sources: Mapping[str, Source] = SOURCES) -> Status:
+    """Returns the state of data set `name`, its content compared with the published one.
+
+    Raises:
+        DataError: there is no such data set.
+    """
+    source = _source(name, sources)
+    if source.package is not None and find_spec(source.package) is None:
+        return Status(name, "missing", f"carried by {source.package}; pip install 'lawn-tune[train]'")
+    if not source.files:
+        return Status(name, "ready", f"carried by {source.package}" if source.package else "made when needed")
+    missing = [str(data_dir / file.path) for file in source.files if not (data_dir / file.path).is_file()]
+    if missing:
+        return Status(name, "missing", f"no file {', '.join(missing)}")
+    broken = [str(data_dir / file.path) for file in source.files if not _intact(file, data_dir / file.path)]
+    if broken:
+        return Status(name, "broken", f"not the published content: {', '.join(broken)}")
+    return Status(name, "ready", str((data_dir / source.files[0].path).parent))
+
+
+def require(name: str, data_dir: Path, sources: Mapping[str, Source] = SOURCES) -> None:
+    """Does nothing if data set `name` is ready.
+
+    Raises:
+        MissingDataError: it is not there.
+        DataError: it has another content than published, or there is no such data set.
+    """
+    status = check(name, data_dir, sources)
+    if status.state == "missing":
+        raise missing_data(name, data_dir, sources)
+    if status.state == "broken":
+        raise DataError(
+            f"data set '{name}' is damaged ({status.detail}); results would not be comparable with anyone's. "
+            f"Fetch it again: `{fetch_command(name, data_dir)}`"
+        )
+
+
+def missing_data(name: str, data_dir: Path, sources: Mapping[str, Source] = SOURCES) -> MissingDataError:
+    """Returns the error of a data set that is not on disk: where it was looked for, and how to get it."""
+    source = _source(name, sources)
+    if not source.files:
+        return MissingDataError(f"data set '{name}' is {check(name, data_dir, sources).detail}")
+    urls = ", ".join(dict.fromkeys(file.url for file in source.files))
+    return MissingDataError(
+        f"data set '{name}' is not in {data_dir} (looked for {data_dir / source.files[0].path}). "
+        f"Fetch it: `{fetch_command(name, data_dir)}` (from {urls})"
+    )
+
+
+def fetch_command(name: str, data_dir: Path) -> str:
+    """Returns the command that fetches data set `name`."""
+    return f"lawn-tune data fetch {name} --data-dir {data_dir}"
+
+
+def fetch(
+    name: str,
+    data_dir: Path,
+    progress: Callable[[str], ProgressBar] | None = None,
+    sources: Mapping[str, Source] = SOURCES,
+) -> Status:
+    """Brings the files of data set `name` that are missing or damaged, all of them or none.
+
+    Files are downloaded and verified in a temporary folder of `data_dir` and then moved, so an interrupted or refused
+    download leaves what was there before.
+
+    Args:
+        name: of the data set; nothing is done if it is ready.
+        data_dir: created if it does not exist.
+        progress: called with each file's name; returns its bar.
+        sources: the table.
+
+    Returns:
+        The state afterwards.
+
+    Raises:
+        DataError: a download failed or brought another content; the text gives the way by hand.
+    """
+    before = check(name, data_dir, sources)
+    wanted = [file for file in _source(name, sources).files if not _intact(file, data_dir / file.path)]
+    if before.state == "ready" or not wanted:
+        return before
+    failure = None
+    try:
+        _bring(wanted, data_dir, progress)
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        failure = f"{type(error).__name__}: {error}"
+    if failure is not None:  # raised out here, as the first error would keep its connection open
+        raise DataError(_failure(name, data_dir, wanted, failure))
+    return check(name, data_dir, sources)
+
+
+def _bring(wanted: list[DataFile], data_dir: Path, progress: Callable[[str], ProgressBar] | None) -> None:
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=data_dir) as scratch:
+        found = {file.path: _download(file, Path(scratch), progress) for file in wanted}
+        for path, content in found.items():
+            (data_dir / path).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(content, data_dir / path)
+
+
+def _download(file: DataFile, scratch: Path, progress: Callable[[str], ProgressBar] | None) -> Path:
+    pooch.get_logger().setLevel("WARNING")
+    archive = file.url.rpartition("/")[2]
+    unpack = pooch.Unzip(members=[file.path]) if archive.endswith(".zip") else pooch.Decompress(method="gzip")
+    unpacked = pooch.retrieve(
+        file.url,
+        known_hash=file.archive_hash,
+        fname=archive,
+        path=scratch,
+        processor=unpack,
+        downloader=pooch.HTTPDownloader(progress(archive) if progress else False, CHUNK, timeout=TIMEOUT),
+    )
+    paths = [unpacked] if isinstance(unpacked, str) else unpacked
+    if len(paths) != 1:
+        raise ValueError(f"{archive} has no member {file.path}")
+    content = Path(paths[0])
+    if not _intact(file, content):
+        raise ValueError(f"{file.path} in {archive} has another content than published (sha256 differs)")
+    return content
+
+
+def _intact(file: DataFile, path: Path) -> bool:
+    if not path.is_file():
+        return False
+    content = path.read_bytes()
+    if file.any_order:
+        content = b"".join(line + b"\n" for line in sorted(content.splitlines()))
+    return hashlib.sha256(content).hexdigest() == file.sha256
+
+
+def _failure(name: str, data_dir: Path, wanted: list[DataFile], failure: str) -> str:
+    by_hand = "; ".join(f"{file.url}, unpacked, as {data_dir / file.path}" for file in wanted)
+    return (
+        f"data set '{name}' could not be fetched: {failure}. Nothing was changed in {data_dir}. Try again, or fetch by "
+        f"hand: {by_hand}; then `lawn-tune data check {name} --data-dir {data_dir}`"
+    )
+
+
+def _source(name: str, sources: Mapping[str, Source]) -> Source:
+    if name not in sources:
+        raise DataError(f"data set must be one of {', '.join(sources)}, got '{name}'")
+    return sources[name]

@@ -1,0 +1,41 @@
+"""Losses of single examples, by the name a search space uses; the mean over a batch is the training loop's business."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch.nn.functional as F
+from torch import Tensor
+
+ExampleLoss = Callable[[Tensor, Tensor], Tensor]
+"""Maps outputs [B, ...] and targets [B] to the loss of each example [B], in fp32."""
+
+
+def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Softmax cross-entropy, -log softmax(outputs)[target].
+
+    Args:
+        outputs: logits [B, C].
+        targets: class indices [B], int64.
+
+    Returns:
+        Nats, [B].
+    """
+    return F.cross_entropy(outputs.float(), targets, reduction="none")
+
+
+def bce(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Binary cross-entropy of a logit z, -y log σ(z) - (1 - y) log(1 - σ(z)); the log loss of NCF.
+
+    Args:
+        outputs: logits [B].
+        targets: labels [B], 0 or 1 as floats.
+
+    Returns:
+        Nats, [B].
+    """
+    return F.binary_cross_entropy_with_logits(outputs.float(), targets, reduction="none")
+
+
+LOSSES: Mapping[str, ExampleLoss] = {"cross-entropy": cross_entropy, "bce": bce}
+"""The only table of losses; its names are `config.LOSSES`."""

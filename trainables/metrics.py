@@ -1,0 +1,134 @@
+"""Figures of merit as pure functions; every tensor may carry leading dimensions, such as [R] stacked models."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+ECE_BINS = 15
+MISSED = torch.iinfo(torch.int64).max
+"""Rank of a positive whose score is NaN: behind everything, however few the candidates are."""
+
+
+def correct(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Says of each example whether the greatest logit is its target's; outputs with a NaN are wrong.
+
+    Args:
+        outputs: logits [..., E, C].
+        targets: class indices [E].
+
+    Returns:
+        Bool [..., E].
+    """
+    return (outputs.argmax(dim=-1) == targets) & ~outputs.isnan().any(dim=-1)
+
+
+def percentage(hits: Tensor) -> Tensor:
+    """Returns 100 · mean(hits) over the last dimension: accuracy of `correct`, HR@k of `hit_at_k`.
+
+    Args:
+        hits: bool [..., E].
+
+    Returns:
+        Percent [...], fp64.
+    """
+    return 100 * hits.double().mean(dim=-1)
+
+
+def rank_of_positive(scores: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Ranks the positive in column 0 among its negatives: the number of negatives not scored strictly below it.
+
+    A tie thus counts against the positive (our choice: a constant model scores 0, not 100), and so does a negative's
+    NaN. A positive's NaN makes the rank `MISSED`.
+
+    Args:
+        scores: [..., E, 1 + N], the positive first.
+        valid: bool [E, 1 + N], False at columns that only pad a row with fewer negatives; None if there are none.
+
+    Returns:
+        Ranks from 0, int64 [..., E].
+    """
+    positive, negatives = scores[..., :1], scores[..., 1:]
+    ahead = ~(negatives < positive)
+    if valid is not None:
+        ahead &= valid[..., 1:]
+    return ahead.sum(dim=-1).masked_fill(positive.squeeze(-1).isnan(), MISSED)
+
+
+def hit_at_k(ranks: Tensor, k: int = 10) -> Tensor:
+    """Says of each positive whether it is among the first k: rank < k.
+
+    Args:
+        ranks: from 0, int64 [..., E].
+        k: length of the recommended list.
+
+    Returns:
+        Bool [..., E]; HR@k is its percentage (paper §4.3, k = 10).
+    """
+    return ranks < k
+
+
+def ndcg_at_k(ranks: Tensor, k: int = 10) -> Tensor:
+    """Normalised discounted cumulative gain with one relevant item, 100 · mean(1 / log2(rank + 2) where rank < k).
+
+    Args:
+        ranks: from 0, int64 [..., E].
+        k: length of the recommended list.
+
+    Returns:
+        Percent [...], fp64.
+    """
+    gain = 1 / torch.log2(ranks.double() + 2)
+    return 100 * torch.where(ranks < k, gain, 0.0).mean(dim=-1)
+
+
+def multiclass_margin(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Logit margin, the target's logit less the greatest other one (paper §2.1).
+
+    Args:
+        outputs: logits [..., E, C].
+        targets: class indices [..., E] or [E].
+
+    Returns:
+        [..., E].
+    """
+    is_target = torch.arange(outputs.shape[-1], device=outputs.device) == targets.unsqueeze(-1)
+    target = torch.where(is_target, outputs, 0.0).sum(dim=-1)
+    return target - torch.where(is_target, -torch.inf, outputs).amax(dim=-1)
+
+
+def binary_margin(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Logit margin of a binary problem, z for label 1 and -z for label 0 (paper §2.1).
+
+    Args:
+        outputs: logits [..., E].
+        targets: labels 0 or 1, [..., E] or [E].
+
+    Returns:
+        [..., E].
+    """
+    return outputs * (2 * targets - 1)
+
+
+def ece(confidence: Tensor, hits: Tensor, bins: int = ECE_BINS) -> Tensor:
+    """Expected calibration error, Σ_b (n_b / E) · |accuracy_b - confidence_b| over equal-width bins.
+
+    Bin b holds the confidences in (b/bins, (b+1)/bins]; a confidence of exactly 0 belongs to the first.
+    Source: the measure of the paper's Table 6; 15 bins are our choice.
+
+    Args:
+        confidence: probability of the predicted class, in [0, 1], [..., E].
+        hits: whether the prediction is right, bool [..., E].
+        bins: number of bins.
+
+    Returns:
+        Fraction in [0, 1], [...], fp64.
+    """
+    p = confidence.double()
+    inner = torch.arange(1, bins, device=p.device, dtype=p.dtype) / bins
+    index = torch.bucketize(p, inner)
+    # |n_b·acc_b - n_b·conf_b| / E is the absolute sum of (hit - p) over the bin; no empty bin divides by zero, and the
+    # sum over bins one by one is deterministic on every device, which a scatter is not.
+    gap = hits.double() - p
+    parts = [torch.where(index == b, gap, 0.0).sum(dim=-1).abs() for b in range(bins)]
+    return torch.stack(parts).sum(dim=0) / p.shape[-1]

@@ -1,0 +1,73 @@
+"""The MLP of neural collaborative filtering, NCF's MLP-3."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+STD = 0.01
+"""Standard deviation of the NCF paper's Gaussian initialisation."""
+
+
+class Ncf(nn.Module):
+    """A user and an item embedding, concatenated, through a tower that halves at each layer to one logit.
+
+    With f factors: embeddings 2f + 2f; hidden layers 4f (the concatenation, counted as the first), 2f, f; output 1.
+    Source: He et al. 2017 as used in the paper's §4.3; that the three layers count the concatenation is our choice.
+
+    Args:
+        users: number of users.
+        items: number of items.
+        factors: f, width of the last hidden layer.
+        init: "normal-0.01" draws every weight from N(0, 0.01²), which starts on a long plateau; "xavier" draws the
+            tower's weights uniformly after Glorot instead. Biases start at 0 in both.
+    """
+
+    final_layers: tuple[str, ...] = (
+        "user_embedding.weight",
+        "item_embedding.weight",
+        "hidden1.weight",
+        "hidden2.weight",
+        "output.weight",
+    )
+    """The last homogeneous sub-network: the whole net, as ReLU layers without normalisation are homogeneous."""
+
+    def __init__(self, *, users: int, items: int, factors: int, init: Literal["normal-0.01", "xavier"]) -> None:
+        super().__init__()
+        self.user_embedding = nn.Embedding(users, 2 * factors)
+        self.item_embedding = nn.Embedding(items, 2 * factors)
+        self.hidden1 = nn.Linear(4 * factors, 2 * factors)
+        self.hidden2 = nn.Linear(2 * factors, factors)
+        self.output = nn.Linear(factors, 1)
+        for embedding in (self.user_embedding, self.item_embedding):
+            nn.init.normal_(embedding.weight, std=STD)
+        for layer in (self.hidden1, self.hidden2, self.output):
+            nn.init.zeros_(layer.bias)
+            if init == "xavier":
+                nn.init.xavier_uniform_(layer.weight)
+            else:
+                nn.init.normal_(layer.weight, std=STD)
+
+    def forward(self, users: Tensor, items: Tensor) -> Tensor:
+        """Returns logits [B] of user indices [B] and item indices [B]."""
+        tables = self.user_embedding.num_embeddings + self.item_embedding.num_embeddings
+        # 2·B embedding halves meet the first matrix one by one, or each table's rows once: whichever is fewer.
+        hidden = self._first_by_table(users, items) if 2 * len(users) > tables else self._first_by_pair(users, items)
+        hidden = torch.relu(self.hidden2(torch.relu(hidden)))
+        logits: Tensor = self.output(hidden)
+        return logits.squeeze(-1)
+
+    def _first_by_pair(self, users: Tensor, items: Tensor) -> Tensor:
+        pair = torch.cat([self.user_embedding(users), self.item_embedding(items)], dim=-1)
+        hidden: Tensor = self.hidden1(pair)
+        return hidden
+
+    def _first_by_table(self, users: Tensor, items: Tensor) -> Tensor:
+        """W [e_u; e_i] + b = (W_u e_u) + (W_i e_i + b): multiply whole tables, then look the products up."""
+        left, right = self.hidden1.weight.chunk(2, dim=1)
+        of_user = F.linear(self.user_embedding.weight, left)
+        of_item = F.linear(self.item_embedding.weight, right, self.hidden1.bias)
+        return F.embedding(users, of_user) + F.embedding(items, of_item)

@@ -1,0 +1,65 @@
+"""A small VGG for images of 8 to 32 pixels."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class SmallVgg(nn.Module):
+    """Stages of a 3x3 convolution, BatchNorm, ReLU and 2x2 max-pooling, then one fully connected layer.
+
+    There are as many stages as poolings that leave at least 2 pixels (8x8: two, 28x28: three), and each doubles the
+    width. Convolutions have no bias, as BatchNorm would cancel it. Kernels start from N(0, 2/(9·width)), the fully
+    connected layer from N(0, 0.01²) with bias 0 (the usual VGG initialisation; our choice).
+
+    Args:
+        channels: of the images, 1 to 3.
+        size: height and width of the images, pixels.
+        classes: number of logits.
+        width: channels of the first stage.
+    """
+
+    final_layers: tuple[str, ...] = ("classifier.weight",)
+    """The last homogeneous sub-network: BatchNorm's shift ends it, so only the fully connected layer belongs to it."""
+
+    def __init__(self, *, channels: int, size: int, classes: int, width: int) -> None:
+        super().__init__()
+        stages: list[nn.Module] = []
+        while size >= 4:
+            stages += [_stage(channels, width), MaxPool()]
+            channels, width, size = width, 2 * width, size // 2
+        self.features = nn.Sequential(*stages)
+        self.classifier = nn.Linear(channels * size * size, classes)
+        nn.init.normal_(self.classifier.weight, std=0.01)
+        nn.init.zeros_(self.classifier.bias)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Returns logits [B, classes] of images [B, channels, size, size]."""
+        logits: Tensor = self.classifier(self.features(images).flatten(1))
+        return logits
+
+
+class MaxPool(nn.Module):
+    """2x2 max-pooling that drops an odd last row and column.
+
+    In evaluation it takes maxima of shifted views instead: the same values, two to three times as fast on a CPU.
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Returns [B, C, H // 2, W // 2] of images [B, C, H, W]."""
+        if self.training:
+            return F.max_pool2d(images, 2)
+        height, width = (side // 2 * 2 for side in images.shape[-2:])
+        rows = torch.maximum(images[..., 0:height:2, :width], images[..., 1:height:2, :width])
+        return torch.maximum(rows[..., 0::2], rows[..., 1::2])
+
+
+def _stage(channels: int, width: int) -> nn.Sequential:
+    convolution = nn.Conv2d(channels, width, 3, padding=1, bias=False)
+    with torch.no_grad():
+        convolution.weight.normal_(std=math.sqrt(2 / (9 * width)))
+    return nn.Sequential(convolution, nn.BatchNorm2d(width), nn.ReLU())
