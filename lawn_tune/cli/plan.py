@@ -133,8 +133,11 @@ def _epochs(cell: Cell) -> str:
 
 
 def _passes(passes: float) -> str:
-    """Returns a number of examples in millions."""
-    return f"{passes / 1e6:,.1f} M"
+    """Returns a number of examples in thousands (k), millions (M) or thousands of millions (G)."""
+    for size, unit in ((1e9, "G"), (1e6, "M")):
+        if passes >= size:
+            return f"{passes / size:,.1f} {unit}"
+    return f"{passes / 1e3:,.0f} k"
 
 
 def _hours(seconds: float | None) -> str:
@@ -143,22 +146,25 @@ def _hours(seconds: float | None) -> str:
 
 def _total(cells: Sequence[Cell], costs: Sequence[Cost], counts: Sequence[Counts | None], url: str) -> str:
     search, confirm = (sum(cost.trials[phase] for cost in costs) for phase in (0, 1))
-    known = [cost.seconds for cost in costs if cost.seconds is not None]
-    hours = f"{_hours(sum(known))} core-hours" if len(known) == len(costs) else "core-hours unknown until measured"
     saved = sum(cost.saved for cost in costs)
+    shared = f" ({_passes(saved)} saved by sharing free phases)" if saved else ""
     lines = [
         "",
         f"{len(cells)} cells, {search} search + {confirm} confirm trials in {sum(sum(c.packs) for c in costs)} packs",
-        f"{_passes(sum(cost.passes for cost in costs))} example passes"
-        + (f" ({_passes(saved)} saved by sharing free phases)" if saved else "")
-        + f", {hours}",
+        f"{_passes(sum(cost.passes for cost in costs))} example passes{shared}",
+        _total_hours(costs),
     ]
-    if known:
-        lines.append(f"hours from: {', '.join(sorted({cost.basis for cost in costs}))}")
-    done = [counted for counted in counts if counted is not None]
-    if done:
-        finished, missing = sum(c.done for c in done), sum(c.planned - c.done for c in done)
-        lines.append(f"ledger {safe_url(url)}: {finished} trials finished, {missing} missing")
-    else:
-        lines.append(f"ledger {safe_url(url)}: not there yet")
-    return "\n".join(lines)
+    known = [counted for counted in counts if counted is not None]
+    finished, missing = sum(c.done for c in known), sum(c.planned - c.done for c in known)
+    state = f"{finished} trials finished, {missing} missing" if known else "not there yet"
+    return "\n".join([*lines, f"ledger {safe_url(url)}: {state}"])
+
+
+def _total_hours(costs: Sequence[Cost]) -> str:
+    known = {cost.basis for cost in costs if cost.seconds is not None}
+    if not known:
+        return "core-hours: unknown until measured"
+    total = sum(cost.seconds for cost in costs if cost.seconds is not None)
+    count = sum(cost.seconds is not None for cost in costs)
+    part = "" if count == len(costs) else f" for {count} of {len(costs)} cells, the rest unknown until measured"
+    return f"core-hours: {_hours(total)}{part} (from {', '.join(sorted(known))})"

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 
 from lawn_tune.executors.base import Agenda, Nothing
-from lawn_tune.executors.messages import WorkerSettings, read_message
+from lawn_tune.executors.messages import WorkerSettings, deliver
 from lawn_tune.executors.worker import work
 
 
@@ -27,6 +27,6 @@ class InlineExecutor:
             work(
                 current,
                 self.settings,
-                send=lambda message, job=current: agenda.handle(read_message(job, message)),  # type: ignore[misc]
+                send=lambda message, job=current: deliver(agenda, job, message, self.settings),  # type: ignore[misc]
                 should_stop=lambda: agenda.stopping,
             )

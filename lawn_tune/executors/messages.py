@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lawn_tune.executors.base import Event, Failed, Finished, Job, Progress
+from lawn_tune.executors.base import Agenda, Event, Failed, Finished, Job, Progress
 from trainables.config import EpochRecord, PackConfig, TrialOutcome
 
 Message = dict[str, Any]
@@ -41,6 +41,14 @@ def read_message(job: Job, message: Mapping[str, Any]) -> Event:
     if message["kind"] == "finished":
         return Finished(job, [TrialOutcome(**outcome) for outcome in message["outcomes"]], message["provenance"])
     return Failed(job, message["reason"], message["error"])
+
+
+def deliver(agenda: Agenda, job: Job, message: Mapping[str, Any], settings: WorkerSettings) -> None:
+    """Gives a message to the agenda; once it stored a job's outcomes, the job's checkpoint has had its day."""
+    event = read_message(job, message)
+    agenda.handle(event)
+    if isinstance(event, Finished):
+        settings.checkpoint(job.pack).unlink(missing_ok=True)
 
 
 def write_job(job: Job) -> dict[str, Any]:

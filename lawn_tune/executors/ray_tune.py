@@ -39,7 +39,7 @@ from ray.tune.stopper import Stopper  # noqa: E402
 
 from lawn_tune.errors import ExecutionError  # noqa: E402
 from lawn_tune.executors.base import Agenda, Failed, Job, Nothing  # noqa: E402
-from lawn_tune.executors.messages import WorkerSettings, read_job, read_message, write_job  # noqa: E402
+from lawn_tune.executors.messages import WorkerSettings, deliver, read_job, write_job  # noqa: E402
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ class RayTuneExecutor:
     def run(self, agenda: Agenda) -> None:
         """See `Executor.run`."""
         folder = self.work_dir.resolve() / f"ray-{uuid.uuid4().hex[:8]}"
-        jobs = _OpenJobs(agenda)
+        jobs = _OpenJobs(agenda, self.settings)
         try:
             with _quiet(), self._ray():
                 self._tuner(jobs, folder).fit()
@@ -121,12 +121,12 @@ class RayTuneExecutor:
 class _OpenJobs:
     """The jobs handed to Tune and not ended yet, by Tune's trial id. Tune's pickled snapshots hold an empty one."""
 
-    def __init__(self, agenda: Agenda | None) -> None:
-        self.agenda = agenda
+    def __init__(self, agenda: Agenda | None, settings: WorkerSettings) -> None:
+        self.agenda, self.settings = agenda, settings
         self.jobs: dict[str, Job] = {}
 
-    def __reduce__(self) -> tuple[Callable[[None], _OpenJobs], tuple[None]]:
-        return (_OpenJobs, (None,))
+    def __reduce__(self) -> tuple[Callable[..., _OpenJobs], tuple[None, WorkerSettings]]:
+        return (_OpenJobs, (None, self.settings))
 
     def next_config(self, trial_id: str) -> dict[str, Any] | str | None:
         assert self.agenda is not None
@@ -141,7 +141,7 @@ class _OpenJobs:
         if trial_id not in self.jobs:
             return
         job = self.jobs[trial_id] if message["kind"] == "progress" else self.jobs.pop(trial_id)
-        self.agenda.handle(read_message(job, message))
+        deliver(self.agenda, job, message, self.settings)
 
     def lose(self, trial_id: str, error: str) -> None:
         if self.agenda is not None and (job := self.jobs.pop(trial_id, None)) is not None:

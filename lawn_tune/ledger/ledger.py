@@ -109,7 +109,10 @@ class Ledger:
             return leases.take(connection, cell, owner, seconds)
 
     def renew(self, owner: Owner, seconds: float) -> frozenset[CellName]:
-        """Extends every lease of `owner` to `seconds` from now and returns the cells it still holds."""
+        """Extends every lease of `owner` to `seconds` from now and returns the cells it still holds.
+
+        A driver must stop its work on a cell that is not among them: another one has begun the same packs.
+        """
         with self._database.writing() as connection:
             return leases.renew(connection, owner, seconds)
 

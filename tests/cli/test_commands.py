@@ -17,7 +17,9 @@ from typer.testing import CliRunner, Result
 
 import lawn_tune.cli.export
 import lawn_tune.cli.status
+import lawn_tune.costs
 from lawn_tune.cli.main import app
+from lawn_tune.costs import MACHINE, Speed, estimate
 from lawn_tune.ledger import Lease, open_ledger
 from lawn_tune.plan import plan
 from lawn_tune.settings import SETTINGS
@@ -67,6 +69,15 @@ def test_plan_lists_every_cell_and_the_totals() -> None:
     assert "4 cells, 36 search + 12 confirm trials in 12 packs" in result.stdout
     assert "ledger sqlite:///lawn-tune.db: not there yet" in result.stdout
     assert not list(Path().iterdir()), "planning writes nothing"
+
+
+def test_plan_tells_hours_where_they_are_known_and_where_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lawn_tune.costs, "SPEEDS", {("digits", "small-vgg"): Speed(1e-3, 0.0)})
+    cost = sum(estimate(cell).passes for cell in QUICKSTART) * 1e-3 / 3600
+    assert f"core-hours: {cost:.2f} (from {MACHINE})" in run("plan", "quickstart").stdout
+    mixed = run("plan", "quickstart", "fashion_mnist").stdout
+    assert f"core-hours: {cost:.2f} for 4 of 19 cells, the rest unknown until measured (from {MACHINE})" in mixed
+    assert "core-hours: unknown until measured" in run("plan", "fashion_mnist").stdout
 
 
 def test_plan_as_json_holds_what_the_table_holds() -> None:
@@ -189,7 +200,7 @@ def test_export_holds_every_trial_with_all_that_is_known(ledger: MemoryLedger) -
         "cell": "quickstart/adam/bs64",
         "phase": "search",
         "seed": 0,
-        "params": {"peak_lr": 0.003, "warmup_epochs": 2.0, "weight_decay": 0.01},
+        "params": {"peak_lr": 0.01, "warmup_epochs": 2.0, "weight_decay": 0.01},
         "outcome": "complete",
         "epochs": 20,
         "total_epochs": 20,

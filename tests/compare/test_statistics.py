@@ -96,7 +96,7 @@ def test_the_order_of_seeds_changes_the_resampling_noise_only(order: Sequence[in
 
 
 @settings(max_examples=20, deadline=None)
-@given(differences(), st.floats(0.5, 4))
+@given(differences(), st.sampled_from([0.25, 0.5, 2.0, 8.0]))  # exact in binary, so that no sum is rounded
 def test_the_interval_scales_with_the_differences(d: NDArray[np.float64], factor: float) -> None:
     plain, scaled = bootstrap_interval(d, seed=0, resamples=500), bootstrap_interval(factor * d, seed=0, resamples=500)
     assert (scaled.low, scaled.high) == pytest.approx((factor * plain.low, factor * plain.high))

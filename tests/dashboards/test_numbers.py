@@ -64,7 +64,7 @@ def test_difference_bars_are_the_measured_pairs(comparison: Comparison) -> None:
 
 
 def test_a_grid_holds_every_point_once_in_its_place() -> None:
-    cell = make_cell(warmups=(1.0, 2.0))
+    cell = make_cell(warmups=(1.0, 2.0), lrs=(0.001, 0.01, 0.1, 1.0))
     values = [float(i) for i in range(cell.grid.size)]
     (info,) = grid_infos(compare([cell], search_rows(cell, values), {}))
     assert (info.x, info.y) == ("peak_lr", "weight_decay")

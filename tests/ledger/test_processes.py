@@ -167,12 +167,12 @@ def test_one_of_several_processes_takes_over_from_a_dead_one(ledger_url: str, pr
     cell = make_cell()
     with open_ledger(ledger_url) as ledger:
         ledger.register([cell])
-    first, won = processes.Barrier(2), processes.Queue()
-    with started(processes, take_over, (ledger_url, cell, first, won)):
-        first.wait(30)
+    barrier, won = processes.Barrier(2), processes.Queue()
+    with started(processes, take_over, (ledger_url, cell, barrier, won)):
+        barrier.wait(30)
         assert won.get(timeout=30)
     count = 3
-    barrier = processes.Barrier(count)
+    barrier, won = processes.Barrier(count), processes.Queue()  # the killed one may have held the lock of its queue
     with started(processes, take_over, *[(ledger_url, cell, barrier, won)] * count):
         assert sorted(won.get(timeout=30) for _ in range(count)) == [False, False, True]
 
@@ -186,7 +186,7 @@ def drive(url: str, cell: Cell, done: Queue | None = None) -> None:
 
 
 def test_drivers_of_different_cells_write_at_once(ledger_url: str, processes: ForkServerContext) -> None:
-    cells = [make_cell(size, points=10) for size in (1, 2, 3)]
+    cells = [make_cell(size, points=6) for size in (1, 2)]
     done = processes.Queue()
     with started(processes, drive, *[(ledger_url, cell, done) for cell in cells]):
         assert sorted(done.get(timeout=90) for _ in cells) == [str(cell.name) for cell in cells]
@@ -249,7 +249,7 @@ def test_every_moment_of_a_launch_may_be_the_last(tmp_path: Path) -> None:
         ledger.begin(pack, half)
         ledger.fail(pack, "out of luck")
     owner, deaths = Owner.current(), 0
-    for moment in range(1, 10_000, 11):
+    for moment in range(1, 10_000, 17):
         url = f"sqlite:///{tmp_path}/{moment}.db"
         shutil.copy(tmp_path / "before.db", tmp_path / f"{moment}.db")
         with open_ledger(url) as ledger, dying_at(moment) as seen:
@@ -262,4 +262,4 @@ def test_every_moment_of_a_launch_may_be_the_last(tmp_path: Path) -> None:
         assert_whole(url, cell, failed=[trial.key for trial in half])
         if seen[0] < moment:
             break
-    assert deaths > 15
+    assert deaths > 10
