@@ -46,7 +46,8 @@ READ_SIDE = {
     "lawn_tune.statistics",
     "lawn_tune.tables",
     "lawn_tune",
-    "lawn_tune.cli.compare",
+    "lawn_tune.cli.options",
+    "lawn_tune.cli.source",
 }
 """What dashboards may know of the service."""
 

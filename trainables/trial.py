@@ -17,6 +17,7 @@ import torch
 from trainables.checkpoint import load_checkpoint, save_checkpoint
 from trainables.config import METRICS, EpochRecord, PackConfig, TrialOutcome
 from trainables.loop import Training
+from trainables.memory import keep_freed_memory
 from trainables.rows import row_of_member
 from trainables.seeding import make_deterministic
 from trainables.workloads import build_workload
@@ -136,6 +137,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path)
     options = parser.parse_args()
     config = PackConfig.from_dict(json.loads(options.pack.read_text()))
+    keep_freed_memory()
     ends = train_pack(
         config,
         data_dir=options.data_dir,

@@ -50,13 +50,12 @@ def launch(
 
       lawn-tune launch my/space.toml --workers 4 --gpus 1 --storage sqlite:///study.db
     """
-    from lawn_tune.plan import plan
+    from lawn_tune.plan import plan_all
     from lawn_tune.spaces import find_spaces
 
     flags = {"storage": storage, "data_dir": data_dir, "work_dir": work_dir}
     settings = resolve(flags | {"workers": workers, "gpus": gpus, "executor": executor})
-    found = find_spaces(spaces)
-    planned = [cell for space in found for cell in plan(space, cells=cells or (), max_epochs=max_epochs, seeds=seeds)]
+    planned = plan_all(find_spaces(spaces), cells=cells or (), max_epochs=max_epochs, seeds=seeds)
     console = Console(stderr=True)
     check_data(planned, settings)
     run_launch(planned, settings, console, ray_address=ray_address, pack_size=pack_size, retries=retries, quiet=quiet)

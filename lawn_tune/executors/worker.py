@@ -17,6 +17,7 @@ import torch
 import lawn_tune
 from lawn_tune.executors.base import Job
 from lawn_tune.executors.messages import Message, WorkerSettings
+from trainables.memory import keep_freed_memory
 from trainables.trial import Interrupted, train_pack
 
 
@@ -28,6 +29,7 @@ def work(
 ) -> None:
     """Trains one job; sends any number of progress messages, then one that ends it. Never raises for a job's sake."""
     started = datetime.now(UTC)
+    keep_freed_memory()
     torch.set_num_threads(settings.threads)
     device = torch.device("cuda" if settings.use_gpu and torch.cuda.is_available() else "cpu")
     try:

@@ -212,6 +212,8 @@ def _lock_postgresql(connection: Connection) -> None:
 
 
 def _hint(reason: str, path: Path | None) -> str:
+    if "permission denied" in reason:
+        return "This role may read only; launch with one that may write."
     if path is None:
         return "Check that the server runs, and the host, user, database and password of --storage."
     if "not a database" in reason:

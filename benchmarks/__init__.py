@@ -1,0 +1,1 @@
+"""Measured numbers: `python -m benchmarks [NAME...]` writes JSON to `benchmarks/results`."""

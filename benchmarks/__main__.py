@@ -1,0 +1,43 @@
+"""Runs benchmarks by name, all by default."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks import optimizer_step, packs, startup
+from benchmarks.measure import machine
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def main() -> None:
+    """Writes one JSON file a benchmark, with the machine it ran on."""
+    parser = argparse.ArgumentParser(description="Measure lawn_tune; results go to benchmarks/results/NAME.json.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="startup, optimizer_step, packs; default all")
+    parser.add_argument("--data-dir", type=Path, default=Path("data"), help="data sets that are not there are left out")
+    options = parser.parse_args()
+    benchmarks: dict[str, Callable[[], dict[str, Any]]] = {
+        "startup": startup.run,
+        "optimizer_step": optimizer_step.run,
+        "packs": lambda: packs.run(options.data_dir),
+    }
+    if unknown := set(options.names) - set(benchmarks):
+        parser.error(f"unknown benchmark {', '.join(sorted(unknown))}; known: {', '.join(benchmarks)}")
+    RESULTS.mkdir(exist_ok=True)
+    for name in options.names or benchmarks:
+        print(f"{name} …", flush=True)
+        where = machine()
+        content = {"benchmark": name, "date": datetime.now(UTC).date().isoformat(), "machine": where}
+        content["results"] = benchmarks[name]()
+        text = json.dumps(content, indent=2)
+        (RESULTS / f"{name}.json").write_text(text + "\n")
+        print(text)
+
+
+if __name__ == "__main__":
+    main()

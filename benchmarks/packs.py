@@ -1,0 +1,65 @@
+"""Trials a second of a pack of K against K solo runs of the same trials, one thread; and seconds per example."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.measure import interleaved, ratio, summary
+from trainables.config import Member, ModelConfig, Ncf, PackConfig, SmallVgg, Task, trial_key
+from trainables.data import check
+from trainables.loop import Training
+from trainables.memory import keep_freed_memory
+from trainables.workloads import build_workload
+
+CPU = torch.device("cpu")
+CASES: tuple[tuple[str, ModelConfig, int], ...] = (
+    ("digits", SmallVgg(width=8), 64),
+    ("digits", SmallVgg(width=8), 512),
+    ("movielens-100k", Ncf(factors=8, init="xavier"), 1000),
+    ("movielens-100k", Ncf(factors=64, init="xavier"), 10_000),
+    ("movielens-100k", Ncf(factors=64, init="xavier"), 100_000),
+    ("fashion-mnist", SmallVgg(width=16), 256),
+)
+
+
+def run(data_dir: Path, repeats: int = 5) -> dict[str, Any]:
+    """Measures every case whose data is there: one epoch with its measurements, packs of 1, 4 and 8."""
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    return {
+        f"{dataset} {_name(model)} batch {batch}": _case(dataset, model, batch, data_dir, repeats)
+        for dataset, model, batch in CASES
+        if check(dataset, data_dir).state == "ready"
+    }
+
+
+def _case(dataset: str, model: ModelConfig, batch: int, data_dir: Path, repeats: int) -> dict[str, Any]:
+    loss = "bce" if isinstance(model, Ncf) else "cross-entropy"
+    task = Task(dataset=dataset, model=model, loss=loss, optimizer="adam", batch_size=batch, epochs=1000)
+    packs = {f"K={size}": _training(task, size, data_dir) for size in (1, 4, 8)}
+    for training in packs.values():
+        training.run_epoch()
+    seconds = interleaved({name: training.run_epoch for name, training in packs.items()}, repeats)
+    examples = packs["K=1"].workload.epoch(torch.Generator())[0].shape[-1]
+    return {
+        "seconds_per_epoch": {name: summary(values) for name, values in seconds.items()},
+        "seconds_per_example": {
+            name: summary(values)["median"] / examples / int(name[2:]) for name, values in seconds.items()
+        },
+        "speed_up_over_solo": {
+            name: ratio([value * int(name[2:]) for value in seconds["K=1"]], seconds[name]) for name in ("K=4", "K=8")
+        },
+    }
+
+
+def _training(task: Task, size: int, data_dir: Path) -> Training:
+    points = [{"peak_lr": 0.003, "warmup_epochs": 1.0, "weight_decay": 0.01 * (1 + i)} for i in range(size)]
+    members = tuple(Member(key=trial_key(task, 0, point), seed=0, hyperparameters=point) for point in points)
+    return Training(PackConfig(task=task, members=members), build_workload(task, data_dir, CPU), CPU)
+
+
+def _name(model: ModelConfig) -> str:
+    return f"{model.name}-{model.factors if isinstance(model, Ncf) else model.width}"
