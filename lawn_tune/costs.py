@@ -17,26 +17,26 @@ if TYPE_CHECKING:  # results.py brings numpy, which planning does without
 
 @dataclass(frozen=True)
 class Speed:
-    """Training time on one worker: seconds = example passes x `per_example` + optimizer steps x `per_step`.
+    """Training time on one worker: seconds = example passes x `per_example` + steps of all trials x `per_step`.
 
     Args:
-        per_example: seconds for one example of one trial, forward, backward and update.
-        per_step: seconds of overhead for each step of a whole pack.
+        per_example: seconds for one example of one trial: forward, backward and its share of the measurements.
+        per_step: seconds that one trial's step takes whatever the batch: the update of all weights.
     """
 
     per_example: float
     per_step: float
 
 
-# The one place of measured speeds, keyed by (dataset, model), for the model options of the built-in spaces. Measure two
-# batch sizes, solve for the two numbers, and name the machine. None is "unknown until measured": the plan then shows
-# example passes only.
-MACHINE = "one CPU core"
+# The one place of measured speeds, keyed by (dataset, model), for the model options of the built-in spaces: two batch
+# sizes of `make bench` solved for the two numbers (benchmarks/results/packs.json; movielens: 64 factors, batches 1000
+# and 100000). None is "unknown until measured": the plan then shows example passes only.
+MACHINE = "one core of an AMD EPYC server"
 SPEEDS: dict[tuple[str, str], Speed | None] = {
     ("synthetic", "small-vgg"): None,
-    ("digits", "small-vgg"): None,
-    ("fashion-mnist", "small-vgg"): None,
-    ("movielens-100k", "ncf"): None,
+    ("digits", "small-vgg"): Speed(per_example=19e-6, per_step=0.3e-3),
+    ("fashion-mnist", "small-vgg"): Speed(per_example=366e-6, per_step=0.0),
+    ("movielens-100k", "ncf"): Speed(per_example=2.0e-6, per_step=6.8e-3),
 }
 
 
@@ -74,7 +74,7 @@ def estimate(cell: Cell, *, pack_size: int | None = None, rows: Iterable[TrialRo
     phases: list[tuple[Phase, list[tuple[Trial, ...]]]] = [("search", search), ("confirm", confirm)]
     passes = fsum(_passes(cell, phase, pack) for phase, packs in phases for pack in packs)
     saved = fsum(_saved_epochs(cell, pack) for pack in search) * examples(cell, "search")
-    steps = fsum(_steps(cell, phase) * len(packs) for phase, packs in phases)
+    steps = fsum(_steps(cell, phase) * len(pack) for phase, packs in phases for pack in packs)
     seconds, basis = _seconds(cell, passes - saved, steps, rows)
     return Cost(
         trials=(sum(map(len, search)), sum(map(len, confirm))),

@@ -6,10 +6,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from lawn_tune.cells import Cell, Phase, Trial
+from lawn_tune.cells import Cell, CellName, Phase, Trial
+from lawn_tune.errors import LedgerError
 from lawn_tune.executors.base import Event, Failed, Finished, Job, Nothing, Progress
 from lawn_tune.ledger import Ledger, Owner, PackRow
 from lawn_tune.packs import make_packs
@@ -95,6 +97,7 @@ class Launch:
         self._stop = threading.Event()
         self._ask_again = 0.0
         self._ahead: Job | None = None
+        self._lost: set[CellName] = set()
 
     @property
     def stopping(self) -> bool:
@@ -123,6 +126,7 @@ class Launch:
             job, self._ahead = self._ahead, None
             return job
         while not self.stopping:
+            self._leave_lost_cells()
             for work in list(self._open):
                 if work.queue:
                     return self._begin(work, work.queue.popleft())
@@ -138,15 +142,21 @@ class Launch:
         """See `Agenda.handle`."""
         work, pack = self._jobs[event.job.pack]
         if isinstance(event, Progress):
-            self.ledger.progress(pack, event.records)
+            if work.cell.name not in self._lost:
+                self.ledger.progress(pack, event.records)
             self.listener.advanced(event.job, event.records)
             return
         del self._jobs[event.job.pack]
         work.running.discard(pack.id)
         if isinstance(event, Finished):
             self._store(pack, event)
-        else:
+        elif work.cell.name not in self._lost:
             self._give_up(work, pack, event)
+
+    def renew_leases(self) -> None:
+        """Holds the leases for another while; a cell that another launch took meanwhile is left to it."""
+        mine = {work.cell.name for work in list(self._open)}
+        self._lost |= mine - self.ledger.renew(self.owner, LEASE_SECONDS)
 
     def close(self) -> None:
         """Marks what did not end as not running, and gives back every lease."""
@@ -154,6 +164,15 @@ class Launch:
             self.ledger.reconcile(work.cell.name)
             self.ledger.release(work.cell.name, self.owner)
         self._open.clear()
+
+    def _leave_lost_cells(self) -> None:
+        """Stops handing out packs of cells that are another's by now, and queues up for them again."""
+        for work in [work for work in self._open if work.cell.name in self._lost]:
+            work.queue.clear()
+            if not work.running:
+                self._open.remove(work)
+                self._lost.discard(work.cell.name)
+                self._waiting.append(work.cell)
 
     def _lease_cell(self) -> bool:
         """Opens the first waiting cell that nobody else works on; False if there is none now."""
@@ -230,8 +249,8 @@ class Launch:
 class Heartbeat:
     """Renews a launch's leases from a thread until it is left; used as a context manager."""
 
-    def __init__(self, ledger: Ledger, owner: Owner) -> None:
-        self._ledger, self._owner = ledger, owner
+    def __init__(self, launch: Launch) -> None:
+        self._launch = launch
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="lease-heartbeat", daemon=True)
 
@@ -245,4 +264,5 @@ class Heartbeat:
 
     def _beat(self) -> None:
         while not self._done.wait(LEASE_SECONDS / 4):
-            self._ledger.renew(self._owner, LEASE_SECONDS)
+            with suppress(LedgerError):  # the driver's own writes report a ledger that is gone; one beat may fail
+                self._launch.renew_leases()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lawn_tune.errors import UsageError
+from lawn_tune.secrets import masked
 from search_spaces.loader import did_you_mean
 
 FILE = "lawn-tune.toml"
@@ -165,16 +166,10 @@ def _shown(value: object) -> str:
     """Returns the value fit to print: a password may be in any text."""
     if isinstance(value, dict | list):
         return "a table" if isinstance(value, dict) else "a list"
-    return repr(safe_url(value) if isinstance(value, str) else value)
+    return repr(masked(value) if isinstance(value, str) else value)
 
 
 # --- storage URLs ----------------------------------------------------------------------------------------------------
-
-
-def safe_url(url: str) -> str:
-    """Returns the URL, well formed or not, fit to print: a password in it, wherever it stands, becomes `***`."""
-    hidden = re.sub(r"(?s)^((?:[\w+.-]*://)?+[^:/@]*):.*@", r"\1:***@", url)
-    return re.sub(r"(?is)([?&][^=&]*(?:password|passwd|pwd|secret|token)[^=&]*=)[^&]*", r"\1***", hidden)
 
 
 def sqlite_file(url: str) -> Path | None:

@@ -99,7 +99,7 @@ def run_launch(
         owner = Owner.current()
         with Display(console, cells, quiet) as display:
             agenda = Launch(cells, ledger, owner, display, pack_size=pack_size, retries=retries)
-            with Heartbeat(ledger, owner), _stopped_by_signals(agenda, console):
+            with Heartbeat(agenda), _stopped_by_signals(agenda, console):
                 try:
                     if agenda.has_work():
                         build_executor(settings, ray_address).run(agenda)

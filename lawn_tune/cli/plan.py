@@ -13,7 +13,8 @@ from lawn_tune.cli.options import AsJson, Cells, MaxEpochs, Seeds, Storage, cons
 from lawn_tune.costs import Cost, estimate
 from lawn_tune.errors import UsageError
 from lawn_tune.plan import plan_all
-from lawn_tune.settings import resolve, safe_url, sqlite_file
+from lawn_tune.secrets import masked
+from lawn_tune.settings import resolve, sqlite_file
 from lawn_tune.spaces import builtin_spaces, find_spaces
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def _document(
 ) -> dict[str, Any]:
     return {
         "cells": [_row(*row) for row in zip(cells, costs, counts, strict=True)],
-        "ledger": safe_url(url) if any(counts) else None,
+        "ledger": masked(url) if any(counts) else None,
     }
 
 
@@ -157,7 +158,7 @@ def _total(cells: Sequence[Cell], costs: Sequence[Cost], counts: Sequence[Counts
     known = [counted for counted in counts if counted is not None]
     finished, missing = sum(c.done for c in known), sum(c.planned - c.done for c in known)
     state = f"{finished} trials finished, {missing} missing" if known else "not there yet"
-    return "\n".join([*lines, f"ledger {safe_url(url)}: {state}"])
+    return "\n".join([*lines, f"ledger {masked(url)}: {state}"])
 
 
 def _total_hours(costs: Sequence[Cost]) -> str:

@@ -17,7 +17,8 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.sql.elements import ColumnElement
 
 from lawn_tune.errors import LedgerError
-from lawn_tune.ledger.urls import masked, parse, scrubbed
+from lawn_tune.ledger.urls import parse, scrubbed
+from lawn_tune.secrets import masked
 
 BUSY_SECONDS = 30
 """How long a writer waits for another one before it gives up."""

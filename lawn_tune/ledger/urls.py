@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
@@ -10,6 +9,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from lawn_tune.errors import UsageError
+from lawn_tune.secrets import SECRET_OPTION, masked
 
 HINT = "Write sqlite:///lawn-tune.db, or postgresql://user@host/database with the password in PGPASSWORD or ~/.pgpass."
 
@@ -21,8 +21,6 @@ _DRIVERS = {
     "postgresql+psycopg": "postgresql+psycopg",
 }
 """Scheme as written → SQLAlchemy's; psycopg is named, as SQLAlchemy 2.0 and 2.1 have different defaults."""
-
-_SECRET_OPTION = re.compile(r"password|passwd|pwd|secret|token", re.IGNORECASE)
 
 
 def parse(text: str) -> URL:
@@ -50,13 +48,6 @@ def _with_absolute_path(url: URL) -> URL:
     return url.set(database=str(Path(path).expanduser().resolve()))
 
 
-def masked(url: str) -> str:
-    """Returns the text of one URL, well formed or not, with `***` in place of every password."""
-    scheme = r"[\w+.-]*://" if "://" in url else ""
-    url = re.sub(rf"^({scheme}[^:/@]*):.*@", r"\1:***@", url, flags=re.DOTALL)
-    return re.sub(r"([?&][^=&]*(?:" + _SECRET_OPTION.pattern + r")[^=&]*=)[^&]*", r"\1***", url, flags=re.I | re.S)
-
-
 def scrubbed(text: str, url: URL) -> str:
     """Returns prose (an error of a driver) with the secrets of `url` masked, however they are quoted."""
     for secret in secrets(url):
@@ -69,6 +60,6 @@ def secrets(url: URL) -> tuple[str, ...]:
     """Returns the passwords that `url` carries, longest first."""
     found = [str(url.password)] if url.password else []
     for name, value in url.query.items():
-        if _SECRET_OPTION.search(name):
+        if SECRET_OPTION.search(name):
             found += [value] if isinstance(value, str) else list(value)
     return tuple(sorted((secret for secret in found if secret), key=len, reverse=True))

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from lawn_tune.errors import UsageError
-from lawn_tune.settings import FILE, SETTINGS, Settings, resolve, safe_url, sqlite_file
+from lawn_tune.secrets import masked
+from lawn_tune.settings import FILE, SETTINGS, Settings, resolve, sqlite_file
 
 EXAMPLES: dict[str, tuple[list[str], list[Any]]] = {
     "storage": (
@@ -123,8 +124,8 @@ SECRET = "s3cr3t"
     ],
 )
 def test_no_password_is_shown(tmp_path: Path, url: str) -> None:
-    assert SECRET not in safe_url(url)
-    assert "host/db" in safe_url(url)
+    assert SECRET not in masked(url)
+    assert "host/db" in masked(url)
     for flags, text in (
         ({"workers": url}, ""),
         ({}, f'executor = "{url}"'),
@@ -141,7 +142,7 @@ def test_no_password_is_shown(tmp_path: Path, url: str) -> None:
     "url", ["sqlite:///lawn-tune.db", "postgresql://me@host/db", "postgresql://host:5432/db?sslmode=require"]
 )
 def test_a_url_without_password_is_shown_whole(url: str) -> None:
-    assert safe_url(url) == url
+    assert masked(url) == url
 
 
 @pytest.mark.parametrize(

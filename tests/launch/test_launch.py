@@ -11,7 +11,7 @@ import pytest
 from fakes import FakeExecutor, Recorder, fail, record, score, succeed
 
 from lawn_tune.cells import Cell
-from lawn_tune.executors.base import Event, Failed, Job, Progress
+from lawn_tune.executors.base import Event, Failed, Job, Nothing, Progress
 from lawn_tune.launch import Launch
 from lawn_tune.ledger import Ledger, Owner, open_ledger
 from lawn_tune.plan import plan
@@ -179,6 +179,31 @@ def test_packs_are_trained_again_as_they_were_recorded(cells: tuple[Cell, ...], 
 
     launch(cells, ledger, FakeExecutor(behave=noting), pack_size=3)
     assert sorted(map(len, packs)) == [1, 1, 2, 2, 2, 2], "search packs as first planned; two confirm packs of two"
+
+
+def test_a_cell_that_another_launch_took_is_left_to_it(cells: tuple[Cell, ...], ledger: Ledger) -> None:
+    other = Owner.current()
+    agenda = Launch(cells, ledger, OWNER, Recorder(), pack_size=1)
+
+    def robbed(job: Job) -> list[Event]:
+        for cell in cells:
+            ledger.release(cell.name, OWNER)
+            assert ledger.lease(cell.name, other, 60)
+        agenda.renew_leases()
+        agenda.stop()
+        return succeed(job)
+
+    executor = FakeExecutor(behave=robbed)
+    executor.run(agenda)
+    assert sum(executor.trained.values()) == 1
+    assert set(complete(ledger)) == set(executor.trained), "what was trained anyway is kept"
+    assert isinstance(again := Launch(cells, ledger, OWNER, Recorder()).next_job(), Nothing), again
+    agenda.close()
+    assert {lease.owner for lease in ledger.leases().values()} == {str(other)}, "the other's leases are not given back"
+    for cell in cells:
+        ledger.release(cell.name, other)
+    launch(cells, ledger, executor := FakeExecutor())
+    assert sum(executor.trained.values()) == TRIALS - 1
 
 
 class _Death(Exception):

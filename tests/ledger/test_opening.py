@@ -19,7 +19,7 @@ from lawn_tune.errors import LawnTuneError, LedgerError, UsageError
 from lawn_tune.ledger import Ledger, database, open_ledger
 from lawn_tune.ledger.database import Database, file_system
 from lawn_tune.ledger.tables import PREFIX, VERSION_TABLE, metadata
-from lawn_tune.ledger.urls import masked
+from lawn_tune.secrets import masked
 
 CANARY = "c4n:ary/@{x}%41 &"
 QUOTED = "c4n%3Aary%2F%40%7Bx%7D%2541%20%26"

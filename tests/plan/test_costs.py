@@ -90,7 +90,7 @@ def test_what_is_not_measured_is_said_to_be_unknown(monkeypatch: pytest.MonkeyPa
 def test_the_table_counts_examples_and_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(costs.SPEEDS, ("digits", "small-vgg"), Speed(per_example=1e-4, per_step=1e-2))
     cost = estimate(ADAM, pack_size=9)
-    steps = 20 * 21 + 20 * 23  # one search pack over ceil(1293 / 64) batches, one confirm pack over ceil(1437 / 64)
+    steps = 9 * 20 * 21 + 3 * 20 * 23  # 9 search trials of ceil(1293 / 64) batches, 3 confirm trials of ceil(1437 / 64)
     assert cost.packs == (1, 1)
     assert cost.seconds == pytest.approx(cost.passes * 1e-4 + steps * 1e-2, rel=1e-12)
     assert cost.basis == costs.MACHINE
