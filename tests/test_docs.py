@@ -1,0 +1,79 @@
+"""The documentation against the code: commands, flags, links, numbers, and the example."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from lawn_tune.cli.main import app
+from lawn_tune.spaces import builtin_spaces
+from trainables.config import OPTIMIZERS
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+README = PAGES[0].read_text()
+COMMANDS = sorted(set(re.findall(r"^lawn-tune ([^#\n]+?)\s*(?:#.*)?$", README, re.MULTILINE)))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        if not target.startswith("https://"):
+            assert (page.parent / target).exists(), target
+
+
+def test_the_readme_has_commands() -> None:
+    assert len(COMMANDS) >= 8
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_of_the_readme_exists_with_its_flags(command: str) -> None:
+    name, *words = command.split()
+    arguments = [name, "fetch"] if name == "data" else [name]
+    shown = CliRunner().invoke(app, [*arguments, "--help"])
+    assert shown.exit_code == 0
+    for flag in (word for word in words if word.startswith("--")):
+        assert re.search(rf"{flag}\b", shown.output), flag
+
+
+def test_every_space_and_optimizer_is_named() -> None:
+    for space in builtin_spaces():
+        assert f"`{space}`" in README
+    text = "".join((ROOT / "search_spaces" / f"{space}.toml").read_text() for space in builtin_spaces())
+    for optimizer in OPTIMIZERS:
+        assert f"[optimizers.{optimizer}]" in text
+
+
+def test_the_numbers_of_the_readme_are_those_of_the_committed_result() -> None:
+    result = json.loads((ROOT / "docs/results/movielens_100k_bs100000_40epochs.json").read_text())
+    for cell in result["cells"]:
+        value = cell["estimate"]
+        assert f"{value['mean']:.2f} ± {value['standard_error']:.2f} | {value['n']} seeds" in README
+    difference = result["pairs"][0]["difference"]
+    low, high = (f"{bound:+.2f}".replace("-", "−") for bound in difference["interval"])
+    assert f"**{difference['mean']:+.2f}**, 95 % interval {low} to {high}" in README
+
+
+def test_the_example_of_the_readme_runs_and_holds_the_norms(tmp_path: Path) -> None:
+    example = re.findall(r"```python\n(.+?)```", README, re.DOTALL)[0]
+    check = """
+for parameter, radius in optimizer.radii.items():
+    assert abs(parameter.double().norm() / radius.double() - 1) < 1e-6
+assert optimizer.constrained and len(optimizer.radii) == 2
+"""
+    (tmp_path / "example.py").write_text(example + check)
+    subprocess.run([sys.executable, "-W", "error", "example.py"], cwd=tmp_path, check=True, timeout=120)
+
+
+def test_the_makefile_and_ci_run_the_same_commands() -> None:
+    makefile, ci = (ROOT / "Makefile").read_text(), (ROOT / ".ci/run").read_text()
+    for target in ("demo", "test", "check", "bench"):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+    assert "make test" in ci
+    assert "make check" in ci
