@@ -311,6 +311,7 @@ class TrialOutcome:
             "peak_memory_bytes", "free_steps".
         examples: one bit per test example, packed big-endian (`numpy.packbits`): hit or correct. Empty if diverged.
         example_count: number of test examples, as the last byte may be padded.
+        constrained: names of the tensors whose norm LAWN holds in the constrained phase; () for base optimizers.
     """
 
     key: str
@@ -319,3 +320,4 @@ class TrialOutcome:
     summary: Mapping[str, float | None]
     examples: bytes = b""
     example_count: int = 0
+    constrained: tuple[str, ...] = ()

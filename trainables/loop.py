@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
-from trainables.config import SERIES, EpochRecord, PackConfig, Split, optimizer_config
+from trainables.config import OPTIMIZERS, SERIES, EpochRecord, PackConfig, Split, optimizer_config
 from trainables.losses import LOSSES
 from trainables.measure import margin_series, metric_series, weight_series
 from trainables.pack import Pack
@@ -79,6 +79,12 @@ class Training:
         """The splits that can be measured: validation only while it is not trained on."""
         return ("validation", "test") if self.config.task.train_on == "train" else ("test",)
 
+    @property
+    def constrained_tensors(self) -> tuple[str, ...]:
+        """Names of the tensors that LAWN constrains after the switch; none for a base optimizer."""
+        lawn = OPTIMIZERS[self.config.task.optimizer].lawn
+        return tuple(layer.name for layer in self.pack.layers if layer.constrained and lawn)
+
     def run_epoch(self) -> EpochRecord:
         """Trains one epoch, drops the rows that diverged, measures the others and returns the record."""
         epoch = self._start_epoch()
@@ -105,10 +111,9 @@ class Training:
         names = self.full[0].keys() - SCHEDULED
         hyper = {name: self._column([self.full[leader][name] for leader in leaders]) for name in names}
         task = self.config.task
-        rule = type(optimizer_config(task.optimizer, self.config.members[0].hyperparameters)).rule
         return Pack(
             [models[self.config.members[leader].seed] for leader in leaders],
-            rule,
+            OPTIMIZERS[task.optimizer].rule,
             hyper,
             constrain=task.constrain,
             device=self.device,

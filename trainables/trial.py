@@ -85,12 +85,14 @@ def outcomes(training: Training, seconds: float) -> list[TrialOutcome]:
     hits = np.empty((0, 0), bool) if final is None else final.hits.cpu().numpy()
     ece = None if final is None or final.ece is None else final.ece.tolist()
     shared = {"seconds": seconds / len(training.config.members), "peak_memory_bytes": peak_memory(training.device)}
+    held = training.constrained_tensors
     found = []
     for position, member in enumerate(training.config.members):
         summary = summarise(training.records, position) | shared | {"ece": None}
         if position not in rows:
             last = training.diverged[position]
-            found.append(TrialOutcome(key=member.key, outcome="diverged", epochs=last, summary=summary))
+            end = TrialOutcome(key=member.key, outcome="diverged", epochs=last, summary=summary, constrained=held)
+            found.append(end)
             continue
         row = rows[position]
         summary["ece"] = None if ece is None else ece[row]
@@ -103,6 +105,7 @@ def outcomes(training: Training, seconds: float) -> list[TrialOutcome]:
                 summary=summary,
                 examples=bits,
                 example_count=hits.shape[1],
+                constrained=held,
             )
         )
     return found

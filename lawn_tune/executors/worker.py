@@ -49,8 +49,9 @@ def work(
         text = f"{type(error).__name__}: {error}\n{traceback.format_exc()}"
         send({"kind": "failed", "reason": "error", "error": text})
     else:
-        ends = [asdict(outcome) for outcome in outcomes]
-        send({"kind": "finished", "outcomes": ends, "provenance": provenance(device, started)})
+        held = ", ".join(outcomes[0].constrained)
+        found = provenance(device, started) | ({"constrained tensors": held} if held else {})
+        send({"kind": "finished", "outcomes": [asdict(outcome) for outcome in outcomes], "provenance": found})
 
 
 def provenance(device: torch.device, started: datetime) -> dict[str, Any]:

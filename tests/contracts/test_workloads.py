@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 import pickle
-import random
-import struct
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
@@ -15,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, stack_module_state
 
+from tests.contracts.fabricated import write_fashion_mnist, write_movielens
 from trainables.config import DATASETS, LOSSES, ModelConfig, Ncf, SmallVgg, Split, Task, TrainOn
 from trainables.data import SOURCES, MissingDataError
 from trainables.workloads import WORKLOADS, build_workload
@@ -25,33 +23,6 @@ TINY: dict[str, ModelConfig] = {"small-vgg": SmallVgg(width=2), "ncf": Ncf(facto
 
 every_workload = pytest.mark.parametrize("name", WORKLOADS)
 every_mode = pytest.mark.parametrize("train_on", get_args(TrainOn))
-
-
-def idx(values: bytes, *shape: int) -> bytes:
-    """The IDX format: two zero bytes, 8 for unsigned bytes, the number of dimensions, the dimensions, the values."""
-    return struct.pack(f">BBBB{len(shape)}I", 0, 0, 8, len(shape), *shape) + values
-
-
-def write_fashion_mnist(folder: Path) -> None:
-    folder.mkdir(parents=True)
-    draw = random.Random(0)
-    for stem, count in (("train", 200), ("t10k", 300)):
-        labels = bytes(i % 10 for i in range(count))
-        pixels = b"".join(bytes(draw.choices(range(20 * label + 60), k=28 * 28)) for label in labels)
-        for kind, content in (("images-idx3", idx(pixels, count, 28, 28)), ("labels-idx1", idx(labels, count))):
-            (folder / f"{stem}-{kind}-ubyte").write_bytes(content)
-            (folder / f"{stem}-{kind}-ubyte.gz").write_bytes(gzip.compress(content, 1))
-
-
-def write_movielens(folder: Path) -> None:
-    folder.mkdir(parents=True)
-    draw = random.Random(0)
-    rows = [
-        (user, item, draw.randint(1, 5), draw.randint(0, 9))
-        for user in range(1, 91)
-        for item in draw.sample(range(1, 151), draw.randint(1, 40))
-    ]
-    (folder / "u.data").write_text("".join("\t".join(map(str, row)) + "\n" for row in rows))
 
 
 @pytest.fixture(scope="module")

@@ -166,6 +166,8 @@ def test_every_series_is_measured() -> None:
         assert all(values[0] is not None for values in record.series.values())
     assert set(ends[0].summary) >= {f"last/{name}" for name in expected} | {"best/test/accuracy", "ece", "seconds"}
     assert ends[0].example_count == 64
+    assert ends[0].constrained == ("features.0.0.weight", "features.2.0.weight", "classifier.weight")
+    assert run(pack(task("adam"), [point("adam")]))[1][0].constrained == ()
     assert [record.epoch for record in records] == [1, 2, 3, 4]
 
 

@@ -1,0 +1,63 @@
+"""Every workload trains in packs: a member's numbers are those of its solo run, with one seed and with several."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.contracts.fabricated import write_fashion_mnist, write_movielens
+from trainables.config import DATASETS, MODELS, EpochRecord, Member, ModelConfig, Ncf, PackConfig, SmallVgg, Task
+from trainables.trial import train_pack
+from trainables.workloads import WORKLOADS
+
+TINY: dict[str, ModelConfig] = {"small-vgg": SmallVgg(width=2), "ncf": Ncf(factors=2, init="xavier")}
+SAME = ("train_loss", "weight_norm", "last_layer_norm", "margin_p50", "grad_norm")
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    write_fashion_mnist(folder / "FashionMNIST" / "raw")
+    write_movielens(folder / "ml-100k")
+    return folder
+
+
+def task(dataset: str, train_on: str, batch_size: int) -> Task:
+    fits = DATASETS[dataset]
+    model = TINY[fits.models[0]]
+    assert type(model) is MODELS[fits.models[0]]
+    plain = {"dataset": dataset, "loss": fits.losses[0], "optimizer": "adam-lawn", "epochs": 2}
+    return Task(**plain, model=model, batch_size=batch_size, train_on=train_on)  # type: ignore[arg-type]
+
+
+def curve(what: Task, members: list[Member], data_dir: Path) -> list[EpochRecord]:
+    records: list[EpochRecord] = []
+    pack = PackConfig(task=what, members=tuple(members))
+    train_pack(pack, data_dir=data_dir, device=torch.device("cpu"), report=records.extend)
+    return records
+
+
+def members(seeds: list[int]) -> list[Member]:
+    return [
+        Member(
+            key=str(i), seed=seed, hyperparameters={"peak_lr": 0.003 * (1 + i), "warmup_epochs": 0.5, "free_epochs": i}
+        )
+        for i, seed in enumerate(seeds)
+    ]
+
+
+@pytest.mark.parametrize("dataset", WORKLOADS)
+@pytest.mark.parametrize(("train_on", "seeds"), [("train", [3, 3, 3]), ("train+validation", [4, 5, 6])])
+@pytest.mark.parametrize("batch_size", [64, 160])
+def test_a_member_equals_its_solo_run(
+    dataset: str, train_on: str, seeds: list[int], batch_size: int, data_dir: Path
+) -> None:
+    what = task(dataset, train_on, batch_size)
+    trials = members(seeds)
+    together = curve(what, trials, data_dir)
+    for position, member in enumerate(trials):
+        for packed, alone in zip(together, curve(what, [member], data_dir), strict=True):
+            for name in SAME:  # kernels may sum in another order: last places of fp32, amplified by some steps
+                assert packed.series[name][position] == pytest.approx(alone.series[name][0], rel=1e-3, abs=1e-5), name
