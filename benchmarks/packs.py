@@ -60,6 +60,13 @@ def _case(
     }
 
 
+def train_ncf(data_dir: Path, batch: int) -> Training:
+    """Returns one NCF trial with 64 factors on MovieLens-100k, ready to train."""
+    model = Ncf(factors=64, init="xavier")
+    task = Task(dataset="movielens-100k", model=model, loss="bce", optimizer="adam", batch_size=batch, epochs=1000)
+    return _training(task, 1, data_dir)
+
+
 def _training(task: Task, size: int, data_dir: Path) -> Training:
     points = [{"peak_lr": 0.003, "warmup_epochs": 1.0, "weight_decay": 0.01 * (1 + i)} for i in range(size)]
     members = tuple(Member(key=trial_key(task, 0, point), seed=0, hyperparameters=point) for point in points)

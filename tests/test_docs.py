@@ -77,3 +77,19 @@ def test_the_makefile_and_ci_run_the_same_commands() -> None:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE)
     assert "make test" in ci
     assert "make check" in ci
+
+
+def test_the_ratios_of_the_performance_page_are_those_of_the_committed_results() -> None:
+    page = (ROOT / "docs/performance.md").read_text()
+    results = {
+        path.stem: json.loads(path.read_text())["results"] for path in (ROOT / "benchmarks/results").glob("*.json")
+    }
+    packs = [speed for case in results["packs"].values() for speed in case["speed_up_over_solo"].values()]
+    assert len(packs) == 8
+    for found in [*packs, results["allocator"]["ratio"]]:
+        assert f"{found['median']:.2f} ({found['low']:.2f} to {found['high']:.2f}" in page
+    for found in results["optimizer_step"]["ratio_to_fused"].values():
+        assert (
+            f"{found['median']:.3g} ({found['low']:.3g} to {found['high']:.3g})" in page
+            or f"{found['median']:.1f} (" in page
+        )
