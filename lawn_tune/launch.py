@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from lawn_tune.cells import Cell, CellName, Phase, Trial
-from lawn_tune.errors import LedgerError
+from lawn_tune.errors import LedgerError, UsageError
 from lawn_tune.executors.base import Event, Failed, Finished, Job, Nothing, Progress
 from lawn_tune.ledger import Ledger, Owner, PackRow
 from lawn_tune.packs import make_packs
@@ -196,7 +196,7 @@ class Launch:
         self.tally.found += len(trials) - len(missing)
         self.listener.found(cell, phase, len(trials) - len(missing), len(missing))
         self.ledger.enrol(cell.name, phase, trials)
-        planned = make_packs(cell, phase, trials, self.pack_size)
+        planned = make_packs(cell, phase, [trial for trial in trials if trial.key in missing], self.pack_size)
         packs = self.ledger.record_packs(cell.name, phase, planned) if missing else ()
         queue = deque(pack for pack in packs if pack.state != "split" and missing.intersection(pack.keys))
         self._open.append(_Work(cell, phase, {trial.key: trial for trial in trials}, queue))
@@ -244,6 +244,30 @@ class Launch:
         self.ledger.fail(pack, event.error)
         self.tally.failed += len(pack.keys)
         self.tally.errors.append(event.error)
+
+
+FIXED = ("dataset", "model", "loss", "schedule", "constrain", "precision")
+"""What all cells of one space share; a space that changes it is another space and needs another name."""
+
+
+def check_same_space(launched: Sequence[Cell], cells: Sequence[Cell]) -> None:
+    """Refuses a space whose name the ledger knows with another fixed part: its cells would stand in one table.
+
+    Args:
+        launched: cells of the ledger, of the same space names.
+        cells: cells about to be launched; those of the ledger that they replace are not compared.
+
+    Raises:
+        UsageError: a dataset, model, loss, schedule, constraint or precision differs.
+    """
+    replaced = {cell.name for cell in cells}
+    for old in (cell for cell in launched if cell.name not in replaced):
+        for new in (cell for cell in cells if cell.name.space == old.name.space):
+            for name in FIXED:
+                before, now = (getattr(cell.task, name) for cell in (old, new))
+                if before != now:
+                    text = f"space '{new.name.space}': {name} is {now}, and {before} in this ledger's cell {old.name}"
+                    raise UsageError(text, "Rename the space's file, or keep it in a ledger of its own by --storage.")
 
 
 class Heartbeat:

@@ -81,7 +81,7 @@ class Display:
         self._bars.advance(self._all, -self._epochs.get(job.pack, 0) * len(job.config.members))
         self._forget(job)
         reason = escape(error.strip().splitlines()[0]) if error.strip() else "unknown error"
-        self.console.print(f"[red]✗[/] {_label(job)}: {reason}" + (" — trying again" if again else ""))
+        self.console.print(f"[red]✗[/] {_label(job)}: {reason}" + (" — trying again" if again else ""), soft_wrap=True)
 
     def waiting(self, cells: Sequence[Cell]) -> None:
         """See `Listener.waiting`."""
@@ -92,7 +92,7 @@ class Display:
 
     def _say(self, text: str) -> None:
         if not self.quiet:
-            self.console.print(f"[dim]{time.strftime('%H:%M:%S')}[/] {text}", highlight=False)
+            self.console.print(f"[dim]{time.strftime('%H:%M:%S')}[/] {text}", highlight=False, soft_wrap=True)
 
     def _shorten(self, epochs: int) -> None:
         total = self._bars.tasks[0].total or 0
@@ -104,11 +104,14 @@ class Display:
             self._bars.remove_task(task)
 
 
-def tell(console: Console, cells: Sequence[Cell], tally: Tally, stopped: bool) -> None:
-    """Says what a launch did, and what to type next."""
-    spaces = " ".join(dict.fromkeys(cell.name.space for cell in cells))
+def tell(console: Console, cells: Sequence[Cell], tally: Tally, stopped: bool, storage: str | None) -> None:
+    """Says what a launch did, and what to type next.
+
+    Args:
+        storage: the ledger's URL as typed, if it was, without its password.
+    """
     if stopped:
-        console.print(f"stopped after {tally.trained} trials; the same command continues: lawn-tune launch {spaces} …")
+        console.print(f"stopped after {tally.trained} trials: they are kept, and the same command continues")
         return
     if not tally.trained and not tally.failed:
         console.print(f"nothing to train: all {tally.found} trials are in the ledger", highlight=False)
@@ -117,7 +120,9 @@ def tell(console: Console, cells: Sequence[Cell], tally: Tally, stopped: bool) -
         lost = f", {tally.diverged} of them diverged" if tally.diverged else ""
         spent = f"{tally.seconds / 60:.1f} worker-minutes"
         console.print(f"trained {tally.trained} trials{lost} in {spent}{kept}", highlight=False)
-    console.print(f"next: lawn-tune compare {spaces.split()[0]}", highlight=False)
+    flag = f" --storage {storage}" if storage else ""
+    for space in dict.fromkeys(cell.name.space for cell in cells):
+        console.print(f"next: lawn-tune compare {space}{flag}", highlight=False, soft_wrap=True)
 
 
 def _trials(cell: Cell) -> int:
@@ -131,12 +136,13 @@ def _label(job: Job) -> str:
 
 
 def _best(outcomes: Sequence[TrialOutcome]) -> str:
-    """Returns the best last value among the outcomes, on the split that selects."""
-    for split in ("validation", "test"):
+    """Returns the best last value on validation data, or the mean one on test data, where a maximum would flatter."""
+    for split, word in (("validation", "best"), ("test", "mean")):
         for name, metric in METRICS.items():
-            values = [o.summary.get(f"last/{split}/{name}") for o in outcomes]
+            values = [outcome.summary.get(f"last/{split}/{name}") for outcome in outcomes]
             known = [value for value in values if value is not None]
             if known:
                 best = max(known) if metric.direction == "maximize" else min(known)
-                return f": best {split} {name} {best:.{metric.digits}f} {metric.unit}"
+                shown = best if word == "best" else sum(known) / len(known)
+                return f": {word} {split} {name} {shown:.{metric.digits}f} {metric.unit}"
     return ""

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from lawn_tune.cells import Cell
 from lawn_tune.errors import DataError, ExecutionError
+from lawn_tune.secrets import masked
 from lawn_tune.settings import Settings, resolve
 
 if TYPE_CHECKING:
@@ -32,11 +33,13 @@ def launch(
     workers: Annotated[int | None, typer.Option(min=1, help="Packs trained at once.")] = None,
     gpus: Annotated[int | None, typer.Option(min=0, help="GPUs to use; workers beyond them share.")] = None,
     executor: Annotated[str | None, typer.Option(help="ray, inline, or auto.")] = None,
-    ray_address: Annotated[str | None, typer.Option(help="A running Ray cluster; default: start Ray here.")] = None,
+    ray_address: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="A running Ray cluster, or auto; default: start Ray here.")
+    ] = None,
     storage: Annotated[str | None, typer.Option(metavar="URL", help="Ledger; default sqlite:///lawn-tune.db.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Folder of the data sets; default data.")] = None,
     work_dir: Annotated[Path | None, typer.Option(help="Folder of checkpoints; default .lawn-tune.")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show errors only.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show problems only.")] = False,
 ) -> None:
     """Train what the ledger lacks: search each cell's grid, then confirm its winner with fresh seeds.
 
@@ -58,7 +61,16 @@ def launch(
     planned = plan_all(find_spaces(spaces), cells=cells or (), max_epochs=max_epochs, seeds=seeds)
     console = Console(stderr=True)
     check_data(planned, settings)
-    run_launch(planned, settings, console, ray_address=ray_address, pack_size=pack_size, retries=retries, quiet=quiet)
+    run_launch(
+        planned,
+        settings,
+        console,
+        ray_address=ray_address,
+        pack_size=pack_size,
+        retries=retries,
+        quiet=quiet,
+        storage=storage and masked(storage),
+    )
 
 
 def check_data(cells: Sequence[Cell], settings: Settings) -> None:
@@ -81,6 +93,7 @@ def run_launch(
     pack_size: int | None = None,
     retries: int = 2,
     quiet: bool = False,
+    storage: str | None = None,
 ) -> None:
     """Opens the ledger, works the cells off and says what was done.
 
@@ -89,12 +102,14 @@ def run_launch(
         ExecutionError: packs failed for good, or the means of execution broke.
     """
     from lawn_tune.executors.build import build_executor
-    from lawn_tune.launch import Heartbeat, Launch
+    from lawn_tune.launch import Heartbeat, Launch, check_same_space
     from lawn_tune.ledger import Owner, open_ledger
     from lawn_tune.progress import Display, tell
 
     ledger = open_ledger(settings.storage)
     try:
+        for space in {cell.name.space for cell in cells} & set(ledger.spaces()):
+            check_same_space(ledger.cells(space), cells)
         ledger.register(cells)
         owner = Owner.current()
         with Display(console, cells, quiet) as display:
@@ -105,7 +120,8 @@ def run_launch(
                         build_executor(settings, ray_address).run(agenda)
                 finally:
                     agenda.close()
-        tell(console, cells, agenda.tally, agenda.stopping)
+        if not quiet or agenda.stopping:
+            tell(console, cells, agenda.tally, agenda.stopping, storage)
     finally:
         ledger.close()
     if agenda.stopping:

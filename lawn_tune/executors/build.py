@@ -63,6 +63,11 @@ def build_executor(settings: Settings, ray_address: str | None = None) -> Execut
     kind = settings.executor
     if kind == "auto":
         kind = "ray" if find_spec("ray") else "inline"
+    if kind == "inline" and gpus > machine_gpus():
+        found = machine_gpus()
+        raise UsageError(
+            f"--gpus: this machine has {found} NVIDIA GPUs, got {gpus}", "Leave --gpus out to use what is."
+        )
     return _ray(worker, slots, settings.work_dir, ray_address) if kind == "ray" else _inline(worker)
 
 

@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import shutil
+import socket
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -37,9 +38,11 @@ from ray.tune.experiment import Trial  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 from ray.tune.stopper import Stopper  # noqa: E402
 
-from lawn_tune.errors import ExecutionError  # noqa: E402
+from lawn_tune.errors import ExecutionError, UsageError  # noqa: E402
 from lawn_tune.executors.base import Agenda, Failed, Job, Nothing  # noqa: E402
 from lawn_tune.executors.messages import WorkerSettings, deliver, read_job, write_job  # noqa: E402
+
+ADDRESSES = "Give HOST:PORT of the cluster's head, or auto on one of its machines."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +69,8 @@ class RayTuneExecutor:
 
     def run(self, agenda: Agenda) -> None:
         """See `Executor.run`."""
-        folder = self.work_dir.resolve() / f"ray-{uuid.uuid4().hex[:8]}"
+        _remove_leftovers(self.work_dir)
+        folder = self.work_dir.resolve() / f"ray-{os.getpid()}@{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
         jobs = _OpenJobs(agenda, self.settings)
         try:
             with _quiet(), self._ray():
@@ -81,7 +85,10 @@ class RayTuneExecutor:
     def _ray(self) -> Iterator[None]:
         common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         local = {"num_cpus": self.cpus * self.slots, "num_gpus": self.total_gpus, "include_dashboard": False}
-        ray.init(**common, **(local if self.address is None else {"address": self.address}))
+        try:
+            ray.init(**common, **(local if self.address is None else {"address": self.address}))
+        except (ValueError, ImportError) as error:
+            raise UsageError(f"--ray-address: '{self.address}' is no cluster's address: {error}", ADDRESSES) from None
         try:
             self._check_resources(ray.cluster_resources())  # type: ignore[no-untyped-call]
             yield
@@ -213,6 +220,14 @@ def _train_job(config: dict[str, Any], settings: dict[str, Any]) -> None:
 
     job = read_job(json.loads(config["job"]))
     work(job, WorkerSettings(**settings), send=lambda message: tune.report({"message": message}))
+
+
+def _remove_leftovers(work_dir: Path) -> None:
+    """Removes Tune's folders of launches on this machine that were killed; none of their content is ever read."""
+    for folder in work_dir.glob(f"ray-*@{socket.gethostname()}-*"):
+        pid = folder.name.removeprefix("ray-").partition("@")[0]
+        if pid.isdigit() and not Path(f"/proc/{pid}").exists() and Path("/proc/self").exists():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _trial_name(trial: Trial) -> str:

@@ -11,8 +11,9 @@ import pytest
 from fakes import FakeExecutor, Recorder, fail, record, score, succeed
 
 from lawn_tune.cells import Cell
+from lawn_tune.errors import UsageError
 from lawn_tune.executors.base import Event, Failed, Job, Nothing, Progress
-from lawn_tune.launch import Launch
+from lawn_tune.launch import Launch, check_same_space
 from lawn_tune.ledger import Ledger, Owner, open_ledger
 from lawn_tune.plan import plan
 from search_spaces.loader import load_space
@@ -204,6 +205,47 @@ def test_a_cell_that_another_launch_took_is_left_to_it(cells: tuple[Cell, ...], 
         ledger.release(cell.name, other)
     launch(cells, ledger, executor := FakeExecutor())
     assert sum(executor.trained.values()) == TRIALS - 1
+
+
+def test_a_grid_that_grew_trains_its_new_points_only(tmp_path: Path, cells: tuple[Cell, ...], ledger: Ledger) -> None:
+    executor = FakeExecutor()
+    launch(cells, ledger, executor)
+    wider = tmp_path / "tiny.toml"
+    wider.write_text(SPACE.replace("[0.01, 0.02, 0.03]", "[0.01, 0.02, 0.03, 0.04]"))
+    grown = plan(load_space(wider))
+    ledger.register(grown)
+    agenda = launch(grown, ledger, executor)
+    assert set(executor.trained.values()) == {1}, "nothing that finished is trained again"
+    assert agenda.tally.trained + agenda.tally.found == 2 * (4 + 2)
+
+
+def test_trials_that_another_space_trained_are_found(tmp_path: Path, cells: tuple[Cell, ...], ledger: Ledger) -> None:
+    executor = FakeExecutor()
+    launch(cells, ledger, executor)
+    other = tmp_path / "other.toml"
+    other.write_text(SPACE.replace("[0.01, 0.02, 0.03]", "[0.02, 0.03, 0.05]"))
+    planned = plan(load_space(other))
+    ledger.register(planned)
+    agenda = launch(planned, ledger, executor)
+    assert set(executor.trained.values()) == {1}
+    assert agenda.tally.found >= 4
+    assert agenda.tally.trained + agenda.tally.found == TRIALS
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("width = 4", "width = 8"), ('metric = "accuracy"', 'metric = "accuracy"\nschedule = "cosine"')],
+)
+def test_a_space_that_changed_what_is_fixed_needs_another_name(
+    before: str, after: str, tmp_path: Path, cells: tuple[Cell, ...]
+) -> None:
+    file = tmp_path / "tiny.toml"
+    file.write_text(SPACE.replace(before, after))
+    changed = plan(load_space(file))
+    check_same_space(cells, cells)
+    check_same_space(cells, changed)  # all cells are replaced, so none of the old ones stays beside the new
+    with pytest.raises(UsageError, match=r"space 'tiny': (model|schedule) is .* in this ledger's cell tiny/adam-lawn"):
+        check_same_space(cells, changed[:1])
 
 
 class _Death(Exception):

@@ -1,0 +1,14 @@
+# One image for every part: Ray head, GPU workers and the commands. Builds from a checkout.
+FROM python:3.11-slim
+
+RUN useradd --create-home --uid 1000 lawn && mkdir /study && chown lawn /study
+COPY pyproject.toml constraints.txt README.md LICENSE /app/
+COPY lawn_tune /app/lawn_tune
+COPY search_spaces /app/search_spaces
+COPY trainables /app/trainables
+COPY dashboards /app/dashboards
+RUN pip install --no-cache-dir -c /app/constraints.txt '/app[all,postgres]'
+
+USER lawn
+WORKDIR /study
+CMD ["lawn-tune", "--help"]
