@@ -13,6 +13,7 @@ from lawn_tune.cli.compare import comparison_of
 from lawn_tune.cli.options import Storage
 from lawn_tune.cli.source import reading
 from lawn_tune.errors import UsageError
+from lawn_tune.settings import SETTINGS, resolve
 
 
 def report(
@@ -31,13 +32,20 @@ def report(
     """
     with reading(storage) as ledger:
         comparison = comparison_of(ledger, space)
-        text = page.report(ledger, comparison)
+        text = page.report(ledger, comparison, elsewhere(storage))
     path = output or default_path(comparison.space)
     try:
         page.save(text, path)
     except OSError as error:
         raise UsageError(f"--output: cannot write '{path}': {error.strerror}", "Give another file.") from None
     typer.echo(f"wrote {path} ({len(text.encode()) / 1e6:.1f} MB)")
+
+
+def elsewhere(storage: str | None) -> str | None:
+    """Returns the URL of the ledger in force, or None where a command finds it without being told."""
+    default = next(setting.default for setting in SETTINGS if setting.name == "storage")
+    url = resolve({"storage": storage}).storage
+    return None if url == default else url
 
 
 def default_path(space: str) -> Path:

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,11 +25,15 @@ from dashboards.numbers import (
     grid_infos,
 )
 from lawn_tune import __version__
+from lawn_tune.cells import Cell
 from lawn_tune.compare import Comparison, Verdict
 from lawn_tune.results import ResultSource, TrialRow
+from lawn_tune.secrets import masked
 from lawn_tune.selection import Winner
-from lawn_tune.tables import DIFFERENCE_HEADER, table
+from lawn_tune.spaces import builtin_spaces
+from lawn_tune.tables import DIFFERENCE_HEADER, model_text, table
 from lawn_tune.words import method, metric_name
+from search_spaces.loader import SUFFIX
 
 _CONSTRAINED = {
     "all": "every tensor with two or more dimensions, embeddings included; biases and 1-D tensors are free",
@@ -58,10 +62,16 @@ class Picture(NamedTuple):
     height: int
 
 
-def report(source: ResultSource, comparison: Comparison) -> str:
-    """Returns the report of a comparison as HTML; `source` adds curves and dates."""
+def report(source: ResultSource, comparison: Comparison, storage: str | None = None) -> str:
+    """Returns the report of a comparison as HTML.
+
+    Args:
+        source: adds curves and dates.
+        comparison: of one space.
+        storage: URL of the ledger where it is not the default, for the commands to type; its password is masked.
+    """
     curves = source.curves(curve_keys(comparison))
-    return render(comparison, curves, span(source.trials(comparison.space)))
+    return render(comparison, curves, span(source.trials(comparison.space)), storage)
 
 
 def span(trials: Sequence[TrialRow]) -> Span:
@@ -71,7 +81,7 @@ def span(trials: Sequence[TrialRow]) -> Span:
     return Span(starts[0][:10] if starts else "", ends[-1][:10] if ends else "")
 
 
-def render(comparison: Comparison, curves: Curves, when: Span) -> str:
+def render(comparison: Comparison, curves: Curves, when: Span, storage: str | None = None) -> str:
     """Returns the page; equal arguments give equal text.
 
     Every value is escaped by the template. Figures travel as JSON in which no tag can open, scripts are allowed by
@@ -98,7 +108,7 @@ def render(comparison: Comparison, curves: Curves, when: Span) -> str:
         data=_data({id_: figure for group in figures.values() for id_, _, figure in group}),
         cells=_cells(comparison),
         protocol=_protocol(comparison, when),
-        commands=_commands(comparison),
+        commands=_commands(comparison, storage),
         css=Markup(_resource("report.css")),
         scripts=scripts,
         hashes=[_hash(text) for text in scripts.values()],
@@ -189,22 +199,21 @@ def duration(seconds: float) -> str:
 
 
 def _protocol(comparison: Comparison, when: Span) -> list[tuple[str, str]]:
-    protocol, task = comparison.protocol, comparison.cells[0].cell.task
-    model = task.to_dict()["model"]
-    options = ", ".join(f"{name} {value}" for name, value in model.items() if name != "name")
-    epochs = sorted({result.cell.task.epochs for result in comparison.cells})
-    rows = [
-        ("dataset", task.dataset),
-        ("model", f"{model['name']} ({options})"),
-        ("loss", task.loss),
-        ("metric", f"{metric_name(protocol.metric)}, {protocol.reported} epoch, on the test split"),
-        ("selection", f"mean {protocol.reported}-epoch {protocol.selection} {metric_name(protocol.metric)}"),
-        ("search seeds", _listed(protocol.search_seeds)),
-        ("confirm seeds", f"{_listed(protocol.confirm_seeds)}; trained on train + validation"),
-        ("epochs", ", ".join(map(str, epochs))),
-        ("schedule", f"{task.schedule}, one schedule across both phases"),
-        ("constrained by LAWN", _CONSTRAINED.get(task.constrain, task.constrain)),
-        ("precision", task.precision),
+    of: dict[str, Callable[[Cell], str]] = {
+        "dataset": lambda cell: cell.task.dataset,
+        "model": model_text,
+        "loss": lambda cell: cell.task.loss,
+        "metric": _metric,
+        "selection": _selection,
+        "search seeds": lambda cell: _listed(cell.protocol.search_seeds),
+        "confirm seeds": lambda cell: f"{_listed(cell.protocol.confirm_seeds)}; trained on train + validation",
+        "epochs": lambda cell: str(cell.task.epochs),
+        "schedule": lambda cell: f"{cell.task.schedule}, one schedule across both phases",
+        "constrained by LAWN": lambda cell: _CONSTRAINED.get(cell.task.constrain, cell.task.constrain),
+        "precision": lambda cell: cell.task.precision,
+    }
+    rows = [(name, " | ".join(comparison.distinct(value))) for name, value in of.items()]
+    rows += [
         ("intervals", "95 %, 10,000 resamples of seeds and test examples (two-way bootstrap), paired"),
         ("device time", duration(sum(result.seconds for result in comparison.cells))),
         ("trained", " to ".join(dict.fromkeys(day for day in when if day)) or "unknown"),
@@ -212,17 +221,35 @@ def _protocol(comparison: Comparison, when: Span) -> list[tuple[str, str]]:
     return rows + [(name.replace("libraries.", ""), ", ".join(v)) for name, v in comparison.provenance.items()]
 
 
+def _metric(cell: Cell) -> str:
+    return f"{metric_name(cell.protocol.metric)}, {cell.protocol.reported} epoch, on the test split"
+
+
+def _selection(cell: Cell) -> str:
+    protocol = cell.protocol
+    return f"mean {protocol.reported}-epoch {protocol.selection} {metric_name(protocol.metric)}"
+
+
 def _listed(seeds: Sequence[int]) -> str:
     return ", ".join(map(str, seeds)) or "none"
 
 
-def _commands(comparison: Comparison) -> list[str]:
-    space = shlex.quote(comparison.space)
+def _commands(comparison: Comparison, storage: str | None) -> list[str]:
+    """Returns what to type; a space of the user's own is known by name only, so its file is a placeholder."""
+    name = shlex.quote(comparison.space)
+    built_in = comparison.space in builtin_spaces()
+    file = name if built_in else shlex.quote(f"path/to/{comparison.space}{SUFFIX}")
+    where = f" --storage {shlex.quote(masked(storage))}" if storage else ""
     cells = [result.cell for result in comparison.cells]
     caps = sorted({cell.task.epochs for cell in cells if cell.task.epochs < cell.protocol.full_epochs})
     cap = f" --max-epochs {caps[-1]}" if caps else ""
-    confirm = f" --seeds {len(comparison.protocol.confirm_seeds)}"
-    return [f"lawn-tune launch {space}{confirm}{cap}", f"lawn-tune compare {space}", f"lawn-tune report {space}"]
+    confirm = max(len(cell.protocol.confirm_seeds) for cell in cells)
+    seeds = f" --seeds {confirm}" if confirm else ""
+    return [
+        f"lawn-tune launch {file}{seeds}{cap}{where}",
+        f"lawn-tune compare {name}{where}",
+        f"lawn-tune report {name}{where}",
+    ]
 
 
 # --- files -----------------------------------------------------------------------------------------------------------

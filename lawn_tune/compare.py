@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lawn_tune.cells import Cell, Phase, Protocol
-from lawn_tune.flags import Flag, Note, cell_notes, in_order, pair_notes
+from lawn_tune.flags import FEW, Flag, Note, cell_notes, in_order, pair_notes
 from lawn_tune.published import published
 from lawn_tune.results import ResultSource, TrialRow
-from lawn_tune.selection import Point, Winner, best, points, search_series
+from lawn_tune.selection import Point, Winner, best, never_constrained, points, search_series
 from lawn_tune.statistics import (
     Interval,
     SignFlip,
@@ -26,19 +27,27 @@ from lawn_tune.statistics import (
 )
 from trainables.config import LAWN_OF
 
+T = TypeVar("T", bound=Hashable)
+
 BOOTSTRAP_SEED = 0
 """Of every interval of a comparison, so that the same ledger gives the same table."""
 
 
 class Verdict(StrEnum):
-    """What can be said of a pair; decided by whether the 95 % interval of the difference excludes zero."""
+    """What can be said of a pair; decided by whether the 95 % interval of the difference excludes zero.
+
+    There is none for a pair of different tasks, for fewer than `FEW` seeds, and for a LAWN winner that never was LAWN.
+    """
 
     BETTER = "LAWN better"
     WORSE = "LAWN worse"
     NOT_SEPARABLE = "not separable"
-    ONE_SEED = "one seed, no verdict"
+    TOO_FEW = "too few seeds for a verdict"
+    NEVER_CONSTRAINED = "winner never constrained, no verdict"
     ONLY_LAWN = "only LAWN trains"
     ONLY_BASE = "only weight decay trains"
+    NEITHER = "neither trains"
+    NOT_COMPARABLE = "not comparable"
     PENDING = "not confirmed yet"
 
 
@@ -99,6 +108,11 @@ class CellResult:
     def all_diverged(self) -> bool:
         """True when the method trains nowhere on its grid."""
         return all(point.status == "diverged" for point in self.points)
+
+    @property
+    def never_constrained(self) -> bool:
+        """True when the winner of a LAWN cell is one whose free phase never ends."""
+        return self.winner is not None and never_constrained(self.cell, self.winner.hyperparameters)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,8 +175,12 @@ class Comparison:
 
     @property
     def protocol(self) -> Protocol:
-        """The protocol of the space's first cell; a space has one metric and one way to select."""
+        """The protocol of the first cell; others may differ where a space was launched in parts (see `distinct`)."""
         return self.cells[0].cell.protocol
+
+    def distinct(self, of: Callable[[Cell], T]) -> tuple[T, ...]:
+        """Returns the different values that `of` has over the cells, in plan order."""
+        return tuple(dict.fromkeys(of(result.cell) for result in self.cells))
 
     @property
     def optimizers(self) -> tuple[str, ...]:
@@ -273,10 +291,11 @@ def _pairs(results: Sequence[CellResult], examples: Mapping[str, NDArray[np.bool
 
 def _pair(base: CellResult, lawn: CellResult, examples: Mapping[str, NDArray[np.bool_]]) -> PairResult:
     difference, notes = None, list(pair_notes(base.cell, lawn.cell))
-    if base.confirmed and lawn.confirmed:
+    comparable = all(note.flag is not Flag.DIFFERENT_TASKS for note in notes)
+    if comparable and base.confirmed and lawn.confirmed:
         difference, caveats = _difference(base.confirmed, lawn.confirmed, examples)
         notes += caveats
-    verdict = _verdict(base, lawn, difference)
+    verdict = _verdict(base, lawn, difference) if comparable else Verdict.NOT_COMPARABLE
     return PairResult(base=base, lawn=lawn, difference=difference, verdict=verdict, notes=in_order(notes))
 
 
@@ -330,14 +349,18 @@ def _interval(per_seed: NDArray[np.float64], per_example: NDArray[np.float64] | 
 
 
 def _verdict(base: CellResult, lawn: CellResult, difference: Difference | None) -> Verdict:
+    if base.all_diverged and lawn.all_diverged:
+        return Verdict.NEITHER
     if base.all_diverged and lawn.confirmed:
-        return Verdict.ONLY_LAWN
+        return Verdict.NEVER_CONSTRAINED if lawn.never_constrained else Verdict.ONLY_LAWN
     if lawn.all_diverged and base.confirmed:
         return Verdict.ONLY_BASE
     if difference is None:
         return Verdict.PENDING
-    if difference.interval is None:
-        return Verdict.ONE_SEED
+    if lawn.never_constrained:
+        return Verdict.NEVER_CONSTRAINED
+    if difference.interval is None or difference.n < FEW:
+        return Verdict.TOO_FEW
     if not difference.interval.excludes_zero():
         return Verdict.NOT_SEPARABLE
     gain = difference.mean if base.cell.protocol.direction == "maximize" else -difference.mean

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from lawn_tune.cells import Cell, Trial
+from lawn_tune.published import caveat
 from lawn_tune.results import FINISHED, Outcome, TrialRow
-from lawn_tune.selection import Point, Winner
-from lawn_tune.words import count
+from lawn_tune.selection import Point, Winner, constraining_levels, never_constrained
+from lawn_tune.words import count, method
+from trainables.config import OPTIMIZERS
 
 FEW = 3
 """Seeds below which a mean says little of other seeds; the paper uses 3."""
@@ -18,6 +20,8 @@ FEW = 3
 class Flag(StrEnum):
     """Kinds of caveat; the value is what tables and exports print."""
 
+    DIFFERENT_TASKS = "different tasks"
+    NEVER_CONSTRAINED = "never constrained"
     EDGE = "edge of grid"
     TIED = "tied winner"
     DIVERGED = "diverged"
@@ -31,6 +35,7 @@ class Flag(StrEnum):
     FEW_SEEDS = "few seeds"
     FAILED = "failed trials"
     SEEDS_ONLY = "seeds only"
+    PAPER = "paper's set-up"
 
 
 @dataclass(frozen=True, order=True)
@@ -55,6 +60,7 @@ def cell_notes(
     """
     outcomes = [rows[trial.key].outcome if trial.key in rows else None for trial in confirm]
     notes = (
+        *_unconstrained(cell, scored, won),
         *_edge(cell, won),
         *_tied(scored, won),
         *_diverged(scored, outcomes),
@@ -64,13 +70,38 @@ def cell_notes(
         *_protocol(cell),
         *_few(outcomes),
         *_failed(cell, outcomes, rows),
+        *_paper(cell),
     )
     return in_order(notes)
 
 
-def pair_notes(base: Cell, lawn: Cell) -> tuple[Note, ...]:
-    """Returns how the two searches of a pair differ in what they were allowed to spend."""
+def task_differences(base: Cell, lawn: Cell) -> tuple[str, ...]:
+    """Returns where a pair's tasks differ in more than optimizer and budget: "model width 4 against 32"."""
+    ours, theirs = _identity(base), _identity(lawn)
+    names = dict.fromkeys((*ours, *theirs))
     return tuple(
+        f"{name} {ours.get(name, 'none')} against {theirs.get(name, 'none')}"
+        for name in names
+        if ours.get(name) != theirs.get(name)
+    )
+
+
+def _identity(cell: Cell) -> dict[str, object]:
+    """Returns all that a pair must share: its task without optimizer and epochs, and what is read from trials."""
+    task = cell.task.to_dict()
+    model = {f"model {name}" if name != "name" else "model": value for name, value in task.pop("model").items()}
+    shared = {name.replace("_", " "): value for name, value in task.items() if name not in ("optimizer", "epochs")}
+    protocol = cell.protocol
+    read = {name: getattr(protocol, name) for name in ("metric", "direction", "selection", "reported")}
+    return shared | model | read
+
+
+def pair_notes(base: Cell, lawn: Cell) -> tuple[Note, ...]:
+    """Returns whether the two tasks of a pair differ, and how their searches differ in what they could spend."""
+    differences = task_differences(base, lawn)
+    text = f"not the same task: {'; '.join(differences)} (weight decay against LAWN)"
+    tasks = (Note(Flag.DIFFERENT_TASKS, text),) if differences else ()
+    return tasks + tuple(
         Note(Flag.UNEQUAL_BUDGET, f"the pair's {what} differ: weight decay {b}, LAWN {a}")
         for what, b, a in (
             ("grids", count(base.grid.size, "point"), count(lawn.grid.size, "point")),
@@ -88,6 +119,34 @@ def in_order(notes: Iterable[Note]) -> tuple[Note, ...]:
     return tuple(sorted(dict.fromkeys(notes), key=lambda note: rank[note.flag]))
 
 
+def _unconstrained(cell: Cell, scored: Sequence[Point], won: Winner | None) -> Iterator[Note]:
+    lost = sum(never_constrained(cell, point.hyperparameters) for point in scored)
+    if not lost:
+        return
+    epochs, plain = count(cell.task.epochs, "epoch"), plain_base(cell)
+    verbs = "has|reaches|it is" if lost == 1 else "have|reach|they are"
+    has, reach, are = verbs.split("|")
+    yield Note(
+        Flag.NEVER_CONSTRAINED,
+        f"{lost} of {count(len(scored), 'point')} {has} free_epochs >= {epochs} and never {reach} the constraint: "
+        f"{are} {plain}",
+    )
+    if won is not None and never_constrained(cell, won.hyperparameters):
+        free = won.hyperparameters["free_epochs"]
+        text = f"the winner never reached its constraint: free_epochs = {free:g} of {epochs}; it is {plain}, not LAWN"
+        yield Note(Flag.NEVER_CONSTRAINED, text)
+
+
+def plain_base(cell: Cell) -> str:
+    """Returns what a LAWN point that never reaches its constraint is: "plain Adam without weight decay"."""
+    return f"plain {method(OPTIMIZERS[cell.name.optimizer].rule)} without weight decay"
+
+
+def _paper(cell: Cell) -> Iterator[Note]:
+    if text := caveat(cell):
+        yield Note(Flag.PAPER, text)
+
+
 def _edge(cell: Cell, won: Winner | None) -> Iterator[Note]:
     if won is None:
         return
@@ -95,7 +154,12 @@ def _edge(cell: Cell, won: Winner | None) -> Iterator[Note]:
         value, levels = won.hyperparameters[name], cell.grid.values[name]
         side = "least" if value == min(levels) else "greatest"
         advice = "it has no value below" if side == "least" and value == 0 else "widen it there"
-        yield Note(Flag.EDGE, f"the winner's {name} = {value:g} is the {side} of its {len(levels)} levels; {advice}")
+        among = f"its {len(levels)} levels"
+        if name == "free_epochs" and len(reaching := constraining_levels(cell)) < len(levels):
+            side = "least" if value == min(reaching) and len(reaching) > 1 else "greatest"
+            among = f"the {count(len(reaching), 'level')} below {count(cell.task.epochs, 'epoch')}"
+            advice = advice if side == "least" else "try values between it and the budget, or more epochs"
+        yield Note(Flag.EDGE, f"the winner's {name} = {value:g} is the {side} of {among}; {advice}")
 
 
 def _tied(scored: Sequence[Point], won: Winner | None) -> Iterator[Note]:

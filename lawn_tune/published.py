@@ -15,6 +15,9 @@ _MOVIELENS_100K: Mapping[str, Mapping[int, float]] = {
 }
 """HR@10 by optimizer and batch size (paper Table 4); SGD failed at the two largest sizes."""
 
+_EPOCHS: Mapping[int, int] = {1_000: 300, 10_000: 300, 100_000: 500, 400_000: 500}
+"""Epochs by batch size (paper §4.3)."""
+
 SOURCE = "paper, Table 4: mean of 3 runs, standard error 0.15 to 0.25, grids and selection not published"
 
 
@@ -22,4 +25,22 @@ def published(cell: Cell) -> float | None:
     """Returns the paper's value for the same dataset, metric, optimizer and batch size, or None."""
     if (cell.task.dataset, cell.protocol.metric) != ("movielens-100k", "hr@10"):
         return None
-    return _MOVIELENS_100K.get(cell.name.optimizer, {}).get(cell.name.batch_size)
+    return _MOVIELENS_100K.get(cell.task.optimizer, {}).get(cell.task.batch_size)
+
+
+def caveat(cell: Cell) -> str | None:
+    """Returns how this cell differs from the paper's run, as far as that is known; None without a published value."""
+    if published(cell) is None:
+        return None
+    parts = [_budget(cell.task.epochs, _EPOCHS[cell.task.batch_size])]
+    if cell.task.schedule != "linear":
+        parts.append(f"the paper's schedule is linear, this run's {cell.task.schedule}")
+    parts.append("the paper's model size is not published")
+    return "read the paper's value with care: " + "; ".join(parts)
+
+
+def _budget(ours: int, paper: int) -> str:
+    if ours == paper:
+        return f"epochs are equal ({ours})"
+    short = ", less than half of the paper's budget" if 2 * ours < paper else ""
+    return f"{ours} epochs here against {paper} in the paper{short}"

@@ -40,7 +40,7 @@ class Winner:
         hyperparameters: its place in the grid.
         keys: of its search trials.
         value: mean of the protocol's value over the search seeds.
-        edges: hyperparameters at the border of their levels.
+        edges: hyperparameters at the border of their levels; for free_epochs, of those that reach the constraint.
     """
 
     hyperparameters: Mapping[str, float]
@@ -69,7 +69,7 @@ def best(cell: Cell, scored: Sequence[Point]) -> Winner | None:
     if not candidates:
         return None
     point, value = max(candidates, key=lambda candidate: sign * candidate[1])
-    edges = cell.grid.edges(point.hyperparameters)
+    edges = _edges(cell, point.hyperparameters)
     return Winner(hyperparameters=point.hyperparameters, keys=point.keys, value=value, edges=edges)
 
 
@@ -85,6 +85,27 @@ def winner(cell: Cell, trials: Iterable[TrialRow]) -> Winner | None:
     """
     scored = points(cell, trials)
     return best(cell, scored) if all(point.finished for point in scored) else None
+
+
+def constraining_levels(cell: Cell) -> tuple[float, ...]:
+    """Returns the levels of free_epochs that end before the last epoch; none for a base optimizer."""
+    return tuple(level for level in cell.grid.values.get("free_epochs", ()) if level < cell.task.epochs)
+
+
+def never_constrained(cell: Cell, point: Mapping[str, float]) -> bool:
+    """True for a LAWN point whose free phase lasts as long as its training: no step of it holds a norm."""
+    return "free_epochs" in point and point["free_epochs"] >= cell.task.epochs
+
+
+def _edges(cell: Cell, point: Mapping[str, float]) -> tuple[str, ...]:
+    """Returns the grid's edges, where the greatest free_epochs that reaches the constraint is the border."""
+    edges = set(cell.grid.edges(point))
+    levels = cell.grid.values.get("free_epochs", ())
+    if never_constrained(cell, point):
+        edges.discard("free_epochs")
+    elif len(levels) > 1 and point["free_epochs"] == max(constraining_levels(cell)):
+        edges.add("free_epochs")
+    return tuple(name for name in cell.grid.values if name in edges)
 
 
 def _point(planned: Sequence[Trial], rows: Mapping[str, TrialRow], series: str) -> Point:

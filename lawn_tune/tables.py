@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from string import ascii_lowercase
 from typing import NamedTuple
 
-from lawn_tune.compare import CellResult, Comparison, Difference, PairResult
+from lawn_tune.cells import Cell
+from lawn_tune.compare import CellResult, Comparison, Difference, PairResult, Verdict
 from lawn_tune.flags import Flag, Note
 from lawn_tune.published import SOURCE
 from lawn_tune.verdicts import chance, headline, sentence
@@ -99,16 +100,40 @@ def difference_cells(row: DifferenceRow, marks: str = "") -> list[str]:
 
 def caption(comparison: Comparison) -> str:
     """Returns the protocol in words: what the numbers are and how winners were chosen."""
-    protocol = comparison.protocol
     metric = _metric(comparison)
-    seeds = f"seed{'' if len(protocol.search_seeds) == 1 else 's'} {', '.join(map(str, protocol.search_seeds))}"
-    return (
-        f"{metric[0].upper()}{metric[1:]}, {protocol.reported} epoch, mean ± standard error over fresh seeds "
+    reported = " or ".join(comparison.distinct(lambda cell: cell.protocol.reported))
+    winners = " or ".join(comparison.distinct(_selection))
+    return _task_warning(comparison) + (
+        f"{metric[0].upper()}{metric[1:]}, {reported} epoch, mean ± standard error over fresh seeds "
         f"(n in brackets) of each cell's winner, retrained on train + validation. Winners: best mean "
-        f"{protocol.reported}-epoch {protocol.selection} {metric_name(protocol.metric)} over search {seeds}. Bold: the "
-        f"better mean of a base optimizer with weight decay (WD) and its LAWN variant; whether the two are separable "
-        f"is said below the table."
+        f"{winners}. Bold: the better mean of a base optimizer with weight decay (WD) and its LAWN variant; whether "
+        f"the two are separable is said below the table."
     )
+
+
+def model_text(cell: Cell) -> str:
+    """Returns a model with its options: "small-vgg (width 16)"."""
+    model = cell.task.to_dict()["model"]
+    options = ", ".join(f"{name} {value}" for name, value in model.items() if name != "name")
+    return f"{model['name']} ({options})"
+
+
+def _selection(cell: Cell) -> str:
+    protocol = cell.protocol
+    seeds = f"seed{'' if len(protocol.search_seeds) == 1 else 's'} {', '.join(map(str, protocol.search_seeds))}"
+    return f"{protocol.reported}-epoch {protocol.selection} {metric_name(protocol.metric)} over search {seeds}"
+
+
+def _task_warning(comparison: Comparison) -> str:
+    """Returns what the cells do not share, to stand first: the reader must not take the table as of one task."""
+    found = (
+        ("dataset", comparison.distinct(lambda cell: cell.task.dataset)),
+        ("model", comparison.distinct(model_text)),
+        ("loss", comparison.distinct(lambda cell: cell.task.loss)),
+        ("metric", comparison.distinct(lambda cell: metric_name(cell.protocol.metric))),
+    )
+    differ = [f"{what} {' or '.join(values)}" for what, values in found if len(values) > 1]
+    return f"The cells are not all of one task: {'; '.join(differ)}. " if differ else ""
 
 
 def value_text(result: CellResult) -> str:
@@ -125,9 +150,8 @@ def value_text(result: CellResult) -> str:
 
 
 def _metric(comparison: Comparison) -> str:
-    name = comparison.protocol.metric
-    unit = metric_of(name).unit
-    return f"test {metric_name(name)}" + (f" ({unit})" if unit else "")
+    units = {name: metric_of(name).unit for name in comparison.distinct(lambda cell: cell.protocol.metric)}
+    return "test " + " or ".join(metric_name(name) + (f" ({unit})" if unit else "") for name, unit in units.items())
 
 
 def _digits(result: CellResult) -> int:
@@ -155,9 +179,15 @@ def _entries(comparison: Comparison, marks: Mapping[Flag, str]) -> dict[tuple[st
 
 
 def _better(pair: PairResult) -> tuple[str, int] | None:
-    """Returns the cell with the better confirmed mean; None while one is unconfirmed, and at a tie."""
+    """Returns the cell with the better confirmed mean.
+
+    None while one is unconfirmed, at a tie in the digits shown, and for a pair that is not LAWN against weight decay
+    on one task.
+    """
     base, lawn = pair.base.confirmed, pair.lawn.confirmed
-    if base is None or lawn is None or base.mean == lawn.mean:
+    if base is None or lawn is None or pair.verdict in (Verdict.NOT_COMPARABLE, Verdict.NEVER_CONSTRAINED):
+        return None
+    if fixed(base.mean, _digits(pair.base)) == fixed(lawn.mean, _digits(pair.base)):
         return None
     maximize = pair.base.cell.protocol.direction == "maximize"
     better = pair.lawn if (lawn.mean > base.mean) == maximize else pair.base

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from lawn_tune.compare import Comparison, Difference, PairResult, Verdict
+from lawn_tune.flags import Flag, plain_base
 from lawn_tune.statistics import LEVEL
 from lawn_tune.words import count, fixed, method, metric_of, signed
 
@@ -32,9 +33,27 @@ def chance(comparison: Comparison) -> str | None:
 
 
 def sentence(pair: PairResult) -> str:
-    """Returns one pair's outcome in words."""
+    """Returns one pair's outcome in words; a LAWN winner that never was constrained is named as such."""
+    return " ".join((_outcome(pair), *_unconstrained(pair)))
+
+
+def _unconstrained(pair: PairResult) -> list[str]:
+    if not pair.lawn.never_constrained:
+        return []
+    name, plain = method(pair.lawn.cell.name.optimizer), plain_base(pair.lawn.cell)
+    return [f"The winner of {name} never reached its constraint: it is {plain}, not LAWN."]
+
+
+def _outcome(pair: PairResult) -> str:
     base, lawn = method(pair.base.cell.name.optimizer), method(pair.lawn.cell.name.optimizer)
     where = f"at batch {pair.batch_size:,}"
+    if pair.verdict is Verdict.NOT_COMPARABLE:
+        why = "; ".join(note.text for note in pair.notes if note.flag is Flag.DIFFERENT_TASKS)
+        return f"{lawn} and {base} {where} are not comparable: {why}."
+    if pair.verdict is Verdict.NEITHER:
+        return f"{lawn} against {base} {where}: neither trains, every point diverged on both sides."
+    if pair.verdict is Verdict.NEVER_CONSTRAINED and pair.difference is None:
+        return f"{lawn} against {base} {where}: no verdict, every point of {base}'s grid diverged."
     if pair.verdict is Verdict.ONLY_LAWN:
         return f"{lawn} trains {where}, while every point of {base}'s grid diverged."
     if pair.verdict is Verdict.ONLY_BASE:
@@ -61,10 +80,16 @@ def _measured(pair: PairResult, difference: Difference, lawn_is: str, base: str,
     proof = evidence(difference, digits)
     maximize = pair.base.cell.protocol.direction == "maximize"
     side = "better" if (difference.mean > 0) == maximize else "worse"
+    than = f"{shown} {side} than" if round(difference.mean, digits) else "equal to"
     if pair.verdict in (Verdict.BETTER, Verdict.WORSE):
         return f"{lawn_is} {shown} {side} than {base} {where} ({proof})."
-    if pair.verdict is Verdict.ONE_SEED:
-        return f"{lawn_is} {shown} {side} than {base} {where} on the one seed both have ({proof}): no verdict."
+    if pair.verdict is Verdict.NEVER_CONSTRAINED:
+        return f"{lawn_is} {than} {base} {where} ({proof}): no verdict."
+    if pair.verdict is Verdict.TOO_FEW:
+        seeds = "the one seed" if difference.n == 1 else f"the {difference.n} seeds"
+        return f"{lawn_is} {than} {base} {where} on {seeds} both have ({proof}): too few seeds for a verdict."
+    if than == "equal to":
+        return f"{lawn_is} equal to {base} {where} in the mean ({proof}): not separable."
     change = signed(difference.mean, digits)
     return f"{lawn_is} not separable from {base} {where}: LAWN − WD is {change} points ({proof})."
 
@@ -73,8 +98,11 @@ _PHRASES = {
     Verdict.BETTER: "LAWN is better",
     Verdict.WORSE: "LAWN is worse",
     Verdict.NOT_SEPARABLE: "the two are not separable",
-    Verdict.ONE_SEED: "one seed allows no verdict",
+    Verdict.TOO_FEW: "too few seeds for a verdict",
+    Verdict.NEVER_CONSTRAINED: "the winner of LAWN never reached its constraint, so no verdict,",
     Verdict.ONLY_LAWN: "only LAWN trains",
     Verdict.ONLY_BASE: "only weight decay trains",
+    Verdict.NEITHER: "neither trains: every point diverged on both sides",
+    Verdict.NOT_COMPARABLE: "not comparable, as the two are not of the same task,",
     Verdict.PENDING: "confirm runs are missing",
 }

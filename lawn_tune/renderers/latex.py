@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 from lawn_tune.compare import Comparison
 from lawn_tune.tables import DIFFERENCE_HEADER, Entry, difference_cells, table
 from lawn_tune.words import fixed, method
 
 
 def latex(comparison: Comparison) -> str:
-    """Returns two booktabs tables: values as mean_{SE} (n), and the paired differences."""
+    """Returns booktabs tables, captions short and caveats below: values as mean_{SE} (n), and paired differences."""
     rows = table(comparison)
     values = [
         [
@@ -22,16 +24,23 @@ def latex(comparison: Comparison) -> str:
         for row in rows.differences
     ]
     notes = [rf"${{}}^{{{n.mark}}}$ {_tex(n.flag.value)}: {_tex('. '.join(n.texts))}." for n in rows.footnotes]
-    legend = " ".join([_tex(rows.caption), r"Subscripts are standard errors.", *notes, *map(_tex, rows.remarks)])
+    legend = [_tex(rows.caption), *notes, *map(_tex, rows.remarks)]
+    label = re.sub(r"[^A-Za-z0-9]+", "-", comparison.space).strip("-") or "space"
     header = ["Method", *(f"{b:,}".replace(",", "{,}") for b in rows.batch_sizes)]
-    return "\n".join(
+    title = f"{_tex(rows.title)}, mean with standard error as subscript ($n$)."
+    tables = [_tex_table(header, values, title, f"tab:lawn-{label}", legend)]
+    if differences:
+        names = [_tex(name) for name in DIFFERENCE_HEADER]
+        title = f"{_tex(comparison.space)}: paired differences, in points."
+        tables.append(_tex_table(names, differences, title, f"tab:lawn-{label}-differences", []))
+    lines = "\n".join(
         (
             "% needs \\usepackage{booktabs}",
             *(f"% {line}" for line in (rows.headline, *rows.sentences)),
-            _tex_table(header, values, f"{_tex(rows.title)}. {legend}"),
-            _tex_table([_tex(name) for name in DIFFERENCE_HEADER], differences, "Paired differences, in points."),
+            *tables,
         )
     )
+    return f"{lines}\n"
 
 
 def _tex_entry(entry: Entry | None, digits: int) -> str:
@@ -51,10 +60,12 @@ def _tex_marks(marks: tuple[str, ...]) -> str:
     return f"${{}}^{{{','.join(marks)}}}$" if marks else ""
 
 
-def _tex_table(header: list[str], body: list[list[str]], caption: str) -> str:
+def _tex_table(header: list[str], body: list[list[str]], caption: str, label: str, notes: list[str]) -> str:
     lines = [
         r"\begin{table}",
+        r"\centering",
         rf"\caption{{{caption}}}",
+        rf"\label{{{label}}}",
         rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}",
         r"\toprule",
         " & ".join(header) + r" \\",
@@ -62,9 +73,17 @@ def _tex_table(header: list[str], body: list[list[str]], caption: str) -> str:
         *(" & ".join(row) + r" \\" for row in body),
         r"\bottomrule",
         r"\end{tabular}",
+        *_tex_notes(notes),
         r"\end{table}",
     ]
     return "\n".join(lines)
+
+
+def _tex_notes(notes: list[str]) -> list[str]:
+    if not notes:
+        return []
+    paragraphs = [rf"{text}\par" for text in notes]
+    return [r"\par\smallskip", r"\begin{minipage}{\linewidth}\footnotesize", *paragraphs, r"\end{minipage}"]
 
 
 _TEX = {

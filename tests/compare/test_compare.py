@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from lawn_tune.cells import Cell
 from lawn_tune.compare import CellResult, Comparison, PairResult, Verdict, compare, compare_space
 from lawn_tune.flags import Flag
+from lawn_tune.published import caveat
 from lawn_tune.results import Outcome, TrialRow
 from lawn_tune.statistics import bootstrap_interval, holm, mean_and_error, seeds_interval
+from lawn_tune.tables import caption, table
 from lawn_tune.verdicts import headline, sentence
 from tests.compare.memory_source import (
     MemorySource,
@@ -28,6 +30,7 @@ from tests.compare.memory_source import (
     search_rows,
     with_protocol,
 )
+from trainables.config import Ncf, SmallVgg
 
 MIDDLE = 4
 """Index of the point in the middle of the 3 x 1 x 3 grid: on no edge."""
@@ -167,8 +170,15 @@ def test_identical_methods_are_not_separable_and_the_interval_is_zero() -> None:
     [
         ((100, 101, 102), (180, 181, 182), Verdict.BETTER, "Adam-LAWN is 40.00 points better than Adam at batch 64"),
         ((180, 181, 182), (100, 101, 102), Verdict.WORSE, "Adam-LAWN is 40.00 points worse than Adam at batch 64"),
-        ((150, 151, 152), (150, 152, 151), Verdict.NOT_SEPARABLE, "not separable from Adam at batch 64"),
-        ((150, None, None), (170, None, None), Verdict.ONE_SEED, "on the one seed both have"),
+        ((150, 151, 152), (150, 153, 152), Verdict.NOT_SEPARABLE, "not separable from Adam at batch 64"),
+        ((150, None, None), (170, None, None), Verdict.TOO_FEW, "on the one seed both have"),
+        (
+            (100, 101, None),
+            (180, 181, None),
+            Verdict.TOO_FEW,
+            "40.00 points better than Adam at batch 64 on the 2 seeds",
+        ),
+        ((150, 151, None), (150, 151, None), Verdict.TOO_FEW, "Adam-LAWN is equal to Adam at batch 64 on the 2"),
         ((150, 151, 152), (None, None, None), Verdict.PENDING, "no verdict yet"),
         ((150, None, None), (None, 150, None), Verdict.PENDING, "no verdict yet"),
     ],
@@ -205,6 +215,129 @@ def test_a_method_that_diverges_everywhere_loses_in_words(lost: str, verdict: Ve
     assert pair.verdict is verdict
     assert "every point" in sentence(pair)
     assert verdict.value.lower() in headline(compared(source)).lower()
+
+
+def test_where_both_diverge_everywhere_neither_trains() -> None:
+    cells = [make_cell(name) for name in ("adam", "adam-lawn")]
+    rows = [row for cell in cells for row in search_rows(cell, ["diverged"] * 9)]
+    comparison = compare(cells, rows, {})
+    (pair,) = comparison.pairs
+    assert pair.verdict is Verdict.NEITHER
+    assert headline(comparison) == "Neither trains: every point diverged on both sides in 1 of 1 comparison."
+    assert "neither trains, every point diverged on both sides" in sentence(pair)
+
+
+def test_a_tie_is_equal_and_has_no_bold() -> None:
+    comparison = compared(pair_source([150, 150, 148], [150, 148, 150]))
+    (pair,) = comparison.pairs
+    assert "Adam-LAWN is equal to Adam at batch 64 in the mean" in sentence(pair)
+    assert not any(entry.best for entry in table(comparison).entries.values())
+
+
+def changed_task(cell: Cell, **changes: Any) -> Cell:
+    return replace(cell, task=replace(cell.task, **changes))
+
+
+def changed_pair(lawn: Cell) -> Comparison:
+    return compared(joined(confirmed(make_cell(), [100, 101, 102]), confirmed(lawn, [180, 181, 182])))
+
+
+LAWN = make_cell("adam-lawn")
+
+
+@pytest.mark.parametrize(
+    ("lawn", "words"),
+    [
+        (changed_task(LAWN, model=SmallVgg(width=4)), "model width 16 against 4"),
+        (changed_task(LAWN, model=Ncf()), "model small-vgg against ncf"),
+        (changed_task(LAWN, dataset="synthetic"), "dataset digits against synthetic"),
+        (changed_task(LAWN, loss="bce"), "loss cross-entropy against bce"),
+        (changed_task(LAWN, batch_size=32), "batch size 64 against 32"),
+        (changed_task(LAWN, schedule="cosine"), "schedule linear against cosine"),
+        (changed_task(LAWN, constrain="final"), "constrain all against final"),
+        (changed_task(LAWN, precision="bfloat16"), "precision float32 against bfloat16"),
+        (with_protocol(LAWN, metric="hr@10"), "metric accuracy against hr@10"),
+        (with_protocol(LAWN, selection="test"), "selection validation against test"),
+        (with_protocol(LAWN, reported="best"), "reported last against best"),
+    ],
+)
+def test_cells_of_different_tasks_are_never_compared(lawn: Cell, words: str) -> None:
+    comparison = changed_pair(lawn)
+    (pair,) = comparison.pairs
+    assert pair.lawn.confirmed is not None
+    assert (pair.verdict, pair.difference) == (Verdict.NOT_COMPARABLE, None)
+    (note,) = [note for note in pair.notes if note.flag is Flag.DIFFERENT_TASKS]
+    assert words in note.text
+    assert words in sentence(pair)
+    assert "better" not in sentence(pair)
+    assert "not comparable" in headline(comparison).lower()
+    assert not any(entry.best for entry in table(comparison).entries.values())
+
+
+def test_other_epochs_and_seeds_are_another_budget_and_no_other_task() -> None:
+    (pair,) = changed_pair(with_protocol(make_cell("adam-lawn", epochs=10), search_seeds=(0, 1))).pairs
+    assert pair.verdict is Verdict.BETTER
+    assert flags_of(pair) == {Flag.UNEQUAL_BUDGET}
+
+
+def test_the_caption_names_tasks_that_differ_and_only_then() -> None:
+    shared, mixed = (
+        compared(pair_source([1, 2, 3], [1, 2, 3])),
+        changed_pair(changed_task(LAWN, model=SmallVgg(width=4))),
+    )
+    assert "not all of one task" not in caption(shared)
+    assert "not all of one task: model small-vgg (width 16) or small-vgg (width 4)" in caption(mixed)
+
+
+def test_a_metric_that_differs_is_claimed_for_no_cell_alone() -> None:
+    assert table(changed_pair(with_protocol(LAWN, metric="hr@10"))).title == "digits: test accuracy (%) or HR@10 (%)"
+
+
+FREES = (0.0, 1.0, 3.0, 20.0)
+
+
+@pytest.mark.parametrize("base", [(100, 101, 102), (180, 181, 182), ("diverged", None, None)])
+def test_a_winner_that_was_never_constrained_is_no_win_of_lawn(base: tuple[int | Outcome | None, ...]) -> None:
+    lawn = confirmed(make_cell("adam-lawn", frees=FREES), [150, 151, 152], best=7)
+    cell = make_cell()
+    lost = MemorySource([cell], search_rows(cell, ["diverged"] * 9))
+    comparison = compared(joined(lost if base[0] == "diverged" else confirmed(cell, base), lawn))
+    (pair,) = comparison.pairs
+    assert pair.verdict is Verdict.NEVER_CONSTRAINED
+    assert "The winner of Adam-LAWN never reached its constraint: it is plain Adam without weight decay" in sentence(
+        pair
+    )
+    assert "never reached its constraint" in headline(comparison)
+    assert not any(entry.best for entry in table(comparison).entries.values())
+
+
+def test_points_that_never_reach_the_constraint_are_counted() -> None:
+    (result,) = compare([make_cell("adam-lawn", frees=(*FREES, 40.0))], [], {}).cells
+    texts = [note.text for note in result.notes if note.flag is Flag.NEVER_CONSTRAINED]
+    assert texts == [
+        "6 of 15 points have free_epochs >= 20 epochs and never reach the constraint: "
+        "they are plain Adam without weight decay"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("epochs", "batch_size", "words", "absent"),
+    [
+        (40, 100_000, "40 epochs here against 500 in the paper, less than half", "equal"),
+        (250, 100_000, "250 epochs here against 500 in the paper;", "half"),
+        (300, 1_000, "epochs are equal (300)", "half"),
+    ],
+)
+def test_a_published_value_says_how_its_set_up_differs(epochs: int, batch_size: int, words: str, absent: str) -> None:
+    cell = make_cell("adam", batch_size, epochs=epochs, dataset="movielens-100k")
+    text = caveat(with_protocol(cell, metric="hr@10")) or ""
+    assert words in text
+    assert absent not in text
+    assert "the paper's model size is not published" in text
+
+
+def test_without_a_published_value_there_is_no_caveat() -> None:
+    assert caveat(make_cell()) is None
 
 
 def test_unequal_seeds_are_paired_by_those_both_have() -> None:
@@ -317,6 +450,15 @@ CASES = [
         Flag.PARTIAL, Flag.FEW_SEEDS}),
     Case("four of five seeds", lambda: confirmed(
         with_protocol(make_cell(), confirm_seeds=(1, 2, 3, 4, 5)), [150, 151, 152, 153, None]), {Flag.PARTIAL}),
+    Case("a point that never reaches the constraint", lambda: confirmed(
+        make_cell("adam-lawn", frees=(0.0, 1.0, 3.0, 20.0)), [150, 151, 152], best=5), {Flag.NEVER_CONSTRAINED}),
+    Case("the border of those that do", lambda: confirmed(
+        make_cell("adam-lawn", frees=(0.0, 1.0, 3.0, 20.0)), [150, 151, 152], best=6), {
+        Flag.NEVER_CONSTRAINED, Flag.EDGE}),
+    Case("a winner that never does", lambda: confirmed(
+        make_cell("adam-lawn", frees=(0.0, 1.0, 3.0, 20.0)), [150, 151, 152], best=7), {Flag.NEVER_CONSTRAINED}),
+    Case("published", lambda: MemorySource([with_protocol(
+        make_cell(batch_size=1_000, dataset="movielens-100k"), metric="hr@10")]), {Flag.PAPER, Flag.INCOMPLETE}),
     Case("incomplete", lambda: without_rows(lambda row: row.key == make_cell().search_trials[0].key), {
         Flag.INCOMPLETE}),
     Case("capped", lambda: clean(full_epochs=21), {Flag.CAPPED}),
@@ -342,7 +484,7 @@ def test_each_flag_is_raised_exactly_where_it_belongs(case: Case) -> None:
 
 def test_every_flag_of_a_cell_has_a_case() -> None:
     raised = set().union(*(case.flags for case in CASES))
-    assert raised == set(Flag) - {Flag.UNEQUAL_BUDGET, Flag.SEEDS_ONLY}
+    assert raised == set(Flag) - {Flag.UNEQUAL_BUDGET, Flag.SEEDS_ONLY, Flag.DIFFERENT_TASKS}
 
 
 @pytest.mark.parametrize(

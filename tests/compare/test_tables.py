@@ -139,6 +139,37 @@ def test_every_text_format_says_verdicts_numbers_and_caveats(comparison: Compari
         assert rows.headline in text, name
 
 
+@pytest.mark.parametrize("width", [60, 80, 100, 200])
+def test_no_width_cuts_a_value_or_breaks_a_number(comparison: Comparison, width: int) -> None:
+    text, rows = printed(comparison, width), table(comparison)
+    assert "…" not in text
+    assert all(len(line) <= width for line in text.splitlines())
+    for entry in rows.entries.values():
+        assert entry.text in text
+    for row in rows.differences:
+        assert row.difference in text
+        assert row.verdict in text
+
+
+def test_without_a_pair_there_is_no_table_of_differences() -> None:
+    lonely = compare([make_cell()], [], {})
+    for name, text in rendered(lonely).items():
+        if name in ("md", "latex", "rich"):
+            assert "95 % interval" not in text
+            assert "Paired differences" not in text
+
+
+def test_latex_has_labels_short_captions_and_notes_below(comparison: Comparison) -> None:
+    text = RENDERERS["latex"](comparison)
+    assert text.endswith("\\end{table}\n")
+    captions = re.findall(r"\\caption\{(.*)\}\n\\label\{(.*)\}", text)
+    assert [label for _, label in captions] == ["tab:lawn-movielens-100k", "tab:lawn-movielens-100k-differences"]
+    assert all(len(caption) < 100 for caption, _ in captions)
+    first = text.split(r"\end{table}")[0]
+    below = first.split(r"\end{tabular}")[1]
+    assert all(note.flag.value in below for note in table(comparison).footnotes)
+
+
 def test_markdown_tables_are_rectangles(comparison: Comparison) -> None:
     lines = [line for line in RENDERERS["md"](comparison).splitlines() if line.startswith("|")]
     widths = [len(re.split(r"(?<!\\)\|", line)) for line in lines]

@@ -22,6 +22,7 @@ from lawn_tune.compare import Comparison, compare, compare_space
 from lawn_tune.errors import UsageError
 from lawn_tune.tables import table
 from tests.compare.memory_source import MemorySource, demo_source, make_cell, search_rows, with_protocol
+from trainables.config import SmallVgg
 
 EVIL = "</script><script>alert('1')</script><img src=x onerror=\"alert(2)\">&"
 
@@ -193,6 +194,32 @@ def test_a_clean_comparison_has_no_caveat() -> None:
     assert "None: every grid is complete" in Page(report(source, clean)).text
 
 
+def typed(comparison: Comparison, storage: str | None = None) -> str:
+    return Page(report(MemorySource(), comparison, storage)).text
+
+
+def test_it_types_a_placeholder_for_a_file_it_does_not_know() -> None:
+    text = typed(compare([with_protocol(make_cell(space="mine"), full_epochs=99)], [], {}))
+    assert "lawn-tune launch path/to/mine.toml --seeds 3 --max-epochs 20" in text
+    assert "lawn-tune compare mine" in text
+    assert "--storage" not in text
+
+
+def test_it_names_the_ledger_without_its_password() -> None:
+    text = typed(compare([make_cell()], [], {}), "postgresql://me:hush@host/name")
+    for name in ("launch digits --seeds 3", "compare digits", "report digits"):
+        assert f"lawn-tune {name} --storage 'postgresql://me:***@host/name'" in text
+    assert "hush" not in text
+
+
+def test_its_protocol_lists_every_distinct_value() -> None:
+    cells = [make_cell("adam"), make_cell("adam-lawn")]
+    cells[1] = replace(cells[1], task=replace(cells[1].task, model=SmallVgg(width=4), dataset="synthetic"))
+    text = typed(compare(cells, [], {}))
+    assert "digits | synthetic" in text
+    assert "small-vgg (width 16) | small-vgg (width 4)" in text
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0, "0 s"), (119.4, "119 s"), (150, "2 min"), (7200, "2.0 h"), (3.6e7, "10,000.0 h")]
 )
@@ -231,6 +258,13 @@ def test_the_command_writes_the_page_under_the_spaces_name(
 )
 def test_the_default_name_stays_in_the_folder(space: str, name: str) -> None:
     assert str(command.default_path(space)) == name
+
+
+def test_the_command_tells_the_page_which_ledger_it_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LAWN_TUNE_STORAGE", raising=False)
+    assert command.elsewhere(None) is None
+    assert command.elsewhere("sqlite:///study.db") == "sqlite:///study.db"
 
 
 def test_a_path_that_cannot_be_written_is_named(opened: MemorySource, tmp_path: Path) -> None:
