@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+import search_spaces
 from lawn_tune.cells import Cell, CellName, Protocol
 from lawn_tune.errors import UsageError
 from search_spaces.loader import did_you_mean, space_error
@@ -147,13 +149,24 @@ def _at_least_one(flag: str, value: int | None) -> None:
 
 
 def _check_cap(space: SearchSpace, cell: Cell) -> None:
-    longest = max(cell.grid.values["warmup_epochs"])
-    if longest >= cell.task.epochs:
+    cap, levels = cell.task.epochs, cell.grid.values["warmup_epochs"]
+    longest = max(levels)
+    if longest >= cap:
+        fitting = ", ".join(f"{level:g}" for level in levels if level < cap) or "none"
+        built_in = space.source.parent == Path(search_spaces.__file__).parent
+        file = "a copy of the file" if built_in else "the file"
         raise UsageError(
-            f"--max-epochs {cell.task.epochs} ends {cell.name} within its warm-up: {space.source}: "
+            f"--max-epochs {cap} ends {cell.name} within its warm-up: {space.source}: "
             f"optimizers.{cell.name.optimizer}.warmup_epochs has {longest:g}",
-            f"Choose --max-epochs above {longest:g}, or shorten the warm-up in the file.",
+            f"Choose --max-epochs above {longest:g}, or shorten the warm-up in {file}; "
+            f"of its levels, those below {cap} fit: {fitting}.",
         )
+
+
+def unconstrained_points(cell: Cell) -> int:
+    """Returns how many grid points have a free phase as long as the whole training, which leaves no constraint."""
+    points = map(cell.grid.point, range(cell.grid.size))
+    return sum(point.get("free_epochs", -1) >= cell.task.epochs for point in points)
 
 
 # --- checks of a space ---------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,11 @@ from search_spaces.loader import did_you_mean
 
 FILE = "lawn-tune.toml"
 PREFIX = "LAWN_TUNE_"
+DEBUG = "LAWN_TUNE_DEBUG"
+"""The one variable that is no setting: tracebacks instead of messages."""
+
+YES = ("1", "true", "yes")
+NO = ("0", "false", "no")
 
 Executor = Literal["auto", "inline", "ray"]
 EXECUTORS: tuple[Executor, ...] = ("auto", "inline", "ray")
@@ -116,10 +122,12 @@ def resolve(
         directory: where the file is looked for; the working directory by default.
 
     Raises:
-        UsageError: a value does not parse or a key of the file is unknown; the text names where it was found.
+        UsageError: a value does not parse, or a key of the file or a variable is unknown; the text names where it was
+            found.
     """
     given = flags or {}
     variables = os.environ if environ is None else environ
+    _check_names(variables)
     file = (directory or Path()) / FILE
     filed = _read(file)
     values: dict[str, Any] = {}
@@ -135,6 +143,46 @@ def resolve(
                 values[setting.name] = _parse(setting, origin, value)
                 break
     return Settings(**values)
+
+
+def debugging(environ: Mapping[str, str] | None = None) -> bool:
+    """Tells whether `LAWN_TUNE_DEBUG` asks for tracebacks; empty counts as not set.
+
+    Raises:
+        UsageError: it is neither yes nor no.
+    """
+    text = (os.environ if environ is None else environ).get(DEBUG) or NO[0]
+    if text.lower() not in YES + NO:
+        rule = f"{', '.join(YES)} or {', '.join(NO)}"
+        raise UsageError(f"{DEBUG}: must be {rule}, got {_shown(text)}", "Set it to 1 to see tracebacks.")
+    return text.lower() in YES
+
+
+def check_work_dir(settings: Settings) -> None:
+    """Creates the folder of checkpoints and logs where it is missing, and proves that it takes files.
+
+    Raises:
+        UsageError: it is a file, or cannot be created or written.
+    """
+    folder = settings.work_dir
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = "it is not a folder" if folder.exists() and not folder.is_dir() else error.strerror
+        todo = f"Give a folder that may be written: --work-dir FOLDER, or {PREFIX}WORK_DIR, or work_dir in {FILE}."
+        raise UsageError(f"work_dir '{folder}' cannot hold checkpoints: {reason}", todo) from None
+
+
+def _check_names(variables: Mapping[str, str]) -> None:
+    known = [*(setting.variable for setting in SETTINGS), DEBUG]
+    for name in variables:
+        if name.startswith(PREFIX) and name not in known:
+            raise UsageError(
+                f"{name}: unknown variable; the variables are {', '.join(known)}",
+                f"{did_you_mean(name, known)}Rename it, or unset it.",
+            )
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from lawn_tune.cells import Cell
-from lawn_tune.results import TrialRow
+from lawn_tune.results import Outcome, TrialRow
 from lawn_tune.selection import winner
 
 
@@ -41,13 +41,19 @@ class Counts:
         return self.done / self.planned if self.planned else 1.0
 
 
-def count(cell: Cell, rows: Iterable[TrialRow]) -> Counts:
-    """Counts the trials of a cell's plan in a ledger's rows; rows of other grids, budgets and winners are left out."""
+def count(cell: Cell, rows: Iterable[TrialRow], elsewhere: Mapping[str, Outcome] | None = None) -> Counts:
+    """Counts the trials of a cell's plan in a ledger's rows; rows of other grids, budgets and winners are left out.
+
+    Args:
+        elsewhere: key → outcome of equal search trials that were trained for other spaces; a launch trains them no
+            second time.
+    """
     known = {row.key: row for row in rows if row.cell == str(cell.name)}
     best = winner(cell, known.values())
     confirm = cell.confirm_trials(best.hyperparameters) if best else ()
-    outcomes = [known[trial.key].outcome for trial in (*cell.search_trials, *confirm) if trial.key in known]
-    searched = sum(trial.key in known for trial in cell.search_trials)
+    held = dict(elsewhere or {}) | {key: row.outcome for key, row in known.items()}
+    outcomes = [held[trial.key] for trial in (*cell.search_trials, *confirm) if trial.key in held]
+    searched = sum(trial.key in held for trial in cell.search_trials)
     diverged = searched == len(cell.search_trials) and set(outcomes) == {"diverged"}
     return Counts(
         planned=len(cell.search_trials) + (0 if diverged else len(cell.protocol.confirm_seeds)),

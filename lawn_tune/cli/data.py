@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from lawn_tune.cli.options import console
 from lawn_tune.errors import DataError, UsageError
 from lawn_tune.settings import resolve
 from trainables import data
@@ -101,12 +102,14 @@ def _show(found: Sequence[data.Status], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps([asdict(status) for status in found], indent=2))
         return
-    table = Table("data set", "state", "holds", "download", "where")
+    table = Table(box=None, pad_edge=False)
+    for title in ("data set", "state", "holds", "download", "where"):
+        table.add_column(title, overflow="fold", no_wrap=title in ("data set", "state", "download"))
     for status in found:
         source = data.SOURCES[status.name]
         state = f"[{COLOURS[status.state]}]{status.state}[/]"
         table.add_row(status.name, state, source.summary, source.download or "-", escape(status.detail))
-    Console().print(table)
+    console().print(table)
 
 
 def _fail_unless_ready(found: Sequence[data.Status], folder: Path) -> None:
@@ -137,6 +140,6 @@ class _Bar:
 @contextmanager
 def _bars() -> Iterator[Callable[[str], data.ProgressBar]]:
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    screen = Console(stderr=True)
+    with Progress(*columns, console=screen, disable=not screen.is_terminal) as progress:
         yield lambda name: _Bar(progress, progress.add_task(name, total=None))

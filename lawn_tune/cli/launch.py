@@ -15,7 +15,7 @@ from rich.console import Console
 from lawn_tune.cells import Cell
 from lawn_tune.errors import DataError, ExecutionError
 from lawn_tune.secrets import masked
-from lawn_tune.settings import Settings, resolve
+from lawn_tune.settings import Settings, check_work_dir, resolve
 
 if TYPE_CHECKING:
     from lawn_tune.launch import Launch
@@ -61,6 +61,7 @@ def launch(
     planned = plan_all(find_spaces(spaces), cells=cells or (), max_epochs=max_epochs, seeds=seeds)
     console = Console(stderr=True)
     check_data(planned, settings)
+    check_work_dir(settings)
     run_launch(
         planned,
         settings,

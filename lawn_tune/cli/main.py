@@ -5,22 +5,23 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO, cast
 
 import typer
 from typer.core import TyperGroup
 
 from lawn_tune import __version__
 from lawn_tune.errors import DataError, LawnTuneError, UsageError
+from lawn_tune.settings import DEBUG, debugging
 from search_spaces.space import SpaceError
 
 PLUGINS = "lawn_tune.commands"
 """Entry-point group through which other packages add sub-commands."""
 
-DEBUG = "LAWN_TUNE_DEBUG"
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 
@@ -102,6 +103,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,  # plain text: quick to show, and the same in a terminal, a pipe and a log
     epilog=EPILOG,
+    pretty_exceptions_enable=False,  # a traceback with the values of variables would show passwords
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -122,15 +124,22 @@ def options(
     """Does LAWN beat weight decay, where, by how much, and how sure are we?"""
     if debug:
         os.environ[DEBUG] = "1"  # workers inherit it
+    debugging()
 
 
 def _debugging() -> bool:
-    return os.environ.get(DEBUG, "0") not in ("", "0")
+    """Whether tracebacks were asked for; what is neither yes nor no has been refused, and shows none."""
+    try:
+        return debugging()
+    except UsageError:
+        return False
 
 
 def main() -> None:
     """Runs the command line and exits with its code."""
     code: Any = 0
+    printed = sys.stdout
+    sys.stdout = cast(TextIO, _Output(printed))
     try:
         typer.main.get_command(app)(prog_name="lawn-tune")
     except SystemExit as end:
@@ -139,17 +148,56 @@ def main() -> None:
         if _debugging():
             raise
         code = _explain(error)
-    sys.exit(BROKEN_PIPE if code == BROKEN_PIPE or _nobody_reads() else code)
+    finally:
+        sys.stdout = printed
+    lost = _flush()
+    if isinstance(lost, BrokenPipeError):
+        code = BROKEN_PIPE
+    elif lost is not None and not code:
+        code = _explain(LawnTuneError(_cannot_write(lost)))
+    sys.exit(code)
 
 
-def _nobody_reads() -> bool:
-    """Flushes; if the reader has gone, lets the interpreter's own last flush go nowhere instead of complaining."""
+class _Output:
+    """Standard output whose errors say what they are: a disk that is full may be that of the ledger, too."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with _output_errors():
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        with _output_errors():
+            self._stream.flush()
+
+
+@contextmanager
+def _output_errors() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise LawnTuneError(_cannot_write(error)) from None
+
+
+def _cannot_write(error: OSError) -> str:
+    return f"cannot write output: {error.strerror}"
+
+
+def _flush() -> OSError | None:
+    """Returns the error of writing what was printed; then the interpreter's own last flush goes nowhere."""
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
+        return error
+    return None
 
 
 # --- lazy commands ---------------------------------------------------------------------------------------------------

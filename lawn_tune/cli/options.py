@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Collection, Iterable, Sequence
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 Storage = Annotated[
     str | None, typer.Option("--storage", metavar="URL", help="Ledger: a database URL.  [sqlite:///lawn-tune.db]")
@@ -20,8 +23,8 @@ Cells = Annotated[
 MaxEpochs = Annotated[int | None, typer.Option("--max-epochs", metavar="N", help="Train at most N epochs a trial.")]
 Seeds = Annotated[int | None, typer.Option("--seeds", metavar="N", help="Number of seeds that confirm each winner.")]
 
-PIPE_WIDTH = 200
-"""Columns of a table that goes to a file or a pipe, where no terminal gives a width."""
+PIPE_WIDTH = 10_000
+"""Columns for what goes to a file or a pipe, where no terminal gives a width: nothing is as wide, so nothing folds."""
 
 
 class _Console(Console):
@@ -33,6 +36,22 @@ class _Console(Console):
 def console() -> Console:
     """Returns a console on standard output that never cuts a table because nobody looks at it."""
     return _Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+
+
+def plain_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: Collection[str], title: str) -> Table:
+    """Returns a table without lines; columns that are empty in all rows are left out, and what is too wide folds.
+
+    Args:
+        left: columns of text; the others hold numbers.
+    """
+    lines = list(rows)
+    table = Table(title=title or None, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    shown = [i for i in range(len(columns)) if any(line[i] for line in lines)]
+    for i in shown:
+        table.add_column(columns[i], justify="left" if columns[i] in left else "right", overflow="fold")
+    for line in lines:
+        table.add_row(*(Text(line[i]) for i in shown))
+    return table
 
 
 def print_json(values: Any) -> None:

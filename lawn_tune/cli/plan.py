@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from math import ceil
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lawn_tune.cells import Cell
-from lawn_tune.cli.options import AsJson, Cells, MaxEpochs, Seeds, Storage, console, print_json
+from lawn_tune.cli.options import AsJson, Cells, MaxEpochs, Seeds, Storage, console, plain_table, print_json
 from lawn_tune.costs import Cost, estimate
 from lawn_tune.errors import UsageError
-from lawn_tune.plan import plan_all
+from lawn_tune.plan import plan_all, unconstrained_points
 from lawn_tune.secrets import masked
 from lawn_tune.settings import resolve, sqlite_file
 from lawn_tune.spaces import builtin_spaces, find_spaces
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from lawn_tune.cli.counts import Counts
-    from lawn_tune.results import TrialRow
+    from lawn_tune.results import Outcome, TrialRow
 
 
 def plan(
@@ -45,17 +48,20 @@ def plan(
     chosen = find_spaces(spaces or builtin_spaces())
     planned = plan_all(chosen, cells=cells or (), max_epochs=max_epochs, seeds=seeds)
     url = resolve({"storage": storage}).storage
-    rows = _rows(url, planned)
-    costs = [estimate(cell, rows=rows or ()) for cell in planned]
-    counts = [_count(cell, rows) for cell in planned]
+    held = _held(url, planned)
+    costs = [estimate(cell, rows=held[0] if held else ()) for cell in planned]
+    counts = [_count(cell, held) for cell in planned]
     if as_json:
         print_json(_document(planned, costs, counts, url))
     else:
         _print(planned, costs, counts, url)
 
 
-def _rows(url: str, cells: Sequence[Cell]) -> list[TrialRow] | None:
-    """Returns the ledger's trials of the planned spaces; None where there is no ledger yet."""
+def _held(url: str, cells: Sequence[Cell]) -> tuple[list[TrialRow], dict[str, Outcome]] | None:
+    """Returns the ledger's trials of the planned spaces, and the outcomes of their search whatever space trained it.
+
+    None where there is no ledger yet.
+    """
     file = sqlite_file(url)
     if file is not None and not file.exists():
         return None
@@ -65,17 +71,18 @@ def _rows(url: str, cells: Sequence[Cell]) -> list[TrialRow] | None:
     try:
         launched = set(ledger.spaces())
         names = dict.fromkeys(cell.name.space for cell in cells)
-        return [row for name in names if name in launched for row in ledger.trials(name)]
+        rows = [row for name in names if name in launched for row in ledger.trials(name)]
+        return rows, ledger.outcomes([trial.key for cell in cells for trial in cell.search_trials])
     finally:
         ledger.close()
 
 
-def _count(cell: Cell, rows: list[TrialRow] | None) -> Counts | None:
-    if rows is None:
+def _count(cell: Cell, held: tuple[list[TrialRow], dict[str, Outcome]] | None) -> Counts | None:
+    if held is None:
         return None
     from lawn_tune.cli.counts import count  # brings numpy
 
-    return count(cell, rows)
+    return count(cell, *held)
 
 
 def _document(
@@ -91,6 +98,7 @@ def _row(cell: Cell, cost: Cost, counted: Counts | None) -> dict[str, Any]:
     return {
         "cell": str(cell.name),
         "points": cell.grid.size,
+        "unconstrained_points": unconstrained_points(cell),
         "epochs": cell.task.epochs,
         "full_epochs": cell.protocol.full_epochs,
         "search_trials": cost.trials[0],
@@ -106,31 +114,50 @@ def _row(cell: Cell, cost: Cost, counted: Counts | None) -> dict[str, Any]:
 
 
 def _print(cells: Sequence[Cell], costs: Sequence[Cost], counts: Sequence[Counts | None], url: str) -> None:
-    from rich.table import Table  # quick enough for people, not needed for scripts
+    out = console()
+    lines = list(zip(cells, costs, counts, strict=True))
+    for space in dict.fromkeys(cell.name.space for cell in cells):
+        out.print(_table(space, [line for line in lines if line[0].name.space == space]), "")
+    notes = [note for note in map(_note, cells) if note]
+    text = "\n".join([*notes, *([""] if notes else []), _total(cells, costs, counts, url)])
+    out.print(text, soft_wrap=True, markup=False)
 
-    table = Table(box=None, pad_edge=False)
-    table.add_column("cell", no_wrap=True)
-    for title in ("points", "search", "confirm", "packs", "epochs", "passes", "core-hours", "done"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for cell, cost, counted in zip(cells, costs, counts, strict=True):
-        table.add_row(
-            str(cell.name),
-            f"{cell.grid.size}",
+
+def _table(space: str, lines: Sequence[tuple[Cell, Cost, Counts | None]]) -> Table:
+    columns = ("cell", "points", "search", "confirm", "packs", "epochs", "passes", "time", "done")
+    seeds = any(cell.grid.size != cost.trials[0] for cell, cost, _ in lines)  # else the points are the search trials
+    rows = [
+        (
+            _short(cell),
+            f"{cell.grid.size}" if seeds else "",
             *(f"{number}" for number in cost.trials),
             f"{sum(cost.packs)}",
             _epochs(cell),
             _passes(cost.passes),
-            _hours(cost.seconds),
-            "-" if counted is None else f"{counted.done}/{counted.planned}",
+            _time(cost.seconds),
+            "" if counted is None else f"{counted.done}/{counted.planned}",
         )
-    out = console()
-    out.print(table)
-    out.print(_total(cells, costs, counts, url), soft_wrap=True, markup=False)
+        for cell, cost, counted in lines
+    ]
+    return plain_table(columns, rows, left=("cell",), title=space)
+
+
+def _short(cell: Cell) -> str:
+    return f"{cell.name.optimizer}/bs{cell.name.batch_size}"
+
+
+def _note(cell: Cell) -> str:
+    """Returns the line on points whose free phase fills the whole training, or ""."""
+    count = unconstrained_points(cell)
+    if not count:
+        return ""
+    points = f"{count} of {cell.grid.size} points of {_short(cell)}"
+    return f"{points} have free_epochs >= {cell.task.epochs} and never reach the constraint"
 
 
 def _epochs(cell: Cell) -> str:
     full = cell.protocol.full_epochs
-    return f"{cell.task.epochs}" if cell.task.epochs == full else f"{cell.task.epochs} of {full}"
+    return f"{cell.task.epochs}" if cell.task.epochs == full else f"{cell.task.epochs}/{full}"
 
 
 def _passes(passes: float) -> str:
@@ -141,8 +168,13 @@ def _passes(passes: float) -> str:
     return f"{passes / 1e3:,.0f} k"
 
 
-def _hours(seconds: float | None) -> str:
-    return "unknown" if seconds is None else f"{seconds / 3600:,.2f}"
+def _time(seconds: float | None) -> str:
+    """Returns a duration in the unit that suits it: 20 s, 3 min, 1.5 h."""
+    if seconds is None:
+        return "unknown"
+    if seconds < 90:
+        return f"{ceil(seconds)} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:,.1f} h"
 
 
 def _total(cells: Sequence[Cell], costs: Sequence[Cost], counts: Sequence[Counts | None], url: str) -> str:
@@ -150,10 +182,9 @@ def _total(cells: Sequence[Cell], costs: Sequence[Cost], counts: Sequence[Counts
     saved = sum(cost.saved for cost in costs)
     shared = f" ({_passes(saved)} saved by sharing free phases)" if saved else ""
     lines = [
-        "",
         f"{len(cells)} cells, {search} search + {confirm} confirm trials in {sum(sum(c.packs) for c in costs)} packs",
         f"{_passes(sum(cost.passes for cost in costs))} example passes{shared}",
-        _total_hours(costs),
+        _total_time(costs),
     ]
     known = [counted for counted in counts if counted is not None]
     finished, missing = sum(c.done for c in known), sum(c.planned - c.done for c in known)
@@ -161,11 +192,11 @@ def _total(cells: Sequence[Cell], costs: Sequence[Cost], counts: Sequence[Counts
     return "\n".join([*lines, f"ledger {masked(url)}: {state}"])
 
 
-def _total_hours(costs: Sequence[Cost]) -> str:
+def _total_time(costs: Sequence[Cost]) -> str:
     known = {cost.basis for cost in costs if cost.seconds is not None}
     if not known:
-        return "core-hours: unknown until measured"
+        return "core time: unknown until measured"
     total = sum(cost.seconds for cost in costs if cost.seconds is not None)
     count = sum(cost.seconds is not None for cost in costs)
     part = "" if count == len(costs) else f" for {count} of {len(costs)} cells, the rest unknown until measured"
-    return f"core-hours: {_hours(total)}{part} (from {', '.join(sorted(known))})"
+    return f"core time: {_time(total)}{part} (from {', '.join(sorted(known))})"

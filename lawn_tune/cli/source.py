@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from lawn_tune.errors import UsageError
 from lawn_tune.ledger import Ledger, open_ledger
 from lawn_tune.results import ResultSource
 from lawn_tune.settings import resolve
+from lawn_tune.spaces import builtin_spaces
 from search_spaces.loader import SUFFIX, did_you_mean
 
 
@@ -30,12 +32,19 @@ def launched(source: ResultSource, space: str) -> str:
     """Returns the name of a launched space, given by its name or its TOML file.
 
     Raises:
-        UsageError: the ledger does not have it.
+        UsageError: the ledger does not have it; the text tells one not yet trained from one that does not exist.
     """
     name = space.replace("\\", "/").rpartition("/")[2].removesuffix(SUFFIX)
     known = source.spaces()
-    if name not in known:
-        listed = ", ".join(known) or "none"
-        hint = f"{did_you_mean(name, known)}Train it first: lawn-tune launch {space}."
-        raise UsageError(f"space '{name}' is not in this ledger, which has: {listed}", hint)
-    return name
+    if name in known:
+        return name
+    listed = ", ".join(known) or "none"
+    built_in = builtin_spaces()
+    if space in built_in or (space.endswith(SUFFIX) and Path(space).is_file()):
+        raise UsageError(
+            f"space '{name}' is not in this ledger, which has: {listed}", f"Train it first: lawn-tune launch {space}."
+        )
+    raise UsageError(
+        f"there is no space '{name}': this ledger has: {listed}; built in are: {', '.join(built_in)}",
+        f"{did_you_mean(name, (*known, *built_in))}Give one of these names.",
+    )

@@ -7,12 +7,11 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from lawn_tune.cells import Cell
 from lawn_tune.cli.counts import Counts, count
-from lawn_tune.cli.options import AsJson, Storage, console, print_json
+from lawn_tune.cli.options import AsJson, Storage, console, plain_table, print_json
 from lawn_tune.cli.source import launched, reading
 from lawn_tune.ledger.leases import Lease
 
@@ -52,23 +51,29 @@ def _row(cell: Cell, counts: Counts, holders: Mapping[str, Lease]) -> dict[str, 
     }
 
 
-def _holder(cell: Cell, holders: Mapping[str, Lease]) -> str:
-    lease = holders.get(str(cell.name))
-    if lease is None:
-        return ""
-    return escape(lease.owner if lease.active else f"{lease.owner} (gone)")
-
-
 def _print(found: Sequence[tuple[Cell, Counts]], holders: Mapping[str, Lease]) -> None:
-    table = Table(box=None, pad_edge=False)
-    table.add_column("cell", no_wrap=True)
-    for title in ("planned", "done", "of these diverged", "running", "failed", "missing", "finished"):
-        table.add_column(title, justify="right")
-    table.add_column("held by")
-    for cell, counts in found:
-        numbers = (counts.planned, counts.done, counts.diverged, counts.running, counts.failed, counts.missing)
-        table.add_row(str(cell.name), *map(str, numbers), f"{100 * counts.share:.0f} %", _holder(cell, holders))
     out = console()
-    out.print(table)
+    for space in dict.fromkeys(cell.name.space for cell, _ in found):
+        out.print(_table(space, [(cell, counts) for cell, counts in found if cell.name.space == space]), "")
+    for cell, _ in found:
+        lease = holders.get(str(cell.name))
+        if lease is not None:
+            gone = "" if lease.active else " (gone)"
+            out.print(f"{cell.name} is held by {lease.owner}{gone}", soft_wrap=True, markup=False)
     planned, done = sum(c.planned for _, c in found), sum(c.done for _, c in found)
-    out.print(f"\n{len(found)} cells, {done} of {planned} trials finished")
+    out.print(f"{len(found)} cells, {done} of {planned} trials finished")
+
+
+def _table(space: str, found: Sequence[tuple[Cell, Counts]]) -> Table:
+    """Returns one line a cell; what no cell has (diverged, running, failed) takes no column."""
+    columns = ("cell", "planned", "done", "diverged", "running", "failed", "missing", "finished")
+    seldom = {name: any(getattr(counts, name) for _, counts in found) for name in ("diverged", "running", "failed")}
+    rows = [
+        (
+            f"{cell.name.optimizer}/bs{cell.name.batch_size}",
+            *(f"{getattr(counts, name)}" if seldom.get(name, True) else "" for name in columns[1:-1]),
+            f"{100 * counts.share:.0f}%",
+        )
+        for cell, counts in found
+    ]
+    return plain_table(columns, rows, left=("cell",), title=space)

@@ -9,9 +9,11 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from lawn_tune.errors import UsageError
-from lawn_tune.secrets import SECRET_OPTION, masked
+from lawn_tune.secrets import SECRET_OPTION, ambiguous, masked
 
 HINT = "Write sqlite:///lawn-tune.db, or postgresql://user@host/database with the password in PGPASSWORD or ~/.pgpass."
+
+ESCAPE = "Escape @ and / in the password as %40 and %2F; better, leave it to PGPASSWORD or ~/.pgpass."
 
 _DRIVERS = {
     "sqlite": "sqlite",
@@ -27,8 +29,11 @@ def parse(text: str) -> URL:
     """Returns the URL of a ledger; the path of an SQLite file becomes absolute, so a later chdir is harmless.
 
     Raises:
-        UsageError: text is no URL, or names a database that cannot hold a ledger; passwords are masked.
+        UsageError: text is no URL, its password is not escaped, or it names a database that cannot hold a ledger;
+            no password is shown.
     """
+    if ambiguous(text):
+        raise UsageError("the password of the database URL holds '@' or '/'", ESCAPE)
     try:
         url = make_url(text)
     except (ArgumentError, ValueError):

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import math
+import os
+import pty
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,8 +21,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import lawn_tune.cli.export
+import lawn_tune.cli.plan
 import lawn_tune.cli.status
 import lawn_tune.costs
+from lawn_tune.cells import Cell
 from lawn_tune.cli.main import app
 from lawn_tune.costs import MACHINE, Speed, estimate
 from lawn_tune.ledger import Lease, open_ledger
@@ -25,6 +32,8 @@ from lawn_tune.plan import plan
 from lawn_tune.settings import SETTINGS
 from lawn_tune.spaces import builtin_spaces, find_space
 from tests.cli.memory_ledger import PROVENANCE, QUICKSTART, MemoryLedger, row, rows
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -58,14 +67,19 @@ def read(*args: str) -> Any:
     return json.loads(result.stdout)
 
 
+def short(cell: Cell) -> str:
+    return str(cell.name).removeprefix(f"{cell.name.space}/")
+
+
 # --- plan ------------------------------------------------------------------------------------------------------------
 
 
 def test_plan_lists_every_cell_and_the_totals() -> None:
     result = run("plan", "quickstart")
     assert result.exit_code == 0
-    for cell in QUICKSTART:
-        assert any(line.split()[:4] == [str(cell.name), "9", "9", "3"] for line in result.stdout.splitlines())
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert lines[0] == ["quickstart"]
+    assert [line[:3] for line in lines[2:6]] == [[short(cell), "9", "3"] for cell in QUICKSTART]
     assert "4 cells, 36 search + 12 confirm trials in 12 packs" in result.stdout
     assert "ledger sqlite:///lawn-tune.db: not there yet" in result.stdout
     assert not list(Path().iterdir()), "planning writes nothing"
@@ -73,11 +87,11 @@ def test_plan_lists_every_cell_and_the_totals() -> None:
 
 def test_plan_tells_hours_where_they_are_known_and_where_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lawn_tune.costs, "SPEEDS", {("digits", "small-vgg"): Speed(1e-3, 0.0)})
-    cost = sum(estimate(cell).passes for cell in QUICKSTART) * 1e-3 / 3600
-    assert f"core-hours: {cost:.2f} (from {MACHINE})" in run("plan", "quickstart").stdout
+    cost = sum(estimate(cell).passes for cell in QUICKSTART) * 1e-3 / 60
+    assert f"core time: {cost:.0f} min (from {MACHINE})" in run("plan", "quickstart").stdout
     mixed = run("plan", "quickstart", "fashion_mnist").stdout
-    assert f"core-hours: {cost:.2f} for 4 of 19 cells, the rest unknown until measured (from {MACHINE})" in mixed
-    assert "core-hours: unknown until measured" in run("plan", "fashion_mnist").stdout
+    assert f"core time: {cost:.0f} min for 4 of 19 cells, the rest unknown until measured (from {MACHINE})" in mixed
+    assert "core time: unknown until measured" in run("plan", "fashion_mnist").stdout
 
 
 def test_plan_as_json_holds_what_the_table_holds() -> None:
@@ -93,7 +107,7 @@ def test_plan_takes_filters_caps_and_seeds() -> None:
     document = read("plan", "quickstart", "--cells", "adam/*", "--max-epochs", "5", "--seeds", "4", "--json")
     shown = [(cell["cell"], cell["epochs"], cell["full_epochs"], cell["confirm_trials"]) for cell in document["cells"]]
     assert shown == [("quickstart/adam/bs64", 5, 20, 4), ("quickstart/adam/bs512", 5, 20, 4)]
-    assert "5 of 20" in run("plan", "quickstart", "--max-epochs", "5").stdout
+    assert "5/20" in run("plan", "quickstart", "--max-epochs", "5").stdout
 
 
 def test_plan_tells_what_a_real_ledger_has() -> None:
@@ -111,6 +125,74 @@ def test_plan_tells_what_a_real_ledger_has() -> None:
 
 
 @pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (None, "unknown"),
+        (0.2, "1 s"),
+        (20, "20 s"),
+        (89, "89 s"),
+        (180, "3 min"),
+        (5400, "1.5 h"),
+        (3.6e6, "1,000.0 h"),
+    ],
+)
+def test_durations_have_the_unit_that_suits_them(seconds: float | None, shown: str) -> None:
+    assert lawn_tune.cli.plan._time(seconds) == shown
+
+
+def test_plan_tells_which_points_never_reach_the_constraint() -> None:
+    args = ("plan", "movielens_100k", "--max-epochs", "40", "--cells", "adam*/bs100000")
+    line = "8 of 24 points of adam-lawn/bs100000 have free_epochs >= 40 and never reach the constraint"
+    assert line in run(*args).stdout.splitlines()
+    assert [cell["unconstrained_points"] for cell in read(*args, "--json")["cells"]] == [0, 8]
+    assert "never reach" not in run("plan", "movielens_100k").stdout
+
+
+def test_plan_counts_equal_trials_of_other_spaces(tmp_path: Path) -> None:
+    source = find_space("quickstart").source
+    (tmp_path / "mine.toml").write_text(source.read_text())
+    cell = QUICKSTART[0]
+    with open_ledger("sqlite:///lawn-tune.db") as real:
+        real.register(QUICKSTART)
+        (pack, *_) = real.record_packs(cell.name, "search", [cell.search_trials])
+        pack = real.begin(pack, cell.search_trials)
+        real.fail(pack, "odd")
+    counts = [read("plan", space, "--json")["cells"][0]["ledger"] for space in ("quickstart", "mine.toml")]
+    assert counts[0] == counts[1]
+    assert counts[0]["failed"] == 9
+
+
+@pytest.mark.parametrize(
+    "args", [["plan", "movielens_100k", "--max-epochs", "40"], ["plan", "--all"], ["status"], ["data", "list"]]
+)
+def test_tables_fit_a_terminal_of_80_columns_and_lose_nothing(args: list[str]) -> None:
+    with open_ledger("sqlite:///lawn-tune.db") as real:
+        real.register([cell for name in builtin_spaces() for cell in plan(find_space(name))])
+    primary, secondary = pty.openpty()
+    command = [sys.executable, "-m", "lawn_tune.cli.main", *args]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80", "TERM": "dumb"}
+    with subprocess.Popen(command, stdout=secondary, env=env) as process:
+        os.close(secondary)
+        shown = _all_of(primary).replace("\r", "")
+    assert process.returncode == 0
+    assert "…" not in shown
+    tables, _, rest = shown.rpartition("\n\n")
+    assert max(len(line) for line in (tables or rest).splitlines() if "never reach" not in line) <= 80
+    text = run(*args).stdout
+    assert sorted("".join(text.split())) == sorted("".join(shown.split()))
+
+
+def _all_of(descriptor: int) -> str:
+    """Reads what a terminal is told until nobody holds its other end."""
+    parts = []
+    with contextlib.suppress(OSError):
+        while part := os.read(descriptor, 65536):
+            parts.append(part)
+    os.close(descriptor)
+    return b"".join(parts).decode()
+
+
+@pytest.mark.parametrize(
     ("args", "parts"),
     [
         (["plan"], ["plan takes either spaces or --all", "quickstart"]),
@@ -121,6 +203,10 @@ def test_plan_tells_what_a_real_ledger_has() -> None:
         (["plan", "digits", "--cells", "adam"], ["--cells 'adam' matches no cell of: digits/sgd/bs32", "hint: "]),
         (["plan", "digits", "--max-epochs", "0"], ["--max-epochs must be a whole number from 1, got 0"]),
         (["plan", "digits", "--max-epochs", "3"], ["--max-epochs 3", "optimizers.sgd.warmup_epochs has 5"]),
+        (
+            ["plan", "movielens_100k", "--max-epochs", "2"],
+            ["shorten the warm-up in a copy of the file", "below 2 fit: "],
+        ),
         (["plan", "digits", "--seeds", "0"], ["--seeds must be a whole number from 1, got 0"]),
         (["plan", "digits", "--storage", "x.db"], ["--storage: must be a database URL", "got 'x.db'"]),
         (["plan", "digits", "--storage", "sqlite://"], ["names no file"]),
@@ -168,7 +254,7 @@ def test_status_counts_each_cell_and_names_who_holds_it(ledger: MemoryLedger) ->
 def test_status_of_an_unknown_space_lists_the_known(ledger: MemoryLedger) -> None:
     result = run("status", "quikstart")
     assert result.exit_code == 2
-    assert "space 'quikstart' is not in this ledger, which has: quickstart" in result.stderr
+    assert "there is no space 'quikstart': this ledger has: quickstart; built in are: digits" in result.stderr
     assert "Did you mean 'quickstart'?" in result.stderr
 
 
@@ -179,6 +265,19 @@ def test_without_a_ledger_reading_fails_with_the_next_step(command: list[str]) -
     assert "there is no ledger at sqlite:///" in result.stderr
     assert "hint: Run 'lawn-tune launch' first" in result.stderr
     assert not list(Path().iterdir()), "reading makes no ledger"
+
+
+def test_a_built_in_space_that_was_not_launched_is_to_be_trained(ledger: MemoryLedger) -> None:
+    result = run("status", "digits")
+    assert result.exit_code == 2
+    assert "space 'digits' is not in this ledger, which has: quickstart" in result.stderr
+    assert "hint: Train it first: lawn-tune launch digits." in result.stderr
+
+
+def test_a_file_that_was_not_launched_is_to_be_trained(ledger: MemoryLedger, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").touch()
+    assert "Train it first: lawn-tune launch mine.toml." in run("status", "mine.toml").stderr
+    assert "there is no space 'other'" in run("status", "other.toml").stderr
 
 
 def test_status_reads_a_real_ledger() -> None:

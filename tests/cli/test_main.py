@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import resource
 import signal
@@ -19,6 +20,7 @@ from lawn_tune import __version__
 from lawn_tune.cli import main
 from lawn_tune.cli.main import COMMANDS, Lazy, app
 from lawn_tune.errors import DataError, ExecutionError, LawnTuneError, LedgerError, UsageError
+from lawn_tune.settings import DEBUG, NO, YES
 from search_spaces.space import SpaceError
 from trainables import data
 
@@ -27,9 +29,10 @@ HEAVY = ("torch", "ray", "optuna", "sqlalchemy", "plotly", "pooch", "sklearn")
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
-def lawn_tune(*args: str, cwd: Path, flags: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+def lawn_tune(*args: str, cwd: Path, flags: tuple[str, ...] = (), debug: str = "0") -> subprocess.CompletedProcess[str]:
     command = [sys.executable, *flags, "-m", "lawn_tune.cli.main", *args]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=ENVIRONMENT, timeout=60, check=False)
+    env = {**ENVIRONMENT, DEBUG: debug}
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=env, timeout=60, check=False)
 
 
 # --- commands and imports -------------------------------------------------------------------------------------------
@@ -128,7 +131,7 @@ def raising(monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
         raise errors[0]
 
     monkeypatch.setattr(main, "_load", lambda name, lazy: main._command(name, plan))
-    monkeypatch.delenv(main.DEBUG, raising=False)
+    monkeypatch.delenv(DEBUG, raising=False)
     return errors
 
 
@@ -161,9 +164,42 @@ def test_debugging_shows_the_traceback(
     raising: list[BaseException], monkeypatch: pytest.MonkeyPatch, debug: str
 ) -> None:
     raising.append(UsageError("what"))
-    monkeypatch.setenv(main.DEBUG, "1" if debug == "variable" else "0")
+    monkeypatch.setenv(DEBUG, "1" if debug == "variable" else "0")
     result = CliRunner().invoke(app, ["--debug", "plan"] if debug == "flag" else ["plan"])
     assert result.exception is raising[0]
+
+
+@pytest.mark.parametrize("text", [*YES, "True", "YES"])
+def test_yes_is_said_in_three_ways(raising: list[BaseException], monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    raising.append(UsageError("what"))
+    monkeypatch.setenv(DEBUG, text)
+    assert CliRunner().invoke(app, ["plan"]).exception is raising[0]
+
+
+@pytest.mark.parametrize("text", [*NO, "", "False"])
+def test_no_is_said_in_three_ways(raising: list[BaseException], monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    raising.append(UsageError("what"))
+    monkeypatch.setenv(DEBUG, text)
+    assert CliRunner().invoke(app, ["plan"]).stderr == "error: what\n"
+
+
+@pytest.mark.parametrize("text", ["on", "2", "ja"])
+def test_anything_else_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv(DEBUG, text)
+    result = CliRunner().invoke(app, ["plan", "quickstart"])
+    assert result.exit_code == 2
+    assert f"{DEBUG}: must be 1, true, yes or 0, false, no, got '{text}'" in result.stderr
+
+
+@pytest.mark.parametrize("url", ["postgresql//me:s3cret@localhost/nope", "foo:s3cret", "postgresql://me:s3cret/x"])
+@pytest.mark.parametrize("debug", ["0", "1"])
+def test_neither_message_nor_traceback_shows_a_password(tmp_path: Path, url: str, debug: str) -> None:
+    (tmp_path / "lawn-tune.toml").write_text(f'storage = "{url}"\n')
+    for args in (["status", "--storage", url], ["status"]):
+        result = lawn_tune(*args, cwd=tmp_path, debug=debug)
+        assert result.returncode == (1 if debug == "1" else 2)
+        assert ("Traceback" in result.stderr) == (debug == "1")
+        assert "s3cret" not in result.stdout + result.stderr
 
 
 def test_an_interruption_is_130(raising: list[BaseException]) -> None:
@@ -198,7 +234,7 @@ def test_what_was_not_foreseen_has_no_traceback_either(
     shown = capsys.readouterr().err
     assert [line for line in lines if line not in shown] == []
     assert "Traceback" not in shown
-    monkeypatch.setenv(main.DEBUG, "1")
+    monkeypatch.setenv(DEBUG, "1")
     with pytest.raises(type(error)):
         main.main()
 
@@ -241,6 +277,36 @@ def test_a_reader_that_goes_away_is_no_accident(tmp_path: Path, args: list[str],
     finally:
         os.close(writer)
     assert (result.returncode, result.stderr) == (code, b"")
+
+
+@pytest.mark.parametrize(
+    "args", [["plan", "quickstart"], ["plan", "--all"], ["plan", "--all", "--json"], ["data", "list"], ["--help"]]
+)
+def test_what_cannot_be_written_is_an_error(tmp_path: Path, args: list[str]) -> None:
+    """A file open for reading stands for a full disk: both fail when the output is flushed."""
+    (tmp_path / "out.txt").touch()
+    command = [sys.executable, "-m", "lawn_tune.cli.main", *args]
+    with (tmp_path / "out.txt").open("rb") as out:
+        result = subprocess.run(
+            command, stdout=out, stderr=subprocess.PIPE, cwd=tmp_path, env=ENVIRONMENT, timeout=60, check=False
+        )
+    assert (result.returncode, result.stderr) == (1, b"error: cannot write output: Bad file descriptor\n")
+
+
+@pytest.mark.parametrize("method", ["write", "flush"])
+def test_a_full_disk_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], method: str) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(sys, "argv", ["lawn-tune", "plan", "quickstart"])
+    disk = io.StringIO()
+    monkeypatch.setattr(disk, method, full)
+    monkeypatch.setattr(sys, "stdout", disk)
+    monkeypatch.setattr(main, "_flush", lambda: None)
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == "error: cannot write output: No space left on device\n"
 
 
 def test_control_c_ends_a_process_with_130(tmp_path: Path) -> None:

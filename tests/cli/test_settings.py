@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import pytest
 
 from lawn_tune.errors import UsageError
 from lawn_tune.secrets import masked
-from lawn_tune.settings import FILE, SETTINGS, Settings, resolve, sqlite_file
+from lawn_tune.settings import FILE, SETTINGS, Settings, check_work_dir, resolve, sqlite_file
 
 EXAMPLES: dict[str, tuple[list[str], list[Any]]] = {
     "storage": (
@@ -104,6 +104,35 @@ def test_a_bad_file_is_one_clear_error(tmp_path: Path, text: str, parts: list[st
         resolve(environ={}, directory=tmp_path)
     whole = f"{caught.value.message} {caught.value.hint}"
     assert [part for part in parts if part not in whole] == []
+
+
+@pytest.mark.parametrize(("name", "meant"), [("STORGE", "STORAGE"), ("WORKER", "WORKERS"), ("DEBUGG", "DEBUG")])
+def test_a_misspelt_variable_is_refused(tmp_path: Path, name: str, meant: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        resolve(environ={f"LAWN_TUNE_{name}": "s3cr3t"}, directory=tmp_path)
+    assert caught.value.message.startswith(f"LAWN_TUNE_{name}: unknown variable; the variables are LAWN_TUNE_STORAGE")
+    assert f"Did you mean 'LAWN_TUNE_{meant}'?" in str(caught.value.hint)
+    assert "s3cr3t" not in f"{caught.value.message}{caught.value.hint}"
+
+
+def test_the_variable_for_tracebacks_is_known(tmp_path: Path) -> None:
+    assert resolve(environ={"LAWN_TUNE_DEBUG": "1"}, directory=tmp_path) == resolve(environ={}, directory=tmp_path)
+
+
+def test_a_work_dir_is_made_and_left_empty(tmp_path: Path) -> None:
+    settings = replace(resolve(environ={}, directory=tmp_path), work_dir=tmp_path / "a" / "b")
+    check_work_dir(settings)
+    check_work_dir(settings)
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "/proc/foo"])
+def test_a_work_dir_that_takes_no_files_is_refused(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").touch()
+    settings = replace(resolve(environ={}, directory=tmp_path), work_dir=tmp_path / place)
+    with pytest.raises(UsageError, match=f"{place}' cannot hold checkpoints: ") as caught:
+        check_work_dir(settings)
+    assert "--work-dir" in str(caught.value.hint)
 
 
 SECRET = "s3cr3t"

@@ -19,7 +19,7 @@ from lawn_tune.errors import LawnTuneError, LedgerError, UsageError
 from lawn_tune.ledger import Ledger, database, open_ledger
 from lawn_tune.ledger.database import Database, file_system
 from lawn_tune.ledger.tables import PREFIX, VERSION_TABLE, metadata
-from lawn_tune.secrets import masked
+from lawn_tune.secrets import ambiguous, masked
 
 CANARY = "c4n:ary/@{x}%41 &"
 QUOTED = "c4n%3Aary%2F%40%7Bx%7D%2541%20%26"
@@ -247,13 +247,59 @@ def test_opening_an_up_to_date_ledger_writes_nothing(sqlite_url: str, tmp_path: 
         ),
         ("postgresql://host/db?sslpassword=pw", "postgresql://host/db?sslpassword=***"),
         ("postgresql://me:pw@host:port?PASSWORD=pw", "postgresql://me:***@host:port?PASSWORD=***"),
+        ("postgresql://[::1]:5432/db", "postgresql://[::1]:5432/db"),
+        ("postgresql//me:pw@host/db", "postgresql//me:***@host/db"),
+        ("foo:pw", "foo:***"),
+        ("pw@host", "***@host"),
+        ("postgresql://me:pw/db", "postgresql://me:***"),
+        ("postgresql:///me:pw@host", "postgresql://***@host"),
+        ("postgresql://me:p@w/1@host/db", "postgresql://me:***@host/db"),
+        ("postgresql://me:1/pw@host/db", "postgresql://me:***@host/db"),
+        ("postgresql://host:1/db?password=p@w", "postgresql://host:1/db?password=***"),
     ],
 )
 def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
     assert masked(url) == shown
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:c4n@et/1@host/db",
+        "postgresql://me:c4n@c4n@host/db",
+        "postgresql://me:1/c4n@host/db",
+        "postgresql:///me:c4n@host",
+        "postgresql://me@c4n@host/db",
+    ],
+)
+def test_a_password_that_is_not_escaped_is_refused_unseen(
+    url: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        open_ledger(url)
+    assert "Escape @ and / in the password as %40 and %2F" in str(caught.value.hint)
+    _assert_silent(caught.value, caplog, capfd)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite:////home/me@x/a:b@c.db",
+        "postgresql://me:p%40w%2F@host/db",
+        "postgresql://me@host/db?user=a@b",
+        "postgresql://host:5432/db",
+        "foo:a@b@c",
+    ],
+)
+def test_what_cannot_be_misread_is_not_ambiguous(url: str) -> None:
+    assert not ambiguous(url)
+
+
 BROKEN = (
+    "postgresql//me:c4n@localhost/nope",
+    "foo:c4n",
+    "postgresql://me:c4n/db",
+    "postgresql://me:c4n",
     f"postgresql://me:{QUOTED}@127.0.0.1:1/db",
     f"postgresql://me:{CANARY}@127.0.0.1:1/db",
     f"postgresql://127.0.0.1:1/db?user=me&password={QUOTED}",

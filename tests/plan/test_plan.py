@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lawn_tune.cells import Cell
 from lawn_tune.errors import UsageError
-from lawn_tune.plan import plan, plan_all
+from lawn_tune.plan import plan, plan_all, unconstrained_points
 from lawn_tune.spaces import find_space
 from search_spaces.space import Budget, Grid, SearchSpace
 from trainables.config import OPTIMIZERS, trial_key
@@ -176,6 +176,24 @@ def test_a_cap_within_the_warm_up_is_an_error(cap: int) -> None:
     assert f"--max-epochs {cap} ends quickstart/adam/bs64" in caught.value.message
     assert "mine.toml: optimizers.adam.warmup_epochs has 2" in caught.value.message
     assert "above 2" in str(caught.value.hint)
+    assert f"the warm-up in the file; of its levels, those below {cap} fit: none." in str(caught.value.hint)
+
+
+def test_a_cap_names_the_levels_that_fit_and_spares_built_in_files() -> None:
+    with pytest.raises(UsageError) as caught:
+        plan(find_space("digits"), max_epochs=3)
+    assert "in a copy of the file" in str(caught.value.hint)
+    levels = find_space("digits").grids["sgd"].values["warmup_epochs"]
+    fitting = ", ".join(f"{level:g}" for level in levels if level < 3) or "none"
+    assert f"those below 3 fit: {fitting}." in str(caught.value.hint)
+
+
+@given(st.integers(3, 40))
+def test_points_whose_free_phase_fills_the_training_are_counted(cap: int) -> None:
+    for cell in plan(BASE, max_epochs=cap):
+        levels = cell.grid.values.get("free_epochs", ())
+        share = sum(level >= cell.task.epochs for level in levels)
+        assert unconstrained_points(cell) * max(len(levels), 1) == cell.grid.size * share
 
 
 def test_a_cap_concerns_chosen_cells_only() -> None:
