@@ -148,7 +148,7 @@ def kill_when(study: Study, ready: Callable[[], bool]) -> None:
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("trials", [0, 8], ids=["in the first packs", "near the confirmation"])
+@pytest.mark.parametrize("trials", [0, 6], ids=["in the first packs", "near the confirmation"])
 def test_a_driver_killed_under_ray_is_continued(trials: int, undisturbed: Study, tmp_path: Path) -> None:
     study = Study(tmp_path / "killed", "ray")
     kill_when(study, lambda: study.finished() >= trials and study.epochs() > 30 * trials)
@@ -160,7 +160,7 @@ def test_a_driver_killed_under_ray_is_continued(trials: int, undisturbed: Study,
 
 def test_a_driver_killed_again_and_again_loses_nothing(undisturbed: Study, tmp_path: Path) -> None:
     study = Study(tmp_path / "killed", "inline")
-    for epochs in (1, 100, 200, 300):
+    for epochs in (1, 60, 130, 200):
         kill_when(study, lambda epochs=epochs: study.epochs() >= epochs)  # type: ignore[misc]
     study.launch()
     check_whole(study, undisturbed)
