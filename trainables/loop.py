@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from trainables.config import OPTIMIZERS, SERIES, EpochRecord, PackConfig, Split, optimizer_config
-from trainables.losses import LOSSES
 from trainables.measure import margin_series, metric_series, weight_series
 from trainables.pack import Pack
 from trainables.rows import first_rows, row_of_member, split_rows, switch_step
@@ -94,7 +93,7 @@ class Training:
             part = tuple(tensor[..., index * size : (index + 1) * size] for tensor in epoch.examples)
             inputs, targets = self.workload.batch(*part)
             rate = epoch.rates[:, index : index + 1]
-            loss = self.pack.train_step(inputs, targets, epoch.shared, LOSSES[self.config.task.loss], rate)
+            loss = self.pack.train_step(inputs, targets, epoch.shared, self.workload.loss, rate)
             epoch.loss_sum += loss * part[0].shape[-1]
         self.epoch += 1
         self._drop_diverged(epoch)

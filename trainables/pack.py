@@ -173,10 +173,6 @@ class Pack:
         """Returns the Frobenius norm of every parameter tensor, [R, number of tensors], fp32."""
         return torch.stack([view.flatten(1).norm(dim=1) for view in self._views()], dim=1)
 
-    def row_weights(self, row: int) -> dict[str, Tensor]:
-        """Returns one row's parameters by name, as views."""
-        return {name: view[row] for name, view in zip(self.names, self._views(), strict=True)}
-
     def _views(self) -> list[Tensor]:
         parts = self.state.weights.detach().split_with_sizes([math.prod(shape) for shape in self.shapes], dim=1)
         return [part.view(self.size, *shape) for part, shape in zip(parts, self.shapes, strict=True)]

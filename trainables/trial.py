@@ -73,8 +73,6 @@ def train_pack(
         if now - told >= report_seconds or training.finished:
             report(training.records[reported:])
             reported, told = len(training.records), now
-    if reported < len(training.records):
-        report(training.records[reported:])
     return outcomes(training, time.monotonic() - start)
 
 

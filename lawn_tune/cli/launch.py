@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from lawn_tune.cells import Cell
+from lawn_tune.cli.options import Cells, MaxEpochs, Seeds, Storage
 from lawn_tune.errors import DataError, ExecutionError
 from lawn_tune.secrets import masked
 from lawn_tune.settings import Settings, check_work_dir, resolve
@@ -23,11 +24,9 @@ if TYPE_CHECKING:
 
 def launch(
     spaces: Annotated[list[str], typer.Argument(metavar="SPACE...", help="Built-in name or path of a TOML file.")],
-    cells: Annotated[
-        list[str] | None, typer.Option(metavar="GLOB", help="Only matching cells, such as 'adam*/bs64'; repeatable.")
-    ] = None,
-    max_epochs: Annotated[int | None, typer.Option(min=1, help="Cap on every cell's epochs.")] = None,
-    seeds: Annotated[int | None, typer.Option(min=1, help="Number of confirm seeds.")] = None,
+    cells: Cells = None,
+    max_epochs: MaxEpochs = None,
+    seeds: Seeds = None,
     pack_size: Annotated[int | None, typer.Option(min=1, help="Trials trained as one; default: by the plan.")] = None,
     retries: Annotated[int, typer.Option(min=0, help="How often a failed pack is tried again.")] = 2,
     workers: Annotated[int | None, typer.Option(min=1, help="Packs trained at once.")] = None,
@@ -36,7 +35,7 @@ def launch(
     ray_address: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="A running Ray cluster, or auto; default: start Ray here.")
     ] = None,
-    storage: Annotated[str | None, typer.Option(metavar="URL", help="Ledger; default sqlite:///lawn-tune.db.")] = None,
+    storage: Storage = None,
     data_dir: Annotated[Path | None, typer.Option(help="Folder of the data sets; default data.")] = None,
     work_dir: Annotated[Path | None, typer.Option(help="Folder of checkpoints; default .lawn-tune.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show problems only.")] = False,
@@ -45,13 +44,11 @@ def launch(
 
     The same command again continues after any interruption, and trains nothing when all is done.
 
+    \b
     Examples:
-
       lawn-tune launch quickstart
-
-      lawn-tune launch movielens_100k --data-dir data --cells 'adam*/bs100000' --max-epochs 40
-
-      lawn-tune launch my/space.toml --workers 4 --gpus 1 --storage sqlite:///study.db
+      lawn-tune launch movielens_100k --cells 'adam*/bs100000' --max-epochs 40
+      lawn-tune launch my/space.toml --workers 4 --gpus 1
     """
     from lawn_tune.plan import plan_all
     from lawn_tune.spaces import find_spaces

@@ -16,7 +16,7 @@ import shutil
 import socket
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ class RayTuneExecutor:
     """Runs jobs as Tune trials, on a local Ray that it starts and ends, or on a running cluster.
 
     Args:
-        settings: what every worker must know; `threads` follows `cpus`.
+        settings: what every worker must know.
         slots: jobs at once.
         cpus: CPU cores of a job.
         gpus: GPUs of a job; fractions share one.
@@ -103,8 +103,7 @@ class RayTuneExecutor:
                 raise ExecutionError(text, hint="Lower --gpus, or start workers that have them.")
 
     def _tuner(self, jobs: _OpenJobs, folder: Path) -> tune.Tuner:
-        settings = asdict(replace(self.settings, threads=self.cpus, use_gpu=self.gpus > 0))
-        trainable = tune.with_parameters(_train_job, settings=settings)
+        trainable = tune.with_parameters(_train_job, settings=asdict(self.settings))
         return tune.Tuner(
             tune.with_resources(trainable, {"cpu": self.cpus, "gpu": self.gpus}),
             tune_config=tune.TuneConfig(
@@ -171,6 +170,7 @@ class _AgendaSearcher(Searcher):
         return self._jobs.next_config(trial_id)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """A job that reported its end is no longer open: what Tune calls an error is a worker that died before."""
         if error:
             self._jobs.lose(trial_id, "the worker process ended")
 
@@ -209,14 +209,10 @@ class _AgendaCallback(tune.Callback):
         if "message" in result:
             self._jobs.handle(trial.trial_id, result["message"])
 
-    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self._jobs.lose(trial.trial_id, str(getattr(trial, "error_file", None) or "the worker process ended"))
-
 
 def _train_job(config: dict[str, Any], settings: dict[str, Any]) -> None:
-    from lawn_tune.executors.worker import (
-        work,
-    )  # brings torch, which the driver, importing this file too, can do without
+    # Here, as it brings torch: the driver imports this file too and starts quicker without.
+    from lawn_tune.executors.worker import work
 
     job = read_job(json.loads(config["job"]))
     work(job, WorkerSettings(**settings), send=lambda message: tune.report({"message": message}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -155,6 +156,36 @@ def test_a_driver_killed_under_ray_is_continued(trials: int, undisturbed: Study,
     before = study.finished()
     assert before < TRIALS
     study.launch()
+    check_whole(study, undisturbed)
+
+
+def training_workers(driver: int) -> list[int]:
+    """The processes below a driver in which Ray runs our training, by what the system says of every process."""
+    parents: dict[int, int] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+    below = {driver}
+    while grown := {pid for pid, parent in parents.items() if parent in below} - below:
+        below |= grown
+    names = {}
+    for pid in below:
+        with contextlib.suppress(OSError):
+            names[pid] = Path(f"/proc/{pid}/cmdline").read_text()
+    return [pid for pid, name in names.items() if name.startswith("ray::ImplicitFunc")]
+
+
+@pytest.mark.ray
+def test_a_pack_whose_worker_is_killed_is_tried_again(undisturbed: Study, tmp_path: Path) -> None:
+    study = Study(tmp_path / "worker", "ray")
+    process = study.start("launch", "tiny.toml", "--pack-size", "2", "--workers", "2")
+    deadline = time.monotonic() + LIMIT
+    while not (study.epochs() and (found := training_workers(process.pid))) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(found[0], signal.SIGKILL)
+    _, err = process.communicate(timeout=LIMIT)
+    assert process.returncode == 0, err
+    assert "the worker process ended — trying again" in err
     check_whole(study, undisturbed)
 
 
