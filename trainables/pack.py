@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from trainables.optimizers import rules
+from trainables.optimizers import fused, rules
 from trainables.optimizers.layers import layers_of
 
 Tensors = dict[str, Tensor]
@@ -153,7 +153,7 @@ class Pack:
 
         losses = self._over_rows(mean_loss, views, (inputs, targets), shared)
         gradients = torch.autograd.grad(losses.sum(), views, materialize_grads=True)
-        self._update(torch.cat([gradient.reshape(self.size, -1) for gradient in gradients], dim=1), lr)
+        self._update(gradients, lr)
         return losses.detach()
 
     def predict(self, *inputs: Tensor) -> Tensor:
@@ -188,9 +188,21 @@ class Pack:
             solo = batch if shared else tuple(_first(part) for part in batch)
             return function(_first(weights), _first(buffers), *solo).unsqueeze(0)
 
-    def _update(self, gradient: Tensor, lr: Tensor) -> None:
+    def _update(self, gradients: Sequence[Tensor], lr: Tensor) -> None:
         state = self.state
         state.step += 1
+        if fused.usable(state.weights):
+            radii = state.radii * state.constrained if any(self._phases) else None
+            squares = fused.step(
+                self.rule, state.weights, gradients, state.slots,
+                lr=lr, t=state.step, hyper=self.hyper, layers=self.layers, radii=radii,
+            )  # fmt: skip
+            self.grad_norm = squares.sqrt().float()
+        else:
+            self._update_by_rules(torch.cat([gradient.reshape(self.size, -1) for gradient in gradients], dim=1), lr)
+
+    def _update_by_rules(self, gradient: Tensor, lr: Tensor) -> None:
+        state = self.state
         self.grad_norm = gradient.norm(dim=1)
         constrained = state.constrained if any(self._phases) != all(self._phases) else all(self._phases)
         state.weights, state.slots = rules.step(

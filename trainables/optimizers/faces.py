@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
-from trainables.optimizers import rules
+from trainables.optimizers import fused, rules
 from trainables.optimizers.phases import (
     HALF,
     TwoPhase,
@@ -166,28 +166,55 @@ def advance(rule: str, group: Mapping[str, Any], states: Mapping[Tensor, dict[st
 def _advance_one(rule: str, p: Tensor, grad: Tensor, state: dict[str, Any], lr: float, hyper: rules.Hyper) -> None:
     if p.dtype in HALF and "master" not in state:
         state["master"] = p.detach().float().contiguous()
-    w = weights(p, state).reshape(-1)
+    w = weights(p, state)
     if "step" not in state:
-        fresh = {slot: x.view(p.shape) for slot, x in rules.init_state(rule, w).items()}
+        fresh = {slot: x.view(p.shape) for slot, x in rules.init_state(rule, w.reshape(-1)).items()}
         state |= {"step": 0} | fresh
     state["step"] += 1
+    slots = {slot: state[slot] for slot in rules.RULES[rule].slots}
+    if fused.usable(w, *slots.values()):
+        _step_in_place(rule, w, grad, state, slots, lr, hyper)
+    else:
+        _step_anew(rule, w, grad, state, slots, lr, hyper)
+    if "master" in state:
+        p.copy_(state["master"])
+
+
+def _step_in_place(
+    rule: str, w: Tensor, grad: Tensor, state: dict[str, Any], slots: rules.State, lr: float, hyper: rules.Hyper
+) -> None:
     radius = state.get("radius")
-    w, slots = rules.step(
+    fused.step(
         rule,
-        w,
-        grad.reshape(-1).to(w.dtype),
-        {slot: state[slot].reshape(-1) for slot in rules.RULES[rule].slots},
+        w.view(1, -1),
+        [grad.to(w.dtype)],
+        {slot: x.view(1, -1) for slot, x in slots.items()},
         lr=lr,
         t=state["step"],
         hyper=hyper,
-        layers=one_layer(w, constrained=radius is not None),
+        layers=one_layer(w.view(-1), constrained=radius is not None),
+        radii=None if radius is None else radius.view(1, 1),
+    )
+
+
+def _step_anew(
+    rule: str, w: Tensor, grad: Tensor, state: dict[str, Any], slots: rules.State, lr: float, hyper: rules.Hyper
+) -> None:
+    radius, flat = state.get("radius"), w.reshape(-1)
+    moved, slots = rules.step(
+        rule,
+        flat,
+        grad.reshape(-1).to(w.dtype),
+        {slot: x.reshape(-1) for slot, x in slots.items()},
+        lr=lr,
+        t=state["step"],
+        hyper=hyper,
+        layers=one_layer(flat, constrained=radius is not None),
         constrained=radius is not None,
         radii=radius,
     )
-    state |= {slot: x.view(p.shape) for slot, x in slots.items()}
-    if "master" in state:
-        state["master"] = w.view(p.shape)
-    p.copy_(w.view(p.shape))
+    state |= {slot: x.view(w.shape) for slot, x in slots.items()}
+    w.copy_(moved.view(w.shape))
 
 
 RANGES: Mapping[str, tuple[str, Callable[[Any], bool]]] = {

@@ -84,7 +84,7 @@ def step(
     Source: Algorithm 1, its line numbers beside the code; sgd and lamb in place of lines 5-8 are our reading of §3,
         "any given gradient-based optimizer".
     """
-    law = _checked(rule, hyper, w, layers)
+    law = check(rule, hyper, w, layers)
     held = None if constrained is False else _held(constrained, radii, hyper)
     hyper = {name: _double(value) for name, value in hyper.items()}
     if held is not None:
@@ -210,7 +210,12 @@ def _rule(name: str) -> Rule:
     return RULES[name]
 
 
-def _checked(rule: str, hyper: Hyper, w: Tensor, layers: Sequence[Layer]) -> Rule:
+def check(rule: str, hyper: Hyper, w: Tensor, layers: Sequence[Layer]) -> Rule:
+    """Returns the rule of that name.
+
+    Raises:
+        ValueError: there is none, hyperparameters are missing or unknown, or the layers do not span w.
+    """
     law = _rule(rule)
     if set(hyper) - {"weight_decay"} != set(law.hyper):
         raise ValueError(f"{rule} takes {', '.join(law.hyper)} and perhaps weight_decay, got {', '.join(hyper)}")
