@@ -8,10 +8,11 @@ from math import ceil
 
 from lawn_tune.cells import Cell, Phase, Trial
 
-MAX_SIZE = 8
+MAX_SIZE = 16
 EXAMPLES = 16_384
 """Rows of a pack times batch size up to which a device is likely to have room left (our choice, from CPU timings:
-x2 for NCF at batch sizes 256 to 1000, x1.7 for a small VGG at 64, nothing at 10000 and above)."""
+x4 for NCF with 8 factors at batch size 256, x3 at 1000, x2 for a small VGG at 64, nothing at 10000 and above;
+docs/performance.md). Larger packs would gain a little more and leave workers without one."""
 
 
 def pack_size(cell: Cell, phase: Phase) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar, Literal
 
-NUMERICS = 1
+NUMERICS = 2
 """Raised when a change of ours alters the numbers a trial produces; part of every trial's key."""
 
 Direction = Literal["maximize", "minimize"]

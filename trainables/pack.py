@@ -21,9 +21,6 @@ from trainables.optimizers import fused, rules
 from trainables.optimizers.layers import layers_of
 
 Tensors = dict[str, Tensor]
-CHUNK = {"cpu": 1024, "cuda": 262_144}
-"""Examples times rows that an evaluation passes at once: on a CPU activations should stay in the cache (measured)."""
-
 LossFn = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -164,10 +161,12 @@ class Pack:
             return result
 
         views = self._views()
-        chunk = max(1, CHUNK[self.device.type] // self.size)
-        parts = [tuple(part[i : i + chunk] for part in inputs) for i in range(0, len(inputs[0]), chunk)]
         with torch.no_grad():
-            return torch.cat([self._over_rows(outputs, views, (part,), shared=True).float() for part in parts], dim=1)
+            if self.device.type != "cpu":
+                return self._over_rows(outputs, views, (inputs,), shared=True).float()
+            # One after the other: without gradients there is little to share, and one model's activations fit the cache.
+            rows = [self._over_row(row, outputs, views, (inputs,)) for row in range(self.size)]
+            return torch.stack(rows).float()
 
     def layer_norms(self) -> Tensor:
         """Returns the Frobenius norm of every parameter tensor, [R, number of tensors], fp32."""
@@ -180,13 +179,21 @@ class Pack:
     def _over_rows(
         self, function: Callable[..., Tensor], views: list[Tensor], batch: tuple[Any, ...], shared: bool
     ) -> Tensor:
-        weights, buffers = dict(zip(self.names, views, strict=True)), self.state.buffers
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            if self.size > 1:
-                dims = (0, 0, *(None if shared else 0 for _ in batch))
-                return torch.vmap(function, in_dims=dims)(weights, buffers, *batch)
-            solo = batch if shared else tuple(_first(part) for part in batch)
-            return function(_first(weights), _first(buffers), *solo).unsqueeze(0)
+        if self.size == 1:
+            return self._over_row(0, function, views, batch if shared else _row(0, batch)).unsqueeze(0)
+        weights, dims = dict(zip(self.names, views, strict=True)), (0, 0, *(None if shared else 0 for _ in batch))
+        with self._autocast():
+            return torch.vmap(function, in_dims=dims)(weights, self.state.buffers, *batch)
+
+    def _over_row(
+        self, row: int, function: Callable[..., Tensor], views: list[Tensor], batch: tuple[Any, ...]
+    ) -> Tensor:
+        weights = dict(zip(self.names, views, strict=True))
+        with self._autocast():
+            return function(_row(row, weights), _row(row, self.state.buffers), *batch)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
 
     def _update(self, gradients: Sequence[Tensor], lr: Tensor) -> None:
         state = self.state
@@ -230,10 +237,10 @@ def stack_buffers(models: Sequence[nn.Module], device: torch.device) -> Tensors:
     return {name: torch.stack([row[name] for row in rows]).to(device) for name in rows[0]}
 
 
-def _first(value: Any) -> Any:
-    """Takes away the leading axis of one row, of a tensor or of all tensors in a dict or tuple."""
+def _row(row: int, value: Any) -> Any:
+    """Takes one row of a tensor, or of every tensor in a dict or tuple."""
     if isinstance(value, dict):
-        return {name: tensor.squeeze(0) for name, tensor in value.items()}
+        return {name: tensor[row] for name, tensor in value.items()}
     if isinstance(value, tuple):
-        return tuple(tensor.squeeze(0) for tensor in value)
-    return value.squeeze(0)
+        return tuple(_row(row, part) for part in value)
+    return value[row]

@@ -164,7 +164,7 @@ def test_autograd_notices_the_change() -> None:
     p.grad = torch.ones(5, 5)
     AdamLawn([p], lr=0.1).step()
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        product.backward()
+        product.backward()  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.parametrize("way", ["float64", "strided"])

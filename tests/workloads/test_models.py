@@ -96,15 +96,16 @@ def test_final_layers_are_parameters_and_end_with_the_last_matrix(name: str) -> 
     assert final[-1] == matrices[-1]
 
 
-def test_both_ways_through_the_first_layer_of_ncf_agree() -> None:
+@pytest.mark.parametrize("count", [3, 200], ids=["by pair", "by table"])
+def test_ncf_is_a_tower_over_joined_embeddings(count: int) -> None:
     torch.manual_seed(0)
     model = ncf()
-    batch = pairs(20)
-    ways = (model._first_by_pair, model._first_by_table)
-    values = [way(*batch) for way in ways]
+    users, items = pairs(count)
+    joined = torch.cat([model.user_embedding(users), model.item_embedding(items)], dim=1)
+    expected = model.output(model.hidden2(model.hidden1(joined).relu()).relu()).squeeze(1)
+    values = [model(users, items), expected]
     torch.testing.assert_close(*values)
-    used = [weight for key, weight in model.named_parameters() if "embedding" in key or "hidden1" in key]
-    slopes = [torch.autograd.grad(value.square().sum(), used) for value in values]
+    slopes = [torch.autograd.grad(value.square().sum(), list(model.parameters())) for value in values]
     torch.testing.assert_close(*slopes)
 
 

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from trainables.models.lookup import lookup
+
 STD = 0.01
 """Standard deviation of the NCF paper's Gaussian initialisation."""
 
@@ -53,21 +55,16 @@ class Ncf(nn.Module):
 
     def forward(self, users: Tensor, items: Tensor) -> Tensor:
         """Returns logits [B] of user indices [B] and item indices [B]."""
+        # W [e_u; e_i] + b = W_u e_u + W_i e_i + b, without ever joining e_u and e_i.
+        left, right = self.hidden1.weight.chunk(2, dim=1)
         tables = self.user_embedding.num_embeddings + self.item_embedding.num_embeddings
-        # 2·B embedding halves meet the first matrix one by one, or each table's rows once: whichever is fewer.
-        hidden = self._first_by_table(users, items) if 2 * len(users) > tables else self._first_by_pair(users, items)
-        hidden = torch.relu(self.hidden2(torch.relu(hidden)))
+        if 2 * len(users) > tables:  # each row of a table is multiplied once, or once for each time it occurs
+            of_user = lookup(F.linear(self.user_embedding.weight, left), users)
+            of_item = lookup(F.linear(self.item_embedding.weight, right, self.hidden1.bias), items)
+        else:
+            of_user = F.linear(lookup(self.user_embedding.weight, users), left)
+            of_item = F.linear(lookup(self.item_embedding.weight, items), right, self.hidden1.bias)
+        hidden = torch.relu(of_user + of_item)
+        hidden = torch.relu(self.hidden2(hidden))
         logits: Tensor = self.output(hidden)
         return logits.squeeze(-1)
-
-    def _first_by_pair(self, users: Tensor, items: Tensor) -> Tensor:
-        pair = torch.cat([self.user_embedding(users), self.item_embedding(items)], dim=-1)
-        hidden: Tensor = self.hidden1(pair)
-        return hidden
-
-    def _first_by_table(self, users: Tensor, items: Tensor) -> Tensor:
-        """W [e_u; e_i] + b = (W_u e_u) + (W_i e_i + b): multiply whole tables, then look the products up."""
-        left, right = self.hidden1.weight.chunk(2, dim=1)
-        of_user = F.linear(self.user_embedding.weight, left)
-        of_item = F.linear(self.item_embedding.weight, right, self.hidden1.bias)
-        return F.embedding(users, of_user) + F.embedding(items, of_item)

@@ -1,0 +1,62 @@
+"""Looking rows of a table up, for one model and for stacked ones.
+
+`torch.vmap` would copy the stacked tables to another layout and back at every step; here each model's rows are taken
+from and added to where they are.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def lookup(table: Tensor, index: Tensor) -> Tensor:
+    """Returns rows [B, D] of a table [N, D] at `index` [B]; as `F.embedding`, under `torch.vmap` too."""
+    found: Tensor = _Lookup.apply(table, index)
+    return found
+
+
+class _Lookup(torch.autograd.Function):
+    """One table; vmap hands stacked tables on."""
+
+    @staticmethod
+    def forward(table: Tensor, index: Tensor) -> Tensor:
+        return F.embedding(index, table)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[1])
+        ctx.rows = inputs[0].shape[0]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (index,) = ctx.saved_tensors
+        return torch.ops.aten.embedding_dense_backward(gradient, index, ctx.rows, -1, False), None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, int | None], table: Tensor, index: Tensor) -> tuple[Tensor, int]:
+        models = info.batch_size
+        table = table.movedim(in_dims[0], 0) if in_dims[0] is not None else table.expand(models, *table.shape)
+        if in_dims[1] is None:
+            return _StackedLookup.apply(table, index), 0
+        rows, size = table.shape[1:]
+        shifted = index.movedim(in_dims[1], 0) + rows * torch.arange(models, device=index.device).unsqueeze(1)
+        return _Lookup.apply(table.reshape(models * rows, size), shifted.flatten()).view(*shifted.shape, size), 0
+
+
+class _StackedLookup(torch.autograd.Function):
+    """Tables [K, N, D], one index [B] for all → [K, B, D]."""
+
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, index: Tensor) -> Tensor:
+        ctx.save_for_backward(index)
+        ctx.shape = table.shape
+        return table.index_select(1, index)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (index,) = ctx.saved_tensors
+        return gradient.new_zeros(ctx.shape).index_add_(1, index, gradient), None
