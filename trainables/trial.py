@@ -9,18 +9,20 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from trainables.checkpoint import load_checkpoint, save_checkpoint
-from trainables.config import METRICS, EpochRecord, PackConfig, TrialOutcome
+from trainables.config import METRICS, EpochRecord, PackConfig, Task, TrialOutcome
 from trainables.loop import Training
 from trainables.memory import keep_freed_memory
 from trainables.rows import row_of_member
 from trainables.seeding import make_deterministic
 from trainables.workloads import build_workload
+from trainables.workloads.base import Workload
 
 Report = Callable[[Sequence[EpochRecord]], None]
 
@@ -58,7 +60,7 @@ def train_pack(
         ValueError: the data is missing or does not fit the task.
     """
     make_deterministic(config.members[0].seed)
-    training = Training(config, build_workload(config.task, data_dir, device), device)
+    training = Training(config, resident_workload(config.task, data_dir, device), device)
     spent = load_checkpoint(checkpoint, training) if checkpoint else None
     start = time.monotonic() - (spent or 0.0)
     reported, saved, told = 0, time.monotonic(), 0.0
@@ -74,6 +76,12 @@ def train_pack(
             report(training.records[reported:])
             reported, told = len(training.records), now
     return outcomes(training, time.monotonic() - start)
+
+
+@lru_cache(maxsize=1)
+def resident_workload(task: Task, data_dir: Path, device: torch.device) -> Workload:
+    """Returns the workload of a task, built once for all packs of a cell that a worker trains in a row."""
+    return build_workload(task, data_dir, device)
 
 
 def outcomes(training: Training, seconds: float) -> list[TrialOutcome]:
