@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import allocator, optimizer_step, packs, startup
+from benchmarks import allocator, growth, optimizer_step, packs, startup, throughput
 from benchmarks.measure import machine
 
 RESULTS = Path(__file__).parent / "results"
@@ -19,15 +19,17 @@ def main() -> None:
     """Writes one JSON file a benchmark, with the machine it ran on."""
     parser = argparse.ArgumentParser(description="Measure lawn_tune; results go to benchmarks/results/NAME.json.")
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help="startup, optimizer_step, allocator, packs; default all"
+        "names", nargs="*", metavar="NAME", help="see `known` in the error for a wrong name; default all"
     )
     parser.add_argument("--data-dir", type=Path, default=Path("data"), help="data sets that are not there are left out")
     options = parser.parse_args()
     benchmarks: dict[str, Callable[[], dict[str, Any]]] = {
         "startup": startup.run,
         "optimizer_step": optimizer_step.run,
+        "growth": growth.run,
         "allocator": lambda: allocator.run(options.data_dir),
         "packs": lambda: packs.run(options.data_dir),
+        "throughput": lambda: throughput.run(options.data_dir),
     }
     if unknown := set(options.names) - set(benchmarks):
         parser.error(f"unknown benchmark {', '.join(sorted(unknown))}; known: {', '.join(benchmarks)}")

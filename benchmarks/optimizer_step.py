@@ -1,40 +1,69 @@
-"""One constrained Adam-LAWN step against torch's AdamW on parameters the size of VGG-19 (20 million), one thread."""
+"""One constrained LAWN step against the optimizers a user would pick, on parameters the size of VGG-19 (20 million)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import nn
 
 from benchmarks.measure import interleaved, ratio, summary
-from trainables.optimizers import AdamLawn, Lawn
+from trainables.optimizers import AdamLawn, Lamb, LambLawn, Lawn, SgdLawn
 
 SHAPES: list[tuple[int, ...]] = [(64, 3, 3, 3), (64, 64, 3, 3), (128, 64, 3, 3), (128, 128, 3, 3), (256, 128, 3, 3)]
 SHAPES += [(256, 256, 3, 3)] * 3 + [(512, 256, 3, 3)] + [(512, 512, 3, 3)] * 7 + [(100, 512)]
 
+Parameters = list[nn.Parameter]
+Build = Callable[[Parameters], torch.optim.Optimizer]
+
 
 def run(repeats: int = 20) -> dict[str, Any]:
-    """Measures the step of each optimizer on its own copy of the parameters."""
+    """Measures the step of each optimizer on its own copy of the parameters, one thread."""
     torch.set_num_threads(1)
-    rivals = {
-        "AdamW fused": lambda p: torch.optim.AdamW(p, fused=True),
-        "AdamW foreach": lambda p: torch.optim.AdamW(p, foreach=True),
-        "AdamLawn constrained": lambda p: _constrained(AdamLawn(p, lr=1e-3)),
-        "Lawn(AdamW fused) constrained": lambda p: _constrained(
-            Lawn(torch.optim.AdamW(p, weight_decay=0.0, fused=True))
-        ),
-    }
-    seconds = interleaved({name: _stepper(build) for name, build in rivals.items()}, repeats)
+    seconds = interleaved({name: _stepper(build) for name, build in _rivals().items()}, repeats)
     fused = seconds["AdamW fused"]
+    lawn = seconds["AdamLawn constrained"]
     return {
+        "parameters": sum(torch.Size(shape).numel() for shape in SHAPES),
         "seconds": {name: summary(values) for name, values in seconds.items()},
         "ratio_to_fused": {name: ratio(values, fused) for name, values in seconds.items() if values is not fused},
+        "lawn_ratio_to": {name: ratio(lawn, values) for name, values in seconds.items() if values is not lawn},
     }
 
 
-def _stepper(build: Callable[[list[nn.Parameter]], torch.optim.Optimizer]) -> Callable[[], object]:
+def _rivals() -> Mapping[str, Build]:
+    rivals: dict[str, Build] = {
+        "AdamW fused": lambda p: torch.optim.AdamW(p, fused=True),
+        "AdamW foreach": lambda p: torch.optim.AdamW(p, foreach=True),
+        "AdamLawn free": lambda p: AdamLawn(p, lr=1e-3),
+        "AdamLawn constrained": lambda p: AdamLawn(p, lr=1e-3, free_steps=0),
+        "SgdLawn constrained": lambda p: SgdLawn(p, lr=1e-3, free_steps=0),
+        "Lamb": lambda p: Lamb(p, lr=1e-3),
+        "LambLawn constrained": lambda p: LambLawn(p, lr=1e-3, free_steps=0),
+        "Lawn(AdamW fused) constrained": lambda p: Lawn(
+            torch.optim.AdamW(p, weight_decay=0.0, fused=True), free_steps=0
+        ),
+    }
+    return rivals | _from_elsewhere()
+
+
+def _from_elsewhere() -> Mapping[str, Build]:
+    """Optimizers of other packages, where they are installed (`pip install adamp torch-optimizer`)."""
+    found: dict[str, Build] = {}
+    if find_spec("adamp"):
+        from adamp import AdamP
+
+        found["AdamP (adamp)"] = lambda p: AdamP(p, lr=1e-3)
+    if find_spec("torch_optimizer"):
+        from torch_optimizer import Lamb as TheirLamb
+
+        found["Lamb (torch_optimizer)"] = lambda p: TheirLamb(p, lr=1e-3)
+    return found
+
+
+def _stepper(build: Build) -> Callable[[], object]:
     generator = torch.Generator().manual_seed(0)
     parameters = [nn.Parameter(torch.randn(shape, generator=generator) * 0.05) for shape in SHAPES]
     for parameter in parameters:
@@ -42,8 +71,3 @@ def _stepper(build: Callable[[list[nn.Parameter]], torch.optim.Optimizer]) -> Ca
     optimizer = build(parameters)
     optimizer.step()
     return optimizer.step
-
-
-def _constrained(optimizer: AdamLawn | Lawn) -> torch.optim.Optimizer:
-    optimizer.constrain()
-    return optimizer

@@ -16,9 +16,11 @@ from trainables.workloads import build_workload
 
 CPU = torch.device("cpu")
 CASES: tuple[tuple[str, ModelConfig, int, tuple[int, ...]], ...] = (
-    ("digits", SmallVgg(width=8), 64, (1, 4, 8)),
-    ("digits", SmallVgg(width=8), 512, (1, 4, 8)),
-    ("movielens-100k", Ncf(factors=8, init="xavier"), 1000, (1, 4, 8)),
+    ("digits", SmallVgg(width=8), 64, (1, 4, 16)),
+    ("digits", SmallVgg(width=8), 512, (1, 4, 16)),
+    ("movielens-100k", Ncf(factors=8, init="xavier"), 256, (1, 4, 16)),
+    ("movielens-100k", Ncf(factors=8, init="xavier"), 1000, (1, 4, 16)),
+    ("movielens-100k", Ncf(factors=64, init="xavier"), 1000, (1, 4, 16)),
     ("movielens-100k", Ncf(factors=64, init="xavier"), 10_000, (1, 4)),
     ("movielens-100k", Ncf(factors=64, init="xavier"), 100_000, (1, 4)),
     ("fashion-mnist", SmallVgg(width=16), 1024, (1,)),
@@ -26,7 +28,7 @@ CASES: tuple[tuple[str, ModelConfig, int, tuple[int, ...]], ...] = (
 """Dataset, model, batch size, and the pack sizes to measure."""
 
 
-def run(data_dir: Path, repeats: int = 5) -> dict[str, Any]:
+def run(data_dir: Path, repeats: int = 3) -> dict[str, Any]:
     """Measures every case whose data is there: one epoch with its measurements, for packs of several sizes."""
     torch.set_num_threads(1)
     keep_freed_memory()

@@ -27,6 +27,8 @@ def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
 def bce(outputs: Tensor, targets: Tensor) -> Tensor:
     """Binary cross-entropy of a logit z, -y log σ(z) - (1 - y) log(1 - σ(z)); the log loss of NCF.
 
+    For a label of 0 or 1 that is log(1 + exp(±z)), so one pass: softplus of z where y = 0, of -z where y = 1.
+
     Args:
         outputs: logits [B].
         targets: labels [B], 0 or 1 as floats.
@@ -34,7 +36,7 @@ def bce(outputs: Tensor, targets: Tensor) -> Tensor:
     Returns:
         Nats, [B].
     """
-    return F.binary_cross_entropy_with_logits(outputs.float(), targets, reduction="none")
+    return F.softplus((1 - 2 * targets) * outputs.float(), threshold=30)  # beyond it, exp(-z) is lost in fp32 anyway
 
 
 LOSSES: Mapping[str, ExampleLoss] = {"cross-entropy": cross_entropy, "bce": bce}

@@ -152,6 +152,17 @@ def torch(_: Settings) -> list[Check]:
     return [Check("torch import", "ok", f"{found['version']}, {gpus}, {found['threads']} threads")]
 
 
+def compiler(_: Settings) -> list[Check]:
+    """The C compiler that builds the optimizer kernels, once a machine."""
+    found = next((path for name in ("cc", "gcc", "clang") if (path := shutil.which(name))), None)
+    if found is None:
+        detail = (
+            "none: optimizer steps on a CPU take torch operations, several times as long; results agree to rounding"
+        )
+        return [Check("C compiler", "warn", detail, "Install one, for example: apt-get install gcc")]
+    return [Check("C compiler", "ok", found)]
+
+
 def ray_token(_: Settings) -> list[Check]:
     """Whether a Ray cluster would ask for a token; the token itself is never read."""
     if installed("ray") is None:
@@ -248,5 +259,14 @@ def _dataset(status: data.Status, folder: Path) -> Check:
     return Check(f"data {status.name}", state, status.detail, data.fetch_command(status.name, folder))
 
 
-PARTS: tuple[Callable[[Settings], list[Check]], ...] = (python, packages, torch, ray_token, disk, ledger, datasets)
+PARTS: tuple[Callable[[Settings], list[Check]], ...] = (
+    python,
+    packages,
+    torch,
+    compiler,
+    ray_token,
+    disk,
+    ledger,
+    datasets,
+)
 """In the order of the output."""

@@ -64,7 +64,7 @@ class Ncf(nn.Module):
         else:
             of_user = F.linear(lookup(self.user_embedding.weight, users), left)
             of_item = F.linear(lookup(self.item_embedding.weight, items), right, self.hidden1.bias)
-        hidden = torch.relu(of_user + of_item)
-        hidden = torch.relu(self.hidden2(hidden))
+        hidden = of_user.add_(of_item).relu_()  # in place: nothing needs what was there
+        hidden = self.hidden2(hidden).relu_()
         logits: Tensor = self.output(hidden)
         return logits.squeeze(-1)

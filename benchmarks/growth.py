@@ -1,0 +1,107 @@
+"""How the cost of a training step grows with the pack size K and the batch size: seconds and peak memory.
+
+Every point has a process of its own, so that its peak memory is its own. NCF on random interactions of MovieLens-100k's
+size: nothing has to be fetched.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainables.losses import bce
+from trainables.memory import keep_freed_memory
+from trainables.models.ncf import Ncf
+from trainables.pack import Pack
+
+USERS, ITEMS = 943, 1682
+SIZES = (1, 2, 4, 8, 16, 32)
+BATCHES = (64, 256, 1000, 4096, 16_384, 100_000)
+FACTORS = (8, 64)
+
+
+def run() -> dict[str, Any]:
+    """Measures K at batch size 1000, and batch sizes at K = 1, for NCF with 8 and with 64 factors."""
+    return {
+        f"ncf-{factors}": {
+            "pack_size": [_measured(factors, size, 1000) for size in SIZES],
+            "batch_size": [_measured(factors, 1, batch) for batch in BATCHES],
+        }
+        for factors in FACTORS
+    }
+
+
+def _measured(factors: int, size: int, batch: int) -> dict[str, float]:
+    command = [sys.executable, "-m", "benchmarks.growth", str(factors), str(size), str(batch)]
+    found = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
+    values: dict[str, float] = json.loads(found.stdout)
+    return {"K": size, "batch_size": batch} | values
+
+
+def step_seconds(factors: int, size: int, batch: int, repeats: int = 9) -> list[float]:
+    """Returns the seconds of single training steps of K stacked models on one shared batch, after a warm-up."""
+    torch.manual_seed(0)
+    models = [Ncf(users=USERS, items=ITEMS, factors=factors, init="xavier") for _ in range(size)]
+    values = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.01}
+    hyper = {name: torch.full((size, 1), value, dtype=torch.float64) for name, value in values.items()}
+    pack = Pack(models, "adam", hyper, constrain="all", device=torch.device("cpu"))
+    inputs = torch.randint(USERS, (batch,)), torch.randint(ITEMS, (batch,))
+    targets, lr = (torch.rand(batch) < 0.2).float(), torch.full((size, 1), 1e-3, dtype=torch.float64)
+    inner = max(1, 16_000 // (batch * size))
+    return [_timed(pack, inputs, targets, lr, inner) for _ in range(repeats + 2)][2:]
+
+
+def _timed(pack: Pack, inputs: tuple[Tensor, ...], targets: Tensor, lr: Tensor, inner: int) -> float:
+    start = time.perf_counter()
+    for _ in range(inner):
+        pack.train_step(inputs, targets, True, bce, lr)
+    return (time.perf_counter() - start) / inner
+
+
+def flops(factors: int, batch: int) -> float:
+    """Multiplications and additions of one model's step: three matrix products a layer, forward and twice backward.
+
+    The first layer meets each table's rows once, or each pair of the batch, whichever is less (models/ncf.py).
+    """
+    first = min(USERS + ITEMS, 2 * batch) * (2 * factors) ** 2
+    return 3 * 2 * (first + batch * (2 * factors * factors + factors))
+
+
+def peak_flops(size: int = 1024, repeats: int = 20) -> float:
+    """Returns FLOP/s of one thread in a large fp32 matrix product: what the machine can do at best."""
+    a, b = torch.randn(size, size), torch.randn(size, size)
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        torch.mm(a, b)
+        seconds.append(time.perf_counter() - start)
+    return 2 * size**3 / min(seconds)
+
+
+def peak_memory() -> int:
+    """Returns the most memory this process has had, bytes; `ru_maxrss` would count its parent's as well."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["VmHWM"].split()[0]) * 1024
+
+
+def main() -> None:
+    """Prints one point as JSON: seconds a step and model, share of the core's peak, peak memory."""
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    factors, size, batch = map(int, sys.argv[1:])
+    seconds = statistics.median(step_seconds(factors, size, batch)) / size
+    memory = peak_memory()
+    share = flops(factors, batch) / seconds / peak_flops()
+    print(json.dumps({"seconds_per_trial_step": seconds, "share_of_peak_flops": share, "peak_memory_bytes": memory}))
+
+
+if __name__ == "__main__":
+    main()
