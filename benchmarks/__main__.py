@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import allocator, growth, optimizer_step, packs, startup, throughput
+from benchmarks import allocator, growth, ledger, optimizer_step, overhead, packs, startup, throughput
 from benchmarks.measure import machine
 
 RESULTS = Path(__file__).parent / "results"
@@ -27,6 +27,8 @@ def main() -> None:
         "startup": startup.run,
         "optimizer_step": optimizer_step.run,
         "growth": growth.run,
+        "ledger": ledger.run,
+        "overhead": overhead.run,
         "allocator": lambda: allocator.run(options.data_dir),
         "packs": lambda: packs.run(options.data_dir),
         "throughput": lambda: throughput.run(options.data_dir),

@@ -49,7 +49,7 @@ def _rivals() -> Mapping[str, Build]:
     return rivals | _from_elsewhere()
 
 
-def _from_elsewhere() -> Mapping[str, Build]:
+def _from_elsewhere() -> dict[str, Build]:
     """Optimizers of other packages, where they are installed (`pip install adamp torch-optimizer`)."""
     found: dict[str, Build] = {}
     if find_spec("adamp"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TypeVar
@@ -15,7 +16,7 @@ from lawn_tune.cells import Cell, Phase, Protocol
 from lawn_tune.flags import FEW, Flag, Note, cell_notes, in_order, pair_notes
 from lawn_tune.published import published
 from lawn_tune.results import ResultSource, TrialRow
-from lawn_tune.selection import Point, Winner, best, never_constrained, points, search_series
+from lawn_tune.selection import Point, Winner, best, never_constrained, score, search_series
 from lawn_tune.statistics import (
     Interval,
     SignFlip,
@@ -216,17 +217,7 @@ def compare(cells: Sequence[Cell], trials: Sequence[TrialRow], examples: Mapping
     Raises:
         ValueError: there are no cells.
     """
-    if not cells:
-        raise ValueError("a comparison needs at least one cell; launch the space first")
-    rows = {row.key: row for row in trials}
-    seconds = _seconds(trials)
-    results = tuple(_cell_result(cell, rows, seconds.get(str(cell.name), 0.0)) for cell in cells)
-    return Comparison(
-        space=cells[0].name.space,
-        cells=results,
-        pairs=_adjusted(_pairs(results, examples)),
-        provenance=_provenance(trials),
-    )
+    return _comparison(_cell_results(cells, trials), trials, examples)
 
 
 def compare_space(source: ResultSource, space: str) -> Comparison:
@@ -236,13 +227,32 @@ def compare_space(source: ResultSource, space: str) -> Comparison:
         ValueError: the ledger has no cell of that space.
     """
     cells, trials = source.cells(space), source.trials(space)
-    without = compare(cells, trials, {})
-    keys = [key for result in without.cells if result.confirmed for key in result.confirmed.keys.values()]
-    return compare(cells, trials, source.examples(keys))
+    results = _cell_results(cells, trials)
+    keys = [key for result in results if result.confirmed for key in result.confirmed.keys.values()]
+    return _comparison(results, trials, source.examples(keys))
+
+
+def _comparison(
+    results: tuple[CellResult, ...], trials: Sequence[TrialRow], examples: Mapping[str, NDArray[np.bool_]]
+) -> Comparison:
+    return Comparison(
+        space=results[0].cell.name.space,
+        cells=results,
+        pairs=_adjusted(_pairs(results, examples)),
+        provenance=_provenance(trials),
+    )
+
+
+def _cell_results(cells: Sequence[Cell], trials: Sequence[TrialRow]) -> tuple[CellResult, ...]:
+    if not cells:
+        raise ValueError("a comparison needs at least one cell; launch the space first")
+    rows = {row.key: row for row in trials}
+    seconds = _seconds(trials)
+    return tuple(_cell_result(cell, rows, seconds.get(str(cell.name), 0.0)) for cell in cells)
 
 
 def _cell_result(cell: Cell, rows: Mapping[str, TrialRow], seconds: float) -> CellResult:
-    scored = points(cell, rows.values())
+    scored = score(cell, rows)
     won = best(cell, scored)
     confirm = cell.confirm_trials(won.hyperparameters) if won else ()
     confirm_keys = {trial.seed: trial.key for trial in confirm}
@@ -281,12 +291,13 @@ def _estimate(phase: Phase, series: str, keys: Mapping[int, str], rows: Mapping[
 
 def _pairs(results: Sequence[CellResult], examples: Mapping[str, NDArray[np.bool_]]) -> list[PairResult]:
     by_name = {(result.cell.name.optimizer, result.cell.name.batch_size): result for result in results}
-    pairs = []
-    for (optimizer, batch_size), base in by_name.items():
-        lawn = by_name.get((LAWN_OF.get(optimizer, ""), batch_size))
-        if lawn is not None:
-            pairs.append(_pair(base, lawn, examples))
-    return pairs
+    found = [
+        (base, by_name[LAWN_OF[optimizer], batch_size])
+        for (optimizer, batch_size), base in by_name.items()
+        if (LAWN_OF.get(optimizer), batch_size) in by_name
+    ]
+    with ThreadPoolExecutor() as threads:  # nearly all of the time is the bootstrap's draws, which run without the GIL
+        return list(threads.map(lambda pair: _pair(pair[0], pair[1], examples), found))
 
 
 def _pair(base: CellResult, lawn: CellResult, examples: Mapping[str, NDArray[np.bool_]]) -> PairResult:
@@ -387,11 +398,11 @@ def _seconds(trials: Iterable[TrialRow]) -> dict[str, float]:
 
 
 def _provenance(trials: Iterable[TrialRow]) -> dict[str, tuple[str, ...]]:
-    found: dict[str, set[str]] = {}
-    for row in trials:
-        for name, value in _flat(row.provenance):
-            found.setdefault(name, set()).add(value)
-    return {name: tuple(sorted(found[name])) for name in sorted(found)}
+    found = {pair for row in trials for pair in _flat(row.provenance)}
+    values: dict[str, list[str]] = {}
+    for name, value in sorted(found):
+        values.setdefault(name, []).append(value)
+    return {name: tuple(listed) for name, listed in values.items()}
 
 
 def _flat(values: Mapping[str, object], prefix: str = "") -> Iterable[tuple[str, str]]:

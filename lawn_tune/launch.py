@@ -108,6 +108,13 @@ class Launch:
         """Asks for no more work; what runs is given up at once and continues from its checkpoint next time."""
         self._stop.set()
 
+    def expects_work(self) -> bool:
+        """True if a search trial is missing in a cell that nobody else works on, by one look and without a lease."""
+        taken = {name for name, lease in self.ledger.leases().items() if lease.active}
+        free = [trial.key for cell in self._waiting if cell.name not in taken for trial in cell.search_trials]
+        outcomes = self.ledger.outcomes(free)
+        return any(outcomes.get(key) not in FINISHED for key in free)
+
     def has_work(self) -> bool:
         """Waits until there is a job, or none for ever; asked before an executor is started for nothing."""
         while self._ahead is None:

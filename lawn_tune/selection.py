@@ -56,10 +56,13 @@ def search_series(protocol: Protocol) -> str:
 
 def points(cell: Cell, trials: Iterable[TrialRow]) -> tuple[Point, ...]:
     """Returns every point of the cell's grid in plan order, matched to `trials` by key; other trials are ignored."""
-    rows = {row.key: row for row in trials}
-    planned = cell.search_trials
-    size = cell.grid.size
-    return tuple(_point(planned[i::size], rows, search_series(cell.protocol)) for i in range(size))
+    return score(cell, {row.key: row for row in trials})
+
+
+def score(cell: Cell, rows: Mapping[str, TrialRow]) -> tuple[Point, ...]:
+    """Returns what `points` does; many cells can share one table of rows by key."""
+    planned, size, series = cell.search_trials, cell.grid.size, search_series(cell.protocol)
+    return tuple(_point(planned[i::size], rows, series) for i in range(size))
 
 
 def best(cell: Cell, scored: Sequence[Point]) -> Winner | None:

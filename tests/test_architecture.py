@@ -27,7 +27,7 @@ TORCH_FREE = {"trainables.config", "trainables.data"}
 """The part of trainables that the service may import outside its executors."""
 
 ONLY_IN = {
-    "ray": {"lawn_tune/executors/ray_tune.py"},
+    "ray": {"lawn_tune/executors/ray_tune.py", "lawn_tune/executors/ray_jobs.py"},
     "optuna": {"lawn_tune/ledger/studies.py"},
     "plotly": {"dashboards/figures.py"},
     "sklearn": {"trainables/workloads/digits.py"},

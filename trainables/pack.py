@@ -164,7 +164,7 @@ class Pack:
         with torch.no_grad():
             if self.device.type != "cpu":
                 return self._over_rows(outputs, views, (inputs,), shared=True).float()
-            # One after the other: without gradients there is little to share, and one model's activations fit the cache.
+            # Row by row: without gradients there is little to share, and one model's activations fit the cache.
             rows = [self._over_row(row, outputs, views, (inputs,)) for row in range(self.size)]
             return torch.stack(rows).float()
 

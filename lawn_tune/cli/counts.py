@@ -48,7 +48,8 @@ def count(cell: Cell, rows: Iterable[TrialRow], elsewhere: Mapping[str, Outcome]
         elsewhere: key → outcome of equal search trials that were trained for other spaces; a launch trains them no
             second time.
     """
-    known = {row.key: row for row in rows if row.cell == str(cell.name)}
+    name = str(cell.name)
+    known = {row.key: row for row in rows if row.cell == name}
     best = winner(cell, known.values())
     confirm = cell.confirm_trials(best.hyperparameters) if best else ()
     held = dict(elsewhere or {}) | {key: row.outcome for key, row in known.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
@@ -112,12 +112,16 @@ def run_launch(
         owner = Owner.current()
         with Display(console, cells, quiet) as display:
             agenda = Launch(cells, ledger, owner, display, pack_size=pack_size, retries=retries)
-            with Heartbeat(agenda), _stopped_by_signals(agenda, console):
-                try:
+            with Heartbeat(agenda), _stopped_by_signals(agenda, console), ExitStack() as stack:
+                stack.callback(agenda.close)
+                if agenda.expects_work():
+                    executor = build_executor(settings, ray_address)
+                    stack.callback(executor.close)
+                    executor.prepare()
                     if agenda.has_work():
-                        build_executor(settings, ray_address).run(agenda)
-                finally:
-                    agenda.close()
+                        executor.run(agenda)
+                elif agenda.has_work():
+                    build_executor(settings, ray_address).run(agenda)
         if not quiet or agenda.stopping:
             tell(console, cells, agenda.tally, agenda.stopping, storage)
     finally:

@@ -91,6 +91,14 @@ class Executor(Protocol):
         """How many jobs run at once."""
         ...
 
+    def prepare(self) -> None:
+        """Begins in the background what takes long to start; `run` does so itself where nobody asked before."""
+        ...
+
+    def close(self) -> None:
+        """Ends what `prepare` began; `run` has ended it when it returns, so this may be called in any case."""
+        ...
+
     def run(self, agenda: Agenda) -> None:
         """Works until the agenda has nothing for ever and every job handed out has ended.
 

@@ -17,6 +17,12 @@ class InlineExecutor:
     settings: WorkerSettings
     slots: int = 1
 
+    def prepare(self) -> None:
+        """Nothing takes long to start."""
+
+    def close(self) -> None:
+        """Nothing was begun."""
+
     def run(self, agenda: Agenda) -> None:
         """See `Executor.run`."""
         while (job := agenda.next_job()) is not Nothing.EVER:

@@ -18,6 +18,7 @@ import lawn_tune
 from lawn_tune.executors.base import Job
 from lawn_tune.executors.messages import Message, WorkerSettings
 from trainables.memory import keep_freed_memory
+from trainables.optimizers import fused
 from trainables.trial import Interrupted, train_pack
 
 
@@ -62,6 +63,7 @@ def provenance(device: torch.device, started: datetime) -> dict[str, Any]:
         "python": platform.python_version(),
         "libraries": {library: version(library) for library in ("torch", "numpy")},
         "device": f"{device.type}: {name}",
+        "optimizer kernels": "compiled" if device.type == "cpu" and fused.kernels() else "torch operations",
         "threads": torch.get_num_threads(),
         "host": socket.gethostname(),
         "started": started.isoformat(),

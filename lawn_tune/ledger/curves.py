@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 FORMAT = 1
+THINNED = 20
+"""Values of a curve that a small picture needs."""
 _HEAD = struct.Struct("<BI")
 _FLOAT = np.dtype("<f8")
 
@@ -76,7 +78,7 @@ def stack(records: Mapping[int, Curve], members: int) -> dict[str, NDArray[np.fl
     return stacked
 
 
-def thinned(values: NDArray[np.float64], limit: int = 20) -> dict[int, float]:
+def thinned(values: NDArray[np.float64], limit: int = THINNED) -> dict[int, float]:
     """Returns at most `limit` (>= 2) measured values by epoch (from 1), evenly spread, the first and last included."""
     measured = np.flatnonzero(~np.isnan(values))
     count = min(limit, len(measured))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +14,14 @@ from lawn_tune.ledger import leases, packs, plan, reads, trials
 from lawn_tune.ledger.curves import Curve
 from lawn_tune.ledger.database import Database
 from lawn_tune.ledger.leases import Lease
-from lawn_tune.ledger.mirror import Mirror
 from lawn_tune.ledger.owners import Owner
 from lawn_tune.ledger.packs import PackRow
 from lawn_tune.ledger.schema import open_schema
 from lawn_tune.results import Outcome, TrialRow
 from trainables.config import EpochRecord, TrialOutcome
+
+if TYPE_CHECKING:
+    from lawn_tune.ledger.mirror import Mirror
 
 
 class Ledger:
@@ -37,7 +39,7 @@ class Ledger:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._mirror = Mirror(database)
+        self._opened_mirror: Mirror | None = None
         self._launched: dict[CellName, Cell] = {}
 
     def __enter__(self) -> Ledger:
@@ -48,7 +50,8 @@ class Ledger:
 
     def close(self) -> None:
         """Closes every connection; may be called twice."""
-        self._mirror.close()
+        if self._opened_mirror is not None:
+            self._opened_mirror.close()
         self._database.close()
 
     # --- planning --------------------------------------------------------------------------------------------------
@@ -229,6 +232,14 @@ class Ledger:
         """See `ResultSource.examples`."""
         with self._database.reading() as connection:
             return reads.examples_of(connection, keys)
+
+    @property
+    def _mirror(self) -> Mirror:
+        if self._opened_mirror is None:
+            from lawn_tune.ledger.mirror import Mirror  # brings Optuna, which readers do without
+
+            self._opened_mirror = Mirror(self._database)
+        return self._opened_mirror
 
     def _cell(self, name: CellName) -> Cell:
         """Returns a cell as this driver launched it; another may have launched it differently since."""

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, select
 
 from lawn_tune.cells import Cell, Phase
 from lawn_tune.ledger import plan
-from lawn_tune.ledger.curves import decode, thinned
+from lawn_tune.ledger.curves import THINNED, decode, thinned
 from lawn_tune.ledger.database import Database
 from lawn_tune.ledger.plan import Entry
 from lawn_tune.ledger.studies import Studies, StudySpec, StudyTrial
@@ -36,7 +36,7 @@ class Mirror:
         with self._database.reading() as connection:
             chosen = plan.ended(connection, cell.name, phase, keys)
         study = self._studies.find(study_name(cell, phase))
-        if study is None or not _spec(cell, phase, chosen).fits(study):
+        if study is None or not study_spec(cell, phase, chosen).fits(study):
             self.sync(cell, phase)
         else:
             self._write(cell, phase, study, [entry for entry in chosen if entry.mirrored != entry.outcome])
@@ -47,7 +47,7 @@ class Mirror:
             entries = plan.ended(connection, cell.name, phase)
         if phase == "confirm" and not entries:
             return
-        spec = _spec(cell, phase, entries)
+        spec = study_spec(cell, phase, entries)
         study = self._studies.find(spec.name)
         if study is None or not spec.fits(study):
             study, entries = self._anew(cell, phase, spec, entries)
@@ -79,7 +79,7 @@ class Mirror:
         for start in range(0, len(entries), CHUNK):
             some = entries[start : start + CHUNK]
             with self._database.reading() as connection:
-                ready = _study_trials(connection, cell, phase, some)
+                ready = study_trials(connection, cell, phase, some)
             self._studies.add(study, ready)
             self._mark(cell, some)
 
@@ -99,7 +99,8 @@ def _objective(cell: Cell, phase: Phase) -> str:
     return f"{split}/{cell.protocol.metric}"
 
 
-def _spec(cell: Cell, phase: Phase, entries: Sequence[Entry]) -> StudySpec:
+def study_spec(cell: Cell, phase: Phase, entries: Sequence[Entry]) -> StudySpec:
+    """Returns the study that fits a phase of a cell, these trials of it included."""
     levels: dict[str, set[float]] = {name: set(values) for name, values in cell.grid.values.items()}
     for entry in entries:
         for name, value in entry.hyperparameters.items():
@@ -127,14 +128,17 @@ def _doubled(there: Mapping[tuple[str, str], int]) -> bool:
     return any(count > 1 for count in results.values())
 
 
-def _study_trials(connection: Connection, cell: Cell, phase: Phase, entries: Sequence[Entry]) -> list[StudyTrial]:
+def study_trials(
+    connection: Connection, cell: Cell, phase: Phase, entries: Sequence[Entry], curve_values: int = THINNED
+) -> list[StudyTrial]:
+    """Returns ended trials as their study shows them, each with at most so many values of its curve."""
     query = select(trials, curves.c.data.label("curve")).outerjoin(curves, curves.c.key == trials.c.key)
     query = query.where(trials.c.key.in_([entry.key for entry in entries]))
     rows = {row["key"]: row for row in connection.execute(query).mappings()}
-    return [_study_trial(cell, phase, entry, rows[entry.key]) for entry in entries]
+    return [_study_trial(cell, phase, entry, rows[entry.key], curve_values) for entry in entries]
 
 
-def _study_trial(cell: Cell, phase: Phase, entry: Entry, row: Mapping[Any, Any]) -> StudyTrial:
+def _study_trial(cell: Cell, phase: Phase, entry: Entry, row: Mapping[Any, Any], curve_values: int) -> StudyTrial:
     series = _objective(cell, phase)
     curve = decode(row["curve"]) if row["curve"] is not None else {}
     provenance = json.loads(row["provenance"])
@@ -152,7 +156,7 @@ def _study_trial(cell: Cell, phase: Phase, entry: Entry, row: Mapping[Any, Any])
         outcome=entry.outcome,
         value=json.loads(row["summary"]).get(f"{cell.protocol.reported}/{series}"),
         hyperparameters=entry.hyperparameters,
-        curve=thinned(curve[series]) if series in curve else {},
+        curve=thinned(curve[series], curve_values) if series in curve else {},
         attributes=attributes,
         started=row["started"],
         ended=row["ended"],

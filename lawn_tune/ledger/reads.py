@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, RowMapping, case, select
+from sqlalchemy import Connection, case, select
 
 from lawn_tune.ledger.curves import Curve, decode, stack
 from lawn_tune.ledger.tables import cells, curves, examples, trials
@@ -49,7 +50,9 @@ def trial_rows(connection: Connection, space: str) -> tuple[TrialRow, ...]:
             trials.c.key,
         )
     )
-    return tuple(_trial_row(row) for row in connection.execute(query).mappings())
+    result = connection.execute(query)
+    names = tuple(result.keys())
+    return tuple(_trial_row(dict(zip(names, values, strict=True))) for values in result)
 
 
 def outcomes(connection: Connection, keys: Sequence[str]) -> dict[str, Outcome]:
@@ -80,9 +83,10 @@ def examples_of(connection: Connection, keys: Sequence[str]) -> dict[str, NDArra
     return found
 
 
-def _trial_row(values: RowMapping) -> TrialRow:
-    decoded = {name: json.loads(values[name]) for name in ("hyperparameters", "summary", "provenance")}
-    return TrialRow(**(dict(values) | decoded))
+def _trial_row(values: dict[str, Any]) -> TrialRow:
+    for name in ("hyperparameters", "summary", "provenance"):
+        values[name] = json.loads(values[name])
+    return TrialRow(**values)
 
 
 def _unfinished(connection: Connection, keys: Sequence[str]) -> dict[str, Curve]:

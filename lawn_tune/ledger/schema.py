@@ -1,19 +1,12 @@
-"""Opens a ledger's tables: makes them, brings older ones up to date, refuses newer ones."""
+"""Opens a ledger's tables: a ledger of this version by one look, any other one by its migrations."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from sqlalchemy import Connection, inspect, select
 
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
-
-import lawn_tune.migrations
 from lawn_tune.errors import LedgerError
 from lawn_tune.ledger.database import Database
-from lawn_tune.ledger.tables import VERSION_TABLE
+from lawn_tune.ledger.tables import REVISION, VERSION_TABLE, version
 
 
 def open_schema(database: Database, create: bool) -> None:
@@ -28,41 +21,23 @@ def open_schema(database: Database, create: bool) -> None:
     """
     if not create and database.path is not None and not database.path.exists():
         raise _missing(database)
-    script = ScriptDirectory.from_config(_config())
     with database.reading() as connection:
         revision = current_revision(connection)
     if revision is None and not create:
         raise _missing(database)
-    if revision is not None and revision not in {known.revision for known in script.walk_revisions()}:
-        raise LedgerError(
-            f"ledger {database.shown} was written by a newer lawn_tune: its schema is '{revision}', "
-            f"this version knows up to '{script.get_current_head()}'",
-            "Upgrade lawn_tune, or name another ledger with --storage.",
-        )
     if create:
         database.use_wal()
-    if revision != script.get_current_head():
-        _migrate(database)
+    if revision != REVISION:
+        from lawn_tune.ledger.upgrade import upgrade  # brings alembic, which a ledger of this version does without
+
+        upgrade(database, revision)
 
 
 def current_revision(connection: Connection) -> str | None:
     """Returns the revision of our tables, None if there are none."""
-    return MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_revision()
-
-
-def _migrate(database: Database) -> None:
-    """Runs the missing migrations in one transaction; of several processes, the others find nothing left to do."""
-    config = _config()
-    with database.writing() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-
-
-def _config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(Path(lawn_tune.migrations.__file__).parent).replace("%", "%%"))
-    config.set_main_option("path_separator", "os")
-    return config
+    if not inspect(connection).has_table(VERSION_TABLE):
+        return None
+    return connection.execute(select(version.c.version_num)).scalar()
 
 
 def _missing(database: Database) -> LedgerError:

@@ -20,7 +20,13 @@ PREFIX = "lawn_"
 VERSION_TABLE = "lawn_alembic_version"
 """Optuna keeps its own revision in alembic's default table, so ours must have another name."""
 
+REVISION = "0001"
+"""Newest revision of `migrations/versions`; a ledger that has it is opened without alembic."""
+
 metadata = MetaData()
+
+version = Table(VERSION_TABLE, MetaData(), Column("version_num", Text, primary_key=True))
+"""Alembic's own table, which it makes itself."""
 
 cells = Table(
     "lawn_cells",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import ray
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -96,6 +98,17 @@ def test_an_address_that_is_none_is_a_usage_error(tmp_path: Path) -> None:
     )
     with pytest.raises(UsageError, match="--ray-address: 'nonsense'"):
         executor.run(Agenda([job("a")]))
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("address", [None, "nonsense"])
+def test_what_was_prepared_and_never_run_is_ended(address: str | None, tmp_path: Path) -> None:
+    executor = RayTuneExecutor(settings=worker(tmp_path), slots=1, cpus=1, gpus=0, work_dir=tmp_path, address=address)
+    executor.prepare()
+    executor.close()
+    executor.close()
+    assert not ray.is_initialized()
+    assert "ray-start" not in {thread.name.partition("_")[0] for thread in threading.enumerate()}
 
 
 def test_inline_refuses_gpus_the_machine_has_not(tmp_path: Path) -> None:

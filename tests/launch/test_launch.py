@@ -83,6 +83,20 @@ def test_each_key_is_trained_once_and_a_second_launch_trains_nothing(cells: tupl
     assert second.tally.found == TRIALS
 
 
+def test_work_is_expected_while_a_search_trial_is_missing_in_a_free_cell(
+    cells: tuple[Cell, ...], ledger: Ledger
+) -> None:
+    agenda = Launch(cells[:1], ledger, OWNER, Recorder())
+    assert agenda.expects_work()
+    assert not ledger.leases()
+    ledger.lease(cells[0].name, OWNER, 60)
+    assert not agenda.expects_work()
+    ledger.release(cells[0].name, OWNER)
+    launch(cells[:1], ledger, FakeExecutor())
+    assert not Launch(cells[:1], ledger, OWNER, Recorder()).expects_work()
+    assert Launch(cells, ledger, OWNER, Recorder()).expects_work()
+
+
 def test_the_winner_is_what_is_confirmed(cells: tuple[Cell, ...], ledger: Ledger) -> None:
     launch(cells, ledger, FakeExecutor())
     rows = ledger.trials("tiny")

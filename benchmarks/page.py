@@ -1,0 +1,145 @@
+"""Writes `docs/performance.md` from `benchmarks/results/*.json`: `python -m benchmarks.page`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
+TEXT = Path(__file__).with_name("performance.md.in")
+
+BARS: Mapping[str, Mapping[str, float]] = {
+    "movielens-100k ncf-8 batch 1000": {"typical": 15, "expert": 2},
+    "movielens-100k ncf-64 batch 100000": {"typical": 10, "expert": 2},
+    "movielens-100k ncf-64 batch 1000": {"typical": 2.5, "expert": 1},
+    "digits quickstart": {"typical": 3},
+}
+"""Ratios that were set as goals before anything was measured."""
+
+
+def main() -> None:
+    """Writes the page."""
+    PAGE.write_text(page())
+
+
+def page() -> str:
+    """Returns the page as the committed results make it."""
+    found = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
+    results = {name: content["results"] for name, content in found.items()}
+    parts = {
+        "machine": _machine(found["throughput"]["machine"], found["throughput"]["date"]),
+        "throughput": throughput(results["throughput"]),
+        "packs": packs(results["packs"]),
+        "optimizer_step": optimizer_step(results["optimizer_step"]),
+        "growth": growth(results["growth"]),
+        "startup": _seconds(results["startup"]),
+        "ledger": ledger(results["ledger"]),
+        "allocator": _ratio(results["allocator"]["ratio"]),
+    }
+    text = TEXT.read_text()
+    for name, part in parts.items():
+        text = text.replace("{{" + name + "}}", part)
+    return text
+
+
+def throughput(results: Mapping[str, Any]) -> str:
+    """One line a case and rival: trial-epochs a second of ours over theirs, the goal, and the whole command's ratio."""
+    rows = []
+    for case, found in results.items():
+        for rival, ratio in found["ratio_throughput"].items():
+            goal = BARS[case].get(rival)
+            rows.append(
+                (case, rival, _ratio(ratio), "" if goal is None else f"{goal:g}", _ratio(found["ratio_wall"][rival]))
+            )
+    return _table(("case", "rival", "throughput, ours / rival", "goal", "whole command, rival / ours"), rows)
+
+
+def packs(results: Mapping[str, Any]) -> str:
+    """One line a case: trials a second of a pack of K over K solo runs."""
+    sizes = sorted({name for case in results.values() for name in case["speed_up_over_solo"]}, key=lambda n: int(n[2:]))
+    rows = [
+        (
+            case,
+            *(
+                _ratio(found["speed_up_over_solo"][size]) if size in found["speed_up_over_solo"] else ""
+                for size in sizes
+            ),
+        )
+        for case, found in results.items()
+        if found["speed_up_over_solo"]
+    ]
+    return _table(("cell", *(name.replace("=", " = ") for name in sizes)), rows)
+
+
+def optimizer_step(results: Mapping[str, Any]) -> str:
+    """One line an optimizer: its step over fused AdamW's."""
+    rows = [
+        (name, f"{1e3 * results['seconds'][name]['median']:.1f}", _ratio(ratio))
+        for name, ratio in results["ratio_to_fused"].items()
+    ]
+    rows.insert(0, ("AdamW fused", f"{1e3 * results['seconds']['AdamW fused']['median']:.1f}", "1"))
+    return _table(("step", "ms", "times fused AdamW"), rows)
+
+
+def growth(results: Mapping[str, Any]) -> str:
+    """One line a model and batch size: milliseconds a step, share of the core's peak FLOP/s."""
+    rows = [
+        (
+            model,
+            f"{point['batch_size']:,}",
+            f"{1e3 * point['seconds_per_trial_step']:.2f}",
+            f"{100 * point['share_of_peak_flops']:.0f} %",
+        )
+        for model, curves in results.items()
+        for point in curves["batch_size"]
+    ]
+    return _table(("model, K = 1", "batch size", "ms a step", "of one core's peak FLOP/s"), rows)
+
+
+def ledger(results: Mapping[str, Any]) -> str:
+    """One line a ledger size: whole commands, and Optuna's loading over our reading of the same trials."""
+    heads = (
+        "ledger, 300 epochs a trial",
+        "compare, s",
+        "status, s",
+        "export, s",
+        "Optuna / ours, few values",
+        "whole curves",
+    )
+    rows = []
+    for size, found in results.items():
+        reads = {name: _ratio(read["optuna_over_lawn_tune"]["lawn_tune"]) for name, read in found["reads"].items()}
+        commands = (f"{found['commands'][name]['median']:.2f}" for name in ("compare", "status", "export"))
+        rows.append((size, *commands, reads["thinned"], reads.get("whole", "")))
+    return _table(heads, rows)
+
+
+def _seconds(results: Mapping[str, Mapping[str, float]]) -> str:
+    rows = [
+        (name, f"{found['median']:.2f}", f"{found['min']:.2f} to {found['max']:.2f}", str(found["n"]))
+        for name, found in results.items()
+    ]
+    return _table(("command", "seconds", "least to most", "n"), rows)
+
+
+def _ratio(found: Mapping[str, float]) -> str:
+    if found["n"] == 1:
+        return f"{found['median']:.2f} (n = 1)"
+    return f"{found['median']:.2f} ({found['low']:.2f} to {found['high']:.2f}, n = {found['n']})"
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [heads, ["---", *("---:" for _ in heads[1:])], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _machine(machine: Mapping[str, Any], date: str) -> str:
+    libraries = ", ".join(f"{name} {version}" for name, version in machine["libraries"].items())
+    return f"{machine['cores']} cores of an {machine['cpu']}, Python {machine['python']}, {libraries}; {date}"
+
+
+if __name__ == "__main__":
+    main()
