@@ -230,6 +230,11 @@ class Ledger:
         with self._database.reading() as connection:
             return reads.examples_of(connection, keys)
 
+    def version(self, space: str) -> str:
+        """See `ResultSource.version`."""
+        with self._database.reading() as connection:
+            return reads.version(connection, space)
+
     def _cell(self, name: CellName) -> Cell:
         """Returns a cell as this driver launched it; another may have launched it differently since."""
         if name not in self._launched:
