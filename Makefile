@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench bench-check clean
 
 demo: $(READY)  ## the main job on bundled data: grid, confirmation, comparison, report
 	$(BIN)/lawn-tune launch quickstart
@@ -22,6 +22,9 @@ check: $(READY)  ## formatting, lint, types
 
 bench: $(READY)  ## measured numbers, as JSON in benchmarks/results
 	$(BIN)/python -m benchmarks
+
+bench-check: $(READY)  ## our speed against rivals in the same run, with generous margins
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.regression
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,8 +1,13 @@
-"""`lawn-tune report`, which this package adds to the command line through an entry point."""
+"""`lawn-tune report` and `lawn-tune dashboard`, which this package adds to the command line by entry points."""
 
 from __future__ import annotations
 
+import logging
+import os
 import re
+import shlex
+import threading
+import webbrowser
 from pathlib import Path
 from typing import Annotated
 
@@ -13,32 +18,135 @@ from lawn_tune.cli.compare import comparison_of
 from lawn_tune.cli.options import Storage
 from lawn_tune.cli.source import reading
 from lawn_tune.errors import UsageError
-from lawn_tune.settings import SETTINGS, resolve
+from lawn_tune.ledger import Ledger
+from lawn_tune.secrets import masked
+from lawn_tune.settings import DASHBOARD_TOKEN, SETTINGS, resolve
+
+SHORTEST_TOKEN = 16
+"""Characters of a token that nobody guesses, if they are random."""
 
 
 def report(
     space: Annotated[str, typer.Argument(metavar="SPACE", help="Name of a space, or its TOML file.")],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Page to write.  [lawn-report-SPACE.html]")
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="File to write.  [lawn-report-SPACE.FORMAT]")
     ] = None,
     storage: Storage = None,
+    format: Annotated[page.Format, typer.Option("--format", help="A page, or its facts as text or data.")] = "html",
 ) -> None:
     """Write one self-contained HTML page: verdicts, tables, figures, caveats, protocol. It loads nothing.
+
+    With --format md or json the same facts, without figures, for a text or another program.
 
     \b
     Examples:
       lawn-tune report quickstart
       lawn-tune report movielens_100k --output movielens.html
+      lawn-tune report movielens_100k --format md
     """
     with reading(storage) as ledger:
         comparison = comparison_of(ledger, space)
-        text = page.report(ledger, comparison, elsewhere(storage))
-    path = output or default_path(comparison.space)
+        text = page.report(ledger, comparison, elsewhere(storage), format)
+    path = output or default_path(comparison.space, format)
     try:
         page.save(text, path)
     except OSError as error:
         raise UsageError(f"--output: cannot write '{path}': {error.strerror}", "Give another file.") from None
-    typer.echo(f"wrote {path} ({len(text.encode()) / 1e6:.1f} MB)")
+    typer.echo(f"wrote {path} ({size(len(text.encode()))})")
+
+
+def dashboard(
+    storage: Storage = None,
+    host: Annotated[str, typer.Option("--host", metavar="ADDRESS", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 takes a free one.")] = 8050,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option("--allow-host", metavar="NAME", help="Name by which browsers reach it; may be repeated."),
+    ] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option("--token-file", metavar="FILE", help=f"File with the viewers' token; else {DASHBOARD_TOKEN}."),
+    ] = None,
+    open_browser: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
+) -> None:
+    """Serve the results as a local web page that follows running studies. It only reads. Ctrl-C stops it.
+
+    Beside loopback addresses a token is needed, of at least 16 characters, in a file or a variable: viewers give it
+    once. Traffic is not encrypted; put a proxy with TLS before it, or tunnel: ssh -L 8050:127.0.0.1:8050 HOST.
+
+    \b
+    Examples:
+      lawn-tune dashboard
+      lawn-tune dashboard --storage postgresql://reader@db/lawn --port 0 --open
+      lawn-tune dashboard --host 0.0.0.0 --allow-host box.lan --token-file token
+    """
+    from dashboards.web.app import create_app  # slow to load, and `report` does without
+    from dashboards.web.security import Access, is_loopback
+    from dashboards.web.serve import address, guarded, listen, serve
+    from dashboards.web.snapshot import Snapshots
+
+    token = read_token(token_file)
+    if token is None and not is_loopback(host):
+        raise UsageError(
+            f"--host {host}: others can reach this address, so the dashboard wants a token",
+            "Make one: python3 -c 'import secrets; print(secrets.token_urlsafe())' > token.txt; "
+            f"then --token-file token.txt, or set {DASHBOARD_TOKEN}.",
+        )
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    shown = masked(resolve({"storage": storage}).storage)
+    told = elsewhere(storage)
+    with reading(storage) as ledger, listen(host, port) as listening:
+        source = Snapshots(
+            ledger,
+            lambda: drivers(ledger),
+            storage=f"--storage {shlex.quote(masked(told))}" if told else "",
+            shown=shown,
+        )
+        names = {name.lower() for name in (host, *(allow_host or []))}
+        guard = guarded(create_app(source), Access(hosts=frozenset(names), token=token))
+        url = address(listening)
+
+        def started() -> None:
+            typer.echo(f"ledger     {shown}")
+            typer.echo(f"dashboard  {url}  (Ctrl-C stops it)")
+            threading.Thread(target=source.warm, daemon=True).start()
+            if open_browser:
+                webbrowser.open(url)
+
+        serve(guard, listening, started)
+
+
+def size(n: int) -> str:
+    """Returns a file's size for people."""
+    return f"{n / 1e6:.1f} MB" if n >= 1e5 else f"{n / 1e3:.0f} kB"
+
+
+def drivers(ledger: Ledger) -> dict[str, tuple[str, bool]]:
+    """Returns cell → (host:pid, alive) of the drivers that hold cells."""
+    return {str(cell): (lease.owner, lease.active) for cell, lease in ledger.leases().items()}
+
+
+def read_token(file: Path | None) -> str | None:
+    """Returns the viewers' token, from the file or the variable; None where there is neither.
+
+    Raises:
+        UsageError: the file cannot be read, or the token is shorter than 16 characters.
+    """
+    where = f"--token-file {file}" if file else DASHBOARD_TOKEN
+    try:
+        token = file.read_text(encoding="utf-8").strip() if file else os.environ.get(DASHBOARD_TOKEN, "").strip()
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"{where}: cannot be read: {getattr(error, 'strerror', error)}", "Give another file."
+        ) from None
+    if not token and file is None:
+        return None
+    if len(token) < SHORTEST_TOKEN or not token.isascii():
+        raise UsageError(
+            f"{where}: a token needs at least {SHORTEST_TOKEN} characters, all ASCII; this one has {len(token)}",
+            "Make one: python3 -c 'import secrets; print(secrets.token_urlsafe())'.",
+        )
+    return token
 
 
 def elsewhere(storage: str | None) -> str | None:
@@ -48,6 +156,6 @@ def elsewhere(storage: str | None) -> str | None:
     return None if url == default else url
 
 
-def default_path(space: str) -> Path:
-    """Returns the page's name in the working directory, with nothing in it that a file's name cannot hold."""
-    return Path(f"lawn-report-{re.sub(r'[^A-Za-z0-9._-]+', '-', space)}.html")
+def default_path(space: str, format: page.Format = "html") -> Path:
+    """Returns the report's name in the working directory, with nothing in it that a file's name cannot hold."""
+    return Path(f"lawn-report-{re.sub(r'[^A-Za-z0-9._-]+', '-', space)}.{format}")

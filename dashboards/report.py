@@ -5,17 +5,28 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from dashboards import style
+from dashboards.facts import (
+    BUDGET_DEFINITION,
+    BUDGET_HEADER,
+    WIDER_HEADER,
+    WINNER_HEADER,
+    Facts,
+    facts,
+    report_json,
+    report_markdown,
+)
 from dashboards.figures import batch_size_figure, curve_figure, difference_figure, grid_figure, plain, plotly_js
+from dashboards.figures.budget import budget_figure
+from dashboards.figures.sensitivity import sensitivity_figure
 from dashboards.numbers import (
     Curves,
     batch_size_info,
@@ -24,34 +35,24 @@ from dashboards.numbers import (
     difference_info,
     grid_infos,
 )
+from dashboards.numbers.sensitivity import sensitivity_info
 from lawn_tune import __version__
-from lawn_tune.cells import Cell
-from lawn_tune.compare import Comparison, Verdict
-from lawn_tune.results import ResultSource, TrialRow
-from lawn_tune.secrets import masked
-from lawn_tune.selection import Winner
-from lawn_tune.spaces import builtin_spaces
-from lawn_tune.tables import DIFFERENCE_HEADER, model_text, table
-from lawn_tune.words import method, metric_name
-from search_spaces.loader import SUFFIX
+from lawn_tune.compare import CellResult, Comparison, Verdict
+from lawn_tune.results import ResultSource
+from lawn_tune.tables import DIFFERENCE_HEADER
+from lawn_tune.words import method
 
-_CONSTRAINED = {
-    "all": "every tensor with two or more dimensions, embeddings included; biases and 1-D tensors are free",
-    "final": "the tensors of the last homogeneous sub-network; all others are free",
-}
+MOST_MARKS, CURVE_POINTS = 12, 150
+"""Points drawn of one level of a hyperparameter, and epochs of one curve; the dashboard has more."""
+
+Format = Literal["html", "md", "json"]
+
 _TONES = {
     Verdict.BETTER: "better",
     Verdict.ONLY_LAWN: "better",
     Verdict.WORSE: "worse",
     Verdict.ONLY_BASE: "worse",
 }
-
-
-class Span(NamedTuple):
-    """When the trials ran: first start and last end as the ledger states them, or empty."""
-
-    first: str
-    last: str
 
 
 class Picture(NamedTuple):
@@ -62,32 +63,32 @@ class Picture(NamedTuple):
     height: int
 
 
-def report(source: ResultSource, comparison: Comparison, storage: str | None = None) -> str:
-    """Returns the report of a comparison as HTML.
+def report(source: ResultSource, comparison: Comparison, storage: str | None = None, format: Format = "html") -> str:
+    """Returns the report of a comparison.
 
     Args:
-        source: adds curves and dates.
+        source: adds curves, costs and dates.
         comparison: of one space.
         storage: URL of the ledger where it is not the default, for the commands to type; its password is masked.
+        format: a page with figures, or the same facts as Markdown or JSON.
     """
-    curves = source.curves(curve_keys(comparison))
-    return render(comparison, curves, span(source.trials(comparison.space)), storage)
+    found = facts(comparison, source.trials(comparison.space), storage)
+    texts: Mapping[Format, Callable[[], str]] = {
+        "html": lambda: render(found, source.curves(curve_keys(comparison))),
+        "md": lambda: report_markdown(found),
+        "json": lambda: report_json(found),
+    }
+    return texts[format]()
 
 
-def span(trials: Sequence[TrialRow]) -> Span:
-    """Returns when the trials ran, by their provenance."""
-    starts = sorted(str(row.provenance["started"]) for row in trials if row.provenance.get("started"))
-    ends = sorted(str(row.provenance["ended"]) for row in trials if row.provenance.get("ended"))
-    return Span(starts[0][:10] if starts else "", ends[-1][:10] if ends else "")
-
-
-def render(comparison: Comparison, curves: Curves, when: Span, storage: str | None = None) -> str:
+def render(found: Facts, curves: Curves) -> str:
     """Returns the page; equal arguments give equal text.
 
     Every value is escaped by the template. Figures travel as JSON in which no tag can open, scripts are allowed by
     their hashes, and the page's policy forbids every request.
     """
-    figures = _figures(comparison, curves)
+    comparison = found.comparison
+    figures = _figures(found, curves)
     scripts = {"plotly": _inline(plotly_js()), "page": _inline(_resource("report.js"))}
     environment = Environment(
         loader=PackageLoader("dashboards"),
@@ -97,23 +98,24 @@ def render(comparison: Comparison, curves: Curves, when: Span, storage: str | No
         lstrip_blocks=True,
     )
     return environment.get_template("report.html").render(
+        facts=found,
         comparison=comparison,
-        rows=table(comparison),
-        header=DIFFERENCE_HEADER,
+        rows=found.table,
+        headers={
+            "differences": DIFFERENCE_HEADER, "winners": WINNER_HEADER, "wider": WIDER_HEADER, "budget": BUDGET_HEADER
+        },
+        definition=BUDGET_DEFINITION,
         methods=[_legend(name) for name in comparison.optimizers],
         name=method,
         tones=[_TONES.get(pair.verdict, "open") for pair in comparison.pairs],
         verdicts=[pair.verdict.value for pair in comparison.pairs],
         pictures={kind: [_picture(id_, alt, figure) for id_, alt, figure in group] for kind, group in figures.items()},
         data=_data({id_: figure for group in figures.values() for id_, _, figure in group}),
-        cells=_cells(comparison),
-        protocol=_protocol(comparison, when),
-        commands=_commands(comparison, storage),
         css=Markup(_resource("report.css")),
         scripts=scripts,
         hashes=[_hash(text) for text in scripts.values()],
         version=__version__,
-    )
+    )  # fmt: skip
 
 
 # --- figures ---------------------------------------------------------------------------------------------------------
@@ -121,23 +123,46 @@ def render(comparison: Comparison, curves: Curves, when: Span, storage: str | No
 _Group = list[tuple[str, str, dict[str, Any]]]
 
 
-def _figures(comparison: Comparison, curves: Curves) -> dict[str, _Group]:
+def _figures(found: Facts, curves: Curves) -> dict[str, _Group]:
     """Returns kind → (id, description, figure) of every figure there is something to draw in."""
+    comparison = found.comparison
     differences, sizes = difference_info(comparison), batch_size_info(comparison)
-    groups: dict[str, _Group] = {"differences": [], "sizes": [], "curves": [], "grids": []}
+    groups: dict[str, _Group] = {"differences": [], "sizes": [], "curves": [], "grids": [], "levels": [], "budget": []}
     if differences.bars:
         alt = "Paired differences with 95 % intervals; the same numbers are in the table below"
         groups["differences"].append(("differences", alt, plain(difference_figure(differences))))
     if sizes.lines:
         alt = "Test metric against batch size; the same numbers are in the table above"
         groups["sizes"].append(("sizes", alt, _without_legend(plain(batch_size_figure(sizes)))))
-    for curve in curve_infos(comparison, curves):
+    for curve in curve_infos(comparison, curves, CURVE_POINTS):
         alt = f"Learning curves and median margins of the winners at batch {curve.batch_size:,}"
         groups["curves"].append((f"curve-{curve.batch_size}", alt, _without_legend(plain(curve_figure(curve)))))
     for i, grid in enumerate(grid_infos(comparison)):
         alt = f"Grid of {method(grid.optimizer)} at batch {grid.batch_size:,}, values of {grid.value}"
-        groups["grids"].append((f"grid-{i}", alt, plain(grid_figure(grid))))
+        groups["grids"].append((f"grid-{i}", alt, _still(plain(grid_figure(grid)), "skip")))
+    groups["levels"] += [_levels(i, result) for i, result in enumerate(comparison.cells) if result.winner]
+    for i, info in enumerate(found.budgets):
+        alt = f"Expected best of k random points at batch {info.batch_size:,}; numbers are in the table below"
+        groups["budget"].append((f"budget-{i}", alt, _still(plain(budget_figure(info)), "x+y+name")))
     return groups
+
+
+def _levels(i: int, result: CellResult) -> tuple[str, str, dict[str, Any]]:
+    name = f"{method(result.cell.name.optimizer)}, batch {result.cell.name.batch_size:,}"
+    figure = _still(plain(sensitivity_figure(sensitivity_info(result), most=MOST_MARKS)), "skip")
+    figure["layout"] |= {"title": {"text": f"<b>{name}</b>", "y": 1, "yanchor": "top", "pad": {"t": 6}}}
+    figure["layout"]["margin"]["t"] += 24
+    figure["layout"]["height"] += 24
+    return f"levels-{i}", f"Each hyperparameter of {name} alone", figure
+
+
+def _still(figure: dict[str, Any], hoverinfo: str) -> dict[str, Any]:
+    """Returns the figure without the texts and keys of single points: tables have the numbers, and files stay small."""
+    for trace in figure["data"]:
+        trace.pop("customdata", None)
+        if trace.pop("hovertext", None) is not None:
+            trace["hoverinfo"] = hoverinfo
+    return figure
 
 
 def _without_legend(figure: dict[str, Any]) -> dict[str, Any]:
@@ -156,100 +181,21 @@ def _legend(optimizer: str) -> dict[str, str]:
     return {"name": method(optimizer), "colour": style.colour(optimizer), "line": line}
 
 
+def _rounded(value: Any) -> Any:
+    """Returns JSON values with six digits a number: more than a figure can show, and a third of the file."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, Mapping):
+        return {name: _rounded(inner) for name, inner in value.items()}
+    return [_rounded(inner) for inner in value] if isinstance(value, list) else value
+
+
 def _data(figures: Mapping[str, Any]) -> Markup:
     templates = {theme: style.template(theme) for theme in ("light", "dark")}
-    text = json.dumps({"figures": figures, "templates": templates, "config": style.CONFIG}, separators=(",", ":"))
+    text = json.dumps(
+        {"figures": _rounded(figures), "templates": templates, "config": style.CONFIG}, separators=(",", ":")
+    )
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
-
-
-# --- texts -----------------------------------------------------------------------------------------------------------
-
-
-def _cells(comparison: Comparison) -> list[dict[str, str]]:
-    rows = []
-    for result in comparison.cells:
-        statuses = [point.status for point in result.points]
-        done = sum(point.finished for point in result.points)
-        rows.append(
-            {
-                "method": method(result.cell.name.optimizer),
-                "batch": f"{result.cell.name.batch_size:,}",
-                "winner": _winner(result.winner),
-                "points": f"{done} of {len(statuses)}",
-                "diverged": str(statuses.count("diverged")),
-                "epochs": str(result.cell.task.epochs),
-                "time": duration(result.seconds),
-            }
-        )
-    return rows
-
-
-def _winner(winner: Winner | None) -> str:
-    if winner is None:
-        return "none yet"
-    values = winner.hyperparameters.items()
-    return ", ".join(f"{name} {value:g}{' (edge)' if name in winner.edges else ''}" for name, value in values)
-
-
-def duration(seconds: float) -> str:
-    """Returns a time for people: "42 s", "13 min", "2.6 h"."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
-
-
-def _protocol(comparison: Comparison, when: Span) -> list[tuple[str, str]]:
-    of: dict[str, Callable[[Cell], str]] = {
-        "dataset": lambda cell: cell.task.dataset,
-        "model": model_text,
-        "loss": lambda cell: cell.task.loss,
-        "metric": _metric,
-        "selection": _selection,
-        "search seeds": lambda cell: _listed(cell.protocol.search_seeds),
-        "confirm seeds": lambda cell: f"{_listed(cell.protocol.confirm_seeds)}; trained on train + validation",
-        "epochs": lambda cell: str(cell.task.epochs),
-        "schedule": lambda cell: f"{cell.task.schedule}, one schedule across both phases",
-        "constrained by LAWN": lambda cell: _CONSTRAINED.get(cell.task.constrain, cell.task.constrain),
-        "precision": lambda cell: cell.task.precision,
-    }
-    rows = [(name, " | ".join(comparison.distinct(value))) for name, value in of.items()]
-    rows += [
-        ("intervals", "95 %, 10,000 resamples of seeds and test examples (two-way bootstrap), paired"),
-        ("device time", duration(sum(result.seconds for result in comparison.cells))),
-        ("trained", " to ".join(dict.fromkeys(day for day in when if day)) or "unknown"),
-    ]
-    return rows + [(name.replace("libraries.", ""), ", ".join(v)) for name, v in comparison.provenance.items()]
-
-
-def _metric(cell: Cell) -> str:
-    return f"{metric_name(cell.protocol.metric)}, {cell.protocol.reported} epoch, on the test split"
-
-
-def _selection(cell: Cell) -> str:
-    protocol = cell.protocol
-    return f"mean {protocol.reported}-epoch {protocol.selection} {metric_name(protocol.metric)}"
-
-
-def _listed(seeds: Sequence[int]) -> str:
-    return ", ".join(map(str, seeds)) or "none"
-
-
-def _commands(comparison: Comparison, storage: str | None) -> list[str]:
-    """Returns what to type; a space of the user's own is known by name only, so its file is a placeholder."""
-    name = shlex.quote(comparison.space)
-    built_in = comparison.space in builtin_spaces()
-    file = name if built_in else shlex.quote(f"path/to/{comparison.space}{SUFFIX}")
-    where = f" --storage {shlex.quote(masked(storage))}" if storage else ""
-    cells = [result.cell for result in comparison.cells]
-    caps = sorted({cell.task.epochs for cell in cells if cell.task.epochs < cell.protocol.full_epochs})
-    cap = f" --max-epochs {caps[-1]}" if caps else ""
-    confirm = max(len(cell.protocol.confirm_seeds) for cell in cells)
-    seeds = f" --seeds {confirm}" if confirm else ""
-    return [
-        f"lawn-tune launch {file}{seeds}{cap}{where}",
-        f"lawn-tune compare {name}{where}",
-        f"lawn-tune report {name}{where}",
-    ]
 
 
 # --- files -----------------------------------------------------------------------------------------------------------

@@ -15,10 +15,16 @@ COLOURS: Mapping[str, str] = {"adam": "#3b82c4", "lamb": "#d55e00", "sgd": "#009
 OTHER = "#a067b1"
 """Of methods that belong to no known pair."""
 
-SCALE = ((0.0, "#f1f3f6"), (0.5, "#bcd7ea"), (1.0, "#58a6d6"))
-"""Of heat maps, worst to best: light enough all along for one dark ink on it."""
+TRIALS = ("#3b82c4", "#d55e00", "#009e73", "#a067b1", "#a67c00", "#d6569b", "#12919e", "#7a828c")
+"""Of trials that are looked at together, in the order chosen; LAWN is solid and its base dashed here too."""
 
-ON_SCALE = "#12181f"
+SCALE: Mapping[Theme, tuple[tuple[float, str], ...]] = {
+    "light": ((0.0, "#f1f3f6"), (0.5, "#bcd7ea"), (1.0, "#58a6d6")),
+    "dark": ((0.0, "#232a33"), (0.5, "#264b67"), (1.0, "#2a74a8")),
+}
+"""Of heat maps, worst to best: near enough to the page all along for one ink on it."""
+
+ON_SCALE: Mapping[Theme, str] = {"light": "#12181f", "dark": "#f4f7fa"}
 FRAME = "#d6245c"
 """Around a winner."""
 
@@ -84,7 +90,9 @@ def template(theme: Theme) -> dict[str, Any]:
         "automargin": True,
         "title": {"font": {"size": 13}, "standoff": 8},
     }
+    heat = {"type": "heatmap", "colorscale": SCALE[theme], "textfont": {"color": ON_SCALE[theme]}}
     return {
+        "data": {"heatmap": [heat]},
         "layout": {
             "font": {"family": FONT, "size": 13, "color": _INK[theme]},
             "title": {"font": {"size": 15}, "x": 0, "xanchor": "left"},
@@ -100,5 +108,5 @@ def template(theme: Theme) -> dict[str, Any]:
             },
             "margin": {"l": 56, "r": 16, "t": 40, "b": 48},
             "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": _AXIS[theme], "activecolor": _INK[theme]},
-        }
+        },
     }

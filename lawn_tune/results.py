@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,18 @@ from lawn_tune.cells import Cell, Phase
 Outcome = Literal["complete", "diverged", "failed", "running"]
 FINISHED: frozenset[Outcome] = frozenset({"complete", "diverged"})
 """Outcomes that are results and are never trained again; a failed trial is retried, a running one may be reclaimed."""
+
+BINS = "calibration/"
+"""What the names of a reliability diagram's values in a summary begin with; they belong together, not into a table."""
+
+
+class CalibrationBin(NamedTuple):
+    """Bin `place` of `ECE_BINS`: the predictions in it, their mean confidence, and the fraction that is right."""
+
+    place: int
+    examples: int
+    confidence: float
+    accuracy: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +41,7 @@ class TrialRow:
         epochs: epochs finished.
         total_epochs: epochs of its task.
         summary: "last/<series>" and "best/<series>" values ("validation/hr@10", "test/accuracy", "train_loss", ...),
-            "ece", "seconds", "peak_memory_bytes".
+            "ece", "seconds", "peak_memory_bytes"; "calibration/…", which `calibration` reads.
         pack: identity of the pack that trained it.
         attempts: how often its pack was started.
         error: text of the last failure, "" if none.
@@ -48,6 +61,20 @@ class TrialRow:
     attempts: int
     error: str
     provenance: Mapping[str, Any]
+
+    @property
+    def calibration(self) -> tuple[CalibrationBin, ...]:
+        """The filled bins of the reliability diagram on the test split; () where none was recorded."""
+        filled = {name.rpartition("/")[2]: n for name, n in self.summary.items() if name.startswith(f"{BINS}examples/")}
+        return tuple(
+            CalibrationBin(int(b), int(n), self._bin("confidence", b), self._bin("accuracy", b))
+            for b, n in sorted(filled.items())
+            if n
+        )
+
+    def _bin(self, what: str, b: str) -> float:
+        value = self.summary.get(f"{BINS}{what}/{b}")
+        return math.nan if value is None else value
 
 
 class ResultSource(Protocol):
@@ -71,4 +98,8 @@ class ResultSource(Protocol):
 
     def examples(self, keys: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
         """key → outcome on each test example [E], for the keys that have them."""
+        ...
+
+    def version(self, space: str) -> str:
+        """A token that differs whenever `cells` or `trials` of the space would; cheap, so it may be asked often."""
         ...

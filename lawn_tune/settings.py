@@ -18,7 +18,10 @@ from search_spaces.loader import did_you_mean
 FILE = "lawn-tune.toml"
 PREFIX = "LAWN_TUNE_"
 DEBUG = "LAWN_TUNE_DEBUG"
-"""The one variable that is no setting: tracebacks instead of messages."""
+"""Tracebacks instead of messages; like the next one a variable that is no setting."""
+
+DASHBOARD_TOKEN = "LAWN_TUNE_DASHBOARD_TOKEN"
+"""The secret that viewers of a dashboard give; never a flag, as process lists show those."""
 
 YES = ("1", "true", "yes")
 NO = ("0", "false", "no")
@@ -176,7 +179,7 @@ def check_work_dir(settings: Settings) -> None:
 
 
 def _check_names(variables: Mapping[str, str]) -> None:
-    known = [*(setting.variable for setting in SETTINGS), DEBUG]
+    known = [*(setting.variable for setting in SETTINGS), DEBUG, DASHBOARD_TOKEN]
     for name in variables:
         if name.startswith(PREFIX) and name not in known:
             raise UsageError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -88,21 +89,34 @@ def bootstrap_interval(differences: ArrayLike, *, seed: int, resamples: int = RE
     if len(d) < 2:
         raise ValueError(f"an interval needs at least 2 seeds, got D of shape {list(d.shape)}; add confirm seeds")
     sign = -1.0 if d.sum() < 0 else 1.0  # swapping the two methods then negates the interval exactly
-    means = sign * _resampled_means(sign * d, np.random.default_rng(seed), resamples)
-    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    columns, counts = _distinct_columns(sign * d)
+    return _bootstrap(columns.tobytes(), counts.astype(np.int64).tobytes(), len(d), sign, seed, resamples)
+
+
+@lru_cache(maxsize=512)
+def _bootstrap(columns: bytes, counts: bytes, seeds: int, sign: float, seed: int, resamples: int) -> Interval:
+    """Remembered, as a dashboard compares anew whenever a study has one result more."""
+    d = np.frombuffer(columns).reshape(seeds, -1)
+    means = _resampled_means(d, np.frombuffer(counts, np.int64), np.random.default_rng(seed), resamples)
+    low, high = np.quantile(sign * means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(float(low), float(high))
 
 
-def _resampled_means(d: NDArray[np.float64], generator: np.random.Generator, resamples: int) -> NDArray[np.float64]:
-    """Returns the mean of D in each resample, [resamples], by products of count matrices."""
-    seeds, examples = d.shape
-    columns, counts = _distinct_columns(d)
+def _resampled_means(
+    columns: NDArray[np.float64], counts: NDArray[np.int64], generator: np.random.Generator, resamples: int
+) -> NDArray[np.float64]:
+    """Returns the mean of D in each resample, [resamples], by products of count matrices.
+
+    Args:
+        columns, counts: the distinct columns of D [S, E], and how often each is there.
+    """
+    seeds, examples = len(columns), int(counts.sum())
     means = np.empty(resamples)
     for start in range(0, resamples, _CHUNK):
         n = min(_CHUNK, resamples - start)
         rows = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=n)
         drawn = generator.multinomial(examples, counts / examples, size=n)
-        means[start : start + n] = ((rows @ columns) * drawn).sum(axis=1) / d.size
+        means[start : start + n] = ((rows @ columns) * drawn).sum(axis=1) / (seeds * examples)
     return means
 
 

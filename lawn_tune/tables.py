@@ -9,7 +9,7 @@ from typing import NamedTuple
 from lawn_tune.cells import Cell
 from lawn_tune.compare import CellResult, Comparison, Difference, PairResult, Verdict
 from lawn_tune.flags import Flag, Note
-from lawn_tune.published import SOURCE
+from lawn_tune.published import source
 from lawn_tune.verdicts import chance, headline, sentence
 from lawn_tune.words import fixed, method, metric_name, metric_of, p_value, signed
 
@@ -265,4 +265,5 @@ def _remarks(comparison: Comparison) -> Iterable[str]:
         if len(found := comparison.provenance.get(what, ())) > 1:
             yield f"The trials did not all run on the same {what}: {', '.join(found)}."
     if any(result.published is not None for result in comparison.cells):
-        yield f"Values under “paper” are printed there, not measured here ({SOURCE})."
+        printed_in = source(result.cell for result in comparison.cells)
+        yield f"Values under “paper” are printed there, not measured here ({printed_in})."

@@ -62,5 +62,12 @@ def p_value(p: float) -> str:
     return "<0.001" if p < 0.0005 else f"{p:.3f}"
 
 
+def duration(seconds: float) -> str:
+    """Returns a time for people: "42 s", "13 min", "2.6 h"."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
+
+
 def _no_negative_zero(value: float, digits: int) -> float:
     return round(value, digits) + 0.0

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
-ECE_BINS = 15
+from trainables.config import ECE_BINS
+
 MISSED = torch.iinfo(torch.int64).max
 """Rank of a positive whose score is NaN: behind everything, however few the candidates are."""
 
@@ -110,6 +113,36 @@ def binary_margin(outputs: Tensor, targets: Tensor) -> Tensor:
     return outputs * (2 * targets - 1)
 
 
+class Calibration(NamedTuple):
+    """A reliability diagram: how many predictions fell into each bin of confidence, and how many of them were right.
+
+    Args:
+        examples: predictions in each bin, int64 [..., bins].
+        confidence: their mean confidence, fp64 [..., bins]; NaN in an empty bin.
+        accuracy: the fraction of them that is right, fp64 [..., bins]; NaN in an empty bin.
+    """
+
+    examples: Tensor
+    confidence: Tensor
+    accuracy: Tensor
+
+
+def calibration(confidence: Tensor, hits: Tensor, bins: int = ECE_BINS) -> Calibration:
+    """Sorts predictions into the bins of `ece`, whose value is Σ_b (n_b / E) · |accuracy_b - confidence_b|.
+
+    Args:
+        confidence: probability of the predicted class, in [0, 1], [..., E].
+        hits: whether the prediction is right, bool [..., E].
+        bins: number of equal-width bins.
+    """
+    p, index = confidence.double(), _bin(confidence, bins)
+    inside = [index == b for b in range(bins)]
+    count = torch.stack([mask.sum(dim=-1) for mask in inside], dim=-1)
+    total = torch.stack([torch.where(mask, p, 0.0).sum(dim=-1) for mask in inside], dim=-1)
+    right = torch.stack([(mask & hits).sum(dim=-1) for mask in inside], dim=-1)
+    return Calibration(count, total / count, right.double() / count)
+
+
 def ece(confidence: Tensor, hits: Tensor, bins: int = ECE_BINS) -> Tensor:
     """Expected calibration error, Σ_b (n_b / E) · |accuracy_b - confidence_b| over equal-width bins.
 
@@ -124,11 +157,14 @@ def ece(confidence: Tensor, hits: Tensor, bins: int = ECE_BINS) -> Tensor:
     Returns:
         Fraction in [0, 1], [...], fp64.
     """
-    p = confidence.double()
-    inner = torch.arange(1, bins, device=p.device, dtype=p.dtype) / bins
-    index = torch.bucketize(p, inner)
+    p, index = confidence.double(), _bin(confidence, bins)
     # |n_b·acc_b - n_b·conf_b| / E is the absolute sum of (hit - p) over the bin; no empty bin divides by zero, and the
     # sum over bins one by one is deterministic on every device, which a scatter is not.
     gap = hits.double() - p
     parts = [torch.where(index == b, gap, 0.0).sum(dim=-1).abs() for b in range(bins)]
     return torch.stack(parts).sum(dim=0) / p.shape[-1]
+
+
+def _bin(confidence: Tensor, bins: int) -> Tensor:
+    inner = torch.arange(1, bins, device=confidence.device, dtype=torch.float64) / bins
+    return torch.bucketize(confidence.double(), inner)

@@ -19,6 +19,7 @@ from trainables.checkpoint import load_checkpoint, save_checkpoint
 from trainables.config import METRICS, EpochRecord, PackConfig, Task, TrialOutcome
 from trainables.loop import Training
 from trainables.memory import keep_freed_memory
+from trainables.metrics import Calibration
 from trainables.rows import row_of_member
 from trainables.seeding import make_deterministic
 from trainables.workloads import build_workload
@@ -90,6 +91,7 @@ def outcomes(training: Training, seconds: float) -> list[TrialOutcome]:
     final = training.workload.evaluate(training.pack.predict, "test") if rows else None
     hits = np.empty((0, 0), bool) if final is None else final.hits.cpu().numpy()
     ece = None if final is None or final.ece is None else final.ece.tolist()
+    bins = final.calibration if final else None
     shared = {"seconds": seconds / len(training.config.members), "peak_memory_bytes": peak_memory(training.device)}
     held = training.constrained_tensors
     found = []
@@ -102,6 +104,7 @@ def outcomes(training: Training, seconds: float) -> list[TrialOutcome]:
             continue
         row = rows[position]
         summary["ece"] = None if ece is None else ece[row]
+        summary |= {} if bins is None else calibrated(Calibration(*(values[row] for values in bins)))
         bits = np.packbits(hits[row]).tobytes()
         found.append(
             TrialOutcome(
@@ -128,6 +131,13 @@ def summarise(records: Sequence[EpochRecord], position: int) -> dict[str, float 
             best = max if metric.direction == "maximize" else min
             summary[f"best/{name}"] = best(values, default=None)
     return summary
+
+
+def calibrated(bins: Calibration) -> dict[str, float]:
+    """Returns "calibration/<what>/<bin>" of the bins [bins] of one trial that are not empty."""
+    named = {name: values.tolist() for name, values in bins._asdict().items()}
+    filled = [b for b, examples in enumerate(named["examples"]) if examples]
+    return {f"calibration/{name}/{b:02d}": float(values[b]) for name, values in named.items() for b in filled}
 
 
 def peak_memory(device: torch.device) -> float:

@@ -16,7 +16,7 @@ import typer
 from lawn_tune.cli.options import Storage
 from lawn_tune.cli.source import launched, reading
 from lawn_tune.errors import UsageError
-from lawn_tune.results import TrialRow
+from lawn_tune.results import BINS, TrialRow
 
 FIELDS = (
     *("key", "cell", "phase", "seed", "params", "outcome", "epochs", "total_epochs"),
@@ -86,6 +86,7 @@ def to_json(records: Sequence[Mapping[str, Any]]) -> str:
 def to_csv(records: Sequence[Mapping[str, Any]]) -> str:
     """Returns a header and one line a trial; columns are the same for all, empty where a trial lacks the value.
 
+    The bins of reliability diagrams are left out: they are many columns that say nothing alone; JSON has them.
     No text starts like a formula, so a spreadsheet shows what was stored and computes nothing.
     """
     flat = [_flat(record) for record in records]
@@ -103,7 +104,7 @@ def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in values.items():
         if name in NESTED:
-            flat |= {f"{name}.{inner}": each for inner, each in value.items()}
+            flat |= {f"{name}.{inner}": each for inner, each in value.items() if not inner.startswith(BINS)}
         else:
             flat[name] = value
     return flat

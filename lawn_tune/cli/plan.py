@@ -21,7 +21,7 @@ from lawn_tune.spaces import builtin_spaces, find_spaces
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from lawn_tune.cli.counts import Counts
+    from lawn_tune.counts import Counts
     from lawn_tune.results import Outcome, TrialRow
 
 
@@ -80,7 +80,7 @@ def _held(url: str, cells: Sequence[Cell]) -> tuple[list[TrialRow], dict[str, Ou
 def _count(cell: Cell, held: tuple[list[TrialRow], dict[str, Outcome]] | None) -> Counts | None:
     if held is None:
         return None
-    from lawn_tune.cli.counts import count  # brings numpy
+    from lawn_tune.counts import count  # brings numpy
 
     return count(cell, *held)
 

@@ -10,9 +10,9 @@ import typer
 from rich.table import Table
 
 from lawn_tune.cells import Cell
-from lawn_tune.cli.counts import Counts, count
 from lawn_tune.cli.options import AsJson, Storage, console, plain_table, print_json
 from lawn_tune.cli.source import launched, reading
+from lawn_tune.counts import Counts, count
 from lawn_tune.ledger.leases import Lease
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from lawn_tune.cells import Cell, CellName, Phase, Trial
 from lawn_tune.errors import LedgerError
 from lawn_tune.ledger import leases, packs, plan, reads, trials
+from lawn_tune.ledger.behind import MirrorThread
 from lawn_tune.ledger.curves import Curve
 from lawn_tune.ledger.database import Database
 from lawn_tune.ledger.leases import Lease
@@ -19,9 +20,6 @@ from lawn_tune.ledger.packs import PackRow
 from lawn_tune.ledger.schema import open_schema
 from lawn_tune.results import Outcome, TrialRow
 from trainables.config import EpochRecord, TrialOutcome
-
-if TYPE_CHECKING:
-    from lawn_tune.ledger.mirror import Mirror
 
 
 class Ledger:
@@ -37,9 +35,9 @@ class Ledger:
     Every method raises LedgerError when the database fails. Its text never holds a password.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, behind: bool = False) -> None:
         self._database = database
-        self._opened_mirror: Mirror | None = None
+        self._mirror = MirrorThread(database, behind)
         self._launched: dict[CellName, Cell] = {}
 
     def __enter__(self) -> Ledger:
@@ -50,9 +48,10 @@ class Ledger:
 
     def close(self) -> None:
         """Closes every connection; may be called twice."""
-        if self._opened_mirror is not None:
-            self._opened_mirror.close()
-        self._database.close()
+        try:
+            self._mirror.close()
+        finally:
+            self._database.close()
 
     # --- planning --------------------------------------------------------------------------------------------------
 
@@ -233,13 +232,10 @@ class Ledger:
         with self._database.reading() as connection:
             return reads.examples_of(connection, keys)
 
-    @property
-    def _mirror(self) -> Mirror:
-        if self._opened_mirror is None:
-            from lawn_tune.ledger.mirror import Mirror  # brings Optuna, which readers do without
-
-            self._opened_mirror = Mirror(self._database)
-        return self._opened_mirror
+    def version(self, space: str) -> str:
+        """See `ResultSource.version`."""
+        with self._database.reading() as connection:
+            return reads.version(connection, space)
 
     def _cell(self, name: CellName) -> Cell:
         """Returns a cell as this driver launched it; another may have launched it differently since."""
@@ -249,12 +245,13 @@ class Ledger:
         return self._launched[name]
 
 
-def open_ledger(url: str, create: bool = True) -> Ledger:
+def open_ledger(url: str, create: bool = True, behind: bool = False) -> Ledger:
     """Opens the ledger at a database URL and brings its tables up to date.
 
     Args:
         url: `sqlite:///path` or `postgresql://user@host/database`.
         create: make a ledger where there is none; False for readers.
+        behind: let the Optuna studies follow in a thread, until `close` at the latest; our tables never wait for it.
 
     Raises:
         UsageError: the URL names nothing that can hold a ledger.
@@ -266,7 +263,7 @@ def open_ledger(url: str, create: bool = True) -> Ledger:
     except LedgerError:
         database.close()
         raise
-    return Ledger(database)
+    return Ledger(database, behind)
 
 
 def _storable(text: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, case, select
+from sqlalchemy import Connection, case, func, select
 
 from lawn_tune.ledger.curves import Curve, decode, stack
 from lawn_tune.ledger.tables import cells, curves, examples, trials
@@ -53,6 +53,25 @@ def trial_rows(connection: Connection, space: str) -> tuple[TrialRow, ...]:
     result = connection.execute(query)
     names = tuple(result.keys())
     return tuple(_trial_row(dict(zip(names, values, strict=True))) for values in result)
+
+
+def version(connection: Connection, space: str) -> str:
+    """Returns what differs whenever the cells or trials of a space were written; see `ResultSource.version`.
+
+    Every write of a trial moves its epochs, its attempts or one of its times, or its outcome; every launch moves a
+    registration or adds to the plan.
+    """
+    here = cells.c.space == space
+    launched = select(func.count(), func.max(cells.c.registered), func.sum(cells.c.position)).where(here)
+    planned = select(func.count(), func.sum(plan_table.c.position))
+    planned = planned.join_from(cells, plan_table, plan_table.c.cell == cells.c.name).where(here)
+    states = (func.sum(case((trials.c.outcome == name, 1), else_=0)) for name in ("running", "waiting", "failed"))
+    trained = select(func.sum(trials.c.epochs), func.sum(trials.c.attempts), func.max(trials.c.started), *states)
+    trained = trained.add_columns(func.max(trials.c.ended), func.count())
+    trained = trained.join_from(cells, plan_table, plan_table.c.cell == cells.c.name)
+    trained = trained.join(trials, trials.c.key == plan_table.c.key).where(here)
+    rows = [connection.execute(query).one() for query in (launched, planned, trained)]
+    return " ".join(str(value) for row in rows for value in row)
 
 
 def outcomes(connection: Connection, keys: Sequence[str]) -> dict[str, Outcome]:

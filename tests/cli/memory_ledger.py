@@ -39,6 +39,9 @@ class MemoryLedger:
     def trials(self, space: str) -> tuple[TrialRow, ...]:
         return tuple(row for row in self.rows if row.cell.startswith(f"{space}/"))
 
+    def version(self, space: str) -> str:
+        return repr((self.cells(space), self.trials(space)))
+
     def leases(self) -> Mapping[CellName, Lease]:
         return self.held
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lawn_tune.cli.counts import count
+from lawn_tune.counts import count
 from lawn_tune.results import Outcome
 from tests.cli.memory_ledger import QUICKSTART, row, rows
 

@@ -51,6 +51,9 @@ class MemorySource:
     def examples(self, keys: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
         return {key: self.outcomes[key] for key in keys if key in self.outcomes}
 
+    def version(self, space: str) -> str:
+        return repr((self.cells(space), self.trials(space)))
+
     def close(self) -> None:
         self.closed = True
 

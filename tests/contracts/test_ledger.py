@@ -237,6 +237,49 @@ def test_trials_come_in_plan_order_whatever_the_order_of_training(ledger: Ledger
     assert [(row.key, row.phase) for row in ledger.trials("demo")] == [(trial.key, trial.phase) for trial in expected]
 
 
+# --- versions ------------------------------------------------------------------------------------------------------
+
+
+def test_every_write_that_can_be_read_changes_the_version(ledger: Ledger, cell: Cell) -> None:
+    other = make_cell(space="other", batch_size=8)  # trials of its own: equal ones would be shared
+    ledger.register([other])
+    before = ledger.version("other")
+    seen = [ledger.version("demo")]
+
+    def changed() -> None:
+        now = ledger.version("demo")
+        assert now not in seen
+        seen.append(now)
+        assert ledger.version("demo") == now
+
+    pack = begun(ledger, cell, cell.search_trials[:2])
+    changed()
+    for epochs in ([1], [2, 3], [2]):  # the last one goes back, as after a resume
+        ledger.progress(pack, records(pack, epochs))
+        changed()
+    ledger.fail(pack, "out of memory")
+    changed()
+    pack = ledger.begin(pack, cell.search_trials[:2])
+    changed()
+    ledger.reconcile(cell.name)
+    changed()
+    pack = ledger.begin(pack, cell.search_trials[:2])
+    changed()
+    good, bad = outcomes(pack)
+    ledger.finish(pack, [good, replace(bad, outcome="diverged", epochs=1)], PROVENANCE)
+    changed()
+    ledger.enrol(cell.name, "confirm", cell.confirm_trials(cell.search_trials[0].hyperparameters))
+    changed()
+    ledger.register([make_cell(lrs=(0.1, 0.2))])
+    changed()
+    assert ledger.version("other") == before
+
+
+def test_a_space_without_trials_has_a_version(ledger: Ledger) -> None:
+    assert ledger.version("demo") == ledger.version("demo") != ""
+    assert ledger.version("nowhere") == ledger.version("nowhere here")
+
+
 # --- cells ---------------------------------------------------------------------------------------------------------
 
 

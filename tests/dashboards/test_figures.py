@@ -118,7 +118,8 @@ def test_every_method_is_seen_on_both_pages(optimizer: str) -> None:
 
 
 def test_ink_is_read_on_every_colour_of_the_heat_map() -> None:
-    assert all(contrast(style.ON_SCALE, colour) >= 4.5 for _, colour in style.SCALE)
+    for theme, scale in style.SCALE.items():
+        assert all(contrast(style.ON_SCALE[theme], colour) >= 4.5 for _, colour in scale)
 
 
 @pytest.mark.parametrize(("base", "lawn"), LAWN_OF.items())

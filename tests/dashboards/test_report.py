@@ -6,21 +6,28 @@ import base64
 import hashlib
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dashboards import cli as command
-from dashboards.report import duration, report, save
+from dashboards.facts import SCHEMA, facts
+from dashboards.report import Format, report, save
 from lawn_tune.compare import Comparison, compare, compare_space
 from lawn_tune.errors import UsageError
+from lawn_tune.plan import plan, select
+from lawn_tune.renderers.exchange import to_dict
+from lawn_tune.spaces import find_space
 from lawn_tune.tables import table
+from lawn_tune.words import duration
 from tests.compare.memory_source import MemorySource, demo_source, make_cell, search_rows, with_protocol
 from trainables.config import SmallVgg
 
@@ -143,7 +150,7 @@ def test_it_says_verdicts_caveats_protocol_and_what_to_type(page: Page, comparis
         assert all(text in page.text for text in note.texts)
     for text in (
         "movielens-100k", "search seeds 0, 1", "101, 102, 103", "2.14.1", "cpu: x86_64", "embeddings included",
-        "2026-11-24", "lawn-tune launch movielens_100k --seeds 3", "two-way bootstrap",
+        "2026-11-24", "lawn-tune launch movielens_100k --cells", "--seeds 3", "two-way bootstrap",
     ):  # fmt: skip
         assert text in page.text, text
 
@@ -160,7 +167,7 @@ def test_every_figure_has_a_place_a_height_and_words(page: Page) -> None:
     data = json.loads(page.scripts[0])
     places = {a["id"]: a for tag, a in page.tags if tag == "figure"}
     assert set(data["figures"]) == set(places)
-    assert len(places) == 2 + 3 + 12
+    assert len(places) == 2 + 3 + 12 + 12 + 6  # differences, sizes; curves; grids; levels; budgets
     assert all(a["aria-label"] and "height:" in (a["style"] or "") for a in places.values())
     assert not set("<>&") & set(page.scripts[0])
     assert set(data["templates"]) == {"light", "dark"}
@@ -200,14 +207,14 @@ def typed(comparison: Comparison, storage: str | None = None) -> str:
 
 def test_it_types_a_placeholder_for_a_file_it_does_not_know() -> None:
     text = typed(compare([with_protocol(make_cell(space="mine"), full_epochs=99)], [], {}))
-    assert "lawn-tune launch path/to/mine.toml --seeds 3 --max-epochs 20" in text
+    assert "lawn-tune launch path/to/mine.toml --cells adam/bs64 --seeds 3 --max-epochs 20" in text
     assert "lawn-tune compare mine" in text
     assert "--storage" not in text
 
 
 def test_it_names_the_ledger_without_its_password() -> None:
     text = typed(compare([make_cell()], [], {}), "postgresql://me:hush@host/name")
-    for name in ("launch digits --seeds 3", "compare digits", "report digits"):
+    for name in ("launch digits --cells adam/bs64 --seeds 3", "compare digits", "report digits"):
         assert f"lawn-tune {name} --storage 'postgresql://me:***@host/name'" in text
     assert "hush" not in text
 
@@ -290,3 +297,79 @@ def test_unescaping_the_title_gives_the_name_back() -> None:
     title = re.search(r"<title>(.*?)</title>", report(source, comparison), re.DOTALL)
     assert title is not None
     assert unescape(title[1]).startswith(EVIL)
+
+
+# --- Markdown and JSON -----------------------------------------------------------------------------------------------
+
+NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+
+
+def test_every_number_of_the_markdown_is_in_the_json(source: MemorySource, comparison: Comparison) -> None:
+    text = report(source, comparison, format="md")
+    held = set(NUMBER.findall(report(source, comparison, format="json")))
+    missing = [number for number in NUMBER.findall(text) if number not in held]
+    assert len(NUMBER.findall(text)) > 500
+    assert missing == []
+
+
+def test_the_json_is_whole_and_finite(source: MemorySource, comparison: Comparison) -> None:
+    def refuse(name: str) -> None:
+        raise AssertionError(name)
+
+    found = json.loads(report(source, comparison, format="json"), parse_constant=refuse)
+    assert found["schema"] == SCHEMA
+    assert found["comparison"] == json.loads(json.dumps(to_dict(comparison)))
+    assert found["headline"] == table(comparison).headline
+    assert len(found["winners"]) == len(comparison.cells)
+    assert {row["Method"] for row in found["sensitivity"]} == {"Adam", "Adam-LAWN", "LAMB", "LAMB-LAWN"}
+
+
+def test_the_page_and_the_markdown_say_the_same(source: MemorySource, comparison: Comparison, page: Page) -> None:
+    found = facts(comparison, source.rows)
+    text = report(source, comparison, format="md").replace("\\", "")
+    for row in (*found.budget_rows, *found.protocol, *(tuple(row.values()) for row in found.winners)):
+        assert f"| {' | '.join(row)} |" in text
+        assert " ".join(" ".join(row).split()) in page.text
+    for line in found.commands:
+        assert line in text
+        assert line in page.text
+
+
+def test_the_tables_of_the_markdown_are_rectangular(source: MemorySource, comparison: Comparison) -> None:
+    text = report(source, comparison, format="md")
+    for block in text.split("\n\n"):
+        rows = [re.split(r"(?<!\\)\|", line) for line in block.splitlines() if line.startswith("|")]
+        assert len({len(row) for row in rows}) <= 1, block
+
+
+def test_hostile_names_stay_text_in_the_markdown() -> None:
+    outside = "".join(report(*hostile(), format="md").split("```")[::2])  # in a fence, text is text
+    assert "<script" not in outside
+    assert "<img" not in outside
+
+
+def launched(comparison: Comparison) -> tuple[str, ...]:
+    """The patterns of --cells that the report tells to type."""
+    words = shlex.split(facts(comparison, []).commands[0])
+    return tuple(word for before, word in pairwise(words) if before == "--cells")
+
+
+def test_the_command_launches_exactly_the_cells_that_are_compared() -> None:
+    cells = plan(find_space("quickstart"))
+    for some in (cells, cells[:1], cells[1:], cells[:2], cells[::3]):
+        patterns = launched(compare(some, [], {}))
+        assert select(cells, patterns) == some
+    assert launched(compare(cells, [], {})) == ()
+    assert launched(compare(cells[:2], [], {})) == ("adam/*",)
+    own = [make_cell(name, space="mine") for name in ("adam", "adam-lawn")]
+    assert launched(compare(own, [], {})) == ("adam/bs64", "adam-lawn/bs64")
+
+
+@pytest.mark.parametrize("format", ["md", "json"])
+def test_the_command_writes_other_formats(
+    opened: MemorySource, comparison: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: Format
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command.report("movielens_100k", format=format)
+    written = (tmp_path / f"lawn-report-movielens_100k.{format}").read_text(encoding="utf-8")
+    assert written == report(opened, comparison, format=format)

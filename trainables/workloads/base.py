@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.config import Split
+from trainables.metrics import Calibration, calibration, ece
 
 Predict = Callable[..., Tensor]
 """Maps a batch's inputs, shared by all rows, to outputs [R, B, ...] of R stacked models in evaluation mode."""
@@ -22,12 +23,22 @@ class Evaluation:
     Args:
         metrics: metric name → values [R] in the metric's unit (percent).
         hits: outcome on each example, bool [R, E]: correct, or positive ranked in the top 10.
-        ece: expected calibration error [R], 15 equal-width bins, as a fraction; None where it has no meaning.
+        confidence: probability of the predicted class [R, E]; None where calibration has no meaning.
     """
 
     metrics: dict[str, Tensor]
     hits: Tensor
-    ece: Tensor | None = None
+    confidence: Tensor | None = None
+
+    @property
+    def ece(self) -> Tensor | None:
+        """Expected calibration error [R] as a fraction, see `metrics.ece`."""
+        return None if self.confidence is None else ece(self.confidence, self.hits)
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """Its bins, [R, bins] each, see `metrics.calibration`."""
+        return None if self.confidence is None else calibration(self.confidence, self.hits)
 
 
 class Workload(Protocol):

@@ -119,7 +119,7 @@ class ImageWorkload:
         return (torch.arange(count, device=self._device) * len(self._train) // count,)
 
     def evaluate(self, predict: Predict, split: Split) -> Evaluation:
-        """Returns accuracy (percent), ECE and which images are classified right."""
+        """Returns accuracy (percent), confidences and which images are classified right."""
         held_out = self._held_out.get(split)
         if held_out is None:
             raise ValueError(f"split '{split}' is part of the training data when train_on is '{self._task.train_on}'")
@@ -127,7 +127,7 @@ class ImageWorkload:
         outputs = torch.cat([predict(self._standardised(part)) for part in parts], dim=1).float()
         hits = metrics.correct(outputs, held_out.labels)
         confidence = outputs.softmax(dim=-1).amax(dim=-1)
-        return Evaluation({"accuracy": metrics.percentage(hits)}, hits, metrics.ece(confidence, hits))
+        return Evaluation({"accuracy": metrics.percentage(hits)}, hits, confidence)
 
     def _standardised(self, images: Tensor) -> Tensor:
         return (images.float() - self._mean) / self._std

@@ -1,0 +1,262 @@
+// What runs in the browser: address and controls, live refresh, theme, drawing, export. No function is made of text.
+(function () {
+    "use strict";
+
+    const NONE = () => window.dash_clientside.no_update;
+    const looks = JSON.parse(document.getElementById("lawn-looks").textContent);
+    const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
+
+    // --- address and controls ------------------------------------------------------------------------------------
+
+    function read(search) {
+        const filters = {};
+        let space = "";
+        for (const [name, value] of new URLSearchParams(search || "")) {
+            if (name === "space") space = value;
+            else (filters[name] = filters[name] || []).push(value);
+        }
+        return { space, filters };
+    }
+
+    function write(space, filters) {
+        const query = new URLSearchParams();
+        if (space) query.append("space", space);
+        for (const name of Object.keys(filters).sort()) filters[name].forEach((v) => query.append(name, v));
+        const text = query.toString();
+        return text ? "?" + text : "";
+    }
+
+    function asked(values, ids) {
+        const filters = {};
+        ids.forEach((id, i) => {
+            const value = values[i];
+            const chosen = Array.isArray(value) ? value : [value];
+            filters[id.name] = chosen.filter((v) => v && v !== id.default);
+        });
+        return filters;
+    }
+
+    // One function, so that address, controls and place never disagree; what was touched last decides.
+    function sync(pathname, search, space, values, known, before, ids) {
+        const touched = window.dash_clientside.callback_context.triggered.map((t) => t.prop_id);
+        const here = read(search);
+        const moved = touched.some((id) => id.startsWith("url."));
+        const byControl = !moved && touched.some((id) => id === "space.value" || id.startsWith("{"));
+        if (byControl && touched.includes("space.value") && space && before && space !== before.space) {
+            return [write(space, {}), { path: pathname, space, filters: {} }, NONE(), values.map(NONE)];
+        }
+        if (byControl && before && ids.length) {
+            const merged = Object.assign({}, here.filters, asked(values, ids));
+            for (const name of Object.keys(merged)) if (!merged[name].length) delete merged[name];
+            const place = { path: pathname, space: before.space, filters: merged };
+            const next = same(place, before) ? NONE() : place;
+            return [next === place ? write(before.space, merged) : NONE(), next, NONE(), values.map(NONE)];
+        }
+        const spaces = known.spaces || [];
+        const place = { path: pathname, space: here.space || spaces[0] || "", filters: here.filters };
+        const shown = ids.map((id, i) => {
+            const chosen = here.filters[id.name] || [];
+            const wanted = Array.isArray(values[i]) || id.default === "" ? chosen : chosen[0] || id.default;
+            return same(wanted, values[i]) ? NONE() : wanted;
+        });
+        const chosen = spaces.includes(place.space) ? place.space : null;
+        return [NONE(), same(place, before) ? NONE() : place, chosen === space ? NONE() : chosen, shown];
+    }
+
+    function go(href) {
+        history.pushState({}, "", href);
+        window.dispatchEvent(new CustomEvent("_dashprivate_pushstate"));
+        window.scrollTo(0, 0);
+    }
+
+    document.addEventListener("click", (event) => {
+        const link = event.target.closest("a[data-nav]");
+        const plain = event.button === 0 && !(event.metaKey || event.ctrlKey || event.shiftKey || event.altKey);
+        if (!link || !plain || event.defaultPrevented) return;
+        event.preventDefault();
+        go(link.getAttribute("href"));
+    });
+
+    // A new page begins at its heading, for eyes and for screen readers alike.
+    let arrived = null;
+    function arrive(_, place) {
+        const heading = document.getElementById("title");
+        const page = place && place.path;
+        document.title = (heading.textContent ? heading.textContent + " · " : "") + (place.space || "lawn_tune");
+        if (arrived !== null && arrived !== page) heading.focus({ preventScroll: true });
+        arrived = page;
+        return NONE();
+    }
+
+    // --- live refresh --------------------------------------------------------------------------------------------
+
+    let asking = false;
+    let gone = false;
+    let returns = 0;
+    async function poll(_, place, version, known) {
+        const still = [NONE(), NONE(), NONE(), NONE(), NONE()];
+        if (asking || !place || document.hidden) return still;
+        asking = true;
+        try {
+            const answer = await fetch("/_version?space=" + encodeURIComponent(place.space), { cache: "no-store" });
+            if (answer.status === 401) {
+                location.assign("/login");
+                return still;
+            }
+            const found = await answer.json();
+            if (!answer.ok) return lost(found.error || "the ledger cannot be read");
+            if (gone) found.version += " " + ++returns; // what failed meanwhile is asked for again
+            else if (returns) found.version += " " + returns;
+            gone = false;
+            const spaces = same(found.spaces, known.spaces) ? NONE() : found.spaces;
+            return [
+                found.version === version ? NONE() : found.version,
+                "Live",
+                "live on",
+                spaces,
+                spaces === found.spaces ? Object.assign({}, known, { spaces }) : NONE(),
+            ];
+        } catch {
+            return lost("no connection to the server");
+        } finally {
+            asking = false;
+        }
+    }
+
+    function lost(reason) {
+        gone = true;
+        return [NONE(), "Not live: " + reason + "; trying again", "live off", NONE(), NONE()];
+    }
+
+    // --- theme ---------------------------------------------------------------------------------------------------
+
+    const root = document.documentElement;
+    const system = matchMedia("(prefers-color-scheme: dark)");
+
+    function saved(value) {
+        try {
+            if (value) localStorage.setItem("lawn-theme", value);
+            return localStorage.getItem("lawn-theme");
+        } catch {
+            return null;
+        }
+    }
+
+    function put(theme) {
+        root.dataset.theme = root.dataset.mantineColorScheme = root.dataset.agThemeMode = theme;
+        const label = theme === "dark" ? "Switch to light colours" : "Switch to dark colours";
+        return [theme, theme, label, label];
+    }
+
+    function theme(clicks) {
+        if (!clicks) return put(root.dataset.theme);
+        return put(saved(root.dataset.theme === "dark" ? "light" : "dark") || root.dataset.theme);
+    }
+
+    system.addEventListener("change", () => {
+        if (saved()) return;
+        const [now, , label] = put(system.matches ? "dark" : "light");
+        window.dash_clientside.set_props("theme", { data: now });
+        window.dash_clientside.set_props("provider", { forceColorScheme: now });
+        window.dash_clientside.set_props("toggle", { "aria-label": label, title: label });
+    });
+
+    // --- figures -------------------------------------------------------------------------------------------------
+
+    // Dash writes a viewer's zoom into its own copy of the figure, where Plotly's `uirevision` no longer sees it. So what
+    // the viewer changed is found here, by comparing the graph with what was drawn, and carried over to the next drawing.
+    const drawn = {};
+
+    function draw(drawing, theme) {
+        if (!drawing || !theme) return NONE();
+        const id = window.dash_clientside.callback_context.outputs_list.id;
+        const graph = document.querySelector(`[id='${CSS.escape(id)}'] .js-plotly-plot`);
+        const before = drawn[id];
+        drawn[id] = drawing;
+        const layout = Object.assign({}, drawing.layout, { template: looks.templates[theme] });
+        const kept = graph && graph.layout && before && before.layout.uirevision === drawing.layout.uirevision;
+        const data = drawing.data.map((trace) => Object.assign({}, trace)); // Plotly writes into what it is given
+        if (!kept) return { data, layout };
+        Object.assign(layout, changes(graph.layout, before.layout, drawing.layout));
+        return { data: data.map((trace) => hidden(trace, graph.data, before.data)), layout };
+    }
+
+    function changes(seen, before, next) {
+        const found = {};
+        if (seen.dragmode && seen.dragmode !== (before.dragmode || "zoom")) found.dragmode = seen.dragmode;
+        for (const axis of Object.keys(seen).filter((key) => /^[xy]axis\d*$/.test(key))) {
+            const { range, autorange } = seen[axis] || {};
+            if (!range || autorange === true || same(range, (before[axis] || {}).range)) continue;
+            found[axis] = Object.assign({}, next[axis], { range, autorange: false });
+        }
+        return found;
+    }
+
+    function hidden(trace, seen, before) {
+        const here = (other) => other.name === trace.name && other.legendgroup === trace.legendgroup;
+        const [now, was] = [seen.find(here), before.find(here)];
+        if (!trace.name || !now || !was || now.visible === was.visible) return trace;
+        return Object.assign({}, trace, { visible: now.visible === undefined ? true : now.visible });
+    }
+
+    function file(name, kind) {
+        const space = new URLSearchParams(location.search).get("space") || "";
+        return [space, name].filter(Boolean).join("-").replace(/[^\w.-]+/g, "-") + (kind ? "." + kind : "");
+    }
+
+    // Saved on white in the light theme, whatever is on screen: it goes into a paper.
+    function save(card, kind) {
+        const graph = document.querySelector(`[id='${CSS.escape(card)}'] .js-plotly-plot`);
+        if (!graph || !window.Plotly) return;
+        const look = { template: looks.templates.light, paper_bgcolor: "#ffffff", autosize: false };
+        const layout = Object.assign({}, graph.layout, look);
+        const size = { width: graph.clientWidth, height: graph.layout.height || graph.clientHeight };
+        window.Plotly.downloadImage(
+            { data: graph.data, layout, config: { showSendToCloud: false } },
+            Object.assign({ format: kind, filename: file(card), scale: kind === "png" ? 2 : 1 }, size),
+        );
+    }
+
+    // --- tables --------------------------------------------------------------------------------------------------
+
+    // A text that a spreadsheet would read as a formula is quoted; numbers stay numbers.
+    function harmless(value) {
+        if (value === null || value === undefined) return "";
+        if (typeof value === "number") return String(value);
+        const text = String(value).replace(/\s+/g, " ");
+        return /^ ?[=+\-@|%]/.test(text) ? "'" + text : text;
+    }
+
+    async function csv(grid) {
+        const api = await window.dash_ag_grid.getApiAsync(grid);
+        api.exportDataAsCsv({
+            fileName: file(grid.replace(/-grid$/, ""), "csv"),
+            processCellCallback: (cell) => harmless(cell.value),
+            processHeaderCallback: (cell) => harmless(cell.column.getColDef().field),
+        });
+    }
+
+    async function search(value, id) {
+        const api = await window.dash_ag_grid.getApiAsync(id.replace(/-search$/, "-grid"));
+        api.setGridOption("quickFilterText", value || "");
+        return NONE();
+    }
+
+    document.addEventListener("click", async (event) => {
+        const button = event.target.closest("button[data-copy], button[data-export], button[data-csv]");
+        if (!button) return;
+        const { copy, export: kind, card, csv: grid } = button.dataset;
+        if (kind) save(card, kind);
+        if (grid) csv(grid);
+        if (copy) {
+            await navigator.clipboard.writeText(copy);
+            button.textContent = "Copied";
+            setTimeout(() => (button.textContent = "Copy"), 1500);
+        }
+    });
+
+    window.dash_clientside = Object.assign({}, window.dash_clientside, {
+        lawn: { sync, poll, theme, arrive, draw, search },
+    });
+    window.lawn = { looks, harmless };
+})();

@@ -1,0 +1,76 @@
+// From points and rows to the dynamics of trials, and epoch axes that move together. No function is made of text.
+(function () {
+    "use strict";
+
+    const NONE = () => window.dash_clientside.no_update;
+    const MOST = 8;
+
+    function address(keys) {
+        const query = new URLSearchParams();
+        const space = new URLSearchParams(location.search).get("space");
+        if (space) query.append("space", space);
+        keys.slice(0, MOST).forEach((key) => query.append("trial", key));
+        return "/dynamics?" + query.toString();
+    }
+
+    // The shell follows links with data-nav without a reload, so a click on one is the way to go.
+    function follow(href) {
+        const link = document.createElement("a");
+        link.href = href;
+        link.dataset.nav = href;
+        document.body.append(link);
+        link.click();
+        link.remove();
+    }
+
+    function open(click) {
+        const point = click && click.points && click.points[0];
+        const keys = point && typeof point.customdata === "string" ? point.customdata.split(" ").filter(Boolean) : [];
+        if (keys.length) follow(address(keys));
+        return NONE();
+    }
+
+    function ticked(rows) {
+        const keys = (rows || []).map((row) => row.key);
+        if (!keys.length) return ["Tick trials to compare them", "", "quiet faint"];
+        const shown = Math.min(keys.length, MOST);
+        const text = keys.length > MOST ? `Compare the first ${shown} of ${keys.length}` : `Compare ${shown}`;
+        return [text, address(keys), "quiet"];
+    }
+
+    // Every word of a search has to be somewhere in a trial's name; the server has chosen among all trials already.
+    const functions = (window.dashMantineFunctions = window.dashMantineFunctions || {});
+    functions.lawnAny = ({ options, search }) => {
+        const words = search.toLowerCase().split(/\s+/).filter(Boolean);
+        return options.filter((option) => {
+            const text = (option.label + " " + option.value).toLowerCase();
+            return words.every((word) => text.includes(word));
+        });
+    };
+
+    // --- epoch axes --------------------------------------------------------------------------------------------------
+
+    const PLOTS = "section[id^='dynamics-']:not(#dynamics-reliability) .js-plotly-plot";
+
+    function asked(moved) {
+        if (!moved) return null;
+        if (moved["xaxis.range"]) return [...moved["xaxis.range"]];
+        if ("xaxis.range[0]" in moved) return [moved["xaxis.range[0]"], moved["xaxis.range[1]"]];
+        return null;
+    }
+
+    // A zoom of the epochs in one figure moves all of them; the next drawings keep it, as they keep every zoom.
+    function epochs() {
+        const touched = window.dash_clientside.callback_context.triggered[0];
+        const range = touched && asked(touched.value);
+        if (!range || !window.Plotly) return NONE();
+        for (const plot of document.querySelectorAll(PLOTS)) {
+            const now = plot._fullLayout && plot._fullLayout.xaxis && plot._fullLayout.xaxis.range;
+            if (!now || range.every((end, i) => Math.abs(now[i] - end) < 1e-6)) continue;
+            window.Plotly.relayout(plot, { "xaxis.range[0]": range[0], "xaxis.range[1]": range[1] });
+        }
+        return NONE();
+    }
+
+    Object.assign(window.dash_clientside.lawn, { open, ticked, epochs }); // lawn.js comes first
+})();

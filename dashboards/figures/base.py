@@ -1,0 +1,49 @@
+"""What every figure starts from, and the texts in it, escaped: Plotly reads tags in texts."""
+
+from __future__ import annotations
+
+import json
+from html import escape
+from typing import Any
+
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+from dashboards import style
+from lawn_tune.words import method
+
+LEGEND = {"orientation": "h", "yanchor": "top", "y": -0.22, "xanchor": "left", "x": 0, "title": {"text": ""}}
+
+
+def plain(figure: go.Figure) -> dict[str, Any]:
+    """Returns a figure as JSON values, without its template."""
+    values: dict[str, Any] = json.loads(figure.to_json())
+    values["layout"].pop("template", None)
+    return values
+
+
+def plotly_js() -> str:
+    """Returns the text of plotly.js as the installed package carries it."""
+    return str(get_plotlyjs())
+
+
+def blank(*, height: int, legend: bool = True) -> go.Figure:
+    """Returns a figure in the style of the house, without traces; `height` in pixels."""
+    return go.Figure(layout={"template": style.template("light"), "height": height, "showlegend": legend} | {
+        "legend": LEGEND
+    })  # fmt: skip
+
+
+def named(optimizer: str) -> str:
+    """Returns a method's name, escaped."""
+    return escape(method(optimizer))
+
+
+def capital(text: str) -> str:
+    """Returns the text with a capital first letter."""
+    return text[:1].upper() + text[1:]
+
+
+def with_unit(name: str, unit: str) -> str:
+    """Returns an axis title "HR@10 (%)", escaped."""
+    return escape(f"{name} ({unit})" if unit else name)

@@ -1,0 +1,61 @@
+"""The metric against the batch size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from html import escape
+
+import plotly.graph_objects as go
+
+from dashboards import style
+from dashboards.figures.base import blank, named, with_unit
+from dashboards.numbers import BatchSizeInfo, BatchSizeLine
+from lawn_tune.words import fixed
+
+
+def batch_size_figure(info: BatchSizeInfo) -> go.Figure:
+    """Draws the metric against the batch size on a log axis, with ± one standard error; open markers: unconfirmed."""
+    sizes = sorted({size for line in info.lines for size in line.batch_sizes})
+    figure = blank(height=420)
+    for i, line in enumerate(info.lines):
+        figure.add_trace(_batch_size_trace(info, line, _dodge(sizes, i, len(info.lines))))
+    ticks = {"tickvals": sizes, "ticktext": [f"{size:,}" for size in sizes], "minor": {"ticks": ""}}
+    figure.update_xaxes(type="log", title_text="Batch size (examples per step, log scale)", **ticks)
+    figure.update_yaxes(title_text=with_unit(f"Test {info.metric}", info.unit))
+    return figure
+
+
+def _batch_size_trace(info: BatchSizeInfo, line: BatchSizeLine, dodge: float) -> go.Scatter:
+    confirmed = [phase == "confirm" for phase in line.phases]
+    texts = []
+    for size, mean, error, n, sure in zip(
+        line.batch_sizes, line.means, line.errors, line.counts, confirmed, strict=True
+    ):
+        spread = "" if error is None else f" ± {fixed(error, info.digits)}"
+        value = f"{fixed(mean, info.digits)}{spread} {info.unit}, n = {n}"
+        source = "confirmed on test" if sure else "search value, not confirmed"
+        texts.append(f"<b>{named(line.optimizer)}</b>, batch {size:,}<br>{escape(value)}<br>{source}")
+    colour = style.colour(line.optimizer)
+    return go.Scatter(
+        name=named(line.optimizer),
+        x=[size * dodge for size in line.batch_sizes],
+        y=line.means,
+        mode="lines+markers",
+        line={"color": colour, "width": 2, "dash": style.dash(line.optimizer)},
+        marker={
+            "size": 9,
+            "color": colour,
+            "line": {"width": 2, "color": colour},
+            "symbol": [style.symbol(line.optimizer, confirmed=sure) for sure in confirmed],
+        },
+        error_y={"array": [error or 0 for error in line.errors], "thickness": 1.5, "width": 4},
+        hovertext=texts,
+        hoverinfo="text",
+    )
+
+
+def _dodge(sizes: Sequence[int], i: int, n: int) -> float:
+    """Returns the factor that moves line i of n a little sideways, so that error bars do not hide each other."""
+    decades = math.log10(max(sizes) / min(sizes)) if len(sizes) > 1 else 1.0
+    return float(10 ** (0.012 * decades * (i - (n - 1) / 2)))

@@ -1,0 +1,86 @@
+"""How the best value of a cell's search came about."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Literal
+
+import plotly.graph_objects as go
+
+from dashboards import style
+from dashboards.figures.base import blank, capital, with_unit
+from dashboards.figures.panels import Window, crosses, mark, sampled, shown, within
+from dashboards.numbers.best_so_far import BestSoFarInfo
+from lawn_tune.words import duration, fixed
+
+MOST_MARKS = 250
+
+Spent = Literal["points", "time"]
+
+
+def best_so_far_figure(info: BestSoFarInfo, against: Spent = "points") -> go.Figure:
+    """Draws every finished point and the best so far, against points or device time; crosses: diverged."""
+    figure = blank(height=380, legend=False)
+    x = [float(i + 1) if against == "points" else step.hours for i, step in enumerate(info.steps)]
+    known = _some(info, [i for i, step in enumerate(info.steps) if step.value is not None])
+    lost = _some(info, [i for i, step in enumerate(info.steps) if step.value is None])
+    window = shown(info.low, info.high)
+    figure.add_trace(_points(info, x, known, window))
+    figure.add_trace(_best(info, x))
+    if known:
+        texts = [f"diverged<br>{escape(info.steps[i].place)}" for i in lost]
+        keys = [" ".join(info.steps[i].keys) for i in lost]
+        figure.add_trace(crosses([x[i] for i in lost], [window[0]] * len(lost), texts, keys))
+        figure.update_yaxes(range=list(window))
+    title = "Points finished" if against == "points" else "Device-hours"
+    figure.update_xaxes(title_text=title, rangemode="tozero")
+    figure.update_yaxes(title_text=with_unit(capital(info.value), info.unit))
+    figure.update_layout(hovermode="closest", margin={"t": 16})
+    return figure
+
+
+def _some(info: BestSoFarInfo, steps: list[int]) -> list[int]:
+    """Returns the steps that are drawn as marks: of many only some, and every one that was the best when it came."""
+    kept = {steps[rank] for rank in sampled(len(steps), MOST_MARKS)}
+    return [
+        i for i in steps if i in kept or (info.steps[i].value is not None and info.steps[i].value == info.steps[i].best)
+    ]
+
+
+def _points(info: BestSoFarInfo, x: list[float], known: list[int], window: Window) -> go.Scatter:
+    values = [info.steps[i].value or 0.0 for i in known]
+    return go.Scatter(
+        x=[x[i] for i in known],
+        y=[within(value, window) for value in values],
+        mode="markers",
+        marker={
+            "size": 6,
+            "opacity": 0.65,
+            "color": style.colour(info.optimizer),
+            "symbol": [mark(value, window) for value in values],
+        },
+        hovertext=[_hover(info, i) for i in known],
+        hoverinfo="text",
+        customdata=[" ".join(info.steps[i].keys) for i in known],
+        cliponaxis=False,
+    )
+
+
+def _best(info: BestSoFarInfo, x: list[float]) -> go.Scatter:
+    last = len(info.steps) - 1
+    turns = [i for i, step in enumerate(info.steps) if i in (0, last) or step.best != info.steps[i - 1].best]
+    return go.Scatter(
+        x=[x[i] for i in turns],
+        y=[info.steps[i].best for i in turns],
+        mode="lines",
+        line={"color": style.colour(info.optimizer), "width": 2.2, "shape": "hv", "dash": style.dash(info.optimizer)},
+        hoverinfo="skip",
+    )
+
+
+def _hover(info: BestSoFarInfo, i: int) -> str:
+    step = info.steps[i]
+    best = f"best so far {fixed(step.best or 0.0, info.digits)} {info.unit}"
+    first = f"{info.value}: {fixed(step.value or 0.0, info.digits)} {info.unit}"
+    lines = (first, step.place, best, f"point {i + 1} of {info.points}, after {duration(3600 * step.hours)}")
+    return "<br>".join(escape(line) for line in lines)

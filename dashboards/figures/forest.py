@@ -1,0 +1,176 @@
+"""Paired differences with their intervals as a forest: what can be told apart is filled, what cannot is open."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import plotly.graph_objects as go
+
+from dashboards import style
+from dashboards.figures.base import blank, named
+from dashboards.numbers.forest import ForestInfo, ForestRow
+from lawn_tune.compare import Verdict
+from lawn_tune.words import signed
+
+SHORT = {
+    Verdict.TOO_FEW: "too few seeds",
+    Verdict.NEVER_CONSTRAINED: "never constrained",
+    Verdict.ONLY_BASE: "only WD trains",
+    Verdict.NOT_COMPARABLE: "not comparable",
+    Verdict.PENDING: "not confirmed",
+}
+"""Verdicts too long for an axis."""
+
+_ROW, _DENSE, _MANY = 50, 36, 8
+"""Pixels a row, and where there are many."""
+
+
+def forest_figure(info: ForestInfo) -> go.Figure:
+    """Draws LAWN − weight decay of each pair with its 95 % interval, and the paper's difference as a faint diamond."""
+    row = _ROW if len(info.rows) <= _MANY else _DENSE
+    figure = blank(height=90 + row * max(2, len(info.rows)), legend=False)
+    figure.add_traces([_paper(info), *(_measured(info, places) for places in _alike(info))])
+    figure.update_layout(margin={"t": 24, "b": 44}, annotations=[*_unmeasured(info), *_sides(info.maximize)])
+    figure.add_vline(x=0, line={"width": 1.5, "color": style.ZERO})
+    for i, (above, below) in enumerate(pairwise(info.rows), start=1):
+        if (above.space, above.base) != (below.space, below.base):
+            figure.add_hline(y=i - 0.5, line={"width": 1, "color": style.ZERO, "dash": "dot"}, opacity=0.5)
+    figure.update_xaxes(title_text="LAWN − WD (points)", range=_ends(info.rows))
+    figure.update_yaxes(
+        type="linear", range=[max(len(info.rows), 2) - 0.5, -0.5], showgrid=False, zeroline=False, ticks="",
+        tickvals=list(range(len(info.rows))), ticktext=_labels(info),
+    )  # fmt: skip
+    return figure
+
+
+def _alike(info: ForestInfo) -> list[list[int]]:
+    """Returns the places of the pairs that have a mean, grouped by how they look: a trace has one look."""
+    found: dict[_Look, list[int]] = {}
+    for i, row in enumerate(info.rows):
+        if row.mean is not None:
+            found.setdefault(_look(row), []).append(i)
+    return list(found.values())
+
+
+class _Look(NamedTuple):
+    colour: str
+    symbol: str
+    thickness: int
+    interval: bool
+
+
+def _look(row: ForestRow) -> _Look:
+    """Returns how a pair looks: filled in its colour where the two can be told apart."""
+    interval = row.low is not None and row.high is not None
+    if row.tone in ("better", "worse"):
+        return _Look(style.colour(row.lawn), "circle", 3, interval)
+    return _Look(style.ZERO, "circle-open" if row.confirmed else "diamond-open", 1, interval)
+
+
+def _measured(info: ForestInfo, places: Sequence[int]) -> go.Scatter:
+    """Returns the pairs at `places`, which look alike, as one trace."""
+    rows, look = [info.rows[i] for i in places], _look(info.rows[places[0]])
+    means = [row.mean or 0.0 for row in rows]
+    trace = go.Scatter(
+        x=means,
+        y=list(places),
+        mode="markers",
+        marker={"size": 11, "color": look.colour, "symbol": look.symbol, "line": {"width": 2, "color": look.colour}},
+        hovertext=[hover(row, info.digits) for row in rows],
+        hoverinfo="text",
+    )
+    if look.interval:
+        trace.error_x = {
+            "array": [(row.high or 0.0) - mean for row, mean in zip(rows, means, strict=True)],
+            "arrayminus": [mean - (row.low or 0.0) for row, mean in zip(rows, means, strict=True)],
+            "color": look.colour, "width": 6, "thickness": look.thickness,
+        }  # fmt: skip
+    return trace
+
+
+def _paper(info: ForestInfo) -> go.Scatter:
+    found = [(i, row, row.paper) for i, row in enumerate(info.rows) if row.paper is not None]
+    return go.Scatter(
+        x=[value for _, _, value in found],
+        y=[i for i, _, _ in found],
+        mode="markers",
+        opacity=0.5,
+        marker={"size": 9, "color": [style.colour(row.lawn) for _, row, _ in found], "symbol": "diamond"},
+        hovertext=[f"paper: {signed(value, 2)} points, difference of two printed means" for _, _, value in found],
+        hoverinfo="text",
+    )
+
+
+def _unmeasured(info: ForestInfo) -> list[dict[str, Any]]:
+    """Says beside zero why a pair has no mean."""
+    return [
+        {
+            "x": 0, "y": i, "text": escape(row.verdict.value), "showarrow": False, "xanchor": "left", "xshift": 8,
+            "font": {"color": style.ZERO, "size": 12}, "hovertext": hover(row, info.digits),
+        }
+        for i, row in enumerate(info.rows)
+        if row.mean is None
+    ]  # fmt: skip
+
+
+def _sides(maximize: bool) -> list[dict[str, Any]]:
+    """Says above the axis which side is whose gain, in few letters: a phone is narrow."""
+    left, right = ("WD", "LAWN") if maximize else ("LAWN", "WD")
+    place = {"y": 1, "xref": "paper", "yref": "paper", "yanchor": "bottom", "showarrow": False, "opacity": 0.8}
+    look = place | {"font": {"size": 11}}
+    return [
+        look | {"text": f"← {left}", "x": 0, "xanchor": "left"},
+        look | {"text": f"{right} →", "x": 1, "xanchor": "right"},
+    ]
+
+
+def _ends(rows: Sequence[ForestRow]) -> list[float]:
+    """Returns the ends of the axis: all that is drawn, zero inside, and some air."""
+    drawn = [x for row in rows for x in (row.low, row.high, row.mean, row.paper) if x is not None]
+    low, high = min([*drawn, 0.0]), max([*drawn, 0.0])
+    air = 0.08 * (high - low) or 1.0
+    return [low - air, high + air]
+
+
+def _labels(info: ForestInfo) -> list[str]:
+    """Returns each pair with its verdict; where there are several spaces, the first pair of each names it."""
+    labels = [_label(row) for row in info.rows]
+    for i, row in enumerate(info.rows):
+        if info.several and (i == 0 or info.rows[i - 1].space != row.space):
+            labels[i] = f"<b>{escape(_cut(row.space))}</b><br>{labels[i]}"
+    return labels
+
+
+def _label(row: ForestRow) -> str:
+    verdict = escape(SHORT.get(row.verdict, row.verdict.value))
+    strong = f"<b>{verdict}</b>" if row.tone in ("better", "worse") else verdict
+    return f"{named(row.base)}, batch {row.batch_size:,}<br><span style='font-size:11px'>{strong}</span>"
+
+
+def _cut(text: str, most: int = 20) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def hover(row: ForestRow, digits: int) -> str:
+    """Returns what is said of a pair under the pointer, escaped, in short lines."""
+    parts = [row.sentence]
+    if row.mean is not None and not row.confirmed:
+        parts.append(f"Difference of the best search values: {signed(row.mean, digits)}; no fresh run supports it.")
+    if row.test:
+        parts.append(f"{row.test}.")
+    if row.paper is not None:
+        parts.append(f"Paper: {signed(row.paper, 2)}.")
+    return "<br>".join(wrapped(part) for part in parts)
+
+
+def wrapped(text: str, width: int = 56) -> str:
+    """Returns the text in lines of at most `width` letters where words allow it, escaped."""
+    lines = [""]
+    for word in text.split(" "):
+        if len(lines[-1]) + len(word) > width:
+            lines.append("")
+        lines[-1] += f"{word} "
+    return "<br>".join(escape(line.strip()) for line in lines if line.strip())

@@ -1,0 +1,108 @@
+"""Panels one below the other that share an x axis, and what several figures put into them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+
+from dashboards import style
+
+Window = tuple[float, float]
+"""Least and greatest value that a panel shows."""
+
+
+def shown(low: float, high: float) -> Window:
+    """Returns a window a little wider than what it must show."""
+    pad = 0.12 * (high - low) or 1.0
+    return low - 2 * pad, high + pad
+
+
+def within(value: float, window: Window) -> float:
+    """Returns the value, or the border of the window that it lies beyond."""
+    return min(max(value, window[0]), window[1])
+
+
+def mark(value: float, window: Window) -> str:
+    """Returns the symbol of a point: one beyond the window is an open triangle that points to it."""
+    if value < window[0]:
+        return "triangle-down-open"
+    return "triangle-up-open" if value > window[1] else "circle"
+
+
+MOST_LABELS = 9
+
+
+def sampled(n: int, most: int) -> list[int]:
+    """Returns at most `most` of n ranks, evenly spread, with the first and last: more marks would hide each other."""
+    return list(range(n)) if n <= most else [round(i * (n - 1) / (most - 1)) for i in range(most)]
+
+
+def domains(count: int, gap: float = 0.08) -> list[list[float]]:
+    """Returns the vertical places of panels, the first at the top."""
+    height = (1 - gap * (count - 1)) / count
+    return [[max(0.0, 1 - i * (height + gap) - height), 1 - i * (height + gap)] for i in range(count)]
+
+
+def axis(i: int) -> str:
+    """Returns how Plotly numbers axes: "", "2", "3", …"""
+    return "" if i == 0 else str(i + 1)
+
+
+def level_axis(levels: Sequence[float]) -> dict[str, Any]:
+    """Returns an axis on which levels stand side by side, evenly, whatever their values."""
+    texts = [f"{level:g}" for level in levels]
+    named = labelled(texts)
+    return {
+        "tickvals": named,
+        "ticktext": [texts[i] for i in named],
+        "tickangle": 0,
+        "range": [-0.6, len(levels) - 0.4],
+        "showgrid": False,
+        "zeroline": False,
+    }
+
+
+def labelled(texts: Sequence[str]) -> list[int]:
+    """Returns which of many labels are written along an axis: every so many, so that none runs into the next."""
+    longest = max(map(len, texts), default=0)
+    most = max(2, min(MOST_LABELS, 48 // (longest + 1)))
+    return list(range(0, len(texts), -(-len(texts) // most)))
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Returns round values of a log axis: 1, 2, 5, 10, … that lie between two positive ones."""
+    decades = range(-6, 10)
+    return [
+        m * 10.0**d
+        for d in decades
+        for m in (1, 2, 5)
+        if low <= m * 10.0**d * (1 + 1e-9) and m * 10.0**d <= high * (1 + 1e-9)
+    ]
+
+
+def spread(n: int, width: float = 0.5) -> list[float]:
+    """Returns n offsets around 0, the same ones always, so that points of one place do not hide each other."""
+    if n <= 5:
+        return [width * ((i + 0.5) / n - 0.5) for i in range(n)]
+    golden = 0.6180339887
+    return [width * (((i + 1) * golden) % 1 - 0.5) for i in range(n)]
+
+
+def crosses(
+    x: Sequence[float], y: Sequence[float], texts: Sequence[str], keys: Sequence[str], **where: Any
+) -> go.Scatter:
+    """Returns crosses for what has no value, such as diverged points."""
+    return go.Scatter(
+        x=list(x),
+        y=list(y),
+        mode="markers",
+        marker={"symbol": "x-thin", "size": 7, "opacity": 0.6, "line": {"width": 1.5, "color": style.FRAME}},
+        hovertext=list(texts),
+        hoverinfo="text",
+        customdata=list(keys),
+        showlegend=False,
+        cliponaxis=False,
+        **where,
+    )

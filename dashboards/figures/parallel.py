@@ -1,0 +1,153 @@
+"""A cell's trials as lines over their hyperparameters, drawn without WebGL: its code is made of text at run time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import NamedTuple
+
+import plotly.graph_objects as go
+
+from dashboards import style
+from dashboards.figures.base import blank, capital
+from dashboards.figures.panels import MOST_LABELS, sampled
+from dashboards.numbers.parallel import ParallelAxis, ParallelInfo
+from lawn_tune.words import fixed, hyperparameter
+
+_FLOOR = -0.12
+"""Where lines of diverged trials end, below the metric's axis, whose ends are 0 and 1."""
+
+
+MOST_LINES = 120
+"""Lines of one group that are drawn, evenly spread over their ranks."""
+
+
+class _Group(NamedTuple):
+    name: str
+    colour: str
+    width: float
+    opacity: float
+    lines: list[int]
+
+
+def parallel_figure(info: ParallelInfo) -> go.Figure:
+    """Draws a line a trial, better ones darker and in front; a click on the legend takes a group away."""
+    figure = blank(height=430)
+    for group in _groups(info):
+        figure.add_trace(_trace(info, group))
+    _add_axes(figure, info)
+    metric = f"{info.value} ({info.unit})" if info.unit else info.value
+    figure.update_layout(
+        margin={"t": 24, "b": 124, "l": 30, "r": 56},
+        hovermode="closest",
+        legend={"y": -0.32},
+        xaxis={
+            "tickvals": list(range(len(info.axes) + 1)),
+            "ticktext": [_lines(text) for text in (*(hyperparameter(axis.name) for axis in info.axes), metric)],
+            "range": [-0.15, len(info.axes) + 0.15],
+            "tickangle": 0,
+            "showgrid": False, "showline": False, "ticks": "", "fixedrange": True, "zeroline": False,
+        },
+        yaxis={"visible": False, "range": [-0.2, 1.06], "fixedrange": True},
+    )  # fmt: skip
+    return figure
+
+
+def _lines(name: str) -> str:
+    """Returns a name of an axis in narrow lines."""
+    return "<br>".join(escape(word) for word in capital(name).replace(" (", "\u00a0(").split(" "))
+
+
+def _groups(info: ParallelInfo) -> list[_Group]:
+    """Returns the lines by rank, worst first, so that the best are drawn last and seen."""
+    sign = -1 if info.direction == "maximize" else 1
+    known = sorted(
+        (i for i, value in enumerate(info.values) if value is not None), key=lambda i: sign * (info.values[i] or 0)
+    )
+    n = len(known)
+    cuts = [0, max(1, round(0.1 * n)), max(1, round(0.25 * n)), max(1, round(0.5 * n)), n]
+    names = ("best tenth", "next to a quarter", "next to a half", "worse half")
+    looks = (
+        (style.FRAME, 2.2, 0.95),
+        (style.colour(info.optimizer), 1.6, 0.7),
+        (style.colour(info.optimizer), 1.2, 0.3),
+        (style.ZERO, 1.0, 0.22),
+    )
+    groups = [_Group(name, *look, known[a:b]) for name, look, a, b in zip(names, looks, cuts, cuts[1:], strict=False)]
+    lost = [i for i, value in enumerate(info.values) if value is None]
+    groups.append(_Group("diverged", style.ZERO, 1.0, 0.35, lost))
+    return [group for group in reversed(groups) if group.lines]
+
+
+def _trace(info: ParallelInfo, group: _Group) -> go.Scatter:
+    shown = [group.lines[rank] for rank in sampled(len(group.lines), MOST_LINES)]
+    some = f"{len(shown):,} of " if len(shown) < len(group.lines) else ""
+    x: list[float | None] = []
+    y: list[float | None] = []
+    texts: list[str] = []
+    for i in shown:
+        x += [*range(len(info.axes) + 1), None]
+        y += [*_heights(info, i), None]
+        texts += [_hover(info, i)] * (len(info.axes) + 1) + [""]
+    return go.Scatter(
+        name=f"{group.name} ({some}{len(group.lines):,})",
+        x=x,
+        y=y,
+        mode="lines",
+        line={"color": group.colour, "width": group.width, "dash": "2px,3px" if group.name == "diverged" else "solid"},
+        opacity=min(1.0, group.opacity * max(1.0, (120 / max(1, len(info.values))) ** 0.5)),
+        hovertext=texts,
+        hoverinfo="text",
+    )
+
+
+def _heights(info: ParallelInfo, i: int) -> list[float]:
+    value = info.values[i]
+    share = _share(info, value)
+    places = []
+    for axis in info.axes:
+        wobble = min(0.05, 0.3 / len(axis.levels)) * (2 * share - 1 if value is not None else -1)
+        places.append(_height(axis, axis.places[i]) + wobble)
+    return [*places, _FLOOR if value is None else share]
+
+
+def _height(axis: ParallelAxis, place: int) -> float:
+    """Returns where a level stands on its axis, which reaches a little beyond the first and the last."""
+    return 0.06 + 0.88 * place / (len(axis.levels) - 1) if len(axis.levels) > 1 else 0.5
+
+
+def _share(info: ParallelInfo, value: float | None) -> float:
+    """Returns a value's height between the ends of the metric's axis, worse ones on its floor."""
+    low, high = _ends(info)
+    return min(1.0, max(0.0, ((value or 0.0) - low) / (high - low)))
+
+
+def _ends(info: ParallelInfo) -> tuple[float, float]:
+    pad = 0.15 * (info.high - info.low) or 0.5
+    return (info.low - pad, info.high) if info.direction == "maximize" else (info.low, info.high + pad)
+
+
+def _hover(info: ParallelInfo, i: int) -> str:
+    value = info.values[i]
+    shown = "diverged" if value is None else f"{fixed(value, info.digits)} {info.unit}"
+    point = ", ".join(f"{axis.name} {axis.levels[axis.places[i]]:g}" for axis in info.axes)
+    return f"{escape(info.value)}: {escape(shown)}<br>{escape(point)}"
+
+
+def _add_axes(figure: go.Figure, info: ParallelInfo) -> None:
+    low, high = _ends(info)
+    for x, axis in enumerate(info.axes):
+        named = range(0, len(axis.levels), -(-len(axis.levels) // MOST_LABELS))
+        _add_axis(figure, x, [_height(axis, i) for i in named], [f"{axis.levels[i]:g}" for i in named])
+    ends = [(share, f"{low + share * (high - low):.{info.digits}f}") for share in (0.0, 0.5, 1.0)]
+    floor = [(_FLOOR, "diverged")] if any(value is None for value in info.values) else []
+    _add_axis(figure, len(info.axes), [share for share, _ in ends + floor], [text for _, text in ends + floor])
+
+
+def _add_axis(figure: go.Figure, x: int, heights: Sequence[float], texts: Sequence[str]) -> None:
+    figure.add_shape(type="line", x0=x, x1=x, y0=0, y1=1, line={"width": 1, "color": style.ZERO}, layer="below")
+    for height, text in zip(heights, texts, strict=True):
+        figure.add_annotation(
+            x=x, y=height, text=text, showarrow=False, font={"size": 12},
+            xanchor="left", yanchor="bottom", xshift=4, yshift=2,
+        )  # fmt: skip

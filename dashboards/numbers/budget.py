@@ -1,0 +1,168 @@
+"""What a smaller search would have found: the best of k points drawn at random from a grid, exactly."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lawn_tune.compare import CellResult, Comparison
+from lawn_tune.results import TrialRow
+from lawn_tune.selection import Point
+from lawn_tune.words import metric_name, metric_of
+from trainables.config import Direction
+
+BAND = (0.1, 0.9)
+"""Quantiles of the best value between which the band lies."""
+
+MOST_DRAWS = 40
+"""Numbers of draws computed for one line, spread evenly in their logarithm."""
+
+
+class Drawn(NamedTuple):
+    """The best of k points drawn at random, without replacement, from the finished points of a grid.
+
+    Args:
+        k: points drawn.
+        found: chance that one of them at least has a value, which a diverged one has not.
+        value: expected value of the best, given that there is one, and its quantiles `BAND`.
+        test: expected test value of that point; None where some point has none.
+        seconds: expected device time of k points.
+    """
+
+    k: int
+    found: float
+    value: float
+    low: float
+    high: float
+    test: float | None
+    seconds: float
+
+
+class BudgetLine(NamedTuple):
+    """One cell: its draws by k, ascending, the last being the whole of the `finished` of `planned` points."""
+
+    optimizer: str
+    finished: int
+    planned: int
+    diverged: int
+    seconds: float
+    draws: tuple[Drawn, ...]
+
+
+class BudgetInfo(NamedTuple):
+    """Both rivals of a pair at one batch size, the base optimizer first; cells without a value are left out.
+
+    `value` selects and `test` is that of the point selected, in the search itself: the same runs, no fresh seeds.
+    """
+
+    batch_size: int
+    value: str
+    test: str
+    unit: str
+    digits: int
+    direction: Direction
+    lines: tuple[BudgetLine, ...]
+
+
+def budget_infos(comparison: Comparison, trials: Sequence[TrialRow]) -> tuple[BudgetInfo, ...]:
+    """Returns what smaller searches would have found, one figure a pair that has a value."""
+    rows = {row.key: row for row in trials}
+    infos = (budget_info((pair.base, pair.lawn), rows) for pair in comparison.pairs)
+    return tuple(info for info in infos if info.lines)
+
+
+def budget_info(results: Sequence[CellResult], rows: Mapping[str, TrialRow]) -> BudgetInfo:
+    """Returns the lines of several cells of one batch size.
+
+    Args:
+        results: of the cells.
+        rows: key → trial.
+    """
+    protocol = results[0].cell.protocol
+    metric, name = metric_of(protocol.metric), metric_name(protocol.metric)
+    lines = tuple(_line(result, rows) for result in results if any(p.value is not None for p in result.points))
+    return BudgetInfo(
+        batch_size=results[0].cell.name.batch_size,
+        value=f"{protocol.selection} {name}",
+        test=f"test {name}",
+        unit=metric.unit,
+        digits=metric.digits,
+        direction=protocol.direction,
+        lines=lines,
+    )
+
+
+def reached(line: BudgetLine, target: float, direction: Direction) -> int | None:
+    """Returns the least number of draws computed whose expected best is as good as `target`; None if none is."""
+    sign = 1.0 if direction == "maximize" else -1.0
+    return next((drawn.k for drawn in line.draws if sign * drawn.value >= sign * target), None)
+
+
+def _line(result: CellResult, rows: Mapping[str, TrialRow]) -> BudgetLine:
+    finished = [point for point in result.points if point.finished]
+    sign = -1.0 if result.cell.protocol.direction == "maximize" else 1.0
+    ranked = sorted(  # of equal points the first in plan order is selected, as by `selection.best`
+        ((point, point.value) for point in finished if point.value is not None), key=lambda pair: sign * pair[1]
+    )
+    series = f"{result.cell.protocol.reported}/test/{result.cell.protocol.metric}"
+    tests = [_mean(point, rows, series) for point, _ in ranked]
+    seconds = math.fsum(rows[key].summary.get("seconds") or 0.0 for point in finished for key in point.keys)
+    values = np.array([value for _, value in ranked])
+    known = [test for test in tests if test is not None]
+    measured = np.array(known) if len(known) == len(tests) else None
+    return BudgetLine(
+        optimizer=result.cell.name.optimizer,
+        finished=len(finished),
+        planned=len(result.points),
+        diverged=sum(point.status == "diverged" for point in finished),
+        seconds=seconds,
+        draws=tuple(_drawn(k, len(finished), values, measured, seconds) for k in _numbers(len(finished))),
+    )
+
+
+def _drawn(k: int, total: int, values: NDArray[np.float64], tests: NDArray[np.float64] | None, seconds: float) -> Drawn:
+    """Returns the best of k of `total` points, of which len(values) have a value, the best first."""
+    chance = best_rank_chances(k, total)[: len(values)]
+    found = float(chance.sum())
+    chance = chance / found
+    worst_first = np.cumsum(chance[::-1])
+    at = [len(values) - 1 - int(np.searchsorted(worst_first, q - 1e-12)) for q in BAND]
+    ends = sorted(float(values[max(0, i)]) for i in at)
+    return Drawn(
+        k=k,
+        found=min(1.0, found),
+        value=float(chance @ values),
+        low=ends[0],
+        high=ends[1],
+        test=None if tests is None else float(chance @ tests),
+        seconds=seconds * k / total,
+    )
+
+
+def best_rank_chances(k: int, total: int) -> NDArray[np.float64]:
+    """Returns the chance that the best of k out of `total` points drawn without replacement has rank r = 1, 2, …
+
+    P(r) = C(total − r, k − 1) / C(total, k), computed by P(1) = k / total and
+    P(r + 1) = P(r) · (total − r − k + 1) / (total − r); it is 0 from r > total − k + 1 on.
+    """
+    ranks = np.arange(1, total)
+    steps = np.clip(total - ranks - k + 1, 0, None) / (total - ranks)
+    chances: NDArray[np.float64] = k / total * np.concatenate([[1.0], np.cumprod(steps)])
+    return chances
+
+
+def _numbers(total: int) -> list[int]:
+    """Returns the numbers of draws to compute: all of few, else `MOST_DRAWS` of them, 1 and all included."""
+    if total <= MOST_DRAWS:
+        return list(range(1, total + 1))
+    return [int(k) for k in np.unique(np.geomspace(1, total, MOST_DRAWS).round())]
+
+
+def _mean(point: Point, rows: Mapping[str, TrialRow], series: str) -> float | None:
+    values = [rows[key].summary.get(series) for key in point.keys]
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    return math.fsum(known) / len(values) if len(known) == len(values) else None

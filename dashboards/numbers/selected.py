@@ -1,0 +1,27 @@
+"""A part of a comparison: some base optimizers with their LAWN variants, at some batch sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from dashboards.style import base_of
+from lawn_tune.cells import Cell
+from lawn_tune.compare import Comparison
+
+
+def selected(comparison: Comparison, wanted: Callable[[str, int], bool]) -> Comparison:
+    """Returns the cells and pairs that are wanted; no statistic is made anew, so Holm's are still over all pairs.
+
+    Args:
+        wanted: (base optimizer, batch size) → whether it is shown.
+    """
+
+    def kept(cell: Cell) -> bool:
+        return wanted(base_of(cell.name.optimizer), cell.name.batch_size)
+
+    return replace(
+        comparison,
+        cells=tuple(result for result in comparison.cells if kept(result.cell)),
+        pairs=tuple(pair for pair in comparison.pairs if kept(pair.base.cell)),
+    )

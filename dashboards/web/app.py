@@ -1,0 +1,304 @@
+"""The application: a shell of header, navigation and footer around one page at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+from importlib.resources import files
+from typing import Any
+
+import dash_mantine_components as dmc
+import flask
+from dash import ALL, Dash, Input, Output, State, dcc, html
+from dash.development.base_component import Component
+from dash.exceptions import PreventUpdate
+
+from dashboards import style
+from dashboards.web import components
+from dashboards.web.cards import clientside, told
+from dashboards.web.filters import href
+from dashboards.web.page import PLACE, THEME, URL, VERSION, Empty, Page, View
+from dashboards.web.pages import PAGES
+from dashboards.web.snapshot import FRESH_SECONDS, Snapshots
+from lawn_tune import __version__
+from lawn_tune.errors import LawnTuneError
+from lawn_tune.words import method
+from trainables.config import OPTIMIZERS
+
+TITLE = "lawn_tune"
+ASSETS = files("dashboards") / "assets"
+
+INDEX = """<!DOCTYPE html>
+<html lang="en">
+<head>
+{%metas%}
+<title>{%title%}</title>
+<link rel="icon" href="/assets/icon.svg" type="image/svg+xml">
+<script src="/assets/theme.js"></script>
+{%css%}
+</head>
+<body>
+<noscript>This page draws with JavaScript, which is switched off in this browser.</noscript>
+{%app_entry%}
+<script type="application/json" id="lawn-looks">LOOKS</script>
+{%config%}
+{%scripts%}
+{%renderer%}
+</body>
+</html>"""
+"""Every script is a file of ours but the last line, whose hash the policy names; JSON is data and runs nowhere."""
+
+
+def create_app(source: Snapshots, pages: Sequence[Page] = PAGES) -> Dash:
+    """Returns the application over a ledger. It reads only: there is no route that writes.
+
+    Args:
+        source: the ledger's snapshots.
+        pages: what there is to look at.
+
+    Returns:
+        The application; `security.guarded(app, …)` is what may be served.
+    """
+    shown = tuple(sorted(pages, key=lambda page: page.order))
+    app = Dash(
+        name="dashboards.web",
+        title=TITLE,
+        update_title="",
+        assets_folder=str(ASSETS),
+        assets_ignore=r"theme\.js",
+        index_string=INDEX.replace("LOOKS", _looks()),
+        serve_locally=True,
+        suppress_callback_exceptions=True,  # a page's components come and go
+        use_pages=False,
+        compress=False,
+        enable_mcp=False,
+        add_log_handler=False,
+        health_endpoint=None,
+        meta_tags=[{"name": "viewport", "content": "width=device-width, initial-scale=1"}],
+    )
+    app.enable_dev_tools(debug=False, dev_tools_ui=False, dev_tools_props_check=False, dev_tools_hot_reload=False)
+    app.layout = lambda: _shell(source, shown)
+    _register_shell(app, source, shown)
+    for page in shown:
+        page.register(app, source)
+    _register_routes(app.server, source)
+    return app
+
+
+def _looks() -> str:
+    """Returns what the browser needs to know of the house's style, as JSON in which no tag can open."""
+    methods = {
+        name: {"name": method(name), "colour": style.colour(name), "line": "solid" if style.is_lawn(name) else "dashed"}
+        for name in OPTIMIZERS
+    }
+    templates = {theme: style.template(theme) for theme in ("light", "dark")}
+    return json.dumps({"methods": methods, "templates": templates}).replace("<", "\\u003c")
+
+
+# --- layout ----------------------------------------------------------------------------------------------------------
+
+
+def _shell(source: Snapshots, pages: Sequence[Page]) -> Component:
+    spaces = _spaces(source)
+    shell: Component = dmc.MantineProvider(
+        [
+            dcc.Location(id=URL, refresh=False),
+            dcc.Interval(id="clock", interval=int(1000 * FRESH_SECONDS)),
+            dcc.Store(id=PLACE),
+            dcc.Store(id=VERSION, data=""),
+            dcc.Store(id=THEME),
+            dcc.Store(id="known", data={"spaces": spaces, "paths": [page.path for page in pages]}),
+            dcc.Store(id="laid-out"),
+            html.A("Skip to content", href="#main", className="skip"),
+            _header(spaces, pages),
+            html.Main(
+                [html.H1(id="title", tabIndex=-1), html.Div(id="page", className="page")], id="main", tabIndex=-1
+            ),
+            _footer(source),
+        ],
+        id="provider",
+        theme={"fontFamily": style.FONT, "primaryColor": "dark", "primaryShade": {"light": 7, "dark": 2}},
+        defaultColorScheme="light",
+    )
+    return shell
+
+
+def _header(spaces: Sequence[str], pages: Sequence[Page]) -> Component:
+    links = [html.A(page.title, href=page.path, **components.data(nav=page.path)) for page in pages]
+    return html.Header(
+        [
+            html.A(
+                [html.Img(src="/assets/icon.svg", alt="", width=20, height=20), "lawn_tune"],
+                href="/",
+                className="brand",
+                **components.data(nav="/"),
+            ),
+            html.Nav(links, id="nav", **components.aria(label="Pages")),
+            html.Div(
+                [
+                    html.Label("Space", htmlFor="space", className="unseen"),
+                    dmc.Select(
+                        id="space", data=list(spaces), allowDeselect=False, searchable=True, size="xs",
+                        placeholder="no space", className="space", nothingFoundMessage="no such space",
+                    ),
+                    html.Span(id="live", className="live", role="status", **components.aria(live="polite")),
+                    html.Button(id="toggle", type="button", className="toggle", n_clicks=0),
+                ],
+                className="tools",
+            ),
+        ],
+        className="top",
+    )  # fmt: skip
+
+
+def _footer(source: Snapshots) -> Component:
+    where = [html.Span(["Ledger ", html.Code(source.shown)])] if source.shown else []
+    return html.Footer([*where, html.Span(f"lawn_tune {__version__}"), html.Span("read-only", className="faint")])
+
+
+# --- callbacks -------------------------------------------------------------------------------------------------------
+
+
+def _register_shell(app: Dash, source: Snapshots, pages: Sequence[Page]) -> None:
+    every = {"kind": "filter", "name": ALL, "default": ALL}
+    clientside(
+        app,
+        "sync",
+        Output(URL, "search"),
+        Output(PLACE, "data"),
+        Output("space", "value"),
+        Output(every, "value"),
+        Input(URL, "pathname"),
+        Input(URL, "search"),
+        Input("space", "value"),
+        Input(every, "value"),
+        Input("known", "data"),
+        State(PLACE, "data"),
+        State(every, "id"),
+    )
+    clientside(
+        app,
+        "poll",
+        Output(VERSION, "data"),
+        Output("live", "children"),
+        Output("live", "className"),
+        Output("space", "data"),
+        Output("known", "data"),
+        Input("clock", "n_intervals"),
+        Input(PLACE, "data"),
+        State(VERSION, "data"),
+        State("known", "data"),
+    )
+    clientside(
+        app,
+        "theme",
+        Output(THEME, "data"),
+        Output("provider", "forceColorScheme"),
+        Output("toggle", "aria-label"),
+        Output("toggle", "title"),
+        Input("toggle", "n_clicks"),
+    )
+    clientside(
+        app, "arrive", Output("title", "className"), Input("laid-out", "data"), State(PLACE, "data"),
+        prevent_initial_call=True,
+    )  # fmt: skip
+    _register_layout(app, source, {page.path: page for page in pages})
+
+
+def _register_layout(app: Dash, source: Snapshots, pages: Mapping[str, Page]) -> None:
+    @app.callback(
+        Output("page", "children"),
+        Output("title", "children"),
+        Output("nav", "children"),
+        Output("laid-out", "data"),
+        Input(PLACE, "data"),
+        Input("known", "data"),
+        Input(VERSION, "data"),
+        State("laid-out", "data"),
+    )
+    def lay_out(place: Mapping[str, Any] | None, known: Any, version: Any, before: str | None) -> list[Any]:
+        if place is None:
+            raise PreventUpdate
+        path, space = str(place.get("path", "/")), str(place.get("space") or "")
+        now = json.dumps([path, space, bool(source.spaces())])
+        if now == before:
+            raise PreventUpdate
+        page = pages.get(path)
+        content, title = _content(page, source, place), page.title if page else "No such page"
+        if getattr(content, "className", "") == "failure":
+            now = f"{version} {now}"  # what failed is tried again when the ledger changes or is found again
+            if now == before:
+                raise PreventUpdate
+        links = [_nav_link(other, space, other is page) for other in pages.values()]
+        return [content, title, links, now]
+
+
+def _nav_link(page: Page, space: str, current: bool) -> Component:
+    marked = components.aria(current="page") if current else {}
+    return html.A(page.title, href=href(page.path, space), **components.data(nav=page.path), **marked)
+
+
+def _content(page: Page | None, source: Snapshots, place: Mapping[str, Any]) -> Component:
+    """Returns the page's skeleton, or what is said in its place; an error is one of these."""
+    if page is None:
+        return components.empty(Empty("There is no page at this address.", "Choose one of those at the top."))
+    try:
+        if not source.spaces():
+            return components.empty(nothing_launched(source))
+        return page.layout(View.of(source, place))
+    except LawnTuneError as error:
+        return components.failure(error.message, error.hint or "")
+    except Exception as error:
+        return components.failure(told(f"page {page.path}", error), "The other pages are not affected.")
+
+
+def nothing_launched(source: Snapshots) -> Empty:
+    """Returns what an empty ledger says."""
+    return Empty(
+        "Nothing has been launched into this ledger yet.",
+        "Start the demo, or a space of yours; its trials appear here as they train, without reloading.",
+        f"lawn-tune launch quickstart {source.storage}".rstrip(),
+    )
+
+
+def _spaces(source: Snapshots) -> list[str]:
+    try:
+        return list(source.spaces())
+    except LawnTuneError:
+        return []
+
+
+# --- routes ----------------------------------------------------------------------------------------------------------
+
+
+def _register_routes(server: Any, source: Snapshots) -> None:
+    server.config["MAX_CONTENT_LENGTH"] = 1_000_000
+
+    @server.get("/_version")  # type: ignore[untyped-decorator]
+    def version() -> Any:
+        space = flask.request.args.get("space", "")
+        try:
+            return flask.jsonify(_version(source, space))
+        except LawnTuneError as error:
+            return flask.jsonify({"error": error.message}), 503
+        except Exception as error:
+            return flask.jsonify({"error": told("live refresh", error)}), 500
+
+    @server.errorhandler(Exception)  # type: ignore[untyped-decorator]
+    def failed(error: Exception) -> Any:
+        code = getattr(error, "code", None)
+        known = isinstance(code, int) and 400 <= code < 500
+        told("server", error) if not known else None
+        text = "This request cannot be answered." if known else "The server could not answer; its terminal says why."
+        return flask.Response(f"{text}\n", status=code if known else 500, mimetype="text/plain")
+
+
+def _version(source: Snapshots, space: str) -> dict[str, Any]:
+    """Returns the change token of a space, which also moves with its drivers, and the spaces there are."""
+    spaces = source.spaces()
+    if space not in spaces:
+        return {"version": "", "spaces": spaces}
+    held = sorted(item for item in source.drivers().items() if item[0].startswith(f"{space}/"))
+    text = repr((source.refreshed(space).version, held))
+    return {"version": blake2b(text.encode(), digest_size=12).hexdigest(), "spaces": spaces}

@@ -1,0 +1,373 @@
+"""Cards that fill themselves and follow the ledger: figures, large tables, and blocks of anything else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, cast
+
+import dash_ag_grid as dag
+from dash import ClientsideFunction, Dash, Input, Output, State, dcc, html, no_update
+from dash.development.base_component import Component
+from dash.exceptions import PreventUpdate
+
+from dashboards import style
+from dashboards.web import components
+from dashboards.web.columns import Column
+from dashboards.web.page import PLACE, THEME, VERSION, Empty, Page, View
+from dashboards.web.snapshot import Snapshots
+from lawn_tune.errors import LawnTuneError
+
+LOG = logging.getLogger("lawn_tune.dashboard")
+
+Rows = Sequence[Mapping[str, Any]]
+Place = Mapping[str, Any]
+
+
+class Drawing(NamedTuple):
+    """A figure as plain JSON values (`figures.plain`), and what is seen in it in one or two sentences of numbers."""
+
+    figure: Mapping[str, Any]
+    summary: str
+
+
+class Shown(NamedTuple):
+    """What a card sends to the browser: its content, or a note in place of it."""
+
+    content: Any
+    note: Component | None
+
+
+def page(
+    *,
+    path: str,
+    title: str,
+    order: int,
+    cards: Sequence[Card],
+    lead: Callable[[View], components.Content] = lambda view: None,
+    controls: Callable[[View], Sequence[Component]] = lambda view: (),
+) -> Page:
+    """Returns a page of controls and cards.
+
+    Args:
+        path, title, order: see `Page`.
+        cards: in reading order; two stand side by side where there is room and neither is `wide`.
+        lead: a sentence or two below the title.
+        controls: made by `components.choice`.
+    """
+
+    def layout(view: View) -> Component:
+        said, chosen = lead(view), controls(view)
+        return html.Div(
+            [
+                *([html.P(said, className="lead")] if said else []),
+                *([components.controls(*chosen)] if chosen else []),
+                html.Div([card.layout(view) for card in cards], className="cards"),
+            ]
+        )
+
+    def register(app: Dash, source: Snapshots) -> None:
+        for card in cards:
+            card.register(app, source, path)
+
+    return Page(path=path, title=title, order=order, layout=layout, register=register)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card(ABC):
+    """One card.
+
+    Args:
+        name: unique in the application: "<page>-<what>".
+        title: its heading.
+        help: one sentence on how to read it, below the heading.
+        wide: it takes a whole row.
+        brief: it is not there at all while it is `Empty`.
+    """
+
+    name: str
+    title: str
+    help: str = ""
+    wide: bool = False
+    brief: bool = False
+
+    def layout(self, view: View) -> Component:
+        """Returns the card without its content."""
+        head = html.Header(
+            [html.H2(self.title, id=f"{self.name}-title"), html.Div(self.actions(), className="actions")]
+        )
+        return html.Section(
+            [
+                head,
+                *([html.P(self.help, className="help")] if self.help else []),
+                html.Div(id=f"{self.name}-note"),
+                html.Div(self.body(view), id=f"{self.name}-body", className="body waiting"),
+                dcc.Store(id=f"{self.name}-seen"),
+            ],
+            className=" ".join(["card", *(["wide"] if self.wide else []), *(["brief"] if self.brief else [])]),
+            id=self.name,
+            **components.aria(labelledby=f"{self.name}-title"),
+        )
+
+    def register(self, app: Dash, source: Snapshots, path: str) -> None:
+        """Adds the callback that fills the card while its page is looked at."""
+
+        @app.callback(
+            *self.outputs(),
+            Output(f"{self.name}-note", "children"),
+            Output(f"{self.name}-body", "className"),
+            Output(f"{self.name}-seen", "data"),
+            Input(PLACE, "data"),
+            Input(VERSION, "data"),
+            State(f"{self.name}-seen", "data"),
+        )
+        def fill(place: Place | None, version: str, seen: str | None) -> list[Any]:
+            if place is None or place.get("path") != path:
+                raise PreventUpdate
+            shown = self.shown(source, place)
+            digest = _digest(shown)
+            if digest == seen:
+                raise PreventUpdate
+            values = self.values(shown.content) if shown.note is None else [no_update] * len(self.outputs())
+            return [*values, shown.note, "body" if shown.note is None else "body none", digest]
+
+    def shown(self, source: Snapshots, place: Place) -> Shown:
+        """Returns what to show: whatever goes wrong is said by this card alone."""
+        try:
+            content = self.content(View.of(source, place))
+        except LawnTuneError as error:
+            return Shown(None, components.failure(error.message, error.hint or ""))
+        except Exception as error:
+            return Shown(None, components.failure(told(self.name, error), "The other cards are not affected."))
+        return Shown(None, components.empty(content)) if isinstance(content, Empty) else Shown(content, None)
+
+    def actions(self) -> list[Component]:
+        """Returns the buttons beside the heading."""
+        return []
+
+    @abstractmethod
+    def body(self, view: View) -> list[Component]:
+        """Returns what holds the content."""
+
+    @abstractmethod
+    def outputs(self) -> list[Output]:
+        """Returns what the callback fills."""
+
+    @abstractmethod
+    def content(self, view: View) -> Any:
+        """Returns the content, or Empty."""
+
+    @abstractmethod
+    def values(self, content: Any) -> list[Any]:
+        """Returns the content as values of the outputs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FigureCard(Card):
+    """A figure, with a summary in words and buttons that save it as SVG or PNG.
+
+    Args:
+        draw: view → what is drawn.
+        height: pixels kept free until it is.
+    """
+
+    draw: Callable[[View], Drawing | Empty]
+    height: int = 380
+
+    def actions(self) -> list[Component]:
+        """See `Card.actions`."""
+        return [
+            html.Button(
+                kind.upper(),
+                type="button",
+                className="quiet",
+                title=f"Save as {kind.upper()}",
+                **components.data(export=kind, card=self.name),
+                **components.aria(label=f"Save {self.title} as {kind.upper()}"),
+            )
+            for kind in ("svg", "png")
+        ]
+
+    def body(self, view: View) -> list[Component]:
+        """See `Card.body`."""
+        graph = dcc.Graph(
+            id=graph_id(self.name),
+            config=cast(Any, dict(style.CONFIG) | {"responsive": True}),
+            className="graph",
+        )
+        named = components.aria(label=self.title, describedby=f"{self.name}-summary")
+        return [
+            html.Div(graph, role="figure", style={"minHeight": f"{self.height}px"}, **named),
+            html.P(id=f"{self.name}-summary", className="summary"),
+            dcc.Store(id=f"{self.name}-drawing"),
+        ]
+
+    def register(self, app: Dash, source: Snapshots, path: str) -> None:
+        """See `Card.register`; the drawing is put into its graph in the colours of the theme, in the browser.
+
+        The graph's id is a text: where it is a pattern, Dash draws anew after every zoom, and the zoom is forgotten.
+        """
+        super().register(app, source, path)
+        clientside(
+            app,
+            "draw",
+            Output(graph_id(self.name), "figure"),
+            Input(f"{self.name}-drawing", "data"),
+            Input(THEME, "data"),
+        )
+
+    def outputs(self) -> list[Output]:
+        """See `Card.outputs`."""
+        return [Output(f"{self.name}-drawing", "data"), Output(f"{self.name}-summary", "children")]
+
+    def content(self, view: View) -> Drawing | Empty:
+        """See `Card.content`; a viewer's zoom is kept until space or filters change."""
+        drawn = self.draw(view)
+        if isinstance(drawn, Empty):
+            return drawn
+        layout = {**drawn.figure["layout"], "uirevision": f"{view.space} {view.filters.values}"}
+        return Drawing({"data": drawn.figure["data"], "layout": layout}, drawn.summary)
+
+    def values(self, content: Drawing) -> list[Any]:
+        """See `Card.values`."""
+        return [content.figure, content.summary]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableCard(Card):
+    """A table that sorts, filters and is saved as CSV; for many rows.
+
+    Args:
+        columns: view → columns, made by `columns.text`, `columns.number`, …; read when the page or space changes.
+        rows: view → rows of plain JSON values, each with a "key" that tells it from the others.
+        most: rows seen at once, before it scrolls.
+    """
+
+    columns: Callable[[View], Sequence[Column]]
+    rows: Callable[[View], Rows | Empty]
+    most: int = 14
+    wide: bool = True
+
+    def actions(self) -> list[Component]:
+        """See `Card.actions`."""
+        search = dcc.Input(
+            id=f"{self.name}-search", type="search", placeholder="Search", className="search", debounce=False,
+            autoComplete="off",
+        )  # fmt: skip
+        label = html.Label(f"Search {self.title}", htmlFor=f"{self.name}-search", className="unseen")
+        csv = html.Button(
+            "CSV",
+            type="button",
+            className="quiet",
+            title="Save as CSV",
+            **components.data(csv=f"{self.name}-grid"),
+            **components.aria(label=f"Save {self.title} as CSV"),
+        )
+        return [label, search, csv]
+
+    def body(self, view: View) -> list[Component]:
+        """See `Card.body`."""
+        grid = dag.AgGrid(
+            id=f"{self.name}-grid",
+            columnDefs=[dict(column) for column in self.columns(view)],
+            rowData=[],
+            getRowId="params.data.key",
+            columnSize="responsiveSizeToFit",
+            defaultColDef={"sortable": True, "filter": True, "resizable": True, "minWidth": 90},
+            dashGridOptions={
+                "rowHeight": ROW,
+                "headerHeight": HEAD,
+                "animateRows": False,
+                "enableCellTextSelection": True,
+                "suppressFieldDotNotation": True,
+                "localeText": {"noRowsToShow": "No rows"},
+            },
+            style={"height": f"{HEAD + 3 * ROW}px"},
+        )
+        return [html.Div(grid, role="region", **components.aria(label=self.title))]
+
+    def register(self, app: Dash, source: Snapshots, path: str) -> None:
+        """See `Card.register`; the search box filters in the browser."""
+        super().register(app, source, path)
+        clientside(
+            app,
+            "search",
+            Output(f"{self.name}-search", "className"),
+            Input(f"{self.name}-search", "value"),
+            State(f"{self.name}-search", "id"),
+            prevent_initial_call=True,
+        )
+
+    def outputs(self) -> list[Output]:
+        """See `Card.outputs`."""
+        return [Output(f"{self.name}-grid", "rowData"), Output(f"{self.name}-grid", "style")]
+
+    def content(self, view: View) -> Rows | Empty:
+        """See `Card.content`."""
+        return self.rows(view)
+
+    def values(self, content: Rows) -> list[Any]:
+        """See `Card.values`."""
+        shown = max(1, min(len(content), self.most))
+        return [list(content), {"height": f"{HEAD + shown * ROW + 4}px"}]
+
+
+ROW, HEAD = 32, 36
+"""Pixels: rows of a large table."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block(Card):
+    """Anything else: components of `components`, `dash.html` and `dash_mantine_components`.
+
+    Args:
+        render: view → the content.
+    """
+
+    render: Callable[[View], Component | Sequence[Component] | Empty]
+
+    def body(self, view: View) -> list[Component]:
+        """See `Card.body`."""
+        return []
+
+    def outputs(self) -> list[Output]:
+        """See `Card.outputs`."""
+        return [Output(f"{self.name}-body", "children")]
+
+    def content(self, view: View) -> Any:
+        """See `Card.content`."""
+        return self.render(view)
+
+    def values(self, content: Any) -> list[Any]:
+        """See `Card.values`."""
+        return [list(content) if isinstance(content, list | tuple) else content]
+
+
+def graph_id(card: str) -> str:
+    """Returns the id of a figure card's graph, for callbacks of a page's own: `Input(graph_id(card), "clickData")`."""
+    return f"{card}-graph"
+
+
+def clientside(app: Dash, function: str, *dependencies: Any, **options: Any) -> None:
+    """Adds a callback that runs in the browser: a function of `assets/lawn.js`; the policy allows no other."""
+    add: Any = app.clientside_callback
+    add(ClientsideFunction("lawn", function), *dependencies, **options)
+
+
+def _digest(shown: Shown) -> str:
+    """Returns what differs whenever the card would look different."""
+    return hashlib.blake2b(json.dumps(shown, default=repr).encode(), digest_size=12).hexdigest()
+
+
+def told(card: str, error: Exception) -> str:
+    """Logs an error that was not foreseen, and returns what a viewer may know of it."""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    where = f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}" if place else "unknown place"
+    LOG.error("card '%s': %s: %s (%s)", card, type(error).__name__, error, where)
+    return f"{type(error).__name__} in '{card}'; the server's terminal says more."

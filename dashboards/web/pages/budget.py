@@ -1,0 +1,176 @@
+"""What a smaller search would have found: the expected best of k random points, and what points cost."""
+
+from __future__ import annotations
+
+from dash import html
+from dash.development.base_component import Component
+
+from dashboards.figures.base import plain
+from dashboards.figures.best_so_far import Spent
+from dashboards.figures.budget import budget_figure
+from dashboards.numbers.budget import BudgetInfo, BudgetLine, Drawn, budget_info, reached
+from dashboards.web import components
+from dashboards.web.cards import Block, Drawing, FigureCard, page
+from dashboards.web.components import Content
+from dashboards.web.page import Empty, View
+from dashboards.web.pages.trials import by_key
+from lawn_tune.compare import PairResult
+from lawn_tune.words import count, duration, fixed, method
+
+AGAINST = (("points", "grid points"), ("time", "device time"))
+
+DEFINITION = (
+    "Draw k different points at random from the finished points of a grid, and take the best by the value that "
+    "selects. The line is the mean of that best over all such draws, the band holds the middle 80 % of them; both are "
+    "exact: the chance that the r-th best of N points is the best of k is C(N − r, k − 1) / C(N, k).",
+    "The lower panel is the test value of the point selected, averaged over the same draws. It is of the same runs as "
+    "the selection: fresh seeds are on the Compare page.",
+    "A diverged point counts as drawn and has no value. Draws that hold no value at all are left out of the mean; the "
+    "table says how often that happens. Time is k times the mean device time of a point, diverged ones included.",
+)
+
+
+def pairs(view: View) -> dict[str, PairResult]:
+    """Returns the pairs by the value of their filter, "adam/bs64"."""
+    return {f"{p.base.cell.name.optimizer}/bs{p.batch_size}": p for p in view.snapshot.comparison.pairs}
+
+
+def _controls(view: View) -> list[Component]:
+    found = [(name, _label(pair)) for name, pair in pairs(view).items()]
+    pair = [components.choice(view, "pair", "Pair", found, found[0][0])] if found else []
+    return [*pair, components.choice(view, "against", "Against", AGAINST, "points")]
+
+
+def _label(pair: PairResult) -> str:
+    return (
+        f"{method(pair.lawn.cell.name.optimizer)} − {method(pair.base.cell.name.optimizer)}, batch {pair.batch_size:,}"
+    )
+
+
+def info_of(view: View) -> BudgetInfo | Empty:
+    """Returns the numbers of the pair that is looked at; computed once a snapshot."""
+    found = pairs(view)
+    if not found:
+        return Empty("This space has no pair of a base optimizer and its LAWN variant.")
+    name = view.filters.one("pair")
+    pair = found.get(name) or next(iter(found.values()))
+    info = view.snapshot.once(
+        f"budget {pair.base.cell.name}", lambda: budget_info((pair.base, pair.lawn), by_key(view))
+    )
+    return info if info.lines else Empty("No point of either grid is complete yet.")
+
+
+def expected(view: View) -> Drawing | Empty:
+    """Draws the expected best of both rivals."""
+    info = info_of(view)
+    if isinstance(info, Empty):
+        return info
+    against: Spent = "time" if view.filters.one("against") == "time" else "points"
+    figure = plain(budget_figure(info, against))
+    figure["layout"]["title"]["text"] = ""
+    figure["layout"]["margin"]["t"] = 12
+    return Drawing(figure, " ".join(sentences(info)))
+
+
+def sentences(info: BudgetInfo) -> list[str]:
+    """Returns what the figure shows: what one point and all points give, and when one rival passes the other's best."""
+    said = []
+    for line in info.lines:
+        first, last = line.draws[0], line.draws[-1]
+        said.append(
+            f"{method(line.optimizer)}: one random point gives {fixed(first.value, info.digits)}, "
+            f"all {last.k} give {fixed(last.value, info.digits)} {info.unit}."
+        )
+    if len(info.lines) == 2:
+        said.append(_passes(info, *info.lines))
+    return said
+
+
+def _passes(info: BudgetInfo, one: BudgetLine, other: BudgetLine) -> str:
+    sign = 1 if info.direction == "maximize" else -1
+    better, worse = (one, other) if sign * one.draws[-1].value >= sign * other.draws[-1].value else (other, one)
+    target = worse.draws[-1].value
+    k = reached(better, target, info.direction)
+    said = (
+        f"The whole grid of {method(worse.optimizer)} ({count(worse.finished, 'point')}) is matched, in expectation, by"
+    )
+    return f"{said} {count(k, 'random point') if k else 'no number of points'} of {method(better.optimizer)}."
+
+
+def definition(view: View) -> list[Component]:
+    """Returns how the numbers are made."""
+    return [html.P(text, className="help") for text in DEFINITION]
+
+
+_COSTS = ("Method", "Points", "Diverged", "Time a point", "Time in all")
+_FEW = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+"""Numbers of points in the table, where the grid is as large."""
+
+
+def costs(view: View) -> list[Component] | Empty:
+    """Returns what the grids of both rivals cost."""
+    info = info_of(view)
+    if isinstance(info, Empty):
+        return info
+    lines: list[list[Content]] = [
+        [
+            components.method_name(line.optimizer),
+            f"{line.finished:,} of {line.planned:,}",
+            f"{line.diverged:,}",
+            duration(line.seconds / line.finished),
+            duration(line.seconds),
+        ]
+        for line in info.lines
+    ]
+    return [components.table(_COSTS, lines, "Costs", numbers=range(1, len(_COSTS)))]
+
+
+def table(view: View) -> list[Component] | Empty:
+    """Returns the expected best of both rivals for a few numbers of points."""
+    info = info_of(view)
+    if isinstance(info, Empty):
+        return info
+    unit = f", {info.unit}" if info.unit else ""
+    header = ("k", "Method", f"Best expected{unit}", "80 % of draws", f"Its test{unit}", "Device time", "No value")
+    wanted = {*_FEW, *(line.finished for line in info.lines)}
+    drawn = [(drawn.k, line, drawn) for line in info.lines for drawn in line.draws if drawn.k in wanted]
+    drawn.sort(key=lambda found: found[0])
+    lines = [
+        _drawn_row(info, line, draw, first=i == 0 or k != drawn[i - 1][0]) for i, (k, line, draw) in enumerate(drawn)
+    ]
+    return [components.table(header, lines, "Expected best of k random points", numbers=(0, 2, 3, 4, 5, 6))]
+
+
+def _drawn_row(info: BudgetInfo, line: BudgetLine, drawn: Drawn, *, first: bool) -> list[Content]:
+    def text(value: float | None) -> str:
+        return "–" if value is None else fixed(value, info.digits)
+
+    lost = 1 - drawn.found
+    return [
+        f"{drawn.k:,}" if first else None,
+        components.method_name(line.optimizer),
+        text(drawn.value),
+        f"{text(drawn.low)} to {text(drawn.high)}",
+        text(drawn.test),
+        duration(drawn.seconds),
+        "–" if lost < 5e-5 else f"{100 * lost:.2g} %",
+    ]
+
+
+PAGE = page(
+    path="/budget",
+    title="Budget",
+    order=50,
+    lead=lambda view: (
+        "How much search each rival needs: what a smaller grid, drawn at random from this one, would have found."
+    ),
+    controls=_controls,
+    cards=(
+        FigureCard(
+            name="budget-expected", title="Expected best of k random points", draw=expected, height=560, wide=True
+        ),
+        Block(name="budget-costs", title="Cost", render=costs),
+        Block(name="budget-definition", title="How it is computed", render=definition),
+        Block(name="budget-table", title="In numbers", render=table, wide=True),
+    ),
+)

@@ -1,0 +1,272 @@
+"""One cell: its winner, its grid, what each hyperparameter does, and every trial of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from dash import Dash, html
+from dash.development.base_component import Component
+
+from dashboards.figures.base import plain
+from dashboards.figures.best_so_far import Spent, best_so_far_figure
+from dashboards.figures.grid import grid_figure
+from dashboards.figures.parallel import parallel_figure
+from dashboards.figures.sensitivity import sensitivity_figure
+from dashboards.numbers.best_so_far import best_so_far_info
+from dashboards.numbers.edges import table_name, widenings
+from dashboards.numbers.grid import GridInfo, grid_info
+from dashboards.numbers.parallel import parallel_info
+from dashboards.numbers.sensitivity import SensitivityInfo, sensitivity_info, span
+from dashboards.web import components
+from dashboards.web.cards import Block, Drawing, FigureCard, Rows, page
+from dashboards.web.columns import Column
+from dashboards.web.page import Empty, Page, View
+from dashboards.web.pages.trials import TrialTable, cell_of, href, opens, trial_columns, trial_rows
+from dashboards.web.snapshot import Snapshots
+from lawn_tune.cells import Cell
+from lawn_tune.compare import CellResult
+from lawn_tune.flags import Flag
+from lawn_tune.tables import value_text
+from lawn_tune.words import count, duration, fixed, hyperparameter, method, metric_of, setting
+
+AGAINST = (("points", "points"), ("time", "device time"))
+
+
+def result_of(view: View) -> CellResult:
+    """Returns what is known of the cell that is looked at."""
+    name = cell_of(view).name
+    return next(result for result in view.snapshot.comparison.cells if result.cell.name == name)
+
+
+def label(cell: Cell) -> str:
+    """Returns a cell's name for people."""
+    return f"{method(cell.name.optimizer)}, batch {cell.name.batch_size:,}"
+
+
+def _controls(view: View) -> list[Component]:
+    cells = [(str(cell.name), label(cell)) for cell in view.snapshot.cells]
+    return [
+        components.choice(view, "cell", "Cell", cells, cells[0][0]),
+        components.choice(view, "against", "Best so far against", AGAINST, "points"),
+    ]
+
+
+# --- words -----------------------------------------------------------------------------------------------------------
+
+
+def winner(view: View) -> list[Component]:
+    """Returns the winner in numbers, and the cell's caveats."""
+    result = result_of(view)
+    won = result.winner
+    digits, unit = metric_of(result.cell.protocol.metric).digits, metric_of(result.cell.protocol.metric).unit
+    value = f"{fixed(won.value, digits)} {unit}".strip() if won else "–"
+    confirmed = value_text(result).rpartition(" ")[0] if result.confirmed else "–"
+    fresh = f"{unit}, mean ± SE of {count(result.confirmed.n, 'fresh seed')}" if result.confirmed else "no run yet"
+    done = sum(point.finished for point in result.points)
+    return [
+        components.tiles(
+            components.tile("Best of the grid", value, f"{result.cell.protocol.selection}; the best of many flatters"),
+            components.tile("Confirmed on test", confirmed, fresh.lstrip(", ")),
+            components.tile("Points", f"{done:,} of {len(result.points):,}", _cost(result)),
+        ),
+        *([html.P(["Winner: ", _trials_link(view, won.keys, setting(won.hyperparameters))])] if won else []),
+        *_caveats(result),
+    ]  # fmt: skip
+
+
+def _cost(result: CellResult) -> str:
+    lost = sum(point.status == "diverged" for point in result.points)
+    spent = f"{duration(result.seconds)} of device time"
+    return f"{count(lost, 'diverged point')}, {spent}" if lost else spent
+
+
+def _trials_link(view: View, keys: tuple[str, ...], text: str) -> Component:
+    return components.link(text, href(view, keys))
+
+
+def _caveats(result: CellResult) -> list[Component]:
+    notes = [note for note in result.notes if note.flag is not Flag.EDGE]
+    if not notes:
+        return []
+    said = [html.Li([html.Strong(f"{note.flag.value}: "), note.text]) for note in notes]
+    return [html.Ul(said, className="caveats", **components.aria(label="Caveats"))]
+
+
+def edge(view: View) -> list[Component] | Empty:
+    """Returns whether the winner is on the border of its grid, and what to add to the space's file."""
+    result = result_of(view)
+    if result.winner is None:
+        return Empty("There is no winner yet: no point of the grid is complete.")
+    found = widenings(result)
+    if not found:
+        return Empty("The winner is inside its grid: a neighbour on every side was tried and is no better.")
+    notes = [html.Li(note.text) for note in result.notes if note.flag is Flag.EDGE]
+    added = [widening for widening in found if widening.add is not None]
+    if not added:
+        return [html.Ul(notes, className="caveats"), html.P("No level lies beyond; nothing can be added there.")]
+    text = "\n".join([table_name(result), *(widening.toml for widening in added)])
+    return [
+        html.Ul(notes, className="caveats"),
+        html.P(f"To know more, change these lines in the file of the space '{view.space}':"),
+        _snippet(text),
+        html.P("Launch it again: only the new points are trained, and the winner is confirmed anew if it changes."),
+    ]
+
+
+def _snippet(text: str) -> Component:
+    copy = html.Button(
+        "Copy",
+        type="button",
+        className="quiet",
+        **components.data(copy=text),
+        **components.aria(label="Copy the lines"),
+    )
+    return html.Div([html.Pre(text), copy], className="snippet")
+
+
+# --- figures ---------------------------------------------------------------------------------------------------------
+
+
+def grid(view: View) -> Drawing:
+    """Draws the cell's grid."""
+    return view.snapshot.once(f"grid {cell_of(view).name}", lambda: _grid(view))
+
+
+def _grid(view: View) -> Drawing:
+    info = grid_info(view.snapshot.comparison, result_of(view))
+    figure = plain(grid_figure(info))
+    del figure["layout"]["title"]
+    figure["layout"]["margin"]["t"] = 26
+    return Drawing(figure, _grid_words(info))
+
+
+def _grid_words(info: GridInfo) -> str:
+    place = info.winner
+    if place is None:
+        return f"No point of {info.value} is complete."
+    value = info.panels[place.panel].values[place.row][place.column]
+    won = f"{info.x} {info.x_levels[place.column]:g}, {info.y} {info.y_levels[place.row]:g}"
+    panel = info.panels[place.panel].label
+    shown = fixed(value, info.digits) if value is not None else "unknown"
+    return f"Best {info.value} {shown} {info.unit} at {', '.join(text for text in (won, panel) if text)}."
+
+
+def sensitivity(view: View) -> Drawing | Empty:
+    """Draws what each hyperparameter does alone."""
+    result = result_of(view)
+    if result.winner is None:
+        return Empty("No point of this grid is complete, so no level can be compared with another.")
+    return view.snapshot.once(f"sensitivity {result.cell.name}", lambda: _sensitivity(result))
+
+
+def _sensitivity(result: CellResult) -> Drawing:
+    info = sensitivity_info(result)
+    return Drawing(plain(sensitivity_figure(info)), _sensitivity_words(info))
+
+
+def _sensitivity_words(info: SensitivityInfo) -> str:
+    parts = [f"{hyperparameter(axis.name)} {fixed(span(axis), info.digits)}" for axis in info.axes]
+    lost = sum(level.diverged for level in info.axes[0].levels)
+    tail = f" {count(lost, 'point')} diverged." if lost else ""
+    return f"The best {info.value} differs between levels by (points): {', '.join(parts)}.{tail}"
+
+
+def parallel(view: View) -> Drawing | Empty:
+    """Draws every finished search trial as a line."""
+    return view.snapshot.once(f"parallel {cell_of(view).name}", lambda: _parallel(view))
+
+
+def _parallel(view: View) -> Drawing | Empty:
+    cell = cell_of(view)
+    info = parallel_info(cell, view.snapshot.rows_of(cell))
+    if not info.values:
+        return Empty("No search trial of this cell has finished.")
+    lost = sum(value is None for value in info.values)
+    words = f"{count(len(info.values), 'finished trial')}, {lost} diverged. Colours rank by {info.value}."
+    return Drawing(plain(parallel_figure(info)), words)
+
+
+def best_so_far(view: View) -> Drawing | Empty:
+    """Draws how the best value came about."""
+    result = result_of(view)
+    info = best_so_far_info(result, view.snapshot.rows_of(result.cell))
+    if not info.steps:
+        return Empty("No point of this grid has finished.")
+    against: Spent = "time" if view.filters.one("against") == "time" else "points"
+    last = info.steps[-1]
+    first = next((i for i, step in enumerate(info.steps, 1) if step.best == last.best), None)
+    words = f"{len(info.steps):,} of {count(info.points, 'point')} in {duration(3600 * last.hours)} of device time."
+    if last.best is not None:
+        words += f" The best, {fixed(last.best, info.digits)} {info.unit}, came with point {first}."
+    return Drawing(plain(best_so_far_figure(info, against)), words)
+
+
+# --- trials ----------------------------------------------------------------------------------------------------------
+
+
+def trial_table_columns(view: View) -> list[Column]:
+    """Returns the columns of the cell's trials."""
+    cell = cell_of(view)
+    return view.snapshot.once(f"columns {cell.name}", lambda: trial_columns(cell, view.snapshot.rows_of(cell)))
+
+
+def trials(view: View) -> Rows | Empty:
+    """Returns every trial of the cell, of earlier grids and budgets too."""
+    return trial_rows(view, cell_of(view)) or Empty("No trial of this cell has started.")
+
+
+def _page() -> Page:
+    cards = page(
+        path="/cell",
+        title="Cell",
+        order=30,
+        controls=_controls,
+        cards=(
+            Block(name="cell-winner", title="Winner", render=winner),
+            Block(name="cell-edge", title="Edge of the grid", render=edge),
+            FigureCard(
+                name="cell-grid",
+                title="Grid",
+                draw=grid,
+                height=200,
+                help="Mean over search seeds; darker is better. Frame: the winner, dashed on an edge. × diverged, "
+                "! failed, … running, · not trained. A click opens the point's trials.",
+            ),
+            FigureCard(
+                name="cell-sensitivity",
+                title="Each hyperparameter alone",
+                draw=sensitivity,
+                help="All points at each level; the line joins the best, the bar is the median. Frame: the winner's "
+                "level. Open triangles lie beyond the panel; n × diverged. Of many points, some are drawn.",
+            ),
+            FigureCard(
+                name="cell-parallel",
+                title="All hyperparameters together",
+                draw=parallel,
+                help="One line a search trial. A click on the legend hides a group, two show it alone.",
+            ),
+            FigureCard(
+                name="cell-best",
+                title="Best so far",
+                draw=best_so_far,
+                help="Points in the order in which they finished; the line is the best until then, crosses diverged. "
+                "Of many, some are drawn.",
+            ),
+            TrialTable(
+                name="cell-trials",
+                title="Trials",
+                columns=trial_table_columns,
+                rows=trials,
+                help="Every trial of the cell. Click a heading to sort, its menu to filter, a trial to look inside it.",
+            ),
+        ),
+    )
+
+    def register(app: Dash, source: Snapshots) -> None:
+        cards.register(app, source)
+        opens(app, "cell-grid", "cell-sensitivity", "cell-best")
+
+    return replace(cards, register=register)
+
+
+PAGE = _page()

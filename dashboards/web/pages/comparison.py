@@ -1,0 +1,355 @@
+"""The reason to come: does LAWN beat weight decay, where, by how much, how sure; beside it what the paper printed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from dash import html
+from dash.development.base_component import Component
+
+from dashboards import style
+from dashboards.figures.base import plain
+from dashboards.figures.batch_curves import batch_curves_figure
+from dashboards.figures.forest import forest_figure
+from dashboards.figures.profile import profile_figure
+from dashboards.numbers.batch_curves import BatchCurve, BatchCurves, batch_curves
+from dashboards.numbers.forest import TONES, ForestInfo, Tone, forest_info, paper_difference
+from dashboards.numbers.measure import Measure, measures
+from dashboards.numbers.profile import LEAST, ProfileLine, profile_info
+from dashboards.numbers.selected import selected
+from dashboards.numbers.side_by_side import paper_table, space_table
+from dashboards.web import components
+from dashboards.web.cards import Block, Drawing, FigureCard, page
+from dashboards.web.components import Content
+from dashboards.web.page import Empty, View
+from dashboards.web.side_table import side_table
+from dashboards.web.verdicts import verdicts
+from lawn_tune.cells import Phase
+from lawn_tune.compare import Comparison, PairResult
+from lawn_tune.published import paper_tables
+from lawn_tune.results import TrialRow
+from lawn_tune.tables import DIFFERENCE_HEADER, DifferenceRow, difference_cells, table
+from lawn_tune.verdicts import chance, headline
+from lawn_tune.words import count, fixed, method, metric_name, signed
+
+PATH = "/compare"
+MOST_SPACES = 16
+"""Spaces that can be compared at once; each is a whole comparison."""
+
+PHASES = (("confirm", "fresh seeds, test"), ("search", "search, validation"))
+HERE, EVERYWHERE, OURS = "here", "every", "ours"
+
+
+# --- what is looked at -----------------------------------------------------------------------------------------------
+
+
+def comparison_of(view: View) -> Comparison:
+    """Returns the comparison of the space, of the base optimizers and batch sizes that are chosen."""
+    return selected(view.snapshot.comparison, _wanted(view))
+
+
+def _wanted(view: View) -> Callable[[str, int], bool]:
+    filters = view.filters
+    return lambda base, batch_size: filters.allows("base", base) and filters.allows("batch", batch_size)
+
+
+def comparisons_of(view: View) -> list[Comparison]:
+    """Returns the comparisons of the space, or of every space, as chosen."""
+    if view.filters.one("scope", HERE) != EVERYWHERE or not _several(view):
+        return [comparison_of(view)]
+    return [selected(view.at(space).snapshot.comparison, _wanted(view)) for space in view.spaces]
+
+
+def _several(view: View) -> bool:
+    return 1 < len(view.spaces) <= MOST_SPACES
+
+
+def rows_of(view: View) -> Mapping[str, TrialRow]:
+    """Returns the space's trials by key."""
+    return view.snapshot.once("comparison rows", lambda: {row.key: row for row in view.snapshot.trials})
+
+
+def _controls(view: View) -> list[Component]:
+    names = [cell.name for cell in view.snapshot.cells]  # without the comparison, so that a large ledger's page opens
+    bases = dict.fromkeys(style.base_of(name.optimizer) for name in names)
+    sizes = [(str(size), f"{size:,}") for size in sorted({name.batch_size for name in names})]
+    scope = [(HERE, "this space"), (EVERYWHERE, "every space")]
+    return [
+        components.choice(view, "base", "Base optimizer", [(name, method(name)) for name in bases], multiple=True),
+        components.choice(view, "batch", "Batch sizes", sizes, multiple=True),
+        *([components.choice(view, "scope", "Forest and profile of", scope, HERE)] if _several(view) else []),
+    ]
+
+
+def nothing(view: View, comparison: Comparison) -> Empty | None:
+    """Returns what is said where there is nothing to compare, or None."""
+    if not comparison.cells:
+        return Empty("No cell of this space fits the filters.", "Choose other base optimizers or batch sizes above.")
+    if not comparison.pairs:
+        return Empty(
+            "There is no pair of a base optimizer and its LAWN variant here.",
+            "Add one to the space's file, such as [optimizers.adam] and [optimizers.adam-lawn], and launch it again.",
+        )
+    if comparison.empty:
+        return Empty(
+            "No point of these grids has a result yet, so nothing can be compared.",
+            "The verdicts appear here as trials finish. If no driver runs, start one:",
+            view.command(f"launch {view.space}"),
+        )
+    return None
+
+
+# --- the answer ------------------------------------------------------------------------------------------------------
+
+
+def answer(view: View) -> list[Component] | Empty:
+    """Returns the verdict on every pair: number, interval, n, sentence and caveats."""
+    comparison = comparison_of(view)
+    if (why := nothing(view, comparison)) is not None:
+        return why
+    said = chance(view.snapshot.comparison)
+    return [
+        html.P(headline(comparison), className="headline"),
+        verdicts(comparison.pairs),
+        *([html.P(said, className="help")] if said else []),
+    ]
+
+
+# --- forest ----------------------------------------------------------------------------------------------------------
+
+
+def forest(view: View) -> Drawing | Empty:
+    """Draws the paired differences of every pair."""
+    found = comparisons_of(view)
+    info = forest_info([pair for comparison in found for pair in comparison.pairs])
+    if not info.rows or all(comparison.empty for comparison in found):
+        return nothing(view, found[0]) or Empty("There is no pair to compare.")
+    return Drawing(plain(forest_figure(info)), _forest_summary(info))
+
+
+def _forest_summary(info: ForestInfo) -> str:
+    tones = Counter(row.tone for row in info.rows)
+    parts = [f"{text} in {tones[tone]}" for tone, text in _TONE_WORDS.items() if tones[tone]]
+    measured = sorted(row.mean for row in info.rows if row.mean is not None and row.confirmed)
+    ends = " to ".join(dict.fromkeys(signed(mean, info.digits) for mean in (*measured[:1], *measured[-1:])))
+    span = f" LAWN − WD: {ends} points." if measured else ""
+    return f"Of {count(len(info.rows), 'pair')}: {'; '.join(parts)}.{span}"
+
+
+_TONE_WORDS: Mapping[Tone, str] = {
+    "better": "LAWN is better",
+    "worse": "weight decay is better",
+    "open": "the two are not separable",
+    "none": "there is no verdict",
+}
+
+
+# --- over batch sizes ------------------------------------------------------------------------------------------------
+
+
+def measure_of(view: View) -> Measure:
+    """Returns the measure that is chosen, else the protocol's."""
+    found = measures(view.snapshot.cells)
+    return next((measure for measure in found if measure.key == view.filters.one("metric")), found[0])
+
+
+def phase_of(view: View) -> Phase:
+    """Returns the runs that are chosen."""
+    return "search" if view.filters.one("phase") == "search" else "confirm"
+
+
+def _curve_controls(view: View) -> list[Component]:
+    found = [(measure.key, measure.name) for measure in measures(view.snapshot.cells)]
+    return [
+        components.choice(view, "metric", "Metric", found, found[0][0]),
+        components.choice(view, "phase", "Runs", PHASES, "confirm"),
+    ]
+
+
+def curves(view: View) -> Drawing | Empty:
+    """Draws the chosen measure against the batch size, the paper's values behind."""
+    comparison, measure = comparison_of(view), measure_of(view)
+    info = batch_curves(comparison.cells, measure, phase_of(view), rows_of(view))
+    if not info.curves:
+        return nothing(view, comparison) or Empty(f"No winner carries a value of {measure.name} yet.")
+    return Drawing(plain(batch_curves_figure(info)), " ".join(_curve_sentences(info)))
+
+
+def _curve_sentences(info: BatchCurves) -> list[str]:
+    said = [_curve_sentence(curve, info) for curve in info.curves]
+    unsure = sum(point.value.phase == "search" for curve in info.curves for point in curve.points)
+    if unsure and info.split == "test":
+        said.append(f"{count(unsure, 'open marker')}: not confirmed, the search's value on the split that selects.")
+    if info.measure.chosen:
+        said.append(info.paper or "The paper prints no value for this dataset and metric.")
+    return said
+
+
+def _curve_sentence(curve: BatchCurve, info: BatchCurves) -> str:
+    digits, unit = info.measure.digits, f" ({info.measure.unit})" if info.measure.unit else ""
+    values = ", ".join(f"{fixed(p.value.mean, digits)} at {p.batch_size:,}" for p in curve.points)
+    return f"{method(curve.optimizer)}{unit}: {values}."
+
+
+# --- tables ----------------------------------------------------------------------------------------------------------
+
+
+def _table_controls(view: View) -> list[Component]:
+    paper = [(str(table.number), f"Paper, Table {table.number}: {table.title}") for table in paper_tables()]
+    return [components.choice(view, "table", "Table", [(OURS, f"This space: {view.space}"), *paper], OURS)]
+
+
+def tables(view: View) -> list[Component] | Empty:
+    """Returns the space's table, or one of the paper's, measured and published values side by side."""
+    chosen = view.filters.one("table", OURS)
+    found = next((table for table in paper_tables() if str(table.number) == chosen), None)
+    if found is not None:
+        spaces = view.spaces if len(view.spaces) <= MOST_SPACES else (view.space,)
+        results = [r for space in spaces for r in view.at(space).snapshot.comparison.cells]
+        return side_table(view, paper_table(found, results), ours=False)
+    comparison = comparison_of(view)
+    if not comparison.cells:
+        return nothing(view, comparison) or Empty("There is no cell.")
+    return side_table(view, space_table(comparison), ours=True)
+
+
+_PAIR_HEADER = (*DIFFERENCE_HEADER, "Paper", "Caveats")
+
+
+def differences(view: View) -> list[Component] | Empty:
+    """Returns one row a pair, as `lawn-tune compare` prints it, with the paper's difference."""
+    comparison = comparison_of(view)
+    if (why := nothing(view, comparison)) is not None:
+        return why
+    known = table(comparison)
+    lines = [_pair_row(pair, row) for pair, row in zip(comparison.pairs, known.differences, strict=True)]
+    return [components.table(_PAIR_HEADER, lines, "Paired differences", numbers=(1, 2, 3, 4, 5, 6, 8))]
+
+
+def _pair_row(pair: PairResult, row: DifferenceRow) -> list[Content]:
+    paper = paper_difference(pair)
+    methods: Content = html.Span(
+        [components.method_name(pair.lawn.cell.name.optimizer), f" − {_base(pair)}"], className="pair"
+    )
+    verdict: Content = html.Span(row.verdict, className=f"outcome-{TONES.get(pair.verdict, 'none')}")
+    notes = (*pair.notes, *pair.base.notes, *pair.lawn.notes)
+    caveats = ", ".join(dict.fromkeys(note.flag.value for note in notes))
+    values = difference_cells(row)[1:-1]
+    shown = [methods, *values, verdict, "–" if paper is None else signed(paper, 2)]
+    return [*shown, html.Span(caveats, className="faint")]
+
+
+def _base(pair: PairResult) -> str:
+    return method(pair.base.cell.name.optimizer)
+
+
+# --- profile ---------------------------------------------------------------------------------------------------------
+
+
+def profile(view: View) -> Drawing | Empty:
+    """Draws how often each method is near the best; says why where there are too few tasks."""
+    info = profile_info([result for comparison in comparisons_of(view) for result in comparison.cells])
+    if info.tasks < LEAST:
+        waiting = f" {count(info.unsettled, 'task')} not confirmed yet." if info.unsettled else ""
+        return Empty(
+            f"A share of {count(info.tasks, 'task')} says little; at least {LEAST} are needed where every method is "
+            f"confirmed.{waiting}",
+            "Launch more batch sizes, or take every space together." if _several(view) else "Launch more batch sizes.",
+        )
+    lines = " ".join(_profile_sentence(line) for line in info.lines)
+    left = f" {count(info.unsettled, 'task')} not confirmed yet and left out." if info.unsettled else ""
+    return Drawing(plain(profile_figure(info)), f"Over {count(info.tasks, 'task')}: {lines}{left}")
+
+
+def _profile_sentence(line: ProfileLine) -> str:
+    best, near = (round(line.within(gap) * line.n) for gap in (0.0, 1.0))
+    return f"{method(line.optimizer)} is best in {best} of {line.n} and within 1 % in {near}."
+
+
+PROFILE_HELP = (
+    "A task is a batch size of a space. A method's line at τ is the share of its tasks where its confirmed mean is "
+    "within τ percent of the best method's there; a method that diverges everywhere never is. Higher is better."
+)
+
+
+# --- the page --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChoiceFigure(FigureCard):
+    """A figure with controls of its own; `choices` makes them by `components.choice`."""
+
+    choices: Callable[[View], list[Component]]
+
+    def layout(self, view: View) -> Component:
+        """See `Card.layout`."""
+        return _choosing(super().layout(view), self.choices(view))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChoiceBlock(Block):
+    """A block with controls of its own; `choices` makes them by `components.choice`."""
+
+    choices: Callable[[View], list[Component]]
+
+    def layout(self, view: View) -> Component:
+        """See `Card.layout`."""
+        return _choosing(super().layout(view), self.choices(view))
+
+
+def _choosing(card: Component, choices: list[Component]) -> Component:
+    cast(Any, card).children.insert(1, html.Div(choices, className="controls within"))
+    return card
+
+
+def _lead(view: View) -> str:
+    protocol = view.snapshot.cells[0].protocol
+    return (
+        f"Each base optimizer with tuned weight decay (WD) against its LAWN variant, by test "
+        f"{metric_name(protocol.metric)} of fresh seeds. A verdict needs a 95 % interval of the paired difference that "
+        f"excludes zero."
+    )
+
+
+PAGE = page(
+    path=PATH,
+    title="Compare",
+    order=20,
+    lead=_lead,
+    controls=_controls,
+    cards=(
+        Block(name="compare-answer", title="Does LAWN beat weight decay?", render=answer, wide=True),
+        FigureCard(
+            name="compare-forest",
+            title="Paired differences",
+            draw=forest,
+            height=190,
+            help="LAWN − WD with its 95 % interval. Filled: separable from zero. Grey, open: not separable, or too few "
+            "seeds. Open diamond: search values only. Faint diamond: the paper.",
+        ),
+        ChoiceFigure(
+            name="compare-batches",
+            title="Over batch sizes",
+            draw=curves,
+            choices=_curve_controls,
+            help="Mean ± one standard error over seeds. Solid: LAWN; dashed: weight decay; faint, dotted: paper.",
+        ),
+        ChoiceBlock(
+            name="compare-tables", title="Measured and published", render=tables, choices=_table_controls, wide=True
+        ),
+        Block(
+            name="compare-pairs",
+            title="Differences in numbers",
+            render=differences,
+            wide=True,
+            help="p (exact) flips whole seeds, so few seeds cannot make it small; p (Holm) allows for all pairs of the "
+            "space, whatever the filters.",
+        ),
+        FigureCard(
+            name="compare-profile", title="Performance profile", draw=profile, help=PROFILE_HELP, height=200, wide=True
+        ),
+    ),
+)

@@ -1,0 +1,238 @@
+"""The overview: how far every cell and space is, what runs, what failed, and what to type next."""
+
+from __future__ import annotations
+
+import math
+import shlex
+
+from dash import html
+from dash.development.base_component import Component
+
+from dashboards.numbers.overview import CellProgress, RunningPack, SpaceProgress, Trouble, space_progress
+from dashboards.web import components
+from dashboards.web.cards import Block, page
+from dashboards.web.components import Content
+from dashboards.web.filters import href
+from dashboards.web.page import Empty, View
+from lawn_tune.words import count, duration, metric_name, metric_of
+
+MOST_SPACES = 12
+"""Spaces whose progress is shown; of more, only the names."""
+
+
+def progress_of(view: View) -> SpaceProgress:
+    """Returns the progress of the space that is looked at; computed once for all cards and viewers."""
+    snapshot = view.snapshot
+    rows = {str(cell.name): snapshot.rows_of(cell) for cell in snapshot.cells}
+    held = str(sorted(view.source.drivers().items()))
+    return snapshot.once(
+        f"progress {held}", lambda: space_progress(view.space, snapshot.comparison.cells, rows, view.source.alive)
+    )
+
+
+# --- now -------------------------------------------------------------------------------------------------------------
+
+
+def now(view: View) -> list[Component]:
+    """Returns the space's numbers in one row, and its bar."""
+    found = progress_of(view)
+    done, planned = found.done, found.planned
+    bar = components.progress(
+        f"{percent(found.share)} of the epochs are trained",
+        found.share,
+        bad=found.share * found.diverged / done if done else 0.0,
+    )
+    return [
+        components.tiles(
+            components.tile("Trials with a result", f"{done:,}", f"of {planned:,}; {percent(found.share)} of epochs"),
+            components.tile("Training now", f"{_training(found):,}", _workers(found)),
+            components.tile("Left", *_left(found)),
+            components.tile("Device time", duration(found.seconds), "spent so far"),
+            components.tile("Diverged", f"{found.diverged:,}", "a result, not retried"),
+            components.tile("Failed", f"{found.failed:,}", "retried by a launch", "bad" if found.failed else ""),
+        ),
+        bar,
+    ]
+
+
+def _training(found: SpaceProgress) -> int:
+    return sum(pack.trials for pack in found.running if pack.alive)
+
+
+def _workers(found: SpaceProgress) -> str:
+    if found.workers:
+        return f"trials, in {count(found.workers, 'pack')}"
+    return "no launch is running" if found.done < found.planned else "all is trained"
+
+
+def _left(found: SpaceProgress) -> tuple[str, str]:
+    """Returns the time left and what it rests on."""
+    if found.done >= found.planned:
+        return "nothing", "every trial has a result"
+    if found.eta is not None and found.left is not None:
+        return f"≈ {duration(found.eta)}", f"{duration(found.left)} of device time"
+    if found.left is not None:
+        return "stopped", f"{duration(found.left)} of device time missing"
+    return "unknown", "until a trial has finished"
+
+
+def percent(share: float) -> str:
+    """Returns a share in percent, cut and not rounded: "99.9 %" until all is done."""
+    return f"{math.floor(1000 * share + 1e-9) / 10:g} %"
+
+
+# --- cells -----------------------------------------------------------------------------------------------------------
+
+_CELL_HEADER = ("Method", "Batch", "Progress", "Trials", "Diverged", "Failed", "Best so far", "Time", "Left")
+
+
+def cells(view: View) -> list[Component]:
+    """Returns one line a cell."""
+    found = progress_of(view)
+    metrics = view.snapshot.comparison.distinct(lambda cell: cell.protocol.metric)
+    unit = " or ".join(dict.fromkeys(f"{metric_name(name)}, {metric_of(name).unit}".strip(", ") for name in metrics))
+    header = [f"Best so far ({unit})" if name == "Best so far" else name for name in _CELL_HEADER]
+    rows = [_cell_row(view, cell) for cell in found.cells]
+    return [components.table(header, rows, f"Cells of {view.space}", numbers=(1, 3, 4, 5, 6, 7, 8))]
+
+
+def _cell_row(view: View, cell: CellProgress) -> list[Content]:
+    counts, to = cell.counts, view.href("/cell", cell=cell.cell)
+    name = html.A(
+        components.method_name(cell.optimizer),
+        href=to,
+        **components.data(nav=to),
+        **components.aria(label=f"{cell.cell}: open the cell"),
+    )
+    bad = cell.share * counts.diverged / counts.done if counts.done else 0.0
+    edge = html.Span("edge", className="mark", title=f"on the edge of the grid: {', '.join(cell.edges)}")
+    return [
+        name,
+        f"{cell.batch_size:,}",
+        components.progress(f"{percent(cell.share)} trained", cell.share, bad=bad),
+        f"{counts.done:,} of {counts.planned:,}",
+        _unless_zero(counts.diverged),
+        _unless_zero(counts.failed, "bad"),
+        html.Span([edge, " ", cell.value] if cell.edges else cell.value),
+        duration(cell.seconds) if cell.seconds else "–",
+        "–" if not cell.left else duration(cell.left),
+    ]
+
+
+def _unless_zero(n: int, tone: str = "") -> Content:
+    return html.Span(f"{n:,}" if n else "–", className=(tone if n else "faint") or None)
+
+
+# --- what runs, what failed ------------------------------------------------------------------------------------------
+
+
+def running(view: View) -> list[Component] | Empty:
+    """Returns one line a pack that trains."""
+    found = progress_of(view)
+    if not found.running:
+        if found.done >= found.planned:
+            return Empty("Nothing is running: every trial of this space has a result.")
+        todo = "A launch trains only what is missing, and may be stopped at any time."
+        return Empty("Nothing is running.", todo, view.command(f"launch {shlex.quote(view.space)}"))
+    lines = [_running_row(view, pack) for pack in found.running]
+    header = ("Cell", "Phase", "Trials", "Epoch", "Driver")
+    shown: list[Component] = [components.table(header, lines, "Packs that train now", numbers=(2,))]
+    if not all(pack.alive for pack in found.running):
+        shown.append(html.P("A pack without a driver was interrupted: the next launch takes it up.", className="help"))
+    return shown
+
+
+def _running_row(view: View, pack: RunningPack) -> list[Content]:
+    driver = view.drivers.get(pack.cell)
+    again = f", attempt {pack.attempt}" if pack.attempt > 1 else ""
+    epoch = f"{pack.epoch:,} of {pack.epochs:,}"
+    share = pack.epoch / pack.epochs if pack.epochs else 0.0
+    held = (driver.owner if driver else "unknown") if pack.alive else html.Span("none", className="bad")
+    return [
+        html.Span([components.method_name(pack.optimizer), f" {pack.batch_size:,}"]),
+        f"{pack.phase}{again}",
+        f"{pack.trials:,}",
+        html.Div([components.progress(f"epoch {epoch}", 0.0, running=share), html.Span(epoch)], className="epoch"),
+        held,
+    ]
+
+
+def failures(view: View) -> list[Component] | Empty:
+    """Returns one line a kind of failure."""
+    found = progress_of(view)
+    if not found.troubles:
+        return Empty("No trial has failed.")
+    lines = [_trouble_row(trouble) for trouble in found.troubles[:20]]
+    return [components.table(("Error", "Trials", "Cells"), lines, "Failures", numbers=(1,))]
+
+
+def _trouble_row(trouble: Trouble) -> list[Content]:
+    first, *rest = trouble.error.splitlines()
+    shown: Content = first if len(first) <= 160 else f"{first[:160]}…"
+    if rest or len(first) > 160:
+        shown = html.Details([html.Summary(shown), html.Pre(trouble.error[:4_000])])
+    listed = ", ".join(cell.partition("/")[2] for cell in trouble.cells[:4])
+    more = f" and {len(trouble.cells) - 4} more" if len(trouble.cells) > 4 else ""
+    return [shown, f"{trouble.trials:,}", f"{listed}{more}"]
+
+
+# --- spaces, next steps ----------------------------------------------------------------------------------------------
+
+
+def spaces(view: View) -> list[Component] | Empty:
+    """Returns one line a space of the ledger."""
+    if len(view.spaces) == 1:
+        return Empty("This ledger holds one space.")
+    counted = len(view.spaces) <= MOST_SPACES
+    lines = [_space_row(view, name) if counted else [_space_link(name, view.space)] for name in view.spaces]
+    header = ("Space", "Progress", "Trials", "Running") if counted else ("Space",)
+    return [components.table(header, lines, "Spaces of this ledger", numbers=(2, 3))]
+
+
+def _space_row(view: View, name: str) -> list[Content]:
+    found = progress_of(view.at(name))
+    return [
+        _space_link(name, view.space),
+        components.progress(f"{percent(found.share)} trained", found.share),
+        f"{found.done:,} of {found.planned:,}",
+        _unless_zero(_training(found)),
+    ]
+
+
+def _space_link(name: str, current: str) -> Content:
+    return html.Strong(name) if name == current else components.link(name, href("/", name))
+
+
+def commands(view: View) -> list[Component]:
+    """Returns what to type in a terminal."""
+    name = shlex.quote(view.space)
+    url = view.source.shown
+    known: list[tuple[str, str]] = [
+        ("Train what is missing", view.command(f"launch {name}")),
+        ("The paper's tables", view.command(f"compare {name}")),
+        ("One HTML file to send", view.command(f"report {name}")),
+        ("Every trial as CSV", view.command(f"export {name} --format csv")),
+    ]
+    if url:
+        known.append(("Single trials, in Optuna's own dashboard", f"optuna-dashboard {shlex.quote(url)}"))
+    terms = [html.Div([html.Dt(what), html.Dd(components.command(text))]) for what, text in known]
+    return [html.Dl(terms, className="steps")]
+
+
+CELLS = (
+    "Bars show trained epochs; hatched are those of diverged trials. “Edge”: the winner is on the border of its grid."
+)
+
+PAGE = page(
+    path="/",
+    title="Overview",
+    order=10,
+    cards=(
+        Block(name="overview-now", title="Progress", render=now, wide=True),
+        Block(name="overview-running", title="Running now", render=running),
+        Block(name="overview-commands", title="In a terminal", render=commands),
+        Block(name="overview-failures", title="Failures", render=failures, wide=True, brief=True),
+        Block(name="overview-cells", title="Cells", help=CELLS, render=cells, wide=True),
+        Block(name="overview-spaces", title="Spaces", render=spaces, wide=True, brief=True),
+    ),
+)

@@ -1,0 +1,273 @@
+"""What every request passes first: method, size, host, token; and what every answer carries. No route is without it."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from html import escape
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import parse_qs, urlsplit
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+MOST_BODY, MOST_TOKEN, MOST_URL = 1_000_000, 4_000, 8_000
+"""Bytes of a request's body, of a login form, and of an address."""
+
+COOKIE = "lawn_tune_session"
+LOGIN = "/login"
+POSTED = frozenset({"/_dash-update-component"})
+"""Where a body may be sent to; callbacks of the application, which read."""
+
+DOORS = ("/_dash-layout", "/_dash-dependencies", "/_dash-update-component", "/_dash-component-suites/", "/_version")
+"""What is answered of all that begins with "/_"; the library has more, for developers."""
+
+FINGERPRINTED = "/_dash-component-suites/"
+
+Headers = list[tuple[str, str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Access:
+    """Who may look.
+
+    Args:
+        hosts: names, beside loopback ones and IP addresses, by which a browser may address the server. A page
+            elsewhere can point its own name at this machine (DNS rebinding), but its requests still carry that name.
+        token: secret that a viewer gives once; None where everyone on this machine may look.
+    """
+
+    hosts: frozenset[str] = frozenset()
+    token: str | None = None
+
+
+def is_loopback(host: str) -> bool:
+    """True if a server bound to `host` is reached from this machine only."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def policy(script_hashes: Iterable[str]) -> str:
+    """Returns the content security policy: nothing is loaded from elsewhere, and no script is made of text."""
+    scripts = " ".join(script_hashes)
+    return "; ".join(
+        (
+            "default-src 'none'",
+            f"script-src 'self' {scripts}".strip(),
+            "style-src 'self' 'unsafe-inline'",  # Plotly, AG Grid and Mantine write style elements
+            "img-src 'self' data: blob:",
+            "font-src 'self' data:",
+            "connect-src 'self'",
+            "base-uri 'none'",
+            "form-action 'self'",
+            "frame-ancestors 'none'",
+        )
+    )
+
+
+class Guard:
+    """WSGI middleware around the application; the order of its checks is the order in which they stand here.
+
+    Args:
+        app: what answers.
+        access: who may look.
+        policy: the content security policy of every answer.
+    """
+
+    def __init__(self, app: WSGIApplication, access: Access, policy: str) -> None:
+        self._app, self._access, self._policy = app, access, policy
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answers a request."""
+        path = str(environ.get("PATH_INFO", ""))
+
+        def start(status: str, headers: Headers, exc_info: object = None) -> Callable[[bytes], object]:
+            return start_response(status, self._headers(path, headers))
+
+        refused = self._wrong_request(environ, path) or self._wrong_origin(environ)
+        if refused is not None:
+            return refused(environ, start)
+        if self._access.token is not None:
+            if path == LOGIN:
+                return self._login(environ, start)
+            if not self._known(environ, self._access.token):
+                return _challenge(environ, start)
+        return self._app(environ, start)
+
+    def _headers(self, path: str, headers: Headers) -> Headers:
+        ours = {
+            "Content-Security-Policy": self._policy,
+            "X-Content-Type-Options": "nosniff",
+            "X-Frame-Options": "DENY",
+            # A form sends its origin only with a referrer, and the login wants to know that the form was ours.
+            "Referrer-Policy": "same-origin" if path == LOGIN else "no-referrer",
+            "Cross-Origin-Opener-Policy": "same-origin",
+            "Cross-Origin-Resource-Policy": "same-origin",
+            "Cache-Control": "private, max-age=31536000" if path.startswith(FINGERPRINTED) else "no-store",
+        }
+        lower = {name.lower() for name in ours}
+        return [(name, value) for name, value in headers if name.lower() not in lower] + list(ours.items())
+
+    def _wrong_request(self, environ: WSGIEnvironment, path: str) -> _Answer | None:
+        method = environ["REQUEST_METHOD"]
+        posted = path in POSTED or (path == LOGIN and self._access.token is not None)
+        if method not in ("GET", "HEAD") and not (method == "POST" and posted):
+            return _Answer("405 Method Not Allowed", "This server only shows; it takes GET.", Allow="GET, HEAD")
+        if path.startswith("/_") and not path.startswith(DOORS):
+            return _Answer("404 Not Found", "There is nothing at this address.")
+        if len(path) + len(environ.get("QUERY_STRING", "")) > MOST_URL:
+            return _Answer("414 URI Too Long", f"An address may have {MOST_URL} characters.")
+        size = environ.get("CONTENT_LENGTH") or "0"
+        if not size.isdecimal():
+            return _Answer("400 Bad Request", "Content-Length must be a number.")
+        if "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower() and "CONTENT_LENGTH" not in environ:
+            return _Answer("411 Length Required", "A body must say its length.")
+        if int(size) > (MOST_TOKEN if path == LOGIN else MOST_BODY):
+            return _Answer("413 Content Too Large", f"A request may have {MOST_BODY} bytes.")
+        return None
+
+    def _wrong_origin(self, environ: WSGIEnvironment) -> _Answer | None:
+        host = environ.get("HTTP_HOST", "")
+        name = _name(host)
+        if not self._allowed(name):
+            return _Answer(
+                "421 Misdirected Request",
+                f"This server does not answer to the name '{name[:100]}'. Whoever runs it can allow the name: "
+                "lawn-tune dashboard --allow-host NAME.",
+            )
+        origin = environ.get("HTTP_ORIGIN")
+        foreign = origin is not None and urlsplit(origin).netloc.lower() != host.lower()
+        if environ["REQUEST_METHOD"] == "POST" and (foreign or environ.get("HTTP_SEC_FETCH_SITE") == "cross-site"):
+            return _Answer("403 Forbidden", "This request comes from another site.")
+        return None
+
+    def _allowed(self, name: str) -> bool:
+        if name in LOOPBACK_NAMES or name in self._access.hosts:
+            return True
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return True  # nobody can point an address elsewhere
+
+    def _known(self, environ: WSGIEnvironment, token: str) -> bool:
+        scheme, _, given = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+        if scheme.lower() == "bearer":
+            return _equal(given.strip(), token)
+        try:
+            cookie = SimpleCookie(environ.get("HTTP_COOKIE", "")).get(COOKIE)
+        except CookieError:
+            return False
+        return cookie is not None and _equal(cookie.value, session(token))
+
+    def _login(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        token = self._access.token or ""
+        if environ["REQUEST_METHOD"] != "POST":
+            return _page(start, "200 OK", "")
+        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        given = parse_qs(body.decode("utf-8", "replace")).get("token", [""])[0]
+        if not _equal(given.strip(), token):
+            return _page(start, "401 Unauthorized", "This is not the token.")
+        secure = "; Secure" if environ.get("wsgi.url_scheme") == "https" else ""
+        cookie = f"{COOKIE}={session(token)}; Path=/; HttpOnly; SameSite=Strict{secure}"
+        start("303 See Other", [("Location", "/"), ("Set-Cookie", cookie), ("Content-Length", "0")])
+        return []
+
+
+def session(token: str) -> str:
+    """Returns the cookie's value: it proves the token and does not tell it; another token makes it worthless."""
+    return hmac.new(token.encode(), b"lawn_tune dashboard session", hashlib.sha256).hexdigest()
+
+
+def _equal(given: str, expected: str) -> bool:
+    return hmac.compare_digest(given.encode(), expected.encode())
+
+
+def _name(host: str) -> str:
+    """Returns a Host header's name without its port, in small letters; "[::1]:80" is ::1."""
+    try:
+        return (urlsplit(f"//{host}").hostname or "").rstrip(".")
+    except ValueError:
+        return ""
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """A refusal in plain text."""
+
+    status: str
+    text: str
+    headers: tuple[tuple[str, str], ...] = ()
+
+    def __init__(self, status: str, text: str, **headers: str) -> None:
+        object.__setattr__(self, "status", status)
+        object.__setattr__(self, "text", text)
+        object.__setattr__(self, "headers", tuple((name.replace("_", "-"), value) for name, value in headers.items()))
+
+    def __call__(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        """Sends it."""
+        body = f"{self.text}\n".encode()
+        kind = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
+        start(self.status, [*kind, *self.headers])
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
+
+
+def _challenge(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+    """Leads a person to the login page, and tells a program what is missing."""
+    if environ["REQUEST_METHOD"] == "GET" and "text/html" in environ.get("HTTP_ACCEPT", ""):
+        start("303 See Other", [("Location", LOGIN), ("Content-Length", "0")])
+        return []
+    text = "This server wants its token: Authorization: Bearer TOKEN, or log in with a browser."
+    return _Answer("401 Unauthorized", text, WWW_Authenticate='Bearer realm="lawn_tune"')(environ, start)
+
+
+def _page(start: StartResponse, status: str, problem: str) -> Iterable[bytes]:
+    said = f'<p id="problem" role="alert">{escape(problem)}</p>' if problem else ""
+    described = ' aria-describedby="problem" aria-invalid="true"' if problem else ""
+    body = _LOGIN_PAGE.replace("PROBLEM", said).replace("DESCRIBED", described).encode()
+    start(status, [("Content-Type", "text/html; charset=utf-8"), ("Content-Length", str(len(body)))])
+    return [body]
+
+
+_LOGIN_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Log in · lawn_tune</title>
+<link rel="icon" href="data:,">
+<style>
+:root { color-scheme: light dark; }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 0; display: grid; place-items: center; min-height: 100vh;
+       background: light-dark(#f6f7f8, #101317); color: light-dark(#1f2328, #e6e8eb); }
+main { width: min(22rem, calc(100vw - 2rem)); padding: 1.5rem; border-radius: 10px; box-sizing: border-box;
+       background: light-dark(#fff, #171b21); border: 1px solid light-dark(#e3e6ea, #2b313a); }
+h1 { font-size: 1.15rem; margin: 0 0 .25rem; }
+p { margin: 0 0 1rem; color: light-dark(#59626d, #9aa4b0); }
+#problem { color: light-dark(#b42318, #ff9b8f); }
+label { display: block; font-weight: 600; margin-bottom: .25rem; }
+input, button { font: inherit; width: 100%; box-sizing: border-box; padding: .5rem .65rem; border-radius: 6px; }
+input { border: 1px solid light-dark(#8b939d, #79828e); background: transparent; color: inherit; }
+button { margin-top: .75rem; border: 0; background: light-dark(#24563b, #8fc3a3); color: light-dark(#fff, #0d1f15);
+         font-weight: 600; cursor: pointer; }
+:focus-visible { outline: 2px solid light-dark(#0b62c4, #7db7ff); outline-offset: 2px; }
+</style>
+</head>
+<body>
+<main>
+<h1>lawn_tune</h1>
+<p>This dashboard is open to whoever has its token.</p>
+<form method="post" action="/login">
+PROBLEM
+<label for="token">Token</label>
+<input id="token" name="token" type="password" autocomplete="current-password" required autofocus DESCRIBED>
+<button type="submit">Log in</button>
+</form>
+</main>
+</body>
+</html>
+"""

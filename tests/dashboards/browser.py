@@ -1,0 +1,164 @@
+"""A real browser on a real server: fixtures for tests that look at the dashboard as people do.
+
+`browse(source)` serves a ledger on a free loopback port and returns a `Site`. The test fails on any error in the
+browser's console, any uncaught error of a script, and any request to another address than 127.0.0.1.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright, ViewportSize, expect, sync_playwright
+from waitress.server import create_server
+
+from dashboards.web.app import create_app
+from dashboards.web.page import Page as DashboardPage
+from dashboards.web.pages import PAGES
+from dashboards.web.security import Access
+from dashboards.web.serve import address, guarded, listen
+from dashboards.web.snapshot import Snapshots
+from lawn_tune.results import ResultSource
+
+WIDE: ViewportSize = {"width": 1280, "height": 900}
+NARROW: ViewportSize = {"width": 390, "height": 844}
+
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+)
+"""The system's browser; without one playwright takes its own (`playwright install chromium`)."""
+
+ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-background-networking",
+    "--no-first-run",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+)
+
+
+@dataclass
+class Site:
+    """A page of a browser on a running server.
+
+    Args:
+        address: of the server, "http://127.0.0.1:1234".
+        page: playwright's page.
+        problems: what must not happen; a test may `clear` what it provoked.
+    """
+
+    address: str
+    page: Page
+    problems: list[str] = field(default_factory=list)
+
+    def open(self, path: str = "/") -> Page:
+        """Goes to a path, waits until every card has its content, and returns the page."""
+        self.page.goto(self.address + path)
+        return self.settled()
+
+    def settled(self) -> Page:
+        """Waits until every card has its content and no callback is under way."""
+        self.until(
+            "document.querySelector('#title')?.textContent && !document.querySelector('.body.waiting:not(.brief *)')"
+            " && !document.querySelector('[data-dash-is-loading]')"
+        )
+        return self.page
+
+    def until(self, condition: str, seconds: float = 20.0) -> None:
+        """Waits for an expression to hold; playwright's own way makes a function of text, which our policy forbids."""
+        end = time.monotonic() + seconds
+        while not self.page.evaluate(f"Boolean({condition})"):
+            assert time.monotonic() < end, f"never came true: {condition}"
+            self.page.wait_for_timeout(50)
+
+    def width(self) -> int:
+        """Returns how wide the document is; wider than the window means that it scrolls sideways."""
+        return int(self.page.evaluate("document.documentElement.scrollWidth"))
+
+
+Browse = Callable[..., Site]
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """One browser for all tests."""
+    expect.set_options(timeout=20_000)  # a busy machine is no failure
+    with sync_playwright() as playwright, launched(playwright) as browser:
+        yield browser
+
+
+@contextmanager
+def launched(playwright: Playwright) -> Iterator[Browser]:
+    browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
+    try:
+        yield browser
+    finally:
+        browser.close()
+
+
+@pytest.fixture
+def browse(chromium: Browser) -> Iterator[Browse]:
+    """Returns `browse(source, viewport=WIDE, dark=False, access=Access(), pages=PAGES)` → `Site`."""
+    with ExitStack() as stack:
+        sites: list[Site] = []
+
+        def start(
+            source: ResultSource | Snapshots,
+            *,
+            viewport: ViewportSize = WIDE,
+            dark: bool = False,
+            access: Access | None = None,
+            pages: Sequence[DashboardPage] = PAGES,
+        ) -> Site:
+            served = stack.enter_context(serving(source, access or Access(), pages))
+            context = chromium.new_context(viewport=viewport, color_scheme="dark" if dark else "light")
+            stack.callback(context.close)
+            sites.append(watched(context, served))
+            return sites[-1]
+
+        yield start
+        problems = [problem for site in sites for problem in site.problems]
+    if problems:
+        pytest.fail("\n".join(problems))
+
+
+@contextmanager
+def serving(source: ResultSource | Snapshots, access: Access, pages: Sequence[DashboardPage] = PAGES) -> Iterator[str]:
+    """Serves a ledger in a thread and yields the address."""
+    snapshots = source if isinstance(source, Snapshots) else Snapshots(source)
+    listening = listen("127.0.0.1", 0)
+    server: Any = create_server(guarded(create_app(snapshots, pages), access), sockets=[listening], threads=8)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        yield address(listening).rstrip("/")
+    finally:
+        server.task_dispatcher.shutdown()
+        server.close()
+        for channel in list(server.active_channels.values()):
+            channel.handle_close()
+        thread.join(timeout=10)
+        listening.close()
+
+
+def watched(context: BrowserContext, served: str) -> Site:
+    """Returns a new page that notes every error and every request to elsewhere."""
+    page = context.new_page()
+    site = Site(served, page)
+    page.on("console", lambda m: site.problems.append(f"console: {m.text}") if m.type == "error" else None)
+    page.on("pageerror", lambda error: site.problems.append(f"script: {error}"))
+    page.on("request", lambda request: _inside(site, request.url))
+    page.set_default_timeout(20_000)
+    return site
+
+
+def _inside(site: Site, url: str) -> None:
+    parts = urlsplit(url)
+    if parts.scheme in ("http", "https", "ws", "wss") and parts.hostname != "127.0.0.1":
+        site.problems.append(f"request leaves the machine: {url}")

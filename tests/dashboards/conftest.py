@@ -1,0 +1,7 @@
+"""Fixtures of every test that opens a browser."""
+
+from __future__ import annotations
+
+from tests.dashboards.browser import browse, chromium
+
+__all__ = ["browse", "chromium"]

@@ -1,0 +1,50 @@
+"""The Budget page in a real browser."""
+
+from __future__ import annotations
+
+from playwright.sync_api import expect
+
+from lawn_tune.words import fixed
+from tests.compare.memory_source import MemorySource, demo_source, make_cell
+from tests.dashboards.browser import NARROW, Browse
+from tests.dashboards.studied import studied
+
+
+def test_it_shows_both_rivals_their_costs_and_the_definition(browse: Browse) -> None:
+    page = browse(studied()).open("/budget?space=digits")
+    card = page.locator("#budget-expected")
+    expect(card.locator(".legend .traces")).to_have_count(2)
+    expect(page.locator("#budget-expected-summary")).to_contain_text("Adam: one random point gives")
+    expect(page.locator("#budget-definition")).to_contain_text("C(N − r, k − 1) / C(N, k)")
+    expect(page.locator("#budget-costs tbody tr")).to_have_count(2)
+    last = page.locator("#budget-table tbody tr").last
+    expect(last).to_contain_text(fixed(93.0, 2))  # all points give LAWN's winner
+
+
+def test_the_axis_becomes_time_and_the_address_keeps_it(browse: Browse) -> None:
+    site = browse(studied())
+    page = site.open("/budget?space=digits")
+    page.get_by_text("device time", exact=True).click()
+    site.until("document.querySelector('#budget-expected .xtitle')?.textContent.startsWith('Device time')")
+    assert "against=time" in page.url
+
+
+def test_a_pair_is_chosen(browse: Browse) -> None:
+    site = browse(demo_source(epochs=10))
+    page = site.open("/budget?space=movielens_100k&pair=lamb%2Fbs1000")
+    expect(page.locator("#budget-costs")).to_contain_text("LAMB-LAWN")
+    page.go_back()
+
+
+def test_nothing_to_draw_is_said(browse: Browse) -> None:
+    page = browse(MemorySource([make_cell("adam")])).open("/budget?space=digits")
+    expect(page.locator("#budget-expected")).to_contain_text("no pair of a base optimizer")
+    pair = MemorySource([make_cell("adam"), make_cell("adam-lawn")])
+    page = browse(pair).open("/budget?space=digits")
+    expect(page.locator("#budget-expected")).to_contain_text("No point of either grid is complete yet.")
+
+
+def test_it_fits_a_small_screen(browse: Browse) -> None:
+    site = browse(studied(), viewport=NARROW, dark=True)
+    site.open("/budget?space=digits")
+    assert site.width() == NARROW["width"]

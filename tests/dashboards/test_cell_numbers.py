@@ -1,0 +1,257 @@
+"""Laws of a cell's numbers: no point is lost or invented, and the winner is where the comparison says."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dashboards.figures.base import plain
+from dashboards.figures.best_so_far import best_so_far_figure
+from dashboards.figures.grid import MOST_WRITTEN, grid_figure
+from dashboards.figures.panels import labelled, log_ticks, mark, sampled, shown, spread, within
+from dashboards.figures.parallel import parallel_figure
+from dashboards.figures.sensitivity import sensitivity_figure
+from dashboards.numbers.best_so_far import best_so_far_info
+from dashboards.numbers.edges import table_name, widenings
+from dashboards.numbers.grid import grid_info
+from dashboards.numbers.parallel import parallel_info
+from dashboards.numbers.sensitivity import sensitivity_info, span
+from lawn_tune.cells import Cell
+from lawn_tune.compare import CellResult, compare, compare_space
+from lawn_tune.results import Outcome, TrialRow
+from tests.compare.memory_source import demo_source, make_cell, search_rows, with_protocol
+
+STATES: list[float | Outcome] = [50.0, 60.0, 70.0, "diverged", "failed", "running", 55.0, 65.0, 90.0]
+
+
+def result_of(cell: Cell, rows: list[TrialRow]) -> CellResult:
+    return compare([cell], rows, {}).cells[0]
+
+
+@pytest.fixture
+def mixed() -> tuple[CellResult, list[TrialRow]]:
+    """A cell with points in every state; the best is at the greatest learning rate and the greatest weight decay."""
+    cell = make_cell()
+    rows = search_rows(cell, STATES)
+    return result_of(cell, rows), rows
+
+
+# --- sensitivity -----------------------------------------------------------------------------------------------------
+
+
+def test_every_axis_holds_every_point_once(mixed: tuple[CellResult, list[TrialRow]]) -> None:
+    result, _ = mixed
+    info = sensitivity_info(result)
+    assert {axis.name for axis in info.axes} == {"peak_lr", "weight_decay"}  # the warm-up has one level only
+    for axis in info.axes:
+        values = sorted(value for level in axis.levels for value in level.values)
+        assert values == [50, 55, 60, 65, 70, 90]
+        assert sum(level.diverged for level in axis.levels) == 1
+        assert sum(level.failed for level in axis.levels) == 1
+        assert sum(level.open for level in axis.levels) == 1
+        assert max(level.best or 0 for level in axis.levels) == result.winner.value  # type: ignore[union-attr]
+        assert axis.chosen == result.winner.hyperparameters[axis.name]  # type: ignore[union-attr]
+        assert axis.edge == (axis.name in result.winner.edges)  # type: ignore[union-attr]
+
+
+def test_the_hyperparameter_that_matters_most_comes_first() -> None:
+    cell = make_cell()
+    info = sensitivity_info(result_of(cell, search_rows(cell, [0.0, 0.0, 0.5, 10.0, 10.0, 10.5, 30.0, 30.0, 30.5])))
+    assert [axis.name for axis in info.axes] == ["peak_lr", "weight_decay"]
+    assert [span(axis) for axis in info.axes] == [30.0, 0.5]
+
+
+def test_a_grid_of_one_point_has_its_axes() -> None:
+    cell = make_cell(lrs=(0.1,), decays=(0.0,))
+    assert len(sensitivity_info(result_of(cell, search_rows(cell, [1.0]))).axes) == 3
+
+
+def test_lesser_is_better_where_the_metric_says_so() -> None:
+    cell = with_protocol(make_cell(), direction="minimize")
+    info = sensitivity_info(result_of(cell, search_rows(cell, [float(i) for i in range(9)])))
+    assert min(level.best for level in info.axes[0].levels if level.best is not None) == 0
+
+
+def test_the_figure_carries_the_keys_of_its_points(mixed: tuple[CellResult, list[TrialRow]]) -> None:
+    result, rows = mixed
+    figure = plain(sensitivity_figure(sensitivity_info(result)))
+    labels = [text for name in ("xaxis", "xaxis2") for text in figure["layout"][name]["ticktext"]]
+    assert "".join(labels).count("1 ×") == 2  # the diverged point, once on each axis
+    keys = {key for trace in figure["data"] for key in trace.get("customdata", ())}
+    assert keys == {row.key for row in rows if row.outcome == "complete"}
+    json.dumps(figure, allow_nan=False)
+
+
+# --- parallel --------------------------------------------------------------------------------------------------------
+
+
+def test_every_finished_trial_is_a_line(mixed: tuple[CellResult, list[TrialRow]]) -> None:
+    result, rows = mixed
+    info = parallel_info(result.cell, rows)
+    assert [axis.name for axis in info.axes] == ["peak_lr", "weight_decay"]
+    assert info.values == (50, 60, 70, None, 55, 65, 90)
+    finished = [row for row in rows if row.outcome in ("complete", "diverged")]
+    for axis in info.axes:
+        assert [axis.levels[place] for place in axis.places] == [row.hyperparameters[axis.name] for row in finished]
+
+
+def test_trials_of_another_grid_are_no_lines() -> None:
+    cell, other = make_cell(), make_cell(lrs=(0.5,))
+    assert parallel_info(cell, search_rows(other, [1.0] * 3)).values == ()
+
+
+def test_lines_stay_inside_their_axes(mixed: tuple[CellResult, list[TrialRow]]) -> None:
+    result, rows = mixed
+    figure = plain(parallel_figure(parallel_info(result.cell, rows)))
+    heights = [y for trace in figure["data"] for y in trace["y"] if y is not None]
+    low, high = figure["layout"]["yaxis"]["range"]
+    assert low < min(heights)
+    assert max(heights) < high
+    assert next(trace["name"] for trace in figure["data"]) == "diverged (1)"
+
+
+def test_parallel_lines_of_a_single_trial_draw() -> None:
+    cell = make_cell(lrs=(0.1,), decays=(0.0,))
+    assert plain(parallel_figure(parallel_info(cell, search_rows(cell, [1.0]))))["data"]
+
+
+# --- best so far -----------------------------------------------------------------------------------------------------
+
+
+def ended(row: TrialRow, when: int) -> TrialRow:
+    return replace(row, provenance={"ended": f"2026-11-24T05:{when:02d}:00.000+00:00"})
+
+
+@given(st.permutations(range(9)), st.lists(st.floats(0, 100) | st.just("diverged"), min_size=9, max_size=9))
+def test_best_so_far_never_gets_worse_and_ends_at_the_winner(order: list[int], values: list[float | Outcome]) -> None:
+    cell = make_cell()
+    rows = [ended(row, when) for row, when in zip(search_rows(cell, values), order, strict=True)]
+    result = result_of(cell, rows)
+    info = best_so_far_info(result, rows)
+    best = [step.best for step in info.steps if step.best is not None]
+    assert best == sorted(best)
+    assert [step.keys[0] for step in info.steps] == [rows[order.index(when)].key for when in range(9)]
+    assert info.steps[-1].best == (result.winner.value if result.winner else None)
+    hours = [step.hours for step in info.steps]
+    assert hours == sorted(hours)
+    assert hours[-1] * 3600 == pytest.approx(sum(row.summary["seconds"] or 0 for row in rows))
+
+
+def test_only_finished_points_are_steps(mixed: tuple[CellResult, list[TrialRow]]) -> None:
+    result, rows = mixed
+    info = best_so_far_info(result, rows)
+    assert (len(info.steps), info.points) == (7, 9)
+    for against in ("points", "time"):
+        assert plain(best_so_far_figure(info, against))["data"]
+
+
+def test_a_point_of_two_seeds_is_one_step_that_ends_with_the_later() -> None:
+    cell = with_protocol(make_cell(lrs=(0.1,), decays=(0.0, 0.1)), search_seeds=(0, 1))
+    rows = [ended(row, when) for row, when in zip(search_rows(cell, [1.0, 2.0, 3.0, 4.0]), (0, 1, 9, 2), strict=True)]
+    info = best_so_far_info(result_of(cell, rows), rows)
+    assert [step.value for step in info.steps] == [3.0, 2.0]
+
+
+# --- edges -----------------------------------------------------------------------------------------------------------
+
+
+def widened(cell: Cell, best: int) -> dict[str, float | None]:
+    values: list[float | Outcome] = [1.0] * cell.grid.size
+    values[best] = 2.0
+    return {w.name: w.add for w in widenings(result_of(cell, search_rows(cell, values)))}
+
+
+def test_one_more_level_lies_beyond_the_edge() -> None:
+    lrs = {"lrs": (0.003, 0.01, 0.03), "decays": (0.1, 0.5, 2.5)}
+    assert widened(make_cell(**lrs), 0) == {"peak_lr": 0.0009, "weight_decay": 0.02}  # type: ignore[arg-type]
+    assert widened(make_cell(**lrs), 8) == {"peak_lr": 0.09, "weight_decay": 12.0}  # type: ignore[arg-type]
+    assert widened(make_cell(), 4) == {}
+
+
+def test_nothing_lies_below_zero() -> None:
+    assert widened(make_cell(decays=(0.0, 0.1, 1.0)), 3) == {"weight_decay": None}
+    assert widened(make_cell("adam-lawn", frees=(0.0, 1.0, 3.0)), 3) == {"free_epochs": None}
+
+
+def test_free_epochs_stay_below_the_budget() -> None:
+    assert widened(make_cell("adam-lawn", frees=(0.0, 1.0, 3.0)), 5) == {"free_epochs": 9.0}
+    assert widened(make_cell("adam-lawn", frees=(1.0, 15.0), lrs=(1.0, 2.0, 3.0)), 3) == {"free_epochs": 18.0}
+    assert widened(make_cell("adam-lawn", frees=(1.0, 3.0, 50.0)), 4) == {"free_epochs": 9.0}  # 50 never constrains
+
+
+def test_the_line_to_add_is_toml_in_the_order_of_its_levels() -> None:
+    cell = make_cell(decays=(0.1, 0.5, 2.5))
+    values: list[float | Outcome] = [1.0] * 9
+    values[5] = 2.0
+    result = result_of(cell, search_rows(cell, values))
+    (line,) = widenings(result)
+    read = tomllib.loads(f"{table_name(result)}\n{line.toml}")
+    assert read == {"optimizers": {"adam": {"weight_decay": [0.1, 0.5, 2.5, 12]}}}
+
+
+def test_a_cell_without_a_winner_has_no_edge() -> None:
+    cell = make_cell()
+    assert widenings(result_of(cell, search_rows(cell, ["diverged"] * 9))) == ()
+
+
+# --- grid ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_points_keys_lie_where_its_value_does() -> None:
+    source = demo_source(epochs=5)
+    comparison = compare_space(source, "movielens_100k")
+    rows = {row.key: row for row in source.rows}
+    for result in comparison.cells:
+        info = grid_info(comparison, result)
+        for panel in info.panels:
+            for r, line in enumerate(panel.keys):
+                for c, keys in enumerate(line):
+                    found = [rows[key] for key in keys if key in rows]
+                    assert {row.hyperparameters[info.x] for row in found} <= {info.x_levels[c]}
+                    assert {row.hyperparameters[info.y] for row in found} <= {info.y_levels[r]}
+                    assert len(keys) == 2
+
+
+def test_a_wide_grid_is_drawn_without_its_values() -> None:
+    for columns in (MOST_WRITTEN, MOST_WRITTEN + 1):
+        cell = make_cell(lrs=tuple(float(i + 1) for i in range(columns)))
+        comparison = compare([cell], search_rows(cell, [50.0] * 3 * columns), {})
+        heat = plain(grid_figure(grid_info(comparison, comparison.cells[0])))["data"][0]
+        assert ("texttemplate" in heat) == (columns == MOST_WRITTEN)
+        assert len(heat["customdata"][0]) == columns
+
+
+# --- panels ----------------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 5_000), st.integers(2, 400))
+def test_samples_keep_both_ends_and_their_number(n: int, most: int) -> None:
+    ranks = sampled(n, most)
+    assert len(ranks) == min(n, most)
+    assert (ranks[0], ranks[-1]) == (0, n - 1)
+    assert ranks == sorted(set(ranks))
+
+
+@given(st.integers(1, 500))
+def test_labels_are_few_and_offsets_stay_at_their_level(n: int) -> None:
+    texts = [f"{1 / (i + 1):g}" for i in range(n)]
+    written = [texts[i] for i in labelled(texts)]
+    assert written[0] == texts[0]
+    assert sum(len(text) + 1 for text in written) <= 48 or len(written) <= 2
+    assert all(abs(offset) <= 0.25 for offset in spread(n))
+
+
+@given(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6), st.floats(-1e6, 1e6))
+def test_what_lies_beyond_a_window_is_marked(low: float, high: float, value: float) -> None:
+    window = shown(min(low, high), max(low, high))
+    assert (within(value, window) == value) == (mark(value, window) == "circle")
+
+
+def test_log_ticks_are_ones_twos_and_fives() -> None:
+    assert log_ticks(1, 24) == [1, 2, 5, 10, 20]
+    assert log_ticks(0.3, 3) == pytest.approx([0.5, 1, 2])

@@ -1,0 +1,285 @@
+"""The page that compares, in a real browser: what it says, its filters, its address, and every state of a ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from dashboards.web.pages.comparison import PAGE, PATH
+from lawn_tune.cells import CellName
+from lawn_tune.compare import compare_space
+from lawn_tune.verdicts import headline, sentence
+from tests.compare.memory_source import MemorySource, demo_source, make_cell, search_rows
+from tests.dashboards.browser import NARROW, WIDE, Browse, Site
+
+EVIL = "<img src=x onerror=alert(1)>"
+SPACE = "movielens_100k"
+
+
+@pytest.fixture(scope="module")
+def demo() -> MemorySource:
+    return demo_source(epochs=40)
+
+
+def searched_only(source: MemorySource) -> MemorySource:
+    rows = [row for row in source.rows if row.phase == "search"]
+    return MemorySource(planned=source.planned, rows=rows, series=source.series)
+
+
+def opened(browse: Browse, source: MemorySource, query: str = "", **options: object) -> Site:
+    site = browse(source, pages=(PAGE,), **options)
+    site.open(f"{PATH}?space={source.spaces()[0]}{query}")
+    return site
+
+
+def choose(page: Page, label: str, option: str) -> None:
+    page.get_by_label(label, exact=True).first.click()
+    page.get_by_role("option", name=option, exact=True).click()
+
+
+def verdicts(page: Page) -> list[str]:
+    return page.locator("#compare-answer .verdict-words > p:first-child").all_text_contents()
+
+
+def summary(page: Page, card: str) -> str:
+    return page.locator(f"#{card}-summary").text_content() or ""
+
+
+# --- the answer ------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_says_of_every_pair_what_compare_says(browse: Browse, demo: MemorySource) -> None:
+    page = opened(browse, demo).page
+    comparison = compare_space(demo, SPACE)
+    expect(page.locator(".headline")).to_have_text(headline(comparison))
+    assert verdicts(page) == [sentence(pair) for pair in comparison.pairs]
+    badges = page.locator("#compare-answer .badge").all_text_contents()
+    assert badges == [pair.verdict.value for pair in comparison.pairs]
+
+
+def test_a_newcomer_finds_the_answer_at_one_batch_size(browse: Browse, demo: MemorySource) -> None:
+    page = opened(browse, demo, "&base=adam&batch=100000").page
+    (pair,) = [p for p in compare_space(demo, SPACE).pairs if str(p.base.cell.name).endswith("adam/bs100000")]
+    assert pair.difference is not None
+    row = page.locator("#compare-answer .verdict")
+    expect(row).to_have_count(1)
+    for said in ("Adam-LAWN", "Adam + WD", "batch 100,000", f"{pair.difference.mean:+.2f}", pair.verdict.value):
+        expect(row).to_contain_text(said)
+    expect(row).to_contain_text("n = 3 seeds × 943 test examples")
+    expect(row).to_contain_text("The paper prints +3.04 points")
+
+
+def test_caveats_are_chips_that_open_by_keyboard(browse: Browse, demo: MemorySource) -> None:
+    page = opened(browse, demo, "&base=adam&batch=100000").page
+    (pair,) = [p for p in compare_space(demo, SPACE).pairs if str(p.base.cell.name).endswith("adam/bs100000")]
+    flags = {note.flag.value for note in (*pair.notes, *pair.base.notes, *pair.lawn.notes)}
+    chips = page.locator("#compare-answer .chip summary")
+    assert set(chips.all_text_contents()) == flags
+    text = page.locator("#compare-answer .chip", has_text="diverged").first.locator("li").first
+    expect(text).to_be_hidden()
+    chip = page.locator("#compare-answer .chip summary", has_text="diverged").first
+    chip.focus()
+    page.keyboard.press("Enter")
+    expect(text).to_be_visible()
+    expect(text).to_contain_text("of the grid diverged")
+
+
+# --- filters and address ---------------------------------------------------------------------------------------------
+
+
+def test_a_filter_changes_sentences_figures_and_the_address(browse: Browse, demo: MemorySource) -> None:
+    site = opened(browse, demo)
+    page = site.page
+    assert summary(page, "compare-forest").startswith("Of 6 pairs")
+    choose(page, "Base optimizer", "LAMB")
+    expect(page.locator("#compare-answer .verdict")).to_have_count(3)
+    expect(page.locator("#compare-forest-summary")).to_contain_text("Of 3 pairs")
+    expect(page.locator("#compare-batches-summary")).not_to_contain_text("Adam")
+    assert page.url == f"{site.address}{PATH}?space={SPACE}&base=lamb"
+    page.keyboard.press("Escape")
+    choose(page, "Batch sizes", "1,000")
+    expect(page.locator("#compare-answer .verdict")).to_have_count(1)
+    assert page.url.endswith("&base=lamb&batch=1000")
+    page.go_back()
+    expect(page.locator("#compare-answer .verdict")).to_have_count(3)
+
+
+def test_a_copied_address_shows_the_same_view(browse: Browse, demo: MemorySource) -> None:
+    site = opened(browse, demo)
+    page = site.page
+    choose(page, "Base optimizer", "Adam")
+    page.keyboard.press("Escape")
+    choose(page, "Metric", "HR@10, best epoch")
+    page.locator("label", has_text="search, validation").click()
+    choose(page, "Table", "Paper, Table 4: Test HR@10 on MovieLens and Pinterest")
+    expect(page.locator("#compare-tables caption")).to_contain_text("Table 4")
+    expect(page.locator("#compare-batches .ytitle")).to_contain_text("Validation HR@10, best epoch")
+    there = page.context.new_page()
+    there.goto(page.url)
+    expect(there.locator("#compare-tables caption")).to_contain_text("Table 4")
+    expect(there.locator("#compare-batches .ytitle")).to_contain_text("Validation HR@10, best epoch")
+    for place in ("#compare-answer", "#compare-forest-summary", "#compare-batches-summary", "#compare-tables table"):
+        expect(there.locator(place)).to_have_text(page.locator(place).text_content() or "")
+
+
+def test_nonsense_in_the_address_is_ignored(browse: Browse, demo: MemorySource) -> None:
+    page = opened(browse, demo, f"&metric={EVIL}&phase=x&table=99&scope=every&tau=1").page
+    assert summary(page, "compare-forest").startswith("Of 6 pairs")
+    expect(page.locator("#compare-tables caption")).to_have_text(f"{SPACE}: test HR@10 (%)")
+    page.goto(f"{page.url.partition('?')[0]}?space={SPACE}&batch=7")
+    expect(page.locator("#compare-answer")).to_contain_text("No cell of this space fits the filters.")
+
+
+# --- figures and tables ----------------------------------------------------------------------------------------------
+
+
+def test_figures_have_their_numbers_in_words(browse: Browse, demo: MemorySource) -> None:
+    page = opened(browse, demo).page
+    means = [pair.difference.mean for pair in compare_space(demo, SPACE).pairs if pair.difference]
+    said = summary(page, "compare-forest").replace("−", "-")
+    assert f"{min(means):+.2f} to {max(means):+.2f} points" in said
+    assert "Paper: 300 or 500 epochs" in summary(page, "compare-batches")
+    for name in ("Paired differences", "Over batch sizes"):
+        figure = page.get_by_role("figure", name=name)
+        assert figure.get_attribute("aria-describedby")
+
+
+def test_hovering_a_pair_says_its_sentence(browse: Browse, demo: MemorySource) -> None:
+    site = opened(browse, demo, "&base=adam&batch=100000")
+    page = site.page
+    site.until("document.querySelector('#compare-forest .js-plotly-plot .xtick text')")
+    page.evaluate(
+        """() => { const plot = document.querySelector('#compare-forest .js-plotly-plot');
+        const i = plot.data.findIndex((t) => t.error_x); Plotly.Fx.hover(plot, [{curveNumber: i, pointNumber: 0}]); }"""
+    )
+    hover = page.locator("#compare-forest .hoverlayer")
+    expect(hover).to_contain_text("Adam-LAWN is")
+    expect(hover).to_contain_text("exact p")
+    expect(hover).to_contain_text("Paper: +3.04")
+
+
+def test_measured_and_published_values_stand_side_by_side(browse: Browse, demo: MemorySource) -> None:
+    page = opened(browse, demo).page
+    result = compare_space(demo, SPACE).cell("adam-lawn", 100_000)
+    assert result is not None
+    assert result.confirmed is not None
+    row = page.locator("#compare-tables tbody tr", has_text="Adam-LAWN")
+    expect(row.locator("td").nth(2)).to_contain_text(f"{result.confirmed.mean:.2f}")
+    expect(row.locator("td").nth(2).locator(".paper strong")).to_have_text("66.24")
+    link = row.locator("td").nth(2).get_by_role("link")
+    assert link.get_attribute("href") == f"/cell?space={SPACE}&cell={SPACE}%2Fadam-lawn%2Fbs100000"
+    expect(page.locator("#compare-pairs tbody tr")).to_have_count(6)
+    page.get_by_text("caveats of this table").click()
+    expect(page.locator("#compare-tables dl.footnotes")).to_contain_text("edge of grid")
+
+
+def test_a_profile_over_too_few_tasks_is_not_drawn(browse: Browse, demo: MemorySource) -> None:
+    page = opened(browse, demo).page
+    expect(page.locator("#compare-profile")).to_contain_text("A share of 2 tasks says little")
+    expect(page.locator("#compare-profile .graph")).to_be_hidden()
+
+
+def test_every_space_together_makes_a_longer_forest_and_a_profile(browse: Browse) -> None:
+    source, other = demo_source(epochs=40), demo_source(space="zwei", epochs=40)
+    joined = MemorySource(
+        planned=source.planned + other.planned,
+        rows=source.rows + other.rows,
+        outcomes=source.outcomes | other.outcomes,
+        series=source.series | other.series,
+    )
+    page = opened(browse, joined).page
+    page.locator("label", has_text="every space").click()
+    expect(page.locator("#compare-forest-summary")).to_contain_text("Of 12 pairs")
+    expect(page.locator("#compare-profile-summary")).to_contain_text("Over 4 tasks")
+    expect(page.locator("#compare-answer .verdict")).to_have_count(6)
+    assert page.url.endswith("&scope=every")
+
+
+# --- states of a ledger ----------------------------------------------------------------------------------------------
+
+
+def test_a_search_alone_gives_no_verdict_and_marks_its_values(browse: Browse, demo: MemorySource) -> None:
+    page = opened(browse, searched_only(demo)).page
+    expect(page.locator(".headline")).to_contain_text("onfirm runs are missing in 6 of 6")
+    assert all("no verdict yet" in text for text in verdicts(page))
+    expect(page.locator("#compare-answer .big").first).to_contain_text("of searches on validation, unconfirmed")
+    assert "there is no verdict in 6" in summary(page, "compare-forest")
+    assert "12 open markers: not confirmed" in summary(page, "compare-batches")
+    assert page.locator("#compare-tables .ours.unsure").count() == 12
+
+
+def test_a_space_without_results_says_how_to_get_them(browse: Browse) -> None:
+    source = MemorySource(planned=[make_cell("adam"), make_cell("adam-lawn")])
+    page = opened(browse, source).page
+    expect(page.locator("#compare-answer")).to_contain_text("nothing can be compared")
+    expect(page.locator("#compare-answer code")).to_have_text("lawn-tune launch digits")
+    expect(page.locator("#compare-forest")).to_contain_text("nothing can be compared")
+
+
+def test_a_space_without_a_pair_says_so(browse: Browse) -> None:
+    cell = make_cell("adam")
+    source = MemorySource(planned=[cell], rows=search_rows(cell, [90.0] * 9))
+    page = opened(browse, source).page
+    expect(page.locator("#compare-answer")).to_contain_text("no pair of a base optimizer and its LAWN variant")
+    expect(page.locator("#compare-tables")).to_contain_text("90.00 (search, 1)")
+    expect(page.locator("#compare-batches-summary")).to_contain_text("The paper prints no value")
+
+
+def test_a_finished_confirm_run_appears_without_a_reload(browse: Browse) -> None:
+    whole = demo_source(epochs=40)
+    source = searched_only(whole)
+    page = opened(browse, source, "&base=adam&batch=1000").page
+    expect(page.locator("#compare-answer .badge")).to_have_text("not confirmed yet")
+    source.outcomes = whole.outcomes
+    source.rows = whole.rows
+    (pair, *_) = compare_space(whole, SPACE).pairs
+    expect(page.locator("#compare-answer .badge")).to_have_text(pair.verdict.value)
+    assert verdicts(page) == [sentence(pair)]
+
+
+def test_a_broken_comparison_is_said_and_nothing_else_breaks(browse: Browse, demo: MemorySource) -> None:
+    source = Broken(planned=demo.planned, rows=demo.rows)
+    page = opened(browse, source).page
+    for card in ("answer", "forest", "tables"):
+        expect(page.locator(f"#compare-{card}").get_by_role("alert")).to_contain_text("could not be shown")
+    expect(page.get_by_label("Batch sizes", exact=True).first).to_be_visible()
+    assert "Traceback" not in page.content()
+
+
+class Broken(MemorySource):
+    def examples(self, keys: Iterable[str]) -> dict[str, object]:  # type: ignore[override]
+        raise OSError("the disk is gone")
+
+
+def test_hostile_names_are_only_text(browse: Browse, demo: MemorySource) -> None:
+    source = renamed(demo, EVIL)
+    other = renamed(demo, "other")
+    both = MemorySource(planned=source.planned + other.planned, rows=source.rows + other.rows)
+    site = browse(both, pages=(PAGE,))
+    page = site.page
+    page.on("dialog", lambda dialog: site.problems.append("a script of a name ran"))
+    site.open(f"{PATH}?space=other&scope=every")
+    expect(page.locator("#compare-forest .ytick", has_text="<img src=x oner")).to_have_count(1)
+    site.open(f"{PATH}?space={EVIL}")
+    expect(page.locator("#compare-tables caption")).to_contain_text(EVIL)
+    assert page.locator("img[src=x]").count() == 0
+
+
+def renamed(source: MemorySource, space: str) -> MemorySource:
+    """The same ledger under another space's name."""
+    planned = [replace(c, name=CellName(space, c.name.optimizer, c.name.batch_size)) for c in source.planned]
+    rows = [replace(row, cell=f"{space}/{row.cell.partition('/')[2]}") for row in source.rows]
+    return MemorySource(planned=planned, rows=rows)
+
+
+@pytest.mark.parametrize("viewport", [WIDE, NARROW], ids=["wide", "narrow"])
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_no_table_makes_the_page_scroll_sideways(
+    browse: Browse, demo: MemorySource, viewport: dict[str, int], dark: bool
+) -> None:
+    site = opened(browse, demo, "&table=5", viewport=viewport, dark=dark)
+    expect(site.page.locator("#compare-tables caption")).to_contain_text("Table 5")
+    assert site.width() <= viewport["width"]
