@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar, Literal
 
-NUMERICS = 2
-"""Raised when a change of ours alters the numbers a trial produces; part of every trial's key."""
+NUMERICS = 1
+"""Raised when a change of ours alters the numbers a trial produces beyond rounding; part of every trial's key."""
 
 Direction = Literal["maximize", "minimize"]
 TrainOn = Literal["train", "train+validation"]
