@@ -32,11 +32,10 @@ def page() -> str:
     parts = {
         "machine": _machine(found["throughput"]["machine"], found["throughput"]["date"]),
         "throughput": throughput(results["throughput"]),
-        "packs": packs(results["packs"]),
+        "packs": packs(results["growth"]),
         "optimizer_step": optimizer_step(results["optimizer_step"]),
         "growth": growth(results["growth"]),
         "startup": _seconds(results["startup"]),
-        "ledger": ledger(results["ledger"]),
         "allocator": _ratio(results["allocator"]["ratio"]),
     }
     text = TEXT.read_text()
@@ -58,20 +57,13 @@ def throughput(results: Mapping[str, Any]) -> str:
 
 
 def packs(results: Mapping[str, Any]) -> str:
-    """One line a case: trials a second of a pack of K over K solo runs."""
-    sizes = sorted({name for case in results.values() for name in case["speed_up_over_solo"]}, key=lambda n: int(n[2:]))
-    rows = [
-        (
-            case,
-            *(
-                _ratio(found["speed_up_over_solo"][size]) if size in found["speed_up_over_solo"] else ""
-                for size in sizes
-            ),
-        )
-        for case, found in results.items()
-        if found["speed_up_over_solo"]
-    ]
-    return _table(("cell", *(name.replace("=", " = ") for name in sizes)), rows)
+    """One line a model: how many times as many trials a second K stacked models take steps as one model does."""
+    rows = []
+    for model, curves in results.items():
+        solo, *stacked = (point["seconds_per_trial_step"] for point in curves["pack_size"])
+        rows.append((f"{model}, batch 1000", *(f"{solo / seconds:.2f}" for seconds in stacked)))
+    sizes = [point["K"] for point in next(iter(results.values()))["pack_size"]][1:]
+    return _table(("cell", *(f"K = {size}" for size in sizes)), rows)
 
 
 def optimizer_step(results: Mapping[str, Any]) -> str:
@@ -97,24 +89,6 @@ def growth(results: Mapping[str, Any]) -> str:
         for point in curves["batch_size"]
     ]
     return _table(("model, K = 1", "batch size", "ms a step", "of one core's peak FLOP/s"), rows)
-
-
-def ledger(results: Mapping[str, Any]) -> str:
-    """One line a ledger size: whole commands, and Optuna's loading over our reading of the same trials."""
-    heads = (
-        "ledger, 300 epochs a trial",
-        "compare, s",
-        "status, s",
-        "export, s",
-        "Optuna / ours, few values",
-        "whole curves",
-    )
-    rows = []
-    for size, found in results.items():
-        reads = {name: _ratio(read["optuna_over_lawn_tune"]["lawn_tune"]) for name, read in found["reads"].items()}
-        commands = (f"{found['commands'][name]['median']:.2f}" for name in ("compare", "status", "export"))
-        rows.append((size, *commands, reads["thinned"], reads.get("whole", "")))
-    return _table(heads, rows)
 
 
 def _seconds(results: Mapping[str, Mapping[str, float]]) -> str:

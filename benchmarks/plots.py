@@ -28,17 +28,18 @@ def main() -> None:
 
 
 def growth(results: Mapping[str, Mapping[str, Sequence[Mapping[str, float]]]]) -> None:
-    """Seconds a trial step and peak memory against K and against the batch size."""
-    figure, axes = plt.subplots(2, 2, figsize=(9, 6), layout="constrained")
-    for model, curves in results.items():
-        for column, (kind, key) in enumerate((("pack_size", "K"), ("batch_size", "batch_size"))):
-            x = [point[key] for point in curves[kind]]
-            for row, (value, scale) in enumerate((("seconds_per_trial_step", 1e3), ("peak_memory_bytes", 2**-20))):
-                y = [point[value] * scale for point in curves[kind]]
-                axes[row, column].plot(x, y, "o-", color=COLOURS[model], label=LABELS[model])
-    for column, title in enumerate(("models in a pack, K (batch 1000)", "batch size (K = 1)")):
-        for row, unit in enumerate(("ms a step and model", "peak memory of the process, MiB")):
-            _log(axes[row, column], title if row else "", unit if column == 0 else "")
+    """Milliseconds a step and model, and peak memory where it was measured, against K and against the batch size."""
+    values = {"seconds_per_trial_step": ("ms a step and model", 1e3), "peak_memory_bytes": ("peak memory, MiB", 2**-20)}
+    shown = {name: unit for name, unit in values.items() if name in next(iter(results.values()))["pack_size"][0]}
+    figure, axes = plt.subplots(len(shown), 2, figsize=(9, 3.2 * len(shown)), layout="constrained", squeeze=False)
+    for column, (kind, key, title) in enumerate(
+        (("pack_size", "K", "models in a pack, K (batch 1000)"), ("batch_size", "batch_size", "batch size (K = 1)"))
+    ):
+        for axis, (value, (unit, scale)) in zip(axes[:, column], shown.items(), strict=True):
+            for model, curves in results.items():
+                x, y = ([point[name] for point in curves[kind]] for name in (key, value))
+                axis.plot(x, [scale * number for number in y], "o-", color=COLOURS[model], label=LABELS[model])
+            _log(axis, title, unit if column == 0 else "")
     axes[0, 0].legend(frameon=False)
     _save(figure, "growth")
 
