@@ -1,0 +1,122 @@
+"""The dashboard over a ledger of 10,000 trials x 300 epochs, in a real Chromium: what a viewer waits for.
+
+First paint is the browser's first contentful paint; "first card" and "every card" are when content replaces the waiting
+cards. Interactions run on a page that stands, from the click to the last callback's answer.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+from playwright.sync_api import Page, sync_playwright
+
+from benchmarks import big_ledger
+from benchmarks.measure import summary
+
+PAGES = ("/", "/compare", "/cell", "/dynamics", "/budget")
+PORT = 8991
+ADDRESS = f"http://127.0.0.1:{PORT}"
+BROWSER_ARGUMENTS = ["--no-sandbox", "--disable-background-networking", "--no-first-run"]
+PAINT = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime / 1000"
+FIRST = "document.querySelector('#title')?.textContent && document.querySelector('.body:not(.waiting)')"
+BUSY = "document.querySelector('[data-dash-is-loading]')"
+EVERY = f"{FIRST} && !document.querySelector('.body.waiting:not(.brief *)') && !{BUSY}"
+
+
+def run(trials: int = 10_000, epochs: int = 300, repeats: int = 5) -> dict[str, Any]:
+    """Measures every page opened anew in a fresh browser context, then what is clicked; nothing without a Chromium."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        return {}
+    with tempfile.TemporaryDirectory(prefix="lawn-tune-dashboard-") as folder:
+        url = f"sqlite:///{folder}/big.db"
+        big_ledger.write(url, trials=trials, epochs=epochs)
+        with serving(url, Path(folder)), sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=chromium, args=BROWSER_ARGUMENTS)
+            found: dict[str, list[float]] = {}
+            for _ in range(repeats):
+                for path in PAGES:
+                    context = browser.new_context(viewport={"width": 1280, "height": 900})
+                    for name, seconds in opened(context.new_page(), path).items():
+                        found.setdefault(f"{path} {name}", []).append(seconds)
+                    context.close()
+                context = browser.new_context(viewport={"width": 1280, "height": 900})
+                for name, seconds in clicked(context.new_page()).items():
+                    found.setdefault(name, []).append(seconds)
+                context.close()
+            browser.close()
+    return {name: summary(values) for name, values in found.items()}
+
+
+@contextmanager
+def serving(url: str, folder: Path) -> Iterator[None]:
+    """Runs `lawn-tune dashboard` in a process and waits until it answers."""
+    command = [sys.executable, "-m", "lawn_tune.cli.main", "dashboard", "--storage", url, "--port", str(PORT)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(200):
+            time.sleep(0.1)
+            try:
+                urlopen(ADDRESS, timeout=5).close()
+                break
+            except OSError:
+                continue
+        time.sleep(3)  # it reads the first space ahead of the first viewer
+        yield
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+def opened(page: Page, path: str) -> dict[str, float]:
+    """Returns seconds from the address to the first paint, the first card and every card."""
+    start = time.perf_counter()
+    page.goto(ADDRESS + path, wait_until="commit")
+    first = until(page, FIRST, start)
+    every = until(page, EVERY, start)
+    return {"first paint": float(page.evaluate(PAINT)), "first card": first, "every card": every}
+
+
+def clicked(page: Page) -> dict[str, float]:
+    """Returns seconds of single interactions, each on a page whose cards are all there."""
+    opened(page, "/compare")
+    found = {"compare: another page": timed(page, lambda: page.get_by_role("link", name="Budget").click())}
+    opened(page, "/compare")
+    found["compare: search values"] = timed(
+        page, lambda: page.locator("label", has_text="search, validation").first.click()
+    )
+    opened(page, "/cell")
+    found["cell: against device time"] = timed(
+        page, lambda: page.locator("label", has_text="device time").first.click()
+    )
+    return found
+
+
+def timed(page: Page, act: Callable[[], object]) -> float:
+    """Returns seconds until the page has settled after an action, the 60 ms included in which it must begin to load."""
+    start = time.perf_counter()
+    act()
+    page.wait_for_timeout(60)
+    return until(page, EVERY, start)
+
+
+def until(page: Page, condition: str, start: float, limit: float = 30.0) -> float:
+    """Returns seconds since `start` when an expression holds."""
+    while not page.evaluate(f"Boolean({condition})"):
+        if time.perf_counter() - start > limit:
+            raise TimeoutError(f"never came true: {condition}")
+        page.wait_for_timeout(20)
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    print(run(repeats=2))
