@@ -134,11 +134,21 @@ def serving(source: ResultSource | Snapshots, access: Access, pages: Sequence[Da
     snapshots = source if isinstance(source, Snapshots) else Snapshots(source)
     listening = listen("127.0.0.1", 0)
     server: Any = create_server(guarded(create_app(snapshots, pages), access), sockets=[listening], threads=8)
-    thread = threading.Thread(target=server.run, daemon=True)
+    closing = threading.Event()
+
+    def run() -> None:
+        try:
+            server.run()
+        except OSError:  # its sockets are closed under its loop, below
+            if not closing.is_set():
+                raise
+
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
     try:
         yield address(listening).rstrip("/")
     finally:
+        closing.set()
         server.task_dispatcher.shutdown()
         server.close()
         for channel in list(server.active_channels.values()):
