@@ -80,7 +80,7 @@ def test_plan_lists_every_cell_and_the_totals() -> None:
     lines = [line.split() for line in result.stdout.splitlines()]
     assert lines[0] == ["quickstart"]
     assert [line[:3] for line in lines[2:6]] == [[short(cell), "9", "3"] for cell in QUICKSTART]
-    assert "4 cells, 36 search + 12 confirm trials in 12 packs" in result.stdout
+    assert "4 cells, 36 search + 12 confirm trials in 8 packs" in result.stdout
     assert "ledger sqlite:///lawn-tune.db: not there yet" in result.stdout
     assert not list(Path().iterdir()), "planning writes nothing"
 
