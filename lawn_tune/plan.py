@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import search_spaces
 from lawn_tune.cells import Cell, CellName, Protocol
 from lawn_tune.errors import UsageError
-from search_spaces.loader import did_you_mean, space_error
+from search_spaces.keys import did_you_mean, space_error
 from search_spaces.space import Budget, Grid, SearchSpace, SpaceError
 from trainables.config import (
     CONSTRAINTS,

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from lawn_tune.errors import UsageError
 from lawn_tune.secrets import masked
-from search_spaces.loader import did_you_mean
+from search_spaces.keys import did_you_mean
 
 FILE = "lawn-tune.toml"
 PREFIX = "LAWN_TUNE_"

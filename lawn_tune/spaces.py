@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import search_spaces
-from search_spaces.loader import SUFFIX, did_you_mean, load_space
+from search_spaces.keys import did_you_mean
+from search_spaces.loader import SUFFIX, load_space
 from search_spaces.space import SearchSpace, SpaceError
 
 _BUILT_IN = Path(search_spaces.__file__).parent

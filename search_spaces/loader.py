@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 import re
 import tomllib
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
-from difflib import get_close_matches
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from search_spaces.keys import Keys, space_error
 from search_spaces.space import Budget, Grid, SearchSpace, SpaceError
 
 SUFFIX = ".toml"
@@ -35,27 +34,6 @@ Number = TypeVar("Number", int, float)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _NAME_RULE = "a name of letters, digits, '.', '_' and '-', starting with a letter or digit"
-
-
-def space_error(source: Path, key: str, rule: str, got: object, todo: str) -> SpaceError:
-    """Returns the error of one key in one form: `file: key: rule, got value. What to do.`
-
-    Args:
-        source: the file.
-        key: dotted key, "" for the file as a whole.
-        rule: what must hold, and the values allowed.
-        got: the value found, shown as Python writes it and cut short.
-        todo: the next step, a sentence.
-    """
-    text = repr(got)
-    text = text if len(text) <= 120 else f"{text[:117]}..."
-    return SpaceError(f"{source}: {key}: {rule}, got {text}. {todo}")
-
-
-def did_you_mean(name: object, known: Iterable[str]) -> str:
-    """Returns "Did you mean 'x'? " for the nearest known name, or ""."""
-    close = get_close_matches(str(name), list(known), n=1)
-    return f"Did you mean '{close[0]}'? " if close else ""
 
 
 def load_space(path: Path) -> SearchSpace:
@@ -111,32 +89,8 @@ def _parse(path: Path) -> dict[str, Any]:
 # --- one table of the file ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Table:
-    """A TOML table with the dotted key it stands under, so that every error can name its place."""
-
-    source: Path
-    prefix: str
-    values: Mapping[str, Any]
-
-    def key(self, name: str) -> str:
-        return f"{self.prefix}.{name}" if self.prefix else name
-
-    def error(self, name: str, rule: str, got: object, todo: str) -> SpaceError:
-        return space_error(self.source, self.key(name), rule, got, todo)
-
-    def only(self, known: Collection[str]) -> None:
-        for name in self.values:
-            if name not in known:
-                listed = ", ".join(known)
-                todo = f"{did_you_mean(name, known)}Rename or remove it."
-                raise self.error(name, f"unknown key; the keys here are {listed}", self.values[name], todo)
-
-    def requires(self, names: Iterable[str]) -> None:
-        for name in names:
-            if name not in self.values:
-                where = f"[{self.prefix}]" if self.prefix else "the top of the file"
-                raise SpaceError(f"{self.source}: {self.key(name)}: missing key. Add it to {where}.")
+class _Table(Keys):
+    """A table of a space, with readers for the kinds of value that a space has."""
 
     def text(self, name: str) -> str:
         value = self.values.get(name, DEFAULTS.get(name))

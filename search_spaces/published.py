@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from search_spaces.loader import did_you_mean, space_error
+from search_spaces.keys import Keys, did_you_mean
 from search_spaces.space import SpaceError
 
 TABLES = Path(__file__).parent / "paper" / "tables.toml"
@@ -79,6 +79,7 @@ def load_tables(path: Path = TABLES) -> tuple[PublishedTable, ...]:
         SpaceError: the file cannot be read, is no TOML, or breaks its form; the text names file and key.
     """
     top = _Keys(path, "", _parse(path))
+    top.requires(_TOP)
     top.only(_TOP)
     names = top.texts("methods")
     sizes = {text: top.whole(f"batch_sizes.{text}", size) for text, size in top.table("batch_sizes").items()}
@@ -93,7 +94,8 @@ def _parse(path: Path) -> dict[str, Any]:
 
 
 def _table(keys: _Keys, names: Mapping[str, str], sizes: Mapping[str, int]) -> PublishedTable:
-    keys.only(_TABLE, optional=("errors",))
+    keys.requires(_TABLE)
+    keys.only((*_TABLE, "errors"))
     number = keys.whole("number", keys.values["number"])
     errors = keys.numbers("errors", 2) if "errors" in keys.values else None
     return PublishedTable(
@@ -110,6 +112,7 @@ def _table(keys: _Keys, names: Mapping[str, str], sizes: Mapping[str, int]) -> P
 
 
 def _block(keys: _Keys, table: int, names: Mapping[str, str], sizes: Mapping[str, int]) -> Iterator[PublishedValue]:
+    keys.requires(_BLOCK)
     keys.only(_BLOCK)
     dataset, metric, model = (keys.kind(name, str, "a text") for name in ("dataset", "metric", "model"))
     losses, batches = keys.listed("losses", str, "texts"), keys.listed("batch_sizes", str, "texts")
@@ -143,30 +146,8 @@ def _number(keys: _Keys, label: str, text: str) -> tuple[float | None, float | N
     return float(found["mean"]), float(error) if error else None, found["bold"] is not None
 
 
-@dataclass(frozen=True)
-class _Keys:
-    """A TOML table with the dotted key it stands under, so that every error can name its place."""
-
-    source: Path
-    prefix: str
-    values: Mapping[str, Any]
-
-    def key(self, name: str) -> str:
-        return f"{self.prefix}.{name}" if self.prefix else name
-
-    def error(self, name: str, rule: str, got: object, todo: str) -> SpaceError:
-        return space_error(self.source, self.key(name), rule, got, todo)
-
-    def only(self, required: Sequence[str], optional: Sequence[str] = ()) -> None:
-        for name in required:
-            if name not in self.values:
-                raise SpaceError(f"{self.source}: {self.key(name)}: missing key. Add it.")
-        for name, value in self.values.items():
-            if name not in (*required, *optional):
-                todo = f"{did_you_mean(name, (*required, *optional))}Rename or remove it."
-                raise self.error(
-                    name, f"unknown key; the keys here are {', '.join((*required, *optional))}", value, todo
-                )
+class _Keys(Keys):
+    """A table of the file, with readers for the kinds of value that it has."""
 
     def kind(self, name: str, kind: type[T], what: str) -> T:
         value = self.values[name]
