@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from lawn_tune.cells import Cell, CellName, Phase, Trial
 from lawn_tune.errors import LedgerError
 from lawn_tune.ledger import leases, packs, plan, reads, trials
-from lawn_tune.ledger.behind import MirrorThread
 from lawn_tune.ledger.curves import Curve
 from lawn_tune.ledger.database import Database
 from lawn_tune.ledger.leases import Lease
@@ -20,6 +19,9 @@ from lawn_tune.ledger.packs import PackRow
 from lawn_tune.ledger.schema import open_schema
 from lawn_tune.results import Outcome, TrialRow
 from trainables.config import EpochRecord, TrialOutcome
+
+if TYPE_CHECKING:
+    from lawn_tune.ledger.mirror import Mirror
 
 
 class Ledger:
@@ -35,9 +37,9 @@ class Ledger:
     Every method raises LedgerError when the database fails. Its text never holds a password.
     """
 
-    def __init__(self, database: Database, behind: bool = False) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._mirror = MirrorThread(database, behind)
+        self._opened_mirror: Mirror | None = None
         self._launched: dict[CellName, Cell] = {}
 
     def __enter__(self) -> Ledger:
@@ -49,7 +51,8 @@ class Ledger:
     def close(self) -> None:
         """Closes every connection; may be called twice."""
         try:
-            self._mirror.close()
+            if self._opened_mirror is not None:
+                self._opened_mirror.close()
         finally:
             self._database.close()
 
@@ -237,6 +240,14 @@ class Ledger:
         with self._database.reading() as connection:
             return reads.version(connection, space)
 
+    @property
+    def _mirror(self) -> Mirror:
+        if self._opened_mirror is None:
+            from lawn_tune.ledger.mirror import Mirror  # brings Optuna, which readers do without
+
+            self._opened_mirror = Mirror(self._database)
+        return self._opened_mirror
+
     def _cell(self, name: CellName) -> Cell:
         """Returns a cell as this driver launched it; another may have launched it differently since."""
         if name not in self._launched:
@@ -245,13 +256,12 @@ class Ledger:
         return self._launched[name]
 
 
-def open_ledger(url: str, create: bool = True, behind: bool = False) -> Ledger:
+def open_ledger(url: str, create: bool = True) -> Ledger:
     """Opens the ledger at a database URL and brings its tables up to date.
 
     Args:
         url: `sqlite:///path` or `postgresql://user@host/database`.
         create: make a ledger where there is none; False for readers.
-        behind: let the Optuna studies follow in a thread, until `close` at the latest; our tables never wait for it.
 
     Raises:
         UsageError: the URL names nothing that can hold a ledger.
@@ -263,7 +273,7 @@ def open_ledger(url: str, create: bool = True, behind: bool = False) -> Ledger:
     except LedgerError:
         database.close()
         raise
-    return Ledger(database, behind)
+    return Ledger(database)
 
 
 def _storable(text: str) -> str:

@@ -18,7 +18,7 @@ from sqlalchemy import text
 from lawn_tune.errors import LawnTuneError, LedgerError, UsageError
 from lawn_tune.ledger import Ledger, database, open_ledger
 from lawn_tune.ledger.database import Database, file_system
-from lawn_tune.ledger.tables import PREFIX, VERSION_TABLE, metadata
+from lawn_tune.ledger.tables import PREFIX, REVISION, VERSION_TABLE, metadata
 from lawn_tune.secrets import ambiguous, masked
 
 CANARY = "c4n:ary/@{x}%41 &"
@@ -182,6 +182,15 @@ def test_migrations_lead_to_the_tables_of_the_code(ledger_url: str) -> None:
         assert compare_metadata(context, metadata) == []
     opened.close()
     assert all(name.startswith(PREFIX) for name in metadata.tables)
+
+
+def test_the_revision_that_needs_no_migration_is_the_newest(ledger_url: str) -> None:
+    open_ledger(ledger_url).close()
+    opened = Database(ledger_url)
+    with opened.reading() as connection:
+        made = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar_one()
+    opened.close()
+    assert made == REVISION
 
 
 def test_our_revision_and_that_of_optuna_do_not_meet(ledger_url: str) -> None:
