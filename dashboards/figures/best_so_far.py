@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from dashboards import style
 from dashboards.figures.base import blank, capital, with_unit
-from dashboards.figures.panels import Window, crosses, mark, sampled, shown, within
+from dashboards.figures.panels import Window, crosses, dots, sampled, shown
 from dashboards.numbers.best_so_far import BestSoFarInfo
 from lawn_tune.words import duration, fixed
 
@@ -48,21 +48,14 @@ def _some(info: BestSoFarInfo, steps: list[int]) -> list[int]:
 
 
 def _points(info: BestSoFarInfo, x: list[float], known: list[int], window: Window) -> go.Scatter:
-    values = [info.steps[i].value or 0.0 for i in known]
-    return go.Scatter(
-        x=[x[i] for i in known],
-        y=[within(value, window) for value in values],
-        mode="markers",
-        marker={
-            "size": 6,
-            "opacity": 0.65,
-            "color": style.colour(info.optimizer),
-            "symbol": [mark(value, window) for value in values],
-        },
-        hovertext=[_hover(info, i) for i in known],
-        hoverinfo="text",
-        customdata=[" ".join(info.steps[i].keys) for i in known],
-        cliponaxis=False,
+    return dots(
+        [x[i] for i in known],
+        [info.steps[i].value or 0.0 for i in known],
+        window,
+        style.colour(info.optimizer),
+        [_hover(info, i) for i in known],
+        [" ".join(info.steps[i].keys) for i in known],
+        opacity=0.65,
     )
 
 

@@ -90,6 +90,36 @@ def spread(n: int, width: float = 0.5) -> list[float]:
     return [width * (((i + 1) * golden) % 1 - 0.5) for i in range(n)]
 
 
+def dots(
+    x: Sequence[float],
+    values: Sequence[float],
+    window: Window,
+    colour: str,
+    texts: Sequence[str],
+    keys: Sequence[str],
+    *,
+    opacity: float,
+    **where: Any,
+) -> go.Scatter:
+    """Returns points; those beyond the window stand on its border as open triangles."""
+    return go.Scatter(
+        x=list(x),
+        y=[within(value, window) for value in values],
+        mode="markers",
+        marker={
+            "size": 6,
+            "opacity": opacity,
+            "color": colour,
+            "symbol": [mark(value, window) for value in values],
+        },
+        hovertext=list(texts),
+        hoverinfo="text",
+        customdata=list(keys),
+        cliponaxis=False,
+        **where,
+    )
+
+
 def crosses(
     x: Sequence[float], y: Sequence[float], texts: Sequence[str], keys: Sequence[str], **where: Any
 ) -> go.Scatter:

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from dashboards import style
 from dashboards.figures.base import blank, capital, with_unit
-from dashboards.figures.panels import Window, level_axis, mark, sampled, shown, spread, within
+from dashboards.figures.panels import Window, dots, level_axis, sampled, shown, spread
 from dashboards.numbers.sensitivity import SensitivityAxis, SensitivityInfo, SensitivityLevel
 from lawn_tune.words import fixed, hyperparameter
 
@@ -73,25 +73,18 @@ def _points(info: SensitivityInfo, axis: SensitivityAxis, window: Window, most: 
     """Returns the points of all levels; those beyond the panel stand on its border as open triangles."""
     most = min(most, max(6, 5 * most // len(axis.levels)))
     shown = [(x, offset, level, at) for x, level in enumerate(axis.levels) for offset, at in _marks(info, level, most)]
-    values = [level.values[at] for _, _, level, at in shown]
-    return go.Scatter(
-        x=[x + offset for x, offset, _, _ in shown],
-        y=[within(value, window) for value in values],
-        mode="markers",
-        marker={
-            "size": 6,
-            "opacity": 0.7,
-            "color": style.colour(info.optimizer),
-            "symbol": [mark(value, window) for value in values],
-        },
-        hovertext=[
+    return dots(
+        [x + offset for x, offset, _, _ in shown],
+        [level.values[at] for _, _, level, at in shown],
+        window,
+        style.colour(info.optimizer),
+        [
             f"{escape(info.value)}: {fixed(level.values[at], info.digits)} {escape(info.unit)}<br>"
             f"{escape(level.settings[at])}"
             for _, _, level, at in shown
         ],
-        hoverinfo="text",
-        customdata=[" ".join(level.keys[at]) for _, _, level, at in shown],
-        cliponaxis=False,
+        [" ".join(level.keys[at]) for _, _, level, at in shown],
+        opacity=0.7,
         **_where(i),
     )
 
