@@ -11,14 +11,13 @@ import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from trainables.losses import bce
-from trainables.memory import keep_freed_memory
+from trainables.memory import keep_freed_memory, process_peak
 from trainables.models.ncf import Ncf
 from trainables.pack import Pack
 
@@ -86,19 +85,13 @@ def peak_flops(size: int = 1024, repeats: int = 20) -> float:
     return 2 * size**3 / min(seconds)
 
 
-def peak_memory() -> int:
-    """Returns the most memory this process has had, bytes; `ru_maxrss` would count its parent's as well."""
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(status["VmHWM"].split()[0]) * 1024
-
-
 def main() -> None:
     """Prints one point as JSON: seconds a step and model, share of the core's peak, peak memory."""
     torch.set_num_threads(1)
     keep_freed_memory()
     factors, size, batch = map(int, sys.argv[1:])
     seconds = statistics.median(step_seconds(factors, size, batch)) / size
-    memory = peak_memory()
+    memory = process_peak()
     share = flops(factors, batch) / seconds / peak_flops()
     print(json.dumps({"seconds_per_trial_step": seconds, "share_of_peak_flops": share, "peak_memory_bytes": memory}))
 

@@ -1,9 +1,11 @@
-"""How the C library keeps memory: large tensors are freed and asked for again at every operation of a training step."""
+"""Memory of the process: how the C library keeps it, and the most there was."""
 
 from __future__ import annotations
 
 import ctypes
+import resource
 import sys
+from pathlib import Path
 
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 """glibc's names and numbers (malloc.h)."""
@@ -12,8 +14,9 @@ M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 def keep_freed_memory() -> bool:
     """Tells glibc to keep freed blocks instead of giving them back to the system, which has to clear them each time.
 
-    The pages of a 50 MB activation cost as much to map and clear as the operation that fills it: at batch 100,000 an
-    NCF epoch takes about two thirds of the time with this (`docs/performance.md`). Never changes a number.
+    Large tensors are freed and asked for again at every operation of a training step, and the pages of a 50 MB
+    activation cost as much to map and clear as the operation that fills it: at batch 100,000 an NCF epoch takes about
+    two thirds of the time with this (`docs/performance.md`). Never changes a number.
 
     Returns:
         True where the C library took it, False on systems without glibc, where nothing is done.
@@ -25,3 +28,16 @@ def keep_freed_memory() -> bool:
         return False
     wanted = ((M_ARENA_MAX, 1), (M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1))
     return all(mallopt(name, value) == 1 for name, value in wanted)
+
+
+def process_peak() -> int:
+    """Returns the most memory that this process has had, bytes.
+
+    Linux's own mark of the process where there is one: `ru_maxrss` starts from that of the process that started it.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        lines = []
+    marks = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
+    return 1024 * (marks[0] if marks else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

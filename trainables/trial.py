@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -18,7 +17,7 @@ import torch
 from trainables.checkpoint import load_checkpoint, save_checkpoint
 from trainables.config import METRICS, EpochRecord, PackConfig, Task, TrialOutcome
 from trainables.loop import Training
-from trainables.memory import keep_freed_memory
+from trainables.memory import keep_freed_memory, process_peak
 from trainables.metrics import Calibration
 from trainables.rows import row_of_member
 from trainables.seeding import make_deterministic
@@ -144,7 +143,7 @@ def peak_memory(device: torch.device) -> float:
     """Returns the greatest memory used so far, bytes: of the device, or of the process on a CPU."""
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device))
-    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    return float(process_peak())
 
 
 def main() -> None:
