@@ -6,59 +6,51 @@ cards. Interactions run on a page that stands, from the click to the last callba
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, ViewportSize, sync_playwright
 
 from benchmarks import big_ledger
+from benchmarks.browser import CHROMIUM, SETTLED, TITLE, launched
 from benchmarks.measure import summary
 
 PAGES = ("/", "/compare", "/cell", "/dynamics", "/budget")
+VIEWPORT: ViewportSize = {"width": 1280, "height": 900}
 PORT = 8991
 ADDRESS = f"http://127.0.0.1:{PORT}"
-BROWSER_ARGUMENTS = ["--no-sandbox", "--disable-background-networking", "--no-first-run"]
 PAINT = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime / 1000"
-FIRST = "document.querySelector('#title')?.textContent && document.querySelector('.body:not(.waiting)')"
-BUSY = "document.querySelector('[data-dash-is-loading]')"
-EVERY = f"{FIRST} && !document.querySelector('.body.waiting:not(.brief *)') && !{BUSY}"
+FIRST = f"{TITLE} && document.querySelector('.body:not(.waiting)')"
 
 
 def run(trials: int = 10_000, epochs: int = 300, repeats: int = 5) -> dict[str, Any]:
     """Measures every page opened anew in a fresh browser context, then what is clicked; nothing without a Chromium."""
-    chromium = shutil.which("chromium")
-    if chromium is None:
+    if CHROMIUM is None:
         return {}
     with tempfile.TemporaryDirectory(prefix="lawn-tune-dashboard-") as folder:
         url = f"sqlite:///{folder}/big.db"
         big_ledger.write(url, trials=trials, epochs=epochs)
-        with serving(url, Path(folder)), sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=chromium, args=BROWSER_ARGUMENTS)
-            found: dict[str, list[float]] = {}
+        found: dict[str, list[float]] = {}
+        with serving(url), sync_playwright() as playwright, launched(playwright) as browser:
             for _ in range(repeats):
                 for path in PAGES:
-                    context = browser.new_context(viewport={"width": 1280, "height": 900})
-                    for name, seconds in opened(context.new_page(), path).items():
-                        found.setdefault(f"{path} {name}", []).append(seconds)
-                    context.close()
-                context = browser.new_context(viewport={"width": 1280, "height": 900})
-                for name, seconds in clicked(context.new_page()).items():
-                    found.setdefault(name, []).append(seconds)
-                context.close()
-            browser.close()
+                    with browser.new_context(viewport=VIEWPORT) as context:
+                        for name, seconds in opened(context.new_page(), path).items():
+                            found.setdefault(f"{path} {name}", []).append(seconds)
+                with browser.new_context(viewport=VIEWPORT) as context:
+                    for name, seconds in clicked(context.new_page()).items():
+                        found.setdefault(name, []).append(seconds)
     return {name: summary(values) for name, values in found.items()}
 
 
 @contextmanager
-def serving(url: str, folder: Path) -> Iterator[None]:
+def serving(url: str) -> Iterator[None]:
     """Runs `lawn-tune dashboard` in a process and waits until it answers."""
     command = [sys.executable, "-m", "lawn_tune.cli.main", "dashboard", "--storage", url, "--port", str(PORT)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -82,7 +74,7 @@ def opened(page: Page, path: str) -> dict[str, float]:
     start = time.perf_counter()
     page.goto(ADDRESS + path, wait_until="commit")
     first = until(page, FIRST, start)
-    every = until(page, EVERY, start)
+    every = until(page, SETTLED, start)
     return {"first paint": float(page.evaluate(PAINT)), "first card": first, "every card": every}
 
 
@@ -106,7 +98,7 @@ def timed(page: Page, act: Callable[[], object]) -> float:
     start = time.perf_counter()
     act()
     page.wait_for_timeout(60)
-    return until(page, EVERY, start)
+    return until(page, SETTLED, start)
 
 
 def until(page: Page, condition: str, start: float, limit: float = 30.0) -> float:

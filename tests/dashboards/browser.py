@@ -6,7 +6,6 @@ browser's console, any uncaught error of a script, and any request to another ad
 
 from __future__ import annotations
 
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,9 +15,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Playwright, ViewportSize, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, expect, sync_playwright
 from waitress.server import create_server
 
+from benchmarks.browser import SETTLED, launched
 from dashboards.web.app import create_app
 from dashboards.web.page import Page as DashboardPage
 from dashboards.web.pages import PAGES
@@ -29,18 +29,6 @@ from lawn_tune.results import ResultSource
 
 WIDE: ViewportSize = {"width": 1280, "height": 900}
 NARROW: ViewportSize = {"width": 390, "height": 844}
-
-CHROMIUM = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-)
-"""The system's browser; without one playwright takes its own (`playwright install chromium`)."""
-
-ARGUMENTS = (
-    "--no-sandbox",
-    "--disable-background-networking",
-    "--no-first-run",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-)
 
 
 @dataclass
@@ -64,10 +52,7 @@ class Site:
 
     def settled(self) -> Page:
         """Waits until every card has its content and no callback is under way."""
-        self.until(
-            "document.querySelector('#title')?.textContent && !document.querySelector('.body.waiting:not(.brief *)')"
-            " && !document.querySelector('[data-dash-is-loading]')"
-        )
+        self.until(SETTLED)
         return self.page
 
     def until(self, condition: str, seconds: float = 20.0) -> None:
@@ -91,15 +76,6 @@ def chromium() -> Iterator[Browser]:
     expect.set_options(timeout=20_000)  # a busy machine is no failure
     with sync_playwright() as playwright, launched(playwright) as browser:
         yield browser
-
-
-@contextmanager
-def launched(playwright: Playwright) -> Iterator[Browser]:
-    browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
-    try:
-        yield browser
-    finally:
-        browser.close()
 
 
 @pytest.fixture

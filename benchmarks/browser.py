@@ -1,0 +1,38 @@
+"""The browser in which tests look at the dashboard and benchmarks time it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from playwright.sync_api import Browser, Playwright
+
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+)
+"""The system's browser; without one playwright takes its own (`playwright install chromium`)."""
+
+ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-background-networking",
+    "--no-first-run",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+)
+
+TITLE = "document.querySelector('#title')?.textContent"
+SETTLED = (
+    f"{TITLE} && !document.querySelector('.body.waiting:not(.brief *)')"
+    " && !document.querySelector('[data-dash-is-loading]')"
+)
+"""Holds when every card has its content and no callback is under way."""
+
+
+@contextmanager
+def launched(playwright: Playwright) -> Iterator[Browser]:
+    """Runs the browser until it is left."""
+    browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
+    try:
+        yield browser
+    finally:
+        browser.close()
