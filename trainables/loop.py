@@ -15,7 +15,7 @@ from trainables.pack import Pack
 from trainables.rows import first_rows, row_of_member, split_rows, switch_step
 from trainables.schedules import lr_factor
 from trainables.seeding import epoch_generator, seeded_init
-from trainables.workloads.base import Workload
+from trainables.workloads.base import Evaluation, Workload
 
 SCHEDULED = frozenset({"peak_lr", "warmup_epochs", "free_epochs"})
 """Hyperparameters that the loop turns into rates and switches; the update rule takes all others."""
@@ -52,6 +52,8 @@ class Training:
         config: the pack.
         workload: its data and model, already on the device.
         device: where it trains.
+
+    `measured` holds each split's evaluation after the last epoch, a row each.
     """
 
     def __init__(self, config: PackConfig, workload: Workload, device: torch.device) -> None:
@@ -59,6 +61,7 @@ class Training:
         self.epoch = 0
         self.records: list[EpochRecord] = []
         self.diverged: dict[int, int] = {}
+        self.measured: dict[Split, Evaluation] = {}
         self.rows = first_rows(config.members)
         examples = self._draw(config.members[0].seed, epoch=0)[0].shape[-1]
         self.steps_per_epoch = math.ceil(examples / config.task.batch_size)
@@ -93,7 +96,7 @@ class Training:
             part = tuple(tensor[..., index * size : (index + 1) * size] for tensor in epoch.examples)
             inputs, targets = self.workload.batch(*part)
             rate = epoch.rates[:, index : index + 1]
-            loss = self.pack.train_step(inputs, targets, epoch.shared, self.workload.loss, rate)
+            loss = self.pack.train_step(inputs, targets, epoch.shared, rate)
             epoch.loss_sum += loss * part[0].shape[-1]
         self.epoch += 1
         self._drop_diverged(epoch)
@@ -114,6 +117,7 @@ class Training:
             [models[self.config.members[leader].seed] for leader in leaders],
             OPTIMIZERS[task.optimizer].rule,
             hyper,
+            self.workload.loss,
             constrain=task.constrain,
             device=self.device,
             precision=task.precision,
@@ -163,7 +167,8 @@ class Training:
         values: dict[str, Tensor] = {"train_loss": epoch.loss_sum / count, "learning_rate": epoch.rates[:, -1]}
         values |= weight_series(self.pack) | margin_series(self.pack, self.workload)
         for split in self.splits:
-            values |= metric_series(self.workload.evaluate(self.pack.predict, split), split)
+            self.measured[split] = self.workload.evaluate(self.pack.predict, split)
+            values |= metric_series(self.measured[split], split)
         return self._by_member(values)
 
     def _by_member(self, values: Mapping[str, Tensor]) -> dict[str, list[float | None]]:

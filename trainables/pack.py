@@ -10,6 +10,7 @@ import copy
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from trainables.optimizers import fused, rules
 from trainables.optimizers.layers import layers_of
+from trainables.recorded import Recorded
 
 Tensors = dict[str, Tensor]
 LossFn = Callable[[Tensor, Tensor], Tensor]
@@ -64,6 +66,7 @@ class Pack:
         models: one initialised model a row, all of one architecture, on the CPU.
         rule: base update rule, "sgd", "adam" or "lamb".
         hyper: the rule's hyperparameters, each float64 [R, 1] (momentum, beta1, beta2, eps, weight_decay).
+        loss: outputs, targets → loss of each example [B].
         constrain: which tensors LAWN constrains, "all" or "final".
         device: where it all lives.
         precision: "float32", or "bfloat16" for autocast around the forward pass (weights and state stay fp32).
@@ -74,6 +77,7 @@ class Pack:
         models: Sequence[nn.Module],
         rule: str,
         hyper: Mapping[str, Tensor],
+        loss: LossFn,
         *,
         constrain: str,
         device: torch.device,
@@ -87,7 +91,7 @@ class Pack:
         self.gamma_names = frozenset(
             f"{prefix}.weight" for prefix, module in first.named_modules() if isinstance(module, _BatchNorm)
         )
-        self.rule, self.device, self.precision = rule, device, precision
+        self.rule, self.loss, self.device, self.precision = rule, loss, device, precision
         self.hyper = {name: value.to(device) for name, value in hyper.items()}
         self._training = copy.deepcopy(first).to(device).train()
         self._evaluating = copy.deepcopy(first).to(device).eval()
@@ -102,6 +106,10 @@ class Pack:
         )
         self.grad_norm = torch.zeros(len(models), device=device)
         self._phases = [False] * len(models)
+        buffers = slice(len(self.names), len(self.names) + len(self.state.buffers))
+        self._gradients = {
+            shared: Recorded(partial(self._losses_and_gradients, shared), changes=buffers) for shared in (False, True)
+        }
 
     @property
     def size(self) -> int:
@@ -132,26 +140,38 @@ class Pack:
         """Copies the rows' phases to the host, once a switch or a load, so that steps need not ask the device."""
         self._phases = [bool(phase) for phase in self.state.constrained.flatten().tolist()]
 
-    def train_step(self, inputs: tuple[Tensor, ...], targets: Tensor, shared: bool, loss: LossFn, lr: Tensor) -> Tensor:
+    def train_step(self, inputs: tuple[Tensor, ...], targets: Tensor, shared: bool, lr: Tensor) -> Tensor:
         """Takes one step of every row and returns each row's mean loss before it.
 
         Args:
             inputs, targets: one batch for all rows [B, ...] if `shared`, else one a row [R, B, ...].
-            loss: outputs, targets → loss of each example [B].
             lr: learning rate of each row, float64 [R, 1].
 
         Returns:
             [R], detached.
         """
-        views = [view.requires_grad_() for view in self._views()]
+        self.state.step += 1
+        tensors = [*self._views(), *self.state.buffers.values(), *inputs, targets]
+        losses, *gradients = self._gradients[shared](tensors)
+        self._update(gradients, lr)
+        return losses
+
+    def _losses_and_gradients(self, shared: bool, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Returns the losses [R] of rows and the gradients of their parameters.
+
+        Args:
+            shared: whether the rows share the batch.
+            tensors: the parameters in order, the buffers, the inputs and the targets; nothing else is read.
+        """
+        views, rest = [view.requires_grad_() for view in tensors[: len(self.names)]], tensors[len(self.names) :]
+        buffers = dict(zip(self.state.buffers, rest, strict=False))
+        *inputs, targets = rest[len(buffers) :]
 
         def mean_loss(weights: Tensors, buffers: Tensors, batch: tuple[Tensor, ...], targets: Tensor) -> Tensor:
-            return loss(functional_call(self._training, (weights, buffers), batch), targets).mean()
+            return self.loss(functional_call(self._training, (weights, buffers), batch), targets).mean()
 
-        losses = self._over_rows(mean_loss, views, (inputs, targets), shared)
-        gradients = torch.autograd.grad(losses.sum(), views, materialize_grads=True)
-        self._update(gradients, lr)
-        return losses.detach()
+        losses = self._over_rows(mean_loss, views, buffers, (tuple(inputs), targets), shared)
+        return [losses, *torch.autograd.grad(losses.sum(), views, materialize_grads=True)]
 
     def predict(self, *inputs: Tensor) -> Tensor:
         """Returns the outputs [R, B, ...] of all rows in evaluation mode on one shared batch, in fp32."""
@@ -160,53 +180,56 @@ class Pack:
             result: Tensor = functional_call(self._evaluating, (weights, buffers), batch)
             return result
 
-        views = self._views()
+        # Row by row on a CPU: without gradients there is little to share, and one model's activations fit the cache.
+        alone = [slice(row, row + 1) for row in range(self.size)]
         with torch.no_grad():
-            if self.device.type != "cpu":
-                return self._over_rows(outputs, views, (inputs,), shared=True).float()
-            # Row by row: without gradients there is little to share, and one model's activations fit the cache.
-            rows = [self._over_row(row, outputs, views, (inputs,)) for row in range(self.size)]
-            return torch.stack(rows).float()
+            parts = [
+                self._over_rows(outputs, self._views(rows), self._buffers(rows), (inputs,), shared=True)
+                for rows in (alone if self.device.type == "cpu" else [slice(None)])
+            ]
+        return torch.cat(parts).float()
 
     def layer_norms(self) -> Tensor:
         """Returns the Frobenius norm of every parameter tensor, [R, number of tensors], fp32."""
         return torch.stack([view.flatten(1).norm(dim=1) for view in self._views()], dim=1)
 
-    def _views(self) -> list[Tensor]:
-        parts = self.state.weights.detach().split_with_sizes([math.prod(shape) for shape in self.shapes], dim=1)
-        return [part.view(self.size, *shape) for part, shape in zip(parts, self.shapes, strict=True)]
+    def _views(self, rows: slice = slice(None)) -> list[Tensor]:
+        weights = self.state.weights.detach()[rows]
+        parts = weights.split_with_sizes([math.prod(shape) for shape in self.shapes], dim=1)
+        return [part.view(len(weights), *shape) for part, shape in zip(parts, self.shapes, strict=True)]
+
+    def _buffers(self, rows: slice) -> Tensors:
+        return {name: buffer[rows] for name, buffer in self.state.buffers.items()}
 
     def _over_rows(
-        self, function: Callable[..., Tensor], views: list[Tensor], batch: tuple[Any, ...], shared: bool
+        self,
+        function: Callable[..., Tensor],
+        views: Sequence[Tensor],
+        buffers: Tensors,
+        batch: tuple[Any, ...],
+        shared: bool,
     ) -> Tensor:
-        if self.size == 1:
-            return self._over_row(0, function, views, batch if shared else _row(0, batch)).unsqueeze(0)
-        weights, dims = dict(zip(self.names, views, strict=True)), (0, 0, *(None if shared else 0 for _ in batch))
-        with self._autocast():
-            return torch.vmap(function, in_dims=dims)(weights, self.state.buffers, *batch)
-
-    def _over_row(
-        self, row: int, function: Callable[..., Tensor], views: list[Tensor], batch: tuple[Any, ...]
-    ) -> Tensor:
+        """Maps a function of one model's weights, buffers and batch over rows; one row needs no vmap."""
         weights = dict(zip(self.names, views, strict=True))
-        with self._autocast():
-            return function(_row(row, weights), _row(row, self.state.buffers), *batch)
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            if len(views[0]) == 1:
+                alone: Tensor = function(_first(weights), _first(buffers), *(batch if shared else _first(batch)))
+                return alone.unsqueeze(0)
+            dims = (0, 0, *(None if shared else 0 for _ in batch))
+            mapped: Tensor = torch.vmap(function, in_dims=dims)(weights, buffers, *batch)
+            return mapped
 
     def _update(self, gradients: Sequence[Tensor], lr: Tensor) -> None:
         state = self.state
-        state.step += 1
-        if fused.usable(state.weights):
-            radii = state.radii * state.constrained if any(self._phases) else None
-            squares = fused.step(
-                self.rule, state.weights, gradients, state.slots,
-                lr=lr, t=state.step, hyper=self.hyper, layers=self.layers, radii=radii,
-            )  # fmt: skip
-            self.grad_norm = squares.sqrt().float()
-        else:
-            self._update_by_rules(torch.cat([gradient.reshape(self.size, -1) for gradient in gradients], dim=1), lr)
+        if not fused.usable(state.weights):
+            self._update_by_rules(torch.cat([part.reshape(self.size, -1) for part in gradients], dim=1), lr)
+            return
+        radii = state.radii * state.constrained if any(self._phases) else None
+        squares = fused.step(
+            self.rule, state.weights, gradients, state.slots,
+            lr=lr, t=state.step, hyper=self.hyper, layers=self.layers, radii=radii,
+        )  # fmt: skip
+        self.grad_norm = squares.sqrt().float()
 
     def _update_by_rules(self, gradient: Tensor, lr: Tensor) -> None:
         state = self.state
@@ -237,10 +260,10 @@ def stack_buffers(models: Sequence[nn.Module], device: torch.device) -> Tensors:
     return {name: torch.stack([row[name] for row in rows]).to(device) for name in rows[0]}
 
 
-def _row(row: int, value: Any) -> Any:
-    """Takes one row of a tensor, or of every tensor in a dict or tuple."""
+def _first(value: Any) -> Any:
+    """Takes the one row of a tensor, or of every tensor in a dict or tuple."""
     if isinstance(value, dict):
-        return {name: tensor[row] for name, tensor in value.items()}
+        return {name: _first(tensor) for name, tensor in value.items()}
     if isinstance(value, tuple):
-        return tuple(_row(row, part) for part in value)
-    return value[row]
+        return tuple(map(_first, value))
+    return value[0]

@@ -10,10 +10,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.datasets import load_digits
 from torch import Tensor
 
 from trainables.config import DATASETS, Ncf, SmallVgg, Task, TrainOn
-from trainables.workloads import build_workload
+from trainables.workloads import build_workload, digits
 from trainables.workloads.images import ImageWorkload, LabelledImages, refuse_lone_image
 
 CPU = torch.device("cpu")
@@ -95,3 +96,12 @@ def test_a_size_that_would_stop_the_confirm_run_is_refused_before_the_search() -
 def test_an_image_workload_refuses_another_model() -> None:
     with pytest.raises(ValueError, match="no image model is called 'ncf'"):
         workload(replace(TASK, model=Ncf())).build_model()
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_the_digits_are_scikit_learns_wherever_it_keeps_them(kept: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not kept:
+        monkeypatch.setattr(digits, "find_spec", lambda name: None)
+    found, theirs = digits.read_digits(), load_digits()
+    assert (found[:, :-1] == theirs.data).all()
+    assert (found[:, -1] == theirs.target).all()

@@ -56,14 +56,18 @@ class Ncf(nn.Module):
         """Returns logits [B] of user indices [B] and item indices [B]."""
         # W [e_u; e_i] + b = W_u e_u + W_i e_i + b, without ever joining e_u and e_i.
         left, right = self.hidden1.weight.chunk(2, dim=1)
-        tables = self.user_embedding.num_embeddings + self.item_embedding.num_embeddings
-        if 2 * len(users) > tables:  # each row of a table is multiplied once, or once for each time it occurs
-            of_user = lookup(F.linear(self.user_embedding.weight, left), users)
-            of_item = lookup(F.linear(self.item_embedding.weight, right, self.hidden1.bias), items)
-        else:
-            of_user = F.linear(lookup(self.user_embedding.weight, users), left)
-            of_item = F.linear(lookup(self.item_embedding.weight, items), right, self.hidden1.bias)
-        hidden = of_user.add_(of_item).relu_()  # in place: nothing needs what was there
+        hidden = projected(self.user_embedding.weight, left, users)
+        hidden = hidden.add_(projected(self.item_embedding.weight, right, items)).add_(self.hidden1.bias).relu_()
         hidden = self.hidden2(hidden).relu_()
         logits: Tensor = self.output(hidden)
         return logits.squeeze(-1)
+
+
+def projected(table: Tensor, weight: Tensor, index: Tensor) -> Tensor:
+    """Returns W e [B, D'] of the rows e of a table [N, D] at `index` [B], for W [D', D].
+
+    Every row of the table is multiplied once, or once for each time it is asked for, whichever is less.
+    """
+    if len(index) > len(table):
+        return lookup(F.linear(table, weight), index)
+    return F.linear(lookup(table, index), weight)

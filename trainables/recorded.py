@@ -1,0 +1,156 @@
+"""A training step as a list of tensor operations: recorded once for each shape, then run without autograd and vmap.
+
+Which operations a step runs depends on the shapes alone, yet autograd and vmap work it out again at every step, which
+takes as long as a small model's arithmetic. The operations are those of the function itself, in its order and on its
+tensors, so the bits are the same. Source: our choice; what `torch.func` and CUDA graphs do, without their set-up time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.weak import WeakTensorKeyDictionary
+
+Tensors = Sequence[Tensor]
+Function = Callable[[Tensors], list[Tensor]]
+Key = tuple[torch.Size, ...]
+VARYING = frozenset(
+    {torch.Tag.nondeterministic_seeded, torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
+)
+"""Tags of operations that a list of operations cannot stand for: what comes next may differ from call to call."""
+
+
+@dataclass
+class _Known:
+    """What was learnt of one combination of shapes.
+
+    Args:
+        calls: how many there were before the program was trusted.
+        program: what was recorded.
+        trusted: the program did what the function does.
+        refused: it did not, or there can be none.
+    """
+
+    calls: int = 0
+    program: fx.GraphModule | None = None
+    trusted: bool = False
+    refused: bool = False
+
+
+class Recorded:
+    """Calls a function of tensors, by its recorded operations once they have been seen to do the same.
+
+    The first call of each combination of shapes is an ordinary one, the second is recorded, the third does both and
+    compares every bit, results and tensors changed in place. What draws random numbers or looks at a value (`item`,
+    `if tensor`) cannot be recorded and is always called.
+
+    Args:
+        function: tensors → tensors; reads tensors that change from call to call from its arguments alone.
+        changes: positions of the arguments that it changes in place.
+    """
+
+    def __init__(self, function: Function, changes: slice = slice(0)) -> None:
+        self._function, self._changes = function, changes
+        self._known: dict[Key, _Known] = {}
+
+    def __call__(self, tensors: Tensors) -> list[Tensor]:
+        """Returns `function(tensors)`, detached."""
+        known = self._known.setdefault(tuple([tensor.shape for tensor in tensors]), _Known())
+        if known.trusted and known.program is not None:
+            with torch.no_grad():
+                return list(known.program.forward(*tensors))
+        known.calls += 1
+        if known.refused or known.calls == 1:
+            return self._plain(tensors)
+        return self._record(known, tensors) if known.program is None else self._try(known, tensors)
+
+    def _plain(self, tensors: Tensors) -> list[Tensor]:
+        return [tensor.detach() for tensor in self._function(tensors)]
+
+    def _record(self, known: _Known, tensors: Tensors) -> list[Tensor]:
+        recorder = _Recorder(tensors)
+        with recorder:
+            results = self._plain(tensors)
+        known.program = recorder.program(results)
+        known.refused = known.program is None
+        return results
+
+    def _try(self, known: _Known, tensors: Tensors) -> list[Tensor]:
+        assert known.program is not None
+        changed = tensors[self._changes]
+        before = [tensor.clone() for tensor in changed]
+        results = self._plain(tensors)
+        after = [tensor.clone() for tensor in changed]
+        _put(changed, before)
+        with torch.no_grad():
+            replayed = list(known.program.forward(*tensors))
+        if all(bool(tensor.isfinite().all()) for tensor in results):  # NaN equals nothing: tried again at the next call
+            known.trusted = _same([*results, *after], [*replayed, *changed])
+            known.refused = not known.trusted
+        _put(changed, after)
+        return results
+
+
+def _put(tensors: Tensors, values: Tensors) -> None:
+    for tensor, value in zip(tensors, values, strict=True):
+        tensor.copy_(value)
+
+
+def _same(some: Tensors, others: Tensors) -> bool:
+    return all(torch.equal(one, other) for one, other in zip(some, others, strict=True))
+
+
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Writes down every operation below autograd and vmap as a node of a graph.
+
+    Args:
+        tensors: the arguments of the function to come, whose place other tensors will take.
+    """
+
+    def __init__(self, tensors: Tensors) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._graph = fx.Graph()
+        self._nodes: Any = WeakTensorKeyDictionary()
+        self._constants: dict[str, Tensor] = {}
+        self._fixed = True
+        for position, tensor in enumerate(tensors):
+            self._nodes[tensor] = self._graph.placeholder(f"tensor_{position}")
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        node = self._graph.call_function(function, *fx.node.map_aggregate((args, kwargs), self._node))
+        result = function(*args, **kwargs)
+        self._fixed &= VARYING.isdisjoint(function.tags)
+        if isinstance(result, Tensor):
+            self._nodes[result] = node
+        elif isinstance(result, list | tuple):
+            for position, part in enumerate(result):
+                if isinstance(part, Tensor):
+                    self._nodes[part] = self._graph.call_function(_part, (node, position))
+        return result
+
+    def program(self, results: Tensors) -> fx.GraphModule | None:
+        """Returns what was recorded as a function of the tensors, or None if it may differ from call to call."""
+        if not self._fixed:
+            return None
+        self._graph.output([self._node(result) for result in results])
+        return fx.GraphModule(self._constants, self._graph)
+
+    def _node(self, value: Any) -> Any:
+        """The node that made a tensor; one that no operation made is the same at every call."""
+        if not isinstance(value, Tensor):
+            return value
+        if value not in self._nodes:
+            name = f"constant_{len(self._constants)}"
+            self._constants[name] = value
+            self._nodes[value] = self._graph.get_attr(name)
+        return self._nodes[value]
+
+
+def _part(parts: Sequence[Tensor], position: int) -> Tensor:
+    return parts[position]
