@@ -9,7 +9,8 @@ COPY lawn_tune /app/lawn_tune
 COPY search_spaces /app/search_spaces
 COPY trainables /app/trainables
 COPY dashboards /app/dashboards
-RUN pip install --no-cache-dir -c /app/constraints.txt '/app[all,postgres]'
+ARG EXTRAS=all,postgres
+RUN pip install --no-cache-dir -c /app/constraints.txt "/app[$EXTRAS]"
 
 USER lawn
 WORKDIR /study

@@ -397,6 +397,10 @@ def _seconds(trials: Iterable[TrialRow]) -> dict[str, float]:
     return {cell: math.fsum(values) for cell, values in spent.items()}
 
 
+OF_ONE_RUN = ("start", "end", "finish", "created", "updated", "node", "resumed")
+"""How names of provenance begin that differ for every trial."""
+
+
 def _provenance(trials: Iterable[TrialRow]) -> dict[str, tuple[str, ...]]:
     found = {pair for row in trials for pair in _flat(row.provenance)}
     values: dict[str, list[str]] = {}
@@ -406,9 +410,9 @@ def _provenance(trials: Iterable[TrialRow]) -> dict[str, tuple[str, ...]]:
 
 
 def _flat(values: Mapping[str, object], prefix: str = "") -> Iterable[tuple[str, str]]:
-    """Yields dotted names and texts of nested values, without the times, which differ for every trial."""
+    """Yields dotted names and texts of nested values, without what is of one run alone: times, cluster node, resume."""
     for name, value in values.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}.")
-        elif value is not None and not name.startswith(("start", "end", "finish", "created", "updated")):
+        elif value is not None and not name.startswith(OF_ONE_RUN):
             yield f"{prefix}{name}", str(value)

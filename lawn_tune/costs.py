@@ -86,6 +86,26 @@ def estimate(cell: Cell, *, pack_size: int | None = None, rows: Iterable[TrialRo
     )
 
 
+def pack_seconds(
+    cell: Cell, phase: Phase, pack: Sequence[Trial], per_pass: float | None = None, table: bool = True
+) -> float | None:
+    """Estimates the time of one pack on one worker.
+
+    Args:
+        per_pass: measured seconds an example pass; None takes the table of speeds.
+        table: False where that table does not hold.
+
+    Returns:
+        Seconds; None where no speed is known.
+    """
+    saved = _saved_epochs(cell, pack) if phase == "search" else 0.0  # seeds share nothing
+    passes = _passes(cell, phase, pack) - saved * examples(cell, phase)
+    if per_pass is not None:
+        return passes * per_pass
+    speed = SPEEDS.get((cell.task.dataset, cell.task.model.name)) if table else None
+    return None if speed is None else passes * speed.per_example + _steps(cell, phase) * len(pack) * speed.per_step
+
+
 def examples(cell: Cell, phase: Phase) -> int:
     """Returns the training examples of one epoch in `phase`."""
     dataset = DATASETS[cell.task.dataset]

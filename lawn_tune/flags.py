@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from lawn_tune.cells import Cell, Trial
 from lawn_tune.published import caveat
-from lawn_tune.results import FINISHED, Outcome, TrialRow
+from lawn_tune.results import DAMAGED, FINISHED, REPAIR, Outcome, TrialRow
 from lawn_tune.selection import Point, Winner, constraining_levels, never_constrained
 from lawn_tune.words import count, method
 from trainables.config import OPTIMIZERS
@@ -34,6 +34,7 @@ class Flag(StrEnum):
     BEST_EPOCH = "best epoch"
     FEW_SEEDS = "few seeds"
     FAILED = "failed trials"
+    DAMAGED = "damaged rows"
     SEEDS_ONLY = "seeds only"
     PAPER = "paper's set-up"
 
@@ -69,7 +70,7 @@ def cell_notes(
         *_capped(cell),
         *_protocol(cell),
         *_few(outcomes),
-        *_failed(cell, outcomes, rows),
+        *_failed(cell, confirm, outcomes, rows),
         *_paper(cell),
     )
     return in_order(notes)
@@ -217,10 +218,17 @@ def _few(confirm: Sequence[Outcome | None]) -> Iterator[Note]:
         yield Note(Flag.FEW_SEEDS, f"n = {done}: fewer than {FEW} confirm runs say little of other seeds")
 
 
-def _failed(cell: Cell, confirm: Sequence[Outcome | None], rows: Mapping[str, TrialRow]) -> Iterator[Note]:
+def _failed(
+    cell: Cell, confirm: Sequence[Trial], outcomes: Sequence[Outcome | None], rows: Mapping[str, TrialRow]
+) -> Iterator[Note]:
+    damaged = [row for trial in (*cell.search_trials, *confirm) if (row := rows.get(trial.key)) and row.damaged]
     search = sum(trial.key in rows and rows[trial.key].outcome == "failed" for trial in cell.search_trials)
-    if failed := search + confirm.count("failed"):
+    if failed := search + outcomes.count("failed") - len(damaged):
         yield Note(Flag.FAILED, f"{count(failed, 'trial')} failed and would be retried by another launch")
+    if damaged:
+        named = "; ".join(row.error.removeprefix(DAMAGED) for row in damaged[:3])
+        more = f" and {len(damaged) - 3} more" if len(damaged) > 3 else ""
+        yield Note(Flag.DAMAGED, f"left out, because the ledger's row cannot be read: {named}{more}; {REPAIR}")
 
 
 def _seeds(seeds: Sequence[int]) -> str:

@@ -5,21 +5,25 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from lawn_tune.budget import Budget
 from lawn_tune.cells import Cell, CellName, Phase, Trial
 from lawn_tune.errors import LedgerError, UsageError
 from lawn_tune.executors.base import Event, Failed, Finished, Job, Nothing, Progress
-from lawn_tune.ledger import Ledger, Owner, PackRow
+from lawn_tune.ledger import LeaseLost, Ledger, Owner, PackRow, Unreachable
 from lawn_tune.packs import make_packs
+from lawn_tune.remaining import Remaining, remaining
 from lawn_tune.results import FINISHED
 from lawn_tune.selection import winner
 from trainables.config import EpochRecord, PackConfig, TrialOutcome
 
 LEASE_SECONDS = 30.0
+LOSSES = 10
+"""How often a pack is tried again because its machine is gone, which is no fault of the pack (our choice)."""
 
 
 class Listener(Protocol):
@@ -37,6 +41,9 @@ class Listener(Protocol):
     def failed(self, job: Job, error: str, again: bool) -> None:
         """A job failed, and will be tried again or not."""
 
+    def warned(self, text: str) -> None:
+        """Something is amiss, though training goes on."""
+
     def waiting(self, cells: Sequence[Cell]) -> None:
         """Only cells that another launch works on are left."""
 
@@ -51,6 +58,7 @@ class _Work:
     queue: deque[PackRow]
     running: set[str] = field(default_factory=set)
     failed: bool = False
+    left_out: bool = False
 
 
 @dataclass
@@ -75,6 +83,8 @@ class Launch:
         listener: the display.
         pack_size: trials a pack, or None for the plan's rule.
         retries: how often a failed pack is tried again in this launch.
+        budget: its limits; none by default. At one it stops as by `stop`, and before it no pack is begun that would
+            pass it: that cell is left as it is, and the next one has its turn.
     """
 
     def __init__(
@@ -86,14 +96,20 @@ class Launch:
         *,
         pack_size: int | None = None,
         retries: int = 2,
+        budget: Budget | None = None,
     ) -> None:
         self.ledger, self.owner, self.listener = ledger, owner, listener
+        self.budget = budget or Budget()
         self.pack_size, self.retries = pack_size, retries
         self.tally = Tally()
+        self._left_out = False
+        self._cells = tuple(cells)
         self._waiting = deque(cells)
         self._open: list[_Work] = []
         self._jobs: dict[str, tuple[_Work, PackRow]] = {}
         self._tries: dict[str, int] = {}
+        self._losses: dict[str, int] = {}
+        self._warned: set[str] = set()
         self._stop = threading.Event()
         self._ask_again = 0.0
         self._ahead: Job | None = None
@@ -102,7 +118,23 @@ class Launch:
     @property
     def stopping(self) -> bool:
         """See `Agenda.stopping`."""
+        return self._stop.is_set() or self.budget.over
+
+    @property
+    def interrupted(self) -> bool:
+        """True once somebody asked it to stop."""
         return self._stop.is_set()
+
+    @property
+    def at_limit(self) -> bool:
+        """True if the budget, and nobody, ended it."""
+        return not self.interrupted and (self.budget.over or self._left_out)
+
+    def left(self) -> Remaining:
+        """Returns what its cells lack now."""
+        pace, cells = self.budget.pace, self._cells
+        rows = {space: self.ledger.trials(space) for space in {cell.name.space for cell in cells}}
+        return sum((remaining(cell, rows[cell.name.space], pace, self.pack_size) for cell in cells), Remaining())
 
     def stop(self) -> None:
         """Asks for no more work; what runs is given up at once and continues from its checkpoint next time."""
@@ -135,8 +167,10 @@ class Launch:
         while not self.stopping:
             self._leave_lost_cells()
             for work in list(self._open):
-                if work.queue:
-                    return self._begin(work, work.queue.popleft())
+                if work.queue and (begun := self._begin(work)):
+                    return begun
+                if work.cell.name in self._lost:
+                    break
                 if not work.running:
                     self._next_phase(work)
                     break
@@ -150,15 +184,26 @@ class Launch:
         work, pack = self._jobs[event.job.pack]
         if isinstance(event, Progress):
             if work.cell.name not in self._lost:
-                self.ledger.progress(pack, event.records)
+                with self._left_if_lost(work.cell):
+                    self.ledger.progress(pack, event.records)
             self.listener.advanced(event.job, event.records)
+            self._warn(event.warnings)
             return
         del self._jobs[event.job.pack]
+        self.budget.end(event.job.pack)
         work.running.discard(pack.id)
-        if isinstance(event, Finished):
-            self._store(pack, event)
-        elif work.cell.name not in self._lost:
-            self._give_up(work, pack, event)
+        with self._left_if_lost(work.cell):
+            if isinstance(event, Finished):
+                self._store(pack, event)
+                if self.budget.limited:
+                    self.budget.pace.add(work.cell, work.phase, event.outcomes)
+            elif work.cell.name not in self._lost:
+                self._give_up(work, pack, event)
+
+    def wanted(self, job: Job) -> bool:
+        """See `Agenda.wanted`."""
+        work, _ = self._jobs.get(job.pack, (None, None))
+        return work is not None and work.cell.name not in self._lost
 
     def renew_leases(self) -> None:
         """Holds the leases for another while; a cell that another launch took meanwhile is left to it."""
@@ -168,9 +213,18 @@ class Launch:
     def close(self) -> None:
         """Marks what did not end as not running, and gives back every lease."""
         for work in self._open:
-            self.ledger.reconcile(work.cell.name)
+            with suppress(LeaseLost):
+                self.ledger.reconcile(work.cell.name, self.owner)
             self.ledger.release(work.cell.name, self.owner)
         self._open.clear()
+
+    @contextmanager
+    def _left_if_lost(self, cell: Cell) -> Iterator[None]:
+        """Around writes, which the ledger refuses once another launch leases the cell: that one trains it, not us."""
+        try:
+            yield
+        except LeaseLost:
+            self._lost.add(cell.name)
 
     def _leave_lost_cells(self) -> None:
         """Stops handing out packs of cells that are another's by now, and queues up for them again."""
@@ -183,19 +237,29 @@ class Launch:
 
     def _lease_cell(self) -> bool:
         """Opens the first waiting cell that nobody else works on; False if there is none now."""
-        if time.monotonic() < self._ask_again:
-            return False
         for cell in list(self._waiting):
-            if self.ledger.lease(cell.name, self.owner, LEASE_SECONDS):
-                self._waiting.remove(cell)
-                self.ledger.reconcile(cell.name)
-                self._open_phase(cell, "search", cell.search_trials)
+            if time.monotonic() < self._ask_again:
+                return False
+            if self._lease(cell):
+                with suppress(LeaseLost):
+                    self.ledger.reconcile(cell.name, self.owner)
+                    self._waiting.remove(cell)
+                    self._open_phase(cell, "search", cell.search_trials)
                 return True
         if self._waiting:
-            self._ask_again = time.monotonic() + 1.0
+            self._ask_again = max(self._ask_again, time.monotonic() + 1.0)
             if not self._jobs:
                 self.listener.waiting(list(self._waiting))
         return False
+
+    def _lease(self, cell: Cell) -> bool:
+        """Leases a cell; after an outage not at once: those who work on it could not renew, and go first."""
+        try:
+            return self.ledger.lease(cell.name, self.owner, LEASE_SECONDS)
+        except Unreachable:
+            self.ledger.leases()  # waits until the ledger is back
+            self._ask_again = time.monotonic() + LEASE_SECONDS / 2
+            return False
 
     def _open_phase(self, cell: Cell, phase: Phase, trials: Sequence[Trial]) -> None:
         outcomes = self.ledger.outcomes([trial.key for trial in trials])
@@ -211,7 +275,7 @@ class Launch:
     def _next_phase(self, work: _Work) -> None:
         """Goes on from search to confirm, or is done with the cell."""
         self._open.remove(work)
-        if work.phase == "search" and not work.failed:
+        if work.phase == "search" and not work.failed and not work.left_out:
             rows = [row for row in self.ledger.trials(work.cell.name.space) if row.key in work.trials]
             best = winner(work.cell, rows)
             if best is not None:
@@ -219,9 +283,21 @@ class Launch:
                 return
         self.ledger.release(work.cell.name, self.owner)
 
-    def _begin(self, work: _Work, pack: PackRow) -> Job:
+    def _begin(self, work: _Work) -> Job | None:
+        """Begins the cell's next pack; None if it does not fit the budget, or the cell is another launch's by now."""
+        pack = work.queue.popleft()
         trials = [work.trials[key] for key in pack.keys]
-        pack = self.ledger.begin(pack, trials)
+        seconds = self.budget.pace.seconds(work.cell, work.phase, trials) if self.budget.limited else None
+        if not self.budget.fits(seconds):
+            work.queue.clear()
+            work.left_out = self._left_out = True
+            return None
+        try:
+            pack = self.ledger.begin(pack, trials, self.owner)
+        except LeaseLost:
+            self._lost.add(work.cell.name)
+            return None
+        self.budget.begin(pack.id, seconds)
         work.running.add(pack.id)
         self._jobs[pack.id] = (work, pack)
         members = tuple(trial.member for trial in trials)
@@ -234,6 +310,13 @@ class Launch:
         self.tally.seconds += sum(outcome.summary["seconds"] or 0.0 for outcome in event.outcomes)
         self.listener.finished(event.job, event.outcomes)
 
+    def _warn(self, texts: Sequence[str]) -> None:
+        """Tells each warning once."""
+        for text in texts:
+            if text not in self._warned:
+                self._warned.add(text)
+                self.listener.warned(text)
+
     def _give_up(self, work: _Work, pack: PackRow, event: Failed) -> None:
         if event.reason == "stopped":
             return
@@ -241,8 +324,10 @@ class Launch:
             work.queue.extendleft(reversed(self.ledger.split_pack(pack)))
             self.listener.failed(event.job, event.error, again=True)
             return
-        self._tries[pack.id] = self._tries.get(pack.id, 0) + 1
-        again = self._tries[pack.id] <= self.retries and not self.stopping
+        lost = event.reason == "lost"
+        tries, limit = (self._losses, LOSSES) if lost else (self._tries, self.retries)
+        tries[pack.id] = tries.get(pack.id, 0) + 1
+        again = tries[pack.id] <= limit and event.reason != "data" and not self.stopping
         self.listener.failed(event.job, event.error, again)
         if again:
             work.queue.append(pack)
@@ -294,6 +379,10 @@ class Heartbeat:
         self._thread.join()
 
     def _beat(self) -> None:
-        while not self._done.wait(LEASE_SECONDS / 4):
-            with suppress(LedgerError):  # the driver's own writes report a ledger that is gone; one beat may fail
+        pause = LEASE_SECONDS / 4
+        while not self._done.wait(pause):
+            pause = LEASE_SECONDS / 4
+            try:
                 self._launch.renew_leases()
+            except LedgerError:  # the driver's own writes report it; once it is back, the leases come first
+                pause = min(1.0, pause)

@@ -90,7 +90,8 @@ def select(cells: Iterable[Cell], patterns: Sequence[str]) -> tuple[Cell, ...]:
     for pattern in patterns:
         if not any(_matches(cell.name, pattern) for cell in known):
             names = ", ".join(str(cell.name) for cell in known)
-            raise UsageError(f"--cells '{pattern}' matches no cell of: {names}", "Patterns look like 'adam*/bs512'.")
+            text = f"--cells {pattern[:80]!r} matches no cell of: {names}"
+            raise UsageError(text, "Patterns look like 'adam*/bs512'.")
     return tuple(cell for cell in known if not patterns or any(_matches(cell.name, pattern) for pattern in patterns))
 
 

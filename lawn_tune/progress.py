@@ -11,9 +11,11 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import TimeRemainingColumn as RemainingColumn
 
+from lawn_tune.budget import Budget
 from lawn_tune.cells import Cell, Phase
 from lawn_tune.executors.base import Job
 from lawn_tune.launch import Tally
+from lawn_tune.remaining import Remaining
 from trainables.config import METRICS, EpochRecord, TrialOutcome
 
 
@@ -83,6 +85,10 @@ class Display:
         reason = escape(error.strip().splitlines()[0]) if error.strip() else "unknown error"
         self.console.print(f"[red]✗[/] {_label(job)}: {reason}" + (" — trying again" if again else ""), soft_wrap=True)
 
+    def warned(self, text: str) -> None:
+        """See `Listener.warned`."""
+        self.console.print(f"[yellow]![/] {escape(text)}", highlight=False, soft_wrap=True)
+
     def waiting(self, cells: Sequence[Cell]) -> None:
         """See `Listener.waiting`."""
         if not self._said_waiting:
@@ -123,6 +129,21 @@ def tell(console: Console, cells: Sequence[Cell], tally: Tally, stopped: bool, s
     flag = f" --storage {storage}" if storage else ""
     for space in dict.fromkeys(cell.name.space for cell in cells):
         console.print(f"next: lawn-tune compare {space}{flag}", highlight=False, soft_wrap=True)
+
+
+def tell_left(console: Console, left: Remaining, budget: Budget) -> None:
+    """Says what a launch spent and left to the next one when it came to a limit."""
+    hours = "an unknown number of" if left.seconds is None else f"about {_hours(budget.share * left.seconds)}"
+    trials, packs = (f"{n} {word}{'' if n == 1 else 's'}" for n, word in ((left.trials, "trial"), (left.packs, "pack")))
+    console.print(
+        f"spent {_hours(budget.spent)} device hours; left: {trials} in {packs}, {hours} device hours",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:,.1f}" if seconds >= 3600 else f"{seconds / 3600:.4f}"
 
 
 def _trials(cell: Cell) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lawn_tune.cells import Cell, Phase
+from lawn_tune.errors import LedgerError
 
 Outcome = Literal["complete", "diverged", "failed", "running"]
 FINISHED: frozenset[Outcome] = frozenset({"complete", "diverged"})
@@ -18,6 +19,28 @@ FINISHED: frozenset[Outcome] = frozenset({"complete", "diverged"})
 
 BINS = "calibration/"
 """What the names of a reliability diagram's values in a summary begin with; they belong together, not into a table."""
+
+DAMAGED = "damaged in the ledger: "
+"""What the error of a trial begins with whose row cannot be read; it counts as failed, and no launch trains it."""
+
+REPAIR = (
+    "to repair it, put back a copy of the ledger, or delete the trial's rows from lawn_examples, lawn_curves and "
+    "lawn_trials and launch the space again"
+)
+
+
+class DamagedCells(LedgerError):
+    """The definitions of some cells of a space cannot be read.
+
+    Args:
+        damage: cell → why.
+        readable: the other cells of the space, in plan order.
+    """
+
+    def __init__(self, damage: Mapping[str, str], readable: Sequence[Cell]) -> None:
+        said = "; ".join(f"cell '{name}': {why}" for name, why in damage.items())
+        super().__init__(f"{DAMAGED}{said}", "Launch the space again, which writes its cells anew; or put back a copy.")
+        self.damage, self.readable = dict(damage), tuple(readable)
 
 
 class CalibrationBin(NamedTuple):
@@ -61,6 +84,11 @@ class TrialRow:
     attempts: int
     error: str
     provenance: Mapping[str, Any]
+
+    @property
+    def damaged(self) -> bool:
+        """True when the ledger's row of this trial cannot be read."""
+        return self.error.startswith(DAMAGED)
 
     @property
     def calibration(self) -> tuple[CalibrationBin, ...]:

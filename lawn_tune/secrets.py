@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+
+IN_ENVIRONMENT = ("LAWN_TUNE_STORAGE", "LAWN_TUNE_DASHBOARD_TOKEN", "PGPASSWORD")
+"""Variables that may hold a secret of ours."""
 
 SECRET_OPTION = re.compile(r"password|passwd|pwd|secret|token|key", re.IGNORECASE)
 """Names of URL options whose values are nobody's business."""
@@ -36,6 +40,15 @@ def masked(url: str) -> str:
     user, colon, _ = before.partition(":")
     shown = f"{user}:" if colon and "@" not in user and not (scheme and "/" in user) else ""
     return f"{scheme}{shown}***@{after}"
+
+
+def forget() -> None:
+    """Takes secrets out of the environment, which processes started from now on would inherit.
+
+    Settings are read before that, and a ledger keeps the password that it was opened with.
+    """
+    for name in IN_ENVIRONMENT:
+        os.environ.pop(name, None)
 
 
 def ambiguous(url: str) -> bool:

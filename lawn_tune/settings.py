@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from lawn_tune.deadlines import Deadline, parse_deadline
 from lawn_tune.errors import UsageError
+from lawn_tune.executors.checkpoints import open_store
+from lawn_tune.paths import is_path
 from lawn_tune.secrets import masked
 from search_spaces.keys import did_you_mean
 
@@ -22,6 +25,9 @@ DEBUG = "LAWN_TUNE_DEBUG"
 
 DASHBOARD_TOKEN = "LAWN_TUNE_DASHBOARD_TOKEN"
 """The secret that viewers of a dashboard give; never a flag, as process lists show those."""
+
+SHOWN = 120
+"""Characters of a value in an error."""
 
 YES = ("1", "true", "yes")
 NO = ("0", "false", "no")
@@ -38,17 +44,27 @@ class Settings:
         storage: SQLAlchemy URL of the ledger.
         data_dir: folder of the data sets.
         work_dir: folder of checkpoints and logs.
+        checkpoints: place of checkpoints if not in `work_dir`: an absolute folder, or the URL of an object store.
+        checkpoint_seconds: least time between two checkpoints of a pack, s.
+        fetch_data: True to let workers download a data set that their machine lacks.
         workers: packs trained at once; None leaves it to the machine.
         gpus: GPUs to use; None uses all there are.
         executor: what runs the packs.
+        max_device_hours: what a launch may spend; None sets no limit.
+        deadline: when a launch stops; None sets no limit.
     """
 
     storage: str
     data_dir: Path
     work_dir: Path
+    checkpoints: str | None
+    checkpoint_seconds: float
+    fetch_data: bool
     workers: int | None
     gpus: int | None
     executor: Executor
+    max_device_hours: float | None
+    deadline: Deadline | None
 
 
 @dataclass(frozen=True)
@@ -80,9 +96,30 @@ def _url(text: str) -> str:
 
 
 def _path(text: str) -> Path:
-    if not text:
+    if not is_path(text):
         raise ValueError("the path of a folder")
-    return Path(text).expanduser()
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise ValueError("the path of a folder; after '~' must follow a user of this machine") from None
+
+
+def _checkpoints(text: str) -> str:
+    if text:
+        open_store(text)
+    return text if "://" in text else str(_path(text).resolve())
+
+
+def _seconds(text: str) -> float:
+    if not re.fullmatch(r"\d{1,6}(\.\d{1,3})?", text, re.ASCII):
+        raise ValueError("a number of seconds, as 30 or 0.5")
+    return float(text)
+
+
+def _yes(text: str) -> bool:
+    if text.lower() not in YES + NO:
+        raise ValueError(f"{', '.join(YES)} or {', '.join(NO)}")
+    return text.lower() in YES
 
 
 def _whole(least: int) -> Callable[[str], int]:
@@ -92,6 +129,12 @@ def _whole(least: int) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def _hours(text: str) -> float:
+    if not re.fullmatch(r"\d{1,9}(\.\d{1,9})?", text, re.ASCII) or not float(text):
+        raise ValueError("a number of hours above 0, as 8 or 0.5")
+    return float(text)
 
 
 def _executor(text: str) -> Executor:
@@ -105,9 +148,14 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("storage", _url, "sqlite:///lawn-tune.db", "Ledger: a database URL."),
     Setting("data_dir", _path, Path("data"), "Folder of the data sets."),
     Setting("work_dir", _path, Path(".lawn-tune"), "Folder of checkpoints and logs."),
+    Setting("checkpoints", _checkpoints, None, "Checkpoints: a folder, or a URL as s3://bucket/prefix."),
+    Setting("checkpoint_seconds", _seconds, 30.0, "Seconds from one checkpoint of a pack to the next, at least."),
+    Setting("fetch_data", _yes, False, "1 lets workers download a data set that their machine lacks."),
     Setting("workers", _whole(1), None, "Packs trained at once; without it, as many as the machine has room for."),
     Setting("gpus", _whole(0), None, "GPUs to use; 0 trains on CPU cores; without it, all there are."),
     Setting("executor", _executor, "auto", "What runs the packs: ray, inline, or auto (ray where it is installed)."),
+    Setting("max_device_hours", _hours, None, "Hours of GPUs (or of slots of CPU cores) that a launch may spend."),
+    Setting("deadline", parse_deadline, None, "When a launch stops: after 8h or 1h30m, at 18:30, or at an ISO time."),
 )
 
 
@@ -161,6 +209,20 @@ def debugging(environ: Mapping[str, str] | None = None) -> bool:
     return text.lower() in YES
 
 
+def check_ray_address(address: str | None) -> None:
+    """Does nothing if Ray can make sense of an address.
+
+    Raises:
+        UsageError: it is neither `auto` nor HOST:PORT.
+    """
+    if address is None or address == "auto":
+        return
+    found = re.fullmatch(r"(?:ray://)?(?:[\w.-]+|\[[\da-fA-F:.]+\]):(\d{1,5})", address, re.ASCII)
+    if found is None or not 1 <= int(found[1]) <= 65535:
+        shown = f"--ray-address: must be HOST:PORT or auto, got {_shown(address)}"
+        raise UsageError(shown, "Give HOST:PORT of the cluster's head, or auto on one of its machines.")
+
+
 def check_work_dir(settings: Settings) -> None:
     """Creates the folder of checkpoints and logs where it is missing, and proves that it takes files.
 
@@ -200,8 +262,9 @@ def _read(file: Path) -> dict[str, Any]:
         if key not in names:
             shown = f"{file}: {key}: unknown key; the keys are {', '.join(names)}, got {_shown(value)}"
             raise UsageError(shown, f"{did_you_mean(key, names)}Rename or remove it.")
-        if isinstance(value, bool) or not isinstance(value, str | int):
-            shown = f"{file}: {key}: must be a text or a whole number, got {_shown(value)}"
+        yes_or_no = next(setting for setting in SETTINGS if setting.name == key).parse is _yes
+        if (isinstance(value, bool) and not yes_or_no) or not isinstance(value, str | int | float):
+            shown = f"{file}: {key}: must be a text or a number, got {_shown(value)}"
             raise UsageError(shown, "Write a single value.")
     return values
 
@@ -217,7 +280,8 @@ def _shown(value: object) -> str:
     """Returns the value fit to print: a password may be in any text."""
     if isinstance(value, dict | list):
         return "a table" if isinstance(value, dict) else "a list"
-    return repr(masked(value) if isinstance(value, str) else value)
+    text = repr(masked(value) if isinstance(value, str) else value)
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
 
 
 # --- storage URLs ----------------------------------------------------------------------------------------------------

@@ -17,6 +17,9 @@ from trainables.config import EpochRecord
 from trainables.loop import Training
 from trainables.rows import Row
 
+UNWRITABLE = (OSError, SafetensorError)
+"""What `save_checkpoint` raises where there is no room, no right or no folder."""
+
 STATE = ("weights", "step", "constrained", "radii")
 
 
@@ -27,6 +30,9 @@ def save_checkpoint(path: Path, training: Training, seconds: float) -> None:
         path: the file; replaced in one step, so a kill leaves the old one.
         training: what to save.
         seconds: wall time spent so far, s, carried over by a resume.
+
+    Raises:
+        UNWRITABLE: it cannot be written; the old file stays, and nothing else.
     """
     state = training.pack.state
     story = {
@@ -42,8 +48,11 @@ def save_checkpoint(path: Path, training: Training, seconds: float) -> None:
         tensors |= {f"{kind}/{name}": tensor for name, tensor in group.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(f".{os.getpid()}.draft")
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, draft, {"story": json.dumps(story)})
-    os.replace(draft, path)
+    try:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, draft, {"story": json.dumps(story)})
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: Path, training: Training) -> float | None:

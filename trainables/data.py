@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import tempfile
@@ -161,6 +162,9 @@ def check(name: str, data_dir: Path, sources: Mapping[str, Source] = SOURCES) ->
     missing = [str(data_dir / file.path) for file in source.files if not (data_dir / file.path).is_file()]
     if missing:
         return Status(name, "missing", f"no file {', '.join(missing)}")
+    closed = [str(data_dir / file.path) for file in source.files if not os.access(data_dir / file.path, os.R_OK)]
+    if closed:
+        return Status(name, "broken", f"may not be read by this user: {', '.join(closed)}")
     broken = [str(data_dir / file.path) for file in source.files if not _intact(file, data_dir / file.path)]
     if broken:
         return Status(name, "broken", f"not the published content: {', '.join(broken)}")
@@ -236,6 +240,25 @@ def fetch(
     if failure is not None:  # raised out here, as the first error would keep its connection open
         raise DataError(_failure(name, data_dir, wanted, failure))
     return check(name, data_dir, sources)
+
+
+def fetch_once(name: str, data_dir: Path, sources: Mapping[str, Source] = SOURCES) -> None:
+    """Brings the files of data set `name` if one is missing; of processes that ask at once one downloads, others wait.
+
+    Raises:
+        DataError: see `fetch`; or the folder cannot be written.
+    """
+    files = [data_dir / file.path for file in _source(name, sources).files]
+    if all(file.is_file() for file in files):
+        return
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        with (data_dir / ".fetch.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not all(file.is_file() for file in files):
+                fetch(name, data_dir, sources=sources)
+    except OSError as error:
+        raise DataError(f"data set '{name}' cannot be put into {data_dir}: {error.strerror}") from None
 
 
 def _bring(wanted: list[DataFile], data_dir: Path, progress: Callable[[str], ProgressBar] | None) -> None:

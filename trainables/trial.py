@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from trainables.checkpoint import load_checkpoint, save_checkpoint
+from trainables.checkpoint import UNWRITABLE, load_checkpoint, save_checkpoint
 from trainables.config import METRICS, EpochRecord, PackConfig, Task, TrialOutcome
 from trainables.loop import Training
 from trainables.memory import keep_freed_memory, process_peak
@@ -39,6 +39,9 @@ def train_pack(
     report: Report = lambda records: None,
     checkpoint: Path | None = None,
     checkpoint_seconds: float = 30.0,
+    saved: Callable[[], None] = lambda: None,
+    unsaved: Callable[[Exception], None] = lambda error: None,
+    resumed: Callable[[int], None] = lambda epoch: None,
     report_seconds: float = 0.5,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> list[TrialOutcome]:
@@ -51,25 +54,35 @@ def train_pack(
         report: called with the records of one or more epochs, at most every `report_seconds`; after a resume the first
             call repeats the epochs before it.
         checkpoint: file to resume from and to write, or None for neither; deleted by whoever stored the outcomes.
-        checkpoint_seconds: least time between two writes, s.
+        checkpoint_seconds: least time between two writes, s; doubled by every write that failed.
+        saved: called after every write, to copy the file; may raise OSError as a write may.
+        unsaved: called with the error of a write that failed; training goes on all the same.
+        resumed: called with the epoch that a checkpoint brought the pack to.
         should_stop: asked after every epoch.
 
     Raises:
-        Interrupted: `should_stop` answered True; the checkpoint was written.
+        Interrupted: `should_stop` answered True; the checkpoint was written if it could be.
         torch.OutOfMemoryError: the pack does not fit the device.
         ValueError: the data is missing or does not fit the task.
     """
     make_deterministic(config.members[0].seed)
     training = Training(config, resident_workload(config.task, data_dir, device), device)
     spent = load_checkpoint(checkpoint, training) if checkpoint else None
+    if spent is not None:
+        resumed(training.epoch)
     start = time.monotonic() - (spent or 0.0)
-    reported, saved, told = 0, time.monotonic(), 0.0
+    reported, written, told = 0, time.monotonic(), 0.0
     while not training.finished:
         training.run_epoch()
         now, stop = time.monotonic(), should_stop()
-        if checkpoint and (stop or now - saved >= checkpoint_seconds) and not training.finished:
-            save_checkpoint(checkpoint, training, now - start)
-            saved = time.monotonic()
+        if checkpoint and (stop or now - written >= checkpoint_seconds) and not training.finished:
+            try:
+                save_checkpoint(checkpoint, training, now - start)
+                saved()
+            except UNWRITABLE as error:
+                checkpoint_seconds *= 2
+                unsaved(error)
+            written = time.monotonic()
         if stop and not training.finished:
             raise Interrupted(f"stopped after epoch {training.epoch} of {config.task.epochs}")
         if now - told >= report_seconds or training.finished:
@@ -87,7 +100,7 @@ def resident_workload(task: Task, data_dir: Path, device: torch.device) -> Workl
 def outcomes(training: Training, seconds: float) -> list[TrialOutcome]:
     """Returns each trial's outcome, the surviving ones with their hit or miss on every test example."""
     rows = row_of_member(training.rows)
-    final = training.workload.evaluate(training.pack.predict, "test") if rows else None
+    final = training.measured["test"] if rows else None
     hits = np.empty((0, 0), bool) if final is None else final.hits.cpu().numpy()
     ece = None if final is None or final.ece is None else final.ece.tolist()
     bins = final.calibration if final else None

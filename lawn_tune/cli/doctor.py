@@ -6,21 +6,25 @@ import json
 import os
 import platform
 import shutil
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
+from sqlalchemy import Connection, select
 
 from lawn_tune.cli.options import AsJson, Storage, print_json
 from lawn_tune.errors import LawnTuneError
-from lawn_tune.ledger.database import NETWORK_FILE_SYSTEMS, Database, file_system
-from lawn_tune.ledger.schema import current_revision
-from lawn_tune.settings import Settings, resolve, sqlite_file
+from lawn_tune.ledger.database import NETWORK_FILE_SYSTEMS, Database, clock, file_system
+from lawn_tune.ledger.schema import current_revision, open_schema
+from lawn_tune.ledger.tables import REVISION
+from lawn_tune.settings import Settings, check_ray_address, resolve, sqlite_file
 from trainables import data
 from trainables.config import DATASETS
 
@@ -45,9 +49,27 @@ FEW_BYTES = 2 * 10**9
 TORCH = """
 import json, torch
 devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-print(json.dumps({"version": torch.__version__, "gpus": devices, "threads": torch.get_num_threads()}))
+built = {"cuda": torch.version.cuda, "rocm": torch.version.hip}
+print(json.dumps({"version": torch.__version__, "gpus": devices, "threads": torch.get_num_threads(), **built}))
 """
 TORCH_SECONDS = 120
+
+RAY = """
+import json, sys, ray
+try:
+    ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
+    found = {"nodes": sum(node["Alive"] for node in ray.nodes()), "resources": ray.cluster_resources()}
+except BaseException as error:
+    found = {"error": f"{type(error).__name__}: {error}"}
+print("\\n" + json.dumps(found), flush=True)
+"""
+RAY_SECONDS, CONNECT_SECONDS = 45, 5
+
+NVIDIA, AMD = Path("/proc/driver/nvidia/gpus"), Path("/dev/kfd")
+"""Where the drivers of GPUs say that they are there."""
+
+SKEW_SECONDS = 3.0
+"""Difference of two clocks from which times of trials, taken here, and times of the database are hard to compare."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +86,9 @@ def doctor(
     storage: Storage = None,
     data_dir: Annotated[Path | None, typer.Option(help="Folder of the data sets; default data.")] = None,
     work_dir: Annotated[Path | None, typer.Option(help="Folder of checkpoints; default .lawn-tune.")] = None,
+    ray_address: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="A Ray cluster to look at as well, or auto.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check this machine: packages, devices, disk, ledger, data. Fails if something keeps it from training.
@@ -72,9 +97,12 @@ def doctor(
     Examples:
       lawn-tune doctor
       lawn-tune doctor --json --storage postgresql://me@db/lawn
+      lawn-tune doctor --ray-address head:6379
     """
     settings = resolve({"storage": storage, "data_dir": data_dir, "work_dir": work_dir})
+    check_ray_address(ray_address)
     checks = [check for part in PARTS for check in part(settings)]
+    checks += [] if ray_address is None else [cluster(ray_address)]
     failed = any(check.state == "fail" for check in checks)
     if as_json:
         print_json({"ok": not failed, "checks": [asdict(check) for check in checks]})
@@ -149,7 +177,70 @@ def torch(_: Settings) -> list[Check]:
         return [Check("torch import", "fail", last, "pip install 'lawn-tune[train]'")]
     found = json.loads(run.stdout.splitlines()[-1])
     gpus = f"GPUs: {', '.join(found['gpus'])}" if found["gpus"] else "no GPU, training uses CPU cores"
-    return [Check("torch import", "ok", f"{found['version']}, {gpus}, {found['threads']} threads")]
+    here = Check("torch import", "ok", f"{found['version']}, {gpus}, {found['threads']} threads")
+    return [here, *unused_gpus(found, os.environ.get("CUDA_VISIBLE_DEVICES"))]
+
+
+def unused_gpus(found: Mapping[str, Any], visible: str | None) -> list[Check]:
+    """Why GPUs of this machine would not train.
+
+    Args:
+        found: what `TORCH` printed.
+        visible: `CUDA_VISIBLE_DEVICES`, None if it is not set.
+    """
+    count = len(list(NVIDIA.glob("*")))
+    there = f"{count} NVIDIA GPU{'s' if count > 1 else ''} here"
+    detail, todo = "", ""
+    if count and visible is not None and visible.strip() in ("", "-1", "NoDevFiles"):
+        detail, todo = f"{there}, and CUDA_VISIBLE_DEVICES='{visible}' hides all", "unset CUDA_VISIBLE_DEVICES"
+    elif count and found["cuda"] is None:
+        detail = f"{there}, but torch {found['version']} is built without CUDA"
+        todo = "Install torch's CUDA build; pytorch.org names the command."
+    elif count and not found["gpus"]:
+        detail = f"{there}, but torch, built for CUDA {found['cuda']}, cannot use one"
+        todo = "See what nvidia-smi says; a driver older than that CUDA has to be updated, or take an older torch."
+    elif AMD.exists() and not count:
+        detail = "an AMD GPU is here; lawn-tune looks for NVIDIA's only, and trains on CPU cores"
+        todo = "With ROCm's torch, 'launch --executor ray --gpus 1' may work; nobody has tried."
+    return [Check("GPU", "warn", detail, todo)] if detail else []
+
+
+def cluster(address: str) -> Check:
+    """A Ray cluster, from a process of its own with a time limit, as Ray waits long for what does not answer."""
+    command = [sys.executable, "-c", RAY, address]
+    try:
+        _connect(address)
+        run = subprocess.run(command, capture_output=True, text=True, timeout=RAY_SECONDS, check=False)
+    except (subprocess.TimeoutExpired, OSError) as error:
+        reason = f"no connection: {error}" if isinstance(error, OSError) else f"no answer in {RAY_SECONDS} s"
+        todo = "Check host and port (Ray's own is 6379), that the head runs, and firewalls in between."
+        return Check("ray cluster", "fail", f"{address}: {reason}", todo)
+    last = (run.stdout.strip().splitlines() or [""])[-1]
+    found: Any = (
+        json.loads(last) if last.startswith("{") else {"error": f"exit code {run.returncode}: {run.stderr[-300:]}"}
+    )
+    if "error" in found:
+        reason = " ".join(found["error"].split())
+        return Check("ray cluster", "fail", f"{address}: {reason[:400]}", _cluster_todo(reason))
+    resources = ", ".join(f"{found['resources'].get(name, 0):g} {name}" for name in ("CPU", "GPU"))
+    return Check("ray cluster", "ok", f"{address}: {found['nodes']} nodes, {resources}, same versions")
+
+
+def _connect(address: str) -> None:
+    """Raises OSError if nothing listens at HOST:PORT; Ray itself would go on trying for a minute."""
+    host, colon, port = address.rpartition("://")[2].rpartition(":")
+    if colon:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+
+
+def _cluster_todo(reason: str) -> str:
+    if "ersion mismatch" in reason:
+        return "Install here the Ray of the cluster (pip install 'ray[tune]==VERSION') under the same Python."
+    if "oken" in reason or "Failed to connect" in reason:  # something listens there: most often a head that lacks it
+        return "Give the head's token: RAY_AUTH_MODE=token, and its ~/.ray/auth_token here or at RAY_AUTH_TOKEN_PATH."
+    if "No module named" in reason:
+        return "pip install 'lawn-tune[ray]'"
+    return "Check host and port (Ray's own is 6379) and that the head runs: ray status on its machine."
 
 
 def compiler(_: Settings) -> list[Check]:
@@ -195,8 +286,14 @@ def disk(settings: Settings) -> list[Check]:
 def _space(place: Path, names: list[str]) -> Check:
     free = shutil.disk_usage(place).free
     detail = f"{free / 1e9:.1f} GB free in {place} ({', '.join(names)})"
-    if not os.access(place, os.W_OK):
-        return Check("disk", "fail", f"{place} ({', '.join(names)}) may not be written", "Choose another folder.")
+    if not place.is_dir():
+        return Check("disk", "fail", f"{place} ({', '.join(names)}) is no folder", "Choose another place.")
+    if not os.access(place, os.W_OK | os.X_OK):
+        closed = f"{place} ({', '.join(names)}) may not be written by this user"
+        if names == ["data_dir"]:
+            return Check("disk", "warn", closed, "Data sets there can be used, but none fetched.")
+        flags = ", ".join("--storage" if name == "storage" else f"--{name.replace('_', '-')}" for name in names)
+        return Check("disk", "fail", closed, f"chown or chmod it, or choose another place by {flags}.")
     if free < FEW_BYTES:
         return Check("disk", "warn", detail, "Make room: checkpoints and data may need more.")
     return Check("disk", "ok", detail)
@@ -205,7 +302,9 @@ def _space(place: Path, names: list[str]) -> Check:
 def _existing(folder: Path) -> Path:
     """Returns the folder, or the nearest one above it that is there."""
     absolute = folder.resolve()
-    return next(place for place in (absolute, *absolute.parents) if place.exists())
+    return next(
+        place for place in (absolute, *absolute.parents) if os.path.exists(place)
+    )  # False where it may not look
 
 
 def ledger(settings: Settings) -> list[Check]:
@@ -215,7 +314,7 @@ def ledger(settings: Settings) -> list[Check]:
     except LawnTuneError as error:
         return [Check("ledger", "fail", error.message, error.hint or "")]
     try:
-        return [*_file_system(database), _answer(database)]
+        return [*_file_system(database), *_answer(database)]
     except LawnTuneError as error:
         return [Check("ledger", "fail", error.message, error.hint or "")]
 
@@ -231,20 +330,50 @@ def _file_system(database: Database) -> list[Check]:
     return [Check("ledger disk", "ok", f"{kind} file system")]
 
 
-def _answer(database: Database) -> Check:
-    if database.path is not None and not database.path.exists():
-        return Check("ledger", "ok", f"{database.shown} will be made by the first launch")
+def _answer(database: Database) -> list[Check]:
+    if database.path is not None and not os.path.exists(database.path):
+        return [Check("ledger", "ok", f"{database.shown} will be made by the first launch")]
     try:
         with database.reading() as connection:
             revision = current_revision(connection)
+            times = [] if database.path else _clocks(connection)
+        if revision not in (None, REVISION):
+            return [_other_schema(database)]
         with database.writing():
             pass
     finally:
         database.close()
     if database.path is not None and not os.access(database.path, os.W_OK):
-        return Check("ledger", "fail", f"{database.path} may not be written", f"chmod u+w '{database.path}'")
+        return [Check("ledger", "fail", f"{database.path} may not be written", f"chmod u+w '{database.path}'")]
     there = f"schema {revision}" if revision else "no ledger yet, the first launch makes one"
-    return Check("ledger", "ok", f"{database.shown} answers and may be written ({there})")
+    return [Check("ledger", "ok", f"{database.shown} answers and may be written ({there})"), *times]
+
+
+def _other_schema(database: Database) -> Check:
+    """A ledger of another version, or a copy that was not finished; a launch can do something about an older one."""
+    try:
+        open_schema(database, create=False)
+    except LawnTuneError as error:
+        return Check("ledger", "warn" if "older" in error.message else "fail", error.message, error.hint or "")
+    return Check("ledger", "ok", f"{database.shown} was brought up to date this moment")
+
+
+def _clocks(connection: Connection) -> list[Check]:
+    """This machine's clock against the server's, at the middle of the question."""
+    before = now()
+    theirs = connection.execute(select(clock(connection))).scalar_one()
+    after = now()
+    ahead = (before + after) / 2 - theirs
+    if abs(ahead) <= SKEW_SECONDS + (after - before) / 2:
+        return [Check("clocks", "ok", f"{abs(ahead):.1f} s between this machine and the database server")]
+    side = "ahead of" if ahead > 0 else "behind"
+    detail = f"this machine is {abs(ahead):.1f} s {side} the database server; times of trials will not fit"
+    return [Check("clocks", "warn", detail, "Set both by NTP: timedatectl set-ntp true.")]
+
+
+def now() -> float:
+    """Returns seconds since 1970 by this machine's clock."""
+    return time.time()
 
 
 def datasets(settings: Settings) -> list[Check]:

@@ -5,21 +5,29 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from datetime import datetime
+from math import inf
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from lawn_tune.cells import Cell
 from lawn_tune.cli.options import Cells, MaxEpochs, Seeds, Storage
-from lawn_tune.errors import DataError, ExecutionError
+from lawn_tune.deadlines import moment
+from lawn_tune.errors import DataError, ExecutionError, UsageError
 from lawn_tune.secrets import masked
-from lawn_tune.settings import Settings, check_work_dir, resolve
+from lawn_tune.settings import Settings, check_ray_address, check_work_dir, resolve
 
 if TYPE_CHECKING:
+    from lawn_tune.budget import Budget
     from lawn_tune.launch import Launch
+
+BUDGET_SPENT = 6
+"""Exit code of a launch that stopped at a limit and left trials to the next one."""
 
 
 def launch(
@@ -35,35 +43,64 @@ def launch(
     ray_address: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="A running Ray cluster, or auto; default: start Ray here.")
     ] = None,
+    progress_timeout: Annotated[
+        float, typer.Option(min=0, metavar="MINUTES", help="End a Ray worker that ends no epoch for so long; 0: never.")
+    ] = 120.0,
+    max_device_hours: Annotated[
+        str | None, typer.Option(metavar="H", help="Stop before the jobs have held GPUs for H hours in all.")
+    ] = None,
+    deadline: Annotated[
+        str | None, typer.Option(metavar="WHEN", help="Stop after 8h or 90m, at 18:30, or at an ISO time.")
+    ] = None,
     storage: Storage = None,
     data_dir: Annotated[Path | None, typer.Option(help="Folder of the data sets; default data.")] = None,
     work_dir: Annotated[Path | None, typer.Option(help="Folder of checkpoints; default .lawn-tune.")] = None,
+    checkpoints: Annotated[
+        str | None, typer.Option(metavar="URL|DIR", help="Where a cluster keeps checkpoints; default in --work-dir.")
+    ] = None,
+    fetch_data: Annotated[
+        bool | None, typer.Option("--fetch-data", help="Let workers download a data set that their machine lacks.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show problems only.")] = False,
 ) -> None:
     """Train what the ledger lacks: search each cell's grid, then confirm its winner with fresh seeds.
 
     The same command again continues after any interruption, and trains nothing when all is done.
 
+    At a limit (--max-device-hours, --deadline) a launch stops as by Ctrl-C: running packs keep their checkpoint. No
+    pack is begun that would pass it by the measured speed of its cell, or else by what the plan knows. A job's device
+    time is its wall time, times its share where jobs share a GPU; without GPUs, a worker's cores count as one device.
+    If trials are left then, the exit code is 6, and the same command continues.
+
     \b
     Examples:
       lawn-tune launch quickstart
       lawn-tune launch movielens_100k --cells 'adam*/bs100000' --max-epochs 40
       lawn-tune launch my/space.toml --workers 4 --gpus 1
+      lawn-tune launch my/space.toml --deadline 7h30m --max-device-hours 24
     """
     from lawn_tune.plan import plan_all
     from lawn_tune.spaces import find_spaces
 
-    flags = {"storage": storage, "data_dir": data_dir, "work_dir": work_dir}
-    settings = resolve(flags | {"workers": workers, "gpus": gpus, "executor": executor})
+    flags: dict[str, object] = {"storage": storage, "data_dir": data_dir, "work_dir": work_dir}
+    settings = resolve(
+        flags
+        | {"workers": workers, "gpus": gpus, "executor": executor}
+        | {"checkpoints": checkpoints, "fetch_data": fetch_data}
+        | {"max_device_hours": max_device_hours, "deadline": deadline}
+    )
+    check_ray_address(ray_address)
     planned = plan_all(find_spaces(spaces), cells=cells or (), max_epochs=max_epochs, seeds=seeds)
     console = Console(stderr=True)
-    check_data(planned, settings)
+    if ray_address is None and not settings.fetch_data:
+        check_data(planned, settings)
     check_work_dir(settings)
     run_launch(
         planned,
         settings,
         console,
         ray_address=ray_address,
+        progress_timeout=progress_timeout,
         pack_size=pack_size,
         retries=retries,
         quiet=quiet,
@@ -88,6 +125,7 @@ def run_launch(
     console: Console,
     *,
     ray_address: str | None = None,
+    progress_timeout: float = 0.0,
     pack_size: int | None = None,
     retries: int = 2,
     quiet: bool = False,
@@ -101,51 +139,97 @@ def run_launch(
     """
     from lawn_tune.executors.build import build_executor
     from lawn_tune.launch import Heartbeat, Launch, check_same_space
-    from lawn_tune.ledger import Owner, open_ledger
-    from lawn_tune.progress import Display, tell
+    from lawn_tune.ledger import Owner, Patience, open_ledger
+    from lawn_tune.progress import Display, tell, tell_left
+    from lawn_tune.remaining import Remaining
 
-    ledger = open_ledger(settings.storage)
+    budget = budget_of(settings, here=ray_address is None)
+    patience = Patience(lambda text: console.print(f"[yellow]{escape(text)}[/]", highlight=False, soft_wrap=True))
+    ledger = open_ledger(settings.storage, patience=patience)
     try:
         for space in {cell.name.space for cell in cells} & set(ledger.spaces()):
             check_same_space(ledger.cells(space), cells)
         ledger.register(cells)
+        for space in {cell.name.space for cell in cells if budget.limited}:
+            budget.pace.learn(cells, ledger.trials(space))
         owner = Owner.current()
         with Display(console, cells, quiet) as display:
-            agenda = Launch(cells, ledger, owner, display, pack_size=pack_size, retries=retries)
+            agenda = Launch(cells, ledger, owner, display, pack_size=pack_size, retries=retries, budget=budget)
+            patience.stopping = lambda: agenda.interrupted
             with Heartbeat(agenda), _stopped_by_signals(agenda, console), ExitStack() as stack:
                 stack.callback(agenda.close)
                 if agenda.expects_work():
-                    executor = build_executor(settings, ray_address)
+                    executor = build_executor(settings, ray_address, progress_seconds=60 * progress_timeout)
                     stack.callback(executor.close)
                     executor.prepare()
                     if agenda.has_work():
                         executor.run(agenda)
                 elif agenda.has_work():
-                    build_executor(settings, ray_address).run(agenda)
-        if not quiet or agenda.stopping:
-            tell(console, cells, agenda.tally, agenda.stopping, storage)
+                    build_executor(settings, ray_address, progress_seconds=60 * progress_timeout).run(agenda)
+        left = agenda.left() if agenda.at_limit else Remaining()
+        stopped = agenda.interrupted or left.trials > 0
+        if not quiet or stopped:
+            tell(console, cells, agenda.tally, stopped, storage)
+        if left.trials:
+            tell_left(console, left, budget)
     finally:
         ledger.close()
-    if agenda.stopping:
+    if agenda.interrupted:
         raise typer.Exit(130)
+    if left.trials:
+        raise typer.Exit(BUDGET_SPENT)
     if agenda.tally.errors:
         raise ExecutionError(
             f"{agenda.tally.failed} trials failed: {agenda.tally.errors[-1]}", "Launch again to retry."
         )
 
 
+def budget_of(settings: Settings, here: bool = True) -> Budget:
+    """Returns the limits that the settings set for a launch that starts now.
+
+    Args:
+        here: True if it trains on this machine; of a cluster's devices no speed is known before one was measured.
+
+    Raises:
+        UsageError: the deadline has passed.
+    """
+    from lawn_tune.budget import Budget
+    from lawn_tune.executors.build import device_share
+
+    now = datetime.now().astimezone()
+    end = None if settings.deadline is None else moment(settings.deadline, now)
+    if end is not None and end <= now:
+        raise UsageError(f"--deadline: {end.isoformat(' ', 'minutes')} has passed", "Give a later one, as 8h or 18:30.")
+    share = device_share(settings)
+    return Budget(
+        device_seconds=inf if settings.max_device_hours is None else 3600 * settings.max_device_hours,
+        deadline=inf if end is None else end.timestamp(),
+        share=share or 1.0,
+        table=here and not share,
+    )
+
+
 @contextmanager
 def _stopped_by_signals(agenda: Launch, console: Console) -> Iterator[None]:
-    """The first Ctrl-C (or SIGTERM) stops cleanly; the second ends the process as any program."""
+    """The first Ctrl-C (or SIGTERM) stops cleanly; the second ends the process as any program.
+
+    A terminal that is closed (SIGHUP) stops it cleanly as well, and nothing more is shown; several of these signals may
+    come for one terminal. Under nohup, which ignores them, the launch goes on.
+    """
 
     def stop(signum: int, frame: FrameType | None) -> None:
-        if agenda.stopping:
+        if signum == signal.SIGHUP:
+            console.quiet = True
+        elif agenda.interrupted:
             signal.signal(signum, signal.SIG_DFL)
             signal.raise_signal(signum)
         agenda.stop()
         console.print("[yellow]stopping: results so far are kept; once more to end at once[/]")
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield
     finally:

@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from lawn_tune import __version__
+from lawn_tune.cli.arguments import arguments
 from lawn_tune.errors import DataError, LawnTuneError, UsageError
 from lawn_tune.settings import DEBUG, debugging
 from search_spaces.space import SpaceError
@@ -35,7 +36,7 @@ Examples:
 
 \b
 Settings: a flag, else LAWN_TUNE_<NAME>, else lawn-tune.toml in the working directory, else the default.
-Exit codes: 0 done, 2 usage, 3 ledger, 4 data, 5 training, 130 interrupted, 1 anything else."""
+Exit codes: 0 done, 2 usage, 3 ledger, 4 data, 5 training, 6 at a limit, 130 interrupted, 1 anything else."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ COMMANDS: dict[str, Lazy] = {
     "report": Lazy("", "Write one self-contained HTML page with tables and figures."),
     "dashboard": Lazy("", "Serve the results on a local web page."),
     "export": Lazy("lawn_tune.cli.export:export", "Write every trial of a space as JSON or CSV."),
+    "ledger": Lazy("lawn_tune.cli.ledger:app", "Copy a ledger to another database; upgrade an older one."),
     "data": Lazy("lawn_tune.cli.data:app", "List, fetch and check data sets."),
     "doctor": Lazy("lawn_tune.cli.doctor:doctor", "Check this machine: packages, devices, disk, ledger, data."),
 }
@@ -141,7 +143,7 @@ def main() -> None:
     printed = sys.stdout
     sys.stdout = cast(TextIO, _Output(printed))
     try:
-        typer.main.get_command(app)(prog_name="lawn-tune")
+        typer.main.get_command(app)(args=arguments(), prog_name="lawn-tune")
     except SystemExit as end:
         code = end.code
     except Exception as error:

@@ -31,6 +31,9 @@ def plan(
     cells: Cells = None,
     max_epochs: MaxEpochs = None,
     seeds: Seeds = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Also tell how long N such workers take, by simulation.")
+    ] = None,
     storage: Storage = None,
     as_json: AsJson = False,
 ) -> None:
@@ -40,6 +43,7 @@ def plan(
     Examples:
       lawn-tune plan quickstart
       lawn-tune plan movielens_100k --cells 'adam*/bs100000' --max-epochs 40
+      lawn-tune plan fashion_mnist --workers 512
       lawn-tune plan --all --json
     """
     if bool(spaces) == all_spaces:
@@ -51,10 +55,29 @@ def plan(
     held = _held(url, planned)
     costs = [estimate(cell, rows=held[0] if held else ()) for cell in planned]
     counts = [_count(cell, held) for cell in planned]
+    wall = None if workers is None else _makespan(planned, held[0] if held else [], workers)
     if as_json:
-        print_json(_document(planned, costs, counts, url))
-    else:
-        _print(planned, costs, counts, url)
+        print_json(
+            _document(planned, costs, counts, url) | ({} if workers is None else {"makespan_hours": _hours(wall)})
+        )
+        return
+    _print(planned, costs, counts, url)
+    if workers is not None:
+        text = "unknown until measured" if wall is None else f"about {_time(wall)}"
+        console().print(f"from nothing on {workers} such workers: {text}", soft_wrap=True, markup=False)
+
+
+def _makespan(cells: Sequence[Cell], rows: Sequence[TrialRow], workers: int) -> float | None:
+    from lawn_tune.budget import Pace  # brings numpy
+    from lawn_tune.makespan import makespan
+
+    pace = Pace()
+    pace.learn(cells, rows)
+    return makespan(cells, pace.seconds, workers)
+
+
+def _hours(seconds: float | None) -> float | None:
+    return None if seconds is None else seconds / 3600
 
 
 def _held(url: str, cells: Sequence[Cell]) -> tuple[list[TrialRow], dict[str, Outcome]] | None:
@@ -107,7 +130,7 @@ def _row(cell: Cell, cost: Cost, counted: Counts | None) -> dict[str, Any]:
         "confirm_packs": cost.packs[1],
         "example_passes": cost.passes,
         "example_passes_saved": cost.saved,
-        "hours": None if cost.seconds is None else cost.seconds / 3600,
+        "hours": _hours(cost.seconds),
         "hours_from": cost.basis,
         "ledger": None if counted is None else asdict(counted) | {"missing": counted.missing},
     }

@@ -3,52 +3,143 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from typing import Annotated, Any
+from dataclasses import asdict, dataclass
+from math import fsum
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.table import Table
 
+from lawn_tune.budget import Pace
 from lawn_tune.cells import Cell
 from lawn_tune.cli.options import AsJson, Storage, console, plain_table, print_json
 from lawn_tune.cli.source import launched, reading
 from lawn_tune.counts import Counts, count
 from lawn_tune.ledger.leases import Lease
+from lawn_tune.remaining import Remaining, remaining
+from lawn_tune.results import TrialRow
+
+SCHEMA = 1
+"""Of the JSON document: raised when a field changes its meaning or goes; new ones may come."""
+
+UNFINISHED = 1
+"""Exit code of `--check` while anything is left to train."""
+
+State = Literal["idle", "running", "finished", "failed"]
 
 
 def status(
     space: Annotated[str | None, typer.Argument(metavar="[SPACE]", help="Name of a space; all if left out.")] = None,
     storage: Storage = None,
     as_json: AsJson = False,
+    check: Annotated[bool, typer.Option("--check", help="Exit with 0 if all is finished, with 1 if not.")] = False,
 ) -> None:
     """Show what is done, running, failed and missing in each cell.
+
+    The JSON document has a `schema` number, a `state`, a `total` and `cells`. States: running (a launch that is alive
+    holds the cell), failed (none does, and trials failed), finished (every planned trial has a result), else idle.
+    `device_hours` were spent on results, `left` is what a launch would train; its hours are null where no speed is
+    known. Missing are trials that were not begun, or whose launch died.
 
     \b
     Examples:
       lawn-tune status
       lawn-tune status quickstart --json
+      until lawn-tune status quickstart --check; do lawn-tune launch quickstart --deadline 8h; done
     """
     with reading(storage) as ledger:
         names = ledger.spaces() if space is None else (launched(ledger, space),)
         rows = {name: ledger.trials(name) for name in names}
-        found = [(cell, count(cell, rows[name])) for name in names for cell in ledger.cells(name)]
-        holders = {str(cell): lease for cell, lease in ledger.leases().items()}
+        held = {str(cell): lease for cell, lease in ledger.leases().items()}
+        found = [_look(cell, rows[name], held.get(str(cell.name))) for name in names for cell in ledger.cells(name)]
     if as_json:
-        print_json([_row(cell, counts, holders) for cell, counts in found])
+        print_json(_document(found))
     else:
-        _print(found, holders)
+        _print([(look.cell, look.counts) for look in found], held)
+    if check and _overall(found) != "finished":
+        raise typer.Exit(UNFINISHED)
 
 
-def _row(cell: Cell, counts: Counts, holders: Mapping[str, Lease]) -> dict[str, Any]:
-    lease = holders.get(str(cell.name))
+@dataclass(frozen=True)
+class _Look:
+    """One cell at the moment; `seconds` were spent on its results, `changed` is when a trial last ended."""
+
+    cell: Cell
+    counts: Counts
+    left: Remaining
+    seconds: float
+    changed: str | None
+    lease: Lease | None
+
+    @property
+    def state(self) -> State:
+        if self.lease is not None and self.lease.active:
+            return "running"
+        if self.counts.done == self.counts.planned:
+            return "finished"
+        return "failed" if self.counts.failed else "idle"
+
+
+def _look(cell: Cell, rows: Sequence[TrialRow], lease: Lease | None) -> _Look:
+    here = [row for row in rows if row.cell == str(cell.name)]
+    pace = Pace()
+    pace.learn([cell], here)
+    ends = [row.provenance["ended"] for row in here if "ended" in row.provenance]
+    return _Look(
+        cell=cell,
+        counts=count(cell, here),
+        left=remaining(cell, here, pace),
+        seconds=fsum(row.summary.get("seconds") or 0.0 for row in here),
+        changed=max(ends, default=None),
+        lease=lease,
+    )
+
+
+def _overall(found: Sequence[_Look]) -> State:
+    """Returns the state of all cells together; a ledger without a cell is idle."""
+    states = {look.state for look in found}
+    order: tuple[State, ...] = ("running", "failed", "idle", "finished")
+    return next((state for state in order if state in states), "idle")
+
+
+def _document(found: Sequence[_Look]) -> dict[str, Any]:
+    total = {name: sum(getattr(look.counts, name) for look in found) for name in COUNTS}
+    left = sum((look.left for look in found), Remaining())
+    ends = [look.changed for look in found if look.changed]
+    spent = _spent(fsum(look.seconds for look in found), max(ends, default=None), left)
     return {
-        "cell": str(cell.name),
-        **asdict(counts),
-        "done": counts.done,
-        "missing": counts.missing,
-        "finished_share": counts.share,
-        "lease": None if lease is None else asdict(lease),
+        "schema": SCHEMA,
+        "state": _overall(found),
+        "total": {"cells": len(found), **total, "finished_share": _share(total["done"], total["planned"]), **spent},
+        "cells": [_row(look) for look in found],
     }
+
+
+COUNTS = ("planned", "done", "complete", "diverged", "running", "failed", "missing")
+
+
+def _row(look: _Look) -> dict[str, Any]:
+    return {
+        "cell": str(look.cell.name),
+        "state": look.state,
+        **{name: getattr(look.counts, name) for name in COUNTS},
+        "finished_share": look.counts.share,
+        **_spent(look.seconds, look.changed, look.left),
+        "lease": None if look.lease is None else asdict(look.lease),
+    }
+
+
+def _spent(seconds: float, changed: str | None, left: Remaining) -> dict[str, Any]:
+    hours = None if left.seconds is None else left.seconds / 3600
+    return {
+        "device_hours": seconds / 3600,
+        "left": {"trials": left.trials, "packs": left.packs, "device_hours": hours},
+        "last_change": changed,
+    }
+
+
+def _share(done: int, planned: int) -> float:
+    return done / planned if planned else 1.0
 
 
 def _print(found: Sequence[tuple[Cell, Counts]], holders: Mapping[str, Lease]) -> None:

@@ -34,10 +34,15 @@ class Nothing(Enum):
 
 @dataclass(frozen=True)
 class Progress:
-    """Epochs that a job finished; after a resume the first report repeats those before it."""
+    """Epochs that a job finished; after a resume the first report repeats those before it.
+
+    Args:
+        warnings: what people should know of the machine that trains it, though training goes on.
+    """
 
     job: Job
     records: Sequence[EpochRecord]
+    warnings: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -54,12 +59,13 @@ class Failed:
     """A job that ended without outcomes.
 
     Args:
-        reason: "memory" when the pack did not fit the device, "stopped" when it was asked to stop, else "error".
+        reason: "memory" when the pack did not fit the device, "stopped" when it was asked to stop, "lost" when its
+            machine is gone, "data" when that machine has not the data set, else "error".
         error: text for people, with the traceback where there is one.
     """
 
     job: Job
-    reason: Literal["memory", "stopped", "error"]
+    reason: Literal["memory", "stopped", "lost", "data", "error"]
     error: str
 
 
@@ -67,7 +73,7 @@ Event = Progress | Finished | Failed
 
 
 class Agenda(Protocol):
-    """What an executor works off. Both methods are called from the thread that called `Executor.run` only."""
+    """What an executor works off. Its methods are called from the thread that called `Executor.run` only."""
 
     def next_job(self) -> Job | Nothing:
         """Returns the next job, marked as running in the ledger, or why there is none."""
@@ -75,6 +81,10 @@ class Agenda(Protocol):
 
     def handle(self, event: Event) -> None:
         """Stores what a job reports. Exactly one Finished or Failed follows each job handed out."""
+        ...
+
+    def wanted(self, job: Job) -> bool:
+        """False once a job is worth nothing: it should end soon, with Failed("stopped"), and others go on."""
         ...
 
     @property

@@ -3,51 +3,25 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import replace
 from importlib.util import find_spec
-from math import ceil
 from pathlib import Path
 
 from lawn_tune.errors import UsageError
 from lawn_tune.executors.base import Executor
 from lawn_tune.executors.messages import WorkerSettings
+from lawn_tune.executors.slots import Slots, report_seconds, slots_of
 from lawn_tune.settings import Settings
 
 
-@dataclass(frozen=True)
-class Slots:
-    """How a machine is divided among jobs.
-
-    Args:
-        count: jobs at once.
-        cpus: CPU cores of each.
-        gpus: GPUs of each; 1, a fraction 1/n, or 0.
-    """
-
-    count: int
-    cpus: int
-    gpus: float
-
-
-def slots_of(workers: int | None, cpus: int, gpus: int) -> Slots:
-    """Divides cores and GPUs: a job a GPU, or a job a core without GPUs; more jobs than GPUs share them evenly.
-
-    Args:
-        workers: jobs at once, or None for the rule above.
-        cpus: cores of the machine, at least 1.
-        gpus: GPUs to use; 0 trains on cores.
-    """
-    count = workers or gpus or cpus
-    share = 1 / ceil(count / gpus) if gpus else 0.0
-    return Slots(count, max(1, cpus // count), share)
-
-
-def build_executor(settings: Settings, ray_address: str | None = None) -> Executor:
+def build_executor(settings: Settings, ray_address: str | None = None, *, progress_seconds: float = 0.0) -> Executor:
     """Returns the executor that the settings ask for.
 
     Args:
         settings: in force.
         ray_address: of a running Ray cluster; None starts Ray on this machine.
+        progress_seconds: a worker that ends no epoch for so long is ended; 0 lets it hang. Inline jobs share the
+            launch's process, and are never ended.
 
     Raises:
         UsageError: Ray is asked for and not installed, or GPUs are asked for and there are none.
@@ -56,9 +30,13 @@ def build_executor(settings: Settings, ray_address: str | None = None) -> Execut
     slots = slots_of(settings.workers, machine_cpus(), gpus)
     worker = WorkerSettings(
         data_dir=str(settings.data_dir.resolve()),
-        checkpoint_dir=str(settings.work_dir.resolve() / "checkpoints"),
+        checkpoint_dir=settings.checkpoints or str(settings.work_dir.resolve() / "checkpoints"),
+        checkpoint_seconds=settings.checkpoint_seconds,
+        fetch_data=settings.fetch_data,
         threads=slots.cpus,
+        report_seconds=report_seconds(slots.count),
         use_gpu=gpus > 0,
+        progress_seconds=progress_seconds,
     )
     kind = settings.executor
     if kind == "auto":
@@ -68,7 +46,13 @@ def build_executor(settings: Settings, ray_address: str | None = None) -> Execut
         raise UsageError(
             f"--gpus: this machine has {found} NVIDIA GPUs, got {gpus}", "Leave --gpus out to use what is."
         )
-    return _ray(worker, slots, settings.work_dir, ray_address) if kind == "ray" else _inline(worker)
+    return _inline(worker) if kind == "inline" else _ray(worker, slots, settings, ray_address)
+
+
+def device_share(settings: Settings) -> float:
+    """Returns the GPUs that each job holds: 1, a fraction 1/n, or 0 on CPU cores."""
+    gpus = machine_gpus() if settings.gpus is None else settings.gpus
+    return slots_of(settings.workers, machine_cpus(), gpus).gpus
 
 
 def machine_cpus() -> int:
@@ -86,10 +70,10 @@ def machine_gpus() -> int:
 def _inline(worker: WorkerSettings) -> Executor:
     from lawn_tune.executors.inline import InlineExecutor  # brings torch
 
-    return InlineExecutor(worker)
+    return InlineExecutor(replace(worker, progress_seconds=0.0))
 
 
-def _ray(worker: WorkerSettings, slots: Slots, work_dir: Path, address: str | None) -> Executor:
+def _ray(worker: WorkerSettings, slots: Slots, asked: Settings, address: str | None) -> Executor:
     if not find_spec("ray"):
         raise UsageError(
             "the executor is 'ray', but Ray is not installed", "pip install 'lawn-tune[ray]', or use inline."
@@ -97,5 +81,12 @@ def _ray(worker: WorkerSettings, slots: Slots, work_dir: Path, address: str | No
     from lawn_tune.executors.ray_tune import RayTuneExecutor  # brings Ray
 
     return RayTuneExecutor(
-        settings=worker, slots=slots.count, cpus=slots.cpus, gpus=slots.gpus, work_dir=work_dir, address=address
+        settings=worker,
+        slots=slots.count,
+        cpus=slots.cpus,
+        gpus=slots.gpus,
+        work_dir=asked.work_dir,
+        address=address,
+        most_jobs=asked.workers,
+        most_gpus=asked.gpus,
     )

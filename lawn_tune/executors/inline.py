@@ -34,5 +34,5 @@ class InlineExecutor:
                 current,
                 self.settings,
                 send=lambda message, job=current: deliver(agenda, job, message, self.settings),  # type: ignore[misc]
-                should_stop=lambda: agenda.stopping,
+                should_stop=lambda job=current: agenda.stopping or not agenda.wanted(job),  # type: ignore[misc]
             )

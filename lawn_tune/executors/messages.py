@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from lawn_tune.executors import checkpoints
 from lawn_tune.executors.base import Agenda, Event, Failed, Finished, Job, Progress
 from trainables.config import EpochRecord, PackConfig, TrialOutcome
 
@@ -19,25 +20,38 @@ class WorkerSettings:
 
     Args:
         data_dir: folder of the data sets, absolute.
-        checkpoint_dir: folder of the packs' checkpoints, absolute.
+        checkpoint_dir: place of the packs' checkpoints: an absolute folder, or a URL as `checkpoints.open_store` takes.
+        checkpoint_seconds: least time between two checkpoints of a pack, s.
+        token: name of a file that the launch put there, so that workers can tell whether they see its folder; "" for
+            none.
+        fetch_data: True to download a data set that the worker's machine lacks.
         threads: CPU threads for torch.
         use_gpu: True to train on the GPU that this process can see.
+        report_seconds: least time between two progress messages of a job, s.
+        progress_seconds: the process ends itself when no epoch ends for so long; 0 lets it hang. See `Watchdog`.
     """
 
     data_dir: str
     checkpoint_dir: str
+    checkpoint_seconds: float = 30.0
+    token: str = ""
+    fetch_data: bool = False
     threads: int = 1
     use_gpu: bool = False
+    report_seconds: float = 0.5
+    progress_seconds: float = 0.0
 
-    def checkpoint(self, pack: str) -> Path:
-        """The checkpoint file of one pack."""
-        return Path(self.checkpoint_dir) / f"{pack}.safetensors"
+    @property
+    def checkpoints(self) -> checkpoints.Store:
+        """Where checkpoints are kept."""
+        return checkpoints.open_store(self.checkpoint_dir)
 
 
 def read_message(job: Job, message: Mapping[str, Any]) -> Event:
     """Returns the event that a message of `work` stands for."""
     if message["kind"] == "progress":
-        return Progress(job, [EpochRecord(**record) for record in message["records"]])
+        records = [EpochRecord(**record) for record in message["records"]]
+        return Progress(job, records, message.get("warnings", ()))
     if message["kind"] == "finished":
         return Finished(job, [TrialOutcome(**outcome) for outcome in message["outcomes"]], message["provenance"])
     return Failed(job, message["reason"], message["error"])
@@ -48,7 +62,8 @@ def deliver(agenda: Agenda, job: Job, message: Mapping[str, Any], settings: Work
     event = read_message(job, message)
     agenda.handle(event)
     if isinstance(event, Finished):
-        settings.checkpoint(job.pack).unlink(missing_ok=True)
+        with suppress(OSError):
+            settings.checkpoints.remove(job.pack)
 
 
 def write_job(job: Job) -> dict[str, Any]:

@@ -6,11 +6,15 @@ Apart from `ray_tune.py` because Tune takes half a second to import, which is sp
 from __future__ import annotations
 
 import json
+import socket
+import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
@@ -18,24 +22,40 @@ from ray.tune.stopper import Stopper
 
 from lawn_tune.executors.base import Agenda, Failed, Job, Nothing
 from lawn_tune.executors.messages import WorkerSettings, deliver, read_job, write_job
+from lawn_tune.executors.slots import Room, Slots
+
+MEMORY = ("OutOfMemoryError", "memory usage threshold", "low on memory")
+"""What Ray says of a worker that it, or the system, ended for its memory."""
 
 
-def tuner(jobs: OpenJobs, folder: Path, *, slots: int, cpus: int, gpus: float) -> tune.Tuner:
+NODE_GONE = ("node has died", "node was terminated", "node was preempted", "node is dead")
+"""What Ray says of a worker whose machine is gone, once it noticed."""
+
+ANSWER = 2.0
+"""Seconds that a machine has to answer."""
+
+DESERTED = 600.0
+"""Seconds without a machine that could take a job after which a launch gives up (our choice)."""
+
+MANY = 100_000
+"""More jobs than any cluster holds: `OpenJobs.room` limits them instead."""
+
+
+def tuner(jobs: OpenJobs, folder: Path, slots: Slots) -> tune.Tuner:
     """Returns the experiment that works the jobs off.
 
     Args:
         jobs: where jobs come from and messages go.
         folder: for Tune's own files.
-        slots: jobs at once.
-        cpus, gpus: of each job.
+        slots: what each job takes, and how many run at once where the jobs have no room of their own.
     """
     trainable = tune.with_parameters(_train_job, settings=asdict(jobs.settings))
     return tune.Tuner(
-        tune.with_resources(trainable, {"cpu": cpus, "gpu": gpus}),
+        tune.with_resources(trainable, {"cpu": slots.cpus, "gpu": slots.gpus}),
         tune_config=tune.TuneConfig(
             search_alg=_AgendaSearcher(jobs),
             num_samples=-1,
-            max_concurrent_trials=slots,
+            max_concurrent_trials=slots.count if jobs.room is None else MANY,
             reuse_actors=True,
             trial_dirname_creator=_trial_name,
             trial_name_creator=_trial_name,
@@ -55,7 +75,10 @@ class OpenJobs:
 
     def __init__(self, agenda: Agenda | None, settings: WorkerSettings) -> None:
         self.agenda, self.settings = agenda, settings
+        self.room: Room | None = None
         self.jobs: dict[str, Job] = {}
+        self._heard: dict[str, float] = {}
+        self._nodes: dict[str, str] = {}
 
     def __reduce__(self) -> tuple[Callable[..., OpenJobs], tuple[None, WorkerSettings]]:
         return (OpenJobs, (None, self.settings))
@@ -63,24 +86,55 @@ class OpenJobs:
     def next_config(self, trial_id: str) -> dict[str, Any] | str | None:
         """Returns the next job as a Tune configuration, Tune's word for the end, or None for not now."""
         assert self.agenda is not None
+        if self.room is not None and len(self.jobs) >= self.room.jobs():
+            return None
         job = self.agenda.next_job()
         if isinstance(job, Nothing):
             return str(Searcher.FINISHED) if job is Nothing.EVER else None
         self.jobs[trial_id] = job
+        self._heard[trial_id] = time.monotonic()
         return {"job": json.dumps(write_job(job))}
 
-    def handle(self, trial_id: str, message: dict[str, Any]) -> None:
-        """Passes on what a worker said of an open job."""
+    def handle(self, trial_id: str, message: dict[str, Any], node: str = "") -> None:
+        """Passes on what a worker said of an open job, and notes the id of the machine that said it."""
         assert self.agenda is not None
         if trial_id not in self.jobs:
             return
         job = self.jobs[trial_id] if message["kind"] == "progress" else self.jobs.pop(trial_id)
         deliver(self.agenda, job, message, self.settings)
+        self._heard[trial_id] = time.monotonic()
+        self._nodes[trial_id] = node
 
     def lose(self, trial_id: str, error: str) -> None:
-        """Reports a job whose worker is gone."""
+        """Reports a job whose worker is gone, by what Ray says of it."""
         if self.agenda is not None and (job := self.jobs.pop(trial_id, None)) is not None:
-            self.agenda.handle(Failed(job, "error", error))
+            if self.room is not None and (
+                any(words in error for words in NODE_GONE) or _gone(self._nodes.get(trial_id))
+            ):
+                self.agenda.handle(Failed(job, "lost", "the machine that trained it is gone"))
+                return
+            full = any(words in error for words in MEMORY)
+            silent, limit = time.monotonic() - self._heard[trial_id], self.settings.progress_seconds
+            text = "the worker process ended"
+            if full:
+                text += ": its machine ran out of memory"
+            elif limit and silent >= limit:
+                text += f": no epoch ended for {silent:.0f} s (--progress-timeout)"
+            self.agenda.handle(Failed(job, "memory" if full else "error", text))
+
+    @property
+    def deserted(self) -> bool:
+        """True once no machine of a cluster could take a job for long."""
+        return self.room is not None and self.room.seconds_without > DESERTED
+
+    def wanted(self, trial_id: str) -> bool:
+        """Tells whether the agenda still wants a job."""
+        return self.agenda is None or trial_id not in self.jobs or self.agenda.wanted(self.jobs[trial_id])
+
+    def leave(self, trial_id: str) -> None:
+        """Reports a job that was ended because nobody wants it."""
+        if self.agenda is not None and (job := self.jobs.pop(trial_id, None)) is not None:
+            self.agenda.handle(Failed(job, "stopped", "not wanted any more"))
 
     def give_up(self, reason: Any, error: str) -> None:
         """Reports every open job as failed."""
@@ -100,9 +154,9 @@ class _AgendaSearcher(Searcher):
         return self._jobs.next_config(trial_id)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """A job that reported its end is no longer open: what Tune calls an error is a worker that died before."""
-        if error:
-            self._jobs.lose(trial_id, "the worker process ended")
+        """A job that reported its end is no longer open; `_AgendaCallback` hears why Tune calls one an error."""
+        if not error:
+            self._jobs.leave(trial_id)
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
         return True
@@ -115,16 +169,16 @@ class _AgendaSearcher(Searcher):
 
 
 class _AgendaStopper(Stopper):
-    """Ends the experiment as soon as the launch is stopping."""
+    """Ends the experiment as soon as the launch is stopping, and single jobs that nobody wants any more."""
 
     def __init__(self, jobs: OpenJobs) -> None:
         self._jobs = jobs
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        return False
+        return not self._jobs.wanted(trial_id)
 
     def stop_all(self) -> bool:
-        return self._jobs.agenda is not None and self._jobs.agenda.stopping
+        return self._jobs.agenda is not None and (self._jobs.agenda.stopping or self._jobs.deserted)
 
 
 class _AgendaCallback(tune.Callback):
@@ -137,7 +191,12 @@ class _AgendaCallback(tune.Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         if "message" in result:
-            self._jobs.handle(trial.trial_id, result["message"])
+            self._jobs.handle(trial.trial_id, result["message"], result["node"])
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """The worker died before its job ended."""
+        file = Path(trial.error_file) if trial.error_file else None
+        self._jobs.lose(trial.trial_id, file.read_text() if file and file.exists() else "")
 
 
 def _train_job(config: dict[str, Any], settings: dict[str, Any]) -> None:
@@ -145,7 +204,36 @@ def _train_job(config: dict[str, Any], settings: dict[str, Any]) -> None:
     from lawn_tune.executors.worker import work
 
     job = read_job(json.loads(config["job"]))
-    work(job, WorkerSettings(**settings), send=lambda message: tune.report({"message": message}))
+    here = ray.get_runtime_context().get_node_id()
+    work(
+        job,
+        WorkerSettings(**settings),
+        send=lambda message: tune.report({"message": message, "node": here}),
+        where={"node": _name(here)},
+    )
+
+
+@cache
+def _name(here: str) -> str:
+    """Returns the name that a machine has in the cluster, with the first letters of its id."""
+    names = {node["NodeID"]: node.get("NodeName") or node["NodeManagerHostname"] for node in ray.nodes()}  # type: ignore[no-untyped-call]
+    return f"{names.get(here, socket.gethostname())} ({here[:8]})"
+
+
+def _gone(node: str | None) -> bool:
+    """Tells whether a machine (or any, if it is not known which) is dead or does not answer: Ray notices only later."""
+    machines = [machine for machine in ray.nodes() if node in (None, machine["NodeID"])]  # type: ignore[no-untyped-call]
+    if node is not None and not any(machine["Alive"] for machine in machines):
+        return True
+    return not all(_answers(machine) for machine in machines if machine["Alive"])
+
+
+def _answers(machine: dict[str, Any]) -> bool:
+    try:
+        socket.create_connection((machine["NodeManagerAddress"], machine["NodeManagerPort"]), ANSWER).close()
+    except OSError:
+        return False
+    return True
 
 
 def _trial_name(trial: Trial) -> str:

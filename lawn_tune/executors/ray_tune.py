@@ -14,11 +14,11 @@ import os
 import shutil
 import socket
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -29,6 +29,7 @@ QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
@@ -37,7 +38,13 @@ import ray  # noqa: E402 - reads the environment when imported
 
 from lawn_tune.errors import ExecutionError, UsageError  # noqa: E402
 from lawn_tune.executors.base import Agenda  # noqa: E402
+from lawn_tune.executors.checkpoints import shared_token  # noqa: E402
 from lawn_tune.executors.messages import WorkerSettings  # noqa: E402
+from lawn_tune.executors.slots import Node, Room, Slots, report_seconds, slots_on  # noqa: E402
+from lawn_tune.secrets import forget  # noqa: E402
+
+if TYPE_CHECKING:
+    from lawn_tune.executors.ray_jobs import OpenJobs
 
 ADDRESSES = "Give HOST:PORT of the cluster's head, or auto on one of its machines."
 
@@ -48,12 +55,13 @@ class RayTuneExecutor:
 
     Args:
         settings: what every worker must know.
-        slots: jobs at once.
+        slots: jobs at once; like the next two, found out from the cluster where there is an address.
         cpus: CPU cores of a job.
         gpus: GPUs of a job; fractions share one.
         work_dir: folder for Tune's own files, removed afterwards.
         total_gpus: GPUs of this machine, or None to count them; ignored with an address.
         address: of a running Ray cluster, or None to start Ray here.
+        most_jobs, most_gpus: limits on a cluster, or None for all it has.
     """
 
     settings: WorkerSettings
@@ -63,6 +71,8 @@ class RayTuneExecutor:
     work_dir: Path
     total_gpus: int | None = None
     address: str | None = None
+    most_jobs: int | None = None
+    most_gpus: int | None = None
     _starting: list[_Starting] = field(default_factory=list, init=False, repr=False, compare=False)
     """At most one."""
 
@@ -70,6 +80,7 @@ class RayTuneExecutor:
         """See `Executor.prepare`."""
         if not self._starting:
             _remove_leftovers(self.work_dir)
+            forget()  # Ray's processes inherit the environment
             self._starting.append(_Starting(self._start))
 
     def run(self, agenda: Agenda) -> None:
@@ -77,14 +88,17 @@ class RayTuneExecutor:
         self.prepare()
         from ray.tune import TuneError
 
-        from lawn_tune.executors.ray_jobs import OpenJobs, tuner  # brings Tune, while Ray starts
+        from lawn_tune.executors.ray_jobs import DESERTED, OpenJobs, tuner  # brings Tune, while Ray starts
 
         folder = self.work_dir.resolve() / f"ray-{os.getpid()}@{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
         jobs = OpenJobs(agenda, self.settings)
         try:
-            self._starting[0].done.result()
-            with _quiet():
-                tuner(jobs, folder, slots=self.slots, cpus=self.cpus, gpus=self.gpus).fit()
+            slots = self._starting[0].done.result()
+            with _quiet(), self._on_cluster(jobs, slots):
+                tuner(jobs, folder, slots).fit()
+            if jobs.deserted:
+                text = f"no machine of the cluster could take a job for {DESERTED / 60:.0f} minutes"
+                raise ExecutionError(text, hint="Start workers; the same command continues where it ended.")
         except (ray.exceptions.RayError, TuneError, ConnectionError) as error:
             raise ExecutionError(f"Ray stopped: {error}", hint="The same command continues where it ended.") from error
         finally:
@@ -97,7 +111,25 @@ class RayTuneExecutor:
         if self._starting:
             self._starting.pop().close()
 
-    def _start(self) -> None:
+    @contextlib.contextmanager
+    def _on_cluster(self, jobs: OpenJobs, slots: Slots) -> Iterator[None]:
+        """Lets jobs follow the cluster as it grows and shrinks, and its workers tell whether they see our folder."""
+        if self.address is None:
+            yield
+            return
+        most = round(self.most_gpus / slots.gpus) if self.most_gpus and slots.gpus else None
+        jobs.room = Room(slots, _nodes, self.most_jobs, most)
+        with shared_token(self.settings.checkpoint_dir) as token:
+            jobs.settings = replace(
+                self.settings,
+                threads=slots.cpus,
+                use_gpu=slots.gpus > 0,
+                report_seconds=report_seconds(slots.count),
+                token=token,
+            )
+            yield
+
+    def _start(self) -> Slots:
         """Starts or joins Ray; from a thread, so that Ray leaves this process's signals alone."""
         common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         local = {"num_cpus": self.cpus * self.slots, "num_gpus": self.total_gpus, "include_dashboard": False}
@@ -107,22 +139,40 @@ class RayTuneExecutor:
             except (ValueError, ImportError) as error:
                 text = f"--ray-address: '{self.address}' is no cluster's address: {error}"
                 raise UsageError(text, ADDRESSES) from None
-            self._check_resources(ray.cluster_resources())  # type: ignore[no-untyped-call]
+            nodes = _nodes()
+            if self.address is None:
+                slots = Slots(self.slots, self.cpus, self.gpus)
+            else:
+                slots = slots_on(nodes, self.most_jobs, self.most_gpus)
+        _check_resources(slots, nodes)
+        return slots
 
-    def _check_resources(self, found: dict[str, float]) -> None:
-        """Tune would wait for ever for what no node has."""
-        for name, wanted in (("CPU", float(self.cpus)), ("GPU", self.gpus)):
-            if found.get(name, 0.0) < wanted:
-                text = f"a job wants {wanted:g} {name}, and Ray has {found.get(name, 0.0):g}"
-                raise ExecutionError(text, hint="Lower --gpus, or start workers that have them.")
+
+def _nodes() -> list[dict[str, float]]:
+    """Returns what each machine of the cluster has now."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
+def _check_resources(slots: Slots, nodes: Sequence[Node]) -> None:
+    """Tune would wait for ever for what no machine has."""
+    if any(slots.on(node) for node in nodes):
+        return
+    for name, wanted in (("GPU", slots.gpus), ("CPU", float(slots.cpus))):
+        most = max((node.get(name, 0.0) for node in nodes), default=0.0)
+        if most < wanted:
+            text = f"a job wants {wanted:g} {name}, and Ray has {most:g}"
+            break
+    else:
+        text = f"a job wants {slots.cpus} CPU and {slots.gpus:g} GPU on one machine, and none of Ray's has both"
+    raise ExecutionError(text, hint="Lower --gpus, or start workers that have them.")
 
 
 class _Starting:
     """Ray on its way, in a thread that outlives it: Linux ends Ray's processes with the thread that began them."""
 
-    def __init__(self, start: Callable[[], None]) -> None:
+    def __init__(self, start: Callable[[], Slots]) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ray-start")
-        self.done: Future[None] = self._thread.submit(start)
+        self.done: Future[Slots] = self._thread.submit(start)
 
     def close(self) -> None:
         """Ends Ray, however far it came; what went wrong is told by `done` alone."""
@@ -143,7 +193,7 @@ def _remove_leftovers(work_dir: Path) -> None:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Swallows what Ray and Tune print to Python's stdout; the launch has a display of its own."""
-    for name in ("ray", "ray.tune"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    for name, level in (("ray", logging.ERROR), ("ray.tune", logging.CRITICAL)):
+        logging.getLogger(name).setLevel(level)
     with contextlib.redirect_stdout(io.StringIO()):
         yield

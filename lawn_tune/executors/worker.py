@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import platform
+import re
 import socket
 import traceback
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -15,8 +18,12 @@ from typing import Any
 import torch
 
 import lawn_tune
+from lawn_tune.errors import LedgerError
 from lawn_tune.executors.base import Job
 from lawn_tune.executors.messages import Message, WorkerSettings
+from lawn_tune.executors.watchdog import Watchdog
+from trainables import data
+from trainables.config import EpochRecord, TrialOutcome
 from trainables.memory import keep_freed_memory
 from trainables.optimizers import fused
 from trainables.trial import Interrupted, train_pack
@@ -27,32 +34,151 @@ def work(
     settings: WorkerSettings,
     send: Callable[[Message], None],
     should_stop: Callable[[], bool] = lambda: False,
+    where: Mapping[str, str] | None = None,
 ) -> None:
-    """Trains one job; sends any number of progress messages, then one that ends it. Never raises for a job's sake."""
+    """Trains one job; sends any number of progress messages, then one that ends it. Never raises for a job's sake.
+
+    Args:
+        where: what the executor knows of this machine, kept with the trials' provenance.
+    """
     started = datetime.now(UTC)
     keep_freed_memory()
     torch.set_num_threads(settings.threads)
     device = torch.device("cuda" if settings.use_gpu and torch.cuda.is_available() else "cpu")
+    notes = _Notes(settings, where or {})
     try:
-        outcomes = train_pack(
+        outcomes = _train(job, settings, device, send, should_stop, notes)
+    except Interrupted as stop:
+        send({"kind": "failed", "reason": "stopped", "error": str(stop)})
+    except LedgerError:
+        raise  # of the driver, which trains in this process; no fault of the job
+    except data.DataError as error:
+        send({"kind": "failed", "reason": "data", "error": f"{notes.machine}: {error}"})
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}\n{traceback.format_exc()}"
+        full = memory_ended(error)
+        text = f"{device} memory: {error}" if full else text
+        send({"kind": "failed", "reason": "memory" if full else "error", "error": text})
+    else:
+        held = ", ".join(outcomes[0].constrained)
+        found = provenance(device, started) | notes.provenance() | ({"constrained tensors": held} if held else {})
+        send({"kind": "finished", "outcomes": [asdict(outcome) for outcome in outcomes], "provenance": found})
+
+
+@dataclass
+class _Notes:
+    """What a job's machine has to tell: its name, how far a checkpoint brought the pack, what people should know."""
+
+    settings: WorkerSettings
+    where: Mapping[str, str]
+    epoch: int = 0
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def machine(self) -> str:
+        """The machine's name."""
+        return self.where.get("node") or socket.gethostname()
+
+    def resumed(self, epoch: int) -> None:
+        """Notes the epoch that the pack goes on from."""
+        self.epoch = epoch
+
+    def unsaved(self, error: Exception) -> None:
+        """Notes once that checkpoints cannot be written."""
+        self.warn(f"no checkpoint can be kept in {self.settings.checkpoint_dir} from {self.machine}: {_reason(error)}")
+
+    def warn(self, text: str) -> None:
+        """Notes what people should know, once."""
+        whole = f"{text}; training goes on, and packs that are interrupted start again"
+        if whole not in self.warnings:
+            self.warnings.append(whole)
+
+    def provenance(self) -> dict[str, Any]:
+        """Returns what is kept with the trials."""
+        return dict(self.where) | ({"resumed from epoch": self.epoch} if self.epoch else {})
+
+
+def _reason(error: Exception) -> str:
+    """Returns what went wrong without the file's name or a request's number, so that the same reason is told once."""
+    text = getattr(error, "strerror", None) or (str(error).strip().splitlines() or [type(error).__name__])[0]
+    found = re.search(r"AWS Error \w+", text)
+    return found[0] if found else text
+
+
+@contextmanager
+def _checkpoint(job: Job, settings: WorkerSettings, notes: _Notes) -> Iterator[Path | None]:
+    """Lends the file of the pack's checkpoint; None where its place cannot be read."""
+    lent = settings.checkpoints.open(job.pack)
+    try:
+        file = lent.__enter__()
+    except OSError as error:
+        notes.unsaved(error)
+        yield None
+        return
+    if settings.token and not (file.parent / settings.token).exists():
+        notes.warn(f"{settings.checkpoint_dir} on {notes.machine} is not the folder that the launch sees")
+    try:
+        yield file
+    finally:
+        lent.__exit__(None, None, None)
+
+
+def _train(
+    job: Job,
+    settings: WorkerSettings,
+    device: torch.device,
+    send: Callable[[Message], None],
+    should_stop: Callable[[], bool],
+    notes: _Notes,
+) -> list[TrialOutcome]:
+    told = 0
+    _bring_data(job, settings)
+    with _checkpoint(job, settings, notes) as checkpoint, Watchdog(settings.progress_seconds) as watchdog:
+
+        def report(records: Sequence[EpochRecord]) -> None:
+            nonlocal told
+            warnings, told = notes.warnings[told:], len(notes.warnings)
+            message = {"kind": "progress", "records": [asdict(record) for record in records]}
+            with watchdog.paused():
+                send(message | ({"warnings": warnings} if warnings else {}))
+
+        def saved() -> None:
+            if checkpoint is not None:
+                settings.checkpoints.keep(job.pack, checkpoint)
+
+        def after_epoch() -> bool:
+            watchdog.epoch_ended()
+            return should_stop()
+
+        return train_pack(
             job.config,
             data_dir=Path(settings.data_dir),
             device=device,
-            report=lambda records: send({"kind": "progress", "records": [asdict(record) for record in records]}),
-            checkpoint=settings.checkpoint(job.pack),
-            should_stop=should_stop,
+            report=report,
+            checkpoint=checkpoint,
+            checkpoint_seconds=settings.checkpoint_seconds,
+            report_seconds=settings.report_seconds,
+            saved=saved,
+            unsaved=notes.unsaved,
+            resumed=notes.resumed,
+            should_stop=after_epoch,
         )
-    except Interrupted as stop:
-        send({"kind": "failed", "reason": "stopped", "error": str(stop)})
-    except (torch.OutOfMemoryError, MemoryError) as full:
-        send({"kind": "failed", "reason": "memory", "error": f"{device} memory: {full}"})
-    except Exception as error:
-        text = f"{type(error).__name__}: {error}\n{traceback.format_exc()}"
-        send({"kind": "failed", "reason": "error", "error": text})
-    else:
-        held = ", ".join(outcomes[0].constrained)
-        found = provenance(device, started) | ({"constrained tensors": held} if held else {})
-        send({"kind": "finished", "outcomes": [asdict(outcome) for outcome in outcomes], "provenance": found})
+
+
+def _bring_data(job: Job, settings: WorkerSettings) -> None:
+    """Downloads a data set that this machine lacks, where that is allowed; one of its workers does, and others wait."""
+    if settings.fetch_data:
+        data.fetch_once(job.config.task.dataset, Path(settings.data_dir))
+
+
+def memory_ended(error: Exception) -> bool:
+    """True if an error says that memory ended: on a CPU torch says so by a RuntimeError, and in words only."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    words = ("can't allocate memory", "not enough memory", "std::bad_alloc", "ALLOC_FAILED")
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
 
 
 def provenance(device: torch.device, started: datetime) -> dict[str, Any]:

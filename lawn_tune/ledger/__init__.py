@@ -1,8 +1,10 @@
 """The ledger: cells, packs, trials, curves and leases in one database, beside the Optuna studies that show them."""
 
-from lawn_tune.ledger.leases import Lease
+from lawn_tune.ledger.database import Unreachable
+from lawn_tune.ledger.leases import Lease, LeaseLost
 from lawn_tune.ledger.ledger import Ledger, open_ledger
 from lawn_tune.ledger.owners import Owner
 from lawn_tune.ledger.packs import PackRow, pack_id
+from lawn_tune.ledger.patience import Patience
 
-__all__ = ["Lease", "Ledger", "Owner", "PackRow", "open_ledger", "pack_id"]
+__all__ = ["Lease", "LeaseLost", "Ledger", "Owner", "PackRow", "Patience", "Unreachable", "open_ledger", "pack_id"]

@@ -46,13 +46,16 @@ def decode(data: bytes) -> Curve:
     Raises:
         ValueError: data was written by a newer version, or is damaged.
     """
-    version, length = _HEAD.unpack_from(data)
-    if version != FORMAT:
-        raise ValueError(f"curve of format {version}; this version of lawn_tune reads format {FORMAT}")
     try:
-        body = zlib.decompress(data[_HEAD.size :])
-    except zlib.error as error:
+        version, length = _HEAD.unpack_from(data)
+        if version != FORMAT:
+            raise ValueError(f"curve of format {version}; this version of lawn_tune reads format {FORMAT}")
+        return _unpacked(zlib.decompress(data[_HEAD.size :]), length)
+    except (zlib.error, struct.error, TypeError) as error:
         raise ValueError(f"damaged curve: {error}") from None
+
+
+def _unpacked(body: bytes, length: int) -> Curve:
     names = json.loads(body[:length])
     planes = np.frombuffer(body, np.uint8, offset=length).reshape(8, -1)
     values = np.ascontiguousarray(planes.T).view(_FLOAT).astype(np.float64).reshape(len(names), -1 if names else 0)

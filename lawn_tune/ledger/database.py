@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import re
 import sqlite3
 import time
@@ -12,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Connection, Engine, Float, Table, create_engine, event, literal_column, text
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.sql.elements import ColumnElement
 
 from lawn_tune.errors import LedgerError
@@ -37,7 +40,23 @@ _CLOCKS = {
 }
 """Seconds since 1970 by the database's own clock, so that drivers on several hosts agree on when a lease ends."""
 
+POSTGRESQL = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 4,
+    "tcp_user_timeout": 30_000,
+}
+"""libpq's options by which a connection whose other end vanished without a word fails within half a minute."""
+
+NO_SPACE = "53100"
+"""PostgreSQL's code for a full disk: waiting does not help."""
+
 Result = TypeVar("Result")
+
+
+class Unreachable(LedgerError):
+    """The database cannot be reached, or is locked, for now; the same call may succeed later."""
 
 
 class _SqliteConnection(sqlite3.Connection):
@@ -63,6 +82,9 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = parse(url)
         self.path = Path(str(self.url.database)) if self.url.drivername == "sqlite" else None
+        # Kept here, as a launch takes it out of the environment before it starts other processes.
+        given = self.url.password or "password" in self.url.query
+        self._password = None if given else os.environ.get("PGPASSWORD")
         if self.path is not None:
             _check_place(self.path)
 
@@ -76,8 +98,9 @@ class Database:
         """Arguments of `create_engine` that every engine on this database needs, Optuna's included."""
         if self.path is not None:
             return {"connect_args": {"timeout": BUSY_SECONDS, "factory": _SqliteConnection}}
-        connect_args = {} if "connect_timeout" in self.url.query else {"connect_timeout": 10}
-        return {"connect_args": connect_args, "pool_pre_ping": True}
+        options = {name: value for name, value in POSTGRESQL.items() if name not in self.url.query}
+        password = {"password": self._password} if self._password else {}
+        return {"connect_args": options | password, "pool_pre_ping": True}
 
     @cached_property
     def engine(self) -> Engine:
@@ -90,6 +113,7 @@ class Database:
             ) from None
         if self.path is not None:
             _own_transactions(engine)
+        logging.getLogger("psycopg").setLevel(logging.ERROR)  # a lost connection is told once, by us
         return engine
 
     @contextmanager
@@ -111,18 +135,19 @@ class Database:
         """Turns SQLAlchemy's errors into ours, without secrets and without the chain that might hold some.
 
         Raises:
-            LedgerError: for any error of the database.
+            LedgerError: for any error of the database; Unreachable if it may pass by itself.
         """
         try:
             yield
         except SQLAlchemyError as error:
-            cause = error.orig if isinstance(error, DBAPIError) else error
-            raise self.failure(str(cause)) from None
+            raise self.failure(error) from None
 
-    def failure(self, reason: str) -> LedgerError:
+    def failure(self, error: BaseException | str) -> LedgerError:
         """Returns the error that says the database failed, and why."""
-        reason = scrubbed(" ".join(reason.split()), self.url)
-        return LedgerError(f"ledger {self.shown}: {reason}", _hint(reason, self.path))
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        reason = scrubbed(" ".join(str(cause).split()), self.url)
+        kind = Unreachable if isinstance(error, SQLAlchemyError) and _passes(error) else LedgerError
+        return kind(f"ledger {self.shown}: {reason}", _hint(reason, self.path))
 
     def _connect_writer(self) -> Connection:
         return self.engine.connect().execution_options(writes=True)
@@ -220,11 +245,24 @@ def _lock_postgresql(connection: Connection) -> None:
     connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": WRITER_LOCK})
 
 
+def _passes(error: SQLAlchemyError) -> bool:
+    """True for a lost connection, a server that is not there, and a lock that another program holds for long."""
+    if not isinstance(error, DBAPIError):
+        return isinstance(error, PoolTimeoutError | PendingRollbackError)
+    if isinstance(error.orig, sqlite3.Error):
+        return "locked" in str(error.orig)
+    lost = error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
+    return lost and getattr(error.orig, "sqlstate", None) != NO_SPACE
+
+
 def _hint(reason: str, path: Path | None) -> str:
     if "permission denied" in reason:
         return "This role may read only; launch with one that may write."
+    if "No space left" in reason or "disk is full" in reason:
+        where = f"the disk of {path.parent}" if path else "the server's disk"
+        return f"Free some space on {where}; what was stored is kept, and the same command continues."
     if path is None:
-        return "Check that the server runs, and the host, user, database and password of --storage."
+        return _server_hint(reason)
     if "not a database" in reason:
         return "Name another file with --storage, or move this one away."
     if "locked" in reason:
@@ -232,3 +270,15 @@ def _hint(reason: str, path: Path | None) -> str:
     if "readonly" in reason or "unable to open" in reason:
         return f"Check that the file and its folder {path.parent} may be written."
     return "Check the file and the free space of its disk."
+
+
+def _server_hint(reason: str) -> str:
+    """Returns what to do about a PostgreSQL server that does not let us in."""
+    if "password" in reason:
+        return "Give the password by PGPASSWORD or ~/.pgpass (host:port:database:user:password, chmod 600)."
+    if found := re.search(r'(role|database) "([^"]*)" does not exist', reason):
+        create = {"role": "createuser", "database": "createdb"}[found[1]]
+        return f"Create it on the server ({create} '{found[2]}'), or correct --storage."
+    if "refused" in reason or "No such file" in reason or "timeout" in reason or "resolve host" in reason:
+        return "Start the server, or correct host and port of --storage; pg_isready tells whether it answers."
+    return "Check that the server runs, and the host, user, database and password of --storage."

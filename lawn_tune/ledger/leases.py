@@ -9,9 +9,17 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, Row, delete, or_, select, update
 
 from lawn_tune.cells import CellName
+from lawn_tune.errors import LedgerError
 from lawn_tune.ledger.database import clock, insert
 from lawn_tune.ledger.owners import Owner
 from lawn_tune.ledger.tables import leases
+
+LONGEST = 10
+"""A lease lasts at most so many times as long as the one that a driver asks for."""
+
+
+class LeaseLost(LedgerError):
+    """A driver wrote to a cell that another one leases by now; nothing was written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +40,8 @@ class Lease:
 def take(connection: Connection, cell: CellName, owner: Owner, seconds: float) -> bool:
     """Leases `cell` to `owner`; see `Ledger.lease`.
 
-    A dead holder is named by its token, so of two drivers that both found it dead only one takes its place.
+    A dead holder is named by its token, so of two drivers that both found it dead only one takes its place. A lease
+    that ends later than anybody would ask for was made before the database's clock was set back, and counts as ended.
     """
     holder = connection.execute(select(leases).where(leases.c.cell == str(cell))).one_or_none()
     yielding = [owner.token]
@@ -44,7 +53,7 @@ def take(connection: Connection, cell: CellName, owner: Owner, seconds: float) -
     statement = statement.on_conflict_do_update(
         index_elements=[leases.c.cell],
         set_=values,
-        where=or_(leases.c.expires <= now, leases.c.token.in_(yielding)),
+        where=or_(leases.c.expires <= now, leases.c.expires > now + LONGEST * seconds, leases.c.token.in_(yielding)),
     )
     return connection.execute(statement.returning(leases.c.cell)).scalar() is not None
 
@@ -58,6 +67,24 @@ def renew(connection: Connection, owner: Owner, seconds: float) -> frozenset[Cel
         .returning(leases.c.cell)
     )
     return frozenset(CellName.parse(name) for name in connection.execute(statement).scalars())
+
+
+def check(connection: Connection, cell: CellName, token: str) -> None:
+    """Ends the transaction of a driver whose lease is another's; one that merely expired is still its own.
+
+    Args:
+        token: of the driver, "" to let anybody write.
+
+    Raises:
+        LeaseLost: it is another's, or was given back.
+    """
+    if token and connection.execute(select(leases.c.token).where(leases.c.cell == str(cell))).scalar() != token:
+        raise lost(cell)
+
+
+def lost(cell: CellName) -> LeaseLost:
+    """Returns the error of a driver that no longer leases a cell."""
+    return LeaseLost(f"cell '{cell}' is another launch's by now", "Nothing is lost: the other launch goes on with it.")
 
 
 def release(connection: Connection, cell: CellName, owner: Owner) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from lawn_tune.ledger.database import Database
 from lawn_tune.ledger.leases import Lease
 from lawn_tune.ledger.owners import Owner
 from lawn_tune.ledger.packs import PackRow
+from lawn_tune.ledger.patience import Patience, patient
 from lawn_tune.ledger.schema import open_schema
 from lawn_tune.results import Outcome, TrialRow
 from trainables.config import EpochRecord, TrialOutcome
@@ -29,16 +31,23 @@ class Ledger:
 
     - Every write is one transaction: after any crash it happened or did not. Results reach our tables first; the
       Optuna studies follow, and `reconcile` closes the gap that a crash between the two leaves.
-    - Every write but `begin`, which counts attempts, may be repeated without effect.
+    - Every write may be repeated without effect, so a driver whose ledger has `patience` repeats what an outage cut
+      short, without knowing whether it had happened.
+    - A driver that lost its lease writes nothing more: where a pack or an owner says who writes, the lease is checked
+      in the transaction of the write itself.
     - A finished trial (complete or diverged) never changes again; whoever reports it a second time is ignored.
     - Writes that belong to a cell are made by the driver that leases it. `lease`, `renew`, `release` and all reads may
       come from any thread; everything else from one.
 
     Every method raises LedgerError when the database fails. Its text never holds a password.
+
+    Args:
+        database: where it lives.
+        patience: how to wait for a database that cannot be reached; None, as for readers, does not wait.
     """
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, patience: Patience | None = None) -> None:
+        self._database, self.patience = database, patience
         self._opened_mirror: Mirror | None = None
         self._launched: dict[CellName, Cell] = {}
 
@@ -58,6 +67,7 @@ class Ledger:
 
     # --- planning --------------------------------------------------------------------------------------------------
 
+    @patient
     def register(self, cells: Sequence[Cell]) -> None:
         """Stores the cells of a launch: their definitions, their order and their search trials.
 
@@ -67,6 +77,7 @@ class Ledger:
             plan.register(connection, cells)
         self._launched |= {cell.name: cell for cell in cells}
 
+    @patient
     def enrol(self, cell: CellName, phase: Phase, added: Sequence[Trial]) -> None:
         """Says that trials belong to a cell, whether they will be trained here or were trained for another space.
 
@@ -76,6 +87,7 @@ class Ledger:
         with self._database.writing() as connection:
             plan.enrol(connection, defined, phase, added)
 
+    @patient
     def record_packs(self, cell: CellName, phase: Phase, packed: Sequence[Sequence[Trial]]) -> tuple[PackRow, ...]:
         """Records packs and returns all of the cell's phase in recorded order.
 
@@ -87,11 +99,13 @@ class Ledger:
             packs.add(connection, cell, phase, [[trial.key for trial in pack] for pack in packed])
             return packs.read(connection, cell, phase)
 
+    @patient
     def packs(self, cell: CellName, phase: Phase) -> tuple[PackRow, ...]:
         """Returns the recorded packs of a cell's phase, split ones included, in recorded order."""
         with self._database.reading() as connection:
             return packs.read(connection, cell, phase)
 
+    @patient
     def split_pack(self, pack: PackRow) -> tuple[PackRow, PackRow]:
         """Puts two halves in the place of a pack that does not fit the device.
 
@@ -101,6 +115,7 @@ class Ledger:
         if len(pack.keys) < 2:
             raise ValueError(f"pack {pack.id} holds one trial and cannot be split")
         with self._database.writing() as connection:
+            leases.check(connection, pack.cell, pack.holder)
             trials.forget_progress(connection, pack)
             trials.take_back(connection, pack.cell, pack.id)
             return packs.split(connection, pack)
@@ -108,24 +123,29 @@ class Ledger:
     # --- leases ----------------------------------------------------------------------------------------------------
 
     def lease(self, cell: CellName, owner: Owner, seconds: float) -> bool:
-        """Leases a registered cell for `seconds`; True if it was free, expired, ours, or its owner is provably dead."""
+        """Leases a registered cell for `seconds`; True if it was free, expired, ours, or its owner is provably dead.
+
+        Like `renew` it never waits for a database: who waited must not take what its holder could not renew meanwhile.
+        """
         self._cell(cell)
         with self._database.writing() as connection:
             return leases.take(connection, cell, owner, seconds)
 
     def renew(self, owner: Owner, seconds: float) -> frozenset[CellName]:
-        """Extends every lease of `owner` to `seconds` from now and returns the cells it still holds.
+        """Extends every lease of `owner` to `seconds` from now and returns the cells it still holds; never waits.
 
         A driver must stop its work on a cell that is not among them: another one has begun the same packs.
         """
         with self._database.writing() as connection:
             return leases.renew(connection, owner, seconds)
 
+    @patient
     def release(self, cell: CellName, owner: Owner) -> None:
         """Gives a lease back; nothing happens if it is another's by now."""
         with self._database.writing() as connection:
             leases.release(connection, cell, owner)
 
+    @patient
     def leases(self) -> Mapping[CellName, Lease]:
         """Returns who works on what, for `status`."""
         with self._database.reading() as connection:
@@ -133,28 +153,47 @@ class Ledger:
 
     # --- training --------------------------------------------------------------------------------------------------
 
-    def begin(self, pack: PackRow, members: Sequence[Trial]) -> PackRow:
+    @patient
+    def begin(self, pack: PackRow, members: Sequence[Trial], owner: Owner | None = None) -> PackRow:
         """Counts one more attempt at a pack and marks its unfinished trials as running; returns the pack as it is now.
+
+        Args:
+            pack: the pack as read, or as begun before.
+            members: its trials.
+            owner: who leases its cell; what is written of the returned pack is refused once another does. None writes
+                without a lease.
 
         Raises:
             ValueError: members are not the trials of the pack.
+            LeaseLost: the cell is not the owner's.
         """
         if tuple(trial.key for trial in members) != pack.keys:
             raise ValueError(f"pack {pack.id} holds {pack.keys}, got {[trial.key for trial in members]}")
+        pack = replace(pack, holder=owner.token if owner else "")
         with self._database.writing() as connection:
-            packs.change(connection, pack, state="running", attempts=packs.get(connection, pack).attempts + 1)
+            leases.check(connection, pack.cell, pack.holder)
+            now = packs.get(connection, pack)
+            counted = now.state == "running" and now.attempts == pack.attempts + 1  # by this call, before an outage
+            packs.change(connection, pack, state="running", attempts=now.attempts + (not counted))
             begun = packs.get(connection, pack)
             trials.start(connection, begun)
             return begun
 
+    @patient
     def progress(self, pack: PackRow, records: Sequence[EpochRecord]) -> None:
-        """Stores epochs of a running pack; a record repeated after a resume replaces that epoch and all after it."""
+        """Stores epochs of a running pack; a record repeated after a resume replaces that epoch and all after it.
+
+        Raises:
+            LeaseLost: the cell is no longer that of the driver that began the pack; so do `finish`, `fail` and
+                `split_pack`.
+        """
         if not records:
             return
         with self._database.writing() as connection:
-            if packs.get(connection, pack).state == "running":
+            if packs.is_running(connection, pack):
                 trials.follow(connection, pack, records)
 
+    @patient
     def finish(self, pack: PackRow, outcomes: Sequence[TrialOutcome], provenance: Mapping[str, Any]) -> None:
         """Stores the outcomes of a pack's trials with their curves and examples, then shows them in the study.
 
@@ -170,12 +209,14 @@ class Ledger:
         if strange:
             raise ValueError(f"pack {pack.id} holds {pack.keys}, got an outcome of {strange}")
         with self._database.writing() as connection:
+            leases.check(connection, pack.cell, pack.holder)
             trials.finish(connection, pack, outcomes, provenance)
             if trials.all_finished(connection, pack.keys):
                 packs.change(connection, pack, state="finished")
                 trials.forget_progress(connection, pack)
         self._mirror.add(self._cell(pack.cell), pack.phase, pack.keys)
 
+    @patient
     def fail(self, pack: PackRow, error: str) -> None:
         """Marks the unfinished trials of a pack as failed, to be tried again by a later launch.
 
@@ -185,19 +226,25 @@ class Ledger:
         """
         readable = _storable(error)
         with self._database.writing() as connection:
+            leases.check(connection, pack.cell, pack.holder)
             trials.fail(connection, pack, readable)
             if not trials.all_finished(connection, pack.keys):
                 packs.change(connection, pack, state="failed", error=readable)
         self._mirror.add(self._cell(pack.cell), pack.phase, pack.keys)
 
-    def reconcile(self, cell: CellName) -> None:
+    @patient
+    def reconcile(self, cell: CellName, owner: Owner | None = None) -> None:
         """Repairs what a dead driver left: its running trials wait again, and the studies get what they lack.
 
         Called at the start of work on a cell, under its lease. A start that died with its driver does not count as
         an attempt; what its trials had learnt stays readable until they start anew.
+
+        Raises:
+            LeaseLost: the cell is not the owner's, where one is given.
         """
         defined = self._cell(cell)
         with self._database.writing() as connection:
+            leases.check(connection, cell, owner.token if owner else "")
             trials.take_back(connection, cell)
             packs.take_back(connection, cell)
         self._mirror.sync(defined, "search")
@@ -205,36 +252,43 @@ class Ledger:
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
+    @patient
     def outcomes(self, keys: Sequence[str]) -> dict[str, Outcome]:
         """Returns key → outcome for the keys that were started, whatever space they were trained for."""
         with self._database.reading() as connection:
             return reads.outcomes(connection, keys)
 
+    @patient
     def spaces(self) -> tuple[str, ...]:
         """See `ResultSource.spaces`."""
         with self._database.reading() as connection:
             return plan.spaces(connection)
 
+    @patient
     def cells(self, space: str) -> tuple[Cell, ...]:
         """See `ResultSource.cells`."""
         with self._database.reading() as connection:
-            return plan.definitions(connection, space)
+            return reads.cells_of(connection, space)
 
+    @patient
     def trials(self, space: str) -> tuple[TrialRow, ...]:
         """See `ResultSource.trials`."""
         with self._database.reading() as connection:
             return reads.trial_rows(connection, space)
 
+    @patient
     def curves(self, keys: Sequence[str]) -> dict[str, Curve]:
         """See `ResultSource.curves`."""
         with self._database.reading() as connection:
             return reads.curves_of(connection, keys)
 
+    @patient
     def examples(self, keys: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
         """See `ResultSource.examples`."""
         with self._database.reading() as connection:
             return reads.examples_of(connection, keys)
 
+    @patient
     def version(self, space: str) -> str:
         """See `ResultSource.version`."""
         with self._database.reading() as connection:
@@ -256,12 +310,13 @@ class Ledger:
         return self._launched[name]
 
 
-def open_ledger(url: str, create: bool = True) -> Ledger:
+def open_ledger(url: str, create: bool = True, patience: Patience | None = None) -> Ledger:
     """Opens the ledger at a database URL and brings its tables up to date.
 
     Args:
         url: `sqlite:///path` or `postgresql://user@host/database`.
         create: make a ledger where there is none; False for readers.
+        patience: how the opened ledger waits for its database; opening itself does not.
 
     Raises:
         UsageError: the URL names nothing that can hold a ledger.
@@ -273,7 +328,7 @@ def open_ledger(url: str, create: bool = True) -> Ledger:
     except LedgerError:
         database.close()
         raise
-    return Ledger(database)
+    return Ledger(database, patience)
 
 
 def _storable(text: str) -> str:

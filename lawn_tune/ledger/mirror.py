@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from lawn_tune.cells import Cell, Phase
+from lawn_tune.cells import Cell, CellName, Phase
 from lawn_tune.ledger import plan
 from lawn_tune.ledger.curves import THINNED, decode, thinned
 from lawn_tune.ledger.database import Database
@@ -30,9 +30,19 @@ class Mirror:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._studies = Studies(database)
+        self._unsure: set[tuple[CellName, Phase]] = set()
 
     def add(self, cell: Cell, phase: Phase, keys: Sequence[str]) -> None:
-        """Adds trials that just ended; falls back on `sync` if the study does not fit them."""
+        """Adds trials that just ended; falls back on `sync` if the study does not fit them, or the last time failed."""
+        place = (cell.name, phase)
+        if place in self._unsure:
+            self.sync(cell, phase)
+        else:
+            self._unsure.add(place)
+            self._add(cell, phase, keys)
+        self._unsure.discard(place)
+
+    def _add(self, cell: Cell, phase: Phase, keys: Sequence[str]) -> None:
         with self._database.reading() as connection:
             chosen = plan.ended(connection, cell.name, phase, keys)
         study = self._studies.find(study_name(cell, phase))

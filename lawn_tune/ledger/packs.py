@@ -12,7 +12,8 @@ from sqlalchemy import Connection, func, select, update
 
 from lawn_tune.cells import CellName, Phase
 from lawn_tune.ledger.database import insert
-from lawn_tune.ledger.tables import packs
+from lawn_tune.ledger.leases import lost
+from lawn_tune.ledger.tables import leases, packs
 
 State = Literal["waiting", "running", "finished", "failed", "split"]
 
@@ -28,6 +29,7 @@ class PackRow:
         attempts: how often it was started; a start that ended with its driver is not counted.
         state: "waiting" before its first start and after its driver died; "split" when two halves took its place.
         error: text of the last failure, "" if none.
+        holder: token of the driver that began it, "" if it leases nothing; its writes end with its lease.
     """
 
     id: str
@@ -37,6 +39,7 @@ class PackRow:
     attempts: int
     state: State
     error: str
+    holder: str = ""
 
 
 def pack_id(keys: Sequence[str]) -> str:
@@ -86,6 +89,20 @@ def get(connection: Connection, pack: PackRow) -> PackRow:
     query = select(*columns).where(packs.c.cell == str(pack.cell), packs.c.id == pack.id)
     attempts, state, error = connection.execute(query).one()
     return replace(pack, attempts=attempts, state=state, error=error)
+
+
+def is_running(connection: Connection, pack: PackRow) -> bool:
+    """Returns whether a pack is marked as running.
+
+    Raises:
+        LeaseLost: the cell is no longer its holder's; found out by the same statement, which each report makes.
+    """
+    held = select(leases.c.token).where(leases.c.cell == packs.c.cell).scalar_subquery()
+    query = select(packs.c.state, held).where(packs.c.cell == str(pack.cell), packs.c.id == pack.id)
+    state, token = connection.execute(query).one()
+    if pack.holder and token != pack.holder:
+        raise lost(pack.cell)
+    return bool(state == "running")
 
 
 def take_back(connection: Connection, cell: CellName) -> None:

@@ -49,12 +49,6 @@ def definition(connection: Connection, name: CellName) -> Cell:
     return Cell.from_dict(json.loads(text))
 
 
-def definitions(connection: Connection, space: str) -> tuple[Cell, ...]:
-    """Returns the cells of a space as last launched, in plan order."""
-    query = select(cells.c.definition).where(cells.c.space == space).order_by(cells.c.position, cells.c.name)
-    return tuple(Cell.from_dict(json.loads(text)) for text in connection.execute(query).scalars())
-
-
 def spaces(connection: Connection) -> tuple[str, ...]:
     """Returns the names of all spaces in alphabetical order."""
     return tuple(sorted(connection.execute(select(cells.c.space).distinct()).scalars()))

@@ -4,21 +4,41 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, case, func, select
 
+from lawn_tune.cells import Cell
+from lawn_tune.ledger import rows
 from lawn_tune.ledger.curves import Curve, decode, stack
 from lawn_tune.ledger.tables import cells, curves, examples, trials
 from lawn_tune.ledger.tables import packs as pack_table
 from lawn_tune.ledger.tables import plan as plan_table
 from lawn_tune.ledger.trials import followed
-from lawn_tune.results import Outcome, TrialRow
+from lawn_tune.results import DamagedCells, Outcome, TrialRow
 
 CHUNK = 500
 """Keys a query; both databases limit the parameters of a statement."""
+
+
+def cells_of(connection: Connection, space: str) -> tuple[Cell, ...]:
+    """Returns the cells of a space as last launched, in plan order.
+
+    Raises:
+        DamagedCells: some cannot be read; it holds the others.
+    """
+    query = select(cells.c.name, cells.c.definition).where(cells.c.space == space)
+    found: list[Cell] = []
+    damage: dict[str, str] = {}
+    for name, definition in connection.execute(query.order_by(cells.c.position, cells.c.name)):
+        try:
+            found.append(rows.cell(name, definition))
+        except rows.UNREADABLE as error:
+            damage[name] = rows.reason(error)
+    if damage:
+        raise DamagedCells(damage, found)
+    return tuple(found)
 
 
 def trial_rows(connection: Connection, space: str) -> tuple[TrialRow, ...]:
@@ -52,7 +72,7 @@ def trial_rows(connection: Connection, space: str) -> tuple[TrialRow, ...]:
     )
     result = connection.execute(query)
     names = tuple(result.keys())
-    return tuple(_trial_row(dict(zip(names, values, strict=True))) for values in result)
+    return tuple(rows.trial_row(dict(zip(names, values, strict=True))) for values in result)
 
 
 def version(connection: Connection, space: str) -> str:
@@ -70,8 +90,8 @@ def version(connection: Connection, space: str) -> str:
     trained = trained.add_columns(func.max(trials.c.ended), func.count())
     trained = trained.join_from(cells, plan_table, plan_table.c.cell == cells.c.name)
     trained = trained.join(trials, trials.c.key == plan_table.c.key).where(here)
-    rows = [connection.execute(query).one() for query in (launched, planned, trained)]
-    return " ".join(str(value) for row in rows for value in row)
+    states_of = [connection.execute(query).one() for query in (launched, planned, trained)]
+    return " ".join(str(value) for row in states_of for value in row)
 
 
 def outcomes(connection: Connection, keys: Sequence[str]) -> dict[str, Outcome]:
@@ -84,7 +104,11 @@ def outcomes(connection: Connection, keys: Sequence[str]) -> dict[str, Outcome]:
 
 
 def curves_of(connection: Connection, keys: Sequence[str]) -> dict[str, Curve]:
-    """Returns whole curves of finished trials and what there is of unfinished ones."""
+    """Returns whole curves of finished trials and what there is of unfinished ones.
+
+    Raises:
+        ValueError: one of them is damaged.
+    """
     found: dict[str, Curve] = {}
     for some in _chunks(keys):
         query = select(curves.c.key, curves.c.data).where(curves.c.key.in_(some))
@@ -93,19 +117,14 @@ def curves_of(connection: Connection, keys: Sequence[str]) -> dict[str, Curve]:
 
 
 def examples_of(connection: Connection, keys: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
-    """Returns the outcome on each test example [E] of those keys that have them."""
+    """Returns the outcome on each test example [E] of those keys that have them, damaged ones left out."""
     found: dict[str, NDArray[np.bool_]] = {}
     for some in _chunks(keys):
         query = select(examples.c.key, examples.c["count"], examples.c.data).where(examples.c.key.in_(some))
         for key, count, data in connection.execute(query):
-            found[key] = np.unpackbits(np.frombuffer(data, np.uint8), count=count).astype(np.bool_)
+            if isinstance(data, bytes) and isinstance(count, int) and 0 <= count <= 8 * len(data):
+                found[key] = np.unpackbits(np.frombuffer(data, np.uint8), count=count).astype(np.bool_)
     return found
-
-
-def _trial_row(values: dict[str, Any]) -> TrialRow:
-    for name in ("hyperparameters", "summary", "provenance"):
-        values[name] = json.loads(values[name])
-    return TrialRow(**values)
 
 
 def _unfinished(connection: Connection, keys: Sequence[str]) -> dict[str, Curve]:

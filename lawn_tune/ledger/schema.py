@@ -6,7 +6,7 @@ from sqlalchemy import Connection, inspect, select
 
 from lawn_tune.errors import LedgerError
 from lawn_tune.ledger.database import Database
-from lawn_tune.ledger.tables import REVISION, VERSION_TABLE, version
+from lawn_tune.ledger.tables import REVISION, UNFINISHED, VERSION_TABLE, version
 
 
 def open_schema(database: Database, create: bool) -> None:
@@ -17,7 +17,8 @@ def open_schema(database: Database, create: bool) -> None:
         create: make a ledger where there is none.
 
     Raises:
-        LedgerError: there is none and create is False, or it was written by a newer version, or the database fails.
+        LedgerError: there is none and create is False; it is of an older version and create is False, since readers
+            write nothing; it was written by a newer version; it is an unfinished copy; or the database fails.
     """
     if not create and database.path is not None and not database.path.exists():
         raise _missing(database)
@@ -25,12 +26,14 @@ def open_schema(database: Database, create: bool) -> None:
         revision = current_revision(connection)
     if revision is None and not create:
         raise _missing(database)
+    if revision == UNFINISHED:
+        raise unfinished(database)
     if create:
         database.use_wal()
     if revision != REVISION:
         from lawn_tune.ledger.upgrade import upgrade  # brings alembic, which a ledger of this version does without
 
-        upgrade(database, revision)
+        upgrade(database, revision, write=create)
 
 
 def current_revision(connection: Connection) -> str | None:
@@ -38,6 +41,14 @@ def current_revision(connection: Connection) -> str | None:
     if not inspect(connection).has_table(VERSION_TABLE):
         return None
     return connection.execute(select(version.c.version_num)).scalar()
+
+
+def unfinished(database: Database) -> LedgerError:
+    """Returns the error of a ledger that a copy was to become, and did not."""
+    return LedgerError(
+        f"ledger {database.shown} is a copy that was not finished",
+        "Give the same 'lawn-tune ledger copy FROM TO' again, which completes it; or remove this database.",
+    )
 
 
 def _missing(database: Database) -> LedgerError:

@@ -7,11 +7,12 @@ trial that failed and later finished has both; none ever has two COMPLETE or PRU
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from math import isnan
@@ -24,7 +25,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from lawn_tune.ledger.database import Database, patiently
+from lawn_tune.ledger.database import Database, Unreachable, patiently
 from trainables.config import Direction
 
 Levels = Mapping[str, Sequence[float]]
@@ -110,9 +111,7 @@ class Studies:
             study = optuna.create_study(
                 study_name=spec.name, storage=self._storage, direction=spec.direction, load_if_exists=True
             )
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ExperimentalWarning)  # set_metric_names, since Optuna 3.2
-                study.set_metric_names([spec.objective])
+            _name_metrics(study, [spec.objective])
             levels = {name: list(values) for name, values in spec.levels.items()}
             # `find` asks for the objective, so it comes last: a study cut short here is made anew.
             for name, value in {**spec.attributes, "levels": levels, "objective": spec.objective}.items():
@@ -132,6 +131,45 @@ class Studies:
             for trial in trials:
                 study.add_trial(_frozen(trial, distributions))
 
+    def exists(self, name: str) -> bool:
+        """Tells whether there is a study of that name, ours or another's."""
+        with self._translated():
+            return self._load(name) is not None
+
+    def digest(self, name: str) -> str:
+        """Returns a hash of all that a study shows: attributes, and its trials in their order."""
+        with self._translated():
+            study = optuna.load_study(study_name=name, storage=self._storage)
+            shown = (study.directions, study.metric_names, sorted(study.user_attrs.items()))
+            digest = hashlib.sha256(repr(shown).encode())
+            for trial in study.get_trials(deepcopy=False):
+                digest.update(repr(_shown(trial)).encode())
+        return digest.hexdigest()
+
+    def copy(self, name: str, target: Studies, advance: Callable[[int, int], None]) -> None:
+        """Makes the same study in another database, in the place of one of that name if there is one.
+
+        Args:
+            name: of a study that is here.
+            target: where to.
+            advance: told how many trials of how many are there.
+        """
+        with self._translated():
+            study = optuna.load_study(study_name=name, storage=self._storage)
+            attributes, names, trials = study.user_attrs, study.metric_names, study.get_trials(deepcopy=False)
+            directions = study.directions
+        with target._translated():
+            if target._load(name) is not None:
+                optuna.delete_study(study_name=name, storage=target._storage)
+            made = optuna.create_study(study_name=name, storage=target._storage, directions=directions)
+            if names is not None:
+                _name_metrics(made, names)
+            for attribute, value in attributes.items():
+                made.set_user_attr(attribute, value)
+            for count, trial in enumerate(trials, start=1):
+                made.add_trial(trial)
+                advance(count, len(trials))
+
     def close(self) -> None:
         """Closes Optuna's connections."""
         if self._opened is not None:
@@ -147,7 +185,7 @@ class Studies:
         return self._opened
 
     def _open(self) -> RDBStorage:
-        optuna.logging.set_verbosity(logging.WARNING)
+        optuna.logging.set_verbosity(logging.ERROR)  # what it warns of, a lost connection, is told once, by us
         url = self._database.url.render_as_string(hide_password=False)
         escaped = url.replace("{", "{{").replace("}", "}}")  # Optuna calls str.format on it
         return RDBStorage(escaped, engine_kwargs=self._database.engine_options)
@@ -159,14 +197,38 @@ class Studies:
             return None
 
     @contextmanager
+    def _renewed(self) -> Iterator[None]:
+        """Opens Optuna's storage anew after a lost connection, as its session may be left in a broken transaction."""
+        try:
+            yield
+        except Unreachable:
+            with suppress(SQLAlchemyError):
+                self.close()
+            self._opened = None
+            raise
+
+    @contextmanager
     def _translated(self) -> Iterator[None]:
-        with self._database.translated():
+        with self._renewed(), self._database.translated():
             try:
                 yield
             except StorageInternalError as error:
-                raise self._database.failure(str(error.__cause__ or error)) from None
+                raise self._database.failure(error.__cause__ or error) from None
             except (OptunaError, RuntimeError, KeyError, ValueError) as error:
                 raise self._database.failure(f"Optuna: {error}") from None
+
+
+def _name_metrics(study: optuna.Study, names: Sequence[str]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)  # set_metric_names, since Optuna 3.2
+        study.set_metric_names(list(names))
+
+
+def _shown(trial: FrozenTrial) -> tuple[object, ...]:
+    """Returns all of a trial but its row number in a database."""
+    tables = (trial.params, trial.distributions, trial.user_attrs, trial.system_attrs, trial.intermediate_values)
+    times = (trial.datetime_start, trial.datetime_complete)
+    return (trial.number, trial.state.name, trial.values, times, *(sorted(table.items()) for table in tables))
 
 
 def _frozen(trial: StudyTrial, distributions: Mapping[str, BaseDistribution]) -> FrozenTrial:

@@ -25,6 +25,9 @@ REVISION = "0001"
 
 metadata = MetaData()
 
+UNFINISHED = "copying"
+"""Stands in the place of the revision while a copy is written, so that no version of ours takes it for a ledger."""
+
 version = Table(VERSION_TABLE, MetaData(), Column("version_num", Text, primary_key=True))
 """Alembic's own table, which it makes itself."""
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import Connection, and_, delete, func, select, update
 
 from lawn_tune.cells import CellName
 from lawn_tune.ledger import curves
@@ -134,13 +134,14 @@ def _write(connection: Connection, rows: Sequence[Mapping[str, Any]], *changed: 
     """Inserts rows, or changes those columns of rows that are not finished; returns the keys written."""
     if not rows:
         return set()
-    statement = insert(connection, trials).values(list(rows))
+    statement = insert(connection, trials)
     conflict = statement.on_conflict_do_update(
         index_elements=[trials.c.key],
         set_={name: statement.excluded[name] for name in changed},
-        where=trials.c.outcome.not_in(FINISHED),
+        where=and_(*(trials.c.outcome != outcome for outcome in sorted(FINISHED))),  # IN takes no rows beside it
     )
-    return set(connection.execute(conflict.returning(trials.c.key)).scalars())
+    # Rows beside the statement, not in it: SQLAlchemy compiles it once then, not for each pack.
+    return set(connection.execute(conflict.returning(trials.c.key), [dict(row) for row in rows]).scalars())
 
 
 def _row(pack: PackRow, key: str, **values: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import pty
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -223,6 +224,17 @@ def test_plan_errors_are_usage_errors_without_a_traceback(args: list[str], parts
     assert result.stdout == ""
 
 
+def test_plan_tells_how_long_so_many_workers_take() -> None:
+    hours = [read("plan", "digits", "--workers", n, "--json")["makespan_hours"] for n in ("1", "4", "1000")]
+    one = sum(cell["hours"] for cell in read("plan", "digits", "--json")["cells"])
+    assert hours[0] == pytest.approx(one)
+    assert hours[0] > hours[1] > hours[2] > hours[0] / 1000
+    assert "makespan_hours" not in read("plan", "digits", "--json")
+    assert re.search(
+        r"^from nothing on 4 such workers: about \d+ min$", run("plan", "digits", "--workers", "4").stdout, re.M
+    )
+
+
 # --- status ----------------------------------------------------------------------------------------------------------
 
 
@@ -236,12 +248,23 @@ def test_status_counts_each_cell_and_names_who_holds_it(ledger: MemoryLedger) ->
     ledger.rows += rows(third, third.search_trials[:2], "running")
     ledger.held[third.name] = Lease(owner="node-1:42", expires="2026-11-24T06:00:00+00:00", active=True)
     ledger.held[fourth.name] = Lease(owner="node-2:43", expires="2026-11-24T05:00:00+00:00", active=False)
-    shown = {cell.pop("cell"): cell for cell in read("status", "quickstart", "--json")}
+    document = read("status", "quickstart", "--json")
+    shown = {cell.pop("cell"): cell for cell in document["cells"]}
     assert list(shown) == [str(cell.name) for cell in QUICKSTART]
     assert shown[str(first.name)] == {
-        **{"planned": 12, "complete": 12, "diverged": 0, "failed": 0, "running": 0},
-        **{"done": 12, "missing": 0, "finished_share": 1.0, "lease": None},
+        **{"state": "finished", "planned": 12, "complete": 12, "diverged": 0, "failed": 0, "running": 0},
+        **{"done": 12, "missing": 0, "finished_share": 1.0, "lease": None, "last_change": None},
+        **{"device_hours": 12 * 1.5 / 3600, "left": {"trials": 0, "packs": 0, "device_hours": 0.0}},
     }
+    assert [cell["state"] for cell in shown.values()] == ["finished", "failed", "running", "idle"]
+    assert document["schema"] == 1
+    assert document["state"] == "running"
+    for name in ("planned", "done", "complete", "diverged", "running", "failed", "missing", "device_hours"):
+        assert document["total"][name] == pytest.approx(sum(cell[name] for cell in shown.values())), name
+    for name in ("trials", "packs", "device_hours"):
+        assert document["total"]["left"][name] == pytest.approx(sum(cell["left"][name] for cell in shown.values()))
+    for cell in shown.values():
+        assert cell["left"]["trials"] == cell["planned"] - cell["done"]
     assert [shown[str(second.name)][key] for key in ("diverged", "failed", "missing")] == [4, 2, 6]
     assert shown[str(third.name)]["lease"]["owner"] == "node-1:42"
     text = run("status").stdout
@@ -283,7 +306,20 @@ def test_a_file_that_was_not_launched_is_to_be_trained(ledger: MemoryLedger, tmp
 def test_status_reads_a_real_ledger() -> None:
     with open_ledger("sqlite:///lawn-tune.db") as real:
         real.register(QUICKSTART)
-    assert [cell["missing"] for cell in read("status", "--json")] == [12] * 4
+    assert [cell["missing"] for cell in read("status", "--json")["cells"]] == [12] * 4
+
+
+def test_status_answers_scripts_by_its_exit_code(ledger: MemoryLedger) -> None:
+    for cell in QUICKSTART:
+        assert run("status", "--check").exit_code == 1
+        ledger.rows += rows(cell, cell.search_trials)
+        ledger.rows += rows(cell, cell.confirm_trials(cell.search_trials[0].hyperparameters))
+    done = run("status", "--check")
+    assert done.exit_code == 0
+    assert done.stdout == run("status").stdout
+    assert read("status", "--json")["state"] == "finished"
+    ledger.planned = ()
+    assert run("status", "--check").exit_code == 1
 
 
 # --- export ----------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from datetime import time, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,14 @@ EXAMPLES: dict[str, tuple[list[str], list[Any]]] = {
     ),
     "data_dir": (["a", "b/c", "/d"], [Path("a"), Path("b/c"), Path("/d")]),
     "work_dir": (["a", "b/c", "/d"], [Path("a"), Path("b/c"), Path("/d")]),
+    "checkpoints": (["/a", "file:///b", "s3://bucket/c?region=x"], ["/a", "file:///b", "s3://bucket/c?region=x"]),
+    "checkpoint_seconds": (["0", "0.5", "300"], [0.0, 0.5, 300.0]),
+    "fetch_data": (["1", "no", "true"], [True, False, True]),
     "workers": (["1", "2", "3"], [1, 2, 3]),
     "gpus": (["0", "1", "2"], [0, 1, 2]),
     "executor": (["inline", "ray", "auto"], ["inline", "ray", "auto"]),
+    "max_device_hours": (["1", "0.5", "48"], [1.0, 0.5, 48.0]),
+    "deadline": (["8h", "1h30m", "18:30"], [timedelta(hours=8), timedelta(hours=1.5), time(18, 30)]),
 }
 """Setting → three texts, and the values they stand for."""
 
@@ -29,9 +35,14 @@ BAD = {
     "storage": ["", "lawn-tune.db", "/tmp/x.db"],
     "data_dir": [""],
     "work_dir": [""],
+    "checkpoints": ["", "http://host/x", "s3://key@bucket/x"],
+    "checkpoint_seconds": ["-1", "soon", ""],
+    "fetch_data": ["maybe", ""],
     "workers": ["0", "-1", "two", "1.5", "", "1000000", "٣"],
     "gpus": ["-1", "all", ""],
     "executor": ["Ray", "slurm", ""],
+    "max_device_hours": ["0", "-1", "8h", "inf", ""],
+    "deadline": ["8", "h", "8h later", "tomorrow", "2026-13-01", ""],
 }
 
 
@@ -92,9 +103,9 @@ def test_numbers_may_be_numbers_in_the_file(tmp_path: Path) -> None:
     ("text", "parts"),
     [
         ("worker = 3", [f"{FILE}: worker: unknown key", "workers", "got 3", "Did you mean 'workers'?"]),
-        ("workers = true", [f"{FILE}: workers: must be a text or a whole number", "got True"]),
-        ("workers = 1.5", [f"{FILE}: workers: must be a text or a whole number", "got 1.5"]),
-        ("[storage]\nurl = 'x'", [f"{FILE}: storage: must be a text or a whole number", "got a table"]),
+        ("workers = true", [f"{FILE}: workers: must be a text or a number", "got True"]),
+        ("workers = 1.5", [f"{FILE}: workers: must be a whole number", "got 1.5"]),
+        ("[storage]\nurl = 'x'", [f"{FILE}: storage: must be a text or a number", "got a table"]),
         ("workers = =", [f"{FILE}: cannot be read", "line 1"]),
     ],
 )

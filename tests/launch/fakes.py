@@ -29,6 +29,9 @@ class Recorder:
     def failed(self, job: Job, error: str, again: bool) -> None:
         self.lines.append(f"failed {again}")
 
+    def warned(self, text: str) -> None:
+        self.lines.append(f"warned {text}")
+
     def waiting(self, cells: Sequence[Cell]) -> None:
         self.lines.append("waiting")
 

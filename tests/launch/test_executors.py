@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 import ray
+from fakes import succeed
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lawn_tune.errors import ExecutionError, UsageError
 from lawn_tune.executors.base import Event, Executor, Failed, Finished, Job, Nothing, Progress
-from lawn_tune.executors.build import build_executor, machine_gpus, slots_of
+from lawn_tune.executors.build import build_executor, machine_gpus
 from lawn_tune.executors.inline import InlineExecutor
 from lawn_tune.executors.messages import WorkerSettings
 from lawn_tune.executors.ray_tune import RayTuneExecutor
+from lawn_tune.executors.slots import slots_of
+from lawn_tune.executors.tabulated import TabulatedExecutor
 from lawn_tune.settings import resolve
 from trainables.config import Member, PackConfig, SmallVgg, Task
 
@@ -43,6 +46,9 @@ class Agenda:
     def handle(self, event: Event) -> None:
         self.events.append(event)
 
+    def wanted(self, job: Job) -> bool:
+        return True
+
     def ends(self) -> dict[str, Event]:
         return {event.job.pack: event for event in self.events if not isinstance(event, Progress)}
 
@@ -59,8 +65,22 @@ def ray_with_logical_gpus(folder: Path) -> Executor:
     return RayTuneExecutor(settings=worker(folder), slots=2, cpus=1, gpus=0.5, total_gpus=1, work_dir=folder)
 
 
+def tabulated(folder: Path) -> Executor:
+    return TabulatedExecutor(table_of_synthetic, slots=2)
+
+
+def table_of_synthetic(job: Job) -> Iterator[tuple[float, Event]]:
+    if job.config.task.dataset != "synthetic":
+        yield 0.0, Failed(job, "error", f"no outcome of {job.config.task.dataset}")
+        return
+    *progress, end = succeed(job)
+    yield from ((float(i), event) for i, event in enumerate(progress))
+    assert isinstance(end, Finished)
+    yield 2.0, Finished(job, end.outcomes, {"device": "cpu: simulated"})
+
+
 @pytest.mark.ray
-@pytest.mark.parametrize("build", [inline, ray_with_logical_gpus])
+@pytest.mark.parametrize("build", [inline, ray_with_logical_gpus, tabulated])
 def test_every_job_ends_once_and_an_error_ends_its_job_only(
     build: Callable[[Path], Executor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ from fakes import FakeExecutor, Recorder, fail, record, score, succeed
 from lawn_tune.cells import Cell
 from lawn_tune.errors import UsageError
 from lawn_tune.executors.base import Event, Failed, Job, Nothing, Progress
-from lawn_tune.launch import Launch, check_same_space
+from lawn_tune.launch import LOSSES, Launch, check_same_space
 from lawn_tune.ledger import Ledger, Owner, open_ledger
 from lawn_tune.plan import plan
 from search_spaces.loader import load_space
@@ -138,6 +138,38 @@ def test_a_failing_pack_is_tried_again_then_reported_then_retried_by_the_next_la
     assert len(complete(ledger)) == TRIALS
 
 
+def test_machines_that_die_cost_no_retries_and_data_that_is_not_there_no_time(
+    cells: tuple[Cell, ...], ledger: Ledger
+) -> None:
+    seen: Counter[str] = Counter()
+
+    def moody(job: Job) -> list[Event]:
+        seen[job.pack] += 1
+        return fail("lost")(job) if seen[job.pack] <= LOSSES else succeed(job)
+
+    nowhere = launch(cells, ledger, FakeExecutor(behave=fail("data")), retries=5)
+    assert isinstance(nowhere.listener, Recorder)
+    assert "failed True" not in nowhere.listener.lines
+    executor = FakeExecutor(behave=moody)
+    assert launch(cells, ledger, executor, retries=0).tally.failed == 0
+    assert set(seen.values()) == {LOSSES + 1}
+    assert set(executor.trained.values()) == {1}
+    assert len(complete(ledger)) == TRIALS
+
+
+def test_a_pack_whose_machines_always_die_is_given_up(cells: tuple[Cell, ...], ledger: Ledger) -> None:
+    assert launch(cells, ledger, FakeExecutor(behave=fail("lost")), retries=0).tally.failed == 6
+
+
+def test_a_warning_is_told_once(cells: tuple[Cell, ...], ledger: Ledger) -> None:
+    def warning(job: Job) -> list[Event]:
+        return [Progress(job, [record(job, 1)], ["no room"]), *succeed(job)]
+
+    agenda = launch(cells, ledger, FakeExecutor(behave=warning))
+    assert isinstance(agenda.listener, Recorder)
+    assert [line for line in agenda.listener.lines if line.startswith("warned")] == ["warned no room"]
+
+
 def test_one_failure_in_between_costs_nothing(cells: tuple[Cell, ...], ledger: Ledger) -> None:
     seen: Counter[str] = Counter()
 
@@ -211,14 +243,15 @@ def test_a_cell_that_another_launch_took_is_left_to_it(cells: tuple[Cell, ...], 
     executor = FakeExecutor(behave=robbed)
     executor.run(agenda)
     assert sum(executor.trained.values()) == 1
-    assert set(complete(ledger)) == set(executor.trained), "what was trained anyway is kept"
+    assert not complete(ledger), "the other one trains it: a result beside half of another's curve would be damage"
     assert isinstance(again := Launch(cells, ledger, OWNER, Recorder()).next_job(), Nothing), again
     agenda.close()
     assert {lease.owner for lease in ledger.leases().values()} == {str(other)}, "the other's leases are not given back"
     for cell in cells:
         ledger.release(cell.name, other)
     launch(cells, ledger, executor := FakeExecutor())
-    assert sum(executor.trained.values()) == TRIALS - 1
+    assert executor.trained == complete(ledger)
+    assert sum(executor.trained.values()) == TRIALS
 
 
 def test_a_grid_that_grew_trains_its_new_points_only(tmp_path: Path, cells: tuple[Cell, ...], ledger: Ledger) -> None:

@@ -8,8 +8,10 @@ import torch
 from torchvision.datasets import FashionMNIST
 
 from trainables.config import Task
-from trainables.data import missing_data
+from trainables.data import DataError, fetch_command, missing_data
 from trainables.workloads.images import ImageWorkload, LabelledImages
+
+CLASSES = 10
 
 
 def build(task: Task, data_dir: Path, device: torch.device) -> ImageWorkload:
@@ -22,15 +24,28 @@ def build(task: Task, data_dir: Path, device: torch.device) -> ImageWorkload:
 
     Raises:
         MissingDataError: the files are not there.
+        DataError: they cannot be used; the text says why.
     """
     train, validation = _read(data_dir, train=True).hold_out(every=10)
     test = _read(data_dir, train=False)
-    return ImageWorkload(task, train=train, validation=validation, test=test, classes=10, device=device)
+    return ImageWorkload(task, train=train, validation=validation, test=test, classes=CLASSES, device=device)
 
 
 def _read(data_dir: Path, *, train: bool) -> LabelledImages:
     try:
         files = FashionMNIST(root=str(data_dir), train=train, download=False)
+        images, labels = files.data, files.targets.long()
     except RuntimeError as error:
         raise missing_data("fashion-mnist", data_dir) from error
-    return LabelledImages(files.data.unsqueeze(1), files.targets.long())
+    except (ValueError, AssertionError, LookupError, OSError, TypeError) as error:  # what torchvision's reader meets
+        raise _damaged(data_dir, f"{type(error).__name__} {error}".strip()) from error
+    if images.shape != (len(labels), 28, 28) or not len(labels):
+        raise _damaged(data_dir, f"{len(labels)} labels for images of shape {list(images.shape)}")
+    if not 0 <= int(labels.min()) <= int(labels.max()) < CLASSES:
+        raise _damaged(data_dir, f"labels from {int(labels.min())} to {int(labels.max())}, not 0 to {CLASSES - 1}")
+    return LabelledImages(images.unsqueeze(1), labels)
+
+
+def _damaged(data_dir: Path, reason: str) -> DataError:
+    command = fetch_command("fashion-mnist", data_dir)
+    return DataError(f"{data_dir / 'FashionMNIST' / 'raw'} is damaged: {reason}. Fetch it again: `{command}`")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,8 +116,10 @@ def join(first: Interactions, second: Interactions) -> Interactions:
 def _columns(path: Path) -> NDArray[np.int64]:
     rule = "must hold rows of four whole numbers (user, item, rating, timestamp) separated by tabs"
     try:
-        columns = np.loadtxt(path, dtype=np.int64, delimiter="\t", ndmin=2)
-    except ValueError as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of a file without rows, which is refused below
+            columns = np.loadtxt(path, dtype=np.int64, delimiter="\t", ndmin=2, comments=None, encoding="utf-8")
+    except (ValueError, OSError) as error:
         raise DataError(f"{path} {rule}: {error}. Fetch it again, or restore the original.") from error
     if columns.shape[1] != 4 or not len(columns):
         raise DataError(f"{path} {rule}, got {columns.shape[1]} columns and {len(columns)} rows. Fetch it again.")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from trainables import metrics
 from trainables.config import Ncf as NcfConfig
 from trainables.config import Split, Task
-from trainables.data import missing_data
+from trainables.data import DataError, missing_data
 from trainables.losses import LOSSES
 from trainables.models.ncf import Ncf
 from trainables.workloads.base import Evaluation, Predict
@@ -23,7 +23,7 @@ NEGATIVES = 4
 CANDIDATE_SEEDS: Mapping[Split, int] = {"validation": 100_001, "test": 100_002}
 PROBE_SEED = 100_003
 PROBE_POSITIVES = 4096 // (1 + NEGATIVES)
-USERS_PER_CALL = 64
+USERS_PER_CALL = 256
 """Users a row in one call of `predict`, each with up to 100 candidates; bounds the memory of an evaluation."""
 
 
@@ -135,4 +135,8 @@ def build(task: Task, data_dir: Path, device: torch.device) -> MovieLens:
     path = data_dir / "ml-100k" / "u.data"
     if not path.is_file():
         raise missing_data("movielens-100k", data_dir)
-    return MovieLens(task, read_interactions(path), device)
+    interactions = read_interactions(path)
+    try:
+        return MovieLens(task, interactions, device)
+    except DataError as error:
+        raise DataError(f"{path}: {error}.") from error

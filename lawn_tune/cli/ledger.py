@@ -1,0 +1,97 @@
+"""`lawn-tune ledger`: moving a ledger to another database, and bringing an older one up to date."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from lawn_tune.cli.options import Storage
+from lawn_tune.errors import LedgerError
+from lawn_tune.ledger.database import Database
+from lawn_tune.ledger.schema import current_revision, open_schema
+from lawn_tune.ledger.tables import PREFIX, REVISION
+from lawn_tune.settings import resolve
+
+WORDS = {"lawn_plan": "planned", "lawn_progress": "epochs of unfinished packs", "lawn_examples": "sets of examples"}
+"""Tables whose names say nothing to people."""
+
+app = typer.Typer(
+    help="Copy a ledger to another database, or bring an older one up to date.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+
+@app.command()
+def copy(
+    source: Annotated[str, typer.Argument(metavar="FROM", help="Ledger to copy: a database URL.")],
+    target: Annotated[str, typer.Argument(metavar="TO", help="Where to: a new file, or an empty database.")],
+) -> None:
+    """Copy a whole ledger with its Optuna studies, and compare both; a killed copy is completed by the same command.
+
+    Leave passwords out of the URLs, to PGPASSWORD or ~/.pgpass.
+
+    \b
+    Examples:
+      lawn-tune ledger copy sqlite:///lawn-tune.db postgresql://me@db/lawn
+      lawn-tune ledger copy postgresql://me@db/lawn sqlite:///backup.db
+    """
+    from lawn_tune.ledger.copying import copy_ledger  # brings Optuna
+
+    with _bars() as progress:
+        done = copy_ledger(source, target, progress)
+    counts = ", ".join(f"{n} {WORDS.get(name, name.removeprefix(PREFIX))}" for name, n in done.rows.items() if n)
+    typer.echo(f"copied {done.source} to {done.target}")
+    typer.echo(f"read back and equal: {counts}, {done.studies} Optuna studies")
+    typer.echo(f"sha256 {done.digest}")
+
+
+@app.command()
+def upgrade(storage: Storage = None) -> None:
+    """Bring the tables of an older ledger up to date. There is no way back: make a backup before (cp, pg_dump).
+
+    A launch does it by itself; commands that only read refuse an older ledger.
+
+    \b
+    Examples:
+      lawn-tune ledger upgrade
+      lawn-tune ledger upgrade --storage postgresql://me@db/lawn
+    """
+    database = Database(resolve({"storage": storage}).storage)
+    try:
+        before = _revision(database)
+        open_schema(database, create=True)
+    finally:
+        database.close()
+    done = f"is up to date: schema {REVISION}" if before == REVISION else f"went from schema {before} to {REVISION}"
+    typer.echo(f"ledger {database.shown} {done}")
+
+
+def _revision(database: Database) -> str:
+    if database.path is None or database.path.exists():
+        with database.reading() as connection:
+            revision = current_revision(connection)
+        if revision is not None:
+            return revision
+    raise LedgerError(f"there is no ledger at {database.shown}", "Name the ledger with --storage.")
+
+
+@contextmanager
+def _bars() -> Iterator[Callable[[str, float, float], None]]:
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    screen = Console(stderr=True)
+    with Progress(*columns, TimeRemainingColumn(), console=screen, disable=not screen.is_terminal) as bars:
+        tasks = {}
+
+        def advance(what: str, done: float, total: float) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what)
+            bars.update(tasks[what], completed=done, total=total)
+
+        yield advance

@@ -1,0 +1,59 @@
+"""Ends a worker that hangs: in its data, in a kernel, in a deadlock."""
+
+from __future__ import annotations
+
+import faulthandler
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+SLOWEST_EPOCHS = 10
+"""Times the slowest epoch so far that the next one may take, where that is longer than the timeout (our choice)."""
+
+
+class Watchdog:
+    """Ends this process, with a traceback in its log, when no epoch ends for long; used as a context manager.
+
+    The interpreter's own watchdog does it, a thread in C: a hang may hold Python's lock, and then no Python runs.
+
+    Args:
+        seconds: how long an epoch, or what comes before the first one, may take; 0 waits for ever. Ten times the
+            slowest epoch so far is waited for in any case.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._slowest = 0.0
+        self._began: float | None = None
+
+    def __enter__(self) -> Watchdog:
+        self._arm()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.seconds:
+            faulthandler.cancel_dump_traceback_later()
+
+    def epoch_ended(self) -> None:
+        """Gives the next epoch its time."""
+        now = time.monotonic()
+        if self._began is not None:
+            self._slowest = max(self._slowest, now - self._began)
+        self._began = now
+        self._arm()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Around waiting for somebody else, who may take as long as he likes."""
+        self.__exit__()
+        try:
+            yield
+        finally:
+            self._began = time.monotonic()
+            self._arm()
+
+    def _arm(self) -> None:
+        if self.seconds:
+            limit = max(self.seconds, SLOWEST_EPOCHS * self._slowest)
+            faulthandler.dump_traceback_later(limit, exit=True, file=sys.__stderr__ or sys.stderr)
