@@ -9,7 +9,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import allocator, dashboard, growth, ledger, optimizer_step, overhead, packs, startup, throughput
+from benchmarks import (
+    allocator,
+    dashboard,
+    growth,
+    ledger,
+    optimizer_step,
+    overhead,
+    packs,
+    scaling,
+    startup,
+    throughput,
+)
 from benchmarks.measure import machine
 
 RESULTS = Path(__file__).parent / "results"
@@ -30,6 +41,7 @@ def main() -> None:
         "ledger": ledger.run,
         "overhead": overhead.run,
         "dashboard": dashboard.run,
+        "scaling": scaling.run,
         "allocator": lambda: allocator.run(options.data_dir),
         "packs": lambda: packs.run(options.data_dir),
         "throughput": lambda: throughput.run(options.data_dir),

