@@ -37,6 +37,10 @@ def page() -> str:
         "growth": growth(results["growth"]),
         "startup": _seconds(results["startup"]),
         "allocator": _ratio(results["allocator"]["ratio"]),
+        "overhead": overhead(results["overhead"]),
+        "ledger": ledger(results["ledger"]),
+        "against_optuna": against_optuna(results["ledger"]),
+        "dashboard": _seconds(results["dashboard"], "view of 10,000 trials"),
     }
     text = TEXT.read_text()
     for name, part in parts.items():
@@ -57,12 +61,14 @@ def throughput(results: Mapping[str, Any]) -> str:
 
 
 def packs(results: Mapping[str, Any]) -> str:
-    """One line a model: how many times as many trials a second K stacked models take steps as one model does."""
+    """Two lines a model: how many times as many trials a second K stacked models train as one does, and the memory."""
     rows = []
     for model, curves in results.items():
-        solo, *stacked = (point["seconds_per_trial_step"] for point in curves["pack_size"])
-        rows.append((f"{model}, batch 1000", *(f"{solo / seconds:.2f}" for seconds in stacked)))
-    sizes = [point["K"] for point in next(iter(results.values()))["pack_size"]][1:]
+        points = curves["pack_size"]
+        seconds = [point["seconds_per_trial_step"] for point in points]
+        rows.append((f"{model}, batch 1000: times one", *(f"{seconds[0] / each:.2f}" for each in seconds)))
+        rows.append(("peak memory, MiB", *(f"{point['peak_memory_bytes'] / 2**20:.0f}" for point in points)))
+    sizes = [point["K"] for point in next(iter(results.values()))["pack_size"]]
     return table(("cell", *(f"K = {size}" for size in sizes)), rows)
 
 
@@ -77,26 +83,64 @@ def optimizer_step(results: Mapping[str, Any]) -> str:
 
 
 def growth(results: Mapping[str, Any]) -> str:
-    """One line a model and batch size: milliseconds a step, share of the core's peak FLOP/s."""
+    """One line a model and batch size: milliseconds a step, share of the core's peak FLOP/s, peak memory."""
     rows = [
         (
             model,
             f"{point['batch_size']:,}",
             f"{1e3 * point['seconds_per_trial_step']:.2f}",
             f"{100 * point['share_of_peak_flops']:.0f} %",
+            f"{point['peak_memory_bytes'] / 2**20:.0f}",
         )
         for model, curves in results.items()
         for point in curves["batch_size"]
     ]
-    return table(("model, K = 1", "batch size", "ms a step", "of one core's peak FLOP/s"), rows)
+    return table(("model, K = 1", "batch size", "ms a step", "of one core's peak FLOP/s", "peak memory, MiB"), rows)
 
 
-def _seconds(results: Mapping[str, Mapping[str, float]]) -> str:
+def overhead(results: Mapping[str, Any]) -> str:
+    """One line a number of workers: seconds of a pack, and the launch's wall time over the bare one's."""
+    rows = [
+        (name, f"{found['pack_seconds']['bare']['median']:.1f}", _ratio(found["launch_over_bare"]))
+        for name, found in results.items()
+    ]
+    return table(("four packs on", "seconds a pack", "launch / bare"), rows)
+
+
+def ledger(results: Mapping[str, Any]) -> str:
+    """One line a size: seconds of whole commands, and the size of the database."""
+    rows = [
+        (
+            f"{found['trials']:,} x {found['epochs']}",
+            *(f"{found['commands'][name]['median']:.2f}" for name in ("compare", "status", "export")),
+            f"{found['bytes']['ours'] / 2**20:.1f}",
+        )
+        for found in results.values()
+    ]
+    return table(("trials x epochs", "`compare`, s", "`status`, s", "`export`, s", "database, MiB"), rows)
+
+
+def against_optuna(results: Mapping[str, Any]) -> str:
+    """One line a size: Optuna's loading of the same trials over our reading."""
+    rows = []
+    for found in results.values():
+        reads = found["reads"]
+        ratios = [
+            _ratio(reads[kind]["optuna_over_lawn_tune"]["lawn_tune"]) if kind in reads else "not run"
+            for kind in ("thinned", "whole")
+        ]
+        seconds = f"{reads['thinned']['seconds']['optuna']['median']:.1f}"
+        rows.append((f"{found['trials']:,}", seconds, *ratios))
+    heads = ("trials", "Optuna, 20 values a trial, s", "Optuna / ours, 20 values a trial", "whole curves in Optuna")
+    return table(heads, rows)
+
+
+def _seconds(results: Mapping[str, Mapping[str, float]], what: str = "command") -> str:
     rows = [
         (name, f"{found['median']:.2f}", f"{found['min']:.2f} to {found['max']:.2f}", str(found["n"]))
         for name, found in results.items()
     ]
-    return table(("command", "seconds", "least to most", "n"), rows)
+    return table((what, "seconds", "least to most", "n"), rows)
 
 
 def _ratio(found: Mapping[str, float]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -59,7 +60,7 @@ def finish(
             outcome=outcome.outcome,
             epochs=outcome.epochs,
             attempts=pack.attempts,
-            summary=json.dumps(dict(outcome.summary)),
+            summary=json.dumps(_measured(outcome.summary), allow_nan=False),
             provenance=json.dumps({"started": began.get(outcome.key, end), "ended": end} | dict(provenance)),
             started=began.get(outcome.key, end),
             ended=end,
@@ -71,6 +72,11 @@ def finish(
     _keep_curves(connection, pack, [outcome for outcome in outcomes if outcome.key in fresh])
     _keep_examples(connection, [outcome for outcome in outcomes if outcome.key in fresh])
     return [outcome.key for outcome in outcomes if outcome.key in fresh]
+
+
+def _measured(summary: Mapping[str, float | None]) -> dict[str, float | None]:
+    """What could not be measured is null: a reader takes NaN and infinity for damage."""
+    return {name: value if value is None or math.isfinite(value) else None for name, value in summary.items()}
 
 
 def fail(connection: Connection, pack: PackRow, error: str) -> None:
