@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from dashboards.numbers.budget import BudgetInfo, BudgetLine, Drawn, budget_infos
+from dashboards.numbers.budget import ROUND, BudgetInfo, BudgetLine, Drawn, budget_infos
 from dashboards.numbers.edges import table_name, widenings
 from dashboards.numbers.sensitivity import SensitivityAxis, SensitivityLevel, sensitivity_info, span
 from lawn_tune import __version__
@@ -24,9 +24,6 @@ from lawn_tune.words import duration, fixed, method, metric_name
 from search_spaces.loader import SUFFIX
 
 SCHEMA = "lawn-tune/report/1"
-
-BUDGET_POINTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
-"""Numbers of random points in tables, where the grid is as large; the whole grid is there too."""
 
 BUDGET_DEFINITION = (
     "The best of k points drawn at random, without replacement, from the finished points of a grid: its mean over all "
@@ -216,7 +213,7 @@ def _level_row(axis: SensitivityAxis, level: SensitivityLevel, i: int, digits: i
 
 
 def _budget_rows(info: BudgetInfo, line: BudgetLine) -> list[tuple[str, ...]]:
-    shown = [drawn for drawn in line.draws if drawn.k in BUDGET_POINTS or drawn.k == line.finished]
+    shown = [drawn for drawn in line.draws if drawn.k in ROUND or drawn.k == line.finished]
     return [(method(line.optimizer), f"{info.batch_size:,}", *budget_cells(info, drawn)) for drawn in shown]
 
 

@@ -35,6 +35,8 @@ from dashboards.numbers import (
     difference_info,
     grid_infos,
 )
+from dashboards.numbers.curves import readable
+from dashboards.numbers.grid import fewer
 from dashboards.numbers.sensitivity import sensitivity_info
 from lawn_tune import __version__
 from lawn_tune.compare import CellResult, Comparison, Verdict
@@ -42,8 +44,30 @@ from lawn_tune.results import ResultSource
 from lawn_tune.tables import DIFFERENCE_HEADER
 from lawn_tune.words import method
 
-MOST_MARKS, CURVE_POINTS = 12, 150
-"""Points drawn of one level of a hyperparameter, and epochs of one curve; the dashboard has more."""
+
+class Most(NamedTuple):
+    """How much the figures of one cell may hold, so that the file stays small however large the study is.
+
+    Args:
+        grid: points of a heat map.
+        marks: points drawn of one level of a hyperparameter.
+        epochs: of a learning curve.
+    """
+
+    grid: int
+    marks: int
+    epochs: int
+
+
+def most(cells: int) -> Most:
+    """Returns the limits of each of so many cells: shares of 12,000 points, 360 marks a level and 4,000 epochs."""
+    shares = max(1, cells)
+    return Most(
+        grid=max(64, 12_000 // shares),
+        marks=max(6, min(12, 360 // shares)),
+        epochs=max(30, min(150, 4_000 // shares)),
+    )
+
 
 Format = Literal["html", "md", "json"]
 
@@ -74,15 +98,20 @@ def report(source: ResultSource, comparison: Comparison, storage: str | None = N
     """
     found = facts(comparison, source.trials(comparison.space), storage)
     texts: Mapping[Format, Callable[[], str]] = {
-        "html": lambda: render(found, source.curves(curve_keys(comparison))),
+        "html": lambda: render(found, *readable(source.curves, curve_keys(comparison))),
         "md": lambda: report_markdown(found),
         "json": lambda: report_json(found),
     }
     return texts[format]()
 
 
-def render(found: Facts, curves: Curves) -> str:
+def render(found: Facts, curves: Curves, broken: Mapping[str, str] | None = None) -> str:
     """Returns the page; equal arguments give equal text.
+
+    Args:
+        found: all that it says.
+        curves: of the winners' trials.
+        broken: trial → why its curve cannot be read.
 
     Every value is escaped by the template. Figures travel as JSON in which no tag can open, scripts are allowed by
     their hashes, and the page's policy forbids every request.
@@ -105,6 +134,7 @@ def render(found: Facts, curves: Curves) -> str:
             "differences": DIFFERENCE_HEADER, "winners": WINNER_HEADER, "wider": WIDER_HEADER, "budget": BUDGET_HEADER
         },
         definition=BUDGET_DEFINITION,
+        broken=broken or {},
         methods=[_legend(name) for name in comparison.optimizers],
         name=method,
         tones=[_TONES.get(pair.verdict, "open") for pair in comparison.pairs],
@@ -134,22 +164,23 @@ def _figures(found: Facts, curves: Curves) -> dict[str, _Group]:
     if sizes.lines:
         alt = "Test metric against batch size; the same numbers are in the table above"
         groups["sizes"].append(("sizes", alt, _without_legend(plain(batch_size_figure(sizes)))))
-    for curve in curve_infos(comparison, curves, CURVE_POINTS):
+    limits = most(len(comparison.cells))
+    for curve in curve_infos(comparison, curves, limits.epochs):
         alt = f"Learning curves and median margins of the winners at batch {curve.batch_size:,}"
         groups["curves"].append((f"curve-{curve.batch_size}", alt, _without_legend(plain(curve_figure(curve)))))
     for i, grid in enumerate(grid_infos(comparison)):
         alt = f"Grid of {method(grid.optimizer)} at batch {grid.batch_size:,}, values of {grid.value}"
-        groups["grids"].append((f"grid-{i}", alt, _still(plain(grid_figure(grid)), "skip")))
-    groups["levels"] += [_levels(i, result) for i, result in enumerate(comparison.cells) if result.winner]
+        groups["grids"].append((f"grid-{i}", alt, _still(plain(grid_figure(fewer(grid, limits.grid))), "skip")))
+    groups["levels"] += [_levels(i, result, limits.marks) for i, result in enumerate(comparison.cells) if result.winner]
     for i, info in enumerate(found.budgets):
         alt = f"Expected best of k random points at batch {info.batch_size:,}; numbers are in the table below"
         groups["budget"].append((f"budget-{i}", alt, _still(plain(budget_figure(info)), "x+y+name")))
     return groups
 
 
-def _levels(i: int, result: CellResult) -> tuple[str, str, dict[str, Any]]:
+def _levels(i: int, result: CellResult, marks: int) -> tuple[str, str, dict[str, Any]]:
     name = f"{method(result.cell.name.optimizer)}, batch {result.cell.name.batch_size:,}"
-    figure = _still(plain(sensitivity_figure(sensitivity_info(result), most=MOST_MARKS)), "skip")
+    figure = _still(plain(sensitivity_figure(sensitivity_info(result), most=marks)), "skip")
     figure["layout"] |= {"title": {"text": f"<b>{name}</b>", "y": 1, "yanchor": "top", "pad": {"t": 6}}}
     figure["layout"]["margin"]["t"] += 24
     figure["layout"]["height"] += 24
@@ -182,9 +213,9 @@ def _legend(optimizer: str) -> dict[str, str]:
 
 
 def _rounded(value: Any) -> Any:
-    """Returns JSON values with six digits a number: more than a figure can show, and a third of the file."""
+    """Returns JSON values with five digits a number: more than a figure can show, and half of the file."""
     if isinstance(value, float):
-        return float(f"{value:.6g}")
+        return float(f"{value:.5g}")
     if isinstance(value, Mapping):
         return {name: _rounded(inner) for name, inner in value.items()}
     return [_rounded(inner) for inner in value] if isinstance(value, list) else value

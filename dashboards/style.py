@@ -87,7 +87,6 @@ def template(theme: Theme) -> dict[str, Any]:
         "showline": True,
         "ticks": "outside",
         "ticklen": 4,
-        "automargin": True,
         "title": {"font": {"size": 13}, "standoff": 8},
     }
     heat = {"type": "heatmap", "colorscale": SCALE[theme], "textfont": {"color": ON_SCALE[theme]}}
@@ -106,7 +105,7 @@ def template(theme: Theme) -> dict[str, Any]:
                 "bordercolor": _AXIS[theme],
                 "align": "left",
             },
-            "margin": {"l": 56, "r": 16, "t": 40, "b": 48},
+            "margin": {"l": 68, "r": 16, "t": 40, "b": 52},  # fixed: an axis that fits its margin draws twice
             "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": _AXIS[theme], "activecolor": _INK[theme]},
         },
     }

@@ -29,7 +29,12 @@ def batch_curves_figure(info: BatchCurves) -> go.Figure:
         figure.add_trace(_ours(curve, info, _dodge(sizes, i, len(info.curves))))
     if any(curve.paper for curve in info.curves):
         figure.add_trace(_paper_key())
-    ticks = {"tickvals": sizes, "ticktext": _ticks(sizes), "minor": {"ticks": ""}}
+    ticks = {
+        "tickvals": sizes,
+        "ticktext": _ticks(sizes),
+        "minor": {"ticks": ""},
+        "automargin": True,
+    }
     figure.update_xaxes(
         type="log", title_text="batch size (examples per step, log scale)", range=_range(sizes), **ticks
     )

@@ -20,7 +20,12 @@ def batch_size_figure(info: BatchSizeInfo) -> go.Figure:
     figure = blank(height=420)
     for i, line in enumerate(info.lines):
         figure.add_trace(_batch_size_trace(info, line, _dodge(sizes, i, len(info.lines))))
-    ticks = {"tickvals": sizes, "ticktext": [f"{size:,}" for size in sizes], "minor": {"ticks": ""}}
+    ticks = {
+        "tickvals": sizes,
+        "ticktext": [f"{size:,}" for size in sizes],
+        "minor": {"ticks": ""},
+        "automargin": True,
+    }
     figure.update_xaxes(type="log", title_text="Batch size (examples per step, log scale)", **ticks)
     figure.update_yaxes(title_text=with_unit(f"Test {info.metric}", info.unit))
     return figure

@@ -33,7 +33,9 @@ def difference_figure(info: DifferenceInfo) -> go.Figure:
     figure.add_vline(x=0, line={"width": 1.5, "color": style.ZERO})
     figure.update_xaxes(title_text="LAWN − WD (points)", rangemode="tozero")
     below = len(info.bars) - 0.5
-    figure.update_yaxes(range=[max(below, 0.5), -0.5], type="category", title_text=None, showgrid=False)
+    figure.update_yaxes(
+        range=[max(below, 0.5), -0.5], type="category", automargin=True, title_text=None, showgrid=False
+    )
     return figure
 
 

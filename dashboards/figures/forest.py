@@ -33,14 +33,15 @@ def forest_figure(info: ForestInfo) -> go.Figure:
     row = _ROW if len(info.rows) <= _MANY else _DENSE
     figure = blank(height=90 + row * max(2, len(info.rows)), legend=False)
     figure.add_traces([_paper(info), *(_measured(info, places) for places in _alike(info))])
-    figure.update_layout(margin={"t": 24, "b": 44}, annotations=[*_unmeasured(info), *_sides(info.maximize)])
+    figure.update_layout(margin={"t": 24, "b": 52}, annotations=[*_unmeasured(info), *_sides(info.maximize)])
     figure.add_vline(x=0, line={"width": 1.5, "color": style.ZERO})
     for i, (above, below) in enumerate(pairwise(info.rows), start=1):
         if (above.space, above.base) != (below.space, below.base):
             figure.add_hline(y=i - 0.5, line={"width": 1, "color": style.ZERO, "dash": "dot"}, opacity=0.5)
     figure.update_xaxes(title_text="LAWN − WD (points)", range=_ends(info.rows))
     figure.update_yaxes(
-        type="linear", range=[max(len(info.rows), 2) - 0.5, -0.5], showgrid=False, zeroline=False, ticks="",
+        automargin=True, type="linear",
+        range=[max(len(info.rows), 2) - 0.5, -0.5], showgrid=False, zeroline=False, ticks="",
         tickvals=list(range(len(info.rows))), ticktext=_labels(info),
     )  # fmt: skip
     return figure

@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 
 from dashboards import style
 from dashboards.figures.base import blank, named
+from dashboards.figures.panels import labelled
 from dashboards.numbers import GridInfo, GridPanel
 from lawn_tune.words import fixed, hyperparameter
 
@@ -31,9 +32,14 @@ def grid_figure(info: GridInfo) -> go.Figure:
         _add_panel(figure, info, panel, i, (max(0.0, top - height / inside), top))
     figure.update_layout(
         title=_grid_title(info),
-        margin={"t": _TOP, "b": _BOTTOM, "l": 64, "r": 8},
+        margin={"t": _TOP, "b": _BOTTOM, "l": _left(info), "r": 8},
     )
     return figure
+
+
+def _left(info: GridInfo) -> int:
+    """Returns the pixels that the labels of the rows and their title need."""
+    return 38 + 8 * max(len(f"{level:g}") for level in info.y_levels)
 
 
 def _row(info: GridInfo) -> int:
@@ -46,10 +52,13 @@ def _written(info: GridInfo) -> bool:
 
 
 def _grid_title(info: GridInfo) -> dict[str, Any]:
-    edge = f"winner on the edge in {', '.join(info.edges)}" if info.edges else ""
+    said = [f"winner on the edge in {', '.join(info.edges)}"] if info.edges else []
+    if info.hidden:
+        shown = len(info.panels) * len(info.x_levels) * len(info.y_levels)
+        said.append(f"{shown:,} of {shown + info.hidden:,} points, around the best")
     return {
         "text": f"<b>{named(info.optimizer)}, batch {info.batch_size:,}</b>",
-        "subtitle": {"text": escape(edge), "font": {"size": 12}},
+        "subtitle": {"text": escape("; ".join(said)), "font": {"size": 12}},
         "y": 1,
         "yanchor": "top",
         "pad": {"t": 6},
@@ -65,7 +74,8 @@ def _add_panel(figure: go.Figure, info: GridInfo, panel: GridPanel, i: int, doma
     axis = {"type": "category", "showgrid": False, "showline": False, "ticks": "", "zeroline": False}
     x_title = hyperparameter(info.x) if last else None
     figure.layout[f"xaxis{suffix}"] = axis | {
-        "anchor": f"y{suffix}", "showticklabels": last, "title": {"text": x_title}, "range": [-0.5, len(x) - 0.5]
+        "anchor": f"y{suffix}", "showticklabels": last, "tickvals": [x[i] for i in labelled(x)],
+        "title": {"text": x_title}, "range": [-0.5, len(x) - 0.5]
     }  # fmt: skip
     figure.layout[f"yaxis{suffix}"] = axis | {
         "anchor": f"x{suffix}",

@@ -21,6 +21,9 @@ BAND = (0.1, 0.9)
 MOST_DRAWS = 40
 """Numbers of draws computed for one line, spread evenly in their logarithm."""
 
+ROUND = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+"""Numbers of draws that tables name, where the grid is as large."""
+
 
 class Drawn(NamedTuple):
     """The best of k points drawn at random, without replacement, from the finished points of a grid.
@@ -156,10 +159,11 @@ def best_rank_chances(k: int, total: int) -> NDArray[np.float64]:
 
 
 def _numbers(total: int) -> list[int]:
-    """Returns the numbers of draws to compute: all of few, else `MOST_DRAWS` of them, 1 and all included."""
+    """Returns the numbers of draws to compute: all of few, else `MOST_DRAWS` from 1 to all, and those of `ROUND`."""
     if total <= MOST_DRAWS:
         return list(range(1, total + 1))
-    return [int(k) for k in np.unique(np.geomspace(1, total, MOST_DRAWS).round())]
+    spread = {int(k) for k in np.geomspace(1, total, MOST_DRAWS).round()}
+    return sorted(spread | {k for k in ROUND if k <= total})
 
 
 def _mean(point: Point, rows: Mapping[str, TrialRow], series: str) -> float | None:

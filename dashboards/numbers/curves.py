@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -51,6 +51,21 @@ def curve_keys(comparison: Comparison) -> tuple[str, ...]:
     """Returns the keys of the trials whose curves `curve_infos` draws."""
     estimates = [result.estimate for result in comparison.cells if result.estimate is not None]
     return tuple(key for estimate in estimates for key in estimate.keys.values())
+
+
+def readable(read: Callable[[Sequence[str]], Curves], keys: Sequence[str]) -> tuple[Curves, dict[str, str]]:
+    """Returns the curves that can be read, and key → why of the others: one that is damaged hides no other."""
+    try:
+        return read(keys), {}
+    except ValueError:
+        found: dict[str, Mapping[str, NDArray[np.float64]]] = {}
+        broken: dict[str, str] = {}
+        for key in keys:
+            try:
+                found |= read([key])
+            except ValueError as error:
+                broken[key] = str(error)
+        return found, broken
 
 
 def curve_infos(comparison: Comparison, curves: Curves, points: int = CURVE_POINTS) -> tuple[CurveInfo, ...]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import product
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from dashboards.numbers.ranges import better_part
 from lawn_tune.compare import CellResult, Comparison
 from lawn_tune.selection import Point, PointStatus
 from lawn_tune.words import metric_name, metric_of
 from trainables.config import Direction
+
+T = TypeVar("T")
 
 
 class GridPanel(NamedTuple):
@@ -37,7 +40,7 @@ class GridInfo(NamedTuple):
     """One cell's grid, as panels of y (`free_epochs` or `weight_decay`) against x (`peak_lr`).
 
     `low` and `high` bound the colours of all cells of a batch size, so that they compare; `edges` are the winner's
-    hyperparameters on the border of the grid.
+    hyperparameters on the border of the grid; `hidden` points are not shown.
     """
 
     optimizer: str
@@ -55,6 +58,7 @@ class GridInfo(NamedTuple):
     edges: tuple[str, ...]
     low: float
     high: float
+    hidden: int = 0
 
 
 def grid_info(comparison: Comparison, result: CellResult) -> GridInfo:
@@ -70,6 +74,54 @@ def grid_infos(comparison: Comparison) -> tuple[GridInfo, ...]:
         for optimizer in comparison.optimizers
         if (result := comparison.cell(optimizer, size)) is not None
     )
+
+
+def fewer(info: GridInfo, most: int) -> GridInfo:
+    """Returns a grid of about `most` (>= 4) points: levels next to the winner's, in the panels that hold the best."""
+    side = math.isqrt(most)
+    place = info.winner or GridPlace(0, len(info.y_levels) // 2, len(info.x_levels) // 2)
+    rows = _window(len(info.y_levels), place.row, max(side, most // max(1, len(info.x_levels))))
+    columns = _window(len(info.x_levels), place.column, max(1, most // len(rows)))
+    panels = _best_panels(info, max(1, most // (len(rows) * len(columns))))
+    shown = len(panels) * len(rows) * len(columns)
+    moved = info.winner and GridPlace(panels.index(place.panel), place.row - rows.start, place.column - columns.start)
+    return info._replace(
+        x_levels=_cut(info.x_levels, columns),
+        y_levels=_cut(info.y_levels, rows),
+        panels=tuple(_cut_panel(info.panels[i], rows, columns) for i in panels),
+        winner=moved,
+        hidden=len(info.panels) * len(info.x_levels) * len(info.y_levels) - shown,
+    )
+
+
+def _window(n: int, around: int, most: int) -> range:
+    """Returns at most so many of n places, in a row, with `around` near their middle."""
+    start = max(0, min(around - most // 2, n - most))
+    return range(start, min(n, start + most))
+
+
+def _best_panels(info: GridInfo, most: int) -> list[int]:
+    """Returns the places of the panels with the best values, the winner's among them, in order."""
+    sign = -1.0 if info.direction == "maximize" else 1.0
+
+    def rank(i: int) -> tuple[bool, float]:
+        values = [sign * value for row in info.panels[i].values for value in row if value is not None]
+        return info.winner is None or i != info.winner.panel, min(values, default=math.inf)
+
+    return sorted(sorted(range(len(info.panels)), key=rank)[:most])
+
+
+def _cut_panel(panel: GridPanel, rows: range, columns: range) -> GridPanel:
+    return GridPanel(
+        label=panel.label,
+        values=tuple(_cut(row, columns) for row in _cut(panel.values, rows)),
+        statuses=tuple(_cut(row, columns) for row in _cut(panel.statuses, rows)),
+        keys=tuple(_cut(row, columns) for row in _cut(panel.keys, rows)),
+    )
+
+
+def _cut(values: tuple[T, ...], places: range) -> tuple[T, ...]:
+    return values[places.start : places.stop]
 
 
 def _colour_range(comparison: Comparison, batch_size: int) -> tuple[float, float]:

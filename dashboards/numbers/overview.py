@@ -191,7 +191,7 @@ def _running(cell: Cell, rows: Mapping[str, Sequence[TrialRow]], alive: Alive) -
 def _troubles(rows: Iterable[TrialRow]) -> tuple[Trouble, ...]:
     found: dict[str, list[str]] = {}
     for row in rows:
-        if row.outcome == "failed":
+        if row.outcome == "failed" and not row.damaged:
             found.setdefault(row.error.strip() or "unknown error", []).append(row.cell)
     troubles = [Trouble(error, len(cells), tuple(dict.fromkeys(cells))) for error, cells in found.items()]
     return tuple(sorted(troubles, key=lambda trouble: -trouble.trials))

@@ -23,6 +23,7 @@ from dashboards.web.pages import PAGES
 from dashboards.web.snapshot import FRESH_SECONDS, Snapshots
 from lawn_tune import __version__
 from lawn_tune.errors import LawnTuneError
+from lawn_tune.results import DamagedCells
 from lawn_tune.words import method
 from trainables.config import OPTIMIZERS
 
@@ -300,5 +301,9 @@ def _version(source: Snapshots, space: str) -> dict[str, Any]:
     if space not in spaces:
         return {"version": "", "spaces": spaces}
     held = sorted(item for item in source.drivers().items() if item[0].startswith(f"{space}/"))
-    text = repr((source.refreshed(space).version, held))
+    try:
+        token = source.refreshed(space).version
+    except DamagedCells as error:
+        token = error.message  # the page says it; once it is repaired, the page is laid out anew
+    text = repr((token, held))
     return {"version": blake2b(text.encode(), digest_size=12).hexdigest(), "spaces": spaces}

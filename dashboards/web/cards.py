@@ -60,6 +60,9 @@ def page(
         controls: made by `components.choice`.
     """
 
+    name = path.strip("/") or "overview"
+    cards = (Block(name=f"{name}-damage", title="Damaged in the ledger", render=damage, wide=True, brief=True), *cards)
+
     def layout(view: View) -> Component:
         said, chosen = lead(view), controls(view)
         return html.Div(
@@ -345,6 +348,21 @@ class Block(Card):
     def values(self, content: Any) -> list[Any]:
         """See `Card.values`."""
         return [list(content) if isinstance(content, list | tuple) else content]
+
+
+MOST_DAMAGE = 12
+
+
+def damage(view: View) -> Component | Empty:
+    """Returns which cells and trials cannot be read, and what to do; everything else of the page is not affected."""
+    found = view.snapshot.once("damage", lambda: view.snapshot.damage)
+    if not found:
+        return Empty("Every row of this space can be read.")
+    listed = [
+        html.Li(text) for text in (found if len(found) <= MOST_DAMAGE else (*found[: MOST_DAMAGE - 1], found[-1]))
+    ]
+    more = [html.Li(f"and {len(found) - MOST_DAMAGE} more.")] if len(found) > MOST_DAMAGE else []
+    return html.Ul([*listed, *more], className="caveats", role="alert")
 
 
 def graph_id(card: str) -> str:

@@ -34,7 +34,8 @@ How it runs:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -44,6 +45,7 @@ from dash.development.base_component import Component
 from dashboards.web.filters import Filters, href
 from dashboards.web.snapshot import Drivers, Snapshot, Snapshots
 from lawn_tune.errors import UsageError
+from lawn_tune.results import DamagedCells
 
 URL, PLACE, VERSION, THEME = "url", "place", "version", "theme"
 """Ids of the shell: the location; `{path, space, filters}` of the URL; the space's change token; "light" or "dark".
@@ -111,6 +113,12 @@ class View:
     def at(self, space: str) -> View:
         """Returns the view of another space of the ledger."""
         return replace(self, snapshot=self.source.snapshot(space))
+
+    def every(self) -> Iterator[View]:
+        """Yields the view of every space of the ledger that can be read."""
+        for space in self.spaces:
+            with suppress(DamagedCells):
+                yield self.at(space)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lawn_tune.cells import Cell
 from lawn_tune.compare import Comparison, compare
 from lawn_tune.errors import LedgerError
-from lawn_tune.results import ResultSource, TrialRow
+from lawn_tune.results import DAMAGED, REPAIR, DamagedCells, ResultSource, TrialRow
 
 FRESH_SECONDS, STALE_SECONDS = 2.0, 10.0
 """How old a snapshot may be before the ledger is asked whether it has changed: by the clock of an open page, which
@@ -45,6 +45,7 @@ class Snapshot:
         space, version: what it is of; the version is `ResultSource.version`'s.
         cells: as last launched.
         trials: every trial.
+        damaged: the cells that cannot be read; neither they nor their trials are among `cells` and `trials`.
     """
 
     def __init__(
@@ -55,8 +56,10 @@ class Snapshot:
         cells: tuple[Cell, ...],
         trials: tuple[TrialRow, ...],
         before: Snapshot | None = None,
+        damaged: DamagedCells | None = None,
     ) -> None:
         self.space, self.version, self.cells, self.trials = space, version, cells, trials
+        self._damaged = damaged
         self._source = source
         self._lock = threading.RLock()
         self._once: dict[str, Any] = {}
@@ -76,6 +79,13 @@ class Snapshot:
             if self._comparison is None:
                 self._comparison = self._compared()
             return self._comparison
+
+    @property
+    def damage(self) -> tuple[str, ...]:
+        """What of the space cannot be read, each in a sentence that ends with what to do."""
+        cells = (f"{self._damaged.message}. {self._damaged.hint}",) if self._damaged else ()
+        trials = [f"{row.cell}, {row.error.removeprefix(DAMAGED)}." for row in self.trials if row.damaged]
+        return (*cells, *trials, *((f"Such a trial counts as failed; {REPAIR}.",) if trials else ()))
 
     def once(self, name: str, compute: Callable[[], T]) -> T:
         """Returns compute(), called once a snapshot for that name, whoever asks."""
@@ -232,10 +242,22 @@ class Snapshots:
         version = self._source.version(space)  # first, so that what is read may be newer than it says, never older
         if before is not None and before.version == version:
             return before
-        cells = self._source.cells(space)
+        cells, damaged = self._cells(space)
         if before is not None and before.cells == cells:
             cells = before.cells  # they carry the keys of their trials, which are slow to hash
-        return Snapshot(self._source, space, version, cells, self._source.trials(space), before)
+        trials = self._source.trials(space)
+        if damaged is not None:
+            known = {str(cell.name) for cell in cells}
+            trials = tuple(row for row in trials if row.cell in known)
+        return Snapshot(self._source, space, version, cells, trials, before, damaged)
+
+    def _cells(self, space: str) -> tuple[tuple[Cell, ...], DamagedCells | None]:
+        try:
+            return self._source.cells(space), None
+        except DamagedCells as error:
+            if not error.readable:
+                raise
+            return error.readable, error
 
     def _old(self, since: float, limit: float = FRESH_SECONDS) -> bool:
         return self._clock() - since >= limit

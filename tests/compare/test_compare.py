@@ -16,7 +16,7 @@ from lawn_tune.cells import Cell
 from lawn_tune.compare import CellResult, Comparison, PairResult, Verdict, compare, compare_space
 from lawn_tune.flags import Flag
 from lawn_tune.published import caveat
-from lawn_tune.results import Outcome, TrialRow
+from lawn_tune.results import DAMAGED, Outcome, TrialRow
 from lawn_tune.statistics import bootstrap_interval, holm, mean_and_error, seeds_interval
 from lawn_tune.tables import caption, table
 from lawn_tune.verdicts import headline, sentence
@@ -427,6 +427,12 @@ def without_rows(drop: Callable[[TrialRow], bool]) -> MemorySource:
     return replace(source, rows=[row for row in source.rows if not drop(row)])
 
 
+def damaged_search() -> MemorySource:
+    source = failed_search()
+    source.rows = [replace(r, error=f"{DAMAGED}x") if r.outcome == "failed" else r for r in source.rows]
+    return source
+
+
 def failed_search() -> MemorySource:
     source = clean()
     row = source.rows[0]
@@ -467,6 +473,7 @@ CASES = [
     Case("few seeds", lambda: confirmed(with_protocol(make_cell(), confirm_seeds=(1, 2)), [150, 151]), {
         Flag.FEW_SEEDS}),
     Case("failed", failed_search, {Flag.FAILED, Flag.INCOMPLETE}),
+    Case("damaged", damaged_search, {Flag.DAMAGED, Flag.INCOMPLETE}),
     Case("failed confirm run", lambda: confirmed(make_cell(), [150, 151, "failed"]), {
         Flag.FAILED, Flag.PARTIAL, Flag.FEW_SEEDS}),
     Case("nothing trained", lambda: MemorySource([make_cell()]), {Flag.INCOMPLETE}),

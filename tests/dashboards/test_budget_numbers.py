@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from dashboards.figures.base import plain
 from dashboards.figures.best_so_far import Spent
 from dashboards.figures.budget import budget_figure
-from dashboards.numbers.budget import MOST_DRAWS, BudgetLine, best_rank_chances, budget_info, budget_infos, reached
+from dashboards.numbers.budget import MOST_DRAWS, ROUND, BudgetLine, best_rank_chances, budget_info, budget_infos, reached
 from lawn_tune.compare import Comparison, compare, compare_space
 from lawn_tune.results import Outcome, TrialRow
 from tests.compare.memory_source import demo_source, make_cell, make_row, with_protocol
@@ -110,7 +110,8 @@ def test_more_points_never_make_it_worse_and_all_give_the_winner() -> None:
 
 def test_many_points_are_thinned_and_keep_their_ends() -> None:
     line = line_of([float(i) for i in range(500)])
-    assert len(line.draws) <= MOST_DRAWS
+    assert len(line.draws) <= MOST_DRAWS + len(ROUND)
+    assert {k for k in ROUND if k <= line.finished} <= {drawn.k for drawn in line.draws}
     assert (line.draws[0].k, line.draws[-1].k) == (1, 500)
     assert line.draws[-1].value == 499
 

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from dashboards.web.pages.comparison import PAGE, PATH
+from dashboards.web.pages.comparison import PAGE, PATH, plain_answer
 from lawn_tune.cells import CellName
 from lawn_tune.compare import compare_space
 from lawn_tune.verdicts import headline, sentence
-from tests.compare.memory_source import MemorySource, demo_source, make_cell, search_rows
+from tests.compare.memory_source import (
+    MemorySource,
+    confirm_rows,
+    demo_source,
+    make_cell,
+    search_rows,
+    with_protocol,
+)
 from tests.dashboards.browser import NARROW, WIDE, Browse, Site
 
 EVIL = "<img src=x onerror=alert(1)>"
@@ -70,6 +78,38 @@ def test_a_newcomer_finds_the_answer_at_one_batch_size(browse: Browse, demo: Mem
         expect(row).to_contain_text(said)
     expect(row).to_contain_text("n = 3 seeds × 943 test examples")
     expect(row).to_contain_text("The paper prints +3.04 points")
+
+
+@pytest.mark.parametrize(
+    ("gain", "said"),
+    [
+        (3.0, r"^Yes, on this test: LAWN is 3\.00 points of HR@10 ahead; the difference lies between \+"),
+        (-3.0, r"^No: weight decay is 3\.00 points of HR@10 ahead; the difference lies between −"),
+        (0.0, r"^Not settled: (LAWN|Weight decay) is \d\.\d\d points of HR@10 ahead, but anything from −"),
+    ],
+)
+def test_one_pair_is_answered_yes_no_or_not_settled(gain: float, said: str) -> None:
+    cells = [make_cell(name, dataset="movielens-100k") for name in ("adam", "adam-lawn")]
+    cells = [with_protocol(cell, metric="hr@10") for cell in cells]
+    source = MemorySource(cells)
+    for cell, more in zip(cells, (0.0, gain), strict=True):
+        source.rows += search_rows(cell, [60.0, 61.0, 62.0, 63.0, 66.0, 64.0, 63.0, 62.0, 61.0])
+        source.rows += confirm_rows(cell, cell.grid.point(4), [65.0 + more, 66.0 + more, 67.0 + more])
+    if not gain:
+        source.rows[-1] = replace(source.rows[-1], summary={"last/test/hr@10": 67.3})
+    answer = plain_answer(compare_space(source, "digits"))
+    assert answer is not None
+    assert re.search(said, answer), answer
+    assert plain_answer(compare_space(demo_source(epochs=5, users=50), SPACE)) is None
+
+
+def test_what_filters_hide_is_counted(browse: Browse, demo: MemorySource) -> None:
+    site = opened(browse, demo)
+    expect(site.page.locator("#compare-answer")).to_contain_text("over all pairs of this table")
+    page = site.open(f"{PATH}?space={SPACE}&base=adam")
+    expect(page.locator("#compare-answer")).to_contain_text("3 pairs hidden by the filters.")
+    expect(page.locator("#compare-answer")).to_contain_text("over all pairs of the space, the hidden ones too")
+    expect(page.locator("#compare-answer")).not_to_contain_text("of this table")
 
 
 def test_caveats_are_chips_that_open_by_keyboard(browse: Browse, demo: MemorySource) -> None:

@@ -8,7 +8,7 @@ from dash.development.base_component import Component
 from dashboards.figures.base import plain
 from dashboards.figures.best_so_far import Spent
 from dashboards.figures.budget import budget_figure
-from dashboards.numbers.budget import BudgetInfo, BudgetLine, Drawn, budget_info, reached
+from dashboards.numbers.budget import ROUND, BudgetInfo, BudgetLine, Drawn, budget_info, reached
 from dashboards.web import components
 from dashboards.web.cards import Block, Drawing, FigureCard, page
 from dashboards.web.components import Content
@@ -103,8 +103,6 @@ def definition(view: View) -> list[Component]:
 
 
 _COSTS = ("Method", "Points", "Diverged", "Time a point", "Time in all")
-_FEW = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
-"""Numbers of points in the table, where the grid is as large."""
 
 
 def costs(view: View) -> list[Component] | Empty:
@@ -132,7 +130,7 @@ def table(view: View) -> list[Component] | Empty:
         return info
     unit = f", {info.unit}" if info.unit else ""
     header = ("k", "Method", f"Best expected{unit}", "80 % of draws", f"Its test{unit}", "Device time", "No value")
-    wanted = {*_FEW, *(line.finished for line in info.lines)}
+    wanted = {*ROUND, *(line.finished for line in info.lines)}
     drawn = [(drawn.k, line, drawn) for line in info.lines for drawn in line.draws if drawn.k in wanted]
     drawn.sort(key=lambda found: found[0])
     lines = [

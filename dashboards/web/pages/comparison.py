@@ -28,12 +28,12 @@ from dashboards.web.page import Empty, View
 from dashboards.web.side_table import side_table
 from dashboards.web.verdicts import verdicts
 from lawn_tune.cells import Phase
-from lawn_tune.compare import Comparison, PairResult
+from lawn_tune.compare import Comparison, PairResult, Verdict
 from lawn_tune.published import paper_tables
 from lawn_tune.results import TrialRow
 from lawn_tune.tables import DIFFERENCE_HEADER, DifferenceRow, difference_cells, table
 from lawn_tune.verdicts import chance, headline
-from lawn_tune.words import count, fixed, method, metric_name, signed
+from lawn_tune.words import count, fixed, method, metric_name, metric_of, signed
 
 PATH = "/compare"
 MOST_SPACES = 16
@@ -60,7 +60,7 @@ def comparisons_of(view: View) -> list[Comparison]:
     """Returns the comparisons of the space, or of every space, as chosen."""
     if view.filters.one("scope", HERE) != EVERYWHERE or not _several(view):
         return [comparison_of(view)]
-    return [selected(view.at(space).snapshot.comparison, _wanted(view)) for space in view.spaces]
+    return [selected(there.snapshot.comparison, _wanted(view)) for there in view.every()]
 
 
 def _several(view: View) -> bool:
@@ -110,12 +110,45 @@ def answer(view: View) -> list[Component] | Empty:
     comparison = comparison_of(view)
     if (why := nothing(view, comparison)) is not None:
         return why
-    said = chance(view.snapshot.comparison)
+    said = chance(comparison)
+    hidden = len(view.snapshot.comparison.pairs) - len(comparison.pairs)
+    if hidden:
+        said = f"{count(hidden, 'pair')} hidden by the filters. " + (said or "")
+        said = said.replace(_HOLM, "the Holm column is, over all pairs of the space, the hidden ones too.")
     return [
-        html.P(headline(comparison), className="headline"),
+        html.P(plain_answer(comparison) or headline(comparison), className="headline"),
         verdicts(comparison.pairs),
-        *([html.P(said, className="help")] if said else []),
+        *([html.P(said.strip(), className="help")] if said else []),
     ]
+
+
+_HOLM = "the Holm column is, over all pairs of this table."
+
+
+def plain_answer(comparison: Comparison) -> str | None:
+    """Returns yes, no or not settled, where one pair is looked at and its difference has an interval; else None."""
+    if len(comparison.pairs) != 1:
+        return None
+    (pair,) = comparison.pairs
+    said, difference = _ANSWERS.get(pair.verdict), pair.difference
+    if said is None or difference is None or difference.interval is None:
+        return None
+    digits = metric_of(pair.base.cell.protocol.metric).digits
+    gain = difference.mean if pair.base.cell.protocol.direction == "maximize" else -difference.mean
+    ahead = "LAWN" if gain > 0 else "Weight decay"
+    low, high = (signed(end, digits) for end in (difference.interval.low, difference.interval.high))
+    points = f"{fixed(abs(gain), digits)} points of {metric_name(pair.base.cell.protocol.metric)}"
+    return said.format(ahead=ahead, points=points, low=low, high=high)
+
+
+_ANSWERS: Mapping[Verdict, str] = {
+    Verdict.BETTER: "Yes, on this test: LAWN is {points} ahead; the difference lies between {low} and {high} with 95 % "
+    "confidence.",
+    Verdict.WORSE: "No: weight decay is {points} ahead; the difference lies between {low} and {high} with 95 % "
+    "confidence.",
+    Verdict.NOT_SEPARABLE: "Not settled: {ahead} is {points} ahead, but anything from {low} to {high} fits these runs, "
+    "and so does no difference.",
+}
 
 
 # --- forest ----------------------------------------------------------------------------------------------------------
@@ -207,8 +240,8 @@ def tables(view: View) -> list[Component] | Empty:
     chosen = view.filters.one("table", OURS)
     found = next((table for table in paper_tables() if str(table.number) == chosen), None)
     if found is not None:
-        spaces = view.spaces if len(view.spaces) <= MOST_SPACES else (view.space,)
-        results = [r for space in spaces for r in view.at(space).snapshot.comparison.cells]
+        views = view.every() if len(view.spaces) <= MOST_SPACES else (view,)
+        results = [r for there in views for r in there.snapshot.comparison.cells]
         return side_table(view, paper_table(found, results), ours=False)
     comparison = comparison_of(view)
     if not comparison.cells:

@@ -15,6 +15,7 @@ from dashboards import style
 from dashboards.figures.base import plain
 from dashboards.figures.dynamics import dynamics_figure, margin_figure, tint
 from dashboards.figures.reliability import reliability_figure
+from dashboards.numbers.curves import Curves, readable
 from dashboards.numbers.dynamics import Chosen, DynamicsInfo, chosen, dynamics_info
 from dashboards.numbers.reliability import ranks, reliability_info
 from dashboards.web import components
@@ -22,7 +23,7 @@ from dashboards.web.cards import Block, Drawing, FigureCard, clientside, graph_i
 from dashboards.web.components import Content
 from dashboards.web.page import PLACE, Empty, Page, View
 from dashboards.web.pages.trials import DYNAMICS, MOST_TRIALS, TRIAL, by_key
-from dashboards.web.snapshot import Curve, Snapshots
+from dashboards.web.snapshot import Snapshots
 from lawn_tune.errors import LawnTuneError
 from lawn_tune.results import TrialRow
 from lawn_tune.words import duration, fixed, metric_name, metric_of
@@ -39,7 +40,7 @@ class Looked(NamedTuple):
 
     rows: tuple[TrialRow, ...]
     trials: tuple[Chosen, ...]
-    curves: Mapping[str, Curve]
+    curves: Curves
     unknown: tuple[str, ...]
     broken: Mapping[str, str]
     default: bool
@@ -51,7 +52,7 @@ def looked(view: View) -> Looked:
     known = by_key(view)
     keys = wanted or default_keys(view)
     rows = tuple(known[key] for key in keys if key in known)
-    curves, broken = _curves(view, [row.key for row in rows])
+    curves, broken = readable(view.snapshot.curves, [row.key for row in rows])
     unknown = tuple(key for key in keys if key not in known)
     return Looked(rows, chosen(view.snapshot.cells, rows), curves, unknown, broken, default=not wanted)
 
@@ -65,23 +66,6 @@ def default_keys(view: View) -> tuple[str, ...]:
         if len(keys) == len(group):
             return tuple(keys)
     return tuple(row.key for row in view.snapshot.trials[:1])
-
-
-def _curves(view: View, keys: Sequence[str]) -> tuple[dict[str, Curve], dict[str, str]]:
-    """Returns the curves that can be read, and of the others why not: one that is damaged hides no other."""
-    try:
-        return view.snapshot.curves(keys), {}
-    except LawnTuneError:
-        raise
-    except Exception:
-        found: dict[str, Curve] = {}
-        broken: dict[str, str] = {}
-        for key in keys:
-            try:
-                found |= view.snapshot.curves([key])
-            except Exception as error:
-                broken[key] = str(error)
-        return found, broken
 
 
 # --- the control -----------------------------------------------------------------------------------------------------

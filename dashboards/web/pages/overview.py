@@ -14,6 +14,7 @@ from dashboards.web.cards import Block, page
 from dashboards.web.components import Content
 from dashboards.web.filters import href
 from dashboards.web.page import Empty, View
+from lawn_tune.results import DamagedCells
 from lawn_tune.words import count, duration, metric_name, metric_of
 
 MOST_SPACES = 12
@@ -190,7 +191,10 @@ def spaces(view: View) -> list[Component] | Empty:
 
 
 def _space_row(view: View, name: str) -> list[Content]:
-    found = progress_of(view.at(name))
+    try:
+        found = progress_of(view.at(name))
+    except DamagedCells as error:
+        return [_space_link(name, view.space), html.Span(error.message, className="bad"), "–", "–"]
     return [
         _space_link(name, view.space),
         components.progress(f"{percent(found.share)} trained", found.share),

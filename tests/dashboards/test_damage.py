@@ -1,0 +1,239 @@
+"""A damaged row breaks itself alone: pages, tables and commands go on, and say in words what is damaged."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sqlite3
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+from typer.testing import CliRunner
+
+from benchmarks import big_ledger
+from dashboards.report import report
+from dashboards.web.snapshot import Snapshots
+from lawn_tune.cli.main import app
+from lawn_tune.compare import compare_space
+from lawn_tune.flags import Flag
+from lawn_tune.ledger import open_ledger
+from lawn_tune.results import DamagedCells
+from tests.dashboards.browser import Browse
+
+SPACE = "big"
+CELL = "big/adam/bs256"
+EVIL = "<img src=x onerror=alert(1)>"
+PAGES = ("/", "/compare", "/cell", "/dynamics", "/budget")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small ledger of two batch sizes."""
+    path = tmp_path_factory.mktemp("whole") / "ledger.db"
+    big_ledger.write(f"sqlite:///{path}", trials=200, epochs=8)
+    return path
+
+
+@pytest.fixture
+def copy(whole: Path, tmp_path: Path) -> Path:
+    """A copy to be damaged."""
+    return Path(shutil.copy(whole, tmp_path / "ledger.db"))
+
+
+def change(path: Path, statement: str, *values: object) -> None:
+    """Changes rows as no version of the service would."""
+    connection = sqlite3.connect(path)
+    with connection:
+        assert connection.execute(statement, values).rowcount > 0
+    connection.close()
+
+
+def winner_key(path: Path) -> str:
+    """Returns the search trial that won in the cell."""
+    with open_ledger(f"sqlite:///{path}", create=False) as ledger:
+        result = next(r for r in compare_space(ledger, SPACE).cells if str(r.cell.name) == CELL)
+    assert result.winner is not None
+    return result.winner.keys[0]
+
+
+def run(*arguments: str, path: Path) -> tuple[int, str]:
+    """Runs a command and returns its exit code and all that it said."""
+    result = CliRunner().invoke(app, [*arguments, "--storage", f"sqlite:///{path}"])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.output
+    return result.exit_code, result.output
+
+
+def summary_without_numbers(path: Path, key: str) -> None:
+    change(path, "UPDATE lawn_trials SET summary = ? WHERE key = ?", '{"last/validation/accuracy": 9', key)
+
+
+def summary_of_text(path: Path, key: str) -> None:
+    change(path, "UPDATE lawn_trials SET summary = ? WHERE key = ?", f'{{"seconds": "{EVIL}"}}', key)
+
+
+def summary_with_nan(path: Path, key: str) -> None:
+    change(path, "UPDATE lawn_trials SET summary = ? WHERE key = ?", '{"last/validation/accuracy": NaN}', key)
+
+
+def provenance_as_list(path: Path, key: str) -> None:
+    change(path, "UPDATE lawn_trials SET provenance = '[]' WHERE key = ?", key)
+
+
+def strange_outcome(path: Path, key: str) -> None:
+    change(path, "UPDATE lawn_trials SET outcome = ? WHERE key = ?", EVIL, key)
+
+
+def epochs_in_words(path: Path, key: str) -> None:
+    change(path, "UPDATE lawn_trials SET epochs = 'many' WHERE key = ?", key)
+
+
+def no_point(path: Path, key: str) -> None:
+    change(path, "UPDATE lawn_plan SET hyperparameters = '{\"peak_lr\": null}' WHERE key = ?", key)
+
+
+TRIAL_DAMAGE: Sequence[tuple[Callable[[Path, str], None], str]] = (
+    (summary_without_numbers, "summary is not JSON"),
+    (summary_of_text, "summary holds something that is no number"),
+    (summary_with_nan, "summary: a number is NaN"),
+    (provenance_as_list, "provenance is no table"),
+    (strange_outcome, "unknown outcome"),
+    (epochs_in_words, "epochs"),
+    (no_point, "hyperparameters hold something"),
+)
+
+
+@pytest.mark.parametrize(("damage", "why"), TRIAL_DAMAGE, ids=[damage.__name__ for damage, _ in TRIAL_DAMAGE])
+def test_a_damaged_trial_is_left_out_and_named(copy: Path, damage: Callable[[Path, str], None], why: str) -> None:
+    with open_ledger(f"sqlite:///{copy}", create=False) as ledger:
+        before = {row.key: row for row in ledger.trials(SPACE)}
+    key = winner_key(copy)
+    damage(copy, key)
+    with open_ledger(f"sqlite:///{copy}", create=False) as ledger:
+        after = {row.key: row for row in ledger.trials(SPACE)}
+        comparison = compare_space(ledger, SPACE)
+    assert after[key].damaged
+    assert why in after[key].error
+    assert {k: row for k, row in after.items() if k != key} == {k: row for k, row in before.items() if k != key}
+    assert list(after) == list(before)
+    result = next(result for result in comparison.cells if str(result.cell.name) == CELL)
+    assert result.winner is None or key not in result.winner.keys
+    [note] = [note for note in result.notes if note.flag is Flag.DAMAGED]
+    assert key in note.text
+    assert "put back a copy" in note.text
+
+
+def test_commands_flag_a_damaged_trial(copy: Path, tmp_path: Path) -> None:
+    key = winner_key(copy)
+    summary_with_nan(copy, key)
+    code, said = run("compare", SPACE, "--format", "md", path=copy)
+    assert (code, key in said) == (0, True)
+    code, said = run("status", SPACE, path=copy)
+    assert (code, "failed" in said) == (0, True)
+    code, said = run("report", SPACE, "--format", "json", "--output", str(tmp_path / "report.json"), path=copy)
+    assert code == 0
+    assert key in json.dumps(json.loads((tmp_path / "report.json").read_text())["caveats"])
+    code, said = run("export", SPACE, path=copy)
+    assert [row["error"] for row in json.loads(said) if row["key"] == key] == [
+        f"damaged in the ledger: trial {key}: summary: a number is NaN"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        ('"optimizer": "adam"', '"optimizer": "sofia"', "unknown optimizer 'sofia'"),
+        ('"metric": "accuracy"', '"metric": "luck"', "unknown metric 'luck'"),
+        ('"epochs": 8', '"epochs": "eight"', "whole numbers"),
+        ('"task":', '"tusk":', "KeyError"),
+        ("{", "[", "not JSON"),
+        (CELL, "big/adam/bs257", "its definition is of cell 'big/adam/bs257'"),
+    ],
+)
+def test_a_damaged_cell_is_one_clear_error_of_a_command(copy: Path, old: str, new: str, why: str) -> None:
+    change(copy, "UPDATE lawn_cells SET definition = replace(definition, ?, ?) WHERE name = ?", old, new, CELL)
+    for command in ("compare", "report", "status"):
+        code, said = run(command, SPACE, path=copy)
+        assert code == 3, said
+        assert CELL in said
+        assert why in said
+        assert "Launch the space again" in said
+        assert "Traceback" not in said
+
+
+def test_a_damaged_curve_is_left_out_of_the_report(copy: Path) -> None:
+    with open_ledger(f"sqlite:///{copy}", create=False) as ledger:
+        result = next(r for r in compare_space(ledger, SPACE).cells if str(r.cell.name) == CELL)
+        assert result.estimate is not None
+        key, *_ = result.estimate.keys.values()
+        for blob in ("substr(data, 1, length(data) / 2)", "substr(data, 1, 3)", "x''", "'text'", "x'0100000000'"):
+            change(copy, f"UPDATE lawn_curves SET data = {blob} WHERE key = ?", key)
+            with pytest.raises(ValueError, match="curve"):
+                ledger.curves([key])
+            text = report(ledger, compare_space(ledger, SPACE))
+            assert re.findall(r"The curve of trial (\w+) is left out", text) == [key]
+
+
+def test_damaged_outcomes_of_examples_leave_an_interval_over_seeds(copy: Path) -> None:
+    for blob in ("x'ff'", "'text'"):
+        change(copy, f"UPDATE lawn_examples SET data = {blob}")
+        with open_ledger(f"sqlite:///{copy}", create=False) as ledger:
+            pairs = [pair for pair in compare_space(ledger, SPACE).pairs if pair.difference]
+        assert pairs
+        assert all(pair.difference and pair.difference.examples is None for pair in pairs)
+        assert all(Flag.SEEDS_ONLY in {note.flag for note in pair.notes} for pair in pairs)
+
+
+def test_a_space_without_a_readable_cell_hides_no_other(copy: Path) -> None:
+    insert = "INSERT INTO lawn_cells (name, space, position, definition, registered) VALUES (?, ?, 0, ?, '2026')"
+    change(copy, insert, f"{EVIL}/adam/bs1", EVIL, "{}")
+    with open_ledger(f"sqlite:///{copy}", create=False) as ledger:
+        source = Snapshots(ledger)
+        assert source.spaces() == (EVIL, SPACE)
+        assert source.snapshot(SPACE).damage == ()
+        with pytest.raises(DamagedCells, match="KeyError"):
+            source.snapshot(EVIL)
+
+
+# --- in a browser ----------------------------------------------------------------------------------------------------
+
+
+def test_damaged_rows_break_no_page(browse: Browse, copy: Path) -> None:
+    key = winner_key(copy)
+    summary_of_text(copy, key)
+    change(
+        copy,
+        "UPDATE lawn_cells SET definition = replace(definition, ?, ?) WHERE name = ?",
+        '"optimizer": "sgd"',
+        f'"optimizer": "{EVIL}"',
+        "big/sgd/bs256",
+    )
+    insert = "INSERT INTO lawn_cells (name, space, position, definition, registered) VALUES (?, ?, 0, ?, '2026')"
+    change(copy, insert, f"{EVIL}/adam/bs1", EVIL, "{}")
+    with open_ledger(f"sqlite:///{copy}", create=False) as ledger:
+        site = browse(ledger)
+        for path in PAGES:
+            page = site.open(f"{path}?space={SPACE}")
+            said = page.locator(f"#{path.strip('/') or 'overview'}-damage")
+            expect(said).to_contain_text("big/sgd/bs256")
+            expect(said).to_contain_text(EVIL)
+            expect(said).to_contain_text(key)
+            expect(said).to_contain_text("Launch the space again")
+            expect(said).to_contain_text("lawn_trials")
+            assert page.locator(".failure").count() == 0
+            assert page.locator(".card .body:not(.none)").count() > 2
+        page = site.open(f"/?space={EVIL}")
+        expect(page.get_by_role("alert")).to_contain_text(f"{EVIL}/adam/bs1")
+        assert page.locator("img[onerror]").count() == 0
+
+
+def test_a_damaged_curve_breaks_one_line_of_a_figure(browse: Browse, copy: Path) -> None:
+    with open_ledger(f"sqlite:///{copy}", create=False) as ledger:
+        rows = [row for row in ledger.trials(SPACE) if row.cell == CELL and row.outcome == "complete"]
+        broken, sound = rows[0].key, rows[1].key
+        change(copy, "UPDATE lawn_curves SET data = substr(data, 1, 4) WHERE key = ?", broken)
+        page = browse(ledger).open(f"/dynamics?space={SPACE}&trial={broken}&trial={sound}")
+        expect(page.locator("#dynamics-trials")).to_contain_text(f"curves of trial {broken} cannot be read")
+        expect(page.locator("#dynamics-loss .scatterlayer .trace")).to_have_count(1)
