@@ -11,10 +11,11 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from trainables.losses import bce
 from trainables.memory import keep_freed_memory, process_peak
@@ -47,6 +48,13 @@ def _measured(factors: int, size: int, batch: int) -> dict[str, float]:
 
 def step_seconds(factors: int, size: int, batch: int, repeats: int = 9) -> list[float]:
     """Returns the seconds of single training steps of K stacked models on one shared batch, after a warm-up."""
+    _, step = stepper(factors, size, batch)
+    inner = max(4, 16_000 // (batch * size))
+    return [_timed(step, inner) for _ in range(repeats + 2)][2:]
+
+
+def stepper(factors: int, size: int, batch: int) -> tuple[Pack, Callable[[], object]]:
+    """Returns K stacked models, and what takes their next step on one shared batch."""
     torch.manual_seed(0)
     models = [Ncf(users=USERS, items=ITEMS, factors=factors, init="xavier") for _ in range(size)]
     values = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.01}
@@ -54,23 +62,22 @@ def step_seconds(factors: int, size: int, batch: int, repeats: int = 9) -> list[
     pack = Pack(models, "adam", hyper, bce, constrain="all", device=torch.device("cpu"))
     inputs = torch.randint(USERS, (batch,)), torch.randint(ITEMS, (batch,))
     targets, lr = (torch.rand(batch) < 0.2).float(), torch.full((size, 1), 1e-3, dtype=torch.float64)
-    inner = max(1, 16_000 // (batch * size))
-    return [_timed(pack, inputs, targets, lr, inner) for _ in range(repeats + 2)][2:]
+    return pack, partial(pack.train_step, inputs, targets, True, lr)
 
 
-def _timed(pack: Pack, inputs: tuple[Tensor, ...], targets: Tensor, lr: Tensor, inner: int) -> float:
+def _timed(step: Callable[[], object], inner: int) -> float:
     start = time.perf_counter()
     for _ in range(inner):
-        pack.train_step(inputs, targets, True, lr)
+        step()
     return (time.perf_counter() - start) / inner
 
 
 def flops(factors: int, batch: int) -> float:
     """Multiplications and additions of one model's step: three matrix products a layer, forward and twice backward.
 
-    The first layer meets each table's rows once, or each pair of the batch, whichever is less (models/ncf.py).
+    The first layer meets each row of a table once, or each example of the batch, whichever is less (models/ncf.py).
     """
-    first = min(USERS + ITEMS, 2 * batch) * (2 * factors) ** 2
+    first = (min(USERS, batch) + min(ITEMS, batch)) * (2 * factors) ** 2
     return 3 * 2 * (first + batch * (2 * factors * factors + factors))
 
 

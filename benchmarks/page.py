@@ -35,6 +35,7 @@ def page() -> str:
         "packs": packs(results["growth"]),
         "optimizer_step": optimizer_step(results["optimizer_step"]),
         "growth": growth(results["growth"]),
+        "profile": profile(results["profile"]),
         "startup": _seconds(results["startup"]),
         "allocator": _ratio(results["allocator"]["ratio"]),
         "overhead": overhead(results["overhead"]),
@@ -70,6 +71,16 @@ def packs(results: Mapping[str, Any]) -> str:
         rows.append(("peak memory, MiB", *(f"{point['peak_memory_bytes'] / 2**20:.0f}" for point in points)))
     sizes = [point["K"] for point in next(iter(results.values()))["pack_size"]]
     return table(("cell", *(f"K = {size}" for size in sizes)), rows)
+
+
+def profile(results: Mapping[str, Any]) -> str:
+    """One line a case: milliseconds a step and model, and the share of each group of operations."""
+    names = list(next(iter(results.values()))["shares"])
+    rows = [
+        (case, f"{1e3 * found['seconds_per_step']:.1f}", *(f"{100 * found['shares'][name]:.0f} %" for name in names))
+        for case, found in results.items()
+    ]
+    return table(("a step of", "ms", *names), rows)
 
 
 def optimizer_step(results: Mapping[str, Any]) -> str:

@@ -106,8 +106,8 @@ def run(data_dir: Path, repeats: int = 3, cases: Sequence[str] | None = None, sl
 
 
 SLOW = frozenset({"typical", "optuna"})
-WITH_OPTUNA = frozenset({"movielens-100k ncf-8 batch 1000", "digits quickstart"})
-"""Cases that plain Optuna runs as well; its trial is the typical one, without Ray's processes around it."""
+WITH_OPTUNA = frozenset({"digits quickstart"})
+"""Cases that plain Optuna runs as well: its trial is the typical one, and MovieLens takes it minutes more."""
 
 
 def rivals_of(case: str) -> list[str]:

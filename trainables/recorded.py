@@ -7,6 +7,7 @@ tensors, so the bits are the same. Source: our choice; what `torch.func` and CUD
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,8 @@ from torch.utils.weak import WeakTensorKeyDictionary
 Tensors = Sequence[Tensor]
 Function = Callable[[Tensors], list[Tensor]]
 Key = tuple[torch.Size, ...]
+LONG = 0.1
+"""Seconds of a call beyond which its dispatch, a millisecond or two, is not worth a program."""
 VARYING = frozenset(
     {torch.Tag.nondeterministic_seeded, torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 )
@@ -45,9 +48,9 @@ class _Known:
 class Recorded:
     """Calls a function of tensors, by its recorded operations once they have been seen to do the same.
 
-    The first call of each combination of shapes is an ordinary one, the second is recorded, the third does both and
-    compares every bit, results and tensors changed in place. What draws random numbers or looks at a value (`item`,
-    `if tensor`) cannot be recorded and is always called.
+    The first two calls of each combination of shapes are ordinary ones, the third is recorded, the fourth does both
+    and compares every bit, results and tensors changed in place. What draws random numbers or looks at a value
+    (`item`, `if tensor`) cannot be recorded and is always called, as is what takes longer than `LONG`.
 
     Args:
         function: tensors → tensors; reads tensors that change from call to call from its arguments alone.
@@ -67,6 +70,11 @@ class Recorded:
         known.calls += 1
         if known.refused or known.calls == 1:
             return self._plain(tensors)
+        if known.calls == 2:
+            start = time.perf_counter()
+            results = self._plain(tensors)
+            known.refused = time.perf_counter() - start > LONG
+            return results
         return self._record(known, tensors) if known.program is None else self._try(known, tensors)
 
     def _plain(self, tensors: Tensors) -> list[Tensor]:
@@ -120,6 +128,11 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._fixed = True
         for position, tensor in enumerate(tensors):
             self._nodes[tensor] = self._graph.placeholder(f"tensor_{position}")
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing here is compiled; torch would import its compiler, which takes a second, to see to that."""
+        return False
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}

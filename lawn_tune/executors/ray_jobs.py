@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
 from lawn_tune.executors.base import Agenda, Failed, Job, Nothing
+from lawn_tune.executors.memory import memory_need
 from lawn_tune.executors.messages import WorkerSettings, deliver, read_job, write_job
 from lawn_tune.executors.slots import Room, Slots
 
@@ -51,7 +52,7 @@ def tuner(jobs: OpenJobs, folder: Path, slots: Slots) -> tune.Tuner:
     """
     trainable = tune.with_parameters(_train_job, settings=asdict(jobs.settings))
     return tune.Tuner(
-        tune.with_resources(trainable, {"cpu": slots.cpus, "gpu": slots.gpus}),
+        tune.with_resources(trainable, partial(_resources, slots=slots)),
         tune_config=tune.TuneConfig(
             search_alg=_AgendaSearcher(jobs),
             num_samples=-1,
@@ -70,6 +71,12 @@ def tuner(jobs: OpenJobs, folder: Path, slots: Slots) -> tune.Tuner:
     )
 
 
+def _resources(config: dict[str, Any], slots: Slots) -> tune.PlacementGroupFactory:
+    """Returns what Ray must find free on one machine for a job; actors are reused by jobs that ask for the same."""
+    wanted = {"CPU": slots.cpus, "GPU": slots.gpus, "memory": config["memory"]}
+    return tune.PlacementGroupFactory([{name: value for name, value in wanted.items() if value}])
+
+
 class OpenJobs:
     """The jobs handed to Tune and not ended yet, by Tune's trial id. Tune's pickled snapshots hold an empty one."""
 
@@ -77,6 +84,7 @@ class OpenJobs:
         self.agenda, self.settings = agenda, settings
         self.room: Room | None = None
         self.jobs: dict[str, Job] = {}
+        self._memory: dict[str, float] = {}
         self._heard: dict[str, float] = {}
         self._nodes: dict[str, str] = {}
 
@@ -86,14 +94,20 @@ class OpenJobs:
     def next_config(self, trial_id: str) -> dict[str, Any] | str | None:
         """Returns the next job as a Tune configuration, Tune's word for the end, or None for not now."""
         assert self.agenda is not None
-        if self.room is not None and len(self.jobs) >= self.room.jobs():
+        if self.room is not None and len(self.jobs) >= self.room.jobs(self._most_memory()):
             return None
         job = self.agenda.next_job()
         if isinstance(job, Nothing):
             return str(Searcher.FINISHED) if job is Nothing.EVER else None
         self.jobs[trial_id] = job
         self._heard[trial_id] = time.monotonic()
-        return {"job": json.dumps(write_job(job))}
+        if self.room is not None:
+            self._memory[trial_id] = self.room.memory(memory_need(job.config, gpu=self.room.slots.gpus > 0))
+        return {"job": json.dumps(write_job(job)), "memory": self._memory.get(trial_id, 0)}
+
+    def _most_memory(self) -> float:
+        """Returns the most that an open job asked for, bytes: what the next one is likely to ask for."""
+        return max((self._memory[trial_id] for trial_id in self.jobs), default=0.0)
 
     def handle(self, trial_id: str, message: dict[str, Any], node: str = "") -> None:
         """Passes on what a worker said of an open job, and notes the id of the machine that said it."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, inf
 
 REPORTS = 50
 """Reports a second of all workers together that the one driver is asked to store (docs/scaling.md)."""
 
 Node = Mapping[str, float]
-"""One machine's resources as Ray names them: "CPU" and "GPU"."""
+"""One machine's resources as Ray names them: "CPU", "GPU", and "memory" in bytes."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,11 @@ class Slots:
     cpus: int
     gpus: float
 
-    def on(self, node: Node) -> int:
-        """Returns how many jobs a machine has room for."""
+    def on(self, node: Node, memory: float = 0.0) -> int:
+        """Returns how many jobs a machine has room for, each with so many bytes; 0 asks for none."""
         cores = int(node.get("CPU", 0.0)) // self.cpus
-        return min(cores, int(node.get("GPU", 0.0)) * round(1 / self.gpus)) if self.gpus else cores
+        room = min(cores, int(node.get("GPU", 0.0)) * round(1 / self.gpus)) if self.gpus else cores
+        return min(room, int(node.get("memory", 0.0) // memory)) if memory else room
 
 
 def report_seconds(jobs: int) -> float:
@@ -95,18 +96,26 @@ class Room:
         self, slots: Slots, nodes: Callable[[], Sequence[Node]], workers: int | None = None, most: int | None = None
     ) -> None:
         self.slots, self.nodes, self.workers, self.most = slots, nodes, workers, most
+        self._machines: Sequence[Node] = ()
+        self._largest = inf
         self._found, self._ask_again = 0, 0.0
         self._seen = time.monotonic()
 
-    def jobs(self) -> int:
-        """Returns how many jobs may be with Ray now."""
+    def jobs(self, memory: float = 0.0) -> int:
+        """Returns how many jobs may be with Ray now, if each asks for so many bytes."""
         now = time.monotonic()
         if now >= self._ask_again:
-            self._found = sum(self.slots.on(node) for node in self.nodes())
-            self._ask_again = now + self.ASK
-            self._seen = now if self._found else self._seen
+            self._machines, self._ask_again = tuple(self.nodes()), now + self.ASK
+        self._found = sum(self.slots.on(node, memory) for node in self._machines)
+        self._seen = now if self._found else self._seen
         wanted = self.workers or self._found
         return wanted if self.most is None else min(wanted, self.most)
+
+    def memory(self, need: float) -> float:
+        """Returns what a job may ask for, bytes: what it needs, and at most all of the largest machine."""
+        fit = [node["memory"] for node in self._machines if self.slots.on(node) and "memory" in node]
+        self._largest = max(fit, default=self._largest)
+        return min(need, self._largest)
 
     @property
     def seconds_without(self) -> float:

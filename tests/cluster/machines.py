@@ -32,9 +32,14 @@ def environment(token: str) -> dict[str, str]:
 
 
 class Cluster:
-    """Starts and kills machines; used as a context manager."""
+    """Starts and kills machines; used as a context manager.
 
-    def __init__(self) -> None:
+    Args:
+        head: options of the head beyond those of docker-compose.yml; of two that contradict, the later one counts.
+    """
+
+    def __init__(self, *head: str) -> None:
+        self._head = head
         self.folder = Path(tempfile.mkdtemp(prefix="lawn-ray-", dir="/tmp"))  # sockets' paths must be short
         self.environment = environment(secrets.token_hex(32))
         self.address = ""
@@ -46,7 +51,8 @@ class Cluster:
         self._machines: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Cluster:
-        self.start("head", [*self.command("ray-head", "--port=6379", "--port=0"), f"--temp-dir={self.folder}"])
+        command = self.command("ray-head", "--port=6379", "--port=0")
+        self.start("head", [*command, f"--temp-dir={self.folder}", *self._head])
         self.address = (self.folder / "ray_current_cluster").read_text().strip()
         return self
 

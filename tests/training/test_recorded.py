@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Sequence
 
 import pytest
@@ -83,14 +85,14 @@ def arguments(calls: int = CALLS) -> list[list[Tensor]]:
     return [[torch.randn(3, generator=generator) for _ in range(2)] for _ in range(calls)]
 
 
-def test_after_three_calls_the_function_is_needed_no_more() -> None:
+def test_after_four_calls_the_function_is_needed_no_more() -> None:
     function = Counted()
     recorded = Recorded(function)
     for tensors in arguments():
         assert recorded(tensors)[0].equal(Counted().of(tensors))
-    assert function.calls == 3
+    assert function.calls == 4
     recorded([torch.ones(4), torch.ones(4)])
-    assert function.calls == 4  # another shape is another program
+    assert function.calls == 5  # another shape is another program
 
 
 @pytest.mark.parametrize("kind", [Random, Looks, Chooses, Remembers])
@@ -129,6 +131,15 @@ def test_a_result_that_is_no_number_proves_nothing() -> None:
     assert function.calls == 5
 
 
+def test_what_takes_long_is_not_worth_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainables.recorded.LONG", 0.0)
+    function = Counted()
+    recorded = Recorded(function)
+    for tensors in arguments():
+        recorded(tensors)
+    assert function.calls == CALLS
+
+
 def test_gradients_are_recorded_too() -> None:
     def gradient(tensors: Sequence[Tensor]) -> list[Tensor]:
         x = tensors[0].detach().requires_grad_()
@@ -138,3 +149,17 @@ def test_gradients_are_recorded_too() -> None:
     for tensors in arguments():
         assert recorded(tensors)[0].equal(gradient(tensors)[0])
         assert not recorded(tensors)[0].requires_grad
+
+
+def test_recording_does_not_bring_a_compiler() -> None:
+    """It takes each worker process a second to import, more than recording ever saves in a short trial."""
+    script = (
+        "import sys, torch\n"
+        "from trainables.recorded import Recorded\n"
+        "recorded = Recorded(lambda tensors: [tensors[0] * 2])\n"
+        "for _ in range(5): recorded([torch.ones(3)])\n"
+        "assert next(iter(recorded._known.values())).trusted\n"
+        "print({'sympy', 'torch._dynamo'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout.strip() == "set()", done.stderr
