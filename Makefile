@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+TESTS := $(VENV)/.ready-for-tests
 
 .PHONY: demo test check bench bench-check clean
 
@@ -12,18 +13,18 @@ demo: $(READY)  ## the main job on bundled data: grid, confirmation, comparison,
 	$(BIN)/lawn-tune compare quickstart
 	$(BIN)/lawn-tune report quickstart
 
-test: $(READY)  ## every law, on the CPU and offline
+test: $(TESTS)  ## every law, on the CPU and offline
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-check: $(READY)  ## formatting, lint, types
+check: $(TESTS)  ## formatting, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: $(READY)  ## measured numbers, as JSON in benchmarks/results
+bench: $(TESTS)  ## measured numbers, as JSON in benchmarks/results
 	$(BIN)/python -m benchmarks
 
-bench-check: $(READY)  ## our speed against rivals in the same run, with generous margins
+bench-check: $(TESTS)  ## our speed against rivals in the same run, with generous margins
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.regression
 
 clean:
@@ -33,5 +34,9 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch torchvision
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[all,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[all]'
 	touch $(READY)
+
+$(TESTS): $(READY)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[all,dev]'
+	touch $(TESTS)

@@ -11,6 +11,8 @@ RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 TEXT = Path(__file__).with_name("performance.md.in")
 
+UNKNOWN = "(not measured yet)"
+
 BARS: Mapping[str, Mapping[str, float]] = {
     "movielens-100k ncf-8 batch 1000": {"typical": 15, "expert": 2},
     "movielens-100k ncf-64 batch 100000": {"typical": 10, "expert": 2},
@@ -38,10 +40,10 @@ def page() -> str:
         "profile": profile(results["profile"]),
         "startup": _seconds(results["startup"]),
         "allocator": _ratio(results["allocator"]["ratio"]),
-        "overhead": overhead(results["overhead"]),
+        "overhead": overhead(results["overhead"]) if "overhead" in results else UNKNOWN,
         "ledger": ledger(results["ledger"]),
         "against_optuna": against_optuna(results["ledger"]),
-        "dashboard": _seconds(results["dashboard"], "view of 10,000 trials"),
+        "dashboard": _seconds(results["dashboard"], "view of 10,000 trials") if "dashboard" in results else UNKNOWN,
     }
     text = TEXT.read_text()
     for name, part in parts.items():

@@ -15,7 +15,15 @@ from hypothesis import strategies as st
 from dashboards.figures.base import plain
 from dashboards.figures.best_so_far import Spent
 from dashboards.figures.budget import budget_figure
-from dashboards.numbers.budget import MOST_DRAWS, ROUND, BudgetLine, best_rank_chances, budget_info, budget_infos, reached
+from dashboards.numbers.budget import (
+    MOST_DRAWS,
+    ROUND,
+    BudgetLine,
+    best_rank_chances,
+    budget_info,
+    budget_infos,
+    reached,
+)
 from lawn_tune.compare import Comparison, compare, compare_space
 from lawn_tune.results import Outcome, TrialRow
 from tests.compare.memory_source import demo_source, make_cell, make_row, with_protocol
