@@ -296,13 +296,14 @@ def _register_routes(server: Any, source: Snapshots) -> None:
 
 
 def _version(source: Snapshots, space: str) -> dict[str, Any]:
-    """Returns the change token of a space, which also moves with its drivers, and the spaces there are."""
+    """Returns the change token of a space, which moves with its drivers and damage too, and the spaces there are."""
     spaces = source.spaces()
     if space not in spaces:
         return {"version": "", "spaces": spaces}
     held = sorted(item for item in source.drivers().items() if item[0].startswith(f"{space}/"))
     try:
-        token = source.refreshed(space).version
+        snapshot = source.refreshed(space)
+        token = repr((snapshot.version, snapshot.damage))
     except DamagedCells as error:
         token = error.message  # the page says it; once it is repaired, the page is laid out anew
     text = repr((token, held))

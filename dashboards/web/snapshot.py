@@ -240,7 +240,7 @@ class Snapshots:
 
     def _read_rows(self, space: str, before: Snapshot | None) -> Snapshot:
         version = self._source.version(space)  # first, so that what is read may be newer than it says, never older
-        if before is not None and before.version == version:
+        if before is not None and before.version == version and not before.damage:  # a repair changes no version
             return before
         cells, damaged = self._cells(space)
         if before is not None and before.cells == cells:

@@ -201,7 +201,7 @@ def test_a_damaged_row_is_said_and_the_page_comes_back_when_it_is_mended(browse:
         page = site.open("/")
         expect(page.get_by_role("alert")).to_contain_text("summary is not JSON")
         expect(page.get_by_role("alert")).to_contain_text("counts as failed")
-        expect(page.locator("#overview-now")).to_contain_text("2failed")
+        expect(page.locator("#overview-now")).to_contain_text("Failed2")
         expect(page.get_by_role("heading", level=1)).to_have_text("Overview")
         write(file, "UPDATE lawn_trials SET summary = substr(summary, 2)")
         expect(page.locator("#overview-now")).to_contain_text("2of 12")
