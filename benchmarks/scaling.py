@@ -131,8 +131,7 @@ def phases(cell: Cell, pack_size: int | None) -> Iterator[tuple[Phase, list[int]
     limit = largest if largest == 1 else pack_size
     both: tuple[Phase, ...] = ("search", "confirm")
     for phase in both:
-        trials = cell.search_trials if phase == "search" else cell.confirm_trials(cell.grid.point(0))
-        yield phase, [len(pack) for pack in make_packs(cell, phase, trials, limit)]
+        yield phase, [len(pack) for pack in make_packs(cell, phase, cell.planned_trials(phase), limit)]
 
 
 # --- the driver ------------------------------------------------------------------------------------------------------

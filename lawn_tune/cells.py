@@ -92,6 +92,10 @@ class Cell:
         seeds = self.protocol.confirm_seeds
         return tuple(self._trial(self.confirm_task, "confirm", seed, winner) for seed in seeds)
 
+    def planned_trials(self, phase: Phase) -> tuple[Trial, ...]:
+        """Returns the trials of `phase` as far as a plan knows them: any point is confirmed at the winner's cost."""
+        return self.search_trials if phase == "search" else self.confirm_trials(self.grid.point(0))
+
     def task_of(self, phase: Phase) -> Task:
         """Returns the task that trials of `phase` train."""
         return self.task if phase == "search" else self.confirm_task

@@ -68,9 +68,8 @@ def estimate(cell: Cell, *, pack_size: int | None = None, rows: Iterable[TrialRo
         pack_size: the most trials of a pack; the plan's own rule if None.
         rows: trials of a ledger; those finished in this cell replace the table of speeds.
     """
-    search = make_packs(cell, "search", cell.search_trials, pack_size)
-    # The winner is not known yet, and any point costs as much.
-    confirm = make_packs(cell, "confirm", cell.confirm_trials(cell.grid.point(0)), pack_size)
+    search = make_packs(cell, "search", cell.planned_trials("search"), pack_size)
+    confirm = make_packs(cell, "confirm", cell.planned_trials("confirm"), pack_size)
     phases: list[tuple[Phase, list[tuple[Trial, ...]]]] = [("search", search), ("confirm", confirm)]
     passes = fsum(_passes(cell, phase, pack) for phase, packs in phases for pack in packs)
     saved = fsum(_saved_epochs(cell, pack) for pack in search) * examples(cell, "search")
@@ -102,8 +101,7 @@ def pack_seconds(
     passes = _passes(cell, phase, pack) - saved * examples(cell, phase)
     if per_pass is not None:
         return passes * per_pass
-    speed = SPEEDS.get((cell.task.dataset, cell.task.model.name)) if table else None
-    return None if speed is None else passes * speed.per_example + _steps(cell, phase) * len(pack) * speed.per_step
+    return _by_table(cell, passes, _steps(cell, phase) * len(pack)) if table else None
 
 
 def examples(cell: Cell, phase: Phase) -> int:
@@ -138,10 +136,14 @@ def _seconds(cell: Cell, passes: float, steps: float, rows: Iterable[TrialRow]) 
     measured = _measured(cell, rows)
     if measured is not None:
         return passes * measured, "finished trials of this cell"
+    seconds = _by_table(cell, passes, steps)
+    return seconds, "unknown until measured" if seconds is None else MACHINE
+
+
+def _by_table(cell: Cell, passes: float, steps: float) -> float | None:
+    """Seconds of example passes and of steps of all trials by the table of speeds; None where it has none."""
     speed = SPEEDS.get((cell.task.dataset, cell.task.model.name))
-    if speed is None:
-        return None, "unknown until measured"
-    return passes * speed.per_example + steps * speed.per_step, MACHINE
+    return None if speed is None else passes * speed.per_example + steps * speed.per_step
 
 
 def _measured(cell: Cell, rows: Iterable[TrialRow]) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from lawn_tune.cells import Cell
 from lawn_tune.results import Outcome, TrialRow
@@ -19,11 +19,14 @@ class Counts:
         complete, diverged, failed, running: as in the ledger.
     """
 
-    planned: int
-    complete: int
-    diverged: int
-    failed: int
-    running: int
+    planned: int = 0
+    complete: int = 0
+    diverged: int = 0
+    failed: int = 0
+    running: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(*(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
 
     @property
     def done(self) -> int:

@@ -64,8 +64,7 @@ def schedule(chains: Sequence[Sequence[Sequence[float]]], workers: int) -> float
 
 
 def _seconds(cell: Cell, phase: Phase, seconds: PackSeconds, pack_size: int | None) -> list[float | None]:
-    trials = cell.search_trials if phase == "search" else cell.confirm_trials(cell.grid.point(0))  # any costs as much
-    return [seconds(cell, phase, pack) for pack in make_packs(cell, phase, trials, pack_size)]
+    return [seconds(cell, phase, pack) for pack in make_packs(cell, phase, cell.planned_trials(phase), pack_size)]
 
 
 def _next(opened: list[_Work], waiting: deque[_Work]) -> _Work | None:

@@ -41,13 +41,8 @@ def remaining(cell: Cell, rows: Iterable[TrialRow], pace: Pace, pack_size: int |
     known = [row for row in rows if row.cell == str(cell.name)]
     done = {row.key for row in known if row.outcome in FINISHED}
     search = [trial for trial in cell.search_trials if trial.key not in done]
-    confirm = _all_confirm(cell) if search else _missing_confirm(cell, known, done)
+    confirm = cell.planned_trials("confirm") if search else _missing_confirm(cell, known, done)
     return _price(cell, "search", search, pace, pack_size) + _price(cell, "confirm", confirm, pace, pack_size)
-
-
-def _all_confirm(cell: Cell) -> Sequence[Trial]:
-    """The winner is open, and any point costs as much."""
-    return cell.confirm_trials(cell.grid.point(0))
 
 
 def _missing_confirm(cell: Cell, rows: Sequence[TrialRow], done: set[str]) -> Sequence[Trial]:

@@ -203,10 +203,10 @@ def debugging(environ: Mapping[str, str] | None = None) -> bool:
         UsageError: it is neither yes nor no.
     """
     text = (os.environ if environ is None else environ).get(DEBUG) or NO[0]
-    if text.lower() not in YES + NO:
-        rule = f"{', '.join(YES)} or {', '.join(NO)}"
-        raise UsageError(f"{DEBUG}: must be {rule}, got {_shown(text)}", "Set it to 1 to see tracebacks.")
-    return text.lower() in YES
+    try:
+        return _yes(text)
+    except ValueError as rule:
+        raise UsageError(f"{DEBUG}: must be {rule}, got {_shown(text)}", "Set it to 1 to see tracebacks.") from None
 
 
 def check_ray_address(address: str | None) -> None:

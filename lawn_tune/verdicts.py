@@ -21,14 +21,19 @@ def headline(comparison: Comparison) -> str:
     return f"{text[0].upper()}{text[1:]} comparison{'' if total == 1 else 's'}."
 
 
-def chance(comparison: Comparison) -> str | None:
-    """Returns what several intervals at 95 % imply, or None for fewer than two."""
+def chance(comparison: Comparison, hidden: bool = False) -> str | None:
+    """Returns what several intervals at 95 % imply, or None for fewer than two.
+
+    Args:
+        hidden: True if pairs of the space are not in the comparison.
+    """
     intervals = sum(1 for pair in comparison.pairs if pair.difference and pair.difference.interval)
     if intervals < 2:
         return None
+    over = "all pairs of the space, the hidden ones too" if hidden else "all pairs of this table"
     return (
         f"Verdicts rest on {intervals} intervals at {100 * LEVEL:.0f} % each, not adjusted for their number; "
-        f"the Holm column is, over all pairs of this table."
+        f"the Holm column is, over {over}."
     )
 
 

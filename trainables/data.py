@@ -159,7 +159,7 @@ def check(name: str, data_dir: Path, sources: Mapping[str, Source] = SOURCES) ->
         return Status(name, "missing", f"carried by {source.package}; pip install 'lawn-tune[train]'")
     if not source.files:
         return Status(name, "ready", f"carried by {source.package}" if source.package else "made when needed")
-    missing = [str(data_dir / file.path) for file in source.files if not (data_dir / file.path).is_file()]
+    missing = _absent(source, data_dir)
     if missing:
         return Status(name, "missing", f"no file {', '.join(missing)}")
     closed = [str(data_dir / file.path) for file in source.files if not os.access(data_dir / file.path, os.R_OK)]
@@ -169,6 +169,10 @@ def check(name: str, data_dir: Path, sources: Mapping[str, Source] = SOURCES) ->
     if broken:
         return Status(name, "broken", f"not the published content: {', '.join(broken)}")
     return Status(name, "ready", str((data_dir / source.files[0].path).parent))
+
+
+def _absent(source: Source, data_dir: Path) -> list[str]:
+    return [str(data_dir / file.path) for file in source.files if not (data_dir / file.path).is_file()]
 
 
 def require(name: str, data_dir: Path, sources: Mapping[str, Source] = SOURCES) -> None:
@@ -248,14 +252,14 @@ def fetch_once(name: str, data_dir: Path, sources: Mapping[str, Source] = SOURCE
     Raises:
         DataError: see `fetch`; or the folder cannot be written.
     """
-    files = [data_dir / file.path for file in _source(name, sources).files]
-    if all(file.is_file() for file in files):
+    source = _source(name, sources)
+    if not _absent(source, data_dir):
         return
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         with (data_dir / ".fetch.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if not all(file.is_file() for file in files):
+            if _absent(source, data_dir):
                 fetch(name, data_dir, sources=sources)
     except OSError as error:
         raise DataError(f"data set '{name}' cannot be put into {data_dir}: {error.strerror}") from None

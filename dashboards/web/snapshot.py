@@ -83,6 +83,9 @@ class Snapshot:
     @property
     def damage(self) -> tuple[str, ...]:
         """What of the space cannot be read, each in a sentence that ends with what to do."""
+        return self.once("damage", self._find_damage)
+
+    def _find_damage(self) -> tuple[str, ...]:
         cells = (f"{self._damaged.message}. {self._damaged.hint}",) if self._damaged else ()
         trials = [f"{row.cell}, {row.error.removeprefix(DAMAGED)}." for row in self.trials if row.damaged]
         return (*cells, *trials, *((f"Such a trial counts as failed; {REPAIR}.",) if trials else ()))

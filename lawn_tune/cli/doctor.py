@@ -21,6 +21,7 @@ from sqlalchemy import Connection, select
 
 from lawn_tune.cli.options import AsJson, Storage, print_json
 from lawn_tune.errors import LawnTuneError
+from lawn_tune.executors.build import NVIDIA
 from lawn_tune.ledger.database import NETWORK_FILE_SYSTEMS, Database, clock, file_system
 from lawn_tune.ledger.schema import current_revision, open_schema
 from lawn_tune.ledger.tables import REVISION
@@ -65,8 +66,8 @@ print("\\n" + json.dumps(found), flush=True)
 """
 RAY_SECONDS, CONNECT_SECONDS = 45, 5
 
-NVIDIA, AMD = Path("/proc/driver/nvidia/gpus"), Path("/dev/kfd")
-"""Where the drivers of GPUs say that they are there."""
+AMD = Path("/dev/kfd")
+"""Where AMD's driver says that there is a GPU."""
 
 SKEW_SECONDS = 3.0
 """Difference of two clocks from which times of trials, taken here, and times of the database are hard to compare."""

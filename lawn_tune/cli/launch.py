@@ -158,14 +158,12 @@ def run_launch(
             patience.stopping = lambda: agenda.interrupted
             with Heartbeat(agenda), _stopped_by_signals(agenda, console), ExitStack() as stack:
                 stack.callback(agenda.close)
-                if agenda.expects_work():
+                if agenda.expects_work() or agenda.has_work():
                     executor = build_executor(settings, ray_address, progress_seconds=60 * progress_timeout)
                     stack.callback(executor.close)
                     executor.prepare()
                     if agenda.has_work():
                         executor.run(agenda)
-                elif agenda.has_work():
-                    build_executor(settings, ray_address, progress_seconds=60 * progress_timeout).run(agenda)
         left = agenda.left() if agenda.at_limit else Remaining()
         stopped = agenda.interrupted or left.trials > 0
         if not quiet or stopped:
@@ -194,13 +192,13 @@ def budget_of(settings: Settings, here: bool = True) -> Budget:
         UsageError: the deadline has passed.
     """
     from lawn_tune.budget import Budget
-    from lawn_tune.executors.build import device_share
+    from lawn_tune.executors.build import machine_slots
 
     now = datetime.now().astimezone()
     end = None if settings.deadline is None else moment(settings.deadline, now)
     if end is not None and end <= now:
         raise UsageError(f"--deadline: {end.isoformat(' ', 'minutes')} has passed", "Give a later one, as 8h or 18:30.")
-    share = device_share(settings)
+    share = machine_slots(settings).gpus
     return Budget(
         device_seconds=inf if settings.max_device_hours is None else 3600 * settings.max_device_hours,
         deadline=inf if end is None else end.timestamp(),

@@ -62,13 +62,11 @@ def status(
 
 @dataclass(frozen=True)
 class _Look:
-    """One cell at the moment; `seconds` were spent on its results, `changed` is when a trial last ended."""
+    """One cell at the moment, with its trials."""
 
     cell: Cell
     counts: Counts
-    left: Remaining
-    seconds: float
-    changed: str | None
+    rows: Sequence[TrialRow]
     lease: Lease | None
 
     @property
@@ -82,17 +80,7 @@ class _Look:
 
 def _look(cell: Cell, rows: Sequence[TrialRow], lease: Lease | None) -> _Look:
     here = [row for row in rows if row.cell == str(cell.name)]
-    pace = Pace()
-    pace.learn([cell], here)
-    ends = [row.provenance["ended"] for row in here if "ended" in row.provenance]
-    return _Look(
-        cell=cell,
-        counts=count(cell, here),
-        left=remaining(cell, here, pace),
-        seconds=fsum(row.summary.get("seconds") or 0.0 for row in here),
-        changed=max(ends, default=None),
-        lease=lease,
-    )
+    return _Look(cell, count(cell, here), here, lease)
 
 
 def _overall(found: Sequence[_Look]) -> State:
@@ -103,43 +91,48 @@ def _overall(found: Sequence[_Look]) -> State:
 
 
 def _document(found: Sequence[_Look]) -> dict[str, Any]:
-    total = {name: sum(getattr(look.counts, name) for look in found) for name in COUNTS}
-    left = sum((look.left for look in found), Remaining())
-    ends = [look.changed for look in found if look.changed]
-    spent = _spent(fsum(look.seconds for look in found), max(ends, default=None), left)
+    left = [_left(look) for look in found]
+    counts = sum((look.counts for look in found), Counts())
+    rows = [row for look in found for row in look.rows]
     return {
         "schema": SCHEMA,
         "state": _overall(found),
-        "total": {"cells": len(found), **total, "finished_share": _share(total["done"], total["planned"]), **spent},
-        "cells": [_row(look) for look in found],
+        "total": {"cells": len(found), **_progress(counts, rows, sum(left, Remaining()))},
+        "cells": [_row(look, here) for look, here in zip(found, left, strict=True)],
+    }
+
+
+def _left(look: _Look) -> Remaining:
+    pace = Pace()
+    pace.learn([look.cell], look.rows)
+    return remaining(look.cell, look.rows, pace)
+
+
+def _row(look: _Look, left: Remaining) -> dict[str, Any]:
+    return {
+        "cell": str(look.cell.name),
+        "state": look.state,
+        **_progress(look.counts, look.rows, left),
+        "lease": None if look.lease is None else asdict(look.lease),
     }
 
 
 COUNTS = ("planned", "done", "complete", "diverged", "running", "failed", "missing")
 
 
-def _row(look: _Look) -> dict[str, Any]:
+def _progress(counts: Counts, rows: Sequence[TrialRow], left: Remaining) -> dict[str, Any]:
+    """Returns what a cell and the total both say; the last change is when a trial last ended."""
     return {
-        "cell": str(look.cell.name),
-        "state": look.state,
-        **{name: getattr(look.counts, name) for name in COUNTS},
-        "finished_share": look.counts.share,
-        **_spent(look.seconds, look.changed, look.left),
-        "lease": None if look.lease is None else asdict(look.lease),
+        **{name: getattr(counts, name) for name in COUNTS},
+        "finished_share": counts.share,
+        "device_hours": fsum(row.summary.get("seconds") or 0.0 for row in rows) / 3600,
+        "left": {
+            "trials": left.trials,
+            "packs": left.packs,
+            "device_hours": None if left.seconds is None else left.seconds / 3600,
+        },
+        "last_change": max((row.provenance["ended"] for row in rows if "ended" in row.provenance), default=None),
     }
-
-
-def _spent(seconds: float, changed: str | None, left: Remaining) -> dict[str, Any]:
-    hours = None if left.seconds is None else left.seconds / 3600
-    return {
-        "device_hours": seconds / 3600,
-        "left": {"trials": left.trials, "packs": left.packs, "device_hours": hours},
-        "last_change": changed,
-    }
-
-
-def _share(done: int, planned: int) -> float:
-    return done / planned if planned else 1.0
 
 
 def _print(found: Sequence[tuple[Cell, Counts]], holders: Mapping[str, Lease]) -> None:

@@ -13,6 +13,9 @@ from lawn_tune.executors.messages import WorkerSettings
 from lawn_tune.executors.slots import Slots, report_seconds, slots_of
 from lawn_tune.settings import Settings
 
+NVIDIA = Path("/proc/driver/nvidia/gpus")
+"""Where NVIDIA's driver says which GPUs there are."""
+
 
 def build_executor(settings: Settings, ray_address: str | None = None, *, progress_seconds: float = 0.0) -> Executor:
     """Returns the executor that the settings ask for.
@@ -26,8 +29,7 @@ def build_executor(settings: Settings, ray_address: str | None = None, *, progre
     Raises:
         UsageError: Ray is asked for and not installed, or GPUs are asked for and there are none.
     """
-    gpus = machine_gpus() if settings.gpus is None else settings.gpus
-    slots = slots_of(settings.workers, machine_cpus(), gpus)
+    slots = machine_slots(settings)
     worker = WorkerSettings(
         data_dir=str(settings.data_dir.resolve()),
         checkpoint_dir=settings.checkpoints or str(settings.work_dir.resolve() / "checkpoints"),
@@ -35,24 +37,22 @@ def build_executor(settings: Settings, ray_address: str | None = None, *, progre
         fetch_data=settings.fetch_data,
         threads=slots.cpus,
         report_seconds=report_seconds(slots.count),
-        use_gpu=gpus > 0,
+        use_gpu=slots.gpus > 0,
         progress_seconds=progress_seconds,
     )
     kind = settings.executor
     if kind == "auto":
         kind = "ray" if find_spec("ray") else "inline"
-    if kind == "inline" and gpus > machine_gpus():
-        found = machine_gpus()
-        raise UsageError(
-            f"--gpus: this machine has {found} NVIDIA GPUs, got {gpus}", "Leave --gpus out to use what is."
-        )
+    if kind == "inline" and settings.gpus is not None and settings.gpus > machine_gpus():
+        text = f"--gpus: this machine has {machine_gpus()} NVIDIA GPUs, got {settings.gpus}"
+        raise UsageError(text, "Leave --gpus out to use what is.")
     return _inline(worker) if kind == "inline" else _ray(worker, slots, settings, ray_address)
 
 
-def device_share(settings: Settings) -> float:
-    """Returns the GPUs that each job holds: 1, a fraction 1/n, or 0 on CPU cores."""
+def machine_slots(settings: Settings) -> Slots:
+    """Returns how this machine is divided among jobs."""
     gpus = machine_gpus() if settings.gpus is None else settings.gpus
-    return slots_of(settings.workers, machine_cpus(), gpus).gpus
+    return slots_of(settings.workers, machine_cpus(), gpus)
 
 
 def machine_cpus() -> int:
@@ -63,7 +63,7 @@ def machine_cpus() -> int:
 def machine_gpus() -> int:
     """Returns the NVIDIA GPUs this process may use, without importing torch."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    found = len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
+    found = len(list(NVIDIA.glob("*")))
     return found if visible is None else min(found, len([name for name in visible.split(",") if name.strip()]))
 
 

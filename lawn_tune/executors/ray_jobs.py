@@ -9,7 +9,7 @@ import json
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -77,16 +77,30 @@ def _resources(config: dict[str, Any], slots: Slots) -> tune.PlacementGroupFacto
     return tune.PlacementGroupFactory([{name: value for name, value in wanted.items() if value}])
 
 
+@dataclass
+class _Open:
+    """A job with Tune.
+
+    Args:
+        job: what was handed out.
+        memory: bytes that it asked for, 0 where jobs ask for none.
+        heard: when it began or last reported, by the monotonic clock.
+        node: id of the machine that last reported, "" before.
+    """
+
+    job: Job
+    memory: float
+    heard: float
+    node: str = ""
+
+
 class OpenJobs:
     """The jobs handed to Tune and not ended yet, by Tune's trial id. Tune's pickled snapshots hold an empty one."""
 
     def __init__(self, agenda: Agenda | None, settings: WorkerSettings) -> None:
         self.agenda, self.settings = agenda, settings
         self.room: Room | None = None
-        self.jobs: dict[str, Job] = {}
-        self._memory: dict[str, float] = {}
-        self._heard: dict[str, float] = {}
-        self._nodes: dict[str, str] = {}
+        self.jobs: dict[str, _Open] = {}
 
     def __reduce__(self) -> tuple[Callable[..., OpenJobs], tuple[None, WorkerSettings]]:
         return (OpenJobs, (None, self.settings))
@@ -99,42 +113,40 @@ class OpenJobs:
         job = self.agenda.next_job()
         if isinstance(job, Nothing):
             return str(Searcher.FINISHED) if job is Nothing.EVER else None
-        self.jobs[trial_id] = job
-        self._heard[trial_id] = time.monotonic()
+        memory = 0.0
         if self.room is not None:
-            self._memory[trial_id] = self.room.memory(memory_need(job.config, gpu=self.room.slots.gpus > 0))
-        return {"job": json.dumps(write_job(job)), "memory": self._memory.get(trial_id, 0)}
+            memory = self.room.memory(memory_need(job.config, gpu=self.room.slots.gpus > 0))
+        self.jobs[trial_id] = _Open(job, memory, time.monotonic())
+        return {"job": json.dumps(write_job(job)), "memory": memory}
 
     def _most_memory(self) -> float:
         """Returns the most that an open job asked for, bytes: what the next one is likely to ask for."""
-        return max((self._memory[trial_id] for trial_id in self.jobs), default=0.0)
+        return max((opened.memory for opened in self.jobs.values()), default=0.0)
 
     def handle(self, trial_id: str, message: dict[str, Any], node: str = "") -> None:
         """Passes on what a worker said of an open job, and notes the id of the machine that said it."""
         assert self.agenda is not None
         if trial_id not in self.jobs:
             return
-        job = self.jobs[trial_id] if message["kind"] == "progress" else self.jobs.pop(trial_id)
-        deliver(self.agenda, job, message, self.settings)
-        self._heard[trial_id] = time.monotonic()
-        self._nodes[trial_id] = node
+        opened = self.jobs[trial_id] if message["kind"] == "progress" else self.jobs.pop(trial_id)
+        deliver(self.agenda, opened.job, message, self.settings)
+        opened.heard, opened.node = time.monotonic(), node
 
     def lose(self, trial_id: str, error: str) -> None:
         """Reports a job whose worker is gone, by what Ray says of it."""
-        if self.agenda is not None and (job := self.jobs.pop(trial_id, None)) is not None:
-            if self.room is not None and (
-                any(words in error for words in NODE_GONE) or _gone(self._nodes.get(trial_id))
-            ):
-                self.agenda.handle(Failed(job, "lost", "the machine that trained it is gone"))
-                return
-            full = any(words in error for words in MEMORY)
-            silent, limit = time.monotonic() - self._heard[trial_id], self.settings.progress_seconds
-            text = "the worker process ended"
-            if full:
-                text += ": its machine ran out of memory"
-            elif limit and silent >= limit:
-                text += f": no epoch ended for {silent:.0f} s (--progress-timeout)"
-            self.agenda.handle(Failed(job, "memory" if full else "error", text))
+        if self.agenda is not None and (opened := self.jobs.pop(trial_id, None)) is not None:
+            self.agenda.handle(self._loss(opened, error))
+
+    def _loss(self, opened: _Open, error: str) -> Failed:
+        if self.room is not None and (any(words in error for words in NODE_GONE) or _gone(opened.node)):
+            return Failed(opened.job, "lost", "the machine that trained it is gone")
+        text = "the worker process ended"
+        if any(words in error for words in MEMORY):
+            return Failed(opened.job, "memory", f"{text}: its machine ran out of memory")
+        silent, limit = time.monotonic() - opened.heard, self.settings.progress_seconds
+        if limit and silent >= limit:
+            text += f": no epoch ended for {silent:.0f} s (--progress-timeout)"
+        return Failed(opened.job, "error", text)
 
     @property
     def deserted(self) -> bool:
@@ -143,18 +155,18 @@ class OpenJobs:
 
     def wanted(self, trial_id: str) -> bool:
         """Tells whether the agenda still wants a job."""
-        return self.agenda is None or trial_id not in self.jobs or self.agenda.wanted(self.jobs[trial_id])
+        return self.agenda is None or trial_id not in self.jobs or self.agenda.wanted(self.jobs[trial_id].job)
 
     def leave(self, trial_id: str) -> None:
         """Reports a job that was ended because nobody wants it."""
-        if self.agenda is not None and (job := self.jobs.pop(trial_id, None)) is not None:
-            self.agenda.handle(Failed(job, "stopped", "not wanted any more"))
+        if self.agenda is not None and (opened := self.jobs.pop(trial_id, None)) is not None:
+            self.agenda.handle(Failed(opened.job, "stopped", "not wanted any more"))
 
     def give_up(self, reason: Any, error: str) -> None:
         """Reports every open job as failed."""
         for trial_id in list(self.jobs):
             if self.agenda is not None:
-                self.agenda.handle(Failed(self.jobs.pop(trial_id), reason, error))
+                self.agenda.handle(Failed(self.jobs.pop(trial_id).job, reason, error))
 
 
 class _AgendaSearcher(Searcher):
@@ -234,10 +246,10 @@ def _name(here: str) -> str:
     return f"{names.get(here, socket.gethostname())} ({here[:8]})"
 
 
-def _gone(node: str | None) -> bool:
-    """Tells whether a machine (or any, if it is not known which) is dead or does not answer: Ray notices only later."""
-    machines = [machine for machine in ray.nodes() if node in (None, machine["NodeID"])]  # type: ignore[no-untyped-call]
-    if node is not None and not any(machine["Alive"] for machine in machines):
+def _gone(node: str) -> bool:
+    """Tells whether a machine (or any, if "" names none) is dead or does not answer: Ray notices only later."""
+    machines = [machine for machine in ray.nodes() if node in ("", machine["NodeID"])]  # type: ignore[no-untyped-call]
+    if node and not any(machine["Alive"] for machine in machines):
         return True
     return not all(_answers(machine) for machine in machines if machine["Alive"])
 

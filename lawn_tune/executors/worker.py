@@ -8,7 +8,7 @@ import re
 import socket
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -108,19 +108,15 @@ def _reason(error: Exception) -> str:
 @contextmanager
 def _checkpoint(job: Job, settings: WorkerSettings, notes: _Notes) -> Iterator[Path | None]:
     """Lends the file of the pack's checkpoint; None where its place cannot be read."""
-    lent = settings.checkpoints.open(job.pack)
-    try:
-        file = lent.__enter__()
-    except OSError as error:
-        notes.unsaved(error)
-        yield None
-        return
-    if settings.token and not (file.parent / settings.token).exists():
-        notes.warn(f"{settings.checkpoint_dir} on {notes.machine} is not the folder that the launch sees")
-    try:
+    with ExitStack() as stack:
+        file = None
+        try:
+            file = stack.enter_context(settings.checkpoints.open(job.pack))
+        except OSError as error:
+            notes.unsaved(error)
+        if file and settings.token and not (file.parent / settings.token).exists():
+            notes.warn(f"{settings.checkpoint_dir} on {notes.machine} is not the folder that the launch sees")
         yield file
-    finally:
-        lent.__exit__(None, None, None)
 
 
 def _train(

@@ -18,35 +18,11 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.soak import SPACE
 from lawn_tune.cells import Phase
 from lawn_tune.ledger import open_ledger
+from lawn_tune.results import FINISHED
 
-SPACE = """
-description = "Seconds in all"
-dataset = "synthetic"
-loss = "cross-entropy"
-metric = "accuracy"
-[model]
-name = "small-vgg"
-width = 2
-[seeds]
-search = [0]
-confirm = [11, 12]
-[[budgets]]
-batch_size = 96
-epochs = 12
-[[budgets]]
-batch_size = 48
-epochs = 8
-[optimizers.adam]
-peak_lr = [0.003, 0.01]
-warmup_epochs = [1]
-weight_decay = [0.01, 0.1]
-[optimizers.adam-lawn]
-peak_lr = [0.003, 0.01]
-warmup_epochs = [1]
-free_epochs = [1, 3]
-"""
 CELLS = 4
 TRIALS = CELLS * (4 + 2)
 LIMIT = 100.0
@@ -155,6 +131,17 @@ class Study:
         assert driver.end() == 0, driver.errors
         return driver
 
+    def kill(self, driver: Driver) -> None:
+        """Kills a driver at any moment but one: between a training's end and its storing, where it must be repeated."""
+        while True:
+            driver.signal(signal.SIGSTOP)
+            self.wait_for(lambda: Path(f"/proc/{driver.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T")
+            if self.trainings().keys() <= self.finished():
+                driver.kill()
+                return
+            driver.signal(signal.SIGCONT)
+            time.sleep(0.02)
+
     def stop_all(self) -> None:
         for driver in self.started:
             if driver.running:
@@ -168,6 +155,11 @@ class Study:
                 return sum(row.epochs for row in ledger.trials("tiny"))
         except Exception:
             return 0  # it is being created, or cannot be reached
+
+    def finished(self) -> set[str]:
+        """Keys with a result in the ledger."""
+        with open_ledger(self.url, create=False) as ledger:
+            return {row.key for row in ledger.trials("tiny") if row.outcome in FINISHED}
 
     def wait_for(self, ready: Callable[[], bool], seconds: float = PATIENT) -> None:
         deadline = time.monotonic() + seconds

@@ -18,7 +18,7 @@ def test_a_dead_driver_of_this_machine_is_replaced_at_once(
     study = study_at(sqlite_url)
     dead = study.start(change=slow, lease=3600.0)
     study.wait_for(lambda: study.epochs() > 20)
-    dead.kill()
+    study.kill(dead)
     study.launch(lease=3600.0)
     assert_same(study, undisturbed)
     assert_trained_once(study)
@@ -30,7 +30,7 @@ def test_a_dead_driver_of_another_machine_is_replaced_when_its_lease_ends(
     study = study_at(sqlite_url)
     dead = study.start(change=slow_elsewhere, lease=5.0)
     study.wait_for(lambda: study.epochs() > 0)
-    dead.kill()
+    study.kill(dead)
     killed = time.monotonic()
     study.launch(lease=5.0)
     assert time.monotonic() - killed > 5.0 * 3 / 4 - 1, "what was renewed at a quarter of the lease lasts three more"

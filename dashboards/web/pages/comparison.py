@@ -110,19 +110,14 @@ def answer(view: View) -> list[Component] | Empty:
     comparison = comparison_of(view)
     if (why := nothing(view, comparison)) is not None:
         return why
-    said = chance(comparison)
     hidden = len(view.snapshot.comparison.pairs) - len(comparison.pairs)
-    if hidden:
-        said = f"{count(hidden, 'pair')} hidden by the filters. " + (said or "")
-        said = said.replace(_HOLM, "the Holm column is, over all pairs of the space, the hidden ones too.")
+    said = [f"{count(hidden, 'pair')} hidden by the filters."] if hidden else []
+    said += [found] if (found := chance(comparison, hidden > 0)) else []
     return [
         html.P(plain_answer(comparison) or headline(comparison), className="headline"),
         verdicts(comparison.pairs),
-        *([html.P(said.strip(), className="help")] if said else []),
+        *([html.P(" ".join(said), className="help")] if said else []),
     ]
-
-
-_HOLM = "the Holm column is, over all pairs of this table."
 
 
 def plain_answer(comparison: Comparison) -> str | None:
