@@ -63,6 +63,21 @@
         return [NONE(), same(place, before) ? NONE() : place, chosen === space ? NONE() : chosen, shown];
     }
 
+    const alike = (a, b) => Boolean(a && b) && a.path === b.path && a.space === b.space;
+
+    // A page is laid out anew for another path or space, for the first space, and when what failed may be mended.
+    function route(place, known, version, wanted, laid) {
+        if (!place) return NONE();
+        const asked = wanted && alike(wanted.place, place);
+        const stale = laid && (laid.filled !== known.spaces.length > 0 || (laid.failed && laid.version !== version));
+        return asked && !(stale && alike(laid.place, place)) ? NONE() : { place, version };
+    }
+
+    // The cards of the page that stands follow the address; those of a page that is being left do not.
+    function stay(place, laid, here) {
+        return laid && alike(laid.place, place) && !same(place, here) ? place : NONE();
+    }
+
     function go(href) {
         history.pushState({}, "", href);
         window.dispatchEvent(new CustomEvent("_dashprivate_pushstate"));
@@ -93,10 +108,13 @@
     let asking = false;
     let gone = false;
     let returns = 0;
+    let about = null;
     async function poll(_, place, version, known) {
         const still = [NONE(), NONE(), NONE(), NONE(), NONE()];
-        if (asking || !place || document.hidden) return still;
+        const ticked = window.dash_clientside.callback_context.triggered.some((t) => t.prop_id.startsWith("clock."));
+        if (asking || !place || document.hidden || (!ticked && about === place.space)) return still; // every card waits
         asking = true;
+        about = place.space;
         try {
             const answer = await fetch("/_version?space=" + encodeURIComponent(place.space), { cache: "no-store" });
             if (answer.status === 401) {
@@ -127,6 +145,17 @@
         gone = true;
         return [NONE(), "Not live: " + reason + "; trying again", "live off", NONE(), NONE()];
     }
+
+    // --- markup --------------------------------------------------------------------------------------------------
+
+    function element(node, key) {
+        if (typeof node === "string") return node;
+        if (Array.isArray(node)) return node.map(element);
+        const children = Array.isArray(node.children) ? node.children.map(element) : element(node.children);
+        return window.React.createElement(node.tag, { ...node.attributes, key }, children || undefined);
+    }
+
+    window.lawn_markup = { Markup: ({ tree }) => window.React.createElement(window.React.Fragment, {}, element(tree)) };
 
     // --- theme ---------------------------------------------------------------------------------------------------
 
@@ -256,7 +285,7 @@
     });
 
     window.dash_clientside = Object.assign({}, window.dash_clientside, {
-        lawn: { sync, poll, theme, arrive, draw, search },
+        lawn: { sync, route, stay, poll, theme, arrive, draw, search },
     });
     window.lawn = { looks, harmless };
 })();

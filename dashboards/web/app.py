@@ -18,7 +18,7 @@ from dashboards import style
 from dashboards.web import components
 from dashboards.web.cards import clientside, told
 from dashboards.web.filters import href
-from dashboards.web.page import PLACE, THEME, URL, VERSION, Empty, Page, View
+from dashboards.web.page import HERE, PLACE, THEME, URL, VERSION, Empty, Page, View
 from dashboards.web.pages import PAGES
 from dashboards.web.snapshot import FRESH_SECONDS, Snapshots
 from lawn_tune import __version__
@@ -110,6 +110,7 @@ def _shell(source: Snapshots, pages: Sequence[Page]) -> Component:
             dcc.Store(id=VERSION, data=""),
             dcc.Store(id=THEME),
             dcc.Store(id="known", data={"spaces": spaces, "paths": [page.path for page in pages]}),
+            dcc.Store(id="wanted"),
             dcc.Store(id="laid-out"),
             html.A("Skip to content", href="#main", className="skip"),
             _header(spaces, pages),
@@ -208,31 +209,44 @@ def _register_shell(app: Dash, source: Snapshots, pages: Sequence[Page]) -> None
 
 
 def _register_layout(app: Dash, source: Snapshots, pages: Mapping[str, Page]) -> None:
+    clientside(
+        app,
+        "route",
+        Output("wanted", "data"),
+        Input(PLACE, "data"),
+        Input("known", "data"),
+        Input(VERSION, "data"),
+        State("wanted", "data"),
+        State("laid-out", "data"),
+    )
+    clientside(
+        app,
+        "stay",
+        Output(HERE, "data"),
+        Input(PLACE, "data"),
+        Input("laid-out", "data"),
+        State(HERE, "data"),
+        prevent_initial_call=True,
+    )
+
     @app.callback(
         Output("page", "children"),
         Output("title", "children"),
         Output("nav", "children"),
         Output("laid-out", "data"),
-        Input(PLACE, "data"),
-        Input("known", "data"),
-        Input(VERSION, "data"),
-        State("laid-out", "data"),
+        Input("wanted", "data"),
+        prevent_initial_call=True,
     )
-    def lay_out(place: Mapping[str, Any] | None, known: Any, version: Any, before: str | None) -> list[Any]:
-        if place is None:
+    def lay_out(wanted: Mapping[str, Any] | None) -> list[Any]:
+        if not wanted:
             raise PreventUpdate
-        path, space = str(place.get("path", "/")), str(place.get("space") or "")
-        now = json.dumps([path, space, bool(source.spaces())])
-        if now == before:
-            raise PreventUpdate
-        page = pages.get(path)
+        place, page = wanted["place"], pages.get(str(wanted["place"]["path"]))
+        space = str(place.get("space") or "")
         content, title = _content(page, source, place), page.title if page else "No such page"
-        if getattr(content, "className", "") == "failure":
-            now = f"{version} {now}"  # what failed is tried again when the ledger changes or is found again
-            if now == before:
-                raise PreventUpdate
+        failed = getattr(content, "className", "") == "failure"
+        laid_out = {**wanted, "filled": bool(_spaces(source)), "failed": failed}
         links = [_nav_link(other, space, other is page) for other in pages.values()]
-        return [content, title, links, now]
+        return [[dcc.Store(id=HERE, data=place), content], title, links, laid_out]
 
 
 def _nav_link(page: Page, space: str, current: bool) -> Component:

@@ -7,7 +7,7 @@ import json
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, cast
 
 import dash_ag_grid as dag
@@ -18,7 +18,9 @@ from dash.exceptions import PreventUpdate
 from dashboards import style
 from dashboards.web import components
 from dashboards.web.columns import Column
-from dashboards.web.page import PLACE, THEME, VERSION, Empty, Page, View
+from dashboards.web.filters import AskedFilters
+from dashboards.web.markup import Markup, tree
+from dashboards.web.page import HERE, THEME, VERSION, Empty, Page, View
 from dashboards.web.snapshot import Snapshots
 from lawn_tune.errors import LawnTuneError
 
@@ -75,7 +77,7 @@ def page(
 
     def register(app: Dash, source: Snapshots) -> None:
         for card in cards:
-            card.register(app, source, path)
+            card.register(app, source)
 
     return Page(path=path, title=title, order=order, layout=layout, register=register)
 
@@ -116,7 +118,7 @@ class Card(ABC):
             **components.aria(labelledby=f"{self.name}-title"),
         )
 
-    def register(self, app: Dash, source: Snapshots, path: str) -> None:
+    def register(self, app: Dash, source: Snapshots) -> None:
         """Adds the callback that fills the card while its page is looked at."""
 
         @app.callback(
@@ -124,14 +126,12 @@ class Card(ABC):
             Output(f"{self.name}-note", "children"),
             Output(f"{self.name}-body", "className"),
             Output(f"{self.name}-seen", "data"),
-            Input(PLACE, "data"),
+            Input(HERE, "data"),
             Input(VERSION, "data"),
             State(f"{self.name}-seen", "data"),
         )
         def fill(place: Place | None, version: str, seen: str | None) -> list[Any]:
-            if place is None or place.get("path") != path:
-                raise PreventUpdate
-            shown = self.shown(source, place)
+            shown = self.shown(source, place or {})
             digest = _digest(shown)
             if digest == seen:
                 raise PreventUpdate
@@ -209,12 +209,12 @@ class FigureCard(Card):
             dcc.Store(id=f"{self.name}-drawing"),
         ]
 
-    def register(self, app: Dash, source: Snapshots, path: str) -> None:
+    def register(self, app: Dash, source: Snapshots) -> None:
         """See `Card.register`; the drawing is put into its graph in the colours of the theme, in the browser.
 
         The graph's id is a text: where it is a pattern, Dash draws anew after every zoom, and the zoom is forgotten.
         """
-        super().register(app, source, path)
+        super().register(app, source)
         clientside(
             app,
             "draw",
@@ -228,11 +228,13 @@ class FigureCard(Card):
         return [Output(f"{self.name}-drawing", "data"), Output(f"{self.name}-summary", "children")]
 
     def content(self, view: View) -> Drawing | Empty:
-        """See `Card.content`; a viewer's zoom is kept until space or filters change."""
-        drawn = self.draw(view)
+        """See `Card.content`; a viewer's zoom is kept until the space changes, or a filter that the figure follows."""
+        filters = AskedFilters(view.filters.values)
+        drawn = self.draw(replace(view, filters=filters))
         if isinstance(drawn, Empty):
             return drawn
-        layout = {**drawn.figure["layout"], "uirevision": f"{view.space} {view.filters.values}"}
+        followed = [pair for pair in filters.values if pair[0] in filters.asked]
+        layout = {**drawn.figure["layout"], "uirevision": f"{view.space} {followed}"}
         return Drawing({"data": drawn.figure["data"], "layout": layout}, drawn.summary)
 
     def values(self, content: Drawing) -> list[Any]:
@@ -293,9 +295,9 @@ class TableCard(Card):
         )
         return [html.Div(grid, role="region", **components.aria(label=self.title))]
 
-    def register(self, app: Dash, source: Snapshots, path: str) -> None:
+    def register(self, app: Dash, source: Snapshots) -> None:
         """See `Card.register`; the search box filters in the browser."""
-        super().register(app, source, path)
+        super().register(app, source)
         clientside(
             app,
             "search",
@@ -325,7 +327,7 @@ ROW, HEAD = 32, 36
 
 @dataclass(frozen=True, kw_only=True)
 class Block(Card):
-    """Anything else: components of `components`, `dash.html` and `dash_mantine_components`.
+    """Anything else: components of `components` and `dash.html`.
 
     Args:
         render: view → the content.
@@ -343,11 +345,12 @@ class Block(Card):
 
     def content(self, view: View) -> Any:
         """See `Card.content`."""
-        return self.render(view)
+        content = self.render(view)
+        return content if isinstance(content, Empty) else tree(content)
 
     def values(self, content: Any) -> list[Any]:
         """See `Card.values`."""
-        return [list(content) if isinstance(content, list | tuple) else content]
+        return [Markup(content)]
 
 
 MOST_DAMAGE = 12

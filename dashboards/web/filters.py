@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
 
@@ -48,6 +48,18 @@ class Filters:
     def to_dict(self) -> dict[str, list[str]]:
         """The inverse of `from_dict`."""
         return {name: list(values) for name, values in self.values}
+
+
+@dataclass(frozen=True)
+class AskedFilters(Filters):
+    """Filters that note which of them are asked for: what is drawn from them follows these and no others."""
+
+    asked: set[str] = field(default_factory=set, compare=False)
+
+    def __getitem__(self, name: str) -> tuple[str, ...]:
+        """See `Filters.__getitem__`."""
+        self.asked.add(name)
+        return super().__getitem__(name)
 
 
 def href(path: str, space: str, filters: Filters | None = None) -> str:

@@ -9,7 +9,7 @@ A page is a value, `Page`, that `pages/__init__.py` lists; nothing else knows it
         cards=(
             FigureCard(name="cell-grid", title="Grid", draw=draw_grid),        # view → Drawing | Empty
             TableCard(name="cell-trials", title="Trials", columns=columns, rows=rows),   # view → rows | Empty
-            Block(name="cell-notes", title="Caveats", render=notes),           # view → Dash components | Empty
+            Block(name="cell-notes", title="Caveats", render=notes),           # view → dash.html | Empty
         ),
     )
 
@@ -19,7 +19,8 @@ How it runs:
   control made by `components.choice` writes its value to the URL and reads it back, so that "back" and a copied link
   work; a page registers nothing for it. Values are texts.
 - `layout(view)` makes the skeleton once, when the page or the space changes. Each card then fills itself by its own
-  callback, and again whenever a filter or the ledger changes; zoom, scroll and selection stay.
+  callback, and again whenever a filter or the ledger changes; zoom, scroll and selection stay. What would look the same
+  is not sent.
 - A card's function is pure, `View` → numbers. It may raise: its card says so and the others go on. It returns `Empty`
   where there is nothing to show, with the reason and the next step.
 - `view.snapshot` is one consistent state of one space, shared by every viewer. What is costly and depends on nothing
@@ -47,10 +48,12 @@ from dashboards.web.snapshot import Drivers, Snapshot, Snapshots
 from lawn_tune.errors import UsageError
 from lawn_tune.results import DamagedCells
 
-URL, PLACE, VERSION, THEME = "url", "place", "version", "theme"
-"""Ids of the shell: the location; `{path, space, filters}` of the URL; the space's change token; "light" or "dark".
+URL, PLACE, HERE, VERSION, THEME = "url", "place", "here", "version", "theme"
+"""Ids of the shell: the location; `{path, space, filters}` of the URL, and the same of the page that is laid out, which
+comes and goes with it; the space's change token; "light" or "dark".
 
-A callback of a page's own takes `Input(PLACE, "data")` and `Input(VERSION, "data")` and calls `View.of(source, place)`.
+A callback of a page's own takes `Input(HERE, "data")` and `Input(VERSION, "data")` and calls `View.of(source, place)`;
+it is not called for a page that is being left.
 """
 
 

@@ -334,7 +334,8 @@ def callbacks(guard: Guard, space: str) -> list[tuple[str, Answer]]:
         outputs = [_output(part) for part in output[2:-2].split("...")] if several else _output(output)
         paths = {"/", "/compare", "/cell", "/dynamics", "/budget"}
         for path in sorted(paths):
-            values = {"place": {"path": path, "space": space, "filters": {}}, "version": "1"}
+            place = {"path": path, "space": space, "filters": {}}
+            values = {"here": place, "version": "1", "wanted": {"place": place, "version": "1"}}
             inputs = [{**i, "value": values.get(i["id"])} for i in one["inputs"]]
             state = [{**i, "value": None} for i in one["state"]]
             body = {"output": output, "outputs": outputs, "inputs": inputs, "state": state, "changedPropIds": []}

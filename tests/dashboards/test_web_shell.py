@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from urllib.parse import urlsplit
 
 import pytest
 from dash import html
+from playwright.sync_api import Page as BrowserPage
 from playwright.sync_api import expect
 
 from dashboards.web.cards import Block, Card, Drawing, FigureCard, TableCard, page
@@ -116,6 +119,31 @@ def test_pages_change_by_click_without_a_reload(browse: Browse) -> None:
     expect(page.get_by_role("heading", level=1)).to_be_focused()
     page.go_back()
     expect(page.get_by_role("heading", level=1)).to_have_text("Overview")
+
+
+def test_a_page_that_is_left_asks_for_nothing_more(browse: Browse, demo: MemorySource) -> None:
+    site = browse(demo, pages=LABORATORY)
+    page = site.open("/compare")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(json.loads(request.post_data or "{}").get("output", "")))
+    page.get_by_role("link", name="Budget").click()
+    expect(page.locator("#budget-table table")).to_be_visible()
+    site.settled()
+    assert any(output.startswith("..budget-table") for output in asked)
+    assert not [output for output in asked if "compare-" in output]
+    page.go_back()
+    expect(page.locator("#compare-pairs table")).to_be_visible()
+
+
+def test_the_last_of_several_clicks_decides(browse: Browse, demo: MemorySource) -> None:
+    page = browse(demo).open("/compare")
+    for name in ("Cell", "Budget", "Compare"):
+        page.evaluate("name => [...document.links].find((link) => link.text === name).click()", name)
+        page.wait_for_timeout(20)  # faster than any page is laid out
+    page.wait_for_timeout(1000)
+    expect(page.locator("#title")).to_have_text("Compare")
+    expect(page.locator("#compare-pairs table")).to_be_visible()
+    assert urlsplit(page.url).path == "/compare"
 
 
 def test_everything_is_reached_by_keyboard(browse: Browse) -> None:
@@ -271,21 +299,46 @@ def test_tables_are_searched_and_saved_without_formulas(browse: Browse) -> None:
 def test_a_running_study_shows_itself_and_keeps_zoom_and_filters(browse: Browse) -> None:
     source = make_source()
     page = browse(source, pages=LABORATORY).open("/lab?space=digits&batch=128")
+    zoomed = zoom(page)
+    source.rows.extend(search_rows(source.planned[1], [95.0] * 9)[:2])
+    expect(page.locator("#lab-line-summary")).to_have_text("6 values")
+    expect(page.locator("#lab-rows .ag-center-cols-container .ag-row")).to_have_count(6)
+    assert page.evaluate(RANGE) == zoomed
+    assert page.url.endswith("/lab?space=digits&batch=128")
+    expect(page.get_by_text("batch 128")).to_be_visible()
+
+
+def test_a_filter_that_a_figure_does_not_follow_leaves_it_as_it_is(browse: Browse) -> None:
+    source = make_source()
+    site = browse(source, pages=LABORATORY)
+    page = site.open("/lab?space=digits")
+    zoomed = zoom(page)
+    page.evaluate(
+        "document.querySelector('#lab-line .js-plotly-plot').on('plotly_afterplot', () => (window.again = 1))"
+    )
+    page.locator("label", has_text="128").click()
+    expect(page.get_by_text("batch 128")).to_be_visible()
+    site.settled()
+    assert page.evaluate("window.again === undefined"), "it was drawn again"
+    source.rows.extend(search_rows(source.planned[1], [95.0] * 9)[:1])
+    expect(page.locator("#lab-line-summary")).to_have_text("5 values")
+    assert page.evaluate(RANGE) == zoomed
+
+
+RANGE = "document.querySelector('#lab-line .js-plotly-plot').layout.xaxis.range"
+
+
+def zoom(page: BrowserPage) -> list[float]:
+    """Zooms into the line and returns what is seen of it."""
     box = page.locator("#lab-line .nsewdrag").first.bounding_box()
     assert box is not None
     page.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 0.5 * box["height"])
     page.mouse.down()
     page.mouse.move(box["x"] + 0.6 * box["width"], box["y"] + 0.5 * box["height"], steps=5)
     page.mouse.up()
-    zoom = "document.querySelector('#lab-line .js-plotly-plot').layout.xaxis.range"
-    zoomed = page.evaluate(zoom)
+    zoomed: list[float] = page.evaluate(RANGE)
     assert zoomed[1] - zoomed[0] < 2
-    source.rows.extend(search_rows(source.planned[1], [95.0] * 9)[:2])
-    expect(page.locator("#lab-line-summary")).to_have_text("6 values")
-    expect(page.locator("#lab-rows .ag-center-cols-container .ag-row")).to_have_count(6)
-    assert page.evaluate(zoom) == zoomed
-    assert page.url.endswith("/lab?space=digits&batch=128")
-    expect(page.get_by_text("batch 128")).to_be_visible()
+    return zoomed
 
 
 def test_an_empty_ledger_says_how_to_launch_and_fills_by_itself(browse: Browse) -> None:

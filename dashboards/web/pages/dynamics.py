@@ -21,7 +21,7 @@ from dashboards.numbers.reliability import ranks, reliability_info
 from dashboards.web import components
 from dashboards.web.cards import Block, Drawing, FigureCard, clientside, graph_id, page
 from dashboards.web.components import Content
-from dashboards.web.page import PLACE, Empty, Page, View
+from dashboards.web.page import HERE, Empty, Page, View
 from dashboards.web.pages.trials import DYNAMICS, MOST_TRIALS, TRIAL, by_key
 from dashboards.web.snapshot import Snapshots
 from lawn_tune.errors import LawnTuneError
@@ -385,7 +385,7 @@ def _register_offers(app: Dash, source: Snapshots) -> None:
     @app.callback(
         Output(_PICK, "data"),
         Input(_PICK, "searchValue"),
-        Input(PLACE, "data"),
+        Input(HERE, "data"),
         State(_PICK, "value"),
         State(_PICK, "data"),
         prevent_initial_call=True,
@@ -396,10 +396,8 @@ def _register_offers(app: Dash, source: Snapshots) -> None:
         value: Sequence[str] | None,
         before: Sequence[Mapping[str, str]],
     ) -> list[Mapping[str, str]]:
-        if place is None or place.get("path") != DYNAMICS:
-            raise PreventUpdate
         try:
-            view = View.of(source, place)
+            view = View.of(source, place or {})
             found = offers(view, search or "", [*view.filters[TRIAL], *(value or ())])
         except LawnTuneError:
             raise PreventUpdate from None

@@ -153,9 +153,9 @@ class TrialTable(TableCard):
         }
         return parts
 
-    def register(self, app: Dash, source: Snapshots, path: str) -> None:
+    def register(self, app: Dash, source: Snapshots) -> None:
         """See `Card.register`."""
-        super().register(app, source, path)
+        super().register(app, source)
         clientside(
             app,
             "ticked",
