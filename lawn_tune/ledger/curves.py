@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,7 +17,7 @@ _HEAD = struct.Struct("<BI")
 _FLOAT = np.dtype("<f8")
 
 Curve = dict[str, NDArray[np.float64]]
-"""Series name → values [E]; NaN where not measured."""
+"""Series name → values [E], or [E, K] of a whole pack; NaN where not measured."""
 
 
 def encode(series: Mapping[str, ArrayLike]) -> bytes:
@@ -62,23 +62,43 @@ def _unpacked(body: bytes, length: int) -> Curve:
     return dict(zip(names, values, strict=True))
 
 
-def stack(records: Mapping[int, Curve], members: int) -> dict[str, NDArray[np.float64]]:
+def stack(records: Mapping[int, Mapping[str, Sequence[float | None]]], members: int) -> Curve:
     """Joins epochs into one array a series.
 
     Args:
-        records: epoch (from 1) → series → values [K].
+        records: epoch (from 1) → series → values [K], None where not measured.
         members: K.
 
     Returns:
         Series → values [E, K], E the last epoch; NaN where an epoch or a series is missing.
     """
-    last = max(records, default=0)
-    names = dict.fromkeys(name for record in records.values() for name in record)
-    stacked = {name: np.full((last, members), np.nan) for name in names}
-    for epoch, record in records.items():
-        for name, values in record.items():
-            stacked[name][epoch - 1] = values
+    stacked = {}
+    for name in dict.fromkeys(name for record in records.values() for name in record):
+        epochs = [epoch for epoch, record in records.items() if name in record]
+        stacked[name] = np.full((max(records), members), np.nan)
+        stacked[name][np.array(epochs) - 1] = np.array([records[epoch][name] for epoch in epochs], _FLOAT)
     return stacked
+
+
+def join(parts: Sequence[tuple[int, Curve]], members: int) -> Curve:
+    """Joins what was reported at different times; a part replaces its first epoch and all after it.
+
+    Args:
+        parts: first epoch (from 1) and series → values [n, K] from it on; by ascending first epochs.
+        members: K.
+
+    Returns:
+        Series → values [E, K], E the end of the last part; NaN where an epoch or a series is missing.
+    """
+    ends = [first - 1 for first, _ in parts[1:]]
+    ends += [first - 1 + max(map(len, part.values()), default=0) for first, part in parts[-1:]]
+    names = dict.fromkeys(name for _, part in parts for name in part)
+    joined = {name: np.full((ends[-1], members), np.nan) for name in names}
+    for (first, part), end in zip(parts, ends, strict=True):
+        for name, values in part.items():
+            kept = values[: end - first + 1]
+            joined[name][first - 1 : first - 1 + len(kept)] = kept
+    return joined
 
 
 def thinned(values: NDArray[np.float64], limit: int = THINNED) -> dict[int, float]:

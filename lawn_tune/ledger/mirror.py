@@ -31,6 +31,7 @@ class Mirror:
         self._database = database
         self._studies = Studies(database)
         self._unsure: set[tuple[CellName, Phase]] = set()
+        self._found: dict[str, StudySpec] = {}
 
     def add(self, cell: Cell, phase: Phase, keys: Sequence[str]) -> None:
         """Adds trials that just ended; falls back on `sync` if the study does not fit them, or the last time failed."""
@@ -45,11 +46,14 @@ class Mirror:
     def _add(self, cell: Cell, phase: Phase, keys: Sequence[str]) -> None:
         with self._database.reading() as connection:
             chosen = plan.ended(connection, cell.name, phase, keys)
-        study = self._studies.find(study_name(cell, phase))
-        if study is None or not study_spec(cell, phase, chosen).fits(study):
+        lacking = [entry for entry in chosen if entry.mirrored != entry.outcome]
+        study = self._found.get(study_name(cell, phase))
+        if (
+            study is None
+            or not study_spec(cell, phase, chosen).fits(study)
+            or not self._write(cell, phase, study, lacking)
+        ):
             self.sync(cell, phase)
-        else:
-            self._write(cell, phase, study, [entry for entry in chosen if entry.mirrored != entry.outcome])
 
     def sync(self, cell: Cell, phase: Phase) -> None:
         """Leaves the study with every ended trial exactly once, whatever happened before."""
@@ -61,14 +65,16 @@ class Mirror:
         study = self._studies.find(spec.name)
         if study is None or not spec.fits(study):
             study, entries = self._anew(cell, phase, spec, entries)
+        self._found[spec.name] = study
         lacking = [entry for entry in entries if entry.mirrored != entry.outcome]
         if not lacking:
             return
         there = self._studies.recorded(study.name)
         if _doubled(there):
-            study, lacking = self._anew(cell, phase, spec, entries)
+            self._found[spec.name], lacking = self._anew(cell, phase, spec, entries)
             there.clear()
-        self._write(cell, phase, study, [entry for entry in lacking if (entry.key, entry.outcome) not in there])
+        absent = [entry for entry in lacking if (entry.key, entry.outcome) not in there]
+        self._write(cell, phase, self._found[spec.name], absent)
         self._mark(cell, lacking)
 
     def close(self) -> None:
@@ -85,13 +91,16 @@ class Mirror:
             known = {entry.key for entry in entries}
             return spec, [entry for entry in plan.ended(connection, cell.name, phase) if entry.key in known]
 
-    def _write(self, cell: Cell, phase: Phase, study: StudySpec, entries: Sequence[Entry]) -> None:
+    def _write(self, cell: Cell, phase: Phase, study: StudySpec, entries: Sequence[Entry]) -> bool:
+        """Returns False if somebody deleted the study."""
         for start in range(0, len(entries), CHUNK):
             some = entries[start : start + CHUNK]
             with self._database.reading() as connection:
                 ready = study_trials(connection, cell, phase, some)
-            self._studies.add(study, ready)
+            if not self._studies.add(study, ready):
+                return False
             self._mark(cell, some)
+        return True
 
     def _mark(self, cell: Cell, entries: Iterable[Entry]) -> None:
         with self._database.writing() as connection:

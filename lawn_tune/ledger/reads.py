@@ -11,7 +11,7 @@ from sqlalchemy import Connection, case, func, select
 
 from lawn_tune.cells import Cell
 from lawn_tune.ledger import rows
-from lawn_tune.ledger.curves import Curve, decode, stack
+from lawn_tune.ledger.curves import Curve, decode
 from lawn_tune.ledger.tables import cells, curves, examples, trials
 from lawn_tune.ledger.tables import packs as pack_table
 from lawn_tune.ledger.tables import plan as plan_table
@@ -135,7 +135,7 @@ def _unfinished(connection: Connection, keys: Sequence[str]) -> dict[str, Curve]
                 select(pack_table.c["keys"]).where(pack_table.c.cell == cell, pack_table.c.id == pack)
             ).scalar_one()
         )
-        stacked = stack(followed(connection, cell, pack), len(members))
+        stacked = followed(connection, cell, pack, len(members))
         for key in wanted if stacked else ():
             found[key] = {name: values[:, members.index(key)] for name, values in stacked.items()}
     return found

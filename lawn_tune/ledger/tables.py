@@ -101,7 +101,8 @@ progress = Table(
     Column("data", LargeBinary, nullable=False),
     ForeignKeyConstraint(["cell", "pack"], ["lawn_packs.cell", "lawn_packs.id"]),
 )
-"""One epoch of one unfinished pack, all members; becomes curves when the pack ends."""
+"""What an unfinished pack reported at once: `data` holds the series of all members from `epoch` on, [n x K] each. A row
+counts until the next one's epoch; they become curves when the pack ends."""
 
 curves = Table(
     "lawn_curves",

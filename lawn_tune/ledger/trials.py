@@ -31,18 +31,14 @@ def start(connection: Connection, pack: PackRow) -> None:
 
 def follow(connection: Connection, pack: PackRow, records: Sequence[EpochRecord]) -> None:
     """Stores the epochs of a running pack; those from the first one given on replace what was stored before."""
+    first = records[0].epoch
     here = (progress.c.cell == str(pack.cell), progress.c.pack == pack.id)
-    connection.execute(delete(progress).where(*here, progress.c.epoch >= records[0].epoch))
-    rows = {
-        record.epoch: {
-            "cell": str(pack.cell),
-            "pack": pack.id,
-            "epoch": record.epoch,
-            "data": curves.encode({name: _floats(values) for name, values in record.series.items()}),
-        }
-        for record in records
-    }
-    connection.execute(insert(connection, progress), list(rows.values()))
+    connection.execute(delete(progress).where(*here, progress.c.epoch >= first))
+    measured = {record.epoch - first + 1: record.series for record in records}
+    part = curves.stack(measured, len(pack.keys))
+    data = curves.encode({name: values.ravel() for name, values in part.items()})
+    row = {"cell": str(pack.cell), "pack": pack.id, "epoch": first, "data": data}
+    connection.execute(insert(connection, progress), row)
     running = (trials.c.cell == str(pack.cell), trials.c.pack == pack.id, trials.c.outcome == "running")
     connection.execute(update(trials).where(*running).values(epochs=records[-1].epoch))
 
@@ -108,14 +104,18 @@ def all_finished(connection: Connection, keys: Sequence[str]) -> bool:
     return connection.execute(query).scalar_one() == len(set(keys))
 
 
-def followed(connection: Connection, cell: str, pack: str) -> dict[int, Curve]:
-    """Returns what was stored of an unfinished pack: epoch → series → values [K]."""
+def followed(connection: Connection, cell: str, pack: str, members: int) -> Curve:
+    """Returns what was stored of an unfinished pack of K members: series → values [E, K]; empty if nothing was."""
     query = select(progress.c.epoch, progress.c.data).where(progress.c.cell == cell, progress.c.pack == pack)
-    return {epoch: curves.decode(data) for epoch, data in connection.execute(query.order_by(progress.c.epoch))}
+    parts = [
+        (epoch, {name: values.reshape(-1, members) for name, values in curves.decode(data).items()})
+        for epoch, data in connection.execute(query.order_by(progress.c.epoch))
+    ]
+    return curves.join(parts, members)
 
 
 def _keep_curves(connection: Connection, pack: PackRow, outcomes: Sequence[TrialOutcome]) -> None:
-    stacked = curves.stack(followed(connection, str(pack.cell), pack.id), len(pack.keys))
+    stacked = followed(connection, str(pack.cell), pack.id, len(pack.keys))
     if not stacked or not outcomes:
         return
     rows = []
@@ -158,10 +158,6 @@ def _row(pack: PackRow, key: str, **values: Any) -> dict[str, Any]:
 def _started(connection: Connection, pack: PackRow) -> dict[str, str]:
     query = select(trials.c.key, trials.c.started).where(trials.c.key.in_(pack.keys))
     return dict(connection.execute(query).all())
-
-
-def _floats(values: Sequence[float | None]) -> list[float]:
-    return [float("nan") if value is None else value for value in values]
 
 
 def _now() -> str:

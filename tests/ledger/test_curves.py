@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from lawn_tune.ledger.curves import decode, encode, stack, thinned
+from lawn_tune.ledger.curves import decode, encode, join, stack, thinned
 
 Curve = dict[str, NDArray[np.float64]]
 
@@ -59,8 +59,8 @@ def test_values_that_were_float32_take_little_more_than_half() -> None:
 
 @given(st.lists(st.sets(st.sampled_from("abc")), max_size=6), st.integers(1, 4))
 def test_stacking_fills_what_was_not_measured_with_nan(measured: list[set[str]], members: int) -> None:
-    records: dict[int, Curve] = {
-        epoch: {name: np.arange(members, dtype=np.float64) + 10.0 * epoch for name in names}
+    records = {
+        epoch: {name: [None if name == "c" else i + 10.0 * epoch for i in range(members)] for name in names}
         for epoch, names in enumerate(measured, start=1)
         if names
     }
@@ -69,8 +69,25 @@ def test_stacking_fills_what_was_not_measured_with_nan(measured: list[set[str]],
     for name, values in stacked.items():
         assert values.shape == (max(records), members)
         for epoch in range(1, max(records) + 1):
-            expected = records.get(epoch, {}).get(name, np.full(members, np.nan))
-            np.testing.assert_array_equal(values[epoch - 1], expected)
+            expected = records.get(epoch, {}).get(name, [None] * members)
+            np.testing.assert_array_equal(values[epoch - 1], np.array(expected, np.float64))
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 4)), max_size=6), st.integers(1, 3))
+def test_what_was_reported_last_stands_from_its_first_epoch_on(reports: list[tuple[int, int]], members: int) -> None:
+    epochs: dict[int, float] = {}
+    stored: list[tuple[int, Curve]] = []
+    for number, (first, count) in enumerate(reports, start=1):
+        epochs = {epoch: value for epoch, value in epochs.items() if epoch < first}
+        epochs |= dict.fromkeys(range(first, first + count), float(number))
+        stored = [part for part in stored if part[0] < first]  # as the ledger does
+        stored.append((first, {"loss": np.full((count, members), float(number))}))
+    joined = join(stored, members)
+    assert set(joined) == ({"loss"} if reports else set())
+    for values in joined.values():
+        assert values.shape == (max(epochs), members)
+        expected = [epochs.get(epoch, np.nan) for epoch in range(1, max(epochs) + 1)]
+        np.testing.assert_array_equal(values, np.repeat(np.array(expected)[:, None], members, axis=1))
 
 
 @given(arrays(np.float64, st.integers(0, 400), elements=NUMBERS))
