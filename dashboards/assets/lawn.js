@@ -105,23 +105,42 @@
 
     // --- live refresh --------------------------------------------------------------------------------------------
 
-    let asking = false;
+    const still = () => [NONE(), NONE(), NONE(), NONE(), NONE()];
+    const PATIENCE = 1000;
+    let latest = null; // {space, pending, answer}
     let gone = false;
     let returns = 0;
-    let about = null;
     async function poll(_, place, version, known) {
-        const still = [NONE(), NONE(), NONE(), NONE(), NONE()];
+        if (!place) return still();
         const ticked = window.dash_clientside.callback_context.triggered.some((t) => t.prop_id.startsWith("clock."));
-        if (asking || !place || document.hidden || (!ticked && about === place.space)) return still; // every card waits
-        asking = true;
-        about = place.space;
+        const here = latest && latest.space === place.space;
+        if (here && latest.pending) return latest.answer;
+        if (document.hidden || (here && !ticked)) return still(); // every card waits for the answer
+        const mine = (latest = { space: place.space, pending: true });
+        const pause = setTimeout(rest, PATIENCE, true);
+        mine.answer = ask(mine, version, known).finally(() => {
+            mine.pending = false;
+            clearTimeout(pause);
+            if (mine === latest) rest(false);
+        });
+        return mine.answer;
+    }
+
+    // Dash forgets an answer once the next question is there, so the clock waits for one that takes long.
+    let resting = false;
+    function rest(wanted) {
+        if (resting !== wanted) window.dash_clientside.set_props("clock", { disabled: (resting = wanted) });
+    }
+
+    async function ask(mine, version, known) {
         try {
-            const answer = await fetch("/_version?space=" + encodeURIComponent(place.space), { cache: "no-store" });
+            const answer = await fetch("/_version?space=" + encodeURIComponent(mine.space), { cache: "no-store" });
             if (answer.status === 401) {
                 location.assign("/login");
-                return still;
+                return still();
             }
             const found = await answer.json();
+            if (mine !== latest) return still(); // another space is looked at by now
             if (!answer.ok) return lost(found.error || "the ledger cannot be read");
             if (gone) found.version += " " + ++returns; // what failed meanwhile is asked for again
             else if (returns) found.version += " " + returns;
@@ -135,9 +154,7 @@
                 spaces === found.spaces ? Object.assign({}, known, { spaces }) : NONE(),
             ];
         } catch {
-            return lost("no connection to the server");
-        } finally {
-            asking = false;
+            return mine === latest ? lost("no connection to the server") : still();
         }
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
@@ -351,6 +352,23 @@ def test_an_empty_ledger_says_how_to_launch_and_fills_by_itself(browse: Browse) 
     source.planned += other.planned
     expect(page.get_by_role("heading", name="Cells")).to_be_visible()
     assert page.get_by_label("Space", exact=True).first.input_value() == "digits"
+
+
+def test_a_slow_ledger_is_waited_for(browse: Browse) -> None:
+    class Slow(MemorySource):
+        """Takes longer to say what has changed than a page waits before it asks again."""
+
+        def version(self, space: str) -> str:
+            time.sleep(3.0)
+            return super().version(space)
+
+    source = make_source()
+    slow = Slow(planned=source.planned, rows=source.rows)
+    page = browse(slow, pages=LABORATORY).open("/lab?space=digits")
+    expect(page.locator("#lab-line-summary")).to_have_text("4 values")
+    expect(page.locator("#live")).to_have_text("Live")
+    slow.rows.extend(search_rows(slow.planned[1], [95.0] * 9)[:2])
+    expect(page.locator("#lab-line-summary")).to_have_text("6 values")
 
 
 def test_a_lost_server_is_said_and_found_again(browse: Browse) -> None:
