@@ -228,7 +228,7 @@ def _failed(
     if damaged:
         named = "; ".join(row.error.removeprefix(DAMAGED) for row in damaged[:3])
         more = f" and {len(damaged) - 3} more" if len(damaged) > 3 else ""
-        yield Note(Flag.DAMAGED, f"left out, because the ledger's row cannot be read: {named}{more}; {REPAIR}")
+        yield Note(Flag.DAMAGED, f"left out, because the ledger's row cannot be read: {named}{more}. {REPAIR}")
 
 
 def _seeds(seeds: Sequence[int]) -> str:

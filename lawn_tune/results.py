@@ -24,8 +24,8 @@ DAMAGED = "damaged in the ledger: "
 """What the error of a trial begins with whose row cannot be read; it counts as failed, and no launch trains it."""
 
 REPAIR = (
-    "to repair it, put back a copy of the ledger, or delete the trial's rows from lawn_examples, lawn_curves and "
-    "lawn_trials and launch the space again"
+    "To repair it, put back a copy of the ledger, or delete the trial's rows from lawn_examples, lawn_curves and "
+    "lawn_trials and launch the space again."
 )
 
 
@@ -39,7 +39,9 @@ class DamagedCells(LedgerError):
 
     def __init__(self, damage: Mapping[str, str], readable: Sequence[Cell]) -> None:
         said = "; ".join(f"cell '{name}': {why}" for name, why in damage.items())
-        super().__init__(f"{DAMAGED}{said}", "Launch the space again, which writes its cells anew; or put back a copy.")
+        super().__init__(
+            f"{DAMAGED}{said}", "Launch the whole space again, which writes its cells anew; or put back a copy."
+        )
         self.damage, self.readable = dict(damage), tuple(readable)
 
 

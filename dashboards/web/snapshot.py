@@ -88,7 +88,7 @@ class Snapshot:
     def _find_damage(self) -> tuple[str, ...]:
         cells = (f"{self._damaged.message}. {self._damaged.hint}",) if self._damaged else ()
         trials = [f"{row.cell}, {row.error.removeprefix(DAMAGED)}." for row in self.trials if row.damaged]
-        return (*cells, *trials, *((f"Such a trial counts as failed; {REPAIR}.",) if trials else ()))
+        return (*cells, *trials, *((f"Such a trial counts as failed. {REPAIR}",) if trials else ()))
 
     def once(self, name: str, compute: Callable[[], T]) -> T:
         """Returns compute(), called once a snapshot for that name, whoever asks."""

@@ -10,10 +10,10 @@ import typer
 from lawn_tune.cli.options import Storage, console
 from lawn_tune.cli.source import launched, reading
 from lawn_tune.compare import Comparison, compare_space
-from lawn_tune.errors import UsageError
+from lawn_tune.errors import LedgerError, UsageError
 from lawn_tune.renderers import RENDERERS, Format
 from lawn_tune.renderers.terminal import print_comparison
-from lawn_tune.results import ResultSource
+from lawn_tune.results import REPAIR, ResultSource
 
 
 def compare(
@@ -43,10 +43,15 @@ def comparison_of(source: ResultSource, space: str) -> Comparison:
 
     Raises:
         UsageError: the ledger has no result of that space; the hint says what to type.
+        LedgerError: none of its results can be read.
     """
     name = launched(source, space)
     comparison = compare_space(source, name)
     if comparison.empty:
+        damaged = [row.error for row in source.trials(name) if row.damaged]
+        if damaged:
+            text = f"no result of space '{name}' can be read, {len(damaged)} are damaged; the first: {damaged[0]}"
+            raise LedgerError(text, REPAIR)
         raise UsageError(f"space '{name}' has no results yet", f"Train it: lawn-tune launch {space}.")
     return comparison
 

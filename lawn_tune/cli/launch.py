@@ -16,15 +16,18 @@ from rich.console import Console
 from rich.markup import escape
 
 from lawn_tune.cells import Cell
+from lawn_tune.cli.damage import tell_damage
 from lawn_tune.cli.options import Cells, MaxEpochs, Seeds, Storage
 from lawn_tune.deadlines import moment
 from lawn_tune.errors import DataError, ExecutionError, UsageError
+from lawn_tune.results import DamagedCells
 from lawn_tune.secrets import masked
 from lawn_tune.settings import Settings, check_ray_address, check_work_dir, resolve
 
 if TYPE_CHECKING:
     from lawn_tune.budget import Budget
     from lawn_tune.launch import Launch
+    from lawn_tune.ledger import Ledger
 
 BUDGET_SPENT = 6
 """Exit code of a launch that stopped at a limit and left trials to the next one."""
@@ -148,9 +151,10 @@ def run_launch(
     ledger = open_ledger(settings.storage, patience=patience)
     try:
         for space in {cell.name.space for cell in cells} & set(ledger.spaces()):
-            check_same_space(ledger.cells(space), cells)
+            check_same_space(_readable(ledger, space), cells)
         ledger.register(cells)
-        for space in {cell.name.space for cell in cells if budget.limited}:
+        spaces = list(dict.fromkeys(cell.name.space for cell in cells))
+        for space in spaces if budget.limited else ():
             budget.pace.learn(cells, ledger.trials(space))
         owner = Owner.current()
         with Display(console, cells, quiet) as display:
@@ -170,6 +174,7 @@ def run_launch(
             tell(console, cells, agenda.tally, stopped, storage)
         if left.trials:
             tell_left(console, left, budget)
+        tell_damage(console, [row for name in spaces for row in ledger.trials(name)])
     finally:
         ledger.close()
     if agenda.interrupted:
@@ -180,6 +185,14 @@ def run_launch(
         raise ExecutionError(
             f"{agenda.tally.failed} trials failed: {agenda.tally.errors[-1]}", "Launch again to retry."
         )
+
+
+def _readable(ledger: Ledger, space: str) -> Sequence[Cell]:
+    """Returns the cells of a space that can be read; the launch writes its own anew."""
+    try:
+        return ledger.cells(space)
+    except DamagedCells as error:
+        return error.readable
 
 
 def budget_of(settings: Settings, here: bool = True) -> Budget:

@@ -12,12 +12,13 @@ from rich.table import Table
 
 from lawn_tune.budget import Pace
 from lawn_tune.cells import Cell
+from lawn_tune.cli.damage import tell_damage
 from lawn_tune.cli.options import AsJson, Storage, console, plain_table, print_json
 from lawn_tune.cli.source import launched, reading
 from lawn_tune.counts import Counts, count
 from lawn_tune.ledger.leases import Lease
 from lawn_tune.remaining import Remaining, remaining
-from lawn_tune.results import TrialRow
+from lawn_tune.results import DamagedCells, ResultSource, TrialRow
 
 SCHEMA = 1
 """Of the JSON document: raised when a field changes its meaning or goes; new ones may come."""
@@ -51,13 +52,30 @@ def status(
         names = ledger.spaces() if space is None else (launched(ledger, space),)
         rows = {name: ledger.trials(name) for name in names}
         held = {str(cell): lease for cell, lease in ledger.leases().items()}
-        found = [_look(cell, rows[name], held.get(str(cell.name))) for name in names for cell in ledger.cells(name)]
+        cells, damage = _cells(ledger, names)
+        found = [_look(cell, rows[cell.name.space], held.get(str(cell.name))) for cell in cells]
     if as_json:
         print_json(_document(found))
     else:
         _print([(look.cell, look.counts) for look in found], held)
+        tell_damage(console(), [row for name in names for row in rows[name]])
+    if damage:
+        raise damage[0]
     if check and _overall(found) != "finished":
         raise typer.Exit(UNFINISHED)
+
+
+def _cells(source: ResultSource, spaces: Sequence[str]) -> tuple[list[Cell], list[DamagedCells]]:
+    """Returns the cells of those spaces that can be read, and what is wrong with the others."""
+    cells: list[Cell] = []
+    damage: list[DamagedCells] = []
+    for space in spaces:
+        try:
+            cells += source.cells(space)
+        except DamagedCells as error:
+            cells += error.readable
+            damage.append(error)
+    return cells, damage
 
 
 @dataclass(frozen=True)

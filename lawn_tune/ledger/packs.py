@@ -11,9 +11,13 @@ from typing import Any, Literal
 from sqlalchemy import Connection, func, select, update
 
 from lawn_tune.cells import CellName, Phase
+from lawn_tune.errors import LedgerError
 from lawn_tune.ledger.database import insert
 from lawn_tune.ledger.leases import lost
 from lawn_tune.ledger.tables import leases, packs
+from lawn_tune.results import DAMAGED
+
+REPAIR_PACK = "Put back a copy of the ledger, or delete that row from lawn_packs; what it trained is kept."
 
 State = Literal["waiting", "running", "finished", "failed", "split"]
 
@@ -54,11 +58,19 @@ def read(connection: Connection, cell: CellName, phase: Phase | None = None) -> 
     if phase is not None:
         query = query.where(packs.c.phase == phase)
     return tuple(
-        PackRow(
-            id=name, cell=cell, phase=kind, keys=tuple(json.loads(keys)), attempts=attempts, state=state, error=error
-        )
+        PackRow(id=name, cell=cell, phase=kind, keys=_keys(name, keys), attempts=attempts, state=state, error=error)
         for name, kind, keys, attempts, state, error in connection.execute(query)
     )
+
+
+def _keys(pack: str, text: Any) -> tuple[str, ...]:
+    try:
+        keys = tuple(json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise LedgerError(f"{DAMAGED}pack {pack}: its keys are not JSON ({error})", REPAIR_PACK) from None
+    if pack_id(keys) != pack:
+        raise LedgerError(f"{DAMAGED}pack {pack}: its keys are those of pack {pack_id(keys)}", REPAIR_PACK)
+    return keys
 
 
 def add(connection: Connection, cell: CellName, phase: Phase, groups: Sequence[Sequence[str]]) -> None:

@@ -6,8 +6,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from lawn_tune.cells import Cell, CellName, Phase, Trial
 from lawn_tune.errors import LedgerError
@@ -16,6 +17,9 @@ from lawn_tune.ledger.tables import cells, plan, trials
 
 UNPLANNED = 2**31 - 1
 """Position of search trials that the last launch did not plan (another grid or budget); they come last."""
+
+_PLANNED = ("phase", "position", "seed", "hyperparameters", "total_epochs")
+"""What a launch writes anew of a trial that is known."""
 
 
 def register(connection: Connection, launched: Sequence[Cell]) -> None:
@@ -33,8 +37,8 @@ def enrol(connection: Connection, cell: Cell, phase: Phase, added: Sequence[Tria
     """Says that trials belong to a cell, behind those of the phase that do already."""
     known = _positions(connection, cell.name, phase)
     last = max((position for position in known.values() if position != UNPLANNED), default=-1)
-    fresh = [trial for trial in added if trial.key not in known]
-    _enrol(connection, cell, phase, {trial.key: last + 1 + i for i, trial in enumerate(fresh)}, fresh)
+    fresh = [trial.key for trial in added if trial.key not in known]
+    _enrol(connection, cell, phase, known | {key: last + 1 + i for i, key in enumerate(fresh)}, added)
 
 
 def definition(connection: Connection, name: CellName) -> Cell:
@@ -74,7 +78,7 @@ class Entry:
 
 
 def ended(connection: Connection, cell: CellName, phase: Phase, keys: Sequence[str] | None = None) -> list[Entry]:
-    """Returns the ended trials of a cell's phase, all or those among `keys`, in plan order."""
+    """Returns the ended trials of a cell's phase, all or those among `keys`, in plan order; none that is damaged."""
     query = (
         select(plan.c.key, plan.c.seed, plan.c.hyperparameters, trials.c.outcome, plan.c.mirrored, plan.c.total_epochs)
         .join(trials, trials.c.key == plan.c.key)
@@ -84,17 +88,15 @@ def ended(connection: Connection, cell: CellName, phase: Phase, keys: Sequence[s
     )
     if keys is not None:
         query = query.where(plan.c.key.in_(keys))
-    return [
-        Entry(
-            key=key,
-            seed=seed,
-            hyperparameters=json.loads(hyperparameters),
-            outcome=outcome,
-            mirrored=mirrored,
-            total_epochs=total,
-        )
-        for key, seed, hyperparameters, outcome, mirrored, total in connection.execute(query)
-    ]
+    return [entry for row in connection.execute(query).mappings() if (entry := _entry(row))]
+
+
+def _entry(row: Mapping[Any, Any]) -> Entry | None:
+    try:
+        hyperparameters = {name: float(value) for name, value in json.loads(row["hyperparameters"]).items()}
+    except (ValueError, TypeError, AttributeError):
+        return None  # the launch that plans it writes it anew
+    return Entry(**{**row, "hyperparameters": hyperparameters})
 
 
 def mark_mirrored(connection: Connection, cell: CellName, outcomes: Mapping[str, str]) -> None:
@@ -134,15 +136,14 @@ def _merged(known: list[str], launched: list[str]) -> list[str]:
 
 def _positions(connection: Connection, cell: CellName, phase: Phase) -> dict[str, int]:
     query = select(plan.c.key, plan.c.position).where(plan.c.cell == str(cell), plan.c.phase == phase)
-    return dict(connection.execute(query).all())
+    return {key: position for key, position in connection.execute(query) if isinstance(position, int)}
 
 
 def _enrol(
     connection: Connection, cell: Cell, phase: Phase, positions: Mapping[str, int], planned: Sequence[Trial]
 ) -> None:
-    columns = (plan.c.key, plan.c.position, plan.c.hyperparameters)
-    query = select(*columns).where(plan.c.cell == str(cell.name), plan.c.phase == phase)
-    known = {key: (position, text) for key, position, text in connection.execute(query)}
+    columns = [plan.c[name] for name in ("key", *_PLANNED)]
+    query = select(*columns).where(plan.c.cell == str(cell.name), plan.c.key.in_(bindparam("keys", expanding=True)))
     rows = [
         {
             "cell": str(cell.name),
@@ -150,19 +151,21 @@ def _enrol(
             "phase": phase,
             "position": positions[trial.key],
             "seed": trial.seed,
-            "hyperparameters": text,
+            "hyperparameters": json.dumps(dict(trial.hyperparameters)),
             "total_epochs": cell.task_of(phase).epochs,
             "mirrored": "",
         }
         for trial in planned
-        for text in [json.dumps(dict(trial.hyperparameters))]
-        if known.get(trial.key) != (positions[trial.key], text)
     ]
-    if rows:
-        statement = insert(connection, plan)
-        new = {name: statement.excluded[name] for name in ("position", "hyperparameters")}
-        statement = statement.on_conflict_do_update(index_elements=[plan.c.cell, plan.c.key], set_=new)
-        connection.execute(statement, rows)
+    for start in range(0, len(rows), 500):
+        some = rows[start : start + 500]
+        known = {tuple(row) for row in connection.execute(query, {"keys": [row["key"] for row in some]})}
+        changed = [row for row in some if tuple(row[name] for name in ("key", *_PLANNED)) not in known]
+        if changed:
+            statement = insert(connection, plan)
+            new = {name: statement.excluded[name] for name in _PLANNED}
+            statement = statement.on_conflict_do_update(index_elements=[plan.c.cell, plan.c.key], set_=new)
+            connection.execute(statement, changed)
 
 
 def _retire(connection: Connection, cell: Cell) -> None:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, case, func, select
 
 from lawn_tune.cells import Cell
+from lawn_tune.errors import LedgerError
 from lawn_tune.ledger import rows
 from lawn_tune.ledger.curves import Curve, decode
 from lawn_tune.ledger.tables import cells, curves, examples, trials
 from lawn_tune.ledger.tables import packs as pack_table
 from lawn_tune.ledger.tables import plan as plan_table
 from lawn_tune.ledger.trials import followed
-from lawn_tune.results import DamagedCells, Outcome, TrialRow
+from lawn_tune.results import DAMAGED, REPAIR, DamagedCells, Outcome, TrialRow
 
 CHUNK = 500
 """Keys a query; both databases limit the parameters of a statement."""
@@ -95,11 +97,18 @@ def version(connection: Connection, space: str) -> str:
 
 
 def outcomes(connection: Connection, keys: Sequence[str]) -> dict[str, Outcome]:
-    """Returns the outcome of those keys that were started and not taken back."""
+    """Returns the outcome of those keys that were started and not taken back.
+
+    Raises:
+        LedgerError: one is damaged; its trial might have finished, so nobody may train it again.
+    """
     found: dict[str, Outcome] = {}
     for some in _chunks(keys):
         query = select(trials.c.key, trials.c.outcome).where(trials.c.key.in_(some), trials.c.outcome != "waiting")
         found |= dict(connection.execute(query).all())
+    for key, outcome in found.items():
+        if outcome not in get_args(Outcome):
+            raise LedgerError(f"{DAMAGED}trial {key}: unknown outcome '{outcome}'", REPAIR)
     return found
 
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
-from typing import Any, NoReturn, get_args
+from collections.abc import Mapping
+from math import isfinite
+from typing import Any, NoReturn, get_args, get_type_hints
 
-from lawn_tune.cells import Cell
+from lawn_tune.cells import Cell, Phase, Protocol
 from lawn_tune.results import DAMAGED, Outcome, TrialRow
-from trainables.config import METRICS, OPTIMIZERS, trial_key
+from trainables.config import DATASETS, METRICS, OPTIMIZERS, trial_key
 
-UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
+UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, RecursionError, OverflowError)
 """What reading a damaged row may raise."""
 
-_OUTCOMES = frozenset(get_args(Outcome))
-_WHOLE = ("seed", "epochs", "total_epochs", "attempts")
+_CHOICES = {"outcome": frozenset(get_args(Outcome)), "phase": frozenset(get_args(Phase))}
+_PROTOCOL = {name: get_args(get_type_hints(Protocol)[name]) for name in ("direction", "selection", "reported")}
+_WHOLE = {"seed": 0, "epochs": 0, "total_epochs": 1, "attempts": 0}
+"""Column → its least value."""
 
 
 def _refused(constant: str) -> NoReturn:
@@ -36,19 +40,47 @@ def cell(name: str, definition: str) -> Cell:
     """Returns a cell of the ledger.
 
     Raises:
-        ValueError, TypeError, LookupError, AttributeError: its definition is damaged, or of another version.
+        ValueError, TypeError, LookupError, AttributeError, RecursionError, OverflowError: its definition is damaged, or
+            of another version; see `UNREADABLE`.
     """
     found = Cell.from_dict(_object("definition", definition))
     if str(found.name) != name:
         raise ValueError(f"its definition is of cell '{found.name}'")
-    if found.task.optimizer not in OPTIMIZERS:
-        raise ValueError(f"unknown optimizer '{found.task.optimizer}'; known: {', '.join(OPTIMIZERS)}")
-    if found.protocol.metric not in METRICS:
-        raise ValueError(f"unknown metric '{found.protocol.metric}'; known: {', '.join(METRICS)}")
-    if not isinstance(found.task.epochs, int) or not isinstance(found.task.batch_size, int):
-        raise TypeError("epochs and batch size must be whole numbers")
+    known = {"optimizer": OPTIMIZERS, "dataset": DATASETS}
+    for what, names in known.items():
+        _check_choice(what, getattr(found.task, what), names)
+    _check_protocol(found.protocol)
+    _check_whole("epochs and batch size", (found.task.epochs, found.task.batch_size))
+    for levels in found.grid.values.values():
+        _check_numbers("the grid", dict(enumerate(levels)))
     trial_key(found.task, 0, found.grid.point(0))
     return found
+
+
+def _check_protocol(protocol: Protocol) -> None:
+    _check_choice("metric", protocol.metric, METRICS)
+    for name, allowed in _PROTOCOL.items():
+        _check_choice(name, getattr(protocol, name), allowed)
+    _check_whole("seeds and epochs", (*protocol.search_seeds, *protocol.confirm_seeds, protocol.full_epochs))
+    if not protocol.search_seeds:
+        raise ValueError("there is no search seed")
+
+
+def _check_choice(name: str, value: Any, allowed: Any) -> None:
+    if value not in allowed:
+        raise ValueError(f"unknown {name} '{value}'; known: {', '.join(sorted(allowed))}")
+
+
+def _check_whole(names: str, values: tuple[Any, ...]) -> None:
+    if not all(type(value) is int for value in values):
+        raise TypeError(f"{names} must be whole numbers")
+
+
+def _check_numbers(name: str, values: Mapping[Any, Any]) -> None:
+    if not set(map(type, values.values())) <= {float, int}:
+        raise TypeError(f"{name} holds something that is no number")
+    if not all(map(isfinite, values.values())):
+        raise ValueError(f"{name} holds a number that is not finite")
 
 
 def reason(error: BaseException) -> str:
@@ -61,15 +93,27 @@ def _checked(values: dict[str, Any]) -> dict[str, Any]:
     found = dict(values)
     for name in ("hyperparameters", "summary", "provenance"):
         found[name] = _object(name, values[name])
-    if not set(map(type, found["summary"].values())) <= {float, int, type(None)}:
-        raise TypeError("summary holds something that is no number")
-    if not set(map(type, found["hyperparameters"].values())) <= {float, int}:
-        raise TypeError("hyperparameters hold something that is no number")
-    if found["outcome"] not in _OUTCOMES:
-        raise ValueError(f"unknown outcome '{found['outcome']}'")
-    if not all(type(found[name]) is int for name in _WHOLE):
-        raise TypeError(f"{', '.join(_WHOLE)} must be whole numbers")
+    for name, allowed in _CHOICES.items():
+        if found[name] not in allowed:
+            raise ValueError(f"unknown {name} '{found[name]}'")
+    if not all(isinstance(found[name], str) for name in ("pack", "error")):
+        raise TypeError("pack and error must be text")
+    _check_whole(", ".join(_WHOLE), tuple(found[name] for name in _WHOLE))
+    if any(found[name] < least for name, least in _WHOLE.items()):
+        raise ValueError(f"{', '.join(_WHOLE)}: one of them is too small")
+    _check_numbers("summary", {name: value for name, value in found["summary"].items() if value is not None})
+    _check_numbers("hyperparameters", found["hyperparameters"])
+    if not found["hyperparameters"] or (found["outcome"] == "complete" and not found["summary"]):
+        raise ValueError("hyperparameters or summary are empty")
+    _check_provenance(found["provenance"])
     return found
+
+
+def _check_provenance(provenance: Mapping[str, Any]) -> None:
+    if not isinstance(provenance.get("libraries", {}), dict):
+        raise TypeError("provenance: libraries is no table")
+    if not all(isinstance(provenance.get(name, ""), str) for name in ("started", "ended")):
+        raise TypeError("provenance: a time is no text")
 
 
 def _object(name: str, text: Any) -> dict[str, Any]:
@@ -81,15 +125,17 @@ def _object(name: str, text: Any) -> dict[str, Any]:
         raise ValueError(f"{name}: {error}") from None
     if not isinstance(found, dict):
         raise TypeError(f"{name} is no table")
+    if "\\u" in text:
+        json.dumps(found, ensure_ascii=False).encode()  # half a character, which nothing can write
     return found
 
 
 def _damaged(values: dict[str, Any], why: str) -> TrialRow:
-    whole = {name: values[name] if type(values[name]) is int else 0 for name in _WHOLE}
+    whole = {name: values[name] if type(values[name]) is int else least for name, least in _WHOLE.items()}
     return TrialRow(
         key=values["key"],
         cell=values["cell"],
-        phase=values["phase"],
+        phase=values["phase"] if values["phase"] in _CHOICES["phase"] else "search",
         hyperparameters={},
         outcome="failed",
         summary={},

@@ -90,6 +90,42 @@ def epochs_in_words(path: Path, key: str) -> None:
     change(path, "UPDATE lawn_trials SET epochs = 'many' WHERE key = ?", key)
 
 
+def summary_beyond_any_number(path: Path, key: str) -> None:
+    change(path, "UPDATE lawn_trials SET summary = ? WHERE key = ?", '{"last/validation/accuracy": 1e999}', key)
+
+
+def summary_larger_than_a_float(path: Path, key: str) -> None:
+    change(path, "UPDATE lawn_trials SET summary = ? WHERE key = ?", f'{{"seconds": {10**400}}}', key)
+
+
+def summary_of_nothing(path: Path, key: str) -> None:
+    change(path, "UPDATE lawn_trials SET summary = '{}' WHERE key = ?", key)
+
+
+def error_in_bytes(path: Path, key: str) -> None:
+    change(path, "UPDATE lawn_trials SET error = X'00ff' WHERE key = ?", key)
+
+
+def libraries_as_list(path: Path, key: str) -> None:
+    change(path, "UPDATE lawn_trials SET provenance = '{\"libraries\": []}' WHERE key = ?", key)
+
+
+def time_as_number(path: Path, key: str) -> None:
+    change(path, "UPDATE lawn_trials SET provenance = '{\"ended\": 3}' WHERE key = ?", key)
+
+
+def half_a_character(path: Path, key: str) -> None:
+    change(path, 'UPDATE lawn_trials SET provenance = \'{"device": "\\ud800"}\' WHERE key = ?', key)
+
+
+def negative_epochs(path: Path, key: str) -> None:
+    change(path, "UPDATE lawn_trials SET epochs = -5 WHERE key = ?", key)
+
+
+def strange_phase(path: Path, key: str) -> None:
+    change(path, "UPDATE lawn_plan SET phase = 'later' WHERE key = ?", key)
+
+
 def no_point(path: Path, key: str) -> None:
     change(path, "UPDATE lawn_plan SET hyperparameters = '{\"peak_lr\": null}' WHERE key = ?", key)
 
@@ -101,7 +137,16 @@ TRIAL_DAMAGE: Sequence[tuple[Callable[[Path, str], None], str]] = (
     (provenance_as_list, "provenance is no table"),
     (strange_outcome, "unknown outcome"),
     (epochs_in_words, "epochs"),
-    (no_point, "hyperparameters hold something"),
+    (no_point, "hyperparameters holds something"),
+    (summary_beyond_any_number, "not finite"),
+    (summary_larger_than_a_float, "OverflowError"),
+    (summary_of_nothing, "empty"),
+    (error_in_bytes, "must be text"),
+    (libraries_as_list, "libraries is no table"),
+    (time_as_number, "a time is no text"),
+    (half_a_character, "surrogates not allowed"),
+    (negative_epochs, "too small"),
+    (strange_phase, "unknown phase 'later'"),
 )
 
 
@@ -117,7 +162,7 @@ def test_a_damaged_trial_is_left_out_and_named(copy: Path, damage: Callable[[Pat
     assert after[key].damaged
     assert why in after[key].error
     assert {k: row for k, row in after.items() if k != key} == {k: row for k, row in before.items() if k != key}
-    assert list(after) == list(before)
+    assert [k for k in after if k != key] == [k for k in before if k != key]
     result = next(result for result in comparison.cells if str(result.cell.name) == CELL)
     assert result.winner is None or key not in result.winner.keys
     [note] = [note for note in result.notes if note.flag is Flag.DAMAGED]
@@ -148,6 +193,11 @@ def test_commands_flag_a_damaged_trial(copy: Path, tmp_path: Path) -> None:
         ('"metric": "accuracy"', '"metric": "luck"', "unknown metric 'luck'"),
         ('"epochs": 8', '"epochs": "eight"', "whole numbers"),
         ('"task":', '"tusk":', "KeyError"),
+        ('"direction": "maximize"', '"direction": "up"', "unknown direction 'up'"),
+        ('"search_seeds": [0]', '"search_seeds": []', "no search seed"),
+        ('"dataset": "fashion-mnist"', '"dataset": "dice"', "unknown dataset 'dice'"),
+        ('"peak_lr": [', '"peak_lr": ["a", ', "the grid holds something that is no number"),
+        ('"peak_lr": [', '"peak_lr": [1e999, ', "not finite"),
         ("{", "[", "not JSON"),
         (CELL, "big/adam/bs257", "its definition is of cell 'big/adam/bs257'"),
     ],
@@ -159,7 +209,7 @@ def test_a_damaged_cell_is_one_clear_error_of_a_command(copy: Path, old: str, ne
         assert code == 3, said
         assert CELL in said
         assert why in said
-        assert "Launch the space again" in said
+        assert "Launch the whole space again" in said
         assert "Traceback" not in said
 
 
@@ -220,7 +270,7 @@ def test_damaged_rows_break_no_page(browse: Browse, copy: Path) -> None:
             expect(said).to_contain_text("big/sgd/bs256")
             expect(said).to_contain_text(EVIL)
             expect(said).to_contain_text(key)
-            expect(said).to_contain_text("Launch the space again")
+            expect(said).to_contain_text("Launch the whole space again")
             expect(said).to_contain_text("lawn_trials")
             assert page.locator(".failure").count() == 0
             assert page.locator(".card .body:not(.none)").count() > 2
