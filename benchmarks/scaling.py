@@ -1,8 +1,8 @@
 """The paper's whole study over simulated GPUs: how long it takes, and what the one driver can serve.
 
 Schedules come from the assumed times of `paper_plan` and the launch's own order. The driver is real: `Launch` over a
-real ledger, told by a simulated cluster. Its work is measured as CPU seconds of this process, so a busy machine hardly
-changes it; PostgreSQL's own processes are not in it.
+real ledger, told by a simulated cluster. Its work, without the simulation's, is measured as CPU seconds of this
+process; PostgreSQL's own processes are not in it.
 """
 
 from __future__ import annotations
@@ -163,11 +163,9 @@ def drive(
         ledger.register(cells)
         agenda = Metered(Launch(cells, ledger, Owner.current(), silent(cells)), executor.clock, events)
         gc.collect()
-        cpu, wall = time.process_time(), time.perf_counter()
         executor.run(agenda)
-        cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
         agenda.launch.close()
-    return _driven(database, executor, agenda, (cpu, wall), every)
+    return _driven(database, executor, agenda, every)
 
 
 def silent(cells: Sequence[Cell]) -> Display:
@@ -175,10 +173,9 @@ def silent(cells: Sequence[Cell]) -> Display:
     return Display(Console(quiet=True), cells, quiet=True)
 
 
-def _driven(
-    database: str, executor: TabulatedExecutor, agenda: Metered, spent: tuple[float, float], every: float | None
-) -> dict[str, Any]:
-    workers, (cpu, wall) = executor.slots, spent
+def _driven(database: str, executor: TabulatedExecutor, agenda: Metered, every: float | None) -> dict[str, Any]:
+    workers = executor.slots
+    cpu, wall = (fsum(spent[i] for spent in agenda.seconds.values()) for i in (0, 1))
     simulated = executor.clock.now if agenda.stopped_at is None else agenda.stopped_at
     counts, meters = agenda.counts, agenda.seconds
     return {

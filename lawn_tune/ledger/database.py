@@ -236,13 +236,13 @@ def _own_transactions(engine: Engine) -> None:
 
 
 def _lock_postgresql(connection: Connection) -> None:
-    # A driver stopped in the middle of a transaction must not hold up the others for ever.
-    wait = f"{BUSY_SECONDS}s"
+    # A driver stopped in the middle of a transaction must not hold up the others for ever. One statement, from left to
+    # right: every write begins with it.
+    limits = "set_config('lock_timeout', :wait, true), set_config(:idle, :wait, true)"
     connection.execute(
-        text("SELECT set_config('lock_timeout', :wait, true), set_config(:idle, :wait, true)"),
-        {"wait": wait, "idle": "idle_in_transaction_session_timeout"},
+        text(f"SELECT {limits}, pg_advisory_xact_lock(:lock)"),
+        {"wait": f"{BUSY_SECONDS}s", "idle": "idle_in_transaction_session_timeout", "lock": WRITER_LOCK},
     )
-    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": WRITER_LOCK})
 
 
 def _passes(error: SQLAlchemyError) -> bool:

@@ -174,8 +174,8 @@ class Ledger:
             leases.check(connection, pack.cell, pack.holder)
             now = packs.get(connection, pack)
             counted = now.state == "running" and now.attempts == pack.attempts + 1  # by this call, before an outage
-            packs.change(connection, pack, state="running", attempts=now.attempts + (not counted))
-            begun = packs.get(connection, pack)
+            begun = replace(now, state="running", attempts=now.attempts + (not counted))
+            packs.change(connection, pack, state=begun.state, attempts=begun.attempts)
             trials.start(connection, begun)
             return begun
 
