@@ -14,7 +14,7 @@ demo: $(READY)  ## the main job on bundled data: grid, confirmation, comparison,
 	$(BIN)/lawn-tune report quickstart
 
 test: $(TESTS)  ## every law, on the CPU and offline
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 check: $(TESTS)  ## formatting, lint, types
 	$(BIN)/ruff format --check .

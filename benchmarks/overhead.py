@@ -34,7 +34,7 @@ from trainables.trial import train_pack
 
 ROOT = Path(__file__).parents[1]
 SPACE = """
-description = "Four packs"
+description = "Eight packs"
 dataset = "digits"
 loss = "cross-entropy"
 metric = "accuracy"
@@ -50,12 +50,12 @@ epochs = {epochs}
 [optimizers.adam]
 peak_lr = [0.01, 0.02, 0.03, 0.05]
 warmup_epochs = [2]
-weight_decay = [0.01, 0.03, 0.1, 0.3]
+weight_decay = [0.003, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.3]
 """
 PACK = 4
 
 
-def run(epochs: int = 40, workers: tuple[int, ...] = (1, 2), repeats: int = 3) -> dict[str, Any]:
+def run(epochs: int = 140, workers: tuple[int, ...] = (2,), repeats: int = 3) -> dict[str, Any]:
     """Measures the grid's search packs with several numbers of workers.
 
     Args:

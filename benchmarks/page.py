@@ -117,7 +117,7 @@ def overhead(results: Mapping[str, Any]) -> str:
         (name, f"{found['pack_seconds']['bare']['median']:.1f}", _ratio(found["launch_over_bare"]))
         for name, found in results.items()
     ]
-    return table(("four packs on", "seconds a pack", "launch / bare"), rows)
+    return table(("eight packs on", "seconds a pack", "launch / bare"), rows)
 
 
 def ledger(results: Mapping[str, Any]) -> str:

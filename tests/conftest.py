@@ -10,8 +10,23 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+ALONE = ("cluster", "end_to_end", "faults")
+"""Folders of tests that start drivers and clusters and count on time; they follow one another."""
+
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")  # a busy machine is no failure
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Groups tests for several processes: those of a file share its fixtures, those that must not meet are one group."""
+
+    def alone(item: pytest.Item) -> bool:
+        folder = item.path.relative_to(Path(__file__).parent).parts[0]
+        return folder in ALONE or item.get_closest_marker("ray") is not None
+
+    items.sort(key=lambda item: not alone(item))  # the longest group begins first
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("alone" if alone(item) else str(item.path)))
 
 
 @pytest.fixture(scope="session")

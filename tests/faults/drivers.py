@@ -156,6 +156,14 @@ class Study:
         except Exception:
             return 0  # it is being created, or cannot be reached
 
+    def owners(self) -> set[str]:
+        """Who holds a cell now."""
+        try:
+            with open_ledger(self.url, create=False) as ledger:
+                return {lease.owner for lease in ledger.leases().values()}
+        except Exception:
+            return set()  # it is being created, or cannot be reached
+
     def finished(self) -> set[str]:
         """Keys with a result in the ledger."""
         with open_ledger(self.url, create=False) as ledger:
