@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from dashboards.numbers.budget import ROUND, BudgetInfo, BudgetLine, Drawn, budget_infos
-from dashboards.numbers.edges import table_name, widenings
+from dashboards.numbers.edges import Widening, shortest_budget, table_name, widenings
 from dashboards.numbers.sensitivity import SensitivityAxis, SensitivityLevel, sensitivity_info, span
 from lawn_tune import __version__
 from lawn_tune.cells import Cell
@@ -73,11 +73,12 @@ def facts(comparison: Comparison, trials: Sequence[TrialRow], storage: str | Non
         storage: URL of the ledger where it is not the default, for the commands to type; its password is masked.
     """
     budgets = budget_infos(comparison, trials)
+    shortest = shortest_budget(comparison)
     return Facts(
         comparison=comparison,
         table=table(comparison),
         winners=tuple(_winner_row(result) for result in comparison.cells),
-        wider=tuple(row for result in comparison.cells for row in _wider(result)),
+        wider=tuple(row for result in comparison.cells for row in _wider(result, shortest)),
         sensitivity=tuple(row for result in comparison.cells if result.winner for row in _sensitivity(result)),
         budgets=budgets,
         budget_rows=tuple(row for info in budgets for line in info.lines for row in _budget_rows(info, line)),
@@ -192,8 +193,16 @@ def _names(cell: Cell) -> tuple[str, str]:
     return method(cell.name.optimizer), f"{cell.name.batch_size:,}"
 
 
-def _wider(result: CellResult) -> list[tuple[str, str, str]]:
-    return [(*_names(result.cell), f"{table_name(result)} {w.toml}") for w in widenings(result) if w.add is not None]
+def _wider(result: CellResult, shortest: int) -> list[tuple[str, str, str]]:
+    lines = [_line(result, widening) for widening in widenings(result, shortest)]
+    return [(*_names(result.cell), line) for line in lines if line]
+
+
+def _line(result: CellResult, widening: Widening) -> str:
+    """Returns the line of the space's file, or why there is none."""
+    if widening.add is not None:
+        return f"{table_name(result)} {widening.toml}"
+    return f"none for {widening.name}: {widening.why}" if widening.why else ""
 
 
 def _sensitivity(result: CellResult) -> list[tuple[str, ...]]:

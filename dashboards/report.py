@@ -24,22 +24,23 @@ from dashboards.facts import (
     report_json,
     report_markdown,
 )
-from dashboards.figures import batch_size_figure, curve_figure, difference_figure, grid_figure, plain, plotly_js
+from dashboards.figures import batch_size_figure, curve_figure, grid_figure, plain, plotly_js
 from dashboards.figures.budget import budget_figure
+from dashboards.figures.forest import FOREST_HELP, forest_figure
 from dashboards.figures.sensitivity import sensitivity_figure
 from dashboards.numbers import (
     Curves,
     batch_size_info,
     curve_infos,
     curve_keys,
-    difference_info,
     grid_infos,
 )
 from dashboards.numbers.curves import readable
+from dashboards.numbers.forest import TONES, forest_info
 from dashboards.numbers.grid import fewer
 from dashboards.numbers.sensitivity import sensitivity_info
 from lawn_tune import __version__
-from lawn_tune.compare import CellResult, Comparison, Verdict
+from lawn_tune.compare import CellResult, Comparison
 from lawn_tune.results import ResultSource
 from lawn_tune.tables import DIFFERENCE_HEADER
 from lawn_tune.words import method
@@ -70,13 +71,6 @@ def most(cells: int) -> Most:
 
 
 Format = Literal["html", "md", "json"]
-
-_TONES = {
-    Verdict.BETTER: "better",
-    Verdict.ONLY_LAWN: "better",
-    Verdict.WORSE: "worse",
-    Verdict.ONLY_BASE: "worse",
-}
 
 
 class Picture(NamedTuple):
@@ -134,10 +128,11 @@ def render(found: Facts, curves: Curves, broken: Mapping[str, str] | None = None
             "differences": DIFFERENCE_HEADER, "winners": WINNER_HEADER, "wider": WIDER_HEADER, "budget": BUDGET_HEADER
         },
         definition=BUDGET_DEFINITION,
+        forest_help=FOREST_HELP,
         broken=broken or {},
         methods=[_legend(name) for name in comparison.optimizers],
         name=method,
-        tones=[_TONES.get(pair.verdict, "open") for pair in comparison.pairs],
+        tones=[TONES.get(pair.verdict, "none") for pair in comparison.pairs],
         verdicts=[pair.verdict.value for pair in comparison.pairs],
         pictures={kind: [_picture(id_, alt, figure) for id_, alt, figure in group] for kind, group in figures.items()},
         data=_data({id_: figure for group in figures.values() for id_, _, figure in group}),
@@ -156,11 +151,11 @@ _Group = list[tuple[str, str, dict[str, Any]]]
 def _figures(found: Facts, curves: Curves) -> dict[str, _Group]:
     """Returns kind → (id, description, figure) of every figure there is something to draw in."""
     comparison = found.comparison
-    differences, sizes = difference_info(comparison), batch_size_info(comparison)
+    differences, sizes = forest_info(comparison.pairs), batch_size_info(comparison)
     groups: dict[str, _Group] = {"differences": [], "sizes": [], "curves": [], "grids": [], "levels": [], "budget": []}
-    if differences.bars:
+    if any(row.confirmed for row in differences.rows):
         alt = "Paired differences with 95 % intervals; the same numbers are in the table below"
-        groups["differences"].append(("differences", alt, plain(difference_figure(differences))))
+        groups["differences"].append(("differences", alt, plain(forest_figure(differences))))
     if sizes.lines:
         alt = "Test metric against batch size; the same numbers are in the table above"
         groups["sizes"].append(("sizes", alt, _without_legend(plain(batch_size_figure(sizes)))))

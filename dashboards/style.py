@@ -28,6 +28,9 @@ ON_SCALE: Mapping[Theme, str] = {"light": "#12181f", "dark": "#f4f7fa"}
 FRAME = "#d6245c"
 """Around a winner."""
 
+BACKED = "backed"
+"""Name of the notes that stand on the page's colour, so that lines behind them do not cross their letters."""
+
 ZERO = "#8b939d"
 """The line of no difference."""
 
@@ -99,6 +102,7 @@ def template(theme: Theme) -> dict[str, Any]:
             "plot_bgcolor": "rgba(0,0,0,0)",
             "xaxis": axis,
             "yaxis": axis,
+            "annotations": [{"name": BACKED, "visible": False, "bgcolor": _PAGE[theme]}],
             "hoverlabel": {
                 "font": {"family": FONT, "size": 13, "color": _INK[theme]},
                 "bgcolor": _PAGE[theme],

@@ -99,6 +99,8 @@
         const page = place && place.path;
         document.title = (heading.textContent ? heading.textContent + " · " : "") + (place.space || "lawn_tune");
         if (arrived !== null && arrived !== page) heading.focus({ preventScroll: true });
+        const tab = document.querySelector(".top nav [aria-current='page']"); // a phone may not show all of them
+        if (tab) tab.parentElement.scrollLeft += tab.getBoundingClientRect().left - tab.parentElement.offsetLeft - 40;
         arrived = page;
         return NONE();
     }
@@ -213,18 +215,20 @@
     // the viewer changed is found here, by comparing the graph with what was drawn, and carried over to the next drawing.
     const drawn = {};
 
+    // The place is as high as the figure: Plotly drops the figure's own height when it fits the width, and takes this one.
     function draw(drawing, theme) {
-        if (!drawing || !theme) return NONE();
-        const id = window.dash_clientside.callback_context.outputs_list.id;
+        if (!drawing || !theme) return [NONE(), NONE()];
+        const id = window.dash_clientside.callback_context.outputs_list[0].id;
+        const style = { height: drawing.layout.height + "px" };
         const graph = document.querySelector(`[id='${CSS.escape(id)}'] .js-plotly-plot`);
         const before = drawn[id];
         drawn[id] = drawing;
         const layout = Object.assign({}, drawing.layout, { template: looks.templates[theme] });
         const kept = graph && graph.layout && before && before.layout.uirevision === drawing.layout.uirevision;
         const data = drawing.data.map((trace) => Object.assign({}, trace)); // Plotly writes into what it is given
-        if (!kept) return { data, layout };
+        if (!kept) return [{ data, layout }, style];
         Object.assign(layout, changes(graph.layout, before.layout, drawing.layout));
-        return { data: data.map((trace) => hidden(trace, graph.data, before.data)), layout };
+        return [{ data: data.map((trace) => hidden(trace, graph.data, before.data)), layout }, style];
     }
 
     function changes(seen, before, next) {

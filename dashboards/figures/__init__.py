@@ -3,7 +3,6 @@
 from dashboards.figures.base import plain, plotly_js
 from dashboards.figures.batch_size import batch_size_figure
 from dashboards.figures.curves import curve_figure
-from dashboards.figures.differences import difference_figure
 from dashboards.figures.grid import grid_figure
 
-__all__ = ["batch_size_figure", "curve_figure", "difference_figure", "grid_figure", "plain", "plotly_js"]
+__all__ = ["batch_size_figure", "curve_figure", "grid_figure", "plain", "plotly_js"]

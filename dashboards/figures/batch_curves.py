@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from html import escape
 
@@ -11,6 +10,7 @@ import plotly.graph_objects as go
 from dashboards import style
 from dashboards.figures.base import blank, capital, named, with_unit
 from dashboards.figures.legends import UNDER
+from dashboards.figures.panels import dodge, log_range, whiskers
 from dashboards.numbers.batch_curves import BatchCurve, BatchCurves, BatchPoint
 from lawn_tune.words import fixed
 
@@ -26,7 +26,7 @@ def batch_curves_figure(info: BatchCurves) -> go.Figure:
         if curve.paper:
             figure.add_trace(_paper(curve))
     for i, curve in enumerate(info.curves):
-        figure.add_trace(_ours(curve, info, _dodge(sizes, i, len(info.curves))))
+        figure.add_trace(_ours(curve, info, dodge(sizes, i, len(info.curves))))
     if any(curve.paper for curve in info.curves):
         figure.add_trace(_paper_key())
     ticks = {
@@ -36,19 +36,19 @@ def batch_curves_figure(info: BatchCurves) -> go.Figure:
         "automargin": True,
     }
     figure.update_xaxes(
-        type="log", title_text="batch size (examples per step, log scale)", range=_range(sizes), **ticks
+        type="log", title_text="batch size (examples per step, log scale)", range=log_range(sizes), **ticks
     )
     name = info.measure.name if info.measure.metric is None else f"{info.split} {info.measure.name}"
     figure.update_yaxes(title_text=capital(with_unit(name, info.measure.unit)))
     return figure
 
 
-def _ours(curve: BatchCurve, info: BatchCurves, dodge: float) -> go.Scatter:
+def _ours(curve: BatchCurve, info: BatchCurves, aside: float) -> go.Scatter:
     colour = style.colour(curve.optimizer)
     confirmed = [point.value.phase == "confirm" for point in curve.points]
     return go.Scatter(
         name=named(curve.optimizer),
-        x=[point.batch_size * dodge for point in curve.points],
+        x=[point.batch_size * aside for point in curve.points],
         y=[point.value.mean for point in curve.points],
         mode="lines+markers",
         line={"color": colour, "width": 2, "dash": style.dash(curve.optimizer)},
@@ -56,7 +56,7 @@ def _ours(curve: BatchCurve, info: BatchCurves, dodge: float) -> go.Scatter:
             "size": 9, "color": colour, "line": {"width": 2, "color": colour},
             "symbol": [style.symbol(curve.optimizer, confirmed=sure) for sure in confirmed],
         },
-        error_y={"array": [point.value.error or 0 for point in curve.points], "thickness": 1.5, "width": 4},
+        error_y=whiskers([point.value.error for point in curve.points]),
         hovertext=[_hover(curve.optimizer, point, info) for point in curve.points],
         hoverinfo="text",
     )  # fmt: skip
@@ -116,16 +116,3 @@ def _ticks(sizes: Sequence[int]) -> list[str]:
         f"{size // 1_000_000}M" if size % 1_000_000 == 0 else f"{size // 1_000}k" if size >= 1_000 else str(size)
         for size in sizes
     ]
-
-
-def _range(sizes: Sequence[int]) -> list[float]:
-    """Returns the axis in decades, with air on both sides."""
-    low, high = math.log10(min(sizes)), math.log10(max(sizes))
-    air = 0.08 * (high - low) or 0.3
-    return [low - air, high + air]
-
-
-def _dodge(sizes: Sequence[int], i: int, n: int) -> float:
-    """Returns the factor that moves line i of n a little sideways, so that error bars do not hide each other."""
-    decades = math.log10(max(sizes) / min(sizes)) if len(sizes) > 1 else 1.0
-    return float(10 ** (0.014 * decades * (i - (n - 1) / 2)))

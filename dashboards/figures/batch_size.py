@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from html import escape
 
 import plotly.graph_objects as go
 
 from dashboards import style
 from dashboards.figures.base import blank, named, with_unit
+from dashboards.figures.panels import dodge, log_range, whiskers
 from dashboards.numbers import BatchSizeInfo, BatchSizeLine
 from lawn_tune.words import fixed
 
@@ -19,8 +18,9 @@ def batch_size_figure(info: BatchSizeInfo) -> go.Figure:
     sizes = sorted({size for line in info.lines for size in line.batch_sizes})
     figure = blank(height=420)
     for i, line in enumerate(info.lines):
-        figure.add_trace(_batch_size_trace(info, line, _dodge(sizes, i, len(info.lines))))
+        figure.add_trace(_batch_size_trace(info, line, dodge(sizes, i, len(info.lines))))
     ticks = {
+        "range": log_range(sizes) if sizes else None,
         "tickvals": sizes,
         "ticktext": [f"{size:,}" for size in sizes],
         "minor": {"ticks": ""},
@@ -31,7 +31,7 @@ def batch_size_figure(info: BatchSizeInfo) -> go.Figure:
     return figure
 
 
-def _batch_size_trace(info: BatchSizeInfo, line: BatchSizeLine, dodge: float) -> go.Scatter:
+def _batch_size_trace(info: BatchSizeInfo, line: BatchSizeLine, aside: float) -> go.Scatter:
     confirmed = [phase == "confirm" for phase in line.phases]
     texts = []
     for size, mean, error, n, sure in zip(
@@ -44,7 +44,7 @@ def _batch_size_trace(info: BatchSizeInfo, line: BatchSizeLine, dodge: float) ->
     colour = style.colour(line.optimizer)
     return go.Scatter(
         name=named(line.optimizer),
-        x=[size * dodge for size in line.batch_sizes],
+        x=[size * aside for size in line.batch_sizes],
         y=line.means,
         mode="lines+markers",
         line={"color": colour, "width": 2, "dash": style.dash(line.optimizer)},
@@ -54,13 +54,7 @@ def _batch_size_trace(info: BatchSizeInfo, line: BatchSizeLine, dodge: float) ->
             "line": {"width": 2, "color": colour},
             "symbol": [style.symbol(line.optimizer, confirmed=sure) for sure in confirmed],
         },
-        error_y={"array": [error or 0 for error in line.errors], "thickness": 1.5, "width": 4},
+        error_y=whiskers(line.errors),
         hovertext=texts,
         hoverinfo="text",
     )
-
-
-def _dodge(sizes: Sequence[int], i: int, n: int) -> float:
-    """Returns the factor that moves line i of n a little sideways, so that error bars do not hide each other."""
-    decades = math.log10(max(sizes) / min(sizes)) if len(sizes) > 1 else 1.0
-    return float(10 ** (0.012 * decades * (i - (n - 1) / 2)))

@@ -24,6 +24,12 @@ SHORT = {
 }
 """Verdicts too long for an axis."""
 
+FOREST_HELP = (
+    "LAWN − WD with its 95 % interval. Filled: separable from zero. Grey, open: not separable, or too few seeds. Open "
+    "diamond: search values only. Faint diamond: the paper."
+)
+"""How to read it."""
+
 _ROW, _DENSE, _MANY = 50, 36, 8
 """Pixels a row, and where there are many."""
 

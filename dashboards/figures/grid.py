@@ -8,7 +8,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from dashboards import style
-from dashboards.figures.base import blank, named
+from dashboards.figures.base import blank, capital, named
 from dashboards.figures.panels import labelled
 from dashboards.numbers import GridInfo, GridPanel
 from lawn_tune.words import fixed, hyperparameter
@@ -72,7 +72,7 @@ def _add_panel(figure: go.Figure, info: GridInfo, panel: GridPanel, i: int, doma
     figure.add_trace(_heat(info, panel, x, y, suffix))
     figure.add_trace(_signs(info, panel, x, y, suffix))
     axis = {"type": "category", "showgrid": False, "showline": False, "ticks": "", "zeroline": False}
-    x_title = hyperparameter(info.x) if last else None
+    x_title = capital(hyperparameter(info.x)) if last else None
     figure.layout[f"xaxis{suffix}"] = axis | {
         "anchor": f"y{suffix}", "showticklabels": last, "tickvals": [x[i] for i in labelled(x)],
         "title": {"text": x_title}, "range": [-0.5, len(x) - 0.5]
@@ -80,7 +80,7 @@ def _add_panel(figure: go.Figure, info: GridInfo, panel: GridPanel, i: int, doma
     figure.layout[f"yaxis{suffix}"] = axis | {
         "anchor": f"x{suffix}",
         "domain": domain,
-        "title": {"text": hyperparameter(info.y) if i == len(info.panels) // 2 else None},
+        "title": {"text": capital(hyperparameter(info.y)) if i == len(info.panels) // 2 else None},
         "range": [-0.5, len(y) - 0.5],
     }
     figure.add_annotation(
@@ -131,14 +131,14 @@ def _signs(info: GridInfo, panel: GridPanel, x: list[str], y: list[str], suffix:
 
 def _heat_hover(info: GridInfo, panel: GridPanel) -> str:
     value = f"{escape(info.value)}: %{{z:.{info.digits}f}} {escape(info.unit)}"
-    place = f"{info.x} %{{x}}, {info.y} %{{y}}"
+    place = f"{hyperparameter(info.x)} %{{x}}, {hyperparameter(info.y)} %{{y}}"
     return "<br>".join(text for text in (value, place, escape(panel.label)) if text) + "<extra></extra>"
 
 
 def _grid_hover(info: GridInfo, panel: GridPanel, row: int, column: int) -> str:
     value = panel.values[row][column]
     shown = panel.statuses[row][column] if value is None else f"{fixed(value, info.digits)} {info.unit}"
-    place = f"{info.x} {info.x_levels[column]:g}, {info.y} {info.y_levels[row]:g}"
+    place = f"{hyperparameter(info.x)} {info.x_levels[column]:g}, {hyperparameter(info.y)} {info.y_levels[row]:g}"
     return "<br>".join(escape(text) for text in (f"{info.value}: {shown}", place, panel.label) if text)
 
 

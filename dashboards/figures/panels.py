@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -80,6 +81,35 @@ def log_ticks(low: float, high: float) -> list[float]:
         for m in (1, 2, 5)
         if low <= m * 10.0**d * (1 + 1e-9) and m * 10.0**d <= high * (1 + 1e-9)
     ]
+
+
+def round_ticks(low: float, high: float, most: int = 6) -> list[float]:
+    """Returns multiples of 1, 2 or 5 times a power of ten from `low` to `high`, two at least and at most `most`."""
+    for step in (m * 10.0**d for d in range(math.floor(math.log10(high - low)) - 2, 400) for m in (1, 2, 5)):
+        first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+        if last - first < most:
+            return [float(f"{i * step:.12g}") for i in range(first, last + 1)]
+    return []
+
+
+def log_range(sizes: Sequence[float]) -> list[float]:
+    """Returns the ends of a log axis in decades, with air on both sides; half a decade each where there is one size."""
+    low, high = math.log10(min(sizes)), math.log10(max(sizes))
+    air = 0.08 * (high - low) or 0.5
+    return [low - air, high + air]
+
+
+def dodge(sizes: Sequence[float], i: int, n: int) -> float:
+    """Returns the factor that moves line i of n a little sideways, so that error bars do not hide each other."""
+    decades = math.log10(max(sizes) / min(sizes)) if len(sizes) > 1 else 1.0
+    return float(10 ** (0.014 * decades * (i - (n - 1) / 2)))
+
+
+def whiskers(errors: Sequence[float | None]) -> dict[str, Any] | None:
+    """Returns error bars, none at a value without an error."""
+    if not any(errors):
+        return None
+    return {"array": [error or 0 for error in errors], "thickness": 1.5, "width": 4}
 
 
 def spread(n: int, width: float = 0.5) -> list[float]:

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from dashboards import style
 from dashboards.figures.base import blank, capital
-from dashboards.figures.panels import MOST_LABELS, sampled
+from dashboards.figures.panels import MOST_LABELS, round_ticks, sampled
 from dashboards.numbers.parallel import ParallelAxis, ParallelInfo
 from lawn_tune.words import fixed, hyperparameter
 
@@ -31,7 +31,7 @@ class _Group(NamedTuple):
 
 
 def parallel_figure(info: ParallelInfo) -> go.Figure:
-    """Draws a line a trial, better ones darker and in front; a click on the legend takes a group away."""
+    """Draws a line a trial, better ones stronger and in front; a click on the legend takes a group away."""
     figure = blank(height=430)
     for group in _groups(info):
         figure.add_trace(_trace(info, group))
@@ -66,7 +66,7 @@ def _groups(info: ParallelInfo) -> list[_Group]:
     )
     n = len(known)
     cuts = [0, max(1, round(0.1 * n)), max(1, round(0.25 * n)), max(1, round(0.5 * n)), n]
-    names = ("best tenth", "next to a quarter", "next to a half", "worse half")
+    names = ("best 10 %", "10–25 %", "25–50 %", "worse half")
     looks = (
         (style.FRAME, 2.2, 0.95),
         (style.colour(info.optimizer), 1.6, 0.7),
@@ -118,13 +118,8 @@ def _height(axis: ParallelAxis, place: int) -> float:
 
 def _share(info: ParallelInfo, value: float | None) -> float:
     """Returns a value's height between the ends of the metric's axis, worse ones on its floor."""
-    low, high = _ends(info)
+    low, high = info.ends
     return min(1.0, max(0.0, ((value or 0.0) - low) / (high - low)))
-
-
-def _ends(info: ParallelInfo) -> tuple[float, float]:
-    pad = 0.15 * (info.high - info.low) or 0.5
-    return (info.low - pad, info.high) if info.direction == "maximize" else (info.low, info.high + pad)
 
 
 def _hover(info: ParallelInfo, i: int) -> str:
@@ -135,13 +130,12 @@ def _hover(info: ParallelInfo, i: int) -> str:
 
 
 def _add_axes(figure: go.Figure, info: ParallelInfo) -> None:
-    low, high = _ends(info)
     for x, axis in enumerate(info.axes):
         named = range(0, len(axis.levels), -(-len(axis.levels) // MOST_LABELS))
         _add_axis(figure, x, [_height(axis, i) for i in named], [f"{axis.levels[i]:g}" for i in named])
-    ends = [(share, f"{low + share * (high - low):.{info.digits}f}") for share in (0.0, 0.5, 1.0)]
-    floor = [(_FLOOR, "diverged")] if any(value is None for value in info.values) else []
-    _add_axis(figure, len(info.axes), [share for share, _ in ends + floor], [text for _, text in ends + floor])
+    marks = [(_share(info, value), f"{value:g}") for value in round_ticks(*info.ends)]
+    marks += [(_FLOOR, "diverged")] if any(value is None for value in info.values) else []
+    _add_axis(figure, len(info.axes), [height for height, _ in marks], [text for _, text in marks])
 
 
 def _add_axis(figure: go.Figure, x: int, heights: Sequence[float], texts: Sequence[str]) -> None:
@@ -149,5 +143,5 @@ def _add_axis(figure: go.Figure, x: int, heights: Sequence[float], texts: Sequen
     for height, text in zip(heights, texts, strict=True):
         figure.add_annotation(
             x=x, y=height, text=text, showarrow=False, font={"size": 12},
-            xanchor="left", yanchor="bottom", xshift=4, yshift=2,
+            xanchor="left", xshift=4, borderpad=1, visible=True, templateitemname=style.BACKED,
         )  # fmt: skip

@@ -2,7 +2,6 @@
 
 from dashboards.numbers.batch_size import BatchSizeInfo, BatchSizeLine, batch_size_info
 from dashboards.numbers.curves import CURVE_POINTS, Curve, CurveInfo, Curves, curve_infos, curve_keys
-from dashboards.numbers.differences import DifferenceBar, DifferenceInfo, difference_info
 from dashboards.numbers.grid import GridInfo, GridPanel, GridPlace, grid_infos
 
 __all__ = [
@@ -12,14 +11,11 @@ __all__ = [
     "Curve",
     "CurveInfo",
     "Curves",
-    "DifferenceBar",
-    "DifferenceInfo",
     "GridInfo",
     "GridPanel",
     "GridPlace",
     "batch_size_info",
     "curve_infos",
     "curve_keys",
-    "difference_info",
     "grid_infos",
 ]

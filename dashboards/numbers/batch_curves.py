@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from dashboards.numbers.caveats import cell_caveats
 from dashboards.numbers.measure import Measure, Measured, Rows, measured
 from lawn_tune.cells import Phase
 from lawn_tune.compare import CellResult
@@ -52,12 +53,14 @@ def batch_curves(results: Sequence[CellResult], measure: Measure, phase: Phase, 
         results: of one space.
         measure, phase, rows: see `measure.measured`.
 
-    The paper's values are shown beside the protocol's metric only: it prints no other.
+    The paper's values are shown beside the protocol's metric on test only: it prints no other.
     """
     names = dict.fromkeys(result.cell.name.optimizer for result in results)
-    curves = [_curve([r for r in results if r.cell.name.optimizer == name], measure, phase, rows) for name in names]
-    shown = tuple(curve for curve in curves if curve.points)
     split = results[0].cell.protocol.selection if phase == "search" and results else "test"
+    curves = [_curve([r for r in results if r.cell.name.optimizer == name], measure, phase, rows) for name in names]
+    if split != "test":
+        curves = [curve._replace(paper=()) for curve in curves]
+    shown = tuple(curve for curve in curves if curve.points)
     return BatchCurves(measure, split, shown, differs(results) if any(curve.paper for curve in shown) else "")
 
 
@@ -71,7 +74,7 @@ def _curve(results: Sequence[CellResult], measure: Measure, phase: Phase, rows: 
     return BatchCurve(
         optimizer=first.name.optimizer,
         points=tuple(
-            BatchPoint(result.cell.name.batch_size, value, tuple(note.flag.value for note in result.notes))
+            BatchPoint(result.cell.name.batch_size, value, cell_caveats(result))
             for result, value in found
             if value is not None
         ),

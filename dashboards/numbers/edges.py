@@ -5,16 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from lawn_tune.compare import CellResult
+from lawn_tune.compare import CellResult, Comparison
 
 
 class Widening(NamedTuple):
-    """A hyperparameter on the edge: its levels in the order of the space's file, and what to add; None if nothing."""
+    """A hyperparameter on the edge of its grid.
+
+    Args:
+        name, value: the hyperparameter and the winner's level of it.
+        levels: in the order of the space's file.
+        add: the level to add, one that the space's file may hold; None if nothing.
+        why: why nothing is to be added; "" where something is, and at zero, below which nothing lies.
+    """
 
     name: str
     value: float
     levels: tuple[float, ...]
     add: float | None
+    why: str
 
     @property
     def toml(self) -> str:
@@ -23,13 +31,24 @@ class Widening(NamedTuple):
         return f"{self.name} = [{', '.join(f'{level:g}' for level in levels)}]"
 
 
-def widenings(result: CellResult) -> tuple[Widening, ...]:
-    """Returns what to add to the grid of a cell, one entry a hyperparameter on the edge."""
-    won = result.winner
+def widenings(result: CellResult, shortest: int | None = None) -> tuple[Widening, ...]:
+    """Returns what to add to the grid of a cell, one entry a hyperparameter on the edge.
+
+    Args:
+        result: of the cell.
+        shortest: epochs of the space's shortest budget, in which every warm-up must end; else the cell's own are taken.
+    """
+    won, epochs = result.winner, result.cell.task.epochs
     if won is None:
         return ()
     values = result.cell.grid.values
-    return tuple(Widening(name, won.hyperparameters[name], values[name], _next(result, name)) for name in won.edges)
+    found = [(name, *_next(result, name, min(shortest or epochs, epochs))) for name in won.edges]
+    return tuple(Widening(name, won.hyperparameters[name], values[name], add, why) for name, add, why in found)
+
+
+def shortest_budget(comparison: Comparison) -> int:
+    """Returns the fewest epochs that a cell of a space trains, 0 without a cell."""
+    return min((result.cell.task.epochs for result in comparison.cells), default=0)
 
 
 def table_name(result: CellResult) -> str:
@@ -37,27 +56,31 @@ def table_name(result: CellResult) -> str:
     return f"[optimizers.{result.cell.name.optimizer}]"
 
 
-def _next(result: CellResult, name: str) -> float | None:
-    """Returns the level one step beyond the winner's, or between it and the next that never constrains."""
+def _next(result: CellResult, name: str, shortest: int) -> tuple[float | None, str]:
+    """Returns the level one step beyond the winner's, or between it and the next that never constrains, or why none."""
     won, epochs = result.winner, result.cell.task.epochs
-    if won is None:
-        return None
-    value, levels = won.hyperparameters[name], sorted(result.cell.grid.values[name])
+    value = won.hyperparameters[name] if won else 0.0
+    levels = sorted(result.cell.grid.values[name])
     if name == "free_epochs":
         levels = [level for level in levels if level < epochs]
     if value == levels[0] and len(levels) > 1:
-        return _below(levels)
-    if name not in ("free_epochs", "warmup_epochs"):
-        return _rounded(_above(levels), levels)
-    found = _rounded(min(_above(levels), (value + epochs) / 2), levels)
-    return found if value < found < epochs else None
+        return _as_levels(_below(levels), name, levels), ""
+    beyond = _as_levels(_above(levels), name, levels)
+    if name == "warmup_epochs" and beyond is not None and beyond >= shortest:
+        why = f"the next warm-up, {beyond:g}, would not end within the {shortest} epochs of the shortest budget"
+        return None, f"{why}; it can be tried with more epochs only"
+    if name != "free_epochs":
+        return beyond, ""
+    found = _as_levels(min(_above(levels), (value + epochs) / 2), name, levels)
+    between = found is not None and value < found < epochs
+    return (found, "") if between else (None, f"no level lies between {value:g} and the {epochs} epochs of the budget")
 
 
 def _below(levels: Sequence[float]) -> float | None:
     if levels[0] <= 0:
         return None
     ratio = levels[1] / levels[0] if len(levels) > 1 else 3.0
-    return _rounded(levels[0] / ratio, levels)
+    return levels[0] / ratio
 
 
 def _above(levels: Sequence[float]) -> float:
@@ -68,7 +91,12 @@ def _above(levels: Sequence[float]) -> float:
     return last * (last / before if before > 0 else 3.0)
 
 
-def _rounded(value: float, levels: Sequence[float]) -> float:
-    """Returns the value with as many digits as the levels have, at most three."""
-    digits = next((n for n in (1, 2) if all(float(f"{level:.{n}g}") == level for level in levels)), 3)
-    return float(f"{value:.{digits}g}")
+def _as_levels(value: float | None, name: str, levels: Sequence[float]) -> float | None:
+    """Returns the value as a new level with the digits that the levels have, or a few more; epochs stay whole."""
+    if value is None:
+        return None
+    least = next((n for n in (1, 2) if all(float(f"{level:.{n}g}") == level for level in levels)), 3)
+    found = [float(f"{value:.{digits}g}") for digits in range(least, 5)]
+    if name.endswith("_epochs") and all(level.is_integer() for level in levels):
+        found = [float(round(level)) for level in found] if value >= 1 else [float(levels[0] > 1)]
+    return next((level for level in found if level not in levels), None)

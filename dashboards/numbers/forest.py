@@ -33,7 +33,7 @@ class ForestRow(NamedTuple):
         verdict, tone: what can be said.
         sentence: the pair's outcome in words.
         test: "p = 0.250, Holm 0.500", or "".
-        paper: the paper's difference, None where it prints none.
+        paper: the paper's difference on test; None where it prints none, or where ours is not on test.
     """
 
     space: str
@@ -93,14 +93,15 @@ def _order(pairs: Sequence[PairResult]) -> Callable[[PairResult], tuple[int, int
 
 
 def _row(pair: PairResult) -> ForestRow:
-    name, difference = pair.base.cell.name, pair.difference
+    name, difference, found = pair.base.cell.name, pair.difference, searched(pair)
+    alike = difference is not None or found is None or pair.base.cell.protocol.selection == "test"
     interval = difference.interval if difference else None
     return ForestRow(
         space=name.space,
         base=name.optimizer,
         lawn=pair.lawn.cell.name.optimizer,
         batch_size=name.batch_size,
-        mean=difference.mean if difference else searched(pair),
+        mean=difference.mean if difference else found,
         low=interval.low if interval else None,
         high=interval.high if interval else None,
         confirmed=difference is not None,
@@ -108,7 +109,7 @@ def _row(pair: PairResult) -> ForestRow:
         tone=TONES.get(pair.verdict, "none"),
         sentence=sentence(pair),
         test=test_text(pair),
-        paper=paper_difference(pair),
+        paper=paper_difference(pair) if alike else None,
     )
 
 

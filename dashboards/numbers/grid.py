@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeVar
 from dashboards.numbers.ranges import better_part
 from lawn_tune.compare import CellResult, Comparison
 from lawn_tune.selection import Point, PointStatus
-from lawn_tune.words import metric_name, metric_of
+from lawn_tune.words import hyperparameter, metric_name, metric_of
 from trainables.config import Direction
 
 T = TypeVar("T")
@@ -182,7 +182,7 @@ def _panel(
 
     rows = [[at(row, column) for column in levels[x]] for row in levels[y]]
     return GridPanel(
-        label=", ".join(f"{name} {value:g}" for name, value in fixed.items()),
+        label=", ".join(f"{hyperparameter(name)} {value:g}" for name, value in fixed.items()),
         values=tuple(tuple(point.value for point in row) for row in rows),
         statuses=tuple(tuple(point.status for point in row) for row in rows),
         keys=tuple(tuple(point.keys for point in row) for row in rows),

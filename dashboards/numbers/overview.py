@@ -11,6 +11,8 @@ from lawn_tune.compare import CellResult
 from lawn_tune.counts import Counts, count
 from lawn_tune.results import FINISHED, TrialRow
 from lawn_tune.tables import value_text
+from lawn_tune.words import count as number_of
+from lawn_tune.words import fixed, metric_of
 
 Alive = Callable[[str], bool]
 """Cell → whether a driver works on it."""
@@ -25,7 +27,7 @@ class CellProgress(NamedTuple):
         share: of the planned epochs that are trained, from 0 to 1; a diverged trial has no more to train.
         seconds: device time spent.
         left: device time of what is missing, by the speed so far; None where nothing is known of it.
-        value: "66.91 ± 0.21 (3)", or why there is none.
+        value: "66.91 ± 0.21 test, 3 seeds", "66.9 validation, best so far", or why there is none.
         edges: hyperparameters of the winner on the border of the grid.
     """
 
@@ -155,9 +157,22 @@ def _cell(result: CellResult, rows: Sequence[TrialRow], usual: float | None) -> 
         share=trained / planned if planned else 1.0,
         seconds=result.seconds,
         left=0.0 if not missing else None if speed is None else missing * speed,
-        value=value_text(result),
+        value=best_text(result),
         edges=result.winner.edges if result.winner else (),
     )
+
+
+def best_text(result: CellResult) -> str:
+    """Returns a cell's value and what it is: fresh seeds on test, or the search's best on the split that selects."""
+    estimate, protocol = result.estimate, result.cell.protocol
+    if estimate is None:
+        return value_text(result)
+    digits = metric_of(protocol.metric).digits
+    mean = fixed(estimate.mean, digits)
+    if estimate.phase == "search":
+        return f"{mean} {protocol.selection}, best so far"
+    spread = "" if estimate.error is None else f" ± {fixed(estimate.error, digits)}"
+    return f"{mean}{spread} test, {number_of(estimate.n, 'seed')}"
 
 
 def _speed(rows: Iterable[TrialRow]) -> float | None:

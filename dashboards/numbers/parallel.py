@@ -39,6 +39,18 @@ class ParallelInfo(NamedTuple):
     low: float
     high: float
 
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Least and greatest value on the metric's axis: the better three quarters, and a little on the worse side."""
+        pad = 0.15 * (self.high - self.low) or 0.5
+        return (self.low - pad, self.high) if self.direction == "maximize" else (self.low, self.high + pad)
+
+    @property
+    def beyond(self) -> int:
+        """Values that are worse than the axis shows, and so are drawn at its end."""
+        low, high = self.ends
+        return sum(value is not None and not low <= value <= high for value in self.values)
+
 
 def parallel_info(cell: Cell, rows: Sequence[TrialRow]) -> ParallelInfo:
     """Returns the lines of a cell's finished search trials; trials of other grids or budgets are left out."""

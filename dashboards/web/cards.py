@@ -219,6 +219,7 @@ class FigureCard(Card):
             app,
             "draw",
             Output(graph_id(self.name), "figure"),
+            Output(graph_id(self.name), "style"),
             Input(f"{self.name}-drawing", "data"),
             Input(THEME, "data"),
         )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dash import html
 from dash.development.base_component import Component
 
+from dashboards.numbers.caveats import caveat, pair_flags
 from dashboards.numbers.forest import TONES, paper_difference, searched
 from dashboards.web import components
 from lawn_tune.compare import CellResult, PairResult
@@ -83,17 +84,17 @@ def _chips(pair: PairResult) -> Component:
     for who, notes in (("", pair.notes), (_who(pair.base), pair.base.notes), (_who(pair.lawn), pair.lawn.notes)):
         for note in notes:
             found.setdefault(note.flag, []).append(f"{who}{note.text}.")
-    flags = [flag for flag in Flag if flag in found]
-    return html.Div([_chip(flag, found[flag]) for flag in flags], className="chips", **components.aria(label="Caveats"))
+    chips = [_chip(caveat(flag, pair.lawn), found[flag]) for flag in pair_flags(pair)]
+    return html.Div(chips, className="chips", **components.aria(label="Caveats"))
 
 
 def _who(result: CellResult) -> str:
     return f"{method(result.cell.name.optimizer)}: "
 
 
-def _chip(flag: Flag, texts: Sequence[str]) -> Component:
+def _chip(name: str, texts: Sequence[str]) -> Component:
     return html.Details(
-        [html.Summary(flag.value), html.Ul([html.Li(text) for text in dict.fromkeys(texts)])],
+        [html.Summary(name), html.Ul([html.Li(text) for text in dict.fromkeys(texts)])],
         className="chip",
         title="\n".join(texts),
     )

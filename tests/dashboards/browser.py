@@ -62,6 +62,19 @@ class Site:
             assert time.monotonic() < end, f"never came true: {condition}"
             self.page.wait_for_timeout(50)
 
+    def drawn(self, card: str) -> tuple[int, int]:
+        """Returns how many pixels of a figure's height are seen, and how many traces are drawn in it."""
+        look = f"document.querySelector('#{card} .js-plotly-plot')"
+        self.until(f"document.querySelector('#{card} .scatterlayer .trace') && {look}.querySelector('.legendtoggle')")
+        height = self.page.evaluate(f"{look}.getBoundingClientRect().height")
+        traces = self.page.evaluate(f"{look}.querySelectorAll('.scatterlayer .trace').length")
+        return round(height), traces
+
+    def hide_first(self, card: str) -> None:
+        """Clicks the first name of a figure's legend, and waits well beyond the time a second click may take."""
+        self.page.locator(f"#{card} .legendtoggle").first.click(force=True)
+        self.page.wait_for_timeout(2_000)
+
     def width(self) -> int:
         """Returns how wide the document is; wider than the window means that it scrolls sideways."""
         return int(self.page.evaluate("document.documentElement.scrollWidth"))

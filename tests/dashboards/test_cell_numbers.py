@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tomllib
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from dashboards.figures.base import plain
 from dashboards.figures.best_so_far import best_so_far_figure
 from dashboards.figures.grid import MOST_WRITTEN, grid_figure
-from dashboards.figures.panels import labelled, log_ticks, mark, sampled, shown, spread, within
+from dashboards.figures.panels import labelled, log_ticks, mark, round_ticks, sampled, shown, spread, within
 from dashboards.figures.parallel import parallel_figure
 from dashboards.figures.sensitivity import sensitivity_figure
 from dashboards.numbers.best_so_far import best_so_far_info
@@ -21,10 +22,12 @@ from dashboards.numbers.edges import table_name, widenings
 from dashboards.numbers.grid import grid_info
 from dashboards.numbers.parallel import parallel_info
 from dashboards.numbers.sensitivity import sensitivity_info, span
+from dashboards.style import template
 from lawn_tune.cells import Cell
 from lawn_tune.compare import CellResult, compare, compare_space
 from lawn_tune.results import Outcome, TrialRow
 from tests.compare.memory_source import demo_source, make_cell, search_rows, with_protocol
+from trainables.config import Direction
 
 STATES: list[float | Outcome] = [50.0, 60.0, 70.0, "diverged", "failed", "running", 55.0, 65.0, 90.0]
 
@@ -115,6 +118,23 @@ def test_lines_stay_inside_their_axes(mixed: tuple[CellResult, list[TrialRow]]) 
     assert next(trace["name"] for trace in figure["data"]) == "diverged (1)"
 
 
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+def test_values_beyond_the_axis_are_counted_and_its_labels_are_where_they_say(direction: Direction) -> None:
+    cell = with_protocol(make_cell(), direction=direction)
+    values: list[float | Outcome] = [61.3, 61.9, 62.0, 62.4, 62.7, 62.8, 62.9, 5.0, 99.0]
+    info = parallel_info(cell, search_rows(cell, values))
+    low, high = info.ends
+    assert info.beyond == sum(not low <= value <= high for value in values if isinstance(value, float)) == 1
+    figure = plain(parallel_figure(info))
+    notes = [note for note in figure["layout"]["annotations"] if note["x"] == len(info.axes)]
+    assert len(notes) >= 2
+    for note in notes:
+        assert note["y"] == pytest.approx((float(note["text"]) - low) / (high - low))
+    assert {note["templateitemname"] for note in notes} == {
+        note["name"] for note in template("dark")["layout"]["annotations"]
+    }
+
+
 def test_parallel_lines_of_a_single_trial_draw() -> None:
     cell = make_cell(lrs=(0.1,), decays=(0.0,))
     assert plain(parallel_figure(parallel_info(cell, search_rows(cell, [1.0]))))["data"]
@@ -184,6 +204,41 @@ def test_free_epochs_stay_below_the_budget() -> None:
     assert widened(make_cell("adam-lawn", frees=(1.0, 3.0, 50.0)), 4) == {"free_epochs": 9.0}  # 50 never constrains
 
 
+def test_a_warm_up_ends_within_the_shortest_budget_and_says_so_where_it_cannot() -> None:
+    cell = make_cell(warmups=(3.0, 10.0), lrs=(0.1,), decays=(0.1,), epochs=40)
+    result = result_of(cell, search_rows(cell, [1.0, 2.0]))
+    assert [(w.name, w.add, w.why) for w in widenings(result)] == [("warmup_epochs", 30.0, "")]
+    ((name, _, _, add, why),) = widenings(result, shortest=30)
+    assert (name, add) == ("warmup_epochs", None)
+    assert "30, would not end within the 30 epochs" in why
+
+
+EPOCHS = st.sets(st.integers(0, 39), min_size=2, max_size=4).map(lambda levels: tuple(map(float, sorted(levels))))
+
+
+@given(EPOCHS, EPOCHS, st.booleans(), st.integers(30, 60))
+def test_whole_epochs_get_whole_levels_that_are_new_and_fit(
+    warmups: tuple[float, ...], frees: tuple[float, ...], least: bool, shortest: int
+) -> None:
+    cell = make_cell("adam-lawn", lrs=(0.1,), warmups=warmups, frees=frees, epochs=40)
+    values: list[float | Outcome] = [1.0] * cell.grid.size
+    values[0 if least else -1] = 2.0
+    found = widenings(result_of(cell, search_rows(cell, values)), shortest)
+    assert {widening.name for widening in found} == {"warmup_epochs", "free_epochs"}
+    for widening in found:
+        added = widening.add
+        assert (added is None) == bool(widening.why or (least and widening.value == 0))
+        if added is not None:
+            assert added.is_integer()
+            assert added not in widening.levels
+            assert 0 <= added < (shortest if widening.name == "warmup_epochs" and not least else 40)
+
+
+def test_fractions_of_an_epoch_are_added_to_fractions_only() -> None:
+    cells = [make_cell(warmups=levels, lrs=(0.1,), decays=(0.1,), epochs=40) for levels in ((1.0, 3.0), (0.5, 3.0))]
+    assert [widened(cell, 0)["warmup_epochs"] for cell in cells] == [0.0, 0.08]
+
+
 def test_the_line_to_add_is_toml_in_the_order_of_its_levels() -> None:
     cell = make_cell(decays=(0.1, 0.5, 2.5))
     values: list[float | Outcome] = [1.0] * 9
@@ -250,6 +305,21 @@ def test_labels_are_few_and_offsets_stay_at_their_level(n: int) -> None:
 def test_what_lies_beyond_a_window_is_marked(low: float, high: float, value: float) -> None:
     window = shown(min(low, high), max(low, high))
     assert (within(value, window) == value) == (mark(value, window) == "circle")
+
+
+@given(st.floats(-1e3, 1e3), st.floats(1e-3, 1e6))
+def test_round_ticks_are_few_and_inside(low: float, width: float) -> None:
+    ticks = round_ticks(low, low + width)
+    assert 2 <= len(ticks) <= 6
+    step = ticks[1] - ticks[0]
+    assert low - 1e-3 * step <= ticks[0]
+    assert ticks[-1] <= low + width + 1e-3 * step
+    assert round(step / 10 ** math.floor(math.log10(step) + 1e-6), 3) in (1, 2, 5)
+
+
+def test_round_ticks_of_percent() -> None:
+    assert round_ticks(61.13, 67.87) == [62, 63, 64, 65, 66, 67]
+    assert round_ticks(0.62, 0.71) == [0.62, 0.64, 0.66, 0.68, 0.7]
 
 
 def test_log_ticks_are_ones_twos_and_fives() -> None:

@@ -47,6 +47,15 @@ def test_it_says_the_winner_the_edge_and_what_to_add(browse: Browse) -> None:
         expect(page.locator(f"#cell-{card}-summary")).not_to_be_empty()
 
 
+def test_a_click_on_the_legend_takes_one_group_away_and_no_more(browse: Browse) -> None:
+    site = browse(studied())
+    site.open(LAWN)
+    height, traces = site.drawn("cell-parallel")
+    assert height > 400
+    site.hide_first("cell-parallel")
+    assert site.drawn("cell-parallel") == (height, traces - 1)
+
+
 def test_choosing_a_cell_changes_every_card_and_the_address(browse: Browse) -> None:
     site = browse(studied())
     page = site.open("/cell?space=digits")

@@ -15,7 +15,7 @@ from dashboards.numbers.batch_curves import batch_curves
 from dashboards.numbers.forest import ForestInfo, forest_info
 from dashboards.numbers.measure import measures
 from dashboards.numbers.profile import ProfileInfo, ProfileLine
-from lawn_tune.compare import Comparison, Verdict, compare_space
+from lawn_tune.compare import Comparison, PairResult, Verdict, compare_space
 from tests.compare.memory_source import MemorySource, demo_source, make_cell, search_rows
 
 EVIL = "<img src=x onerror=alert(1)>"
@@ -121,6 +121,23 @@ def test_curves_draw_ours_and_the_papers(source: MemorySource, comparison: Compa
     assert figure["layout"]["xaxis"]["tickvals"] == [1_000, 10_000, 100_000, 400_000]
     without = replace_paper(numbers)
     assert [t["name"] for t in plain(batch_curves_figure(without))["data"]] == [t["name"] for t in ours]
+
+
+def test_search_values_stand_without_the_papers_test_values(source: MemorySource, comparison: Comparison) -> None:
+    rows = {row.key: row for row in source.trials(comparison.space)}
+    measure = measures([r.cell for r in comparison.cells])[0]
+    searched = batch_curves(comparison.cells, measure, "search", rows)
+    assert searched.split == "validation"
+    assert (searched.paper, [curve.paper for curve in searched.curves if curve.paper]) == ("", [])
+    assert all("error_y" not in trace for trace in plain(batch_curves_figure(searched))["data"])
+    alone = [row for row in forest_info(search_only(source)).rows if row.mean is not None]
+    assert alone
+    assert {row.paper for row in alone} == {None}
+
+
+def search_only(source: MemorySource) -> tuple[PairResult, ...]:
+    found = [row for row in source.rows if row.phase == "search"]
+    return compare_space(MemorySource(planned=source.planned, rows=found, series=source.series), "movielens_100k").pairs
 
 
 def replace_paper(numbers: Any) -> Any:

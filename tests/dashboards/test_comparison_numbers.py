@@ -11,14 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dashboards.numbers.batch_curves import batch_curves
+from dashboards.numbers.caveats import cell_caveats
 from dashboards.numbers.forest import TONES, forest_info, paper_difference, searched
 from dashboards.numbers.measure import measured, measures
 from dashboards.numbers.profile import ProfileInfo, profile_info
 from dashboards.numbers.selected import selected
 from dashboards.numbers.side_by_side import SideEntry, paper_table, space_table
-from lawn_tune.compare import CellResult, Comparison, Verdict, compare_space
+from lawn_tune.compare import CellResult, Comparison, Verdict, compare, compare_space
 from lawn_tune.published import lookup, paper_tables
-from lawn_tune.results import TrialRow
+from lawn_tune.results import Outcome, TrialRow
 from lawn_tune.statistics import mean_and_error
 from lawn_tune.tables import table
 from tests.compare.memory_source import (
@@ -134,6 +135,22 @@ def test_where_lower_is_better_the_axis_says_so_and_other_metrics_stay_out() -> 
     assert mixed.maximize
     assert [row.space for row in mixed.rows] == ["higher"]
     assert forest_info([]).rows == ()
+
+
+# --- caveats ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("best", "name"), [(0, "never constrained in 3 of 9 grid points"), (2, "winner never constrained")]
+)
+def test_points_that_never_are_constrained_are_told_from_such_a_winner(best: int, name: str) -> None:
+    cell = with_protocol(make_cell("adam-lawn", frees=(0.0, 1.0, 50.0)), full_epochs=99)
+    values: list[float | Outcome] = [1.0] * 9
+    values[best] = 2.0
+    (result,) = compare([cell], search_rows(cell, values), {}).cells
+    first, second, *_ = cell_caveats(result)
+    assert (first, second) == ("capped epochs", name)
+    assert len(cell_caveats(result)) == len({note.flag for note in result.notes})
 
 
 # --- profile ---------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from playwright.sync_api import Page, expect
 
+from dashboards.numbers.caveats import caveat
 from dashboards.web.pages.comparison import PAGE, PATH, plain_answer
 from lawn_tune.cells import CellName
 from lawn_tune.compare import compare_space
@@ -115,7 +116,7 @@ def test_what_filters_hide_is_counted(browse: Browse, demo: MemorySource) -> Non
 def test_caveats_are_chips_that_open_by_keyboard(browse: Browse, demo: MemorySource) -> None:
     page = opened(browse, demo, "&base=adam&batch=100000").page
     (pair,) = [p for p in compare_space(demo, SPACE).pairs if str(p.base.cell.name).endswith("adam/bs100000")]
-    flags = {note.flag.value for note in (*pair.notes, *pair.base.notes, *pair.lawn.notes)}
+    flags = {caveat(note.flag, pair.lawn) for note in (*pair.notes, *pair.base.notes, *pair.lawn.notes)}
     chips = page.locator("#compare-answer .chip summary")
     assert set(chips.all_text_contents()) == flags
     text = page.locator("#compare-answer .chip", has_text="diverged").first.locator("li").first
@@ -142,6 +143,7 @@ def test_a_filter_changes_sentences_figures_and_the_address(browse: Browse, demo
     page.keyboard.press("Escape")
     choose(page, "Batch sizes", "1,000")
     expect(page.locator("#compare-answer .verdict")).to_have_count(1)
+    expect(page.locator("#compare-forest-summary")).to_contain_text("One pair: ")
     assert page.url.endswith("&base=lamb&batch=1000")
     page.go_back()
     expect(page.locator("#compare-answer .verdict")).to_have_count(3)
@@ -187,6 +189,14 @@ def test_figures_have_their_numbers_in_words(browse: Browse, demo: MemorySource)
         assert figure.get_attribute("aria-describedby")
 
 
+def test_a_click_on_the_legend_takes_one_method_away_and_no_more(browse: Browse, demo: MemorySource) -> None:
+    site = opened(browse, demo, "&base=adam")
+    height, traces = site.drawn("compare-batches")
+    assert height > 400
+    site.hide_first("compare-batches")
+    assert site.drawn("compare-batches") == (height, traces - 1)
+
+
 def test_hovering_a_pair_says_its_sentence(browse: Browse, demo: MemorySource) -> None:
     site = opened(browse, demo, "&base=adam&batch=100000")
     page = site.page
@@ -220,6 +230,8 @@ def test_a_profile_over_too_few_tasks_is_not_drawn(browse: Browse, demo: MemoryS
     page = opened(browse, demo).page
     expect(page.locator("#compare-profile")).to_contain_text("A share of 2 tasks says little")
     expect(page.locator("#compare-profile .graph")).to_be_hidden()
+    expect(page.locator("#compare-profile [data-export]").first).to_be_hidden()
+    expect(page.locator("#compare-forest [data-export]").first).to_be_visible()
 
 
 def test_every_space_together_makes_a_longer_forest_and_a_profile(browse: Browse) -> None:

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import json
+import math
 from itertools import combinations
 from typing import Any
 
 import pytest
 
 from dashboards import style
-from dashboards.figures import batch_size_figure, curve_figure, difference_figure, grid_figure, plain
+from dashboards.figures import batch_size_figure, curve_figure, grid_figure, plain
+from dashboards.figures.forest import forest_figure
+from dashboards.figures.panels import log_range
 from dashboards.numbers import (
     BatchSizeInfo,
-    DifferenceInfo,
     batch_size_info,
     curve_infos,
     curve_keys,
-    difference_info,
     grid_infos,
 )
+from dashboards.numbers.forest import forest_info
 from lawn_tune.compare import compare, compare_space
 from tests.compare.memory_source import demo_source, make_cell, search_rows
 from trainables.config import LAWN_OF, OPTIMIZERS
@@ -32,7 +34,7 @@ def figures() -> dict[str, dict[str, Any]]:
     curves = source.curves(curve_keys(comparison))
     return {
         "sizes": plain(batch_size_figure(batch_size_info(comparison))),
-        "differences": plain(difference_figure(difference_info(comparison))),
+        "differences": plain(forest_figure(forest_info(comparison.pairs))),
         "grid": plain(grid_figure(grid_infos(comparison)[-4])),
         "curves": plain(curve_figure(curve_infos(comparison, curves)[0])),
     }
@@ -53,14 +55,13 @@ def test_every_figure_has_traces_titles_and_a_height(figures: dict[str, dict[str
 def test_hover_texts_carry_the_n(figures: dict[str, dict[str, Any]]) -> None:
     for trace in figures["sizes"]["data"]:
         assert all("n = " in text for text in trace["hovertext"])
-    for trace in figures["differences"]["data"]:
-        assert "n = 3 seeds" in trace["hovertext"][0].replace("<br>", " ")
 
 
 def test_unconfirmed_values_have_open_markers_and_no_bar(figures: dict[str, dict[str, Any]]) -> None:
     lamb = next(trace for trace in figures["sizes"]["data"] if trace["name"] == "LAMB")
     assert lamb["marker"]["symbol"] == ["square", "square", "square-open"]
     assert lamb["error_y"]["array"][2] == 0
+    assert all(error > 0 for error in lamb["error_y"]["array"][:2])
 
 
 def test_diverged_points_are_crossed_and_the_winner_is_framed(figures: dict[str, dict[str, Any]]) -> None:
@@ -84,9 +85,20 @@ def test_names_cannot_bring_tags_into_a_figure() -> None:
     assert "<b onmouse" not in json.dumps(plain(figure)).lower()
 
 
+def test_a_single_batch_size_has_half_a_decade_on_each_side() -> None:
+    cells = [make_cell(name, 256) for name in ("adam", "adam-lawn")]
+    rows = [row for cell in cells for row in search_rows(cell, [50.0] * 9)]
+    figure = plain(batch_size_figure(batch_size_info(compare(cells, rows, {}))))
+    low, high = figure["layout"]["xaxis"]["range"]
+    assert (10**low, 10**high) == pytest.approx((256 / 10**0.5, 256 * 10**0.5))
+    drawn = [math.log10(x) for trace in figure["data"] for x in trace["x"]]
+    assert len(drawn) == len(set(drawn)) == 2
+    assert all(low + 0.4 < x < high - 0.4 for x in drawn)
+    assert log_range([10, 1_000]) == pytest.approx([0.84, 3.16])
+
+
 def test_empty_and_single_figures_draw() -> None:
     batch_size_figure(BatchSizeInfo("accuracy", "%", 2, ()))
-    difference_figure(DifferenceInfo("%", 2, ()))
     cell = make_cell()
     comparison = compare([cell], search_rows(cell, ["diverged"] * 9), {})
     grid_figure(grid_infos(comparison)[0])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -12,7 +10,6 @@ from dashboards.numbers import (
     batch_size_info,
     curve_infos,
     curve_keys,
-    difference_info,
     grid_infos,
 )
 from lawn_tune.compare import Comparison, compare, compare_space
@@ -54,21 +51,12 @@ def test_a_cell_without_a_value_has_no_point_and_a_method_without_values_no_line
     assert [(line.optimizer, line.batch_sizes) for line in info.lines] == [("adam", (16,))]
 
 
-def test_difference_bars_are_the_measured_pairs(comparison: Comparison) -> None:
-    bars = difference_info(comparison).bars
-    measured = [pair.difference for pair in comparison.pairs if pair.difference is not None]
-    assert [(bar.mean, bar.low, bar.high) for bar in bars] == [
-        (d.mean, d.interval.low, d.interval.high) for d in measured if d.interval is not None
-    ]
-    assert all(bar.low is not None and bar.low <= bar.mean <= (bar.high or 0) for bar in bars)
-
-
 def test_a_grid_holds_every_point_once_in_its_place() -> None:
     cell = make_cell(warmups=(1.0, 2.0), lrs=(0.001, 0.01, 0.1, 1.0))
     values = [float(i) for i in range(cell.grid.size)]
     (info,) = grid_infos(compare([cell], search_rows(cell, values), {}))
     assert (info.x, info.y) == ("peak_lr", "weight_decay")
-    assert [panel.label for panel in info.panels] == ["warmup_epochs 1", "warmup_epochs 2"]
+    assert [panel.label for panel in info.panels] == ["warm-up epochs 1", "warm-up epochs 2"]
     for i in range(cell.grid.size):
         point = cell.grid.point(i)
         panel = info.panels[(1.0, 2.0).index(point["warmup_epochs"])]
@@ -155,4 +143,3 @@ def test_runs_of_different_length_are_compared_over_the_shortest() -> None:
 
 def test_without_curves_there_is_no_figure(comparison: Comparison) -> None:
     assert curve_infos(comparison, {}) == ()
-    assert difference_info(replace(comparison, pairs=())).bars == ()

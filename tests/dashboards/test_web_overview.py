@@ -56,7 +56,8 @@ def test_what_is_trained_has_nothing_left() -> None:
     rows += confirm_rows(cell, cell.grid.point(0), [91.0, 92.0, 93.0])
     found = progress([cell], rows)
     assert (found.done, found.planned, found.share, found.left) == (12, 12, 1.0, 0.0)
-    assert found.cells[0].value.startswith("92.0")
+    assert found.cells[0].value == "92.00 ± 0.58 test, 3 seeds"
+    assert progress([cell], rows[:9]).cells[0].value == "90.00 validation, best so far"
     assert found.cells[0].edges == ("peak_lr", "weight_decay")
 
 
@@ -159,7 +160,7 @@ def test_a_study_is_watched_from_launch_to_end_without_a_reload(browse: Browse, 
         confirm = cell.confirm_trials(cell.grid.point(0))
         finish(ledger, pack_of(ledger, cell, confirm, "confirm"))
         expect(now).to_contain_text("12of 12; 100 %")
-        expect(page.locator("#overview-cells")).to_contain_text("89.00 ± 0.00 (3)")
+        expect(page.locator("#overview-cells")).to_contain_text("89.00 ± 0.00 test, 3 seeds")
         expect(page.locator("#overview-failures")).to_be_hidden()
         assert page.evaluate("window.unreloaded") is True
 

@@ -254,6 +254,21 @@ def test_no_page_scrolls_sideways(browse: Browse, demo: MemorySource, path: str,
 # --- cards -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("width", [390, 320])
+def test_the_tab_of_the_page_is_in_view_on_a_phone(browse: Browse, demo: MemorySource, width: int) -> None:
+    site = browse(demo, viewport={"width": width, "height": 700})
+    page = site.open("/budget?space=movielens_100k")
+    nav, tab = (page.locator(place).bounding_box() for place in (".top nav", ".top nav [aria-current=page]"))
+    assert nav is not None
+    assert tab is not None
+    assert nav["x"] <= tab["x"]
+    assert tab["x"] + tab["width"] <= min(nav["x"] + nav["width"], width) + 1
+    hidden = page.evaluate(
+        "(() => { const n = document.querySelector('.top nav'); return n.scrollWidth - n.clientWidth; })()"
+    )
+    assert hidden == 0 or width < 390
+
+
 def test_an_error_breaks_one_card_only(browse: Browse, caplog: pytest.LogCaptureFixture) -> None:
     page = browse(make_source(), pages=LABORATORY).open("/lab")
     expect(page.locator("#lab-broken").get_by_role("alert")).to_contain_text("RuntimeError in 'lab-broken'")

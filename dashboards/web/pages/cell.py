@@ -13,7 +13,7 @@ from dashboards.figures.grid import grid_figure
 from dashboards.figures.parallel import parallel_figure
 from dashboards.figures.sensitivity import sensitivity_figure
 from dashboards.numbers.best_so_far import best_so_far_info
-from dashboards.numbers.edges import table_name, widenings
+from dashboards.numbers.edges import shortest_budget, table_name, widenings
 from dashboards.numbers.grid import GridInfo, grid_info
 from dashboards.numbers.parallel import parallel_info
 from dashboards.numbers.sensitivity import SensitivityInfo, sensitivity_info, span
@@ -76,7 +76,7 @@ def winner(view: View) -> list[Component]:
 
 def _cost(result: CellResult) -> str:
     lost = sum(point.status == "diverged" for point in result.points)
-    spent = f"{duration(result.seconds)} of device time"
+    spent = f"{duration(result.seconds)} of device time{', with confirmation' if result.confirmed else ''}"
     return f"{count(lost, 'diverged point')}, {spent}" if lost else spent
 
 
@@ -97,13 +97,14 @@ def edge(view: View) -> list[Component] | Empty:
     result = result_of(view)
     if result.winner is None:
         return Empty("There is no winner yet: no point of the grid is complete.")
-    found = widenings(result)
+    found = widenings(result, shortest_budget(view.snapshot.comparison))
     if not found:
         return Empty("The winner is inside its grid: a neighbour on every side was tried and is no better.")
     notes = [html.Li(note.text) for note in result.notes if note.flag is Flag.EDGE]
+    notes += [html.Li(f"{widening.name} is left as it is: {widening.why}") for widening in found if widening.why]
     added = [widening for widening in found if widening.add is not None]
     if not added:
-        return [html.Ul(notes, className="caveats"), html.P("No level lies beyond; nothing can be added there.")]
+        return [html.Ul(notes, className="caveats"), html.P("Nothing can be added to the space's file there.")]
     text = "\n".join([table_name(result), *(widening.toml for widening in added)])
     return [
         html.Ul(notes, className="caveats"),
@@ -145,7 +146,8 @@ def _grid_words(info: GridInfo) -> str:
     if place is None:
         return f"No point of {info.value} is complete."
     value = info.panels[place.panel].values[place.row][place.column]
-    won = f"{info.x} {info.x_levels[place.column]:g}, {info.y} {info.y_levels[place.row]:g}"
+    x, y = info.x_levels[place.column], info.y_levels[place.row]
+    won = f"{hyperparameter(info.x)} {x:g}, {hyperparameter(info.y)} {y:g}"
     panel = info.panels[place.panel].label
     shown = fixed(value, info.digits) if value is not None else "unknown"
     return f"Best {info.value} {shown} {info.unit} at {', '.join(text for text in (won, panel) if text)}."
@@ -183,6 +185,10 @@ def _parallel(view: View) -> Drawing | Empty:
         return Empty("No search trial of this cell has finished.")
     lost = sum(value is None for value in info.values)
     words = f"{count(len(info.values), 'finished trial')}, {lost} diverged. Colours rank by {info.value}."
+    if info.beyond:
+        low, high = (f"{fixed(end, info.digits)}\u00a0{info.unit}".strip() for end in info.ends)
+        side, edge = (f"below {low}", "bottom") if info.direction == "maximize" else (f"above {high}", "top")
+        words += f" {count(info.beyond, 'value')} {side}, drawn at the {edge} edge of the last axis."
     return Drawing(plain(parallel_figure(info)), words)
 
 
@@ -195,7 +201,8 @@ def best_so_far(view: View) -> Drawing | Empty:
     against: Spent = "time" if view.filters.one("against") == "time" else "points"
     last = info.steps[-1]
     first = next((i for i, step in enumerate(info.steps, 1) if step.best == last.best), None)
-    words = f"{len(info.steps):,} of {count(info.points, 'point')} in {duration(3600 * last.hours)} of device time."
+    words = f"{len(info.steps):,} of {count(info.points, 'point')} in {duration(3600 * last.hours)} of device time"
+    words += ", without confirmation." if result.confirmed else "."
     if last.best is not None:
         words += f" The best, {fixed(last.best, info.digits)} {info.unit}, came with point {first}."
     return Drawing(plain(best_so_far_figure(info, against)), words)
@@ -229,8 +236,8 @@ def _page() -> Page:
                 title="Grid",
                 draw=grid,
                 height=200,
-                help="Mean over search seeds; darker is better. Frame: the winner, dashed on an edge. × diverged, "
-                "! failed, … running, · not trained. A click opens the point's trials.",
+                help="Mean over search seeds; stronger colour is better. Frame: the winner, dashed on an edge. "
+                "× diverged, ! failed, … running, · not trained. A click opens the point's trials.",
             ),
             FigureCard(
                 name="cell-sensitivity",

@@ -13,9 +13,10 @@ from dash.development.base_component import Component
 from dashboards import style
 from dashboards.figures.base import plain
 from dashboards.figures.batch_curves import batch_curves_figure
-from dashboards.figures.forest import forest_figure
+from dashboards.figures.forest import FOREST_HELP, forest_figure
 from dashboards.figures.profile import profile_figure
 from dashboards.numbers.batch_curves import BatchCurve, BatchCurves, batch_curves
+from dashboards.numbers.caveats import caveat, pair_flags
 from dashboards.numbers.forest import TONES, ForestInfo, Tone, forest_info, paper_difference
 from dashboards.numbers.measure import Measure, measures
 from dashboards.numbers.profile import LEAST, ProfileLine, profile_info
@@ -160,11 +161,13 @@ def forest(view: View) -> Drawing | Empty:
 
 def _forest_summary(info: ForestInfo) -> str:
     tones = Counter(row.tone for row in info.rows)
-    parts = [f"{text} in {tones[tone]}" for tone, text in _TONE_WORDS.items() if tones[tone]]
+    single = len(info.rows) == 1
+    parts = [text if single else f"{text} in {tones[tone]}" for tone, text in _TONE_WORDS.items() if tones[tone]]
     measured = sorted(row.mean for row in info.rows if row.mean is not None and row.confirmed)
     ends = " to ".join(dict.fromkeys(signed(mean, info.digits) for mean in (*measured[:1], *measured[-1:])))
     span = f" LAWN − WD: {ends} points." if measured else ""
-    return f"Of {count(len(info.rows), 'pair')}: {'; '.join(parts)}.{span}"
+    over = "One pair" if single else f"Of {count(len(info.rows), 'pair')}"
+    return f"{over}: {'; '.join(parts)}.{span}"
 
 
 _TONE_WORDS: Mapping[Tone, str] = {
@@ -211,7 +214,7 @@ def _curve_sentences(info: BatchCurves) -> list[str]:
     unsure = sum(point.value.phase == "search" for curve in info.curves for point in curve.points)
     if unsure and info.split == "test":
         said.append(f"{count(unsure, 'open marker')}: not confirmed, the search's value on the split that selects.")
-    if info.measure.chosen:
+    if info.measure.chosen and info.split == "test":
         said.append(info.paper or "The paper prints no value for this dataset and metric.")
     return said
 
@@ -263,8 +266,7 @@ def _pair_row(pair: PairResult, row: DifferenceRow) -> list[Content]:
         [components.method_name(pair.lawn.cell.name.optimizer), f" − {_base(pair)}"], className="pair"
     )
     verdict: Content = html.Span(row.verdict, className=f"outcome-{TONES.get(pair.verdict, 'none')}")
-    notes = (*pair.notes, *pair.base.notes, *pair.lawn.notes)
-    caveats = ", ".join(dict.fromkeys(note.flag.value for note in notes))
+    caveats = ", ".join(caveat(flag, pair.lawn) for flag in pair_flags(pair))
     values = difference_cells(row)[1:-1]
     shown = [methods, *values, verdict, "–" if paper is None else signed(paper, 2)]
     return [*shown, html.Span(caveats, className="faint")]
@@ -355,15 +357,14 @@ PAGE = page(
             title="Paired differences",
             draw=forest,
             height=190,
-            help="LAWN − WD with its 95 % interval. Filled: separable from zero. Grey, open: not separable, or too few "
-            "seeds. Open diamond: search values only. Faint diamond: the paper.",
+            help=FOREST_HELP,
         ),
         ChoiceFigure(
             name="compare-batches",
             title="Over batch sizes",
             draw=curves,
             choices=_curve_controls,
-            help="Mean ± one standard error over seeds. Solid: LAWN; dashed: weight decay; faint, dotted: paper.",
+            help="Solid: LAWN; dashed: weight decay. Bars: ± one standard error, where there are several fresh seeds.",
         ),
         ChoiceBlock(
             name="compare-tables", title="Measured and published", render=tables, choices=_table_controls, wide=True
@@ -373,8 +374,8 @@ PAGE = page(
             title="Differences in numbers",
             render=differences,
             wide=True,
-            help="p (exact) flips whole seeds, so few seeds cannot make it small; p (Holm) allows for all pairs of the "
-            "space, whatever the filters.",
+            help="p (exact) flips the signs of whole seeds: with n seeds it cannot go below 2 / 2ⁿ, whatever the data; "
+            "it counts from 6 seeds on. p (Holm) allows for all pairs of the space, whatever the filters.",
         ),
         FigureCard(
             name="compare-profile", title="Performance profile", draw=profile, help=PROFILE_HELP, height=200, wide=True

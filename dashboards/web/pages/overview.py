@@ -84,7 +84,7 @@ def percent(share: float) -> str:
 
 # --- cells -----------------------------------------------------------------------------------------------------------
 
-_CELL_HEADER = ("Method", "Batch", "Progress", "Trials", "Diverged", "Failed", "Best so far", "Time", "Left")
+_CELL_HEADER = ("Method", "Batch", "Progress", "Trials", "Diverged", "Failed", "Best", "Time", "Left")
 
 
 def cells(view: View) -> list[Component]:
@@ -92,7 +92,7 @@ def cells(view: View) -> list[Component]:
     found = progress_of(view)
     metrics = view.snapshot.comparison.distinct(lambda cell: cell.protocol.metric)
     unit = " or ".join(dict.fromkeys(f"{metric_name(name)}, {metric_of(name).unit}".strip(", ") for name in metrics))
-    header = [f"Best so far ({unit})" if name == "Best so far" else name for name in _CELL_HEADER]
+    header = [f"Best ({unit})" if name == "Best" else name for name in _CELL_HEADER]
     rows = [_cell_row(view, cell) for cell in found.cells]
     return [components.table(header, rows, f"Cells of {view.space}", numbers=(1, 3, 4, 5, 6, 7, 8))]
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from dash import Dash, Input, Output, State, html
 from dash.development.base_component import Component
 
+from dashboards.figures.base import capital
 from dashboards.web import columns
 from dashboards.web.cards import ROW, TableCard, clientside, graph_id
 from dashboards.web.columns import Column
@@ -18,7 +19,7 @@ from dashboards.web.page import Empty, View
 from dashboards.web.snapshot import Snapshots
 from lawn_tune.cells import Cell
 from lawn_tune.results import TrialRow
-from lawn_tune.words import metric_name, metric_of
+from lawn_tune.words import hyperparameter, metric_name, metric_of
 
 DYNAMICS = "/dynamics"
 TRIAL = "trial"
@@ -54,7 +55,7 @@ def trial_columns(cell: Cell, rows: Sequence[TrialRow]) -> list[Column]:
         columns.link("trial", "Trial", "to", width=150, hint="opens its dynamics"),
         columns.text("phase", "Phase", width=95),
         columns.number("seed", "Seed", width=80),
-        *(columns.number(n, n.replace("_", " ").capitalize(), width=110) for n in hyperparameters),
+        *(columns.number(n, capital(hyperparameter(n)), width=110) for n in hyperparameters),
         columns.outcome(),
         columns.number("validation", f"Validation {name}{unit}", digits=metric.digits, width=125, hint="last epoch"),
         columns.number("test", f"Test {name}{unit}", digits=metric.digits, width=115, hint="last epoch"),

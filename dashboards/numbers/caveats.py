@@ -1,0 +1,36 @@
+"""Names of caveats where they stand alone, without their sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lawn_tune.compare import CellResult, PairResult
+from lawn_tune.flags import Flag
+from lawn_tune.selection import never_constrained
+from lawn_tune.words import count
+
+
+def cell_caveats(result: CellResult) -> tuple[str, ...]:
+    """Returns the names of a cell's caveats, each once."""
+    return tuple(caveat(flag, result) for flag in in_view(note.flag for note in result.notes))
+
+
+def pair_flags(pair: PairResult) -> tuple[Flag, ...]:
+    """Returns the kinds of caveat of a pair and both its cells, each once."""
+    return in_view(note.flag for note in (*pair.notes, *pair.base.notes, *pair.lawn.notes))
+
+
+def caveat(flag: Flag, result: CellResult) -> str:
+    """Returns a caveat's name; points that never were constrained are counted, so that none takes it for the winner."""
+    if flag is not Flag.NEVER_CONSTRAINED:
+        return flag.value
+    if result.never_constrained:
+        return f"winner {flag.value}"
+    lost = sum(never_constrained(result.cell, point.hyperparameters) for point in result.points)
+    return f"{flag.value} in {lost:,} of {count(len(result.points), 'grid point')}"
+
+
+def in_view(flags: Iterable[Flag]) -> tuple[Flag, ...]:
+    """Returns the flags, each once, that of too few epochs first: it touches every number beside it."""
+    found = set(flags)
+    return tuple(sorted((flag for flag in Flag if flag in found), key=lambda flag: flag is not Flag.CAPPED))
