@@ -18,7 +18,7 @@ settings.load_profile("patient")  # a busy machine is no failure
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Groups tests for several processes: those of a file share its fixtures, those that must not meet are one group."""
+    """Groups tests for several processes: a file shares its fixtures, and those that must not meet are one group."""
 
     def alone(item: pytest.Item) -> bool:
         folder = item.path.relative_to(Path(__file__).parent).parts[0]
