@@ -237,6 +237,7 @@ def _commands_tell_nothing(study: Study) -> None:
         ("guarded@/guarded", f"guarded:{CANARY}@/nothing", "does not exist"),
         ("?host=", f"?password={CANARY}&host=/nowhere", "No such file"),
     ],
+    ids=["wrong password", "no database", "no server"],
 )
 def test_no_error_of_a_server_shows_it(guarded: str, before: str, after: str, reason: str) -> None:
     with pytest.raises(LedgerError, match=reason) as caught:
