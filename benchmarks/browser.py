@@ -23,9 +23,9 @@ ARGUMENTS = (
 TITLE = "document.querySelector('#title')?.textContent"
 SETTLED = (
     f"{TITLE} && !document.querySelector('.body.waiting:not(.brief *)')"
-    " && !document.querySelector('[data-dash-is-loading]')"
+    " && !document.querySelector('[data-dash-is-loading], .dash-graph--pending')"
 )
-"""Holds when every card has its content and no callback is under way."""
+"""Holds when every card has its content and no callback and no drawing is under way."""
 
 
 @contextmanager

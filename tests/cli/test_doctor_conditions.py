@@ -98,7 +98,7 @@ def as_nobody(action: Callable[[], list[Check]]) -> list[Check]:
 def place(tmp_path: Path) -> Path:
     """A folder that anybody can reach, for folders that not everybody can write."""
     for folder in (tmp_path, *tmp_path.parents):
-        if folder.name.startswith(("pytest-", "test_")):
+        if folder.name.startswith(("pytest-", "popen-", "test_")):
             folder.chmod(0o755)
     return tmp_path
 
