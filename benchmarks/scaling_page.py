@@ -155,7 +155,9 @@ def facts(results: Results) -> dict[str, str]:
     found = {(one["plan"], one["pack_size"], one["workers"]): one for one in results["schedules"]}
     steady = {one["database"]: one for one in results["steady"]}
     count = whole["workers"]
+    dense = {one["database"]: one for one in results["dense"] if one["workers"] == count}
     return {
+        **{f"dense_{name}": f"{100 * one['cpu_share']:.0f}" for name, one in dense.items()},
         "tflops": f"{assumed['sustained_flops'] / 1e12:.1f}",
         "packs_of_1": f"{found['without ImageNet', 1, count]['makespan_hours']:.1f}",
         "packs_planned": f"{found['without ImageNet', None, count]['makespan_hours']:.1f}",
