@@ -304,7 +304,8 @@ def _register_routes(server: Any, source: Snapshots) -> None:
     def failed(error: Exception) -> Any:
         code = getattr(error, "code", None)
         known = isinstance(code, int) and 400 <= code < 500
-        told("server", error) if not known else None
+        if not known:
+            told("server", error)
         text = "This request cannot be answered." if known else "The server could not answer; its terminal says why."
         return flask.Response(f"{text}\n", status=code if known else 500, mimetype="text/plain")
 

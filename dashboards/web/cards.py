@@ -359,7 +359,7 @@ MOST_DAMAGE = 12
 
 def damage(view: View) -> Component | Empty:
     """Returns which cells and trials cannot be read, and what to do; everything else of the page is not affected."""
-    found = view.snapshot.once("damage", lambda: view.snapshot.damage)
+    found = view.snapshot.damage
     if not found:
         return Empty("Every row of this space can be read.")
     listed = [

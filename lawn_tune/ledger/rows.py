@@ -46,9 +46,8 @@ def cell(name: str, definition: str) -> Cell:
     found = Cell.from_dict(_object("definition", definition))
     if str(found.name) != name:
         raise ValueError(f"its definition is of cell '{found.name}'")
-    known = {"optimizer": OPTIMIZERS, "dataset": DATASETS}
-    for what, names in known.items():
-        _check_choice(what, getattr(found.task, what), names)
+    _check_choice("optimizer", found.task.optimizer, OPTIMIZERS)
+    _check_choice("dataset", found.task.dataset, DATASETS)
     _check_protocol(found.protocol)
     _check_whole("epochs and batch size", (found.task.epochs, found.task.batch_size))
     for levels in found.grid.values.values():
@@ -94,8 +93,7 @@ def _checked(values: dict[str, Any]) -> dict[str, Any]:
     for name in ("hyperparameters", "summary", "provenance"):
         found[name] = _object(name, values[name])
     for name, allowed in _CHOICES.items():
-        if found[name] not in allowed:
-            raise ValueError(f"unknown {name} '{found[name]}'")
+        _check_choice(name, found[name], allowed)
     if not all(isinstance(found[name], str) for name in ("pack", "error")):
         raise TypeError("pack and error must be text")
     _check_whole(", ".join(_WHOLE), tuple(found[name] for name in _WHOLE))

@@ -14,6 +14,7 @@ import pytest
 from fakes import FakeExecutor, Recorder, succeed
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny import SPACE
 from typer.testing import CliRunner
 
 from lawn_tune.budget import Budget, Pace
@@ -188,26 +189,6 @@ def test_deadlines_are_read_as_people_write_them(text: str, then: datetime) -> N
 
 
 # --- the command -----------------------------------------------------------------------------------------------------
-
-SPACE = """
-description = "three packs"
-dataset = "synthetic"
-loss = "cross-entropy"
-metric = "accuracy"
-[model]
-name = "small-vgg"
-width = 2
-[seeds]
-search = [0]
-confirm = [1]
-[[budgets]]
-batch_size = 64
-epochs = 20
-[optimizers.adam]
-peak_lr = [0.01, 0.02]
-warmup_epochs = [1]
-weight_decay = [0.1]
-"""
 
 
 def test_a_real_launch_stops_at_its_limit_and_ends_like_an_undisturbed_one(

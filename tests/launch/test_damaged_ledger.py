@@ -7,31 +7,12 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from tiny import SPACE
 from typer.testing import CliRunner, Result
 
 from lawn_tune.cli.main import app
 from lawn_tune.ledger import open_ledger
 from lawn_tune.results import DamagedCells, TrialRow
-
-SPACE = """
-description = "One cell"
-dataset = "digits"
-loss = "cross-entropy"
-metric = "accuracy"
-[model]
-name = "small-vgg"
-width = 2
-[seeds]
-search = [0]
-confirm = [1]
-[[budgets]]
-batch_size = 256
-epochs = 2
-[optimizers.adam]
-peak_lr = [0.01, 0.02]
-warmup_epochs = [1]
-weight_decay = [0.1]
-"""
 
 
 def launch(folder: Path) -> Result:
