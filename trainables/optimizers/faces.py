@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from torch._compile import _disable_dynamo
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
 from trainables.optimizers import fused, rules
+from trainables.optimizers.controls import LAWN, Control, Weights
+from trainables.optimizers.layers import Layer
+from trainables.optimizers.lists import Sums, Tensors
+from trainables.optimizers.loading import check_shapes, load_state, restore
 from trainables.optimizers.phases import (
-    HALF,
     TwoPhase,
-    one_layer,
+    evaluated,
+    gradients_of,
     reject_gradients,
-    restore_precision,
-    weights,
+    trained_dtype,
+    unique,
 )
+from trainables.optimizers.shards import local, sums_over
+
+States = Mapping[Tensor, dict[str, Any]]
 
 
 class _RuleLawn(TwoPhase):
@@ -26,17 +35,44 @@ class _RuleLawn(TwoPhase):
 
     rule: ClassVar[str]
 
+    def __init__(self, params: ParamsT, defaults: dict[str, Any], free_steps: int | None, control: Control) -> None:
+        self.control = control
+        super().__init__(params, defaults, free_steps)
+
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         check_ranges(self, self.defaults | param_group)
         super().add_param_group(param_group)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"control": self.control}
+
     def _advance(self) -> None:
+        gradients = gradients_of(self)
         for group in self.param_groups:
-            advance(self.rule, group, self.state)
+            advance(self.rule, group, gradients, self.state, self.control)
 
     def _forget(self) -> None:
+        own = {"step", "radius", "multiplier", *rules.RULES[self.rule].slots}
         for p, state in self.state.items():
-            self.state[p] = {"master": state["master"]} if "master" in state else {}
+            self.state[p] = {key: value for key, value in state.items() if key not in own}
+
+    def _radius(self, p: Tensor) -> float | None:
+        return self.state[p].get("radius") if p in self.state else None
+
+    def _store(self, p: Tensor, radius: float) -> None:
+        self.state[p]["radius"] = radius
+
+    def _weights(self, p: Tensor) -> Tensor:
+        refresh_master(p, self.state.get(p, {}))
+        master: Tensor = self.state.get(p, {}).get("master", p.detach())
+        return master
+
+    def _readable(self, state_dict: dict[str, Any]) -> dict[str, Any]:
+        check_shapes(self, state_dict)
+        return super()._readable(state_dict)
+
+    def _loaded(self, state_dict: dict[str, Any]) -> None:
+        restore(self, state_dict)
 
 
 class AdamLawn(_RuleLawn):
@@ -48,6 +84,7 @@ class AdamLawn(_RuleLawn):
         betas: decay rates of the two moments.
         eps: added to the root of the second moment; 1e-6 as in §4.
         free_steps: steps before the switch; 0 from the start, None when the loop calls `constrain()`.
+        control: what holds the weights after the switch (`controls`): LAWN, or one of its relatives.
 
     Source: Algorithm 1; phases, checkpoints and errors as in `TwoPhase`.
     """
@@ -61,8 +98,9 @@ class AdamLawn(_RuleLawn):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-6,
         free_steps: int | None = None,
+        control: Control = LAWN,
     ) -> None:
-        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "constrained": None}, free_steps)
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps}, free_steps, control)
 
 
 class LambLawn(_RuleLawn):
@@ -80,8 +118,9 @@ class LambLawn(_RuleLawn):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-6,
         free_steps: int | None = None,
+        control: Control = LAWN,
     ) -> None:
-        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "constrained": None}, free_steps)
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps}, free_steps, control)
 
 
 class SgdLawn(_RuleLawn):
@@ -90,9 +129,14 @@ class SgdLawn(_RuleLawn):
     rule = "sgd"
 
     def __init__(
-        self, params: ParamsT, lr: float | Tensor = 1e-3, momentum: float = 0.9, free_steps: int | None = None
+        self,
+        params: ParamsT,
+        lr: float | Tensor = 1e-3,
+        momentum: float = 0.9,
+        free_steps: int | None = None,
+        control: Control = LAWN,
     ) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum, "constrained": None}, free_steps)
+        super().__init__(params, {"lr": lr, "momentum": momentum}, free_steps, control)
 
 
 class Lamb(Optimizer):
@@ -125,6 +169,7 @@ class Lamb(Optimizer):
         check_ranges(self, self.defaults | param_group)
         super().add_param_group(param_group)
 
+    @_disable_dynamo
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """Makes one step.
@@ -132,93 +177,167 @@ class Lamb(Optimizer):
         Raises:
             ValueError: a gradient is sparse or complex; nothing was changed.
         """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = evaluated(closure)
         reject_gradients(self)
+        gradients = gradients_of(self)
         for group in self.param_groups:
-            advance("lamb", group, self.state)
+            advance("lamb", group, gradients, self.state)
         return loss
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores a saved state bit for bit."""
-        super().load_state_dict(state_dict)
-        restore_precision(self, state_dict)
+        """Restores a saved state bit for bit.
+
+        Raises:
+            ValueError: the state does not fit the parameters; nothing was changed.
+        """
+
+        def checked(given: dict[str, Any]) -> dict[str, Any]:
+            check_shapes(self, given)
+            return given
+
+        load_state(self, super().load_state_dict, state_dict, checked, partial(restore, self))
 
 
-def advance(rule: str, group: Mapping[str, Any], states: Mapping[Tensor, dict[str, Any]]) -> None:
+# --- one step of a param group ----------------------------------------------------------------------------------------
+
+
+def advance(
+    rule: str,
+    group: Mapping[str, Any],
+    gradients: Mapping[Tensor, Tensor],
+    states: States,
+    control: Control = LAWN,
+) -> None:
     """Makes one step of `rule` for each parameter of a group that has a gradient.
 
     Args:
         rule: name of the rule.
         group: a param group with the rule's hyperparameters, Adam's as `betas`.
+        gradients: the gradient of each parameter that has one.
         states: each parameter's own state: step count and the rule's slots, made here when missing; `master`, an fp32
-            copy, for half-precision parameters; `radius`, where present, makes the step a constrained one.
+            copy, for half-precision parameters; `radius`, where present, puts the parameter under the control.
+        control: what is done to parameters with a radius other than 0.
     """
     named = dict(group) | dict(zip(("beta1", "beta2"), group.get("betas", ()), strict=False))
-    hyper = {name: named[name] for name in (*rules.RULES[rule].hyper, "weight_decay") if name in named}
-    for p in dict.fromkeys(group["params"]):  # each once, as torch only warns of duplicates
-        if p.grad is not None:
-            _advance_one(rule, p, p.grad, states[p], group["lr"], hyper)
+    hyper = {name: float(named[name]) for name in rules.RULES[rule].hyper}
+    lr, decay = float(group["lr"]), float(group.get("weight_decay", 0))
+    params = [p for p in unique(group["params"]) if p in gradients]
+    for p in params:
+        prepare(rule, p, states[p])
+    for sums, part in sums_over(params):
+        rest = [p for p in part if not _step_compiled(rule, p, gradients[p], states[p], lr, hyper, decay, control)]
+        for some in portions(rest):
+            _step_listed(rule, some, gradients, states, sums, lr, hyper, decay, control)
+    for p in params:
+        if "master" in states[p]:
+            p.copy_(states[p]["master"])
 
 
-def _advance_one(rule: str, p: Tensor, grad: Tensor, state: dict[str, Any], lr: float, hyper: rules.Hyper) -> None:
-    if p.dtype in HALF and "master" not in state:
-        state["master"] = p.detach().float().contiguous()
-    w = weights(p, state)
+def prepare(rule: str, p: Tensor, state: dict[str, Any]) -> None:
+    """Makes the state of a parameter that has none, takes up outside changes of its weights, and counts the step."""
+    if p.dtype != trained_dtype(p) and "master" not in state:
+        state["master"] = p.detach().float()
+    refresh_master(p, state)
     if "step" not in state:
-        fresh = {slot: x.view(p.shape) for slot, x in rules.init_state(rule, w.reshape(-1)).items()}
-        state |= {"step": 0} | fresh
+        w = state.get("master", p.detach())
+        state |= {"step": 0} | {slot: torch.zeros_like(w) for slot in rules.RULES[rule].slots}
     state["step"] += 1
-    slots = {slot: state[slot] for slot in rules.RULES[rule].slots}
-    if fused.usable(w, *slots.values()):
-        _step_in_place(rule, w, grad, state, slots, lr, hyper)
-    else:
-        _step_anew(rule, w, grad, state, slots, lr, hyper)
+
+
+def refresh_master(p: Tensor, state: Mapping[str, Any]) -> None:
+    """Takes up half-precision weights that others changed since the last step, where they are not the master's."""
     if "master" in state:
-        p.copy_(state["master"])
+        master, weights = local(state["master"]), local(p.detach())
+        master.copy_(torch.where(weights == master.to(p.dtype), master, weights.to(master.dtype)))
 
 
-def _step_in_place(
-    rule: str, w: Tensor, grad: Tensor, state: dict[str, Any], slots: rules.State, lr: float, hyper: rules.Hyper
+PORTION = 2**20
+"""Weights that a CPU steps at once: memory for what is computed on the way is then not mapped again at every step."""
+
+
+def portions(params: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """Cuts a list for a CPU; an accelerator takes it whole, as every operation is a launch."""
+    some: list[Tensor] = []
+    for p in params:
+        if some and p.device.type == "cpu" and sum(x.numel() for x in some) + p.numel() > PORTION:
+            yield some
+            some = []
+        some.append(p)
+    if some:
+        yield some
+
+
+def _step_listed(
+    rule: str,
+    params: Sequence[Tensor],
+    gradients: Mapping[Tensor, Tensor],
+    states: States,
+    sums: Sums,
+    lr: float,
+    hyper: rules.Hyper,
+    decay: float,
+    control: Control,
 ) -> None:
-    radius = state.get("radius")
+    """Makes a step by torch operations on lists, of parameters of one device and precision."""
+    law = rules.RULES[rule]
+    params = sorted(params, key=lambda p: not states[p].get("radius"))  # those under the control first
+    held = [p for p in params if states[p].get("radius")]
+    w = [local(states[p].get("master", p.detach())) for p in params]
+    g = [local(gradients[p]).to(x.dtype) for p, x in zip(params, w, strict=True)]
+    slots = {slot: [local(states[p][slot]) for p in params] for slot in law.slots}
+    steps = [states[p]["step"] for p in params]
+    weights = partial(Weights, sums=sums, adapt=law.adapt)
+    n, parts = len(held), []
+    if held:
+        radius = [states[p]["radius"] for p in held]
+        parts.append((control, weights(w[:n], radius, _multipliers(control, held, states)), slice(0, n)))
+    if n < len(w):
+        parts.append((law.decay(decay), weights(w[n:]), slice(n, None)))
+    g = [x for part, its, at in parts for x in part.project(its, g[at])]  # line 4
+    r = law.direction(g, slots, steps[0] if len(set(steps)) == 1 else steps, hyper)  # lines 5-8
+    for part, its, at in parts:
+        part.update(its, r[at], lr)  # lines 9-11
+
+
+def _multipliers(control: Control, params: Sequence[Tensor], states: States) -> Tensors:
+    if not control.multiplies:
+        return []
+    for p in params:
+        states[p].setdefault("multiplier", torch.zeros((), dtype=trained_dtype(p), device=p.device))
+    return [states[p]["multiplier"] for p in params]
+
+
+def _step_compiled(
+    rule: str,
+    p: Tensor,
+    grad: Tensor,
+    state: dict[str, Any],
+    lr: float,
+    hyper: rules.Hyper,
+    decay: float,
+    control: Control,
+) -> bool:
+    """Makes the step of one parameter by the compiled kernel; False where it cannot take it."""
+    w, radius = state.get("master", p.detach()), state.get("radius") or 0.0
+    slots = {slot: state[slot] for slot in rules.RULES[rule].slots}
+    if rule not in fused.CODES or (radius and control != LAWN) or not fused.usable(w, *slots.values()):
+        return False
     fused.step(
         rule,
         w.view(1, -1),
-        [grad.to(w.dtype)],
+        [grad.to(w.dtype).contiguous().view(1, -1)],
         {slot: x.view(1, -1) for slot, x in slots.items()},
         lr=lr,
         t=state["step"],
-        hyper=hyper,
-        layers=one_layer(w.view(-1), constrained=radius is not None),
-        radii=None if radius is None else radius.view(1, 1),
+        hyper=dict(hyper) if radius else dict(hyper) | {"weight_decay": decay},
+        layers=(Layer("", 0, w.numel(), bool(radius)),),
+        radii=torch.tensor([[radius]], dtype=torch.float32, device="cpu") if radius else None,
     )
-
-
-def _step_anew(
-    rule: str, w: Tensor, grad: Tensor, state: dict[str, Any], slots: rules.State, lr: float, hyper: rules.Hyper
-) -> None:
-    radius, flat = state.get("radius"), w.reshape(-1)
-    moved, slots = rules.step(
-        rule,
-        flat,
-        grad.reshape(-1).to(w.dtype),
-        {slot: x.reshape(-1) for slot, x in slots.items()},
-        lr=lr,
-        t=state["step"],
-        hyper=hyper,
-        layers=one_layer(flat, constrained=radius is not None),
-        constrained=radius is not None,
-        radii=radius,
-    )
-    state |= {slot: x.view(w.shape) for slot, x in slots.items()}
-    w.copy_(moved.view(w.shape))
+    return True
 
 
 RANGES: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
-    "lr": ("0 or more", lambda x: x >= 0),
+    "lr": ("0 or more", lambda x: float(x) >= 0),
     "eps": ("0 or more", lambda x: x >= 0),
     "weight_decay": ("0 or more", lambda x: x >= 0),
     "momentum": ("in [0, 1)", lambda x: 0 <= x < 1),
@@ -230,6 +349,8 @@ RANGES: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
 
 def check_ranges(optimizer: Optimizer, group: Mapping[str, Any]) -> None:
     """Raises ValueError if a hyperparameter of a group is out of its range."""
+    if isinstance(group.get("lr"), Tensor) and group["lr"].numel() != 1:
+        raise ValueError("Tensor lr must be 1-element")
     for name, (allowed, holds) in RANGES.items():
         if name in group and not holds(group[name]):
             raise ValueError(f"{name} of {type(optimizer).__name__} must be {allowed}, got {group[name]}")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from trainables.optimizers import rules
-from trainables.optimizers.phases import HALF, TwoPhase, gradients_of, one_layer, reject_decay
+from trainables.optimizers.controls import LAWN, Control, Weights
+from trainables.optimizers.phases import HALF, TwoPhase, gradients_of, reject_decay, trained_dtype, with_phase
+from trainables.optimizers.shards import local, sums_over
 
 
 class Lawn(TwoPhase):
@@ -19,30 +21,41 @@ class Lawn(TwoPhase):
 
         g ← P g        w' = base step with g        w ← c · n(w − P(w − w'))
 
-    Algorithm 1 with lines 5-8 and 10 left to the base: its displacement is η·r. Param groups are the base's own, so
-    learning-rate schedulers take either; a group's `constrained` overrules "two or more dimensions". The base's state
-    stays its own and is cleared at the switch. `p.grad` is the same tensor, unchanged, after a step as before.
+    Algorithm 1 with lines 5-8 and 10 left to the base: its displacement is η·r. Param groups and state are the base's
+    own, so learning-rate schedulers take either; a group's `constrained` overrules "two or more dimensions". The base's
+    state is cleared at the switch. In the constrained phase `p.grad` is the same tensor, unchanged, after a step as
+    before; in the free phase a base that writes into `p.grad` does so as without LAWN.
 
     Args:
         base: a torch optimizer without weight decay that makes one update a step.
         free_steps: steps before the switch; 0 from the start, None when the loop calls `constrain()`.
+        control: what holds the weights after the switch (`controls`): LAWN, or one of its relatives.
 
     Raises:
-        TypeError: base is no torch optimizer.
-        ValueError: base has weight decay, half-precision parameters, state that it cannot make anew, or LAWN already.
+        TypeError: base is not a torch optimizer.
+        ValueError: base has weight decay, half-precision parameters, state that it cannot rebuild, or LAWN already.
 
     Source: Algorithm 1, §3 "stacked onto any gradient-based optimizer".
     """
 
-    def __init__(self, base: Optimizer, free_steps: int | None = None) -> None:
+    def __init__(self, base: Optimizer, free_steps: int | None = None, control: Control = LAWN) -> None:
         if not isinstance(base, Optimizer):
             raise TypeError(f"Lawn needs a torch.optim.Optimizer as base, got {type(base).__name__}")
         _reject_unsuitable(base)
-        self.base = base
+        self.base, self.control = base, control
+        self._radii: dict[Tensor, float] = {}
+        self._multipliers: dict[Tensor, Tensor] = {}
+        self._pending: dict[Tensor, float] = {}
         super().__init__(base.param_groups, base.defaults, free_steps)
-        self.param_groups = base.param_groups
+        self._link()
+        # Hooks of the base are Lawn's own, so that each fires once, whichever it was registered with.
+        self._optimizer_step_pre_hooks = base._optimizer_step_pre_hooks
+        self._optimizer_step_post_hooks = base._optimizer_step_post_hooks
         if self.constrained:
             self._forget()
+
+    def _link(self) -> None:
+        self.state, self.param_groups = self.base.state, self.base.param_groups
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Adds a group to the base; in the constrained phase its norms are read at the next step."""
@@ -50,48 +63,127 @@ class Lawn(TwoPhase):
         params = param_group["params"]
         param_group["params"] = [params] if isinstance(params, Tensor) else list(params)
         _reject_half(param_group["params"])
-        if self.base.param_groups is not self.param_groups:
+        if self.param_groups is not self.base.param_groups:
             return super().add_param_group(param_group)  # the base's own groups, shown to torch once by __init__
-        self.base.add_param_group(param_group)
+        phase = {key: self.param_groups[0][key] for key in ("free_steps", "steps", "phase")}
+        self.base.add_param_group({"constrained": None} | param_group | phase)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the phase and the stored norms, and under "base" the base's own state dictionary."""
-        return super().state_dict() | {"base": self.base.state_dict()}
+        """Returns the state dictionary of the base, with the stored norms beside its moments as "radius"."""
+        handle = self.register_state_dict_post_hook(lambda _, packed: self._with_radii(packed), prepend=True)
+        try:
+            return super().state_dict()
+        finally:
+            handle.remove()
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores both, into this optimizer and its base."""
-        super().load_state_dict(state_dict)
-        self.base.load_state_dict(state_dict["base"])
-        self.param_groups = self.base.param_groups
+    def _with_radii(self, packed: dict[str, Any]) -> dict[str, Any]:
+        entries = dict(packed["state"])
+        for i, p in self._numbered(packed):
+            if p in self._radii:
+                entries[i] = entries.get(i, {}) | {"radius": self._radii[p]}
+        return packed | {"state": entries}
+
+    def _numbered(self, packed: Mapping[str, Any]) -> Iterator[tuple[Any, Tensor]]:
+        saved = [i for group in packed["param_groups"] for i in group["params"]]
+        yield from zip(saved, [p for group in self.param_groups for p in group["params"]], strict=False)
+
+    def _readable(self, state_dict: dict[str, Any]) -> dict[str, Any]:
+        entries = dict(state_dict["state"])
+        if "base" in state_dict:  # versions before 2 kept the base's state apart
+            for i, own in state_dict["base"]["state"].items():
+                entries[i] = own | entries.get(i, {})
+        state_dict = with_phase(self, state_dict)
+        self._pending = {}
+        for i, p in self._numbered(state_dict):
+            if "radius" in entries.get(i, {}):
+                self._pending[p] = float(entries[i]["radius"])
+                entries[i] = {key: value for key, value in entries[i].items() if key != "radius"}
+        return state_dict | {"state": {i: entry for i, entry in entries.items() if entry}}
 
     def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"base": self.base}
+        own = {"base": self.base, "control": self.control, "_radii": self._radii, "_multipliers": self._multipliers}
+        return super().__getstate__() | own | {"_pending": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if "base" in state:
+            super().__setstate__(state)
+        else:  # torch puts a loaded state in place
+            self.base.__setstate__(state)
+            self._radii = self._pending
+        self._link()
 
     def _forget(self) -> None:
         self.base.state.clear()
+        self._radii, self._multipliers = {}, {}
+
+    def _radius(self, p: Tensor) -> float | None:
+        return self._radii.get(p)
+
+    def _store(self, p: Tensor, radius: float) -> None:
+        self._radii[p] = radius
 
     def _advance(self) -> None:
+        self._link()
         for group in self.param_groups:
             reject_decay(self, group)
-        gradients = {p: grad for p, grad in gradients_of(self).items() if "radius" in self.state[p]}
-        before = {p: p.detach().clone() for p in gradients}
-        with _lent({p: self._projected(p, grad) for p, grad in gradients.items()}):
-            self.base.step()
-        for p, w in before.items():
-            self._pull_back(p, w)
+        parts = list(self._held(gradients_of(self)))
+        with _lent({p: grad for part in parts for p, grad in part.projected(self.control).items()}):
+            self._step_base()
+        for part in parts:
+            part.pull_back(self.control)
 
-    def _projected(self, p: Tensor, grad: Tensor) -> Tensor:
-        w, held = p.detach().reshape(-1), self.state[p]["radius"] > 0
-        flat = rules.project(grad.reshape(-1), w, one_layer(w), held)  # line 4
-        return torch.empty_like(grad).copy_(flat.view(p.shape))  # the base may count on the gradient's strides
+    def _held(self, gradients: Mapping[Tensor, Tensor]) -> Iterator[_Part]:
+        for group in self.param_groups:
+            held = [p for p in dict.fromkeys(group["params"]) if p in gradients and self._radii.get(p)]
+            for sums, params in sums_over(held):
+                before = Weights([local(p).clone() for p in params], [self._radii[p] for p in params], sums=sums)
+                before.multiplier = [self._multiplier(p) for p in params] if self.control.multiplies else []
+                lr = float(group.get("lr", 1)) or 1.0
+                yield _Part(params, [gradients[p] for p in params], before, lr)
 
-    def _pull_back(self, p: Tensor, before: Tensor) -> None:
-        """Replaces the base's move from `before` by its tangential part, and brings p back to its norm."""
-        w, radius = before.reshape(-1), self.state[p]["radius"]
-        layers, held = one_layer(w), radius > 0
-        r = rules.project(w - p.detach().reshape(-1), w, layers, held)  # line 9
-        moved = torch.where(held, w - r, p.detach().reshape(-1))  # line 10
-        p.copy_(rules.rescale(moved, layers, held, radius).view(p.shape))  # line 11
+    def _multiplier(self, p: Tensor) -> Tensor:
+        return self._multipliers.setdefault(p, torch.zeros((), dtype=trained_dtype(p), device=p.device))
+
+    def _step_base(self) -> None:
+        """Makes the base's step without torch's wrapper, whose hooks have fired for Lawn already."""
+        step: Any = type(self.base).step
+        inner = step.__wrapped__ if getattr(step, "hooked", False) else step
+        inner(self.base)
+        self.base._opt_called = True  # type: ignore[attr-defined]  # what a scheduler of the base looks at
+
+
+@dataclass
+class _Part:
+    """Held parameters of one param group, device and precision in a step.
+
+    Args:
+        params: the parameters.
+        gradients: their gradients.
+        before: their weights before the step, as copies.
+        lr: η of the group, 1 where it is 0 or the base has none.
+    """
+
+    params: list[Tensor]
+    gradients: list[Tensor]
+    before: Weights
+    lr: float
+
+    def projected(self, control: Control) -> dict[Tensor, Tensor]:
+        """Returns what each parameter lends to the base for its gradient, with that gradient's strides (line 4)."""
+        own = [local(grad) for grad in self.gradients]
+        found = {}
+        for p, grad, d in zip(self.params, self.gradients, control.project(self.before, own), strict=True):
+            found[p] = torch.empty_like(grad)
+            local(found[p]).copy_(d)
+        return found
+
+    def pull_back(self, control: Control) -> None:
+        """Replaces the base's move by what the control makes of it (lines 9-11)."""
+        after = [local(p) for p in self.params]
+        r = list(torch._foreach_sub(self.before.tensors, after))
+        torch._foreach_div_(r, self.lr)
+        control.update(self.before, r, self.lr)
+        torch._foreach_copy_(after, self.before.tensors)
 
 
 def _reject_unsuitable(base: Optimizer) -> None:

@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
+import numbers
+import sys
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from types import FrameType
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._compile import _disable_dynamo
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
-from trainables.optimizers import rules
-from trainables.optimizers.layers import Layer
+from trainables.optimizers import controls
+from trainables.optimizers.loading import load_state
+from trainables.optimizers.shards import gradient_of, local, sums_over
 
 HALF = (torch.float16, torch.bfloat16)
+PHASE = ("free_steps", "steps", "phase")
+"""What every param group carries of the phase, the same in all groups: saved, copied, wrapped like a learning rate."""
 
 
 class TwoPhase(Optimizer):
     """A torch optimizer that trains freely first and then holds the norm of each weight tensor (paper §3).
 
     Free until `free_steps` steps were made or the loop calls `constrain()`; constrained from then on. At the switch the
-    norm of each tensor is read once and stored, and the moments and step count of every parameter start anew. Tensors
+    norm of each tensor is read once and stored, and the moments and step count of every parameter are reset. Tensors
     with two or more dimensions are held; a param group's `constrained=True` or `False` overrules that for its tensors.
 
     The loop counts steps, not epochs: for E_free epochs, give E_free times the steps of an epoch. A step that
-    `torch.amp.GradScaler` skips is none. The learning-rate schedule is the loop's own and spans both phases.
+    `torch.amp.GradScaler` skips is not counted, nor is one without any gradient. The learning-rate schedule is the
+    loop's own and spans both phases.
+
+    The phase is in `param_groups`: "free_steps", "steps" made, and "phase" ("free" or "constrained").
 
     Args:
         params: as for every torch optimizer; a group may carry `constrained`.
@@ -35,27 +45,27 @@ class TwoPhase(Optimizer):
             the switch to `constrain()`.
 
     Raises:
-        ValueError: free_steps is no whole number >= 0, or a group has weight decay.
+        ValueError: free_steps is not a whole number >= 0, or a group has weight decay.
 
     Source: §3, "LAWN Implementation"; what is held, and resetting moments and count together, are our choice.
     """
 
     def __init__(self, params: ParamsT, defaults: dict[str, Any], free_steps: int | None) -> None:
-        if free_steps is not None and (not isinstance(free_steps, int) or isinstance(free_steps, bool)):
-            raise ValueError(f"free_steps must be a whole number or None, got {free_steps!r}; epochs x steps per epoch")
-        if free_steps is not None and free_steps < 0:
-            raise ValueError(
-                f"free_steps must be 0 or more, or None for 'when constrain() is called', got {free_steps}"
-            )
-        self.free_steps = free_steps
-        self._steps = 0
-        self._constrained = free_steps == 0
-        super().__init__(params, defaults)
+        free_steps = checked_free_steps(free_steps)
+        phase = "constrained" if free_steps == 0 else "free"
+        shared = {"constrained": None, "free_steps": free_steps, "steps": 0, "phase": phase}
+        super().__init__(params, defaults | shared)
+
+    @property
+    def free_steps(self) -> int | None:
+        """Steps before the switch; None leaves it to `constrain()`."""
+        found: int | None = self.param_groups[0]["free_steps"]
+        return found
 
     @property
     def constrained(self) -> bool:
         """Whether the next step is a constrained one."""
-        return self._constrained
+        return bool(self.param_groups[0]["phase"] == "constrained")
 
     @property
     def radii(self) -> dict[Tensor, Tensor]:
@@ -63,21 +73,29 @@ class TwoPhase(Optimizer):
 
         0 marks a tensor whose norm was zero at the switch: it has no direction to keep, so it trains freely.
         """
-        return {p: self._radius(p).reshape(()).clone() for p in self._eligible()} if self._constrained else {}
+        if not self.constrained:
+            return {}
+        eligible = self._eligible()
+        missing = [p for p in eligible if self._radius(p) is None]
+        read = dict(zip(missing, self._norms(missing), strict=True))
+        values = ((p, read[p] if p in read else self._radius(p)) for p in eligible)
+        return {p: torch.tensor(c, dtype=trained_dtype(p), device=p.device) for p, c in values}
 
     def constrain(self) -> None:
         """Ends the free phase: the next step is constrained. Without effect in the constrained phase."""
-        if not self._constrained:
-            self._constrained = True
+        if not self.constrained:
+            for group in self.param_groups:
+                group["phase"] = "constrained"
             self._forget()
-            self._store_radii()
+            self._store_radii(first=True)
 
+    @_disable_dynamo
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """Makes one step of the current phase, and switches after it if it was the last free one.
 
         Args:
-            closure: computes the loss and its gradients anew; called once.
+            closure: computes the loss and its gradients again; called once.
 
         Returns:
             The closure's loss, or None.
@@ -85,18 +103,31 @@ class TwoPhase(Optimizer):
         Raises:
             ValueError: a gradient is sparse or complex; nothing was changed.
         """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = evaluated(closure)
         reject_gradients(self)
-        if self._constrained:
-            self._store_radii()
+        if not gradients_of(self):
+            return loss
+        if self.constrained:
+            self._store_radii(first=self.param_groups[0]["steps"] == 0)
+        counts = not self._only_makes_state()
         self._advance()
-        self._steps += 1
-        if self.free_steps is not None and self._steps >= self.free_steps:
-            self.constrain()
+        if counts:
+            self._count()
         return loss
+
+    def _count(self) -> None:
+        for group in self.param_groups:
+            group["steps"] += 1
+        if self.free_steps is not None and self.param_groups[0]["steps"] >= self.free_steps:
+            self.constrain()
+
+    def _only_makes_state(self) -> bool:
+        """Whether this first step changes nothing but makes the state, as torch.distributed.checkpoint asks for."""
+        if any(group["steps"] or float(group.get("lr", 1)) for group in self.param_groups):
+            return False
+        gradients = gradients_of(self)
+        squares = [sums.squares([local(gradients[p]) for p in part]) for sums, part in sums_over(gradients)]
+        return not any(bool(part.any()) for part in squares)
 
     @abstractmethod
     def _advance(self) -> None:
@@ -106,69 +137,120 @@ class TwoPhase(Optimizer):
     def _forget(self) -> None:
         """Returns the moments and step counts of every parameter to their start."""
 
+    @abstractmethod
+    def _radius(self, p: Tensor) -> float | None:
+        """Returns the stored c of a parameter, or None if it was not read yet."""
+
+    @abstractmethod
+    def _store(self, p: Tensor, radius: float) -> None:
+        """Stores the c of a parameter."""
+
+    def _weights(self, p: Tensor) -> Tensor:
+        """Returns the tensor that is trained for a parameter."""
+        return p.detach()
+
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Adds a group as torch does; in the constrained phase its norms are read at the next step."""
         reject_decay(self, param_group)
+        if self.param_groups:
+            param_group |= {key: self.param_groups[0][key] for key in PHASE}
         super().add_param_group(param_group)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Returns torch's state dictionary with an entry "lawn": the phase and the steps made."""
-        lawn = {"free_steps": self.free_steps, "steps": self._steps, "constrained": self._constrained}
-        return super().state_dict() | {"lawn": lawn}
-
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores phase, steps, stored norms and moments bit for bit; as ever in torch, what was saved wins.
+        """Restores phase, steps, stored norms and moments bit for bit; as always in torch, what was saved wins.
 
         Raises:
-            ValueError: the state was saved by another kind of optimizer, so it does not know its phase.
+            ValueError: the state was saved by another kind of optimizer, so it does not know its phase, or does not
+                fit the parameters; nothing was changed.
         """
-        if "lawn" not in state_dict:
-            raise ValueError(
-                f"a state of {type(self).__name__} has the entries state, param_groups and lawn, got "
-                f"{', '.join(state_dict)}; without its phase a run cannot be resumed: save optimizer.state_dict() whole"
-            )
-        super().load_state_dict(state_dict)
-        restore_precision(self, state_dict)
-        lawn = state_dict["lawn"]
-        self.free_steps, self._steps, self._constrained = lawn["free_steps"], lawn["steps"], lawn["constrained"]
+        load_state(self, super().load_state_dict, state_dict, self._readable, self._loaded)
 
-    def __getstate__(self) -> dict[str, Any]:
-        phase = {"free_steps": self.free_steps, "_steps": self._steps, "_constrained": self._constrained}
-        return super().__getstate__() | phase
+    def _readable(self, state_dict: dict[str, Any]) -> dict[str, Any]:
+        """Returns a saved state in today's form."""
+        return with_phase(self, state_dict)
+
+    def _loaded(self, state_dict: dict[str, Any]) -> None:
+        """Completes what torch has loaded."""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for group in self.param_groups:
+            group.setdefault("constrained", None)
 
     def _eligible(self) -> list[Tensor]:
         pairs = ((p, group.get("constrained")) for group in self.param_groups for p in group["params"])
-        return [p for p, chosen in pairs if p.requires_grad and (p.dim() >= 2 if chosen is None else chosen)]
+        chosen = (p for p, held in pairs if p.requires_grad and (p.dim() >= 2 if held is None else held))
+        return list(dict.fromkeys(chosen))
 
-    def _radius(self, p: Tensor) -> Tensor:
-        w = weights(p, self.state[p]).reshape(-1)
-        stored: Tensor | None = self.state[p].get("radius")
-        return rules.radii_of(w, one_layer(w)) if stored is None else stored
+    def _norms(self, params: list[Tensor]) -> list[float]:
+        """Reads the norms of parameters, of whole tensors where they are sharded."""
+        norms: dict[Tensor, float] = {}
+        for sums, part in sums_over(params):
+            weights = [local(self._weights(p)) for p in part]
+            norms |= dict(zip(part, controls.norms_of(weights, sums).tolist(), strict=True))
+        return [norms[p] for p in params]
 
-    def _store_radii(self) -> None:
+    def _store_radii(self, first: bool) -> None:
+        """Reads the norms that were not read yet; `first` says once if there is none to read."""
         eligible = self._eligible()
-        new = [p for p in eligible if "radius" not in self.state[p]]
-        for p in new:
-            self.state[p]["radius"] = self._radius(p)
-        zero = [tuple(p.shape) for p in new if self.state[p]["radius"] == 0]
+        new = [p for p in eligible if self._radius(p) is None]
+        norms = self._norms(new)
+        for p, norm in zip(new, norms, strict=True):
+            self._store(p, norm)
+        zero = [tuple(p.shape) for p, norm in zip(new, norms, strict=True) if norm == 0]
         if zero:
-            warnings.warn(f"LAWN leaves tensors of norm zero free: shapes {zero}", stacklevel=3)
-        if not eligible:
-            warnings.warn("LAWN holds no tensor: none has two or more dimensions or constrained=True", stacklevel=3)
+            warn(f"LAWN leaves tensors of norm zero free: shapes {zero}")
+        if first and not eligible:
+            warn("LAWN holds no tensor: none has two or more dimensions or constrained=True")
 
 
 # --- helpers of every optimizer here ----------------------------------------------------------------------------------
 
 
-def weights(p: Tensor, state: Mapping[str, Any]) -> Tensor:
-    """Returns what the optimizer trains: the fp32 master copy of a half-precision parameter, else the parameter."""
-    master: Tensor = state.get("master", p.detach())
-    return master
+def evaluated(closure: Callable[[], float] | None) -> float | None:
+    """Returns the loss of a closure, called with gradients on."""
+    if closure is None:
+        return None
+    with torch.enable_grad():
+        return closure()
 
 
-def one_layer(w: Tensor, constrained: bool = True) -> tuple[Layer]:
-    """Returns the layout of a flat vector that is a single tensor."""
-    return (Layer("", 0, w.numel(), constrained),)
+def checked_free_steps(free_steps: Any) -> int | None:
+    """Returns free_steps as an int or None; raises ValueError if it is neither."""
+    if free_steps is None:
+        return None
+    if isinstance(free_steps, bool) or not isinstance(free_steps, numbers.Integral):
+        raise ValueError(f"free_steps must be a whole number or None, got {free_steps!r}; epochs x steps per epoch")
+    if free_steps < 0:
+        raise ValueError(f"free_steps must be 0 or more, or None for 'when constrain() is called', got {free_steps}")
+    return int(free_steps)
+
+
+def with_phase(optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
+    """Returns a saved state whose groups carry the phase, from where versions before 2 kept it if need be.
+
+    Raises:
+        ValueError: the state does not know its phase.
+    """
+    groups = state_dict["param_groups"]
+    if all(key in group for group in groups for key in PHASE):
+        return state_dict
+    if "lawn" not in state_dict:
+        raise ValueError(
+            f"a state of {type(optimizer).__name__} has {', '.join(PHASE)} in its param_groups, got "
+            f"{', '.join(groups[0]) if groups else 'no groups'}; without its phase a run cannot be resumed: save "
+            "optimizer.state_dict() whole"
+        )
+    lawn = state_dict["lawn"]
+    phase = {"free_steps": lawn["free_steps"], "steps": lawn["steps"]}
+    phase["phase"] = "constrained" if lawn["constrained"] else "free"
+    rest = {key: value for key, value in state_dict.items() if key not in ("lawn", "base")}
+    return rest | {"param_groups": [group | phase for group in groups]}
+
+
+def trained_dtype(p: Tensor) -> torch.dtype:
+    """Returns the precision in which a parameter is trained: its own, but at least fp32."""
+    return torch.float32 if p.dtype in HALF else p.dtype
 
 
 def reject_decay(optimizer: Optimizer, group: Mapping[str, Any]) -> None:
@@ -190,17 +272,26 @@ def reject_gradients(optimizer: Optimizer) -> None:
             )
 
 
-def restore_precision(optimizer: Optimizer, state_dict: Mapping[str, Any]) -> None:
-    """Puts back saved tensors that torch has rounded to their parameter's dtype: fp32 masters, moments and radii."""
-    saved = (i for group in state_dict["param_groups"] for i in group["params"])
-    current = (p for group in optimizer.param_groups for p in group["params"])
-    for i, p in zip(saved, current, strict=True):
-        for key, value in state_dict["state"].get(i, {}).items():
-            if isinstance(value, Tensor) and value.dtype != optimizer.state[p][key].dtype:
-                optimizer.state[p][key] = value.to(p.device, copy=True)
-
-
 def gradients_of(optimizer: Optimizer) -> dict[Tensor, Tensor]:
     """Maps each parameter that has a gradient to it, in the order of the groups, each once."""
     everything = (p for group in optimizer.param_groups for p in group["params"])
-    return {p: p.grad for p in everything if p.grad is not None}
+    return {p: gradient_of(p) for p in everything if p.grad is not None}
+
+
+def warn(text: str) -> None:
+    """Warns at the line of the user's code that is being run: the first frame outside torch and this package."""
+    depth, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and _ours(frame):
+        depth, frame = depth + 1, frame.f_back
+    warnings.warn(text, stacklevel=depth - 1)
+
+
+def _ours(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__", "")).split(".")[0] == "torch" or __package__ in str(
+        frame.f_globals.get("__name__", "")
+    )
+
+
+def unique(params: Iterable[Tensor]) -> list[Tensor]:
+    """Returns each parameter once, as torch only warns of duplicates."""
+    return list(dict.fromkeys(params))

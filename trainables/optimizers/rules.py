@@ -1,6 +1,6 @@
-"""SGD, Adam and LAMB as pure functions in the paper's symbols, and LAWN, which stacks on any of them.
+"""SGD, Adam and LAMB in the paper's symbols: a rule turns a gradient g into a direction r.
 
-A rule turns a gradient g into a direction r. LAWN puts the same three things around every rule:
+What is done to the weights beside that is a control (`controls`), which stacks on any rule. LAWN's:
 
     free phase                            w ← w − η·r(g)
     constrained phase (Algorithm 1)       w ← c · n(w − η·P r(P g))
@@ -8,8 +8,9 @@ A rule turns a gradient g into a direction r. LAWN puts the same three things ar
 where, layer by layer, P d = d − (wᵀd / |w|²)·w removes the part of d along the weights (eq. 3), c is the norm the layer
 had at the switch (eq. 1), and n(x) = x / |x|.
 
-Vectors are flat: one model's parameters [P], or R models stacked [R, P]. Hyperparameters are floats, or tensors [R, 1]
-with one value a row; double precision keeps a row's bits equal to those of a float.
+Rules take lists of tensors in any shapes. `step` is the whole step of stacked models: vectors are flat, one model's
+parameters [P], or R models stacked [R, P]; hyperparameters are floats, or tensors [R, 1] with one value a row; double
+precision keeps a row's bits equal to those of a float.
 """
 
 from __future__ import annotations
@@ -20,30 +21,109 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from trainables.optimizers import controls
+from trainables.optimizers.controls import L2, LAWN, Control, Decay, Weights
 from trainables.optimizers.layers import Layer
+from trainables.optimizers.lists import Coefficient, Sums, Tensors, lerp_, lerp_squares_, spread
+from trainables.optimizers.lists import Number as Number
 
-Number = float | Tensor
 State = dict[str, Tensor]
-"""A rule's slots, each shaped like w: "momentum_buffer" for sgd, "m" and "v" for adam and lamb."""
+"""A rule's slots of stacked models, each shaped like w: "momentum_buffer" for sgd, "m" and "v" for adam and lamb."""
 
 Hyper = Mapping[str, Number]
-Direction = Callable[[Tensor, Tensor, State, Number, Hyper], tuple[Tensor, State]]
-"""(w, g, state, t, hyper) → (r, new state)."""
+Steps = int | Tensor | Sequence[int]
+"""t: one for all tensors, one a row [R, 1], or one a tensor."""
+Direction = Callable[[Tensors, Mapping[str, Tensors], Steps, Hyper], Tensors]
+"""(g, slots, t, hyper) → r as new tensors; the slots are changed in place."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """An update rule: what it keeps, what it must be told, how it makes a direction, and LAMB's trust ratio."""
+    """An update rule: what it keeps, what it must be told, how it makes a direction, and two facts beside.
+
+    Args:
+        slots: its buffers, each shaped like the weights, 0 at the start.
+        hyper: names of its hyperparameters.
+        direction: how it makes a direction.
+        decay: the form of weight decay that belongs to it.
+        trust_ratio: whether a direction is given the norm of its weights (LAMB).
+    """
 
     slots: tuple[str, ...]
     hyper: tuple[str, ...]
     direction: Direction
+    decay: Callable[[Number | None], Control]
     trust_ratio: bool = False
+
+    @property
+    def adapt(self) -> Callable[[Weights, Tensors], None]:
+        """What is done to a direction before it is followed."""
+        return controls.trust_ if self.trust_ratio else controls.unadapted
+
+
+# --- the rules --------------------------------------------------------------------------------------------------------
+
+
+def _sgd(g: Tensors, slots: Mapping[str, Tensors], t: Steps, hyper: Hyper) -> Tensors:
+    """Heavy ball without dampening: b ← μ·b + g, r = b. Equals torch.optim.SGD."""
+    buffers = slots["momentum_buffer"]
+    r = list(torch._foreach_mul(buffers, spread(hyper["momentum"], buffers)))
+    torch._foreach_add_(r, g)
+    torch._foreach_copy_(buffers, r)
+    return r
+
+
+def _adam(g: Tensors, slots: Mapping[str, Tensors], t: Steps, hyper: Hyper) -> Tensors:
+    """r = m̂/(√v̂ + ε). Equals torch.optim.AdamW without decay; LAMB's u as well."""
+    m, v, beta1, beta2 = slots["m"], slots["v"], hyper["beta1"], hyper["beta2"]
+    lerp_(m, g, 1 - beta1)  # line 5
+    lerp_squares_(v, g, 1 - beta2)  # line 6
+    # Lines 7 and 8, m̂/(√v̂ + ε) with the corrections b of m and v moved below: m/((√v·√(1/b_v) + ε)·b_m).
+    bias1, bias2 = _bias(beta1, t), _bias(beta2, t)
+    below = list(torch._foreach_sqrt(v))
+    torch._foreach_mul_(below, spread(_map(lambda one, two: one / two**0.5, bias1, bias2), below))
+    torch._foreach_add_(below, spread(_map(lambda one, _: hyper["eps"] * one, bias1, bias1), below))
+    return list(torch._foreach_div(m, below))
+
+
+def _bias(beta: Number, t: Steps) -> Coefficient:
+    """1 − βᵗ."""
+    return 1 - beta**t if isinstance(t, int | Tensor) else [float(1 - beta**one) for one in t]
+
+
+def _map(function: Callable[[Number, Number], Number], xs: Coefficient, ys: Coefficient) -> Coefficient:
+    """Applies arithmetic to coefficients, one by one where there is one a tensor."""
+    if isinstance(xs, Sequence) and isinstance(ys, Sequence):
+        return [float(function(x, y)) for x, y in zip(xs, ys, strict=True)]
+    assert not isinstance(xs, Sequence)
+    assert not isinstance(ys, Sequence)
+    return function(xs, ys)
+
+
+RULES: Mapping[str, Rule] = {
+    "sgd": Rule(("momentum_buffer",), ("momentum",), _sgd, L2),
+    "adam": Rule(("m", "v"), ("beta1", "beta2", "eps"), _adam, Decay),
+    "lamb": Rule(("m", "v"), ("beta1", "beta2", "eps"), _adam, Decay, trust_ratio=True),
+}
+
+
+def find(name: str) -> Rule:
+    """Returns the rule of that name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if name not in RULES:
+        raise ValueError(f"rule must be one of {', '.join(RULES)}, got '{name}'")
+    return RULES[name]
+
+
+# --- stacked models ---------------------------------------------------------------------------------------------------
 
 
 def init_state(rule: str, w: Tensor) -> State:
     """Returns the slots of a rule that has made no step yet; also its state right after the switch."""
-    return {slot: torch.zeros_like(w) for slot in _rule(rule).slots}
+    return {slot: torch.zeros_like(w) for slot in find(rule).slots}
 
 
 def step(
@@ -58,6 +138,7 @@ def step(
     layers: Sequence[Layer],
     constrained: Tensor | bool = False,
     radii: Tensor | None = None,
+    control: Control = LAWN,
 ) -> tuple[Tensor, State]:
     """Makes one step; changes none of its inputs.
 
@@ -73,6 +154,7 @@ def step(
         constrained: True or False for all, or bool [R, 1]; a row that is False comes out as if LAWN did not exist,
             bit for bit.
         radii: c of each layer, [..., L]; 0 for a layer that is not held. Needed when anything is constrained.
+        control: what holds the constrained layers.
 
     Returns:
         The new weights and the new state, shaped like w.
@@ -85,22 +167,25 @@ def step(
         "any given gradient-based optimizer".
     """
     law = check(rule, hyper, w, layers)
-    held = None if constrained is False else _held(constrained, radii, hyper)
-    hyper = {name: _double(value) for name, value in hyper.items()}
-    if held is not None:
-        g = project(g, w, layers, held)  # line 4
-    r, state = law.direction(w, g, state, _double(t), hyper)  # lines 5-8
-    if held is not None:
-        r = project(r, w, layers, held)  # line 9
-    if law.trust_ratio:
-        r = _trusted(r, w, layers)
-    w = w - _as(lr, w) * r  # line 10
-    if held is not None and radii is not None:
-        w = rescale(w, layers, held, radii)  # line 11
-    return w, state
-
-
-# --- LAWN: what goes around a rule ------------------------------------------------------------------------------------
+    w, g, slots = w.clone(), g.clone(), {name: slot.clone() for name, slot in state.items()}
+    held = [layer for layer in layers if layer.constrained and constrained is not False]
+    decay = hyper.get("weight_decay")
+    free = law.decay(None if decay is None else _tensor(decay, w))
+    parts = [(free, _weights(law, w, [layer for layer in layers if layer not in held]))]
+    if constrained is not False:
+        parts.append((control, _held_weights(law, w, held, constrained, _given(radii, hyper), layers)))
+    cuts = [[layer for layer in layers if layer not in held], held]
+    for (part, weights), cut in zip(parts, cuts, strict=False):
+        views = _views(g, cut)
+        projected = part.project(weights, views) if cut else views  # line 4
+        if projected is not views:
+            torch._foreach_copy_(views, projected)
+    numbers = {name: _tensor(value, w) for name, value in hyper.items() if name != "weight_decay"}
+    (r,) = law.direction([g], {name: [slot] for name, slot in slots.items()}, _tensor(t, w), numbers)  # lines 5-8
+    for (part, weights), cut in zip(parts, cuts, strict=False):
+        if cut:
+            part.update(weights, _views(r, cut), _tensor(lr, w))  # lines 9-11
+    return w, slots
 
 
 def radii_of(w: Tensor, layers: Sequence[Layer]) -> Tensor:
@@ -113,8 +198,8 @@ def radii_of(w: Tensor, layers: Sequence[Layer]) -> Tensor:
     Returns:
         [..., L] in at least fp32; 0 for free layers and for constrained ones whose norm is zero, which stay free.
     """
-    norms = [_norm(x if layer.constrained else x[..., :0]) for layer, x in _cut(w, layers)]  # an empty sum is zero
-    return torch.cat(norms, dim=-1)
+    views = [x if layer.constrained else x[..., :0] for layer, x in zip(layers, _views(w, layers), strict=True)]
+    return torch.cat([*controls.norms_of(views, Sums(rows=True))], dim=-1)  # an empty sum is zero
 
 
 def project(d: Tensor, w: Tensor, layers: Sequence[Layer], held: Tensor) -> Tensor:
@@ -126,88 +211,18 @@ def project(d: Tensor, w: Tensor, layers: Sequence[Layer], held: Tensor) -> Tens
         layers: the layers of w; free ones keep d.
         held: bool [..., L]; a layer that is False keeps d, bit for bit.
     """
-    pieces = []
-    for i, ((layer, x), (_, y)) in enumerate(zip(_cut(d, layers), _cut(w, layers), strict=True)):
-        pieces.append(torch.where(held[..., i : i + 1], _orthogonal(x, y), x) if layer.constrained else x)
-    return _joined(pieces)
+    d, chosen = d.clone(), [layer for layer in layers if layer.constrained]
+    masks = [held[..., i : i + 1] for i, layer in enumerate(layers) if layer.constrained]
+    controls.tangent_(Weights(_views(w, chosen), sums=Sums(rows=True), held=masks), _views(d, chosen))
+    return d
 
 
 def rescale(w: Tensor, layers: Sequence[Layer], held: Tensor, radii: Tensor) -> Tensor:
     """Brings each held layer of w back to its stored norm: c·w/|w| (eq. 2; Algorithm 1, line 11)."""
-    pieces = []
-    for i, (layer, x) in enumerate(_cut(w, layers)):
-        at = (..., slice(i, i + 1))
-        # Times one keeps the bits of a layer that is not held, so no second select over the whole layer.
-        pieces.append((torch.where(held[at], _factor(x, radii[at]), 1) * x).to(x.dtype) if layer.constrained else x)
-    return _joined(pieces)
-
-
-def _orthogonal(d: Tensor, w: Tensor) -> Tensor:
-    return (d - _over(_dot(w, d), _dot(w, w)) * w).to(d.dtype)
-
-
-def _factor(w: Tensor, c: Tensor) -> Tensor:
-    # A norm that overflows makes the weights NaN: c / inf would quietly turn a diverged layer into zeros.
-    norm = _norm(w)
-    return torch.where(norm.isfinite(), _over(c, norm), torch.nan)
-
-
-def _held(constrained: Tensor | bool, radii: Tensor | None, hyper: Hyper) -> Tensor:
-    if radii is None:
-        raise ValueError("a constrained step needs the radii that radii_of read at the switch, got None")
-    if "weight_decay" in hyper:
-        raise ValueError("LAWN uses no weight decay anywhere: leave weight_decay out of hyper in a constrained step")
-    return (radii > 0) & constrained
-
-
-# --- the rules --------------------------------------------------------------------------------------------------------
-
-
-def _sgd(w: Tensor, g: Tensor, state: State, t: Number, hyper: Hyper) -> tuple[Tensor, State]:
-    """Heavy ball without dampening, L2 in the gradient: b ← μ·b + g + λ·w, r = b. Equals torch.optim.SGD."""
-    buffer = _as(hyper["momentum"], w) * state["momentum_buffer"] + _decayed(g, w, hyper)
-    return buffer, {"momentum_buffer": buffer}
-
-
-def _adam(w: Tensor, g: Tensor, state: State, t: Number, hyper: Hyper) -> tuple[Tensor, State]:
-    """Adam with decay beside it, so times η: r = m̂/(√v̂ + ε) + λ·w. Equals torch.optim.AdamW; LAMB's u as well."""
-    beta1, beta2 = hyper["beta1"], hyper["beta2"]
-    # In place on tensors made in the same line only: at millions of weights a CPU spends half the step on allocation.
-    m = (_as(beta1, w) * state["m"]).add_(_as(1 - beta1, w) * g)  # line 5
-    v = (_as(beta2, w) * state["v"]).add_((_as(1 - beta2, w) * g).mul_(g))  # line 6
-    m_hat, v_hat = _as(1 / (1 - beta1**t), w) * m, _as(1 / (1 - beta2**t), w) * v  # line 7
-    r = m_hat.div_(v_hat.sqrt_().add_(_as(hyper["eps"], w)))  # line 8
-    return _decayed(r, w, hyper), {"m": m, "v": v}
-
-
-def _trusted(u: Tensor, w: Tensor, layers: Sequence[Layer]) -> Tensor:
-    """LAMB: gives u the norm of w in every layer, 1-D ones included, with or without decay: (|w|/|u|)·u.
-
-    The ratio is 1 where either norm is zero. phi is the identity: no clip. Our choice among LAMB's variants.
-    """
-    pieces = []
-    for (_, x), (_, y) in zip(_cut(u, layers), _cut(w, layers), strict=True):
-        norm, target = _norm(x), _norm(y)
-        ratio = torch.where((norm > 0) & (target > 0), _over(target, norm), 1)
-        pieces.append((ratio * x).to(x.dtype))
-    return _joined(pieces)
-
-
-def _decayed(d: Tensor, w: Tensor, hyper: Hyper) -> Tensor:
-    return d + _as(hyper["weight_decay"], w) * w if "weight_decay" in hyper else d
-
-
-RULES: Mapping[str, Rule] = {
-    "sgd": Rule(("momentum_buffer",), ("momentum",), _sgd),
-    "adam": Rule(("m", "v"), ("beta1", "beta2", "eps"), _adam),
-    "lamb": Rule(("m", "v"), ("beta1", "beta2", "eps"), _adam, trust_ratio=True),
-}
-
-
-def _rule(name: str) -> Rule:
-    if name not in RULES:
-        raise ValueError(f"rule must be one of {', '.join(RULES)}, got '{name}'")
-    return RULES[name]
+    w, chosen = w.clone(), [i for i, layer in enumerate(layers) if layer.constrained]
+    masks, radius = ([x[..., i : i + 1] for i in chosen] for x in (held, radii))
+    controls.rescale_(Weights(_views(w, [layers[i] for i in chosen]), radius, sums=Sums(rows=True), held=masks))
+    return w
 
 
 def check(rule: str, hyper: Hyper, w: Tensor, layers: Sequence[Layer]) -> Rule:
@@ -216,44 +231,41 @@ def check(rule: str, hyper: Hyper, w: Tensor, layers: Sequence[Layer]) -> Rule:
     Raises:
         ValueError: there is none, hyperparameters are missing or unknown, or the layers do not span w.
     """
-    law = _rule(rule)
+    law = find(rule)
     if set(hyper) - {"weight_decay"} != set(law.hyper):
-        raise ValueError(f"{rule} takes {', '.join(law.hyper)} and perhaps weight_decay, got {', '.join(hyper)}")
+        raise ValueError(f"{rule} takes {', '.join(law.hyper)} and optionally weight_decay, got {', '.join(hyper)}")
     if not layers or layers[-1].stop != w.shape[-1]:
         raise ValueError(f"layers must span all {w.shape[-1]} weights, got an end at {layers[-1:] and layers[-1].stop}")
     return law
 
 
-# --- arithmetic -------------------------------------------------------------------------------------------------------
+def _weights(law: Rule, w: Tensor, layers: Sequence[Layer]) -> Weights:
+    return Weights(_views(w, layers), sums=Sums(rows=True), adapt=law.adapt)
 
 
-def _double(x: Number) -> Number:
-    return x.double() if isinstance(x, Tensor) else x
+def _held_weights(
+    law: Rule, w: Tensor, held: Sequence[Layer], constrained: Tensor | bool, radii: Tensor, layers: Sequence[Layer]
+) -> Weights:
+    at = [i for i, layer in enumerate(layers) if layer in held]
+    radius = [radii[..., i : i + 1] for i in at]
+    part = _weights(law, w, held)
+    part.radius, part.held = radius, [(c > 0) & constrained for c in radius]
+    part.multiplier = [torch.zeros_like(c) for c in radius]
+    return part
 
 
-def _as(x: Number, w: Tensor) -> Number:
-    """Rounds a coefficient to w's precision, as torch does with a float, instead of widening w to the coefficient's."""
-    return x.to(w.dtype) if isinstance(x, Tensor) else x
+def _given(radii: Tensor | None, hyper: Hyper) -> Tensor:
+    if radii is None:
+        raise ValueError("a constrained step needs the radii that radii_of read at the switch, got None")
+    if "weight_decay" in hyper:
+        raise ValueError("LAWN uses no weight decay anywhere: leave weight_decay out of hyper in a constrained step")
+    return radii
 
 
-def _cut(x: Tensor, layers: Sequence[Layer]) -> list[tuple[Layer, Tensor]]:
-    return [(layer, x[..., layer.start : layer.stop]) for layer in layers]
+def _views(x: Tensor, layers: Sequence[Layer]) -> Tensors:
+    return [x[..., layer.start : layer.stop] for layer in layers]
 
 
-def _joined(pieces: list[Tensor]) -> Tensor:
-    return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=-1)
-
-
-def _dot(x: Tensor, y: Tensor) -> Tensor:
-    """Row-wise xᵀy, [..., 1], in at least fp32; summed pairwise by torch, which a BLAS dot product does not promise."""
-    wide = torch.promote_types(x.dtype, torch.float32)
-    return (x.to(wide) * y.to(wide)).sum(dim=-1, keepdim=True)
-
-
-def _norm(x: Tensor) -> Tensor:
-    return _dot(x, x).sqrt()
-
-
-def _over(a: Tensor, b: Tensor) -> Tensor:
-    """a/b, and a where b is zero: a guard, as an additive epsilon would shrink small layers a little every step."""
-    return a / torch.where(b == 0, 1, b)
+def _tensor(x: Number, w: Tensor) -> Tensor:
+    """A tensor even of a float, since torch rounds w + a·x once with a float and twice with a tensor."""
+    return torch.as_tensor(x, dtype=torch.float64, device=w.device)

@@ -1,0 +1,306 @@
+"""What a method does to a weight, beside its update rule: one hook before the moments and one after them.
+
+    g ← project(w, g)        r ← direction of the rule        update(w, r, lr)
+
+Weight decay, L2, LAWN, bounded weight norm, Hyperball, CPR and AdamP are values of this hook, alike for stacked models,
+the torch optimizers and `Lawn(base)`. P d = d − (wᵀd / |w|²)·w removes the part of d along the weights (eq. 3), tensor
+by tensor; c is the norm that a tensor had when the control began.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from trainables.optimizers.lists import Number, Sums, Tensors, move_, spread
+
+
+def unadapted(w: Weights, r: Tensors) -> None:
+    """The direction of a rule that has no trust ratio."""
+
+
+@dataclass
+class Weights:
+    """The tensors that one control acts on in a step.
+
+    Args:
+        tensors: the weights, each in its own shape, or [R, n] for R stacked models; changed in place by `update`.
+        radius: c of each tensor: floats, or tensors [R, 1].
+        multiplier: the control's own number of each tensor, a tensor that it changes in place; none if it has none.
+        sums: how sums over a tensor are taken.
+        held: which rows are under the control, bool [R, 1] a tensor; None for all. Other rows keep their bits.
+        adapt: changes a direction in place before it is followed: LAMB's trust ratio.
+        squares: |w|² of each tensor before the step, once it was needed.
+    """
+
+    tensors: Tensors
+    radius: Sequence[Number] = ()
+    multiplier: Tensors = field(default_factory=list)
+    sums: Sums = field(default_factory=Sums)
+    held: Tensors | None = None
+    adapt: Callable[[Weights, Tensors], None] = unadapted
+    squares: Tensor | None = None
+
+
+class Control(ABC):
+    """The hook; a control keeps its numbers for each tensor in `Weights`, not in itself."""
+
+    held: ClassVar[bool] = False
+    """Whether it reads the norm of the tensors it acts on, as LAWN does at the switch."""
+    multiplies: ClassVar[bool] = False
+    """Whether it has a multiplier of its own for each tensor, 0 at the start."""
+
+    def project(self, w: Weights, g: Tensors) -> Tensors:
+        """Returns what the rule takes for the gradient, as new tensors or g itself; changes nothing."""
+        return g
+
+    @abstractmethod
+    def update(self, w: Weights, r: Tensors, lr: Number) -> None:
+        """Moves the weights along the rule's direction r in place; r is scratch afterwards."""
+
+
+@dataclass(frozen=True)
+class Decay(Control):
+    """Decoupled weight decay, times the learning rate: w ← w − η·(r + λ·w); inside LAMB's trust ratio (AdamW, LAMB).
+
+    Args:
+        weight_decay: λ, a float or [R, 1]; 0 or None leaves the weights to the rule.
+    """
+
+    weight_decay: Number | None = None
+
+    def update(self, w: Weights, r: Tensors, lr: Number) -> None:
+        """Adds the decay to the direction and follows it."""
+        _add_multiple_(r, w.tensors, self.weight_decay)
+        w.adapt(w, r)
+        move_(w.tensors, r, lr)
+
+
+@dataclass(frozen=True)
+class L2(Control):
+    """The gradient of (λ/2)·|w|², so through the moments: g ← g + λ·w (SGD's weight decay, Adam with L2).
+
+    Args:
+        weight_decay: λ, a float or [R, 1]; 0 or None leaves the gradient alone.
+    """
+
+    weight_decay: Number | None = None
+
+    def project(self, w: Weights, g: Tensors) -> Tensors:
+        """Returns g + λ·w."""
+        if self.weight_decay is None or (isinstance(self.weight_decay, float | int) and self.weight_decay == 0):
+            return g
+        sums = list(torch._foreach_mul(w.tensors, spread(self.weight_decay, w.tensors)))
+        torch._foreach_add_(sums, g)
+        return sums
+
+    def update(self, w: Weights, r: Tensors, lr: Number) -> None:
+        """Follows the direction."""
+        w.adapt(w, r)
+        move_(w.tensors, r, lr)
+
+
+@dataclass(frozen=True)
+class Sphere(Control):
+    """Holds each tensor's norm at c: w ← c·n(w − η·r), n(x) = x/|x|, with the three choices that LAWN's relatives make.
+
+    Args:
+        gradient: projects the gradient before the moments, P g (Algorithm 1, line 4).
+        direction: projects the direction, P r at the weights before the step (line 9).
+        fixed_length: gives the move the length η·c, whatever r's (Hyperball, arXiv 2606.16899).
+    """
+
+    gradient: bool = True
+    direction: bool = True
+    fixed_length: bool = False
+    held: ClassVar[bool] = True
+
+    def project(self, w: Weights, g: Tensors) -> Tensors:
+        """Returns P g."""
+        return tangent(w, g) if self.gradient else g
+
+    def update(self, w: Weights, r: Tensors, lr: Number) -> None:
+        """Projects r, moves and comes back to the sphere."""
+        if self.direction:
+            tangent_(w, r)  # line 9
+        w.adapt(w, r)
+        if self.fixed_length:
+            _give_length_(w, r)
+        move_(w.tensors, r, lr)  # line 10
+        rescale_(w)  # line 11
+
+
+LAWN = Sphere()
+"""Algorithm 1; from the start it also bounds the norm as Hoffer et al. 2018 do (our reading, `docs/choices.md`)."""
+BOUNDED_NORM = Sphere(gradient=False, direction=False)
+"""The norm is held and nothing is projected."""
+HYPERBALL = Sphere(gradient=False, direction=False, fixed_length=True)
+"""AdamH and MuonH: the norm of the weights and that of the update are fixed (arXiv 2606.16899)."""
+
+
+@dataclass(frozen=True)
+class Cpr(Control):
+    """Constrained parameter regularization: an upper bound on each tensor's size by an augmented Lagrangian.
+
+        w ← w − η·r        λ ← max(0, λ + μ·(R(w) − κ))        w ← w − λ·w
+
+    with R(w) = |w|²/(2n) of a tensor of n weights and κ = c²/(2n), its value when the bound begins (warm start).
+
+    Args:
+        rate: μ.
+
+    Source: Franke et al., NeurIPS 2024 (Algorithm 1, L2 form).
+    """
+
+    rate: float = 1.0
+    held: ClassVar[bool] = True
+    multiplies: ClassVar[bool] = True
+
+    def update(self, w: Weights, r: Tensors, lr: Number) -> None:
+        """Follows the direction, then pulls tensors that are too large toward zero."""
+        w.adapt(w, r)
+        move_(w.tensors, r, lr)
+        squares = w.sums.squares(w.tensors)
+        excess = (squares - _stacked(w.radius, squares).square()) / (2 * _sizes(w, squares))
+        multiplier = torch.stack([m.to(squares.dtype) for m in w.multiplier])
+        multiplier = (multiplier + self.rate * excess).clamp_min(0)
+        for kept, value in zip(w.multiplier, multiplier, strict=True):
+            kept.copy_(value)
+        _scale_(w, 1 - multiplier)
+
+
+@dataclass(frozen=True)
+class AdamP(Control):
+    """Drops the radial part of the update of a tensor whose gradient is nearly orthogonal to it, and most of its decay.
+
+    P r and λ·`decay_ratio` where |cos(g, w)| < delta/√n, else r and λ: weights that look scale-invariant. Of the
+    paper's two views of a tensor, by channel and whole, this is the whole one (our choice: one norm a tensor).
+
+    Args:
+        weight_decay: λ, decoupled and times η.
+        delta, decay_ratio: the paper's defaults.
+
+    Source: Heo et al., arXiv 2006.08217, Algorithm 2 and eq. (11).
+    """
+
+    weight_decay: float = 0.0
+    delta: float = 0.1
+    decay_ratio: float = 0.1
+    multiplies: ClassVar[bool] = True
+
+    def project(self, w: Weights, g: Tensors) -> Tensors:
+        """Leaves g as it is, and notes in the multiplier which tensors look scale-invariant."""
+        cosine = w.sums.dots(w.tensors, g).abs()
+        squares = w.sums.squares(w.tensors)
+        limit = self.delta / _sizes(w, squares).sqrt() * (squares * w.sums.squares(g)).sqrt()
+        for kept, invariant in zip(w.multiplier, cosine < limit, strict=True):
+            kept.copy_(invariant)
+        return g
+
+    def update(self, w: Weights, r: Tensors, lr: Number) -> None:
+        """Projects the directions of the noted tensors, adds the decay and follows them."""
+        noted = torch.stack([m.bool() for m in w.multiplier])
+        tangent_(w, r, where=noted)
+        decay = self.weight_decay * torch.where(noted, self.decay_ratio, 1.0)
+        torch._foreach_addcmul_(r, w.tensors, _each(decay, r))
+        w.adapt(w, r)
+        move_(w.tensors, r, lr)
+
+
+# --- what controls are made of ----------------------------------------------------------------------------------------
+
+
+def tangent(w: Weights, d: Tensors) -> Tensors:
+    """Returns P d = d − (wᵀd / |w|²)·w of each tensor (eq. 3)."""
+    if w.held is None:
+        return list(torch._foreach_addcmul(d, w.tensors, _each(_along(w, d), d), value=-1))
+    return [
+        torch.where(held, (x - a * y).to(x.dtype), x)
+        for held, x, y, a in zip(w.held, d, w.tensors, _along(w, d).unbind(), strict=True)
+    ]
+
+
+def tangent_(w: Weights, d: Tensors, where: Tensor | None = None) -> None:
+    """As `tangent`, in place; only of the tensors that `where` says, [L] or [L, R, 1]."""
+    if w.held is None:
+        along = _along(w, d)
+        along = along if where is None else torch.where(where, along, 0.0)
+        torch._foreach_addcmul_(d, w.tensors, _each(along, d), value=-1)
+    else:
+        torch._foreach_copy_(d, tangent(w, d))
+
+
+def rescale_(w: Weights) -> None:
+    """Brings each tensor back to its norm, in place: c·w/|w| (eq. 2)."""
+    norms = w.sums.norms(w.tensors)
+    # The difference is 0, or NaN for a norm that overflowed: c / inf would quietly turn a diverged tensor into zeros.
+    _scale_(w, _stacked(w.radius, norms) / norms + (norms - norms))
+
+
+def trust_(w: Weights, r: Tensors) -> None:
+    """LAMB: gives each direction the norm of its weights in place, (|w|/|r|)·r; the ratio is 1 where either is zero.
+
+    phi is the identity: no clip. Our choice among LAMB's variants.
+    """
+    norms, targets = w.sums.norms(r), w.sums.norms(w.tensors)
+    ratio = torch.where((norms > 0) & (targets > 0), targets / _positive(norms), 1.0)
+    torch._foreach_mul_(r, _each(ratio, r))
+
+
+def _along(w: Weights, d: Tensors) -> Tensor:
+    if w.squares is None:  # both projections of a step are at the weights before it
+        w.squares = _positive(w.sums.squares(w.tensors))
+    return w.sums.dots(w.tensors, d) / w.squares
+
+
+def _give_length_(w: Weights, r: Tensors) -> None:
+    norms = w.sums.norms(r)
+    torch._foreach_mul_(r, _each(_stacked(w.radius, norms) / _positive(norms), r))
+
+
+def _scale_(w: Weights, factor: Tensor) -> None:
+    if w.held is not None:
+        factor = torch.where(torch.stack(w.held), factor, 1.0)  # times one keeps the bits
+    torch._foreach_mul_(w.tensors, _each(factor, w.tensors))
+
+
+def _add_multiple_(xs: Tensors, ys: Tensors, a: Number | None) -> None:
+    if isinstance(a, Tensor):
+        torch._foreach_add_(xs, torch._foreach_mul(ys, spread(a, ys)))
+    elif a:
+        torch._foreach_add_(xs, ys, alpha=a)
+
+
+def _each(values: Tensor, xs: Tensors) -> Tensors:
+    """One coefficient a tensor, in that tensor's precision; half precision is scaled in fp32 by torch itself."""
+    return list((values if values.dtype == xs[0].dtype else values.to(xs[0].dtype)).unbind())
+
+
+def _stacked(values: Sequence[Number], like: Tensor) -> Tensor:
+    if isinstance(values[0], Tensor):
+        return torch.stack([torch.as_tensor(value, dtype=like.dtype, device=like.device) for value in values])
+    return torch.tensor(values, dtype=like.dtype, device=like.device)
+
+
+def _sizes(w: Weights, like: Tensor) -> Tensor:
+    """The number of weights of each tensor, over all its shards."""
+    sizes = [x.shape[-1] if w.sums.rows else x.numel() for x in w.tensors]
+    counts = torch.tensor(sizes, dtype=like.dtype, device=like.device)
+    if w.sums.reduce is not None:
+        w.sums.reduce(counts)
+    return counts.view(-1, *([1] * (like.dim() - 1)))
+
+
+def _positive(x: Tensor) -> Tensor:
+    """A guard, as an additive epsilon would shrink small tensors a little every step."""
+    return x.clamp_min(torch.finfo(x.dtype).tiny)
+
+
+def norms_of(tensors: Tensors, sums: Sums) -> Tensor:
+    """Returns the norm of each tensor in at least fp32, [L] or [L, R, 1]."""
+    return sums.norms(tensors)

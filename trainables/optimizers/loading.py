@@ -1,0 +1,80 @@
+"""Loading a saved optimizer state: checked before anything changes, and in the precision in which it was saved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+Saved = dict[str, Any]
+COUNTS = {"step": int, "radius": float}
+"""Entries of a parameter's state that are plain numbers; older and foreign states have them as tensors."""
+
+
+def load_state(
+    optimizer: Optimizer,
+    load: Callable[[Saved], None],
+    state_dict: Saved,
+    readable: Callable[[Saved], Saved],
+    loaded: Callable[[Saved], None],
+) -> None:
+    """Loads a state as torch does, between the user's own hooks.
+
+    Args:
+        optimizer: the optimizer.
+        load: torch's `load_state_dict` of it.
+        state_dict: the saved state.
+        readable: brings what the user's hooks leave of it into today's form, or raises ValueError.
+        loaded: called with it once torch has loaded it.
+    """
+    final: Saved = {}
+
+    def check(_: Optimizer, given: Saved) -> Saved:
+        final.update(readable(given))
+        return final
+
+    # Registered last, so that it sees what the user's hooks made of the state; and first of those that come after.
+    before = optimizer.register_load_state_dict_pre_hook(check)
+    after = optimizer.register_load_state_dict_post_hook(lambda _: loaded(final), prepend=True)
+    try:
+        load(state_dict)
+    finally:
+        before.remove()
+        after.remove()
+
+
+def check_shapes(optimizer: Optimizer, state_dict: Saved) -> None:
+    """Raises ValueError if a saved tensor does not have the shape of its parameter; nothing was changed."""
+    for p, entries in _pairs(optimizer, state_dict):
+        for name, value in entries.items():
+            if isinstance(value, Tensor) and name not in COUNTS and value.shape != p.shape:
+                raise ValueError(
+                    f"the saved '{name}' of {type(optimizer).__name__} has shape {tuple(value.shape)}, but its "
+                    f"parameter has {tuple(p.shape)}; load the state into an optimizer of the model it was saved with, "
+                    "or leave out the parameters that changed"
+                )
+
+
+def _pairs(optimizer: Optimizer, state_dict: Saved) -> list[tuple[Tensor, Mapping[str, Any]]]:
+    """Each parameter with its saved entries; none where torch will refuse the groups."""
+    saved = [i for group in state_dict["param_groups"] for i in group["params"]]
+    current = [p for group in optimizer.param_groups for p in group["params"]]
+    if len(saved) != len(current):
+        return []
+    return [(p, state_dict["state"].get(i, {})) for i, p in zip(saved, current, strict=True)]
+
+
+def restore(optimizer: Optimizer, state_dict: Saved) -> None:
+    """Puts back what torch has rounded to a half-precision parameter's dtype, and counts as plain numbers."""
+    for p, entries in _pairs(optimizer, state_dict):
+        state = optimizer.state.get(p, {})
+        for name, value in entries.items():
+            if name not in state:
+                continue
+            if name in COUNTS:
+                state[name] = COUNTS[name](value)
+            elif isinstance(value, Tensor) and p.dtype in (torch.float16, torch.bfloat16):
+                state[name] = value.to(device=p.device, dtype=torch.float32, copy=True)

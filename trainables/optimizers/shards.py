@@ -1,0 +1,60 @@
+"""Parameters that are spread over processes (DTensor, as FSDP2 makes them): their shards, and sums over all of them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainables.optimizers.lists import Sums
+
+
+def is_sharded(x: Tensor) -> bool:
+    """Whether a tensor is a DTensor; torch.distributed is not imported to find out."""
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(x, module.DTensor)
+
+
+def local(x: Tensor) -> Tensor:
+    """Returns the part of a tensor that this process holds; in-place changes reach the tensor."""
+    if not is_sharded(x):
+        return x
+    dtensor: Any = x.detach()
+    part: Tensor = dtensor.to_local()
+    return part
+
+
+def gradient_of(p: Tensor) -> Tensor:
+    """Returns the gradient of a parameter, laid out over the processes as the parameter is."""
+    grad: Any = p.grad
+    if is_sharded(p) and tuple(grad.placements) != tuple(p.placements):  # type: ignore[attr-defined]
+        grad = grad.redistribute(placements=p.placements)  # type: ignore[attr-defined]
+    found: Tensor = grad
+    return found
+
+
+def sums_over(params: Iterable[Tensor]) -> Iterator[tuple[Sums, list[Tensor]]]:
+    """Groups parameters by device, precision and the processes they are spread over, with the sums of each group."""
+    groups: dict[Any, list[Tensor]] = {}
+    for p in params:
+        groups.setdefault((p.device, p.dtype, _spread(p)), []).append(p)
+    for (_, _, spread), part in groups.items():
+        yield Sums(reduce=partial(_add_up, spread) if spread else None), part
+
+
+def _spread(p: Tensor) -> tuple[Any, ...]:
+    """The process groups over which the entries of a tensor are divided."""
+    if not is_sharded(p):
+        return ()
+    dtensor: Any = p
+    mesh = dtensor.device_mesh
+    return tuple(mesh.get_group(i) for i, placement in enumerate(dtensor.placements) if placement.is_shard())
+
+
+def _add_up(groups: tuple[Any, ...], sums: Tensor) -> None:
+    for group in groups:
+        torch.distributed.all_reduce(sums, group=group)
