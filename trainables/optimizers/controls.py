@@ -44,7 +44,7 @@ class Weights:
     sums: Sums = field(default_factory=Sums)
     held: Tensors | None = None
     adapt: Callable[[Weights, Tensors], None] = unadapted
-    squares: Tensor | None = None
+    squares: Tensors = field(default_factory=list)
 
 
 class Control(ABC):
@@ -147,14 +147,14 @@ HYPERBALL = Sphere(gradient=False, direction=False, fixed_length=True)
 class Cpr(Control):
     """Constrained parameter regularization: an upper bound on each tensor's size by an augmented Lagrangian.
 
-        w ← w − η·r        λ ← max(0, λ + μ·(R(w) − κ))        w ← w − λ·w
+        w ← w − η·r        λ ← max(0, λ + (μ/n)·(|w|² − κ))        w ← w − 2·λ·w
 
-    with R(w) = |w|²/(2n) of a tensor of n weights and κ = c²/(2n), its value when the bound begins (warm start).
+    for a tensor of n weights; κ = c², its square when the bound begins (warm start).
 
     Args:
         rate: μ.
 
-    Source: Franke et al., NeurIPS 2024 (Algorithm 1, L2 form).
+    Source: Franke et al., NeurIPS 2024, with the L2 measure; the factors are those of its authors' code.
     """
 
     rate: float = 1.0
@@ -165,13 +165,13 @@ class Cpr(Control):
         """Follows the direction, then pulls tensors that are too large toward zero."""
         w.adapt(w, r)
         move_(w.tensors, r, lr)
-        squares = w.sums.squares(w.tensors)
-        excess = (squares - _stacked(w.radius, squares).square()) / (2 * _sizes(w, squares))
+        squares = torch.stack(w.sums.squares(w.tensors))
+        excess = (squares - _stacked(w.radius, squares).square()) / _sizes(w, squares)
         multiplier = torch.stack([m.to(squares.dtype) for m in w.multiplier])
         multiplier = (multiplier + self.rate * excess).clamp_min(0)
         for kept, value in zip(w.multiplier, multiplier, strict=True):
             kept.copy_(value)
-        _scale_(w, 1 - multiplier)
+        _scale_(w, list((1 - 2 * multiplier).unbind()))
 
 
 @dataclass(frozen=True)
@@ -195,9 +195,9 @@ class AdamP(Control):
 
     def project(self, w: Weights, g: Tensors) -> Tensors:
         """Leaves g as it is, and notes in the multiplier which tensors look scale-invariant."""
-        cosine = w.sums.dots(w.tensors, g).abs()
-        squares = w.sums.squares(w.tensors)
-        limit = self.delta / _sizes(w, squares).sqrt() * (squares * w.sums.squares(g)).sqrt()
+        cosine = torch.stack(w.sums.dots(w.tensors, g)).abs()
+        squares = torch.stack(w.sums.squares(w.tensors))
+        limit = self.delta / _sizes(w, squares).sqrt() * (squares * torch.stack(w.sums.squares(g))).sqrt()
         for kept, invariant in zip(w.multiplier, cosine < limit, strict=True):
             kept.copy_(invariant)
         return g
@@ -218,19 +218,18 @@ class AdamP(Control):
 def tangent(w: Weights, d: Tensors) -> Tensors:
     """Returns P d = d − (wᵀd / |w|²)·w of each tensor (eq. 3)."""
     if w.held is None:
-        return list(torch._foreach_addcmul(d, w.tensors, _each(_along(w, d), d), value=-1))
+        return list(torch._foreach_addcmul(d, w.tensors, _along(w, d), value=-1))
     return [
         torch.where(held, (x - a * y).to(x.dtype), x)
-        for held, x, y, a in zip(w.held, d, w.tensors, _along(w, d).unbind(), strict=True)
+        for held, x, y, a in zip(w.held, d, w.tensors, _along(w, d), strict=True)
     ]
 
 
 def tangent_(w: Weights, d: Tensors, where: Tensor | None = None) -> None:
     """As `tangent`, in place; only of the tensors that `where` says, [L] or [L, R, 1]."""
     if w.held is None:
-        along = _along(w, d)
-        along = along if where is None else torch.where(where, along, 0.0)
-        torch._foreach_addcmul_(d, w.tensors, _each(along, d), value=-1)
+        along = _along(w, d) if where is None else _each(torch.where(where, torch.stack(_along(w, d)), 0.0), d)
+        torch._foreach_addcmul_(d, w.tensors, along, value=-1)
     else:
         torch._foreach_copy_(d, tangent(w, d))
 
@@ -238,8 +237,11 @@ def tangent_(w: Weights, d: Tensors, where: Tensor | None = None) -> None:
 def rescale_(w: Weights) -> None:
     """Brings each tensor back to its norm, in place: c·w/|w| (eq. 2)."""
     norms = w.sums.norms(w.tensors)
+    factors = list(torch._foreach_reciprocal(norms))
+    torch._foreach_mul_(factors, _radius(w, factors))
     # The difference is 0, or NaN for a norm that overflowed: c / inf would quietly turn a diverged tensor into zeros.
-    _scale_(w, _stacked(w.radius, norms) / norms + (norms - norms))
+    torch._foreach_add_(factors, torch._foreach_sub(norms, norms))
+    _scale_(w, factors)
 
 
 def trust_(w: Weights, r: Tensors) -> None:
@@ -247,26 +249,28 @@ def trust_(w: Weights, r: Tensors) -> None:
 
     phi is the identity: no clip. Our choice among LAMB's variants.
     """
-    norms, targets = w.sums.norms(r), w.sums.norms(w.tensors)
+    norms, targets = torch.stack(w.sums.norms(r)), torch.stack(w.sums.norms(w.tensors))
     ratio = torch.where((norms > 0) & (targets > 0), targets / _positive(norms), 1.0)
     torch._foreach_mul_(r, _each(ratio, r))
 
 
-def _along(w: Weights, d: Tensors) -> Tensor:
-    if w.squares is None:  # both projections of a step are at the weights before it
-        w.squares = _positive(w.sums.squares(w.tensors))
-    return w.sums.dots(w.tensors, d) / w.squares
+def _along(w: Weights, d: Tensors) -> Tensors:
+    """wᵀd / |w|², 0 for weights that are all 0: an additive epsilon would leave a little of d along w."""
+    if not w.squares:  # both projections of a step are at the weights before it
+        w.squares = w.sums.squares(w.tensors)
+        torch._foreach_clamp_min_(w.squares, torch.finfo(w.squares[0].dtype).tiny)
+    return list(torch._foreach_div(w.sums.dots(w.tensors, d), w.squares))
 
 
 def _give_length_(w: Weights, r: Tensors) -> None:
-    norms = w.sums.norms(r)
+    norms = torch.stack(w.sums.norms(r))
     torch._foreach_mul_(r, _each(_stacked(w.radius, norms) / _positive(norms), r))
 
 
-def _scale_(w: Weights, factor: Tensor) -> None:
-    if w.held is not None:
-        factor = torch.where(torch.stack(w.held), factor, 1.0)  # times one keeps the bits
-    torch._foreach_mul_(w.tensors, _each(factor, w.tensors))
+def _scale_(w: Weights, factors: Tensors) -> None:
+    if w.held is not None:  # times one keeps the bits
+        factors = [torch.where(held, x, 1.0) for held, x in zip(w.held, factors, strict=True)]
+    torch._foreach_mul_(w.tensors, factors)
 
 
 def _add_multiple_(xs: Tensors, ys: Tensors, a: Number | None) -> None:
@@ -279,6 +283,13 @@ def _add_multiple_(xs: Tensors, ys: Tensors, a: Number | None) -> None:
 def _each(values: Tensor, xs: Tensors) -> Tensors:
     """One coefficient a tensor, in that tensor's precision; half precision is scaled in fp32 by torch itself."""
     return list((values if values.dtype == xs[0].dtype else values.to(xs[0].dtype)).unbind())
+
+
+def _radius(w: Weights, like: Tensors) -> list[float] | Tensors:
+    """c of each tensor in the form that torch takes beside a list of numbers."""
+    if isinstance(w.radius[0], Tensor):
+        return [torch.as_tensor(c, dtype=x.dtype, device=x.device) for c, x in zip(w.radius, like, strict=True)]
+    return [float(c) for c in w.radius]
 
 
 def _stacked(values: Sequence[Number], like: Tensor) -> Tensor:
@@ -299,8 +310,3 @@ def _sizes(w: Weights, like: Tensor) -> Tensor:
 def _positive(x: Tensor) -> Tensor:
     """A guard, as an additive epsilon would shrink small tensors a little every step."""
     return x.clamp_min(torch.finfo(x.dtype).tiny)
-
-
-def norms_of(tensors: Tensors, sums: Sums) -> Tensor:
-    """Returns the norm of each tensor in at least fp32, [L] or [L, R, 1]."""
-    return sums.norms(tensors)

@@ -15,12 +15,13 @@ from torch.optim.optimizer import ParamsT
 from trainables.optimizers import fused, rules
 from trainables.optimizers.controls import LAWN, Control, Weights
 from trainables.optimizers.layers import Layer
-from trainables.optimizers.lists import Sums, Tensors
+from trainables.optimizers.lists import Sums
 from trainables.optimizers.loading import check_shapes, load_state, restore
 from trainables.optimizers.phases import (
     TwoPhase,
     evaluated,
     gradients_of,
+    multipliers,
     reject_gradients,
     trained_dtype,
     unique,
@@ -290,21 +291,15 @@ def _step_listed(
     n, parts = len(held), []
     if held:
         radius = [states[p]["radius"] for p in held]
-        parts.append((control, weights(w[:n], radius, _multipliers(control, held, states)), slice(0, n)))
+        parts.append(
+            (control, weights(w[:n], radius, multipliers(control, [states[p] for p in held], held)), slice(0, n))
+        )
     if n < len(w):
         parts.append((law.decay(decay), weights(w[n:]), slice(n, None)))
     g = [x for part, its, at in parts for x in part.project(its, g[at])]  # line 4
     r = law.direction(g, slots, steps[0] if len(set(steps)) == 1 else steps, hyper)  # lines 5-8
     for part, its, at in parts:
         part.update(its, r[at], lr)  # lines 9-11
-
-
-def _multipliers(control: Control, params: Sequence[Tensor], states: States) -> Tensors:
-    if not control.multiplies:
-        return []
-    for p in params:
-        states[p].setdefault("multiplier", torch.zeros((), dtype=trained_dtype(p), device=p.device))
-    return [states[p]["multiplier"] for p in params]
 
 
 def _step_compiled(

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from trainables.optimizers.controls import LAWN, Control, Weights
-from trainables.optimizers.phases import HALF, TwoPhase, gradients_of, reject_decay, trained_dtype, with_phase
+from trainables.optimizers.phases import HALF, TwoPhase, gradients_of, multipliers, reject_decay, with_phase
 from trainables.optimizers.shards import local, sums_over
 
 
@@ -43,9 +43,8 @@ class Lawn(TwoPhase):
             raise TypeError(f"Lawn needs a torch.optim.Optimizer as base, got {type(base).__name__}")
         _reject_unsuitable(base)
         self.base, self.control = base, control
-        self._radii: dict[Tensor, float] = {}
-        self._multipliers: dict[Tensor, Tensor] = {}
-        self._pending: dict[Tensor, float] = {}
+        self._kept: dict[Tensor, dict[str, Any]] = {}
+        self._pending: dict[Tensor, dict[str, Any]] = {}
         super().__init__(base.param_groups, base.defaults, free_steps)
         self._link()
         # Hooks of the base are Lawn's own, so that each fires once, whichever it was registered with.
@@ -69,18 +68,18 @@ class Lawn(TwoPhase):
         self.base.add_param_group({"constrained": None} | param_group | phase)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the state dictionary of the base, with the stored norms beside its moments as "radius"."""
-        handle = self.register_state_dict_post_hook(lambda _, packed: self._with_radii(packed), prepend=True)
+        """Returns the state dictionary of the base, with "radius" (and "multiplier") beside its moments."""
+        handle = self.register_state_dict_post_hook(lambda _, packed: self._with_kept(packed), prepend=True)
         try:
             return super().state_dict()
         finally:
             handle.remove()
 
-    def _with_radii(self, packed: dict[str, Any]) -> dict[str, Any]:
+    def _with_kept(self, packed: dict[str, Any]) -> dict[str, Any]:
         entries = dict(packed["state"])
         for i, p in self._numbered(packed):
-            if p in self._radii:
-                entries[i] = entries.get(i, {}) | {"radius": self._radii[p]}
+            if p in self._kept:
+                entries[i] = entries.get(i, {}) | self._kept[p]
         return packed | {"state": entries}
 
     def _numbered(self, packed: Mapping[str, Any]) -> Iterator[tuple[Any, Tensor]]:
@@ -88,39 +87,45 @@ class Lawn(TwoPhase):
         yield from zip(saved, [p for group in self.param_groups for p in group["params"]], strict=False)
 
     def _readable(self, state_dict: dict[str, Any]) -> dict[str, Any]:
-        entries = dict(state_dict["state"])
+        entries = {i: dict(entry) for i, entry in state_dict["state"].items()}
         if "base" in state_dict:  # versions before 2 kept the base's state apart
             for i, own in state_dict["base"]["state"].items():
                 entries[i] = own | entries.get(i, {})
         state_dict = with_phase(self, state_dict)
         self._pending = {}
         for i, p in self._numbered(state_dict):
-            if "radius" in entries.get(i, {}):
-                self._pending[p] = float(entries[i]["radius"])
-                entries[i] = {key: value for key, value in entries[i].items() if key != "radius"}
+            entry = entries.get(i, {})
+            if "radius" in entry:
+                self._pending[p] = {"radius": float(entry.pop("radius"))}
+            if "multiplier" in entry:
+                self._pending[p]["multiplier"] = entry.pop("multiplier").to(p.device, copy=True)
         return state_dict | {"state": {i: entry for i, entry in entries.items() if entry}}
 
     def __getstate__(self) -> dict[str, Any]:
-        own = {"base": self.base, "control": self.control, "_radii": self._radii, "_multipliers": self._multipliers}
-        return super().__getstate__() | own | {"_pending": {}}
+        return super().__getstate__() | {
+            "base": self.base,
+            "control": self.control,
+            "_kept": self._kept,
+            "_pending": {},
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if "base" in state:
             super().__setstate__(state)
         else:  # torch puts a loaded state in place
             self.base.__setstate__(state)
-            self._radii = self._pending
+            self._kept = self._pending
         self._link()
 
     def _forget(self) -> None:
         self.base.state.clear()
-        self._radii, self._multipliers = {}, {}
+        self._kept = {}
 
     def _radius(self, p: Tensor) -> float | None:
-        return self._radii.get(p)
+        return self._kept[p]["radius"] if p in self._kept else None
 
     def _store(self, p: Tensor, radius: float) -> None:
-        self._radii[p] = radius
+        self._kept[p] = {"radius": radius}
 
     def _advance(self) -> None:
         self._link()
@@ -134,15 +139,14 @@ class Lawn(TwoPhase):
 
     def _held(self, gradients: Mapping[Tensor, Tensor]) -> Iterator[_Part]:
         for group in self.param_groups:
-            held = [p for p in dict.fromkeys(group["params"]) if p in gradients and self._radii.get(p)]
+            held = [p for p in dict.fromkeys(group["params"]) if p in gradients and self._radius(p)]
             for sums, params in sums_over(held):
-                before = Weights([local(p).clone() for p in params], [self._radii[p] for p in params], sums=sums)
-                before.multiplier = [self._multiplier(p) for p in params] if self.control.multiplies else []
+                before = Weights(
+                    [local(p).clone() for p in params], [self._kept[p]["radius"] for p in params], sums=sums
+                )
+                before.multiplier = multipliers(self.control, [self._kept[p] for p in params], params)
                 lr = float(group.get("lr", 1)) or 1.0
                 yield _Part(params, [gradients[p] for p in params], before, lr)
-
-    def _multiplier(self, p: Tensor) -> Tensor:
-        return self._multipliers.setdefault(p, torch.zeros((), dtype=trained_dtype(p), device=p.device))
 
     def _step_base(self) -> None:
         """Makes the base's step without torch's wrapper, whose hooks have fired for Lawn already."""

@@ -63,47 +63,63 @@ class Sums:
     rows: bool = False
     reduce: Callable[[Tensor], None] | None = None
 
-    def dots(self, xs: Tensors, ys: Tensors) -> Tensor:
-        """Returns xᵀy of each pair in at least fp32, stacked along a new first dimension: [L], or [L, R, 1]."""
+    def dots(self, xs: Tensors, ys: Tensors) -> Tensors:
+        """Returns xᵀy of each pair in at least fp32: a scalar tensor, or [R, 1]."""
         xs, ys = [wide(x) for x in xs], [wide(y) for y in ys]
         if self.rows:
-            sums = torch.stack([(x * y).sum(dim=-1, keepdim=True) for x, y in zip(xs, ys, strict=True)])
-        elif self._listed(xs):
-            sums = _signed_sums(list(torch._foreach_mul(xs, ys)))
-        else:
-            # A CPU launches nothing; its sums are pairwise, where its list-based norms lose four digits in fp32.
-            sums = torch.stack([(x * y).sum() for x, y in zip(xs, ys, strict=True)])
-        return self._whole(sums)
+            return [(x * y).sum(dim=-1, keepdim=True) for x, y in zip(xs, ys, strict=True)]
+        if _launches(xs):
+            return self._whole(_signed_sums(list(torch._foreach_mul(xs, ys))))
+        # A CPU launches nothing; its sums are pairwise, where its list-based norms lose four digits in fp32.
+        return self._whole([(x * y).sum() for x, y in zip(xs, ys, strict=True)])
 
-    def squares(self, xs: Tensors) -> Tensor:
+    def squares(self, xs: Tensors) -> Tensors:
         """Returns |x|² of each tensor, like `dots`."""
-        return self.norms(xs).square() if self._listed(xs) and self.reduce is None else self._squares(xs)
+        if self.rows:
+            return self.dots(xs, xs)
+        if not _launches(xs):
+            return self._whole([_square(wide(x)) for x in xs])
+        norms = torch._foreach_norm([wide(x) for x in xs])
+        return self._whole(list(torch._foreach_mul(norms, norms)))
 
-    def norms(self, xs: Tensors) -> Tensor:
+    def norms(self, xs: Tensors) -> Tensors:
         """Returns |x| of each tensor, like `dots`."""
-        if self._listed(xs) and self.reduce is None:
-            return torch.stack(torch._foreach_norm([wide(x) for x in xs]))
-        return self._squares(xs).sqrt()
+        if not self.rows and self.reduce is None and _launches(xs):
+            return list(torch._foreach_norm([wide(x) for x in xs]))
+        return list(torch._foreach_sqrt(self.squares(xs)))
 
-    def _squares(self, xs: Tensors) -> Tensor:
-        if self._listed(xs):
-            return self._whole(torch.stack(torch._foreach_norm([wide(x) for x in xs])).square())
-        return self.dots(xs, xs)
-
-    def _listed(self, xs: Tensors) -> bool:
-        return not self.rows and (LIST_SUMS or xs[0].device.type != "cpu")
-
-    def _whole(self, sums: Tensor) -> Tensor:
-        if self.reduce is not None:
-            self.reduce(sums)
-        return sums
+    def _whole(self, sums: Tensors) -> Tensors:
+        if self.reduce is None:
+            return sums
+        stacked = torch.stack(sums)
+        self.reduce(stacked)
+        return list(stacked.unbind())
 
 
-def _signed_sums(xs: Tensors) -> Tensor:
+BLOCK = 4096
+"""Entries whose norm a CPU takes at once: a list-based norm of millions loses digits, one of few does not."""
+
+
+def _square(x: Tensor) -> Tensor:
+    """|x|² on a CPU; of the blocks of a contiguous tensor without a tensor of squares between."""
+    whole = x.numel() - x.numel() % BLOCK if x.is_contiguous() else 0
+    if not whole:
+        return (x * x).sum()
+    head, tail = x.view(-1)[:whole].view(-1, BLOCK), x.view(-1)[whole:]
+    norms = torch.linalg.vector_norm(head, dim=1)
+    return torch.dot(norms, norms) + (tail * tail).sum()
+
+
+def _launches(xs: Tensors) -> bool:
+    return LIST_SUMS or xs[0].device.type != "cpu"
+
+
+def _signed_sums(xs: Tensors) -> Tensors:
     """Sums of entries from sums of magnitudes, as only these exist for lists: Σx = 2·Σmax(x, 0) − Σ|x|."""
-    magnitudes = torch.stack(torch._foreach_norm([*torch._foreach_clamp_min(xs, 0), *xs], 1))
-    positive, total = magnitudes.chunk(2)
-    return torch.lerp(total, positive, 2)
+    magnitudes = list(torch._foreach_norm([*torch._foreach_clamp_min(xs, 0), *xs], 1))
+    positive, total = magnitudes[: len(xs)], magnitudes[len(xs) :]
+    torch._foreach_lerp_(total, positive, 2.0)
+    return total
 
 
 def wide(x: Tensor) -> Tensor:

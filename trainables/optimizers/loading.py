@@ -10,8 +10,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 Saved = dict[str, Any]
+SCALARS = {"step", "radius", "multiplier"}
+"""Entries of a parameter's state that are one number."""
 COUNTS = {"step": int, "radius": float}
-"""Entries of a parameter's state that are plain numbers; older and foreign states have them as tensors."""
+"""Those that are plain numbers; older and foreign states have them as tensors."""
 
 
 def load_state(
@@ -50,7 +52,7 @@ def check_shapes(optimizer: Optimizer, state_dict: Saved) -> None:
     """Raises ValueError if a saved tensor does not have the shape of its parameter; nothing was changed."""
     for p, entries in _pairs(optimizer, state_dict):
         for name, value in entries.items():
-            if isinstance(value, Tensor) and name not in COUNTS and value.shape != p.shape:
+            if isinstance(value, Tensor) and name not in SCALARS and value.shape != p.shape:
                 raise ValueError(
                     f"the saved '{name}' of {type(optimizer).__name__} has shape {tuple(value.shape)}, but its "
                     f"parameter has {tuple(p.shape)}; load the state into an optimizer of the model it was saved with, "

@@ -6,7 +6,7 @@ import numbers
 import sys
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import FrameType
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch._compile import _disable_dynamo
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
-from trainables.optimizers import controls
+from trainables.optimizers.controls import Control
 from trainables.optimizers.loading import load_state
 from trainables.optimizers.shards import gradient_of, local, sums_over
 
@@ -126,7 +126,9 @@ class TwoPhase(Optimizer):
         if any(group["steps"] or float(group.get("lr", 1)) for group in self.param_groups):
             return False
         gradients = gradients_of(self)
-        squares = [sums.squares([local(gradients[p]) for p in part]) for sums, part in sums_over(gradients)]
+        squares = [
+            torch.stack(sums.squares([local(gradients[p]) for p in part])) for sums, part in sums_over(gradients)
+        ]
         return not any(bool(part.any()) for part in squares)
 
     @abstractmethod
@@ -187,7 +189,7 @@ class TwoPhase(Optimizer):
         norms: dict[Tensor, float] = {}
         for sums, part in sums_over(params):
             weights = [local(self._weights(p)) for p in part]
-            norms |= dict(zip(part, controls.norms_of(weights, sums).tolist(), strict=True))
+            norms |= dict(zip(part, torch.stack(sums.norms(weights)).tolist(), strict=True))
         return [norms[p] for p in params]
 
     def _store_radii(self, first: bool) -> None:
@@ -251,6 +253,15 @@ def with_phase(optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[str, An
 def trained_dtype(p: Tensor) -> torch.dtype:
     """Returns the precision in which a parameter is trained: its own, but at least fp32."""
     return torch.float32 if p.dtype in HALF else p.dtype
+
+
+def multipliers(control: Control, kept: Sequence[dict[str, Any]], params: Sequence[Tensor]) -> list[Tensor]:
+    """Returns the control's number of each parameter, made at 0 where it is missing; none if the control has none."""
+    if not control.multiplies:
+        return []
+    for entries, p in zip(kept, params, strict=True):
+        entries.setdefault("multiplier", torch.zeros((), dtype=trained_dtype(p), device=p.device))
+    return [entries["multiplier"] for entries in kept]
 
 
 def reject_decay(optimizer: Optimizer, group: Mapping[str, Any]) -> None:

@@ -106,6 +106,48 @@ def train(
         yield w, state
 
 
+# --- LAWN's relatives: what replaces Algorithm 1's loop over the tensors, after a free phase --------------------------
+
+
+def relative_step(
+    control: str,
+    base: str,
+    w: Named,
+    g: Named,
+    state: dict[str, Named],
+    eta: float,
+    t: int,
+    hyper: Mapping[str, float],
+    radii: Mapping[str, float],
+    multipliers: dict[str, float],
+) -> None:
+    """Makes one step of "bounded-norm", "hyperball", "cpr" or "adamp"; tensors without a radius take a free step."""
+    for name in w:
+        if name not in radii:
+            free_step(base, {name: w[name]}, {name: g[name]}, state, eta, t, hyper)
+            continue
+        r = _momentum(name, g[name], state, hyper) if base == "sgd" else _adam(name, g[name], state, t, hyper)
+        size, c = w[name].numel(), radii[name]
+        if control == "adamp":
+            cosine = float((w[name] * g[name]).sum() / (_norm(w[name]) * _norm(g[name])))
+            if abs(cosine) < 0.1 / math.sqrt(size):
+                r = _projected(r, w[name])
+        if base == "lamb":
+            r = _trust_ratio(w[name], r) * r
+        if control == "hyperball":
+            r = c * r / _norm(r)
+        w[name] -= eta * r
+        if control in ("bounded-norm", "hyperball"):
+            w[name] *= c / _norm(w[name])
+        if control == "cpr":
+            multipliers[name] = max(0.0, multipliers.get(name, 0.0) + (_norm(w[name]) ** 2 - c**2) / size)
+            w[name] -= 2 * multipliers[name] * w[name]
+
+
+def _norm(x: Tensor) -> float:
+    return math.sqrt(float((x * x).sum()))
+
+
 def _projected(d: Tensor, w: Tensor) -> Tensor:
     """Eq. (3)."""
     return d - (w * d).sum() / (w * w).sum() * w

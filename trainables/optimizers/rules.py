@@ -199,7 +199,7 @@ def radii_of(w: Tensor, layers: Sequence[Layer]) -> Tensor:
         [..., L] in at least fp32; 0 for free layers and for constrained ones whose norm is zero, which stay free.
     """
     views = [x if layer.constrained else x[..., :0] for layer, x in zip(layers, _views(w, layers), strict=True)]
-    return torch.cat([*controls.norms_of(views, Sums(rows=True))], dim=-1)  # an empty sum is zero
+    return torch.cat(Sums(rows=True).norms(views), dim=-1)  # an empty sum is zero
 
 
 def project(d: Tensor, w: Tensor, layers: Sequence[Layer], held: Tensor) -> Tensor:

@@ -1,0 +1,190 @@
+"""Every value of the hook: equal to its literal reference, alike in the classes, the stacked rules and `Lawn(base)`."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, AdamW
+
+from trainables.optimizers import AdamLawn, LambLawn, Lawn, SgdLawn, controls, reference, rules
+from trainables.optimizers.controls import BOUNDED_NORM, HYPERBALL, LAWN, AdamP, Control, Cpr
+from trainables.optimizers.layers import layers_of
+
+RELATIVES: dict[str, Control] = {
+    "bounded-norm": BOUNDED_NORM,
+    "hyperball": HYPERBALL,
+    "cpr": Cpr(),
+    "adamp": AdamP(),
+}
+CONTROLS: dict[str, Control] = {"lawn": LAWN, "direction-only": controls.Sphere(gradient=False), **RELATIVES}
+FACES: dict[str, Callable[..., Any]] = {"sgd": SgdLawn, "adam": AdamLawn, "lamb": LambLawn}
+HYPER: dict[str, dict[str, float]] = {
+    "sgd": {"momentum": 0.9},
+    "adam": {"beta1": 0.9, "beta2": 0.999, "eps": 1e-6},
+    "lamb": {"beta1": 0.9, "beta2": 0.999, "eps": 1e-6},
+}
+SHAPES = {"matrix": (6, 5), "bias": (5,), "kernel": (4, 3, 2, 2)}
+LAYERS = layers_of([(name, torch.Size(shape)) for name, shape in SHAPES.items()])
+HELD = ["matrix", "kernel"]
+
+
+def start() -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return {name: torch.randn(shape, generator=generator, dtype=torch.float64) for name, shape in SHAPES.items()}
+
+
+def gradient(w: dict[str, Tensor], t: int) -> dict[str, Tensor]:
+    """At t = 3, 6, ... nearly orthogonal to the weights, so that AdamP projects at some steps and not at others."""
+    generator = torch.Generator().manual_seed(t)
+    found = {}
+    for name, x in w.items():
+        g = torch.randn(x.shape, generator=generator, dtype=torch.float64)
+        found[name] = g - (x * g).sum() / (x * x).sum() * x if t % 3 == 0 else g + 0.5 * x
+    return found
+
+
+def flat(named: dict[str, Tensor]) -> Tensor:
+    return torch.cat([x.reshape(-1) for x in named.values()])
+
+
+def train(make: Callable[..., Any], steps: int = 9, free_steps: int = 4) -> tuple[dict[str, Tensor], Any]:
+    params = {name: nn.Parameter(x) for name, x in start().items()}
+    optimizer = make(list(params.values()), lr=0.03, free_steps=free_steps)
+    for t in range(steps):
+        for p, g in zip(params.values(), gradient({n: p.detach() for n, p in params.items()}, t).values(), strict=True):
+            p.grad = g
+        optimizer.step()
+    return {name: p.detach() for name, p in params.items()}, optimizer
+
+
+@pytest.mark.parametrize("rule", FACES)
+@pytest.mark.parametrize("name", RELATIVES)
+def test_a_relative_equals_its_literal_reference(name: str, rule: str) -> None:
+    w, state, radii, t = start(), reference.fresh_state(rule, start()), None, 0
+    kept: dict[str, float] = {}
+    for i in range(9):
+        if i == 4:
+            state, radii, t = reference.fresh_state(rule, w), reference.read_radii(w, HELD), 0
+        t += 1
+        if radii is None:
+            reference.free_step(rule, w, gradient(w, i), state, 0.03, t, HYPER[rule])
+        else:
+            reference.relative_step(name, rule, w, gradient(w, i), state, 0.03, t, HYPER[rule], radii, kept)
+    found, _ = train(lambda params, **options: FACES[rule](params, control=RELATIVES[name], **options))
+    for key in w:
+        torch.testing.assert_close(found[key], w[key], rtol=1e-10, atol=1e-11)
+
+
+@pytest.mark.parametrize("rule", FACES)
+@pytest.mark.parametrize("name", [name for name, control in CONTROLS.items() if not control.multiplies])
+def test_stacked_models_and_classes_agree(name: str, rule: str) -> None:
+    named = start()
+    w, radii, t = flat(named), None, 0
+    state = rules.init_state(rule, w)
+    for i in range(9):
+        if i == 4:
+            state, radii, t = rules.init_state(rule, w), rules.radii_of(w, LAYERS), 0
+        t += 1
+        cut = {
+            layer.name: w[layer.start : layer.stop].view(shape)
+            for layer, shape in zip(LAYERS, SHAPES.values(), strict=True)
+        }
+        w, state = rules.step(
+            rule, w, flat(gradient(cut, i)), state, lr=0.03, t=t, hyper=HYPER[rule], layers=LAYERS,
+            constrained=radii is not None, radii=radii, control=CONTROLS[name],
+        )  # fmt: skip
+    found, _ = train(lambda params, **options: FACES[rule](params, control=CONTROLS[name], **options))
+    torch.testing.assert_close(w, flat(found), rtol=1e-10, atol=1e-11)
+
+
+BASES: dict[str, Callable[..., Any]] = {
+    "adam": lambda params, lr: AdamW(params, lr=lr, eps=1e-6, weight_decay=0),
+    "sgd": lambda params, lr: SGD(params, lr=lr, momentum=0.9),
+}
+
+
+@pytest.mark.parametrize("rule", BASES)
+@pytest.mark.parametrize("name", CONTROLS)
+def test_the_wrapper_and_the_classes_agree(name: str, rule: str) -> None:
+    ours, _ = train(lambda params, **options: FACES[rule](params, control=CONTROLS[name], **options))
+    theirs, _ = train(lambda params, lr, free_steps: Lawn(BASES[rule](params, lr), free_steps, CONTROLS[name]))
+    torch.testing.assert_close(flat(theirs), flat(ours), rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", CONTROLS)
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_control_resumes_bit_for_bit(name: str, wrapped: bool) -> None:
+    def make(params: list[Tensor], lr: float, free_steps: int | None) -> Any:
+        if wrapped:
+            return Lawn(BASES["adam"](params, lr), free_steps, CONTROLS[name])
+        return AdamLawn(params, lr=lr, free_steps=free_steps, control=CONTROLS[name])
+
+    whole, _ = train(make)
+    half, optimizer = train(make, steps=6)
+    params = {key: nn.Parameter(x.clone()) for key, x in half.items()}
+    resumed = make(list(params.values()), 0.7, None)
+    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    for t in range(6, 9):
+        for p, g in zip(params.values(), gradient({n: p.detach() for n, p in params.items()}, t).values(), strict=True):
+            p.grad = g
+        resumed.step()
+    assert all(torch.equal(params[key], whole[key]) for key in whole)
+
+
+@pytest.mark.parametrize("name", ["lawn", "direction-only", "bounded-norm", "hyperball"])
+def test_spheres_hold_the_norms(name: str) -> None:
+    found, optimizer = train(lambda params, **options: AdamLawn(params, control=CONTROLS[name], **options), steps=20)
+    for p, c in optimizer.radii.items():
+        torch.testing.assert_close(p.detach().norm(), c, rtol=1e-12, atol=0)
+    assert found["bias"].norm() > 0
+
+
+def test_hyperball_moves_every_tensor_by_the_same_share_of_its_norm() -> None:
+    p = nn.Parameter(torch.tensor([[3.0, 4.0]], dtype=torch.float64))
+    optimizer = SgdLawn([p], lr=0.1, free_steps=0, control=HYPERBALL)
+    p.grad = torch.tensor([[8.0, -6.0]], dtype=torch.float64)  # orthogonal to w, length 10
+    optimizer.step()
+    moved = torch.tensor([[3 - 0.4, 4 + 0.3]], dtype=torch.float64)  # w − 0.1·5·(0.8, −0.6)
+    torch.testing.assert_close(p.detach(), 5 * moved / moved.norm())
+
+
+def test_cpr_below_its_bound_is_the_base_optimizer_bit_for_bit() -> None:
+    """A gradient along the weights shrinks them, so the multiplier stays 0."""
+    ends = []
+    for control, free_steps in ((Cpr(), 0), (LAWN, None)):
+        p = nn.Parameter(start()["matrix"])
+        optimizer = AdamLawn([p], lr=0.01, free_steps=free_steps, control=control)
+        for _ in range(5):
+            p.grad = p.detach().clone()
+            optimizer.step()
+        ends.append(p.detach())
+    assert torch.equal(ends[0], ends[1])
+
+
+def test_cpr_pulls_a_tensor_beyond_its_bound_back() -> None:
+    free, bounded = (nn.Parameter(start()["matrix"]) for _ in range(2))
+    one, other = AdamLawn([free], lr=0.01), AdamLawn([bounded], lr=0.01, free_steps=0, control=Cpr())
+    for _ in range(200):
+        free.grad, bounded.grad = -free.detach(), -bounded.detach()
+        one.step()
+        other.step()
+    c = float(start()["matrix"].norm())
+    assert float(free.detach().norm()) > 1.2 * c
+    assert float(bounded.detach().norm()) < 1.05 * c
+
+
+def test_adamp_with_decay_decays_scale_invariant_tensors_less() -> None:
+    """A zero gradient is orthogonal to nothing: full decay. A tangent one counts as scale-invariant: a tenth of it."""
+    for tangent, share in ((False, 1.0), (True, 0.1)):
+        p = nn.Parameter(torch.tensor([[3.0, 4.0]], dtype=torch.float64))
+        optimizer = SgdLawn([p], lr=0.1, free_steps=0, momentum=0.0, control=AdamP(weight_decay=0.5))
+        p.grad = torch.tensor([[8.0, -6.0]] if tangent else [[3.0, 4.0]], dtype=torch.float64)
+        g = p.grad.clone()
+        optimizer.step()
+        expected = torch.tensor([[3.0, 4.0]], dtype=torch.float64) * (1 - 0.1 * 0.5 * share) - 0.1 * g
+        torch.testing.assert_close(p.detach(), expected)
