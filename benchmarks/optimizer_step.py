@@ -5,15 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import nn
 
 from benchmarks.measure import interleaved, ratio, summary
-from trainables.optimizers import AdamLawn, Lamb, LambLawn, Lawn, SgdLawn
+from trainables.optimizers import AdamLawn, Lamb, LambLawn, Lawn, SgdLawn, fused
 
 SHAPES: list[tuple[int, ...]] = [(64, 3, 3, 3), (64, 64, 3, 3), (128, 64, 3, 3), (128, 128, 3, 3), (256, 128, 3, 3)]
 SHAPES += [(256, 256, 3, 3)] * 3 + [(512, 256, 3, 3)] + [(512, 512, 3, 3)] * 7 + [(100, 512)]
+
+class WithoutKernels(AdamLawn):
+    """AdamLawn on a machine that cannot compile, and what an accelerator runs."""
+
+    def _advance(self) -> None:
+        with mock.patch.object(fused, "usable", return_value=False):
+            super()._advance()
+
 
 Parameters = list[nn.Parameter]
 Build = Callable[[Parameters], torch.optim.Optimizer]
@@ -22,13 +31,15 @@ Build = Callable[[Parameters], torch.optim.Optimizer]
 def run(repeats: int = 20) -> dict[str, Any]:
     """Measures the step of each optimizer on its own copy of the parameters, one thread."""
     torch.set_num_threads(1)
+    fused.build_kernels()
     seconds = interleaved({name: _stepper(build) for name, build in _rivals().items()}, repeats)
     fused = seconds["AdamW fused"]
-    lawn = seconds["AdamLawn constrained"]
+    lawn, foreach = seconds["AdamLawn constrained"], seconds["AdamW foreach"]
     return {
         "parameters": sum(torch.Size(shape).numel() for shape in SHAPES),
         "seconds": {name: summary(values) for name, values in seconds.items()},
         "ratio_to_fused": {name: ratio(values, fused) for name, values in seconds.items() if values is not fused},
+        "ratio_to_foreach": {name: ratio(values, foreach) for name, values in seconds.items() if values is not foreach},
         "lawn_ratio_to": {name: ratio(lawn, values) for name, values in seconds.items() if values is not lawn},
     }
 
@@ -39,6 +50,7 @@ def _rivals() -> Mapping[str, Build]:
         "AdamW foreach": lambda p: torch.optim.AdamW(p, foreach=True),
         "AdamLawn free": lambda p: AdamLawn(p, lr=1e-3),
         "AdamLawn constrained": lambda p: AdamLawn(p, lr=1e-3, free_steps=0),
+        "AdamLawn constrained, torch operations": lambda p: WithoutKernels(p, lr=1e-3, free_steps=0),
         "SgdLawn constrained": lambda p: SgdLawn(p, lr=1e-3, free_steps=0),
         "Lamb": lambda p: Lamb(p, lr=1e-3),
         "LambLawn constrained": lambda p: LambLawn(p, lr=1e-3, free_steps=0),

@@ -51,6 +51,8 @@ class _RuleLawn(TwoPhase):
         gradients = gradients_of(self)
         for group in self.param_groups:
             advance(self.rule, group, gradients, self.state, self.control)
+        for p in gradients:  # there from the start: what loads a state on many processes fills the entries that it finds
+            self.state[p].setdefault("radius", None)
 
     def _forget(self) -> None:
         own = {"step", "radius", "multiplier", *rules.RULES[self.rule].slots}

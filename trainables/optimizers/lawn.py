@@ -78,8 +78,8 @@ class Lawn(TwoPhase):
     def _with_kept(self, packed: dict[str, Any]) -> dict[str, Any]:
         entries = dict(packed["state"])
         for i, p in self._numbered(packed):
-            if p in self._kept:
-                entries[i] = entries.get(i, {}) | self._kept[p]
+            if p in self._kept or i in entries:  # "radius" from the start, as in the other classes
+                entries[i] = entries.get(i, {}) | {"radius": None} | self._kept.get(p, {})
         return packed | {"state": entries}
 
     def _numbered(self, packed: Mapping[str, Any]) -> Iterator[tuple[Any, Tensor]]:
@@ -95,8 +95,8 @@ class Lawn(TwoPhase):
         self._pending = {}
         for i, p in self._numbered(state_dict):
             entry = entries.get(i, {})
-            if "radius" in entry:
-                self._pending[p] = {"radius": float(entry.pop("radius"))}
+            if (radius := entry.pop("radius", None)) is not None:
+                self._pending[p] = {"radius": float(radius)}
             if "multiplier" in entry:
                 self._pending[p]["multiplier"] = entry.pop("multiplier").to(p.device, copy=True)
         return state_dict | {"state": {i: entry for i, entry in entries.items() if entry}}

@@ -76,7 +76,7 @@ def restore(optimizer: Optimizer, state_dict: Saved) -> None:
         for name, value in entries.items():
             if name not in state:
                 continue
-            if name in COUNTS:
+            if name in COUNTS and value is not None:
                 state[name] = COUNTS[name](value)
             elif isinstance(value, Tensor) and p.dtype in (torch.float16, torch.bfloat16):
                 state[name] = value.to(device=p.device, dtype=torch.float32, copy=True)
