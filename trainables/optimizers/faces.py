@@ -16,12 +16,14 @@ from trainables.optimizers import fused, rules
 from trainables.optimizers.controls import LAWN, Control, Weights
 from trainables.optimizers.layers import Layer
 from trainables.optimizers.lists import Sums
-from trainables.optimizers.loading import check_shapes, load_state, restore
+from trainables.optimizers.loading import check_shapes, fits_rule, load_state, restore
 from trainables.optimizers.phases import (
+    UNREAD,
     TwoPhase,
     evaluated,
     gradients_of,
     multipliers,
+    radius_in,
     reject_gradients,
     trained_dtype,
     unique,
@@ -51,8 +53,14 @@ class _RuleLawn(TwoPhase):
         gradients = gradients_of(self)
         for group in self.param_groups:
             advance(self.rule, group, gradients, self.state, self.control)
-        for p in gradients:  # there from the start: what loads a state on many processes fills the entries that it finds
-            self.state[p].setdefault("radius", None)
+        for (
+            p
+        ) in gradients:  # there from the start: what loads a state on many processes fills the entries that it finds
+            self.state[p].setdefault("radius", UNREAD)
+
+    def _rewind(self) -> None:
+        for state in self.state.values():
+            state["step"] = 0
 
     def _forget(self) -> None:
         own = {"step", "radius", "multiplier", *rules.RULES[self.rule].slots}
@@ -60,7 +68,7 @@ class _RuleLawn(TwoPhase):
             self.state[p] = {key: value for key, value in state.items() if key not in own}
 
     def _radius(self, p: Tensor) -> float | None:
-        return self.state[p].get("radius") if p in self.state else None
+        return radius_in(self.state.get(p, {}))
 
     def _store(self, p: Tensor, radius: float) -> None:
         self.state[p]["radius"] = radius
@@ -71,7 +79,7 @@ class _RuleLawn(TwoPhase):
         return master
 
     def _readable(self, state_dict: dict[str, Any]) -> dict[str, Any]:
-        check_shapes(self, state_dict)
+        check_shapes(self, state_dict, fits_rule)
         return super()._readable(state_dict)
 
     def _loaded(self, state_dict: dict[str, Any]) -> None:
@@ -195,7 +203,7 @@ class Lamb(Optimizer):
         """
 
         def checked(given: dict[str, Any]) -> dict[str, Any]:
-            check_shapes(self, given)
+            check_shapes(self, given, fits_rule)
             return given
 
         load_state(self, super().load_state_dict, state_dict, checked, partial(restore, self))
@@ -283,8 +291,8 @@ def _step_listed(
 ) -> None:
     """Makes a step by torch operations on lists, of parameters of one device and precision."""
     law = rules.RULES[rule]
-    params = sorted(params, key=lambda p: not states[p].get("radius"))  # those under the control first
-    held = [p for p in params if states[p].get("radius")]
+    params = sorted(params, key=lambda p: not radius_in(states[p]))  # those under the control first
+    held = [p for p in params if radius_in(states[p])]
     w = [local(states[p].get("master", p.detach())) for p in params]
     g = [local(gradients[p]).to(x.dtype) for p, x in zip(params, w, strict=True)]
     slots = {slot: [local(states[p][slot]) for p in params] for slot in law.slots}
@@ -315,7 +323,7 @@ def _step_compiled(
     control: Control,
 ) -> bool:
     """Makes the step of one parameter by the compiled kernel; False where it cannot take it."""
-    w, radius = state.get("master", p.detach()), state.get("radius") or 0.0
+    w, radius = state.get("master", p.detach()), radius_in(state) or 0.0
     slots = {slot: state[slot] for slot in rules.RULES[rule].slots}
     if rule not in fused.CODES or (radius and control != LAWN) or not fused.usable(w, *slots.values()):
         return False

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from trainables.optimizers.bases import COUNTS, Start, reject_unsuitable
 from trainables.optimizers.controls import LAWN, Control, Weights
-from trainables.optimizers.phases import HALF, TwoPhase, gradients_of, multipliers, reject_decay, with_phase
+from trainables.optimizers.loading import HALF, check_shapes, fits_any
+from trainables.optimizers.phases import PHASE, UNREAD, TwoPhase, gradients_of, multipliers, reject_decay, with_phase
 from trainables.optimizers.shards import local, sums_over
 
 
@@ -41,12 +43,19 @@ class Lawn(TwoPhase):
     def __init__(self, base: Optimizer, free_steps: int | None = None, control: Control = LAWN) -> None:
         if not isinstance(base, Optimizer):
             raise TypeError(f"Lawn needs a torch.optim.Optimizer as base, got {type(base).__name__}")
-        _reject_unsuitable(base)
+        if isinstance(base, TwoPhase):
+            raise ValueError(f"{type(base).__name__} is under LAWN already: use it as it is")
+        reject_unsuitable(base, PHASE)
+        for group in base.param_groups:  # of an earlier Lawn around the same base
+            for key in (*PHASE, COUNTS):
+                group.pop(key, None)
         self.base, self.control = base, control
+        self._start = Start()
         self._kept: dict[Tensor, dict[str, Any]] = {}
         self._pending: dict[Tensor, dict[str, Any]] = {}
         super().__init__(base.param_groups, base.defaults, free_steps)
         self._link()
+        self._start.note_new_groups(base)
         # Hooks of the base are Lawn's own, so that each fires once, whichever it was registered with.
         self._optimizer_step_pre_hooks = base._optimizer_step_pre_hooks
         self._optimizer_step_post_hooks = base._optimizer_step_post_hooks
@@ -66,6 +75,7 @@ class Lawn(TwoPhase):
             return super().add_param_group(param_group)  # the base's own groups, shown to torch once by __init__
         phase = {key: self.param_groups[0][key] for key in ("free_steps", "steps", "phase")}
         self.base.add_param_group({"constrained": None} | param_group | phase)
+        self._start.note_new_groups(self.base)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the state dictionary of the base, with "radius" (and "multiplier") beside its moments."""
@@ -78,8 +88,9 @@ class Lawn(TwoPhase):
     def _with_kept(self, packed: dict[str, Any]) -> dict[str, Any]:
         entries = dict(packed["state"])
         for i, p in self._numbered(packed):
-            if p in self._kept or i in entries:  # "radius" from the start, as in the other classes
-                entries[i] = entries.get(i, {}) | {"radius": None} | self._kept.get(p, {})
+            # From the start and of every parameter: what loads a state on many processes fills only what it finds.
+            if self.constrained or i in entries:
+                entries[i] = entries.get(i, {}) | {"radius": UNREAD} | self._kept.get(p, {})
         return packed | {"state": entries}
 
     def _numbered(self, packed: Mapping[str, Any]) -> Iterator[tuple[Any, Tensor]]:
@@ -87,25 +98,28 @@ class Lawn(TwoPhase):
         yield from zip(saved, [p for group in self.param_groups for p in group["params"]], strict=False)
 
     def _readable(self, state_dict: dict[str, Any]) -> dict[str, Any]:
-        entries = {i: dict(entry) for i, entry in state_dict["state"].items()}
+        # Beside those of parameters, some optimizers keep an entry of their own, which is left alone.
+        entries = {i: dict(entry) if isinstance(entry, Mapping) else entry for i, entry in state_dict["state"].items()}
         if "base" in state_dict:  # versions before 2 kept the base's state apart
             for i, own in state_dict["base"]["state"].items():
                 entries[i] = own | entries.get(i, {})
-        state_dict = with_phase(self, state_dict)
+        state_dict = with_phase(self, state_dict) | {"state": entries}
+        check_shapes(self, state_dict, fits_any)
         self._pending = {}
         for i, p in self._numbered(state_dict):
             entry = entries.get(i, {})
-            if (radius := entry.pop("radius", None)) is not None:
-                self._pending[p] = {"radius": float(radius)}
+            if (radius := float(entry.pop("radius", UNREAD))) != UNREAD:
+                self._pending[p] = {"radius": radius}
             if "multiplier" in entry:
                 self._pending[p]["multiplier"] = entry.pop("multiplier").to(p.device, copy=True)
-        return state_dict | {"state": {i: entry for i, entry in entries.items() if entry}}
+        return state_dict | {"state": {i: entry for i, entry in entries.items() if entry != {}}}
 
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {
             "base": self.base,
             "control": self.control,
             "_kept": self._kept,
+            "_start": self._start,
             "_pending": {},
         }
 
@@ -114,12 +128,20 @@ class Lawn(TwoPhase):
             super().__setstate__(state)
         else:  # torch puts a loaded state in place
             self.base.__setstate__(state)
-            self._kept = self._pending
+            self._keep(self._pending)
         self._link()
 
     def _forget(self) -> None:
-        self.base.state.clear()
-        self._kept = {}
+        self._start.restore(self.base)
+        self._keep({})
+
+    def _keep(self, kept: Mapping[Tensor, dict[str, Any]]) -> None:
+        """Replaces what is kept, in place: a wrapper may hold a copy of the attributes."""
+        self._kept.clear()
+        self._kept.update(kept)
+
+    def _rewind(self) -> None:
+        self._start.rewind(self.base)
 
     def _radius(self, p: Tensor) -> float | None:
         return self._kept[p]["radius"] if p in self._kept else None
@@ -131,8 +153,12 @@ class Lawn(TwoPhase):
         self._link()
         for group in self.param_groups:
             reject_decay(self, group)
-        parts = list(self._held(gradients_of(self)))
-        with _lent({p: grad for part in parts for p, grad in part.projected(self.control).items()}):
+        gradients = gradients_of(self)
+        parts = list(self._held(gradients))
+        lent = {p: grad for part in parts for p, grad in part.projected(self.control).items()}
+        if parts:  # a base that writes into gradients writes into these
+            lent |= {p: grad.clone() for p, grad in gradients.items() if p not in lent}
+        with _lent(lent):
             self._step_base()
         for part in parts:
             part.pull_back(self.control)
@@ -152,7 +178,8 @@ class Lawn(TwoPhase):
         """Makes the base's step without torch's wrapper, whose hooks have fired for Lawn already."""
         step: Any = type(self.base).step
         inner = step.__wrapped__ if getattr(step, "hooked", False) else step
-        inner(self.base)
+        with self._start.watching(self.base):
+            inner(self.base)
         self.base._opt_called = True  # type: ignore[attr-defined]  # what a scheduler of the base looks at
 
 
@@ -188,18 +215,6 @@ class _Part:
         torch._foreach_div_(r, self.lr)
         control.update(self.before, r, self.lr)
         torch._foreach_copy_(after, self.before.tensors)
-
-
-def _reject_unsuitable(base: Optimizer) -> None:
-    if isinstance(base, TwoPhase):
-        raise ValueError(f"{type(base).__name__} is under LAWN already: use it as it is")
-    if isinstance(base, torch.optim.LBFGS):
-        raise ValueError("Lawn needs a base that makes one update from one gradient, got LBFGS, which makes several")
-    if any("step" in state and state["step"] == 0 for state in base.state.values()):
-        raise ValueError(
-            f"{type(base).__name__} makes its state when it is built, so it cannot be reset at the switch; Lawn "
-            "needs a base that makes it at its first step, as SGD, Adam, AdamW, NAdam, RAdam and RMSprop do"
-        )
 
 
 def _reject_half(params: Iterable[Any]) -> None:

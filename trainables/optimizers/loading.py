@@ -9,7 +9,12 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+HALF = (torch.float16, torch.bfloat16)
 Saved = dict[str, Any]
+MOMENTS = {
+    "exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "exp_inf", "square_avg", "grad_avg", "acc_delta",
+}  # fmt: skip
+"""Entries that optimizers shape like the parameter, or reduce to one number a row or a tensor."""
 SCALARS = {"step", "radius", "multiplier"}
 """Entries of a parameter's state that are one number."""
 COUNTS = {"step": int, "radius": float}
@@ -48,16 +53,38 @@ def load_state(
         after.remove()
 
 
-def check_shapes(optimizer: Optimizer, state_dict: Saved) -> None:
-    """Raises ValueError if a saved tensor does not have the shape of its parameter; nothing was changed."""
+def check_shapes(optimizer: Optimizer, state_dict: Saved, fits: Callable[[str, Tensor, Tensor], bool]) -> None:
+    """Raises ValueError if a saved tensor does not fit its parameter; nothing was changed.
+
+    Args:
+        optimizer: the optimizer it is to be loaded into.
+        state_dict: the saved state.
+        fits: whether an entry, by its name and value, fits a parameter.
+    """
     for p, entries in _pairs(optimizer, state_dict):
         for name, value in entries.items():
-            if isinstance(value, Tensor) and name not in SCALARS and value.shape != p.shape:
+            if isinstance(value, Tensor) and not fits(name, value, p):
                 raise ValueError(
                     f"the saved '{name}' of {type(optimizer).__name__} has shape {tuple(value.shape)}, but its "
                     f"parameter has {tuple(p.shape)}; load the state into an optimizer of the model it was saved with, "
                     "or leave out the parameters that changed"
                 )
+
+
+def fits_rule(name: str, value: Tensor, p: Tensor) -> bool:
+    """Whether an entry of one of our rules fits: all are shaped like the parameter but those that are one number."""
+    return name in SCALARS or value.shape == p.shape
+
+
+def fits_any(name: str, value: Tensor, p: Tensor) -> bool:
+    """Whether an entry of any optimizer may fit: moments are shaped like the parameter, or one for a row or tensor."""
+    if name not in MOMENTS or value.shape == p.shape:
+        return True
+    return (
+        value.dim() in (0, p.dim())
+        and all(n in (1, m) for n, m in zip(value.shape, p.shape, strict=False))
+        and (value.numel() < p.numel())
+    )
 
 
 def _pairs(optimizer: Optimizer, state_dict: Saved) -> list[tuple[Tensor, Mapping[str, Any]]]:
@@ -73,10 +100,12 @@ def restore(optimizer: Optimizer, state_dict: Saved) -> None:
     """Puts back what torch has rounded to a half-precision parameter's dtype, and counts as plain numbers."""
     for p, entries in _pairs(optimizer, state_dict):
         state = optimizer.state.get(p, {})
+        if p.dtype not in HALF:
+            state.pop("master", None)  # saved with a half-precision model: this one's weights are its own
         for name, value in entries.items():
             if name not in state:
                 continue
-            if name in COUNTS and value is not None:
+            if name in COUNTS:
                 state[name] = COUNTS[name](value)
-            elif isinstance(value, Tensor) and p.dtype in (torch.float16, torch.bfloat16):
+            elif isinstance(value, Tensor) and p.dtype in HALF:
                 state[name] = value.to(device=p.device, dtype=torch.float32, copy=True)

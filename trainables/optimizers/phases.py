@@ -17,12 +17,15 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
 from trainables.optimizers.controls import Control
-from trainables.optimizers.loading import load_state
+from trainables.optimizers.loading import HALF, load_state
 from trainables.optimizers.shards import gradient_of, local, sums_over
 
-HALF = (torch.float16, torch.bfloat16)
 PHASE = ("free_steps", "steps", "phase")
 """What every param group carries of the phase, the same in all groups: saved, copied, wrapped like a learning rate."""
+
+
+UNREAD = -1.0
+"""The "radius" of a parameter whose norm was not read yet: an entry of its own, and equal to itself."""
 
 
 class TwoPhase(Optimizer):
@@ -107,12 +110,14 @@ class TwoPhase(Optimizer):
         reject_gradients(self)
         if not gradients_of(self):
             return loss
+        if self._only_makes_state():
+            self._advance()
+            self._rewind()
+            return loss
         if self.constrained:
             self._store_radii(first=self.param_groups[0]["steps"] == 0)
-        counts = not self._only_makes_state()
         self._advance()
-        if counts:
-            self._count()
+        self._count()
         return loss
 
     def _count(self) -> None:
@@ -122,10 +127,10 @@ class TwoPhase(Optimizer):
             self.constrain()
 
     def _only_makes_state(self) -> bool:
-        """Whether this first step changes nothing but makes the state, as torch.distributed.checkpoint asks for."""
-        if any(group["steps"] or float(group.get("lr", 1)) for group in self.param_groups):
-            return False
+        """Whether this step changes nothing but makes the state, as torch.distributed.checkpoint asks for."""
         gradients = gradients_of(self)
+        if any(self.state.get(p) for p in gradients) or any(float(group.get("lr", 1)) for group in self.param_groups):
+            return False
         squares = [
             torch.stack(sums.squares([local(gradients[p]) for p in part])) for sums, part in sums_over(gradients)
         ]
@@ -134,6 +139,10 @@ class TwoPhase(Optimizer):
     @abstractmethod
     def _advance(self) -> None:
         """Makes one update of every parameter that has a gradient; those with a stored radius stay on their sphere."""
+
+    @abstractmethod
+    def _rewind(self) -> None:
+        """Returns the step counts of every parameter to 0."""
 
     @abstractmethod
     def _forget(self) -> None:
@@ -181,7 +190,7 @@ class TwoPhase(Optimizer):
 
     def _eligible(self) -> list[Tensor]:
         pairs = ((p, group.get("constrained")) for group in self.param_groups for p in group["params"])
-        chosen = (p for p, held in pairs if p.requires_grad and (p.dim() >= 2 if held is None else held))
+        chosen = (p for p, held in pairs if p.requires_grad and p.numel() and (p.dim() >= 2 if held is None else held))
         return list(dict.fromkeys(chosen))
 
     def _norms(self, params: list[Tensor]) -> list[float]:
@@ -250,6 +259,12 @@ def with_phase(optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[str, An
     return rest | {"param_groups": [group | phase for group in groups]}
 
 
+def radius_in(entries: Mapping[str, Any]) -> float | None:
+    """Returns c from the entries of a parameter's state, or None if it was not read yet."""
+    radius: float = entries.get("radius", UNREAD)
+    return None if radius == UNREAD else radius
+
+
 def trained_dtype(p: Tensor) -> torch.dtype:
     """Returns the precision in which a parameter is trained: its own, but at least fp32."""
     return torch.float32 if p.dtype in HALF else p.dtype
@@ -294,7 +309,7 @@ def warn(text: str) -> None:
     depth, frame = 2, sys._getframe(1)
     while frame.f_back is not None and _ours(frame):
         depth, frame = depth + 1, frame.f_back
-    warnings.warn(text, stacklevel=depth - 1)
+    warnings.warn(text, stacklevel=depth)
 
 
 def _ours(frame: FrameType) -> bool:

@@ -1,0 +1,167 @@
+"""Which optimizers LAWN can be put around, and how they are brought back to their start at the switch.
+
+An optimizer keeps its moments in `state`, which the switch clears. Some also count in `param_groups` or in attributes:
+what a base's own step changes there is its own count, and is put back to what it was when the base was built; what the
+user or a scheduler changes stays.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Collection, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+COUNTS = "counts"
+"""Entry of a param group: the names of what the base's own steps have changed in it."""
+
+DECAYS = ("weight_decay", "lambd", "wd", "l1", "l2", "lambda_1", "lambda_2")
+"""Names under which optimizers pull weights toward zero."""
+
+GRAPH = "needs the graph of the gradients, which a projection cuts"
+REFUSED: Mapping[str, str] = {
+    "LBFGS": "makes several updates from several gradients in one step",
+    "AliG": "needs the loss in every step",
+    "AdaHessian": GRAPH,
+    "Adahessian": GRAPH,
+    "SophiaH": GRAPH,
+    "LOMO": "updates the weights inside the backward pass",
+    "AdaLOMO": "updates the weights inside the backward pass",
+    "SCIONLight": "keeps its momentum in the gradients",
+    "SparseAdam": "takes sparse gradients only, and a projected gradient is dense",
+}
+"""Class → why it cannot be a base, where no rule below finds out."""
+
+_ABSENT = object()
+
+
+def reject_unsuitable(base: Optimizer, reserved: Collection[str]) -> None:
+    """Raises ValueError if LAWN cannot be put around an optimizer, and says why.
+
+    Args:
+        base: the optimizer.
+        reserved: entries of a param group that LAWN needs for itself.
+    """
+    name, reason = type(base).__name__, _unsuitable(base, reserved)
+    if reason is not None:
+        raise ValueError(f"Lawn needs a base that makes one update from one dense gradient, got {name}, which {reason}")
+    for group in base.param_groups:
+        reject_hidden_decay(name, group)
+
+
+def _unsuitable(base: Optimizer, reserved: Collection[str]) -> str | None:
+    if type(base).__name__ in REFUSED:
+        return REFUSED[type(base).__name__]
+    if inner := [key for key, value in vars(base).items() if isinstance(value, Optimizer)]:
+        return f"wraps another optimizer ('{inner[0]}') and hides its state; put it around Lawn instead"
+    if callable(getattr(base, "train", None)) and callable(getattr(base, "eval", None)):
+        return "trains other weights than it evaluates (its train() and eval() swap them), and only one can be held"
+    if taken := [key for key in reserved if key in base.defaults]:
+        return f"keeps '{taken[0]}' in its param groups, where LAWN has its own"
+    closure = inspect.signature(type(base).step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        return "needs a closure, to evaluate the loss again within a step"
+    if any(isinstance(state, Mapping) and "step" in state and state["step"] == 0 for state in base.state.values()):
+        return (
+            "makes its state when it is built, so that it cannot be reset at the switch; SGD, Adam, AdamW, NAdam, "
+            "RAdam and RMSprop make it at their first step"
+        )
+    return None
+
+
+def reject_hidden_decay(name: str, group: Mapping[str, Any]) -> None:
+    """Raises ValueError if a param group asks for decay, under whatever name (§3)."""
+    for key in DECAYS:
+        value = group.get(key)
+        if isinstance(value, int | float) and value != 0:
+            raise ValueError(
+                f"{name} uses no weight decay anywhere under LAWN, in either phase: {key} must be 0, got {value}; "
+                f"pass {key}=0"
+            )
+
+
+@dataclass
+class Start:
+    """What a base was when it was built, beside its state.
+
+    Args:
+        groups: the entries of each param group, without its parameters.
+        attributes: the base's own attributes that are plain values.
+        changed: names of those that its steps have changed.
+    """
+
+    groups: list[dict[str, Any]] = field(default_factory=list)
+    attributes: dict[str, Any] = field(default_factory=dict)
+    changed: set[str] = field(default_factory=set)
+
+    def note_new_groups(self, base: Optimizer) -> None:
+        """Notes the param groups that were added since."""
+        self.groups += [_entries(group) for group in base.param_groups[len(self.groups) :]]
+
+    @contextmanager
+    def watching(self, base: Optimizer) -> Iterator[None]:
+        """Notes what a step of the base, made inside, changes of its groups and attributes."""
+        if not self.attributes:
+            self.attributes = _plain(vars(base))
+        groups, attributes = [_entries(group) for group in base.param_groups], _plain(vars(base))
+        yield
+        for group, before in zip(base.param_groups, groups, strict=True):
+            found = {key for key, value in _entries(group).items() if not _same(value, before.get(key, _ABSENT))}
+            if found - set(group.get(COUNTS, ())):
+                group[COUNTS] = tuple(sorted(found.union(group.get(COUNTS, ()))))
+        after = _plain(vars(base))
+        self.changed |= {key for key, value in after.items() if not _same(value, attributes.get(key, _ABSENT))}
+
+    def restore(self, base: Optimizer) -> None:
+        """Puts the base's counts back, and forgets its state."""
+        base.state.clear()
+        self._put_back(base)
+
+    def rewind(self, base: Optimizer) -> None:
+        """Puts the base's counts back, those in its state too, whose moments stay."""
+        for state in base.state.values():
+            if isinstance(state, dict) and "step" in state:
+                step = state["step"]
+                state["step"] = torch.zeros_like(step) if isinstance(step, Tensor) else 0
+        self._put_back(base)
+
+    def _put_back(self, base: Optimizer) -> None:
+        for group, start in zip(base.param_groups, self.groups, strict=True):
+            _put_back(group, start, group.get(COUNTS, ()))
+        _put_back(vars(base), self.attributes, self.changed)
+
+
+def _put_back(values: MutableMapping[str, Any], start: Mapping[str, Any], names: Any) -> None:
+    for key in names:
+        if key in start:
+            values[key] = copy.deepcopy(start[key])
+        else:
+            values.pop(key, None)
+
+
+def _entries(group: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: copy.deepcopy(value) for key, value in group.items() if key not in ("params", "param_names", COUNTS)}
+
+
+def _plain(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    kinds = (bool, int, float, str, type(None), Tensor)
+    return {
+        key: copy.deepcopy(value)
+        for key, value in attributes.items()
+        if isinstance(value, kinds) and not key.startswith(("_optimizer", "_opt_called", "_zero_grad", "_step_count"))
+    }
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, Tensor) or isinstance(other, Tensor):
+        both = isinstance(one, Tensor) and isinstance(other, Tensor)
+        return both and one.shape == other.shape and torch.equal(one, other)
+    if isinstance(one, list | tuple) and type(one) is type(other):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return bool(one is other or (type(one) is type(other) and one == other))
