@@ -5,8 +5,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TESTS := $(VENV)/.ready-for-tests
+BUILD := build
+KERNELS := trainables/optimizers/kernels.c
+FUZZ := tests/optimizers/sanitize/fuzz_kernels.c
+FUZZ_SECONDS := 20
+SANITIZE := -O2 -g -march=native -fno-math-errno -fno-trapping-math -fopenmp -Wall -Wextra -Werror \
+	-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 
-.PHONY: demo test check bench bench-check clean
+.PHONY: demo test check sanitize bench bench-check clean
 
 demo: $(READY)  ## the main job on bundled data: grid, confirmation, comparison, report
 	$(BIN)/lawn-tune launch quickstart
@@ -20,6 +26,13 @@ check: $(TESTS)  ## formatting, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+sanitize: $(BUILD)/fuzz_kernels  ## random steps through kernels.c, watched by the compiler's sanitizers
+	$(BUILD)/fuzz_kernels $(FUZZ_SECONDS) 1
+
+$(BUILD)/fuzz_kernels: $(KERNELS) $(FUZZ) Makefile
+	mkdir -p $(BUILD)
+	$(CC) $(SANITIZE) -DKERNELS='"$(abspath $(KERNELS))"' -o $@ $(FUZZ) -lm
 
 bench: $(TESTS)  ## measured numbers, as JSON in benchmarks/results
 	$(BIN)/python -m benchmarks

@@ -23,6 +23,7 @@ from benchmarks import (
     throughput,
 )
 from benchmarks.measure import machine
+from trainables.optimizers import build_kernels
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -51,6 +52,7 @@ def main() -> None:
     if unknown := set(options.names) - set(benchmarks):
         parser.error(f"unknown benchmark {', '.join(sorted(unknown))}; known: {', '.join(benchmarks)}")
     RESULTS.mkdir(exist_ok=True)
+    build_kernels()
     for name in options.names or benchmarks:
         print(f"{name} …", flush=True)
         where = machine()

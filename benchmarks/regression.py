@@ -62,8 +62,8 @@ def main() -> None:
     """Prints every bar; the exit status tells whether all held, after a second try for those that did not."""
     torch.set_num_threads(1)
     keep_freed_memory()
-    if fused.kernels() is None:
-        sys.exit("there is no C compiler here, and the bars are those of compiled kernels")
+    if not fused.build_kernels():
+        sys.exit("no kernels can be compiled here, and the bars are those of compiled kernels")
     good = True
     for check in CHECKS:
         bars = check()

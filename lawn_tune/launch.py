@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -43,6 +43,9 @@ class Listener(Protocol):
 
     def warned(self, text: str) -> None:
         """Something is amiss, though training goes on."""
+
+    def noted(self, text: str) -> None:
+        """Something was done on a machine that trains."""
 
     def waiting(self, cells: Sequence[Cell]) -> None:
         """Only cells that another launch works on are left."""
@@ -109,7 +112,7 @@ class Launch:
         self._jobs: dict[str, tuple[_Work, PackRow]] = {}
         self._tries: dict[str, int] = {}
         self._losses: dict[str, int] = {}
-        self._warned: set[str] = set()
+        self._shown: set[str] = set()
         self._stop = threading.Event()
         self._ask_again = 0.0
         self._ahead: Job | None = None
@@ -187,7 +190,8 @@ class Launch:
                 with self._left_if_lost(work.cell):
                     self.ledger.progress(pack, event.records)
             self.listener.advanced(event.job, event.records)
-            self._warn(event.warnings)
+            self._show(event.warnings, self.listener.warned)
+            self._show(event.notes, self.listener.noted)
             return
         del self._jobs[event.job.pack]
         self.budget.end(event.job.pack)
@@ -310,12 +314,12 @@ class Launch:
         self.tally.seconds += sum(outcome.summary["seconds"] or 0.0 for outcome in event.outcomes)
         self.listener.finished(event.job, event.outcomes)
 
-    def _warn(self, texts: Sequence[str]) -> None:
-        """Tells each warning once."""
+    def _show(self, texts: Sequence[str], show: Callable[[str], None]) -> None:
+        """Shows each text once, whichever workers send it."""
         for text in texts:
-            if text not in self._warned:
-                self._warned.add(text)
-                self.listener.warned(text)
+            if text not in self._shown:
+                self._shown.add(text)
+                show(text)
 
     def _give_up(self, work: _Work, pack: PackRow, event: Failed) -> None:
         if event.reason == "stopped":

@@ -89,6 +89,10 @@ class Display:
         """See `Listener.warned`."""
         self.console.print(f"[yellow]![/] {escape(text)}", highlight=False, soft_wrap=True)
 
+    def noted(self, text: str) -> None:
+        """See `Listener.noted`."""
+        self._say(escape(text))
+
     def waiting(self, cells: Sequence[Cell]) -> None:
         """See `Listener.waiting`."""
         if not self._said_waiting:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -27,6 +28,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not alone(item))  # the longest group begins first
     for item in items:
         item.add_marker(pytest.mark.xdist_group("alone" if alone(item) else str(item.path)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kernels() -> None:
+    """Compiles the optimizer kernels where tests train: public classes use those that exist and compile none."""
+    if "torch" in sys.modules:
+        from trainables.optimizers import fused
+
+        fused.build_kernels()
 
 
 @pytest.fixture(scope="session")

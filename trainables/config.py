@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar, Literal
 
-NUMERICS = 1
-"""Raised when a change of ours alters the numbers a trial produces beyond rounding; part of every trial's key."""
+NUMERICS: Mapping[str, int] = {"float32": 1, "bfloat16": 2}
+"""Precision → a number that is raised when a change of ours alters what its trials produce beyond rounding; part of
+every trial's key. bfloat16: 2 sums embedding gradients, and evaluates, in float32."""
 
 Direction = Literal["maximize", "minimize"]
 TrainOn = Literal["train", "train+validation"]
@@ -267,7 +268,7 @@ def trial_key(task: Task, seed: int, hyperparameters: Mapping[str, float]) -> st
     """Returns the identity of a trial: 16 hex digits of a hash of all that changes its numbers, and of nothing else."""
     full = asdict(optimizer_config(task.optimizer, hyperparameters))
     numbers = {name: float(value) for name, value in full.items()}
-    identity = {"numerics": NUMERICS, "task": task.to_dict(), "seed": seed, "hyperparameters": numbers}
+    identity = {"numerics": NUMERICS[task.precision], "task": task.to_dict(), "seed": seed, "hyperparameters": numbers}
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from trainables.config import OPTIMIZERS, SERIES, EpochRecord, PackConfig, Split, optimizer_config
 from trainables.measure import margin_series, metric_series, weight_series
-from trainables.pack import Pack
+from trainables.pack import Pack, PackState
 from trainables.rows import first_rows, row_of_member, split_rows, switch_step
 from trainables.schedules import lr_factor
 from trainables.seeding import epoch_generator, seeded_init
@@ -153,7 +153,7 @@ class Training:
             self.pack.constrain(split.switching)
 
     def _drop_diverged(self, epoch: Epoch) -> None:
-        finite = torch.isfinite(epoch.loss_sum) & torch.isfinite(self.pack.state.weights).all(dim=1)
+        finite = torch.isfinite(epoch.loss_sum) & finite_rows(self.pack.state)
         keep = [row for row, good in enumerate(finite.tolist()) if good]
         for row in set(range(len(self.rows))) - set(keep):
             self.diverged |= dict.fromkeys(self.rows[row].members, self.epoch)
@@ -165,7 +165,7 @@ class Training:
     def _measure(self, epoch: Epoch) -> dict[str, list[float | None]]:
         count = epoch.examples[0].shape[-1]
         values: dict[str, Tensor] = {"train_loss": epoch.loss_sum / count, "learning_rate": epoch.rates[:, -1]}
-        values |= weight_series(self.pack) | margin_series(self.pack, self.workload)
+        values |= weight_series(self.pack) | margin_series(self.pack.predict, self.workload)
         for split in self.splits:
             self.measured[split] = self.workload.evaluate(self.pack.predict, split)
             values |= metric_series(self.measured[split], split)
@@ -183,6 +183,17 @@ class Training:
 
     def _column(self, values: Sequence[float]) -> Tensor:
         return torch.tensor(values, dtype=torch.float64).unsqueeze(1)
+
+
+def finite_rows(state: PackState) -> Tensor:
+    """Says of each row whether all its weights and floating-point buffers are finite, bool [R].
+
+    BN divides by the batch's own statistics in training, so running statistics may overflow while loss and weights stay
+    finite; only evaluation reads them.
+    """
+    floats = [buffer for buffer in state.buffers.values() if buffer.is_floating_point()]
+    parts = [torch.isfinite(tensor).reshape(len(tensor), -1).all(dim=1) for tensor in (state.weights, *floats)]
+    return torch.stack(parts).all(dim=0)
 
 
 def _finite(value: float) -> float | None:

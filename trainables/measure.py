@@ -7,7 +7,7 @@ from torch import Tensor
 
 from trainables.config import Split
 from trainables.pack import Pack
-from trainables.workloads.base import Evaluation, Workload
+from trainables.workloads.base import Evaluation, Predict, Workload, in_calls
 
 MARGIN_QUANTILES = {"margin_p10": 0.1, "margin_p50": 0.5, "margin_p90": 0.9}
 
@@ -29,10 +29,14 @@ def weight_series(pack: Pack) -> dict[str, Tensor]:
     }
 
 
-def margin_series(pack: Pack, workload: Workload) -> dict[str, Tensor]:
+def margin_series(predict: Predict, workload: Workload) -> dict[str, Tensor]:
     """Returns quantiles [R] of the logit margin over the workload's fixed sample of training examples (paper §2.1)."""
-    inputs, targets = workload.batch(*workload.probe())
-    margins = torch.vmap(workload.margin, in_dims=(0, None))(pack.predict(*inputs), targets)
+
+    def margins_of(*examples: Tensor) -> Tensor:
+        inputs, targets = workload.batch(*examples)
+        return torch.vmap(workload.margin, in_dims=(0, None))(predict(*inputs), targets)
+
+    margins = in_calls(margins_of, workload.probe(), workload.examples_per_call)
     levels = torch.tensor(list(MARGIN_QUANTILES.values()), dtype=margins.dtype, device=margins.device)
     return dict(zip(MARGIN_QUANTILES, torch.quantile(margins, levels, dim=1), strict=True))
 

@@ -30,8 +30,21 @@ def keep_freed_memory() -> bool:
     return all(mallopt(name, value) == 1 for name, value in wanted)
 
 
+def reset_process_peak() -> bool:
+    """Lowers the peak of `process_peak` to the memory that the process has now.
+
+    Returns:
+        True where Linux took it, False elsewhere, where the peak stays that of the whole process. Source: proc(5).
+    """
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
 def process_peak() -> int:
-    """Returns the most memory that this process has had, bytes.
+    """Returns the most memory that this process has had since `reset_process_peak`, or ever without it, bytes.
 
     Linux's own mark of the process where there is one: `ru_maxrss` starts from that of the process that started it.
     """

@@ -69,7 +69,8 @@ class Pack:
         loss: outputs, targets → loss of each example [B].
         constrain: which tensors LAWN constrains, "all" or "final".
         device: where it all lives.
-        precision: "float32", or "bfloat16" for autocast around the forward pass (weights and state stay fp32).
+        precision: "float32", or "bfloat16" for autocast around the forward pass of training; weights, state and
+            `predict` stay fp32.
     """
 
     def __init__(
@@ -170,11 +171,16 @@ class Pack:
         def mean_loss(weights: Tensors, buffers: Tensors, batch: tuple[Tensor, ...], targets: Tensor) -> Tensor:
             return self.loss(functional_call(self._training, (weights, buffers), batch), targets).mean()
 
-        losses = self._over_rows(mean_loss, views, buffers, (tuple(inputs), targets), shared)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            losses = self._over_rows(mean_loss, views, buffers, (tuple(inputs), targets), shared)
         return [losses, *torch.autograd.grad(losses.sum(), views, materialize_grads=True)]
 
     def predict(self, *inputs: Tensor) -> Tensor:
-        """Returns the outputs [R, B, ...] of all rows in evaluation mode on one shared batch, in fp32."""
+        """Returns the outputs [R, B, ...] of all rows in evaluation mode on one shared batch.
+
+        In fp32 whatever the precision of training: in bf16 the scores of a model whose outputs differ by less than one
+        part in 256 tie, and a tie is a miss.
+        """
 
         def outputs(weights: Tensors, buffers: Tensors, batch: tuple[Tensor, ...]) -> Tensor:
             result: Tensor = functional_call(self._evaluating, (weights, buffers), batch)
@@ -187,7 +193,7 @@ class Pack:
                 self._over_rows(outputs, self._views(rows), self._buffers(rows), (inputs,), shared=True)
                 for rows in (alone if self.device.type == "cpu" else [slice(None)])
             ]
-        return torch.cat(parts).float()
+        return torch.cat(parts)
 
     def layer_norms(self) -> Tensor:
         """Returns the Frobenius norm of every parameter tensor, [R, number of tensors], fp32."""
@@ -211,17 +217,16 @@ class Pack:
     ) -> Tensor:
         """Maps a function of one model's weights, buffers and batch over rows; one row needs no vmap."""
         weights = dict(zip(self.names, views, strict=True))
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            if len(views[0]) == 1:
-                alone: Tensor = function(_first(weights), _first(buffers), *(batch if shared else _first(batch)))
-                return alone.unsqueeze(0)
-            dims = (0, 0, *(None if shared else 0 for _ in batch))
-            mapped: Tensor = torch.vmap(function, in_dims=dims)(weights, buffers, *batch)
-            return mapped
+        if len(views[0]) == 1:
+            alone: Tensor = function(_first(weights), _first(buffers), *(batch if shared else _first(batch)))
+            return alone.unsqueeze(0)
+        dims = (0, 0, *(None if shared else 0 for _ in batch))
+        mapped: Tensor = torch.vmap(function, in_dims=dims)(weights, buffers, *batch)
+        return mapped
 
     def _update(self, gradients: Sequence[Tensor], lr: Tensor) -> None:
         state = self.state
-        if not fused.usable(state.weights):
+        if self.rule not in fused.CODES or not fused.usable(state.weights, *state.slots.values()):
             self._update_by_rules(torch.cat([part.reshape(self.size, -1) for part in gradients], dim=1), lr)
             return
         radii = state.radii * state.constrained if any(self._phases) else None

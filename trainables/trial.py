@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from trainables.checkpoint import UNWRITABLE, load_checkpoint, save_checkpoint
+from trainables.checkpoint import UNWRITABLE, Unusable, load_checkpoint, log_unusable, save_checkpoint
 from trainables.config import METRICS, EpochRecord, PackConfig, Task, TrialOutcome
 from trainables.loop import Training
-from trainables.memory import keep_freed_memory, process_peak
+from trainables.memory import keep_freed_memory, process_peak, reset_process_peak
 from trainables.metrics import Calibration
+from trainables.optimizers.fused import build_kernels
 from trainables.rows import row_of_member
 from trainables.seeding import make_deterministic
 from trainables.workloads import build_workload
@@ -42,6 +43,7 @@ def train_pack(
     saved: Callable[[], None] = lambda: None,
     unsaved: Callable[[Exception], None] = lambda error: None,
     resumed: Callable[[int], None] = lambda epoch: None,
+    unusable: Unusable = log_unusable,
     report_seconds: float = 0.5,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> list[TrialOutcome]:
@@ -58,6 +60,7 @@ def train_pack(
         saved: called after every write, to copy the file; may raise OSError as a write may.
         unsaved: called with the error of a write that failed; training goes on all the same.
         resumed: called with the epoch that a checkpoint brought the pack to.
+        unusable: called with the file of a checkpoint that is there and cannot be used, and why; the pack starts again.
         should_stop: asked after every epoch.
 
     Raises:
@@ -66,8 +69,9 @@ def train_pack(
         ValueError: the data is missing or does not fit the task.
     """
     make_deterministic(config.members[0].seed)
+    reset_peak_memory(device)
     training = Training(config, resident_workload(config.task, data_dir, device), device)
-    spent = load_checkpoint(checkpoint, training) if checkpoint else None
+    spent = load_checkpoint(checkpoint, training, unusable) if checkpoint else None
     if spent is not None:
         resumed(training.epoch)
     start = time.monotonic() - (spent or 0.0)
@@ -152,8 +156,21 @@ def calibrated(bins: Calibration) -> dict[str, float]:
     return {f"calibration/{name}/{b:02d}": float(values[b]) for name, values in named.items() for b in filled}
 
 
+def reset_peak_memory(device: torch.device) -> None:
+    """Starts `peak_memory` afresh for a pack, as a worker trains one pack after another."""
+    if device.type == "cuda":
+        torch.cuda.init()  # type: ignore[no-untyped-call]  # before it there is no peak to reset
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        reset_process_peak()
+
+
 def peak_memory(device: torch.device) -> float:
-    """Returns the greatest memory used so far, bytes: of the device, or of the process on a CPU."""
+    """Returns the peak memory since `reset_peak_memory`, bytes: allocated on the device, or of the process on a CPU.
+
+    The process's includes what it already held then: libraries, data, and freed blocks that the C library keeps. Where
+    the peak cannot be reset (not Linux), it is that of the whole process.
+    """
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device))
     return float(process_peak())
@@ -169,6 +186,7 @@ def main() -> None:
     options = parser.parse_args()
     config = PackConfig.from_dict(json.loads(options.pack.read_text()))
     keep_freed_memory()
+    build_kernels()
     ends = train_pack(
         config,
         data_dir=options.data_dir,

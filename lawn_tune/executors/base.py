@@ -38,11 +38,13 @@ class Progress:
 
     Args:
         warnings: what people should know of the machine that trains it, though training goes on.
+        notes: what was done on that machine, and is of interest once.
     """
 
     job: Job
     records: Sequence[EpochRecord]
     warnings: Sequence[str] = ()
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

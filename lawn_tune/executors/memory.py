@@ -110,7 +110,7 @@ def _vgg(model: SmallVgg, data: Sizes) -> _Footprint:
         floats += width * side * side
         channels, width, side = width, 2 * width, side // 2
     weights += (channels * side * side + 1) * data.classes
-    return _Footprint(weights, floats, evaluated=4096, kept=(7, 10))
+    return _Footprint(weights, floats, evaluated=256, kept=(7, 10))
 
 
 def _ncf(model: Ncf, data: Sizes) -> _Footprint:

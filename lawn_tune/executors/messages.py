@@ -51,7 +51,7 @@ def read_message(job: Job, message: Mapping[str, Any]) -> Event:
     """Returns the event that a message of `work` stands for."""
     if message["kind"] == "progress":
         records = [EpochRecord(**record) for record in message["records"]]
-        return Progress(job, records, message.get("warnings", ()))
+        return Progress(job, records, message.get("warnings", ()), message.get("notes", ()))
     if message["kind"] == "finished":
         return Finished(job, [TrialOutcome(**outcome) for outcome in message["outcomes"]], message["provenance"])
     return Failed(job, message["reason"], message["error"])

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -67,12 +68,13 @@ def work(
 
 @dataclass
 class _Notes:
-    """What a job's machine has to tell: its name, how far a checkpoint brought the pack, what people should know."""
+    """What a job's machine has to report: its name, the epoch of its checkpoint, and texts for the launch to show."""
 
     settings: WorkerSettings
     where: Mapping[str, str]
     epoch: int = 0
-    warnings: list[str] = field(default_factory=list)
+    texts: list[tuple[Literal["warnings", "notes"], str]] = field(default_factory=list)
+    sent: int = 0
 
     @property
     def machine(self) -> str:
@@ -87,11 +89,29 @@ class _Notes:
         """Notes once that checkpoints cannot be written."""
         self.warn(f"no checkpoint can be kept in {self.settings.checkpoint_dir} from {self.machine}: {_reason(error)}")
 
+    def unusable(self, file: Path, reason: str) -> None:
+        """Notes that a checkpoint was not loaded."""
+        where = f"{self.settings.checkpoint_dir}/{file.name}"
+        text = f"the checkpoint {where} cannot be used on {self.machine}: {reason}; its pack starts again"
+        self.texts.append(("warnings", text))
+
     def warn(self, text: str) -> None:
         """Notes what people should know, once."""
-        whole = f"{text}; training goes on, and packs that are interrupted start again"
-        if whole not in self.warnings:
-            self.warnings.append(whole)
+        whole: tuple[Literal["warnings"], str] = (
+            "warnings",
+            f"{text}; training goes on, and packs that are interrupted start again",
+        )
+        if whole not in self.texts:
+            self.texts.append(whole)
+
+    def note(self, text: str) -> None:
+        """Notes what was done on this machine."""
+        self.texts.append(("notes", f"{self.machine}: {text}"))
+
+    def take(self) -> dict[str, list[str]]:
+        """Returns the texts that were not sent yet, by kind."""
+        fresh, self.sent = self.texts[self.sent :], len(self.texts)
+        return {kind: [text for of, text in fresh if of == kind] for kind in dict.fromkeys(of for of, _ in fresh)}
 
     def provenance(self) -> dict[str, Any]:
         """Returns what is kept with the trials."""
@@ -127,16 +147,16 @@ def _train(
     should_stop: Callable[[], bool],
     notes: _Notes,
 ) -> list[TrialOutcome]:
-    told = 0
+    if device.type == "cpu":
+        for line in _kernel_lines():
+            notes.note(line)
     _bring_data(job, settings)
     with _checkpoint(job, settings, notes) as checkpoint, Watchdog(settings.progress_seconds) as watchdog:
 
         def report(records: Sequence[EpochRecord]) -> None:
-            nonlocal told
-            warnings, told = notes.warnings[told:], len(notes.warnings)
             message = {"kind": "progress", "records": [asdict(record) for record in records]}
             with watchdog.paused():
-                send(message | ({"warnings": warnings} if warnings else {}))
+                send(message | notes.take())
 
         def saved() -> None:
             if checkpoint is not None:
@@ -157,8 +177,17 @@ def _train(
             saved=saved,
             unsaved=notes.unsaved,
             resumed=notes.resumed,
+            unusable=notes.unusable,
             should_stop=after_epoch,
         )
+
+
+@cache
+def _kernel_lines() -> tuple[str, ...]:
+    """Builds the optimizer kernels if this machine has none yet, once a process; returns the lines to show of it."""
+    lines: list[str] = []
+    fused.build_kernels(lines.append)
+    return tuple(lines)
 
 
 def _bring_data(job: Job, settings: WorkerSettings) -> None:
@@ -185,9 +214,16 @@ def provenance(device: torch.device, started: datetime) -> dict[str, Any]:
         "python": platform.python_version(),
         "libraries": {library: version(library) for library in ("torch", "numpy")},
         "device": f"{device.type}: {name}",
+        **({"tf32": tf32()} if device.type == "cuda" else {}),
         "optimizer kernels": "compiled" if device.type == "cpu" and fused.kernels() else "torch operations",
         "threads": torch.get_num_threads(),
         "host": socket.gethostname(),
         "started": started.isoformat(),
         "ended": datetime.now(UTC).isoformat(),
     }
+
+
+def tf32() -> str:
+    """Returns for which float32 operations a GPU may round its inputs to TF32's 10-bit mantissa, as torch is set."""
+    settings = {"matrix products": torch.backends.cuda.matmul, "convolutions": torch.backends.cudnn.conv}  # type: ignore[attr-defined]
+    return ", ".join(f"{name} {'on' if part.fp32_precision == 'tf32' else 'off'}" for name, part in settings.items())

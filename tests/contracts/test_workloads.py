@@ -15,6 +15,7 @@ from torch.func import functional_call, stack_module_state
 from tests.contracts.fabricated import write_fashion_mnist, write_movielens
 from trainables.config import DATASETS, LOSSES, ModelConfig, Ncf, SmallVgg, Split, Task, TrainOn
 from trainables.data import SOURCES, MissingDataError
+from trainables.measure import margin_series
 from trainables.workloads import WORKLOADS, build_workload
 from trainables.workloads.base import Evaluation, Workload
 
@@ -180,6 +181,31 @@ def test_stacked_models_are_judged_like_solo_ones(name: str, train_on: TrainOn, 
         if together.ece is not None:
             assert together.ece.shape == (3,)
             assert ((together.ece >= 0) & (together.ece <= 1)).all()
+
+
+@every_workload
+def test_every_evaluation_is_cut_into_calls_and_the_same_as_uncut(name: str, data_dir: Path) -> None:
+    workload = build_workload(task(name), data_dir, CPU)
+    stack, calls = Stack(workload, 2), list[int]()
+
+    def predict(*inputs: Tensor) -> Tensor:
+        calls.append(len(inputs[0]))
+        return stack.predict(*inputs)
+
+    found = []
+    for limit in (10**9, 110):  # a user's 100 candidates are one call at least
+        calls.clear()
+        workload.examples_per_call = limit
+        margins = margin_series(predict, workload)
+        assert sum(calls) == len(workload.probe()[0])
+        assert len(calls) == -(-sum(calls) // limit)
+        evaluation = workload.evaluate(predict, "test")
+        assert max(calls) <= limit
+        found.append((torch.stack(list(margins.values())), evaluation))
+    (margins_uncut, uncut), (margins_cut, cut) = found
+    # Kernels may sum in another order for another batch size: a few units in fp32's last place.
+    torch.testing.assert_close(margins_cut, margins_uncut, rtol=1e-5, atol=1e-6)
+    assert (cut.hits ^ uncut.hits).sum() <= 1
 
 
 @every_workload

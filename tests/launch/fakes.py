@@ -32,6 +32,9 @@ class Recorder:
     def warned(self, text: str) -> None:
         self.lines.append(f"warned {text}")
 
+    def noted(self, text: str) -> None:
+        self.lines.append(f"noted {text}")
+
     def waiting(self, cells: Sequence[Cell]) -> None:
         self.lines.append("waiting")
 

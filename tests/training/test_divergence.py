@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from tasks import curve, pack, point, run, task
+import torch
+from tasks import curve, pack, point, run, task, training
+from torch import Tensor
 
+from trainables.loop import Training
 from trainables.trial import Interrupted
 
 EPOCHS = 10
@@ -38,3 +43,47 @@ def test_a_divergence_survives_interruptions_around_it(seed: int, tmp_path: Path
     for member, (end, other) in enumerate(zip(ends, again, strict=True)):
         assert (end.outcome, end.epochs, end.examples) == (other.outcome, other.epochs, other.examples)
         np.testing.assert_equal(curve(records, member), curve(resumed, member))
+
+
+VARIANCE = "features.0.1.running_var"
+
+
+def harm_weight(session: Training, value: float) -> Tensor:
+    return session.pack.state.weights[1, 7].fill_(value)
+
+
+def harm_statistic(session: Training, value: float) -> Tensor:
+    return session.pack.state.buffers[VARIANCE][1, 2].fill_(value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("harm", [harm_weight, harm_statistic])
+def test_one_number_that_is_not_finite_makes_its_row_diverged(
+    harm: Callable[[Training, float], Tensor], value: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the epoch's last step, when no loss shows it: one weight of 500, or one of BN's running variances."""
+    session = training(pack(task("adam"), [point("adam", peak_lr=rate) for rate in (0.01, 0.02, 0.03)]))
+    step, taken = session.pack.train_step, []
+
+    def harmed(*arguments: Any) -> Tensor:
+        losses = step(*arguments)
+        taken.append(losses)
+        if len(taken) == session.steps_per_epoch:
+            harm(session, value)
+        return losses
+
+    monkeypatch.setattr(session.pack, "train_step", harmed)
+    record = session.run_epoch()
+    assert torch.stack(taken).isfinite().all()
+    assert session.diverged == {1: 1}
+    assert [row.members for row in session.rows] == [(0,), (2,)]
+    assert [member is None for member in record.series["test/accuracy"]] == [False, True, False]
+    session.run_epoch()
+    assert session.diverged == {1: 1}
+
+
+def test_a_counter_of_whole_numbers_is_no_divergence() -> None:
+    session = training(pack(task("adam"), [point("adam")]))
+    session.pack.state.buffers["features.0.1.num_batches_tracked"].fill_(2**62)
+    session.run_epoch()
+    assert not session.diverged

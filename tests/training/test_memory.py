@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
+import pytest
 import torch
+from tasks import pack, point, run, task
 
-from trainables.memory import process_peak
+from trainables.memory import process_peak, reset_process_peak
+from trainables.trial import peak_memory, train_pack
 
 MEGABYTES = 200
 
@@ -27,3 +31,43 @@ def test_a_small_process_has_a_small_peak_whoever_starts_it() -> None:
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert int(found.stdout) < MEGABYTES * 2**20 < process_peak()
     assert len(block)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux lowers a process's peak")
+def test_a_packs_peak_is_not_that_of_the_pack_before() -> None:
+    config = pack(task("sgd", epochs=1), [point("sgd")])
+    run(config)  # what the first pack brings stays: kernels, threads, data
+    block = torch.ones(4 * MEGABYTES * 2**18)
+    del block
+    high = process_peak()
+    _, ends = run(config)
+    peak = ends[0].summary["peak_memory_bytes"]
+    assert peak is not None
+    assert peak < high - 2 * MEGABYTES * 2**20
+
+
+def test_a_peak_that_cannot_be_lowered_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> int:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "write_text", refuse)
+    before = process_peak()
+    assert not reset_process_peak()
+    assert process_peak() >= before - 2**22
+
+
+def test_a_packs_peak_on_a_gpu_starts_afresh_before_anything_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[object] = []
+    device = torch.device("cuda", 0)
+    monkeypatch.setattr(torch.cuda, "init", lambda: done.append("init"))
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: done.append(device))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 2**20)
+
+    def build(*arguments: object) -> None:
+        raise LookupError("built")
+
+    monkeypatch.setattr("trainables.trial.resident_workload", build)
+    with pytest.raises(LookupError, match="built"):
+        train_pack(pack(task(), [point("adam-lawn")]), data_dir=Path("nowhere"), device=device)
+    assert done == ["init", device]
+    assert peak_memory(device) == 2**20

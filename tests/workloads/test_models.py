@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
 
-from trainables.models.ncf import Ncf
+from trainables.models.lookup import lookup
+from trainables.models.ncf import Ncf, projected
 from trainables.models.vgg import MaxPool, SmallVgg
 
 USERS, ITEMS, ROWS = 30, 50, 3
@@ -133,3 +134,78 @@ def test_stacked_models_are_solo_models(name: str, batch: int, shared: bool) -> 
         outputs.square().sum().backward()
         for key, weight in model.named_parameters():
             torch.testing.assert_close(slopes[key][row], weight.grad, rtol=1e-3, atol=1e-4)
+
+
+TWICE = torch.cat([torch.zeros(4000), torch.full((1000,), 3.0)]).long()
+"""Rows 0 and 3 of a table, so often that a bf16 sum of twos would stop at 512; bf16 holds the true sums exactly."""
+STACKS = {"solo": (1, True), "stacked, shared batch": (ROWS, True), "stacked, batch a row": (ROWS, False)}
+
+
+def slopes(function: Callable[[Tensor, Tensor], Tensor], table: Tensor, shared: bool) -> Tensor:
+    """The gradient of twice the sum of what `function` looks up, for tables [R, N, D]; row r of a stack asks for r + 0
+    and r + 3 where batches are not shared."""
+    table.requires_grad_()
+    if len(table) == 1:
+        rows = function(table[0], TWICE)
+    elif shared:
+        rows = torch.vmap(function, in_dims=(0, None))(table, TWICE)
+    else:
+        rows = torch.vmap(function)(table, TWICE + torch.arange(len(table)).unsqueeze(1))
+    (found,) = torch.autograd.grad(rows.float().mul(2).sum(), table)
+    return found
+
+
+def true_slopes(table: Tensor, shared: bool) -> Tensor:
+    expected = torch.zeros_like(table)
+    for row in range(len(table)):
+        shift = 0 if shared else row
+        expected[row, shift], expected[row, 3 + shift] = 8000, 2000
+    return expected
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("size", [30, 6000], ids=["small table", "large table"])
+@pytest.mark.parametrize("stack", STACKS)
+def test_gradients_of_a_lookup_are_summed_exactly(stack: str, size: int, dtype: torch.dtype) -> None:
+    models, shared = STACKS[stack]
+    table = torch.ones(models, size, 4, dtype=dtype)
+    found = slopes(lookup, table, shared)
+    assert found.dtype == dtype
+    assert found.equal(true_slopes(table, shared))
+
+
+@pytest.mark.parametrize("size", [30, 6000], ids=["projected first", "looked up first"])
+@pytest.mark.parametrize("stack", STACKS)
+def test_gradients_of_a_projected_table_are_summed_exactly_under_autocast(stack: str, size: int) -> None:
+    models, shared = STACKS[stack]
+    table = torch.ones(models, size, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = slopes(lambda table, index: projected(table, torch.eye(4), index), table, shared)
+    assert found.dtype == torch.float32
+    assert found.equal(true_slopes(table, shared))
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_ncf_has_exact_gradients_under_autocast(stack: str) -> None:
+    """One user, and a tower that adds its four features up, on 4,096 pairs: 2 · 4,096 for each of them."""
+    models, shared = STACKS[stack]
+    model = ncf(factors=1, users=2, items=2)
+    weights = {name: torch.zeros_like(weight) for name, weight in model.named_parameters()}
+    weights |= {"user_embedding.weight": torch.ones(2, 2), "hidden1.weight": torch.eye(2, 4)}
+    weights |= {"hidden2.weight": torch.ones(1, 2), "output.weight": torch.full((1, 1), 2.0)}
+    table = weights.pop("user_embedding.weight").expand(models, 2, 2).clone().requires_grad_()
+    pairs = (torch.zeros(4096).long(),) * 2
+
+    def logits(table: Tensor, *pairs: Tensor) -> Tensor:
+        outputs: Tensor = functional_call(model, weights | {"user_embedding.weight": table}, pairs)
+        return outputs
+
+    with torch.autocast("cpu", torch.bfloat16):
+        if models == 1:
+            outputs = logits(table[0], *pairs)
+        elif shared:
+            outputs = torch.vmap(logits, in_dims=(0, None, None))(table, *pairs)
+        else:
+            outputs = torch.vmap(logits)(table, *(part.expand(models, -1) for part in pairs))
+    (found,) = torch.autograd.grad(outputs.float().sum(), table)
+    assert found.equal(torch.tensor([[8192.0], [0.0]]).expand(models, 2, 2))

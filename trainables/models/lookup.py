@@ -1,7 +1,7 @@
 """Looking rows of a table up, for one model and for stacked ones.
 
 `torch.vmap` would copy the stacked tables to another layout and back at every step; here each model's rows are taken
-from and added to where they are.
+from and added to where they are. Gradients are summed in fp32, under bf16 autocast too.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class _Lookup(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (index,) = ctx.saved_tensors
-        return torch.ops.aten.embedding_dense_backward(gradient, index, ctx.rows, -1, False), None
+        return torch.ops.aten.embedding_dense_backward(_summable(gradient), index, ctx.rows, -1, False), None
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, int | None], table: Tensor, index: Tensor) -> tuple[Tensor, int]:
@@ -59,4 +59,14 @@ class _StackedLookup(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (index,) = ctx.saved_tensors
-        return gradient.new_zeros(ctx.shape).index_add_(1, index, gradient), None
+        terms = _summable(gradient)
+        return terms.new_zeros(ctx.shape).index_add_(1, index, terms), None
+
+
+def _summable(gradient: Tensor) -> Tensor:
+    """Returns a gradient in fp32 or wider: a bf16 sum of ones stops at 256, and a row may be looked up far more often.
+
+    A gradient in fp32 is returned as it is. Under autocast a projected table is in bf16, and autograd rounds the sum to
+    that once.
+    """
+    return gradient.float() if gradient.element_size() < 4 else gradient

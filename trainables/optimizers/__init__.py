@@ -1,6 +1,22 @@
 """SGD, Adam, LAMB and LAWN: pure update rules, and the faces that ordinary training loops use."""
 
+from trainables.optimizers.controls import BOUNDED_NORM, HYPERBALL, LAWN, AdamP, Control, Cpr, Sphere
 from trainables.optimizers.faces import AdamLawn, Lamb, LambLawn, SgdLawn
 from trainables.optimizers.lawn import Lawn
+from trainables.optimizers.native import build_kernels
 
-__all__ = ["AdamLawn", "Lamb", "LambLawn", "Lawn", "SgdLawn"]
+__all__ = [
+    "BOUNDED_NORM",
+    "HYPERBALL",
+    "LAWN",
+    "AdamLawn",
+    "AdamP",
+    "Control",
+    "Cpr",
+    "Lamb",
+    "LambLawn",
+    "Lawn",
+    "SgdLawn",
+    "Sphere",
+    "build_kernels",
+]

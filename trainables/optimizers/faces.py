@@ -327,10 +327,13 @@ def _step_compiled(
     slots = {slot: state[slot] for slot in rules.RULES[rule].slots}
     if rule not in fused.CODES or (radius and control != LAWN) or not fused.usable(w, *slots.values()):
         return False
+    grad = grad.to(w.dtype)
+    if not fused.usable(grad.contiguous()):
+        return False
     fused.step(
         rule,
         w.view(1, -1),
-        [grad.to(w.dtype).contiguous().view(1, -1)],
+        [grad.contiguous().view(1, -1)],
         {slot: x.view(1, -1) for slot, x in slots.items()},
         lr=lr,
         t=state["step"],

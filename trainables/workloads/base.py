@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -41,12 +41,32 @@ class Evaluation:
         return None if self.confidence is None else calibration(self.confidence, self.hits)
 
 
+def in_calls(function: Callable[..., Tensor], examples: Sequence[Tensor], per_call: int) -> Tensor:
+    """Returns what `function` returns for all examples, asked for in parts, so that memory does not grow with them.
+
+    Args:
+        function: maps a part of the examples, tensors [B, ...], to values [R, B, ...], each example's its own.
+        examples: tensors of equal length, [E, ...].
+        per_call: greatest B.
+
+    Returns:
+        [R, E, ...].
+    """
+    parts = zip(*(torch.split(tensor, per_call) for tensor in examples), strict=True)
+    return torch.cat([function(*part) for part in parts], dim=1)
+
+
 class Workload(Protocol):
     """One dataset with its model and loss, resident on a device.
 
     Every method is a pure function of its arguments and the data; all randomness comes from the generator given.
     Tensors of examples may carry any leading dimensions: [B] for a shared batch, [R, B] for one batch a row.
+
+    Args:
+        examples_per_call: examples a row in one call of `predict`; bounds the memory of every evaluation.
     """
+
+    examples_per_call: int
 
     def build_model(self) -> nn.Module:
         """Returns a fresh model on the CPU in fp32, initialised from the global generator, which the caller seeds."""

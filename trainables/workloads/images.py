@@ -12,10 +12,9 @@ from trainables import config, metrics
 from trainables.config import Split, Task
 from trainables.losses import LOSSES
 from trainables.models.vgg import SmallVgg
-from trainables.workloads.base import Evaluation, Predict
+from trainables.workloads.base import Evaluation, Predict, in_calls
 
-IMAGES_PER_CALL = 256
-"""Images a row in one call of `predict`; bounds the memory of an evaluation of many rows."""
+EXAMPLES_PER_CALL = 256
 PROBE_EXAMPLES = 4096
 
 
@@ -79,6 +78,7 @@ class ImageWorkload:
         classes: int,
         device: torch.device,
     ) -> None:
+        self.examples_per_call = EXAMPLES_PER_CALL
         refuse_lone_image(task.batch_size, {"train": len(train), "train+validation": len(train) + len(validation)})
         search = task.train_on == "train"
         self._task, self._classes, self._device = task, classes, device
@@ -123,8 +123,11 @@ class ImageWorkload:
         held_out = self._held_out.get(split)
         if held_out is None:
             raise ValueError(f"split '{split}' is part of the training data when train_on is '{self._task.train_on}'")
-        parts = torch.split(held_out.images, IMAGES_PER_CALL)
-        outputs = torch.cat([predict(self._standardised(part)) for part in parts], dim=1).float()
+
+        def logits(images: Tensor) -> Tensor:
+            return predict(self._standardised(images))
+
+        outputs = in_calls(logits, [held_out.images], self.examples_per_call).float()
         hits = metrics.correct(outputs, held_out.labels)
         confidence = outputs.softmax(dim=-1).amax(dim=-1)
         return Evaluation({"accuracy": metrics.percentage(hits)}, hits, confidence)

@@ -14,17 +14,16 @@ from trainables.config import Split, Task
 from trainables.data import DataError, missing_data
 from trainables.losses import LOSSES
 from trainables.models.ncf import Ncf
-from trainables.workloads.base import Evaluation, Predict
+from trainables.workloads.base import Evaluation, Predict, in_calls
 from trainables.workloads.interactions import Interactions, join, leave_latest_out, read_interactions
-from trainables.workloads.negatives import NegativeSampler, candidates
+from trainables.workloads.negatives import CANDIDATE_NEGATIVES, NegativeSampler, candidates
 
 NEGATIVES = 4
 """Training negatives for each positive, drawn afresh every epoch (NCF; the paper's batch sizes agree with it)."""
 CANDIDATE_SEEDS: Mapping[Split, int] = {"validation": 100_001, "test": 100_002}
+EXAMPLES_PER_CALL = 256 * (1 + CANDIDATE_NEGATIVES)
 PROBE_SEED = 100_003
 PROBE_POSITIVES = 4096 // (1 + NEGATIVES)
-USERS_PER_CALL = 256
-"""Users a row in one call of `predict`, each with up to 100 candidates; bounds the memory of an evaluation."""
 
 
 class MovieLens:
@@ -41,6 +40,7 @@ class MovieLens:
     """
 
     def __init__(self, task: Task, interactions: Interactions, device: torch.device) -> None:
+        self.examples_per_call = EXAMPLES_PER_CALL
         splits = leave_latest_out(interactions)
         search = task.train_on == "train"
         positives = splits.train if search else join(splits.train, splits.validation)
@@ -93,11 +93,14 @@ class MovieLens:
         held_out = self._candidates.get(split)
         if held_out is None:
             raise ValueError(f"split '{split}' is part of the training data when train_on is '{self._task.train_on}'")
-        batches = zip(
-            torch.split(held_out.users, USERS_PER_CALL), torch.split(held_out.items, USERS_PER_CALL), strict=True
-        )
-        scores = [_scores(predict, users, items) for users, items in batches]
-        ranks = metrics.rank_of_positive(torch.cat(scores, dim=1), held_out.valid)
+
+        def scores(users: Tensor, items: Tensor) -> Tensor:
+            outputs = predict(users.unsqueeze(1).expand_as(items).reshape(-1), items.reshape(-1))
+            return outputs.view(-1, *items.shape)
+
+        users_per_call = max(1, self.examples_per_call // held_out.items.shape[1])
+        outputs = in_calls(scores, [held_out.users, held_out.items], users_per_call)
+        ranks = metrics.rank_of_positive(outputs, held_out.valid)
         hits = metrics.hit_at_k(ranks)
         return Evaluation({"hr@10": metrics.percentage(hits), "ndcg@10": metrics.ndcg_at_k(ranks)}, hits)
 
@@ -112,12 +115,6 @@ class MovieLens:
         labels = torch.zeros(items.shape, device=self._device)
         labels[:, 0] = 1
         return users.repeat_interleave(1 + NEGATIVES), items.flatten(), labels.flatten()
-
-
-def _scores(predict: Predict, users: Tensor, items: Tensor) -> Tensor:
-    """Returns scores [R, U, C] of users [U] with items [U, C]."""
-    outputs = predict(users.unsqueeze(1).expand_as(items).reshape(-1), items.reshape(-1))
-    return outputs.view(-1, *items.shape)
 
 
 def build(task: Task, data_dir: Path, device: torch.device) -> MovieLens:

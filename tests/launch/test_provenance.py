@@ -1,0 +1,37 @@
+"""What is stored of where a trial ran."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import UTC, datetime
+
+import pytest
+import torch
+
+from lawn_tune.executors.worker import provenance
+
+SETTINGS = {
+    "torch's defaults": ("", "matrix products off, convolutions on"),
+    "products on": ("torch.backends.cuda.matmul.fp32_precision = 'tf32'", "matrix products on, convolutions on"),
+    "convolutions off": ("torch.backends.cudnn.conv.fp32_precision = 'ieee'", "matrix products off, convolutions off"),
+    "products on, older": ("torch.set_float32_matmul_precision('high')", "matrix products on, convolutions on"),
+    "convolutions off, older": ("torch.backends.cudnn.allow_tf32 = False", "matrix products off, convolutions off"),
+}
+
+
+@pytest.mark.parametrize(("setting", "shown"), SETTINGS.values(), ids=SETTINGS)
+def test_tf32_is_shown_as_torch_is_set(setting: str, shown: str) -> None:
+    """In a process of its own, as torch refuses to be set back from one kind of switch to the other."""
+    code = f"import torch\nfrom lawn_tune.executors.worker import tf32\n{setting}\nprint(tf32())"
+    command = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout.strip() == shown, done.stderr
+
+
+def test_tf32_is_kept_with_trials_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "H100")
+    monkeypatch.setattr("lawn_tune.executors.worker.tf32", lambda: "as set")
+    found = provenance(torch.device("cuda"), datetime.now(UTC))
+    assert (found["device"], found["tf32"]) == ("cuda: H100", "as set")
+    assert "tf32" not in provenance(torch.device("cpu"), datetime.now(UTC))
