@@ -80,26 +80,45 @@ def test_a_relative_equals_its_literal_reference(name: str, rule: str) -> None:
         torch.testing.assert_close(found[key], w[key], rtol=1e-10, atol=1e-11)
 
 
-@pytest.mark.parametrize("rule", FACES)
-@pytest.mark.parametrize("name", [name for name, control in CONTROLS.items() if not control.multiplies])
-def test_stacked_models_and_classes_agree(name: str, rule: str) -> None:
-    named = start()
-    w, radii, t = flat(named), None, 0
-    state = rules.init_state(rule, w)
+def stacked(name: str, rule: str, switches: tuple[int, ...]) -> Tensor:
+    """Nine steps of one model a row, each row under the control from its own step on."""
+    control, rows = CONTROLS[name], len(switches)
+    w = flat(start()).repeat(rows, 1)
+    state, radii = rules.init_state(rule, w, control, LAYERS), torch.zeros(rows, len(LAYERS), dtype=torch.float64)
+    t, constrained = torch.zeros(rows, 1, dtype=torch.int64), torch.zeros(rows, 1, dtype=torch.bool)
     for i in range(9):
-        if i == 4:
-            state, radii, t = rules.init_state(rule, w), rules.radii_of(w, LAYERS), 0
+        for row in (row for row, at in enumerate(switches) if at == i):
+            for slot in state.values():
+                slot[row] = 0
+            radii[row], t[row], constrained[row] = rules.radii_of(w[row], LAYERS), 0, True
         t += 1
-        cut = {
-            layer.name: w[layer.start : layer.stop].view(shape)
-            for layer, shape in zip(LAYERS, SHAPES.values(), strict=True)
-        }
+        g = torch.stack([flat(gradient(cut(row), i)) for row in w])
         w, state = rules.step(
-            rule, w, flat(gradient(cut, i)), state, lr=0.03, t=t, hyper=HYPER[rule], layers=LAYERS,
-            constrained=radii is not None, radii=radii, control=CONTROLS[name],
+            rule, w, g, state, lr=0.03, t=t, hyper=HYPER[rule], layers=LAYERS,
+            constrained=constrained, radii=radii, control=control,
         )  # fmt: skip
-    found, _ = train(lambda params, **options: FACES[rule](params, control=CONTROLS[name], **options))
-    torch.testing.assert_close(w, flat(found), rtol=1e-10, atol=1e-11)
+    return w
+
+
+def cut(w: Tensor) -> dict[str, Tensor]:
+    spans = zip(LAYERS, SHAPES.values(), strict=True)
+    return {layer.name: w[layer.start : layer.stop].view(shape) for layer, shape in spans}
+
+
+@pytest.mark.parametrize("rule", FACES)
+@pytest.mark.parametrize("name", CONTROLS)
+def test_stacked_models_in_mixed_phases_and_classes_agree(name: str, rule: str) -> None:
+    found = stacked(name, rule, (4, 9, 0))
+    for row, free_steps in zip(found, (4, 9, 0), strict=True):
+        alone, _ = train(
+            lambda params, **options: FACES[rule](params, control=CONTROLS[name], **options), free_steps=free_steps
+        )
+        torch.testing.assert_close(row, flat(alone), rtol=1e-10, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", CONTROLS)
+def test_a_row_that_is_not_under_the_control_knows_nothing_of_it(name: str) -> None:
+    assert torch.equal(stacked(name, "adam", (9, 4))[0], stacked("lawn", "adam", (9, 9))[0])
 
 
 BASES: dict[str, Callable[..., Any]] = {

@@ -116,6 +116,27 @@ def test_param_groups_are_the_bases_own() -> None:
     assert optimizer.param_groups is base.param_groups
 
 
+def test_what_others_keep_in_the_state_outlives_the_switch() -> None:
+    """As an average of the weights does; the base's own moments are reset all the same."""
+    ps, alone = params(), params()
+    optimizer, fresh = Lawn(Adam(ps, lr=0.1)), Lawn(Adam(alone, lr=0.1), free_steps=0)
+    torch.manual_seed(1)
+    steps(optimizer, ps, 2)
+    average = ps[0].detach().clone()
+    optimizer.base.state[ps[0]]["average"] = average
+    steps(optimizer, ps, 1)
+    with torch.no_grad():
+        for p, q in zip(ps, alone, strict=True):
+            p.copy_(q)
+    optimizer.constrain()
+    torch.manual_seed(2)
+    steps(optimizer, ps, 2)
+    torch.manual_seed(2)
+    steps(fresh, alone, 2)
+    assert optimizer.state[ps[0]]["average"] is average
+    assert all(torch.equal(p, q) for p, q in zip(ps, alone, strict=True))
+
+
 def test_an_error_in_the_base_gives_the_gradients_back() -> None:
     class Failing(SGD):
         def step(self, closure: object = None) -> None:  # type: ignore[override]

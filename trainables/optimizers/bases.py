@@ -94,11 +94,17 @@ class Start:
         groups: the entries of each param group, without its parameters.
         attributes: the base's own attributes that are plain values.
         changed: names of those that its steps have changed.
+        known: names of the entries in its state after its last step; None before the first and after loading.
+        foreign: names of those that somebody else put there, such as averages of the weights.
+        aside: foreign entries, out of the way until the base has made its own state again.
     """
 
     groups: list[dict[str, Any]] = field(default_factory=list)
     attributes: dict[str, Any] = field(default_factory=dict)
     changed: set[str] = field(default_factory=set)
+    known: set[str] | None = None
+    foreign: set[str] = field(default_factory=set)
+    aside: dict[Any, dict[str, Any]] = field(default_factory=dict)
 
     def note_new_groups(self, base: Optimizer) -> None:
         """Notes the param groups that were added since."""
@@ -110,7 +116,12 @@ class Start:
         if not self.attributes:
             self.attributes = _plain(vars(base))
         groups, attributes = [_entries(group) for group in base.param_groups], _plain(vars(base))
+        if self.known is not None:
+            self.foreign |= _names(base) - self.known
         yield
+        for p, entries in self.aside.items():
+            base.state[p].update(entries)
+        self.aside, self.known = {}, _names(base)
         for group, before in zip(base.param_groups, groups, strict=True):
             found = {key for key, value in _entries(group).items() if not _same(value, before.get(key, _ABSENT))}
             if found - set(group.get(COUNTS, ())):
@@ -119,7 +130,12 @@ class Start:
         self.changed |= {key for key, value in after.items() if not _same(value, attributes.get(key, _ABSENT))}
 
     def restore(self, base: Optimizer) -> None:
-        """Puts the base's counts back, and forgets its state."""
+        """Puts the base's counts back, and forgets its state, but nothing that others keep there."""
+        if self.known is not None:
+            self.foreign |= _names(base) - self.known
+        for p, state in base.state.items():
+            if isinstance(state, dict) and (kept := {key: state[key] for key in self.foreign & state.keys()}):
+                self.aside[p] = kept
         base.state.clear()
         self._put_back(base)
 
@@ -135,6 +151,10 @@ class Start:
         for group, start in zip(base.param_groups, self.groups, strict=True):
             _put_back(group, start, group.get(COUNTS, ()))
         _put_back(vars(base), self.attributes, self.changed)
+
+
+def _names(base: Optimizer) -> set[str]:
+    return {key for state in base.state.values() if isinstance(state, dict) for key in state}
 
 
 def _put_back(values: MutableMapping[str, Any], start: Mapping[str, Any], names: Any) -> None:

@@ -169,8 +169,7 @@ class Cpr(Control):
         excess = (squares - _stacked(w.radius, squares).square()) / _sizes(w, squares)
         multiplier = torch.stack([m.to(squares.dtype) for m in w.multiplier])
         multiplier = (multiplier + self.rate * excess).clamp_min(0)
-        for kept, value in zip(w.multiplier, multiplier, strict=True):
-            kept.copy_(value)
+        _note(w, multiplier)
         _scale_(w, list((1 - 2 * multiplier).unbind()))
 
 
@@ -198,16 +197,16 @@ class AdamP(Control):
         cosine = torch.stack(w.sums.dots(w.tensors, g)).abs()
         squares = torch.stack(w.sums.squares(w.tensors))
         limit = self.delta / _sizes(w, squares).sqrt() * (squares * torch.stack(w.sums.squares(g))).sqrt()
-        for kept, invariant in zip(w.multiplier, cosine < limit, strict=True):
-            kept.copy_(invariant)
+        _note(w, cosine < limit)
         return g
 
     def update(self, w: Weights, r: Tensors, lr: Number) -> None:
         """Projects the directions of the noted tensors, adds the decay and follows them."""
         noted = torch.stack([m.bool() for m in w.multiplier])
         tangent_(w, r, where=noted)
-        decay = self.weight_decay * torch.where(noted, self.decay_ratio, 1.0)
-        torch._foreach_addcmul_(r, w.tensors, _each(decay, r))
+        if self.weight_decay:
+            decay = self.weight_decay * torch.where(noted, self.decay_ratio, 1.0)
+            torch._foreach_addcmul_(r, w.tensors, _each(_of_held(w, decay, 0.0), r))
         w.adapt(w, r)
         move_(w.tensors, r, lr)
 
@@ -219,19 +218,24 @@ def tangent(w: Weights, d: Tensors) -> Tensors:
     """Returns P d = d − (wᵀd / |w|²)·w of each tensor (eq. 3)."""
     if w.held is None:
         return list(torch._foreach_addcmul(d, w.tensors, _along(w, d), value=-1))
-    return [
-        torch.where(held, (x - a * y).to(x.dtype), x)
-        for held, x, y, a in zip(w.held, d, w.tensors, _along(w, d), strict=True)
-    ]
+    return _tangent_of(w, d, w.held)
 
 
 def tangent_(w: Weights, d: Tensors, where: Tensor | None = None) -> None:
     """As `tangent`, in place; only of the tensors that `where` says, [L] or [L, R, 1]."""
-    if w.held is None:
-        along = _along(w, d) if where is None else _each(torch.where(where, torch.stack(_along(w, d)), 0.0), d)
-        torch._foreach_addcmul_(d, w.tensors, along, value=-1)
-    else:
-        torch._foreach_copy_(d, tangent(w, d))
+    if w.held is None and where is None:
+        torch._foreach_addcmul_(d, w.tensors, _along(w, d), value=-1)
+        return
+    where = _of_held(w, where, False) if where is not None else None
+    torch._foreach_copy_(d, _tangent_of(w, d, list(where.unbind()) if where is not None else w.held or []))
+
+
+def _tangent_of(w: Weights, d: Tensors, where: Tensors) -> Tensors:
+    """As `tangent`, where it says so; the rest keeps its bits."""
+    return [
+        torch.where(chosen, (x - a * y).to(x.dtype), x)
+        for chosen, x, y, a in zip(where, d, w.tensors, _along(w, d), strict=True)
+    ]
 
 
 def rescale_(w: Weights) -> None:
@@ -264,13 +268,25 @@ def _along(w: Weights, d: Tensors) -> Tensors:
 
 def _give_length_(w: Weights, r: Tensors) -> None:
     norms = torch.stack(w.sums.norms(r))
-    torch._foreach_mul_(r, _each(_stacked(w.radius, norms) / _positive(norms), r))
+    factor = torch.where(norms > 0, _stacked(w.radius, norms) / _positive(norms), 0.0)  # no direction, no move
+    torch._foreach_mul_(r, _each(_of_held(w, factor, 1.0), r))
 
 
 def _scale_(w: Weights, factors: Tensors) -> None:
     if w.held is not None:  # times one keeps the bits
         factors = [torch.where(held, x, 1.0) for held, x in zip(w.held, factors, strict=True)]
     torch._foreach_mul_(w.tensors, factors)
+
+
+def _of_held(w: Weights, values: Tensor, rest: float | bool) -> Tensor:
+    """Returns values, [L] or [L, R, 1], and `rest` for rows that are not under the control."""
+    return values if w.held is None else torch.where(torch.stack(w.held), values, rest)
+
+
+def _note(w: Weights, values: Tensor) -> None:
+    """Stores what a control keeps of each tensor, of the rows that are under it."""
+    for kept, value in zip(w.multiplier, _of_held(w, values, False), strict=True):
+        kept.copy_(value)
 
 
 def _add_multiple_(xs: Tensors, ys: Tensors, a: Number | None) -> None:

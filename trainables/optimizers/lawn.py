@@ -129,6 +129,7 @@ class Lawn(TwoPhase):
         else:  # torch puts a loaded state in place
             self.base.__setstate__(state)
             self._keep(self._pending)
+            self._start.known = None
         self._link()
 
     def _forget(self) -> None:

@@ -121,9 +121,13 @@ def find(name: str) -> Rule:
 # --- stacked models ---------------------------------------------------------------------------------------------------
 
 
-def init_state(rule: str, w: Tensor) -> State:
-    """Returns the slots of a rule that has made no step yet; also its state right after the switch."""
-    return {slot: torch.zeros_like(w) for slot in find(rule).slots}
+def init_state(rule: str, w: Tensor, control: Control = LAWN, layers: Sequence[Layer] = ()) -> State:
+    """Returns the slots of a rule that has made no step yet; also its state right after the switch.
+
+    A control that has a number of its own for each layer keeps them as "multiplier", [..., L].
+    """
+    slots = {slot: torch.zeros_like(w) for slot in find(rule).slots}
+    return slots | ({"multiplier": w.new_zeros(*w.shape[:-1], len(layers))} if control.multiplies else {})
 
 
 def step(
@@ -146,7 +150,7 @@ def step(
         rule: "sgd", "adam" or "lamb".
         w: weights before the step, [P] or [R, P].
         g: gradient at w, shaped like w.
-        state: the rule's slots (`init_state`), each shaped like w.
+        state: from `init_state`: the rule's slots, each shaped like w; multipliers of the control, if any, [..., L].
         lr: η of this step, a float or [R, 1].
         t: steps since the state was last reset, this one included: 1 at the first step. An int or [R, 1].
         hyper: momentum (sgd), or beta1, beta2 and eps (adam, lamb); weight_decay, absent means none. Floats or [R, 1].
@@ -173,7 +177,8 @@ def step(
     free = law.decay(None if decay is None else _tensor(decay, w))
     parts = [(free, _weights(law, w, [layer for layer in layers if layer not in held]))]
     if constrained is not False:
-        parts.append((control, _held_weights(law, w, held, constrained, _given(radii, hyper), layers)))
+        own = slots.get("multiplier")
+        parts.append((control, _held_weights(law, w, held, constrained, _given(radii, hyper), layers, own)))
     cuts = [[layer for layer in layers if layer not in held], held]
     for (part, weights), cut in zip(parts, cuts, strict=False):
         views = _views(g, cut)
@@ -181,7 +186,7 @@ def step(
         if projected is not views:
             torch._foreach_copy_(views, projected)
     numbers = {name: _tensor(value, w) for name, value in hyper.items() if name != "weight_decay"}
-    (r,) = law.direction([g], {name: [slot] for name, slot in slots.items()}, _tensor(t, w), numbers)  # lines 5-8
+    (r,) = law.direction([g], {name: [slots[name]] for name in law.slots}, _tensor(t, w), numbers)  # lines 5-8
     for (part, weights), cut in zip(parts, cuts, strict=False):
         if cut:
             part.update(weights, _views(r, cut), _tensor(lr, w))  # lines 9-11
@@ -244,13 +249,19 @@ def _weights(law: Rule, w: Tensor, layers: Sequence[Layer]) -> Weights:
 
 
 def _held_weights(
-    law: Rule, w: Tensor, held: Sequence[Layer], constrained: Tensor | bool, radii: Tensor, layers: Sequence[Layer]
+    law: Rule,
+    w: Tensor,
+    held: Sequence[Layer],
+    constrained: Tensor | bool,
+    radii: Tensor,
+    layers: Sequence[Layer],
+    multiplier: Tensor | None,
 ) -> Weights:
     at = [i for i, layer in enumerate(layers) if layer in held]
     radius = [radii[..., i : i + 1] for i in at]
     part = _weights(law, w, held)
     part.radius, part.held = radius, [(c > 0) & constrained for c in radius]
-    part.multiplier = [torch.zeros_like(c) for c in radius]
+    part.multiplier = [] if multiplier is None else [multiplier[..., i : i + 1] for i in at]
     return part
 
 
