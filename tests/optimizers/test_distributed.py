@@ -36,7 +36,7 @@ from trainables.optimizers import AdamLawn, Lamb, LambLawn, Lawn, SgdLawn
 
 WORLD, STEPS, FREE_STEPS, STOP = 2, 8, 3, 5
 """Processes, steps of a run, the switch, and where a run is saved: after the switch."""
-SECONDS = 30
+SECONDS = 120
 """How long a process waits for the other one before it fails."""
 
 OPTIMIZERS: Mapping[str, Callable[..., Any]] = {
