@@ -759,9 +759,8 @@ def test_the_state_of_a_parameter(case: Case) -> None:
         entries = dict(optimizer.state_dict()["state"][i])
         held = p.dim() >= 2 and case.phase != "free"
         radius = entries.pop("radius", None)
-        unread = UNREAD if case.lawn else None
-        assert radius == (float(optimizer.radii[p]) if held else unread)
-        assert type(radius) is (float if held else type(None))
+        assert radius == (float(optimizer.radii[p]) if held else UNREAD)
+        assert type(radius) is float
         if case.own:
             assert entries.pop("step") == steps
             assert type(optimizer.state[p]["step"]) is int
