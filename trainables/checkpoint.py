@@ -137,7 +137,7 @@ class _Unfit(ValueError):
 
 @dataclass(frozen=True)
 class _Story:
-    """What a file says beside its tensors, checked; see `Training` for the fields."""
+    """What a file holds besides its tensors, checked; see `Training` for the fields."""
 
     epoch: int
     rows: tuple[Row, ...]

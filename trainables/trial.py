@@ -157,7 +157,7 @@ def calibrated(bins: Calibration) -> dict[str, float]:
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Starts `peak_memory` afresh for a pack, as a worker trains one pack after another."""
+    """Resets `peak_memory` for a pack, as a worker trains one pack after another."""
     if device.type == "cuda":
         torch.cuda.init()  # type: ignore[no-untyped-call]  # before it there is no peak to reset
         torch.cuda.reset_peak_memory_stats(device)

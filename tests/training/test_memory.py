@@ -50,7 +50,7 @@ print(high, int(ends[0].summary["peak_memory_bytes"]))
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux lowers a process's peak")
 def test_a_packs_peak_is_not_that_of_the_pack_before() -> None:
-    """In a process of its own, as this one may have told glibc to keep what is freed."""
+    """In a process of its own, as this one may have made glibc keep freed memory."""
     here = Path(__file__).parent
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(here), str(here.parents[1])])}
     done = subprocess.run(

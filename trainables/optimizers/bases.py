@@ -88,7 +88,7 @@ def reject_hidden_decay(name: str, group: Mapping[str, Any]) -> None:
 
 @dataclass
 class Start:
-    """What a base was when it was built, beside its state.
+    """What a base was when it was built, besides its state.
 
     Args:
         groups: the entries of each param group, without its parameters.

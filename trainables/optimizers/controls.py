@@ -1,4 +1,4 @@
-"""What a method does to a weight, beside its update rule: one hook before the moments and one after them.
+"""What a method does to a weight, besides its update rule: one hook before the moments and one after them.
 
     g ← project(w, g)        r ← direction of the rule        update(w, r, lr)
 
@@ -302,7 +302,7 @@ def _each(values: Tensor, xs: Tensors) -> Tensors:
 
 
 def _radius(w: Weights, like: Tensors) -> list[float] | Tensors:
-    """c of each tensor in the form that torch takes beside a list of numbers."""
+    """c of each tensor in the form that torch takes with a list of numbers."""
     if isinstance(w.radius[0], Tensor):
         return [torch.as_tensor(c, dtype=x.dtype, device=x.device) for c, x in zip(w.radius, like, strict=True)]
     return [float(c) for c in w.radius]

@@ -78,7 +78,7 @@ class Lawn(TwoPhase):
         self._start.note_new_groups(self.base)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the state dictionary of the base, with "radius" (and "multiplier") beside its moments."""
+        """Returns the state dictionary of the base, with "radius" (and "multiplier") next to its moments."""
         handle = self.register_state_dict_post_hook(lambda _, packed: self._with_kept(packed), prepend=True)
         try:
             return super().state_dict()
@@ -98,7 +98,7 @@ class Lawn(TwoPhase):
         yield from zip(saved, [p for group in self.param_groups for p in group["params"]], strict=False)
 
     def _readable(self, state_dict: dict[str, Any]) -> dict[str, Any]:
-        # Beside those of parameters, some optimizers keep an entry of their own, which is left alone.
+        # Besides those of parameters, some optimizers keep an entry of their own, which is left alone.
         entries = {i: dict(entry) if isinstance(entry, Mapping) else entry for i, entry in state_dict["state"].items()}
         if "base" in state_dict:  # versions before 2 kept the base's state apart
             for i, own in state_dict["base"]["state"].items():

@@ -1,6 +1,6 @@
 """SGD, Adam and LAMB in the paper's symbols: a rule turns a gradient g into a direction r.
 
-What is done to the weights beside that is a control (`controls`), which stacks on any rule. LAWN's:
+What else is done to the weights is a control (`controls`), which stacks on any rule. LAWN's:
 
     free phase                            w ← w − η·r(g)
     constrained phase (Algorithm 1)       w ← c · n(w − η·P r(P g))
@@ -39,7 +39,7 @@ Direction = Callable[[Tensors, Mapping[str, Tensors], Steps, Hyper], Tensors]
 
 @dataclass(frozen=True)
 class Rule:
-    """An update rule: what it keeps, what it must be told, how it makes a direction, and two facts beside.
+    """An update rule: what it keeps, what it must be told, how it makes a direction, and two more facts.
 
     Args:
         slots: its buffers, each shaped like the weights, 0 at the start.
