@@ -41,7 +41,7 @@ warmup_epochs = [1]
 free_epochs = [1, 3]
 """
 TRIALS = 2 * (4 + 2)
-LIMIT = 170
+LIMIT = 330
 
 
 class Study:
