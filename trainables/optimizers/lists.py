@@ -42,6 +42,16 @@ def lerp_squares_(xs: Tensors, ys: Tensors, a: Coefficient) -> None:
         lerp_(xs, list(torch._foreach_mul(ys, ys)), a)
 
 
+def affine_(xs: Tensors, a: Coefficient, b: Coefficient) -> None:
+    """x ← a·x + b, in place."""
+    if isinstance(a, float) and isinstance(b, float) and not _launches(xs):
+        for x in xs:  # one pass over memory instead of two
+            torch.add(x.new_tensor(b), x, alpha=a, out=x)
+    else:
+        torch._foreach_mul_(xs, spread(a, xs))
+        torch._foreach_add_(xs, spread(b, xs))
+
+
 def move_(xs: Tensors, ys: Tensors, a: Number) -> None:
     """x ← x − a·y, in place; y is scratch afterwards."""
     if isinstance(a, Tensor):

@@ -24,7 +24,7 @@ from torch import Tensor
 from trainables.optimizers import controls
 from trainables.optimizers.controls import L2, LAWN, Control, Decay, Weights
 from trainables.optimizers.layers import Layer
-from trainables.optimizers.lists import Coefficient, Sums, Tensors, lerp_, lerp_squares_, spread
+from trainables.optimizers.lists import Coefficient, Sums, Tensors, affine_, lerp_, lerp_squares_, spread
 from trainables.optimizers.lists import Number as Number
 
 State = dict[str, Tensor]
@@ -81,8 +81,11 @@ def _adam(g: Tensors, slots: Mapping[str, Tensors], t: Steps, hyper: Hyper) -> T
     # Lines 7 and 8, m̂/(√v̂ + ε) with the corrections b of m and v moved below: m/((√v·√(1/b_v) + ε)·b_m).
     bias1, bias2 = _bias(beta1, t), _bias(beta2, t)
     below = list(torch._foreach_sqrt(v))
-    torch._foreach_mul_(below, spread(_map(lambda one, two: one / two**0.5, bias1, bias2), below))
-    torch._foreach_add_(below, spread(_map(lambda one, _: hyper["eps"] * one, bias1, bias1), below))
+    affine_(
+        below,
+        _map(lambda one, two: one / two**0.5, bias1, bias2),
+        _map(lambda one, _: hyper["eps"] * one, bias1, bias1),
+    )
     return list(torch._foreach_div(m, below))
 
 
