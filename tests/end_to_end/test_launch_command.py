@@ -42,7 +42,7 @@ free_epochs = [1, 3]
 """
 TRIALS = 2 * (4 + 2)
 LIMIT = 330
-"""Seconds of one launch under Ray: 30 on a quiet machine, but 80 were seen where others ran tests at the same time."""
+"""Seconds that a launch under Ray may take; tests of two took 80 on a machine that ran other tests at the same time."""
 pytestmark = pytest.mark.timeout(2 * LIMIT)
 
 
