@@ -21,10 +21,11 @@ from torch.optim import Optimizer
 COUNTS = "counts"
 """Entry of a param group: the names of what the base's own steps have changed in it."""
 
-DECAYS = ("weight_decay", "lambd", "wd", "l1", "l2", "lambda_1", "lambda_2")
-"""Names under which optimizers pull weights toward zero."""
+DECAYS = ("lambd", "wd", "l1", "l2", "extra_l2", "lambda_1", "lambda_2")
+"""Names under which optimizers pull weights toward zero, next to all that contain "weight_decay"."""
 
 GRAPH = "needs the graph of the gradients, which a projection cuts"
+MASKS = "draws the masks of its state when it is built, so that they cannot be reset at the switch"
 REFUSED: Mapping[str, str] = {
     "LBFGS": "makes several updates from several gradients in one step",
     "AliG": "needs the loss in every step",
@@ -35,6 +36,8 @@ REFUSED: Mapping[str, str] = {
     "AdaLOMO": "updates the weights inside the backward pass",
     "SCIONLight": "keeps its momentum in the gradients",
     "SparseAdam": "takes sparse gradients only, and a projected gradient is dense",
+    "SPAM": MASKS,
+    "SaRA": MASKS,
 }
 """Class → why it cannot be a base, where no rule below finds out."""
 
@@ -77,13 +80,21 @@ def _unsuitable(base: Optimizer, reserved: Collection[str]) -> str | None:
 
 def reject_hidden_decay(name: str, group: Mapping[str, Any]) -> None:
     """Raises ValueError if a param group asks for decay, under whatever name (§3)."""
-    for key in DECAYS:
-        value = group.get(key)
-        if isinstance(value, int | float) and value != 0:
+    for key, value in group.items():
+        if (key in DECAYS or "weight_decay" in key) and key not in group.get(COUNTS, ()) and _nonzero(value):
             raise ValueError(
                 f"{name} uses no weight decay anywhere under LAWN, in either phase: {key} must be 0, got {value}; "
                 f"pass {key}=0"
             )
+
+
+def _nonzero(value: Any) -> bool:
+    """Whether a number, or one of several, is not 0; a flag that says how to decay decays nothing itself."""
+    if isinstance(value, list | tuple):
+        return any(map(_nonzero, value))
+    if isinstance(value, Tensor):
+        return value.dtype != torch.bool and bool(value.any())
+    return isinstance(value, int | float) and not isinstance(value, bool) and value != 0
 
 
 @dataclass
@@ -91,7 +102,8 @@ class Start:
     """What a base was when it was built, besides its state.
 
     Args:
-        groups: the entries of each param group, without its parameters.
+        groups: the entries of each param group, without its parameters, as the user or a scheduler set them last.
+        seen: the same when they were last looked at; empty after loading, whose values nobody set.
         attributes: the base's own attributes that are plain values.
         changed: names of those that its steps have changed.
         known: names of the entries in its state after its last step; None before the first and after loading.
@@ -100,6 +112,7 @@ class Start:
     """
 
     groups: list[dict[str, Any]] = field(default_factory=list)
+    seen: list[dict[str, Any]] = field(default_factory=list)
     attributes: dict[str, Any] = field(default_factory=dict)
     changed: set[str] = field(default_factory=set)
     known: set[str] | None = None
@@ -108,7 +121,10 @@ class Start:
 
     def note_new_groups(self, base: Optimizer) -> None:
         """Notes the param groups that were added since."""
-        self.groups += [_entries(group) for group in base.param_groups[len(self.groups) :]]
+        new, noted = base.param_groups[len(self.groups) :], len(self.groups)
+        self.groups += [_entries(group) for group in new]
+        if len(self.seen) == noted:
+            self.seen += [_entries(group) for group in new]
 
     @contextmanager
     def watching(self, base: Optimizer) -> Iterator[None]:
@@ -116,14 +132,30 @@ class Start:
         if not self.attributes:
             self.attributes = _plain(vars(base))
         groups, attributes = [_entries(group) for group in base.param_groups], _plain(vars(base))
+        self._note_settings(groups)
         if self.known is not None:
             self.foreign |= _names(base) - self.known
-        yield
-        for p, entries in self.aside.items():
-            base.state[p].update(entries)
-        self.aside, self.known = {}, _names(base)
-        for group, before in zip(base.param_groups, groups, strict=True):
-            found = {key for key, value in _entries(group).items() if not _same(value, before.get(key, _ABSENT))}
+        try:
+            yield
+            self._bring_back(base)
+            self.known = _names(base)
+        finally:  # a step that fails may have counted
+            self._note_counts(base, groups, attributes)
+
+    def _note_settings(self, groups: list[dict[str, Any]]) -> None:
+        """Notes what others set between two steps: a scheduler may share an entry with the base."""
+        for start, seen, group in zip(self.groups, self.seen, groups, strict=False):
+            start.update({key: value for key, value in group.items() if not _same(value, seen.get(key, _ABSENT))})
+
+    def _bring_back(self, base: Optimizer) -> None:
+        """Returns foreign entries where the base had its turn: many make their state only where there is none."""
+        for p in [p for p in self.aside if base.state.get(p) or getattr(p, "grad", None) is not None]:
+            base.state[p].update(self.aside.pop(p))
+
+    def _note_counts(self, base: Optimizer, groups: list[dict[str, Any]], attributes: dict[str, Any]) -> None:
+        self.seen = [_entries(group) for group in base.param_groups]
+        for group, entries, before in zip(base.param_groups, self.seen, groups, strict=True):
+            found = {key for key, value in entries.items() if not _same(value, before.get(key, _ABSENT))}
             if found - set(group.get(COUNTS, ())):
                 group[COUNTS] = tuple(sorted(found.union(group.get(COUNTS, ()))))
         after = _plain(vars(base))
@@ -148,8 +180,10 @@ class Start:
         self._put_back(base)
 
     def _put_back(self, base: Optimizer) -> None:
+        self._note_settings([_entries(group) for group in base.param_groups])
         for group, start in zip(base.param_groups, self.groups, strict=True):
             _put_back(group, start, group.get(COUNTS, ()))
+        self.seen = [_entries(group) for group in base.param_groups]
         _put_back(vars(base), self.attributes, self.changed)
 
 
@@ -166,13 +200,17 @@ def _put_back(values: MutableMapping[str, Any], start: Mapping[str, Any], names:
 
 
 def _entries(group: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: copy.deepcopy(value) for key, value in group.items() if key not in ("params", "param_names", COUNTS)}
+    return {key: _copied(value) for key, value in group.items() if key not in ("params", "param_names", COUNTS)}
+
+
+def _copied(value: Any) -> Any:
+    return value if isinstance(value, bool | int | float | str | None) else copy.deepcopy(value)
 
 
 def _plain(attributes: Mapping[str, Any]) -> dict[str, Any]:
     kinds = (bool, int, float, str, type(None), Tensor)
     return {
-        key: copy.deepcopy(value)
+        key: _copied(value)
         for key, value in attributes.items()
         if isinstance(value, kinds) and not key.startswith(("_optimizer", "_opt_called", "_zero_grad", "_step_count"))
     }

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from trainables.optimizers.bases import COUNTS, Start, reject_unsuitable
+from trainables.optimizers.bases import COUNTS, Start, reject_hidden_decay, reject_unsuitable
 from trainables.optimizers.controls import LAWN, Control, Weights
 from trainables.optimizers.loading import HALF, check_shapes, fits_any
 from trainables.optimizers.phases import PHASE, UNREAD, TwoPhase, gradients_of, multipliers, reject_decay, with_phase
@@ -45,7 +45,7 @@ class Lawn(TwoPhase):
             raise TypeError(f"Lawn needs a torch.optim.Optimizer as base, got {type(base).__name__}")
         if isinstance(base, TwoPhase):
             raise ValueError(f"{type(base).__name__} is under LAWN already: use it as it is")
-        reject_unsuitable(base, PHASE)
+        reject_unsuitable(base, (*PHASE, "constrained", COUNTS))
         for group in base.param_groups:  # of an earlier Lawn around the same base
             for key in (*PHASE, COUNTS):
                 group.pop(key, None)
@@ -68,6 +68,7 @@ class Lawn(TwoPhase):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Adds a group to the base; in the constrained phase its norms are read at the next step."""
         reject_decay(self, self.base.defaults | param_group)
+        reject_hidden_decay(type(self.base).__name__, self.base.defaults | param_group)
         params = param_group["params"]
         param_group["params"] = [params] if isinstance(params, Tensor) else list(params)
         _reject_half(param_group["params"])
@@ -86,6 +87,8 @@ class Lawn(TwoPhase):
             handle.remove()
 
     def _with_kept(self, packed: dict[str, Any]) -> dict[str, Any]:
+        if _overrides(self.base, "state_dict"):  # some keep counts next to "state", or pack their moments
+            packed = packed | self.base.state_dict()
         entries = dict(packed["state"])
         for i, p in self._numbered(packed):
             # From the start and of every parameter: what loads a state on many processes fills only what it finds.
@@ -114,6 +117,11 @@ class Lawn(TwoPhase):
                 self._pending[p]["multiplier"] = entry.pop("multiplier").to(p.device, copy=True)
         return state_dict | {"state": {i: entry for i, entry in entries.items() if entry != {}}}
 
+    def _loaded(self, state_dict: dict[str, Any]) -> None:
+        if _overrides(self.base, "load_state_dict"):  # torch rounds all to the parameter's dtype, they know better
+            self.base.load_state_dict(state_dict)
+            self._link()
+
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {
             "base": self.base,
@@ -129,7 +137,7 @@ class Lawn(TwoPhase):
         else:  # torch puts a loaded state in place
             self.base.__setstate__(state)
             self._keep(self._pending)
-            self._start.known = None
+            self._start.known, self._start.seen = None, []
         self._link()
 
     def _forget(self) -> None:
@@ -154,6 +162,7 @@ class Lawn(TwoPhase):
         self._link()
         for group in self.param_groups:
             reject_decay(self, group)
+            reject_hidden_decay(type(self.base).__name__, group)
         gradients = gradients_of(self)
         parts = list(self._held(gradients))
         lent = {p: grad for part in parts for p, grad in part.projected(self.control).items()}
@@ -216,6 +225,10 @@ class _Part:
         torch._foreach_div_(r, self.lr)
         control.update(self.before, r, self.lr)
         torch._foreach_copy_(after, self.before.tensors)
+
+
+def _overrides(base: Optimizer, method: str) -> bool:
+    return getattr(type(base), method) is not getattr(Optimizer, method)
 
 
 def _reject_half(params: Iterable[Any]) -> None:
