@@ -13,7 +13,7 @@ import torch
 from benchmarks.measure import ratio, summary
 from benchmarks.packs import train_ncf
 from trainables.data import check
-from trainables.memory import keep_freed_memory
+from trainables.training.process_memory import keep_freed_memory
 
 MODES = ("default", "keep freed memory")
 

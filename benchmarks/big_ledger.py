@@ -19,10 +19,10 @@ from sqlalchemy import Connection
 
 from lawn_tune import __version__
 from lawn_tune.cells import Cell, CellName, Phase, Protocol, Trial
-from lawn_tune.ledger import PackRow, curves, open_ledger, packs, plan, tables, trials
+from lawn_tune.ledger import PackRow, curves, definitions, open_ledger, packs, roster, trials
 from lawn_tune.ledger.database import Database, insert
 from lawn_tune.ledger.mirror import Mirror
-from lawn_tune.packs import make_packs, pack_size
+from lawn_tune.planning.packing import make_packs, pack_size
 from search_spaces.space import Grid
 from trainables.config import DATASETS, METRICS, OPTIMIZERS, EpochRecord, ModelConfig, Ncf, SmallVgg, Task
 from trainables.config import TrialOutcome as Outcome
@@ -261,7 +261,7 @@ def _write_cell(connection: Connection, cell: Cell, kind: _Kind, seed: list[int]
 def _record(connection: Connection, cell: Cell, phase: Phase, planned: Sequence[Trial]) -> tuple[PackRow, ...]:
     size = min(pack_size(cell, phase), max(cell.grid.size // 6, 1))  # even a small grid has packs to fail and to run
     groups = [[trial.key for trial in pack] for pack in make_packs(cell, phase, planned, size)]
-    plan.enrol(connection, cell, phase, planned)
+    roster.assign(connection, cell, phase, planned)
     packs.add(connection, cell.name, phase, groups)
     return packs.read(connection, cell.name, phase)
 
@@ -289,7 +289,11 @@ def _write_packs(
             if outcome.example_count:
                 example_rows.append({"key": key, "count": outcome.example_count, "data": outcome.examples})
         packs.change(connection, pack, state="finished", attempts=1)
-    for table, content in ((tables.trials, rows), (tables.curves, curve_rows), (tables.examples, example_rows)):
+    for table, content in (
+        (definitions.trials, rows),
+        (definitions.curves, curve_rows),
+        (definitions.examples, example_rows),
+    ):
         if content:
             connection.execute(insert(connection, table), content)
 

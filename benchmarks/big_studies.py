@@ -13,7 +13,7 @@ from optuna.distributions import CategoricalDistribution, distribution_to_json
 from sqlalchemy import MetaData, insert
 
 from lawn_tune.cells import Phase
-from lawn_tune.ledger import plan, reads
+from lawn_tune.ledger import reads, roster
 from lawn_tune.ledger.curves import THINNED
 from lawn_tune.ledger.database import Database
 from lawn_tune.ledger.mirror import study_spec, study_trials
@@ -41,9 +41,9 @@ def write(ledger_url: str, url: str, *, curve_values: int = THINNED) -> tuple[st
     studies = Studies(target)
     names: list[str] = []
     with source.reading() as reader:
-        for cell in [cell for space in plan.spaces(reader) for cell in reads.cells_of(reader, space)]:
+        for cell in [cell for space in roster.spaces(reader) for cell in reads.cells_of(reader, space)]:
             for phase in PHASES:
-                entries = plan.ended(reader, cell.name, phase)
+                entries = roster.ended(reader, cell.name, phase)
                 if entries:
                     spec = study_spec(cell, phase, entries)
                     studies.create(spec)

@@ -18,9 +18,9 @@ from typing import Any
 import torch
 
 from trainables.losses import bce
-from trainables.memory import keep_freed_memory, process_peak
 from trainables.models.ncf import Ncf
-from trainables.pack import Pack
+from trainables.training.pack import Pack
+from trainables.training.process_memory import keep_freed_memory, process_peak
 
 USERS, ITEMS = 943, 1682
 SIZES = (1, 2, 4, 8, 16, 32)

@@ -25,12 +25,12 @@ from lawn_tune.executors.build import machine_cpus
 from lawn_tune.executors.messages import read_job, write_job
 from lawn_tune.executors.slots import slots_of
 from lawn_tune.ledger import open_ledger
-from lawn_tune.packs import make_packs
-from lawn_tune.plan import plan_all
-from lawn_tune.spaces import find_spaces
+from lawn_tune.planning.packing import make_packs
+from lawn_tune.planning.plan import plan_all
+from lawn_tune.planning.spaces import find_spaces
 from trainables.config import PackConfig
-from trainables.memory import keep_freed_memory
-from trainables.trial import train_pack
+from trainables.training.process_memory import keep_freed_memory
+from trainables.training.trial import train_pack
 
 ROOT = Path(__file__).parents[1]
 SPACE = """

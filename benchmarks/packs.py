@@ -10,8 +10,8 @@ import torch
 from benchmarks.measure import interleaved, ratio, summary
 from trainables.config import Member, ModelConfig, Ncf, PackConfig, SmallVgg, Task, trial_key
 from trainables.data import check
-from trainables.loop import Training
-from trainables.memory import keep_freed_memory
+from trainables.training.loop import Training
+from trainables.training.process_memory import keep_freed_memory
 from trainables.workloads import build_workload
 
 CPU = torch.device("cpu")

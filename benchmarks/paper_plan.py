@@ -13,9 +13,9 @@ from functools import cache
 from itertools import pairwise
 from math import ceil
 
+from benchmarks.tabulated import Timed
 from lawn_tune.cells import Cell, CellName, Phase, Protocol
 from lawn_tune.executors.base import Failed, Finished, Job, Progress
-from lawn_tune.executors.tabulated import Timed
 from search_spaces.space import Grid
 from trainables.config import OPTIMIZERS, SERIES, EpochRecord, Member, Ncf, SmallVgg, Task, TrialOutcome
 
@@ -218,7 +218,7 @@ class PaperTable:
     every: float
 
     def __call__(self, job: Job) -> Iterator[Timed]:
-        """See `lawn_tune.executors.tabulated.Table`."""
+        """See `benchmarks.tabulated.Table`."""
         task, members = job.config.task, job.config.members
         if len(members) > KINDS[task.dataset].largest_pack:
             yield MEMORY_SECONDS, Failed(job, "memory", "assumed to be too large for the GPU")

@@ -11,8 +11,8 @@ import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from benchmarks.growth import stepper
-from trainables.memory import keep_freed_memory
-from trainables.pack import Pack
+from trainables.training.pack import Pack
+from trainables.training.process_memory import keep_freed_memory
 
 GROUPS: Mapping[str, Sequence[str]] = {
     "matrix products": ("aten::bmm", "aten::mm", "aten::addmm", "aten::baddbmm"),

@@ -16,8 +16,8 @@ import torch
 
 from benchmarks import optimizer_step
 from benchmarks.growth import step_seconds
-from trainables.memory import keep_freed_memory
 from trainables.optimizers import fused
+from trainables.training.process_memory import keep_freed_memory
 
 
 @dataclass(frozen=True)

@@ -24,15 +24,15 @@ from rich.console import Console
 
 from benchmarks import paper_plan
 from benchmarks.paper_plan import KINDS, PaperTable
+from benchmarks.tabulated import SimulatedClock, TabulatedExecutor
 from lawn_tune.cells import Cell, Phase
 from lawn_tune.executors.base import Event, Finished, Job, Nothing, Progress
 from lawn_tune.executors.slots import report_seconds
-from lawn_tune.executors.tabulated import SimulatedClock, TabulatedExecutor
-from lawn_tune.launch import Launch
+from lawn_tune.launching.launch import Launch
+from lawn_tune.launching.progress import Display
 from lawn_tune.ledger import Owner, open_ledger
-from lawn_tune.makespan import schedule
-from lawn_tune.packs import make_packs
-from lawn_tune.progress import Display
+from lawn_tune.planning.makespan import schedule
+from lawn_tune.planning.packing import make_packs
 
 DATABASES = ("sqlite", "postgresql")
 WORKERS = (64, 128, 512, 2048)

@@ -73,11 +73,11 @@ free_epochs = [1, 3]
 
 def drive(arguments: list[str]) -> None:
     """Runs the command with short leases and slow epochs; notes in a diary when it begins a trial."""
-    import lawn_tune.launch
+    import lawn_tune.launching.launch
     from lawn_tune.cli.main import main as command
 
-    lawn_tune.launch.LEASE_SECONDS = LEASE_SECONDS
-    begin = lawn_tune.launch.Launch._begin
+    lawn_tune.launching.launch.LEASE_SECONDS = LEASE_SECONDS
+    begin = lawn_tune.launching.launch.Launch._begin
 
     def noted(launch: Any, *given: Any) -> Any:
         if job := begin(launch, *given):
@@ -85,9 +85,9 @@ def drive(arguments: list[str]) -> None:
                 diary.writelines(f"{time.monotonic()} {member.key}\n" for member in job.config.members)
         return job
 
-    lawn_tune.launch.Launch._begin = noted  # type: ignore[method-assign,assignment]
+    lawn_tune.launching.launch.Launch._begin = noted  # type: ignore[method-assign,assignment]
     if "inline" in arguments:
-        from trainables.loop import Training
+        from trainables.training.loop import Training
 
         run = Training.run_epoch
         Training.run_epoch = lambda training: time.sleep(EPOCH_SECONDS) or run(training)  # type: ignore[method-assign,assignment,func-returns-value]

@@ -19,8 +19,8 @@ from lawn_tune.cli.options import Storage
 from lawn_tune.cli.source import reading
 from lawn_tune.errors import UsageError
 from lawn_tune.ledger import Ledger
-from lawn_tune.secrets import masked
 from lawn_tune.settings import DASHBOARD_TOKEN, SETTINGS, resolve
+from lawn_tune.storage import masked
 
 SHORTEST_TOKEN = 16
 """Characters of a token that nobody guesses, if they are random."""

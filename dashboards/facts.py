@@ -12,14 +12,14 @@ from dashboards.numbers.edges import Widening, shortest_budget, table_name, wide
 from dashboards.numbers.sensitivity import SensitivityAxis, SensitivityLevel, sensitivity_info, span
 from lawn_tune import __version__
 from lawn_tune.cells import Cell
-from lawn_tune.compare import CellResult, Comparison
-from lawn_tune.renderers.exchange import to_dict
-from lawn_tune.renderers.markdown import escaped, markdown, pipes
+from lawn_tune.comparison.compare import CellResult, Comparison
+from lawn_tune.comparison.renderers.exchange import to_dict
+from lawn_tune.comparison.renderers.markdown import escaped, markdown, pipes
+from lawn_tune.comparison.tables import DIFFERENCE_HEADER, Table, difference_cells, model_text, table
+from lawn_tune.planning.selection import Winner
+from lawn_tune.planning.spaces import builtin_spaces, find_space
 from lawn_tune.results import TrialRow
-from lawn_tune.secrets import masked
-from lawn_tune.selection import Winner
-from lawn_tune.spaces import builtin_spaces, find_space
-from lawn_tune.tables import DIFFERENCE_HEADER, Table, difference_cells, model_text, table
+from lawn_tune.storage import masked
 from lawn_tune.words import duration, fixed, method, metric_name
 from search_spaces.loader import SUFFIX
 

@@ -40,9 +40,9 @@ from dashboards.numbers.forest import TONES, forest_info
 from dashboards.numbers.grid import fewer
 from dashboards.numbers.sensitivity import sensitivity_info
 from lawn_tune import __version__
-from lawn_tune.compare import CellResult, Comparison
+from lawn_tune.comparison.compare import CellResult, Comparison
+from lawn_tune.comparison.tables import DIFFERENCE_HEADER
 from lawn_tune.results import ResultSource
-from lawn_tune.tables import DIFFERENCE_HEADER
 from lawn_tune.words import method
 
 

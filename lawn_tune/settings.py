@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from lawn_tune.deadlines import Deadline, parse_deadline
 from lawn_tune.errors import UsageError
 from lawn_tune.executors.checkpoints import open_store
+from lawn_tune.launching.deadlines import Deadline, parse_deadline
 from lawn_tune.paths import is_path
-from lawn_tune.secrets import masked
+from lawn_tune.storage import masked
 from search_spaces.keys import did_you_mean
 
 FILE = "lawn-tune.toml"

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from benchmarks import page, scaling_page
 from lawn_tune.cli.main import app
-from lawn_tune.spaces import builtin_spaces
+from lawn_tune.planning.spaces import builtin_spaces
 from trainables.config import OPTIMIZERS
 
 ROOT = Path(__file__).parents[1]

@@ -21,11 +21,11 @@ import numpy as np
 import torch
 
 from benchmarks.measure import ratio, summary
-from lawn_tune.packs import EXAMPLES, MAX_SIZE
+from lawn_tune.planning.packing import EXAMPLES, MAX_SIZE
 from trainables.config import Member, Ncf, PackConfig, Task
 from trainables.data import check
-from trainables.loop import Training
-from trainables.memory import keep_freed_memory
+from trainables.training.loop import Training
+from trainables.training.process_memory import keep_freed_memory
 from trainables.workloads import build_workload
 
 SIZES = ((8, 1000), (64, 1000), (64, 100_000))

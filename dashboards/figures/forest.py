@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from dashboards import style
 from dashboards.figures.base import blank, named
 from dashboards.numbers.forest import ForestInfo, ForestRow
-from lawn_tune.compare import Verdict
+from lawn_tune.comparison.compare import Verdict
 from lawn_tune.words import signed
 
 SHORT = {

@@ -8,9 +8,9 @@ from typing import NamedTuple
 from dashboards.numbers.caveats import cell_caveats
 from dashboards.numbers.measure import Measure, Measured, Rows, measured
 from lawn_tune.cells import Phase
-from lawn_tune.compare import CellResult
-from lawn_tune.published import printed, published_curve
-from lawn_tune.tables import model_text
+from lawn_tune.comparison.compare import CellResult
+from lawn_tune.comparison.published import printed, published_curve
+from lawn_tune.comparison.tables import model_text
 from search_spaces.published import PublishedValue
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from lawn_tune.cells import Phase
-from lawn_tune.compare import Comparison
+from lawn_tune.comparison.compare import Comparison
 from lawn_tune.words import metric_name, metric_of
 
 

@@ -8,9 +8,9 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from dashboards.numbers.ranges import better_part
-from lawn_tune.compare import CellResult
+from lawn_tune.comparison.compare import CellResult
+from lawn_tune.planning.selection import Point
 from lawn_tune.results import TrialRow
-from lawn_tune.selection import Point
 from lawn_tune.words import metric_name, metric_of, setting
 
 

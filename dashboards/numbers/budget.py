@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lawn_tune.compare import CellResult, Comparison
+from lawn_tune.comparison.compare import CellResult, Comparison
+from lawn_tune.planning.selection import Point
 from lawn_tune.results import TrialRow
-from lawn_tune.selection import Point
 from lawn_tune.words import metric_name, metric_of
 from trainables.config import Direction
 

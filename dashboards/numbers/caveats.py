@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from lawn_tune.compare import CellResult, PairResult
-from lawn_tune.flags import Flag
-from lawn_tune.selection import never_constrained
+from lawn_tune.comparison.compare import CellResult, PairResult
+from lawn_tune.comparison.flags import Flag
+from lawn_tune.planning.selection import never_constrained
 from lawn_tune.words import count
 
 

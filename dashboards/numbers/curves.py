@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lawn_tune.cells import Phase
-from lawn_tune.compare import CellResult, Comparison, Estimate
+from lawn_tune.comparison.compare import CellResult, Comparison, Estimate
 from lawn_tune.words import metric_name, metric_of
 
 Curves = Mapping[str, Mapping[str, NDArray[np.float64]]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from lawn_tune.compare import CellResult, Comparison
+from lawn_tune.comparison.compare import CellResult, Comparison
 
 
 class Widening(NamedTuple):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from lawn_tune.compare import PairResult, Verdict
-from lawn_tune.published import printed
-from lawn_tune.verdicts import sentence
+from lawn_tune.comparison.compare import PairResult, Verdict
+from lawn_tune.comparison.published import printed
+from lawn_tune.comparison.verdicts import sentence
 from lawn_tune.words import metric_name, metric_of, p_value
 
 Tone = Literal["better", "worse", "open", "none"]

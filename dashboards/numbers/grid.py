@@ -8,8 +8,8 @@ from itertools import product
 from typing import NamedTuple, TypeVar
 
 from dashboards.numbers.ranges import better_part
-from lawn_tune.compare import CellResult, Comparison
-from lawn_tune.selection import Point, PointStatus
+from lawn_tune.comparison.compare import CellResult, Comparison
+from lawn_tune.planning.selection import Point, PointStatus
 from lawn_tune.words import hyperparameter, metric_name, metric_of
 from trainables.config import Direction
 

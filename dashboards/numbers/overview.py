@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from lawn_tune.cells import Cell, Phase
-from lawn_tune.compare import CellResult
-from lawn_tune.counts import Counts, count
+from lawn_tune.comparison.compare import CellResult
+from lawn_tune.comparison.tables import value_text
+from lawn_tune.planning.counts import Counts, count
 from lawn_tune.results import FINISHED, TrialRow
-from lawn_tune.tables import value_text
 from lawn_tune.words import count as number_of
 from lawn_tune.words import fixed, metric_of
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from dashboards.numbers.ranges import better_part
 from lawn_tune.cells import Cell
+from lawn_tune.planning.selection import search_series
 from lawn_tune.results import FINISHED, TrialRow
-from lawn_tune.selection import search_series
 from lawn_tune.words import metric_name, metric_of
 from trainables.config import Direction
 

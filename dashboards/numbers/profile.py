@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from lawn_tune.compare import CellResult
+from lawn_tune.comparison.compare import CellResult
 
 LEAST = 3
 """Tasks below which a share says nothing."""

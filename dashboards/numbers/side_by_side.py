@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from lawn_tune.compare import CellResult, Comparison
-from lawn_tune.published import printed, source
-from lawn_tune.tables import Footnote, Table, table, value_text
+from lawn_tune.comparison.compare import CellResult, Comparison
+from lawn_tune.comparison.published import printed, source
+from lawn_tune.comparison.tables import Footnote, Table, table, value_text
 from lawn_tune.words import fixed, method
 from search_spaces.published import PublishedTable, PublishedValue
 

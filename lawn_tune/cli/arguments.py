@@ -6,7 +6,7 @@ import json
 import os
 import sys
 
-from lawn_tune.secrets import masked
+from lawn_tune.storage import masked
 
 _HANDED = "_LAWN_TUNE_ARGUMENTS"
 """Variable that names the open file from which a process that was started anew reads its arguments."""

@@ -9,10 +9,10 @@ import typer
 
 from lawn_tune.cli.options import Storage, console
 from lawn_tune.cli.source import launched, reading
-from lawn_tune.compare import Comparison, compare_space
+from lawn_tune.comparison.compare import Comparison, compare_space
+from lawn_tune.comparison.renderers import RENDERERS, Format
+from lawn_tune.comparison.renderers.terminal import print_comparison
 from lawn_tune.errors import LedgerError, UsageError
-from lawn_tune.renderers import RENDERERS, Format
-from lawn_tune.renderers.terminal import print_comparison
 from lawn_tune.results import REPAIR, ResultSource
 
 

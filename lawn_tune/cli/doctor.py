@@ -23,8 +23,8 @@ from lawn_tune.cli.options import AsJson, Storage, print_json
 from lawn_tune.errors import LawnTuneError
 from lawn_tune.executors.build import NVIDIA
 from lawn_tune.ledger.database import NETWORK_FILE_SYSTEMS, Database, clock, file_system
+from lawn_tune.ledger.definitions import REVISION
 from lawn_tune.ledger.schema import current_revision, open_schema
-from lawn_tune.ledger.tables import REVISION
 from lawn_tune.settings import Settings, check_ray_address, resolve, sqlite_file
 from trainables import data
 from trainables.config import DATASETS

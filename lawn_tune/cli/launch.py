@@ -18,15 +18,15 @@ from rich.markup import escape
 from lawn_tune.cells import Cell
 from lawn_tune.cli.damage import tell_damage
 from lawn_tune.cli.options import Cells, MaxEpochs, Seeds, Storage
-from lawn_tune.deadlines import moment
 from lawn_tune.errors import DataError, ExecutionError, UsageError
+from lawn_tune.launching.deadlines import moment
 from lawn_tune.results import DamagedCells
-from lawn_tune.secrets import masked
 from lawn_tune.settings import Settings, check_ray_address, check_work_dir, resolve
+from lawn_tune.storage import masked
 
 if TYPE_CHECKING:
-    from lawn_tune.budget import Budget
-    from lawn_tune.launch import Launch
+    from lawn_tune.launching.launch import Launch
+    from lawn_tune.launching.limits import Budget
     from lawn_tune.ledger import Ledger
 
 BUDGET_SPENT = 6
@@ -82,8 +82,8 @@ def launch(
       lawn-tune launch my/space.toml --workers 4 --gpus 1
       lawn-tune launch my/space.toml --deadline 7h30m --max-device-hours 24
     """
-    from lawn_tune.plan import plan_all
-    from lawn_tune.spaces import find_spaces
+    from lawn_tune.planning.plan import plan_all
+    from lawn_tune.planning.spaces import find_spaces
 
     flags: dict[str, object] = {"storage": storage, "data_dir": data_dir, "work_dir": work_dir}
     settings = resolve(
@@ -141,10 +141,10 @@ def run_launch(
         ExecutionError: packs failed for good, or the means of execution broke.
     """
     from lawn_tune.executors.build import build_executor
-    from lawn_tune.launch import Heartbeat, Launch, check_same_space
+    from lawn_tune.launching.launch import Heartbeat, Launch, check_same_space
+    from lawn_tune.launching.progress import Display, tell, tell_left
     from lawn_tune.ledger import Owner, Patience, open_ledger
-    from lawn_tune.progress import Display, tell, tell_left
-    from lawn_tune.remaining import Remaining
+    from lawn_tune.planning.remaining import Remaining
 
     budget = budget_of(settings, here=ray_address is None)
     patience = Patience(lambda text: console.print(f"[yellow]{escape(text)}[/]", highlight=False, soft_wrap=True))
@@ -204,8 +204,8 @@ def budget_of(settings: Settings, here: bool = True) -> Budget:
     Raises:
         UsageError: the deadline has passed.
     """
-    from lawn_tune.budget import Budget
     from lawn_tune.executors.build import machine_slots
+    from lawn_tune.launching.limits import Budget
 
     now = datetime.now().astimezone()
     end = None if settings.deadline is None else moment(settings.deadline, now)

@@ -13,8 +13,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from lawn_tune.cli.options import Storage
 from lawn_tune.errors import LedgerError
 from lawn_tune.ledger.database import Database
+from lawn_tune.ledger.definitions import PREFIX, REVISION
 from lawn_tune.ledger.schema import current_revision, open_schema
-from lawn_tune.ledger.tables import PREFIX, REVISION
 from lawn_tune.settings import resolve
 
 WORDS = {"lawn_plan": "planned", "lawn_progress": "epochs of unfinished packs", "lawn_examples": "sets of examples"}

@@ -11,17 +11,17 @@ import typer
 
 from lawn_tune.cells import Cell
 from lawn_tune.cli.options import AsJson, Cells, MaxEpochs, Seeds, Storage, console, plain_table, print_json
-from lawn_tune.costs import Cost, estimate
 from lawn_tune.errors import UsageError
-from lawn_tune.plan import plan_all, unconstrained_points
-from lawn_tune.secrets import masked
+from lawn_tune.planning.costs import Cost, estimate
+from lawn_tune.planning.plan import plan_all, unconstrained_points
+from lawn_tune.planning.spaces import builtin_spaces, find_spaces
 from lawn_tune.settings import resolve, sqlite_file
-from lawn_tune.spaces import builtin_spaces, find_spaces
+from lawn_tune.storage import masked
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from lawn_tune.counts import Counts
+    from lawn_tune.planning.counts import Counts
     from lawn_tune.results import Outcome, TrialRow
 
 
@@ -68,8 +68,8 @@ def plan(
 
 
 def _makespan(cells: Sequence[Cell], rows: Sequence[TrialRow], workers: int) -> float | None:
-    from lawn_tune.budget import Pace  # brings numpy
-    from lawn_tune.makespan import makespan
+    from lawn_tune.launching.limits import Pace  # brings numpy
+    from lawn_tune.planning.makespan import makespan
 
     pace = Pace()
     pace.learn(cells, rows)
@@ -103,7 +103,7 @@ def _held(url: str, cells: Sequence[Cell]) -> tuple[list[TrialRow], dict[str, Ou
 def _count(cell: Cell, held: tuple[list[TrialRow], dict[str, Outcome]] | None) -> Counts | None:
     if held is None:
         return None
-    from lawn_tune.counts import count  # brings numpy
+    from lawn_tune.planning.counts import count  # brings numpy
 
     return count(cell, *held)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from lawn_tune.errors import UsageError
 from lawn_tune.ledger import Ledger, open_ledger
+from lawn_tune.planning.spaces import builtin_spaces
 from lawn_tune.results import ResultSource
 from lawn_tune.settings import resolve
-from lawn_tune.spaces import builtin_spaces
 from search_spaces.keys import did_you_mean
 from search_spaces.loader import SUFFIX
 

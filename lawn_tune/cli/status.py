@@ -10,14 +10,14 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.table import Table
 
-from lawn_tune.budget import Pace
 from lawn_tune.cells import Cell
 from lawn_tune.cli.damage import tell_damage
 from lawn_tune.cli.options import AsJson, Storage, console, plain_table, print_json
 from lawn_tune.cli.source import launched, reading
-from lawn_tune.counts import Counts, count
+from lawn_tune.launching.limits import Pace
 from lawn_tune.ledger.leases import Lease
-from lawn_tune.remaining import Remaining, remaining
+from lawn_tune.planning.counts import Counts, count
+from lawn_tune.planning.remaining import Remaining, remaining
 from lawn_tune.results import DamagedCells, ResultSource, TrialRow
 
 SCHEMA = 1

@@ -21,7 +21,7 @@ from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
 from lawn_tune.executors.base import Agenda, Failed, Job, Nothing
-from lawn_tune.executors.memory import memory_need
+from lawn_tune.executors.memory_need import memory_need
 from lawn_tune.executors.messages import WorkerSettings, deliver, read_job, write_job
 from lawn_tune.executors.slots import Room, Slots
 

@@ -41,7 +41,7 @@ from lawn_tune.executors.base import Agenda  # noqa: E402
 from lawn_tune.executors.checkpoints import shared_token  # noqa: E402
 from lawn_tune.executors.messages import WorkerSettings  # noqa: E402
 from lawn_tune.executors.slots import Node, Room, Slots, report_seconds, slots_on  # noqa: E402
-from lawn_tune.secrets import forget  # noqa: E402
+from lawn_tune.storage import forget  # noqa: E402
 
 if TYPE_CHECKING:
     from lawn_tune.executors.ray_jobs import OpenJobs

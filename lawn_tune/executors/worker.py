@@ -25,9 +25,9 @@ from lawn_tune.executors.messages import Message, WorkerSettings
 from lawn_tune.executors.watchdog import Watchdog
 from trainables import data
 from trainables.config import EpochRecord, TrialOutcome
-from trainables.memory import keep_freed_memory
 from trainables.optimizers import fused
-from trainables.trial import Interrupted, train_pack
+from trainables.training.process_memory import keep_freed_memory
+from trainables.training.trial import Interrupted, train_pack
 
 
 def work(

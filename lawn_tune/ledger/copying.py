@@ -17,11 +17,11 @@ from sqlalchemy import Connection, Table, delete, func, insert, inspect, select,
 from lawn_tune.errors import LedgerError, UsageError
 from lawn_tune.ledger import leases, reads
 from lawn_tune.ledger.database import Database
-from lawn_tune.ledger.plan import spaces
+from lawn_tune.ledger.definitions import REVISION, UNFINISHED, cells, metadata, trials, version
+from lawn_tune.ledger.definitions import leases as lease_table
+from lawn_tune.ledger.roster import spaces
 from lawn_tune.ledger.schema import current_revision, open_schema
 from lawn_tune.ledger.studies import Studies
-from lawn_tune.ledger.tables import REVISION, UNFINISHED, cells, metadata, trials, version
-from lawn_tune.ledger.tables import leases as lease_table
 
 CHUNK = 100
 """Rows in memory at once; a row is a whole curve at most."""

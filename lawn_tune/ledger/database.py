@@ -20,7 +20,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from lawn_tune.errors import LedgerError
 from lawn_tune.ledger.urls import parse, scrubbed
-from lawn_tune.secrets import masked
+from lawn_tune.storage import masked
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql, sqlite

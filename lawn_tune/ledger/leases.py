@@ -11,8 +11,8 @@ from sqlalchemy import Connection, Row, delete, or_, select, update
 from lawn_tune.cells import CellName
 from lawn_tune.errors import LedgerError
 from lawn_tune.ledger.database import clock, insert
+from lawn_tune.ledger.definitions import leases
 from lawn_tune.ledger.owners import Owner
-from lawn_tune.ledger.tables import leases
 
 LONGEST = 10
 """A lease lasts at most so many times as long as the one that a driver asks for."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lawn_tune.cells import Cell, CellName, Phase, Trial
 from lawn_tune.errors import LedgerError
-from lawn_tune.ledger import leases, packs, plan, reads, trials
+from lawn_tune.ledger import leases, packs, reads, roster, trials
 from lawn_tune.ledger.curves import Curve
 from lawn_tune.ledger.database import Database
 from lawn_tune.ledger.leases import Lease
@@ -74,18 +74,18 @@ class Ledger:
         Trials that another space has trained already belong to these cells from now on as well.
         """
         with self._database.writing() as connection:
-            plan.register(connection, cells)
+            roster.register(connection, cells)
         self._launched |= {cell.name: cell for cell in cells}
 
     @patient
-    def enrol(self, cell: CellName, phase: Phase, added: Sequence[Trial]) -> None:
+    def assign(self, cell: CellName, phase: Phase, added: Sequence[Trial]) -> None:
         """Says that trials belong to a cell, whether they will be trained here or were trained for another space.
 
         `register` does this for search trials, `record_packs` for those it is given.
         """
         defined = self._cell(cell)
         with self._database.writing() as connection:
-            plan.enrol(connection, defined, phase, added)
+            roster.assign(connection, defined, phase, added)
 
     @patient
     def record_packs(self, cell: CellName, phase: Phase, packed: Sequence[Sequence[Trial]]) -> tuple[PackRow, ...]:
@@ -95,7 +95,7 @@ class Ledger:
         """
         defined = self._cell(cell)
         with self._database.writing() as connection:
-            plan.enrol(connection, defined, phase, [trial for pack in packed for trial in pack])
+            roster.assign(connection, defined, phase, [trial for pack in packed for trial in pack])
             packs.add(connection, cell, phase, [[trial.key for trial in pack] for pack in packed])
             return packs.read(connection, cell, phase)
 
@@ -262,7 +262,7 @@ class Ledger:
     def spaces(self) -> tuple[str, ...]:
         """See `ResultSource.spaces`."""
         with self._database.reading() as connection:
-            return plan.spaces(connection)
+            return roster.spaces(connection)
 
     @patient
     def cells(self, space: str) -> tuple[Cell, ...]:
@@ -306,7 +306,7 @@ class Ledger:
         """Returns a cell as this driver launched it; another may have launched it differently since."""
         if name not in self._launched:
             with self._database.reading() as connection:
-                self._launched[name] = plan.definition(connection, name)
+                self._launched[name] = roster.definition(connection, name)
         return self._launched[name]
 
 

@@ -13,12 +13,12 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from lawn_tune.cells import Cell, CellName, Phase
-from lawn_tune.ledger import plan
+from lawn_tune.ledger import roster
 from lawn_tune.ledger.curves import THINNED, decode, thinned
 from lawn_tune.ledger.database import Database
-from lawn_tune.ledger.plan import Entry
+from lawn_tune.ledger.definitions import curves, trials
+from lawn_tune.ledger.roster import Entry
 from lawn_tune.ledger.studies import Studies, StudySpec, StudyTrial
-from lawn_tune.ledger.tables import curves, trials
 from lawn_tune.results import FINISHED
 
 CHUNK = 100
@@ -45,7 +45,7 @@ class Mirror:
 
     def _add(self, cell: Cell, phase: Phase, keys: Sequence[str]) -> None:
         with self._database.reading() as connection:
-            chosen = plan.ended(connection, cell.name, phase, keys)
+            chosen = roster.ended(connection, cell.name, phase, keys)
         lacking = [entry for entry in chosen if entry.mirrored != entry.outcome]
         study = self._found.get(study_name(cell, phase))
         if (
@@ -58,7 +58,7 @@ class Mirror:
     def sync(self, cell: Cell, phase: Phase) -> None:
         """Leaves the study with every ended trial exactly once, whatever happened before."""
         with self._database.reading() as connection:
-            entries = plan.ended(connection, cell.name, phase)
+            entries = roster.ended(connection, cell.name, phase)
         if phase == "confirm" and not entries:
             return
         spec = study_spec(cell, phase, entries)
@@ -85,11 +85,11 @@ class Mirror:
         self, cell: Cell, phase: Phase, spec: StudySpec, entries: Sequence[Entry]
     ) -> tuple[StudySpec, list[Entry]]:
         with self._database.writing() as connection:
-            plan.forget_mirrored(connection, cell.name, phase)
+            roster.forget_mirrored(connection, cell.name, phase)
         self._studies.create(spec)
         with self._database.reading() as connection:
             known = {entry.key for entry in entries}
-            return spec, [entry for entry in plan.ended(connection, cell.name, phase) if entry.key in known]
+            return spec, [entry for entry in roster.ended(connection, cell.name, phase) if entry.key in known]
 
     def _write(self, cell: Cell, phase: Phase, study: StudySpec, entries: Sequence[Entry]) -> bool:
         """Returns False if somebody deleted the study."""
@@ -104,7 +104,7 @@ class Mirror:
 
     def _mark(self, cell: Cell, entries: Iterable[Entry]) -> None:
         with self._database.writing() as connection:
-            plan.mark_mirrored(connection, cell.name, {entry.key: entry.outcome for entry in entries})
+            roster.mark_mirrored(connection, cell.name, {entry.key: entry.outcome for entry in entries})
 
 
 def study_name(cell: Cell, phase: Phase) -> str:

@@ -13,8 +13,8 @@ from sqlalchemy import Connection, func, select, update
 from lawn_tune.cells import CellName, Phase
 from lawn_tune.errors import LedgerError
 from lawn_tune.ledger.database import insert
+from lawn_tune.ledger.definitions import leases, packs
 from lawn_tune.ledger.leases import lost
-from lawn_tune.ledger.tables import leases, packs
 from lawn_tune.results import DAMAGED
 
 REPAIR_PACK = "Put back a copy of the ledger, or delete that row from lawn_packs; what it trained is kept."

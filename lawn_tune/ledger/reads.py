@@ -14,9 +14,9 @@ from lawn_tune.cells import Cell
 from lawn_tune.errors import LedgerError
 from lawn_tune.ledger import rows
 from lawn_tune.ledger.curves import Curve, decode
-from lawn_tune.ledger.tables import cells, curves, examples, trials
-from lawn_tune.ledger.tables import packs as pack_table
-from lawn_tune.ledger.tables import plan as plan_table
+from lawn_tune.ledger.definitions import cells, curves, examples, trials
+from lawn_tune.ledger.definitions import packs as pack_table
+from lawn_tune.ledger.definitions import plan as plan_table
 from lawn_tune.ledger.trials import followed
 from lawn_tune.results import DAMAGED, REPAIR, DamagedCells, Outcome, TrialRow
 

@@ -6,7 +6,7 @@ from sqlalchemy import Connection, inspect, select
 
 from lawn_tune.errors import LedgerError
 from lawn_tune.ledger.database import Database
-from lawn_tune.ledger.tables import REVISION, UNFINISHED, VERSION_TABLE, version
+from lawn_tune.ledger.definitions import REVISION, UNFINISHED, VERSION_TABLE, version
 
 
 def open_schema(database: Database, create: bool) -> None:

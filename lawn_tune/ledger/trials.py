@@ -14,9 +14,9 @@ from lawn_tune.cells import CellName
 from lawn_tune.ledger import curves
 from lawn_tune.ledger.curves import Curve
 from lawn_tune.ledger.database import insert
+from lawn_tune.ledger.definitions import curves as curve_table
+from lawn_tune.ledger.definitions import examples, progress, trials
 from lawn_tune.ledger.packs import PackRow
-from lawn_tune.ledger.tables import curves as curve_table
-from lawn_tune.ledger.tables import examples, progress, trials
 from lawn_tune.results import FINISHED
 from trainables.config import EpochRecord, TrialOutcome
 

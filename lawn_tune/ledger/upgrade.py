@@ -9,10 +9,10 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, func, select
 
-import lawn_tune.migrations
+import lawn_tune.ledger.migrations
 from lawn_tune.errors import LedgerError
 from lawn_tune.ledger.database import Database, clock
-from lawn_tune.ledger.tables import leases, version
+from lawn_tune.ledger.definitions import leases, version
 
 
 def upgrade(database: Database, revision: str | None, write: bool = True) -> None:
@@ -67,6 +67,6 @@ def _refuse_launches(database: Database, connection: Connection) -> None:
 
 def _config() -> Config:
     config = Config()
-    config.set_main_option("script_location", str(Path(lawn_tune.migrations.__file__).parent).replace("%", "%%"))
+    config.set_main_option("script_location", str(Path(lawn_tune.ledger.migrations.__file__).parent).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     return config

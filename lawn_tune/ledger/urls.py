@@ -10,7 +10,7 @@ from sqlalchemy.exc import ArgumentError
 
 from lawn_tune.errors import UsageError
 from lawn_tune.paths import is_path
-from lawn_tune.secrets import SECRET_OPTION, ambiguous, masked
+from lawn_tune.storage import SECRET_OPTION, ambiguous, masked
 
 HINT = "Write sqlite:///lawn-tune.db, or postgresql://user@host/database with the password in PGPASSWORD or ~/.pgpass."
 

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial
 
 from benchmarks import big_ledger, big_studies
 from benchmarks import ledger as ledger_benchmark
-from lawn_tune.compare import compare_space
+from lawn_tune.comparison.compare import compare_space
 from lawn_tune.ledger import Ledger, open_ledger
 from lawn_tune.results import FINISHED, TrialRow
 from trainables.config import DATASETS, SERIES, trial_key

@@ -20,14 +20,14 @@ from benchmarks.rivals import data, expert, models, typical
 from benchmarks.rivals.case import Case, Point, rate_factor
 from benchmarks.rivals.optuna_processes import first_of_each_point
 from benchmarks.throughput import CASES, space_text
-from lawn_tune.plan import plan
+from lawn_tune.planning.plan import plan
 from search_spaces.loader import load_space
 from trainables.config import Member, ModelConfig, Ncf, PackConfig, SmallVgg, Task
-from trainables.loop import Training
 from trainables.models.ncf import Ncf as OurNcf
 from trainables.models.vgg import SmallVgg as OurVgg
-from trainables.schedules import lr_factor
-from trainables.seeding import epoch_generator, seeded_init
+from trainables.training.loop import Training
+from trainables.training.schedules import lr_factor
+from trainables.training.seeding import epoch_generator, seeded_init
 from trainables.workloads import build_workload
 from trainables.workloads.base import Workload
 

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from benchmarks import paper_plan, scaling
 from benchmarks.paper_plan import KINDS, PaperTable
+from benchmarks.tabulated import TabulatedExecutor
 from lawn_tune.cells import Cell
 from lawn_tune.executors.base import Failed, Finished, Job, Progress
 from lawn_tune.executors.slots import REPORTS, report_seconds
-from lawn_tune.executors.tabulated import TabulatedExecutor
-from lawn_tune.launch import Launch
+from lawn_tune.launching.launch import Launch
 from lawn_tune.ledger import Owner, open_ledger
-from lawn_tune.makespan import schedule
+from lawn_tune.planning.makespan import schedule
 from trainables.config import PackConfig
 
 ALL = paper_plan.cells()

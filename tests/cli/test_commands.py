@@ -24,15 +24,15 @@ from typer.testing import CliRunner, Result
 import lawn_tune.cli.export
 import lawn_tune.cli.plan
 import lawn_tune.cli.status
-import lawn_tune.costs
+import lawn_tune.planning.costs
 from lawn_tune.cells import Cell
 from lawn_tune.cli.main import app
-from lawn_tune.costs import MACHINE, Speed, estimate
 from lawn_tune.ledger import Lease, open_ledger
-from lawn_tune.plan import plan
+from lawn_tune.planning.costs import MACHINE, Speed, estimate
+from lawn_tune.planning.plan import plan
+from lawn_tune.planning.spaces import builtin_spaces, find_space
 from lawn_tune.settings import SETTINGS
-from lawn_tune.spaces import builtin_spaces, find_space
-from tests.cli.memory_ledger import PROVENANCE, QUICKSTART, MemoryLedger, row, rows
+from tests.helpers.memory_ledger import PROVENANCE, QUICKSTART, MemoryLedger, row, rows
 
 ROOT = Path(__file__).parents[2]
 
@@ -87,7 +87,7 @@ def test_plan_lists_every_cell_and_the_totals() -> None:
 
 
 def test_plan_tells_hours_where_they_are_known_and_where_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lawn_tune.costs, "SPEEDS", {("digits", "small-vgg"): Speed(1e-3, 0.0)})
+    monkeypatch.setattr(lawn_tune.planning.costs, "SPEEDS", {("digits", "small-vgg"): Speed(1e-3, 0.0)})
     cost = sum(estimate(cell).passes for cell in QUICKSTART) * 1e-3 / 60
     assert f"core time: {cost:.0f} min (from {MACHINE})" in run("plan", "quickstart").stdout
     mixed = run("plan", "quickstart", "fashion_mnist").stdout

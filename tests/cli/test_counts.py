@@ -7,9 +7,9 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lawn_tune.counts import count
+from lawn_tune.planning.counts import count
 from lawn_tune.results import Outcome
-from tests.cli.memory_ledger import QUICKSTART, row, rows
+from tests.helpers.memory_ledger import QUICKSTART, row, rows
 
 CELL = QUICKSTART[0]
 SEARCH = CELL.search_trials

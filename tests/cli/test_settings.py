@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from lawn_tune.errors import UsageError
-from lawn_tune.secrets import masked
 from lawn_tune.settings import FILE, SETTINGS, Settings, check_work_dir, resolve, sqlite_file
+from lawn_tune.storage import masked
 
 EXAMPLES: dict[str, tuple[list[str], list[Any]]] = {
     "storage": (

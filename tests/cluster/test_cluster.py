@@ -16,11 +16,11 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
-from machines import Cluster, end
 from sqlalchemy import create_engine, text
 
 from lawn_tune.ledger import open_ledger
 from lawn_tune.results import TrialRow
+from tests.helpers.machines import Cluster, end
 
 SPACE = """
 description = "Seconds a trial"

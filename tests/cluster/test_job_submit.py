@@ -9,11 +9,11 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from machines import Cluster, environment
 from test_cluster import LAUNCH, SPACE, TRIALS
 
 from lawn_tune.ledger import open_ledger
 from lawn_tune.results import TrialRow
+from tests.helpers.machines import Cluster, environment
 
 JOBS = (
     "--include-dashboard=true",

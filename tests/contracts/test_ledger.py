@@ -265,7 +265,7 @@ def test_every_write_that_can_be_read_changes_the_version(ledger: Ledger, cell: 
     good, bad = outcomes(pack)
     ledger.finish(pack, [good, replace(bad, outcome="diverged", epochs=1)], PROVENANCE)
     changed()
-    ledger.enrol(cell.name, "confirm", cell.confirm_trials(cell.search_trials[0].hyperparameters))
+    ledger.assign(cell.name, "confirm", cell.confirm_trials(cell.search_trials[0].hyperparameters))
     changed()
     ledger.register([make_cell(lrs=(0.1, 0.2))])
     changed()
@@ -321,7 +321,7 @@ def test_a_trial_of_two_spaces_is_trained_once_and_shown_in_both(ledger: Ledger,
     ledger.register([copy])
     assert len(ledger.outcomes([trial.key for trial in copy.search_trials])) == 2
     confirm = copy.confirm_trials(copy.search_trials[0].hyperparameters)
-    ledger.enrol(copy.name, "confirm", confirm)
+    ledger.assign(copy.name, "confirm", confirm)
     ledger.reconcile(copy.name)
     rows = ledger.trials("copy")
     assert [row.key for row in rows] == [trial.key for trial in (*copy.search_trials[:2], *confirm)]

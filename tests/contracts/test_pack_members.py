@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.contracts.fabricated import write_fashion_mnist, write_movielens
+from tests.helpers.fabricated import write_fashion_mnist, write_movielens
 from trainables.config import DATASETS, MODELS, EpochRecord, Member, ModelConfig, Ncf, PackConfig, SmallVgg, Task
-from trainables.trial import train_pack
+from trainables.training.trial import train_pack
 from trainables.workloads import WORKLOADS
 
 TINY: dict[str, ModelConfig] = {"small-vgg": SmallVgg(width=2), "ncf": Ncf(factors=2, init="xavier")}

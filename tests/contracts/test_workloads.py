@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, stack_module_state
 
-from tests.contracts.fabricated import write_fashion_mnist, write_movielens
+from tests.helpers.fabricated import write_fashion_mnist, write_movielens
 from trainables.config import DATASETS, LOSSES, ModelConfig, Ncf, SmallVgg, Split, Task, TrainOn
 from trainables.data import SOURCES, MissingDataError
-from trainables.measure import margin_series
+from trainables.training.measure import margin_series
 from trainables.workloads import WORKLOADS, build_workload
 from trainables.workloads.base import Evaluation, Workload
 

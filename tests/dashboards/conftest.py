@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.dashboards.browser import browse, chromium
+from tests.helpers.browser import browse, chromium
 
 __all__ = ["browse", "chromium"]

@@ -24,9 +24,9 @@ from dashboards.numbers.budget import (
     budget_infos,
     reached,
 )
-from lawn_tune.compare import Comparison, compare, compare_space
+from lawn_tune.comparison.compare import Comparison, compare, compare_space
 from lawn_tune.results import Outcome, TrialRow
-from tests.compare.memory_source import demo_source, make_cell, make_row, with_protocol
+from tests.helpers.memory_source import demo_source, make_cell, make_row, with_protocol
 
 Value = float | Outcome
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from playwright.sync_api import expect
 
 from lawn_tune.words import fixed
-from tests.compare.memory_source import MemorySource, demo_source, make_cell
-from tests.dashboards.browser import NARROW, Browse
-from tests.dashboards.studied import studied
+from tests.helpers.browser import NARROW, Browse
+from tests.helpers.memory_source import MemorySource, demo_source, make_cell
+from tests.helpers.studied import studied
 
 
 def test_it_shows_both_rivals_their_costs_and_the_definition(browse: Browse) -> None:

@@ -10,9 +10,9 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from lawn_tune.cells import Cell
-from tests.compare.memory_source import MemorySource, make_cell, search_rows
-from tests.dashboards.browser import NARROW, Browse
-from tests.dashboards.studied import EVIL, studied
+from tests.helpers.browser import NARROW, Browse
+from tests.helpers.memory_source import MemorySource, make_cell, search_rows
+from tests.helpers.studied import EVIL, studied
 
 LAWN = "/cell?space=digits&cell=digits%2Fadam-lawn%2Fbs64"
 GRID = "#cell-trials .ag-center-cols-container"

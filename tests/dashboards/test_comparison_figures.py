@@ -15,8 +15,8 @@ from dashboards.numbers.batch_curves import batch_curves
 from dashboards.numbers.forest import ForestInfo, forest_info
 from dashboards.numbers.measure import measures
 from dashboards.numbers.profile import ProfileInfo, ProfileLine
-from lawn_tune.compare import Comparison, PairResult, Verdict, compare_space
-from tests.compare.memory_source import MemorySource, demo_source, make_cell, search_rows
+from lawn_tune.comparison.compare import Comparison, PairResult, Verdict, compare_space
+from tests.helpers.memory_source import MemorySource, demo_source, make_cell, search_rows
 
 EVIL = "<img src=x onerror=alert(1)>"
 

@@ -17,12 +17,12 @@ from dashboards.numbers.measure import measured, measures
 from dashboards.numbers.profile import ProfileInfo, profile_info
 from dashboards.numbers.selected import selected
 from dashboards.numbers.side_by_side import SideEntry, paper_table, space_table
-from lawn_tune.compare import CellResult, Comparison, Verdict, compare, compare_space
-from lawn_tune.published import lookup, paper_tables
+from lawn_tune.comparison.compare import CellResult, Comparison, Verdict, compare, compare_space
+from lawn_tune.comparison.inference import mean_and_error
+from lawn_tune.comparison.published import lookup, paper_tables
+from lawn_tune.comparison.tables import table
 from lawn_tune.results import Outcome, TrialRow
-from lawn_tune.statistics import mean_and_error
-from lawn_tune.tables import table
-from tests.compare.memory_source import (
+from tests.helpers.memory_source import (
     MemorySource,
     confirm_rows,
     demo_source,

@@ -12,9 +12,10 @@ from playwright.sync_api import Page, expect
 from dashboards.numbers.caveats import caveat
 from dashboards.web.pages.comparison import PAGE, PATH, plain_answer
 from lawn_tune.cells import CellName
-from lawn_tune.compare import compare_space
-from lawn_tune.verdicts import headline, sentence
-from tests.compare.memory_source import (
+from lawn_tune.comparison.compare import compare_space
+from lawn_tune.comparison.verdicts import headline, sentence
+from tests.helpers.browser import NARROW, WIDE, Browse, Site
+from tests.helpers.memory_source import (
     MemorySource,
     confirm_rows,
     demo_source,
@@ -22,7 +23,6 @@ from tests.compare.memory_source import (
     search_rows,
     with_protocol,
 )
-from tests.dashboards.browser import NARROW, WIDE, Browse, Site
 
 EVIL = "<img src=x onerror=alert(1)>"
 SPACE = "movielens_100k"

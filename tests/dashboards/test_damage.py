@@ -17,11 +17,11 @@ from benchmarks import big_ledger
 from dashboards.report import report
 from dashboards.web.snapshot import Snapshots
 from lawn_tune.cli.main import app
-from lawn_tune.compare import compare_space
-from lawn_tune.flags import Flag
+from lawn_tune.comparison.compare import compare_space
+from lawn_tune.comparison.flags import Flag
 from lawn_tune.ledger import open_ledger
 from lawn_tune.results import DamagedCells
-from tests.dashboards.browser import Browse
+from tests.helpers.browser import Browse
 
 SPACE = "big"
 CELL = "big/adam/bs256"

@@ -18,8 +18,8 @@ from dashboards.numbers.curves import CURVE_POINTS
 from dashboards.numbers.dynamics import chosen, dynamics_info
 from dashboards.numbers.reliability import ranks, reliability_info
 from lawn_tune.results import TrialRow
-from tests.compare.memory_source import confirm_rows, make_cell, make_row, search_rows
-from tests.dashboards.test_figures import contrast
+from tests.helpers.contrast import contrast
+from tests.helpers.memory_source import confirm_rows, make_cell, make_row, search_rows
 from trainables.config import ECE_BINS
 
 CELLS = (make_cell("adam"), make_cell("adam-lawn"), make_cell("adam-lawn", 512))

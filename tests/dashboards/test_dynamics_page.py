@@ -8,10 +8,10 @@ import pytest
 from playwright.sync_api import expect
 
 from lawn_tune.results import TrialRow
-from tests.compare.memory_source import MemorySource, demo_source, make_cell
-from tests.dashboards.browser import NARROW, Browse
-from tests.dashboards.studied import Damaged, studied
 from tests.dashboards.test_cell_page import drag, x_range
+from tests.helpers.browser import NARROW, Browse
+from tests.helpers.memory_source import MemorySource, demo_source, make_cell
+from tests.helpers.studied import Damaged, studied
 
 FIGURES = ("loss", "test", "margin", "gradient", "norm", "rate", "validation")
 

@@ -21,8 +21,9 @@ from dashboards.numbers import (
     grid_infos,
 )
 from dashboards.numbers.forest import forest_info
-from lawn_tune.compare import compare, compare_space
-from tests.compare.memory_source import demo_source, make_cell, search_rows
+from lawn_tune.comparison.compare import compare, compare_space
+from tests.helpers.contrast import contrast
+from tests.helpers.memory_source import demo_source, make_cell, search_rows
 from trainables.config import LAWN_OF, OPTIMIZERS
 
 
@@ -107,20 +108,6 @@ def test_empty_and_single_figures_draw() -> None:
 
 
 # --- style -----------------------------------------------------------------------------------------------------------
-
-
-def luminance(colour: str) -> float:
-    def linear(part: int) -> float:
-        value = part / 255
-        return value / 12.92 if value <= 0.04045 else float(((value + 0.055) / 1.055) ** 2.4)
-
-    red, green, blue = (linear(int(colour[i : i + 2], 16)) for i in (1, 3, 5))
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-
-
-def contrast(one: str, other: str) -> float:
-    low, high = sorted((luminance(one), luminance(other)))
-    return (high + 0.05) / (low + 0.05)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

@@ -12,8 +12,8 @@ from dashboards.numbers import (
     curve_keys,
     grid_infos,
 )
-from lawn_tune.compare import Comparison, compare, compare_space
-from tests.compare.memory_source import MemorySource, confirm_rows, demo_source, make_cell, search_rows, with_protocol
+from lawn_tune.comparison.compare import Comparison, compare, compare_space
+from tests.helpers.memory_source import MemorySource, confirm_rows, demo_source, make_cell, search_rows, with_protocol
 
 
 @pytest.fixture(scope="module")

@@ -21,14 +21,14 @@ import pytest
 from dashboards import cli as command
 from dashboards.facts import SCHEMA, facts
 from dashboards.report import Format, report, save
-from lawn_tune.compare import Comparison, compare, compare_space
+from lawn_tune.comparison.compare import Comparison, compare, compare_space
+from lawn_tune.comparison.renderers.exchange import to_dict
+from lawn_tune.comparison.tables import table
 from lawn_tune.errors import UsageError
-from lawn_tune.plan import plan, select
-from lawn_tune.renderers.exchange import to_dict
-from lawn_tune.spaces import find_space
-from lawn_tune.tables import table
+from lawn_tune.planning.plan import plan, select
+from lawn_tune.planning.spaces import find_space
 from lawn_tune.words import duration
-from tests.compare.memory_source import MemorySource, demo_source, make_cell, search_rows, with_protocol
+from tests.helpers.memory_source import MemorySource, demo_source, make_cell, search_rows, with_protocol
 from trainables.config import SmallVgg
 
 EVIL = "</script><script>alert('1')</script><img src=x onerror=\"alert(2)\">&"

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from dashboards.figures import plotly_js
 from dashboards.numbers.grid import GridInfo, fewer, grid_info
 from dashboards.report import most, report
-from lawn_tune.compare import compare_space
-from tests.compare.memory_source import MemorySource, make_cell, search_rows
+from lawn_tune.comparison.compare import compare_space
+from tests.helpers.memory_source import MemorySource, make_cell, search_rows
 
 MOST_BYTES = 6_000_000
 LEVELS = st.integers(1, 12)

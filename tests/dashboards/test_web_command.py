@@ -21,7 +21,7 @@ from dashboards import cli
 from lawn_tune.errors import LedgerError, UsageError
 from lawn_tune.ledger import open_ledger
 from lawn_tune.settings import DASHBOARD_TOKEN
-from tests.compare.memory_source import make_cell
+from tests.helpers.memory_source import make_cell
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "correct-horse-battery-staple"

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from dashboards.web.filters import MOST_VALUES, Filters, href
 from dashboards.web.page import View
 from dashboards.web.snapshot import FRESH_SECONDS, MOST_SPACES, STALE_SECONDS, Driver, Snapshots
-from lawn_tune.compare import compare_space
+from lawn_tune.comparison.compare import compare_space
 from lawn_tune.errors import UsageError
 from lawn_tune.results import TrialRow
-from tests.compare.memory_source import MemorySource, confirm_rows, demo_source, make_cell, search_rows
+from tests.helpers.memory_source import MemorySource, confirm_rows, demo_source, make_cell, search_rows
 
 
 class Clock:

@@ -17,8 +17,8 @@ from dashboards.web.security import COOKIE, Access, Guard, is_loopback, session
 from dashboards.web.serve import guarded
 from dashboards.web.snapshot import Snapshots
 from lawn_tune.errors import LedgerError
-from lawn_tune.secrets import masked
-from tests.compare.memory_source import MemorySource, demo_source
+from lawn_tune.storage import masked
+from tests.helpers.memory_source import MemorySource, demo_source
 
 TOKEN = "correct-horse-battery-staple"
 CANARY = "pa55-canary-w0rd"

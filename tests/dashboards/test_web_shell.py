@@ -19,8 +19,8 @@ from dashboards.web.page import Empty, Page, View
 from dashboards.web.pages import PAGES
 from dashboards.web.security import Access
 from lawn_tune.results import Outcome
-from tests.compare.memory_source import MemorySource, demo_source, make_cell, search_rows
-from tests.dashboards.browser import NARROW, WIDE, Browse
+from tests.helpers.browser import NARROW, WIDE, Browse
+from tests.helpers.memory_source import MemorySource, demo_source, make_cell, search_rows
 
 EVIL = "<img src=x onerror=alert(1)>"
 

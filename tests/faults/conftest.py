@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from drivers import Results, Study
+
+from tests.helpers.drivers import Results, Study
 
 
 @pytest.fixture(scope="session")

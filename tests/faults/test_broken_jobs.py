@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable
 
 import pytest
-from drivers import Results, Study, assert_same, assert_trained_once
-from sufferings import broken_once
 
 from lawn_tune.executors.watchdog import Watchdog
+from tests.helpers.drivers import Results, Study, assert_same, assert_trained_once
+from tests.helpers.sufferings import broken_once
 
 StudyAt = Callable[[str], Study]
 

@@ -6,12 +6,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from drivers import TRIALS, Results, Study, assert_same
-from sufferings import wrong_clock
-
 from lawn_tune.ledger import Owner, leases, open_ledger
-from lawn_tune.plan import plan
+from lawn_tune.planning.plan import plan
 from search_spaces.loader import load_space
+from tests.helpers.drivers import TRIALS, Results, Study, assert_same
+from tests.helpers.sufferings import wrong_clock
 
 StudyAt = Callable[[str], Study]
 PACK = 2

@@ -10,9 +10,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from drivers import Driver, Results, Study, assert_same, assert_trained_once
-from servers import Server
-from sufferings import slow, slow_and_impatient
+
+from tests.helpers.drivers import Driver, Results, Study, assert_same, assert_trained_once
+from tests.helpers.servers import Server
+from tests.helpers.sufferings import slow, slow_and_impatient
 
 StudyAt = Callable[[str], Study]
 LEASE, OUTAGE = 2.0, 20.0

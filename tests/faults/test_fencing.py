@@ -6,8 +6,8 @@ import signal
 import time
 from collections.abc import Callable
 
-from drivers import Results, Study, assert_same, assert_trained_once
-from sufferings import slow, slow_elsewhere
+from tests.helpers.drivers import Results, Study, assert_same, assert_trained_once
+from tests.helpers.sufferings import slow, slow_elsewhere
 
 StudyAt = Callable[[str], Study]
 

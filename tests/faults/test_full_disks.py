@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from drivers import Driver, Results, Study, assert_same, assert_trained_once
-from sufferings import eager_checkpoints, slow
+
+from tests.helpers.drivers import Driver, Results, Study, assert_same, assert_trained_once
+from tests.helpers.sufferings import eager_checkpoints, slow
 
 StudyAt = Callable[[str], Study]
 

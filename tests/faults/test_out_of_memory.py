@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 import torch
-from drivers import Results, Study, assert_same, assert_trained_once
 
 from lawn_tune.executors.worker import memory_ended
+from tests.helpers.drivers import Results, Study, assert_same, assert_trained_once
 
 StudyAt = Callable[[str], Study]
 
 
 def small_memory() -> None:
     """A pack of more than two trials asks for more than the machine has; torch's allocator answers, really."""
-    from trainables.loop import Training
+    from trainables.training.loop import Training
 
     run = Training.run_epoch
 

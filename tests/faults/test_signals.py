@@ -5,8 +5,8 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 
-from drivers import Driver, Results, Study, assert_same, assert_trained_once
-from sufferings import slow, slow_under_nohup
+from tests.helpers.drivers import Driver, Results, Study, assert_same, assert_trained_once
+from tests.helpers.sufferings import slow, slow_under_nohup
 
 StudyAt = Callable[[str], Study]
 CLEAN = 130

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from drivers import Results, Study, assert_same, assert_trained_once
+
+from tests.helpers.drivers import Results, Study, assert_same, assert_trained_once
 
 StudyAt = Callable[[str], Study]
 

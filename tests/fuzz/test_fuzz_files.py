@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import search_spaces
 from lawn_tune.cells import Cell
-from lawn_tune.plan import plan_all
+from lawn_tune.planning.plan import plan_all
 from search_spaces.loader import load_space
 from search_spaces.published import load_tables
 from search_spaces.space import SpaceError

@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 from lawn_tune.cli.main import app
 from lawn_tune.errors import LawnTuneError, UsageError
 from lawn_tune.ledger.database import Database
-from lawn_tune.plan import plan_all, select
+from lawn_tune.planning.plan import plan_all, select
+from lawn_tune.planning.spaces import find_space
 from lawn_tune.settings import FILE, SETTINGS, Setting, check_ray_address, resolve
-from lawn_tune.spaces import find_space
 
 SNIPPETS = (
     *("~nouser", "~", "x" * 300, "y/" * 3_000, "%zz", "%00", ":99999999", ":-1", "?a=b&a=c", "file:", ":memory:", "@@"),

@@ -23,7 +23,7 @@ from lawn_tune.cli.main import app
 from lawn_tune.errors import LedgerError
 from lawn_tune.ledger import open_ledger
 from lawn_tune.ledger.database import Database
-from lawn_tune.secrets import IN_ENVIRONMENT, forget
+from lawn_tune.storage import IN_ENVIRONMENT, forget
 
 CANARY = f"canary{secrets.token_hex(8)}"
 """The password, another one in every run: other runs on this machine have theirs."""

@@ -23,11 +23,11 @@ from lawn_tune.cells import Cell
 from lawn_tune.cli.main import app
 from lawn_tune.errors import LedgerError, UsageError
 from lawn_tune.executors.base import Job
-from lawn_tune.launch import Launch
+from lawn_tune.launching.launch import Launch
 from lawn_tune.ledger import Ledger, Owner, open_ledger
 from lawn_tune.ledger.copying import Copy, copy_ledger
 from lawn_tune.ledger.database import Database
-from lawn_tune.ledger.tables import UNFINISHED, VERSION_TABLE
+from lawn_tune.ledger.definitions import UNFINISHED, VERSION_TABLE
 from lawn_tune.results import FINISHED
 from trainables.config import TrialOutcome
 

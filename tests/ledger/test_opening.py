@@ -18,8 +18,8 @@ from sqlalchemy import text
 from lawn_tune.errors import LawnTuneError, LedgerError, UsageError
 from lawn_tune.ledger import Ledger, database, open_ledger
 from lawn_tune.ledger.database import Database, file_system
-from lawn_tune.ledger.tables import PREFIX, REVISION, VERSION_TABLE, metadata
-from lawn_tune.secrets import ambiguous, masked
+from lawn_tune.ledger.definitions import PREFIX, REVISION, VERSION_TABLE, metadata
+from lawn_tune.storage import ambiguous, masked
 
 CANARY = "c4n:ary/@{x}%41 &"
 QUOTED = "c4n%3Aary%2F%40%7Bx%7D%2541%20%26"

@@ -10,14 +10,14 @@ from alembic.config import Config
 from sqlalchemy import inspect, text
 from typer.testing import CliRunner, Result
 
-import lawn_tune.migrations
+import lawn_tune.ledger.migrations
 from benchmarks import big_ledger
 from lawn_tune.cli import ledger as commands
 from lawn_tune.cli.main import app
 from lawn_tune.errors import LedgerError
 from lawn_tune.ledger import Owner, open_ledger, schema, upgrade
 from lawn_tune.ledger.database import Database
-from lawn_tune.ledger.tables import REVISION
+from lawn_tune.ledger.definitions import REVISION
 
 LATER = f'''
 import sqlalchemy as sa
@@ -35,7 +35,7 @@ def upgrade() -> None:
 def older(ledger_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The URL of a ledger of today, seen by a version that has one migration more."""
     big_ledger.write(ledger_url, trials=12, epochs=2)
-    there = Path(lawn_tune.migrations.__file__).parent
+    there = Path(lawn_tune.ledger.migrations.__file__).parent
     later = shutil.copytree(there, tmp_path / "migrations", ignore=shutil.ignore_patterns("__pycache__"))
     (later / "versions" / "9999_later.py").write_text(LATER)
     config = Config()

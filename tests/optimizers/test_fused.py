@@ -12,7 +12,7 @@ from torch import Tensor
 
 from trainables.optimizers import AdamLawn, fused, rules
 from trainables.optimizers.layers import layers_of
-from trainables.pack import Pack
+from trainables.training.pack import Pack
 
 SHAPES = [("a", (7, 9)), ("bias", (9,)), ("b", (70, 1000)), ("gain", (3,)), ("c", (4, 3, 2, 2)), ("dot", (1, 1))]
 LAYERS = layers_of([(name, torch.Size(shape)) for name, shape in SHAPES])

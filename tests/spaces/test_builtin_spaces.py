@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import search_spaces
-from lawn_tune.plan import plan
-from lawn_tune.spaces import builtin_spaces, find_space, find_spaces
+from lawn_tune.planning.plan import plan
+from lawn_tune.planning.spaces import builtin_spaces, find_space, find_spaces
 from search_spaces.space import SpaceError
 from trainables.config import LAWN_OF
 

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lawn_tune.plan import plan
+from lawn_tune.planning.plan import plan
 from search_spaces.loader import DEFAULTS, REQUIRED, load_space
 from search_spaces.space import Budget, SearchSpace, SpaceError
-from tests.spaces.space_text import VALID, spoilt
+from tests.helpers.space_text import VALID, spoilt
 
 Result = TypeVar("Result")
 

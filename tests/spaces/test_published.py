@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from lawn_tune.cells import Cell
-from lawn_tune.published import caveat, lookup, paper_tables, printed, published, published_curve, source
+from lawn_tune.comparison.published import caveat, lookup, paper_tables, printed, published, published_curve, source
 from search_spaces.published import TABLES, PublishedTable, PublishedValue, load_tables
 from search_spaces.space import SpaceError
-from tests.compare.memory_source import PROTOCOL, make_cell, with_protocol
+from tests.helpers.memory_source import PROTOCOL, make_cell, with_protocol
 
 Sums = Mapping[str, tuple[int, int, int]]
 

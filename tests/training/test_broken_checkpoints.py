@@ -15,11 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save_file
-from tasks import pack, point, run, task, training
 from torch import Tensor
 
-from trainables.checkpoint import load_checkpoint, save_checkpoint
+from tests.helpers.tasks import pack, point, run, task, training
 from trainables.config import PackConfig
+from trainables.training.checkpoint import load_checkpoint, save_checkpoint
 
 Content = tuple[dict[str, Any], dict[str, Tensor]]
 Reasons = list[str]

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tasks import curve, pack, point, run, task, training
 from torch import Tensor
 
-from trainables.loop import Training
-from trainables.trial import Interrupted
+from tests.helpers.tasks import curve, pack, point, run, task, training
+from trainables.training.loop import Training
+from trainables.training.trial import Interrupted
 
 EPOCHS = 10
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from tasks import pack, point, task
 
-from trainables.memory import process_peak, reset_process_peak
-from trainables.trial import peak_memory, train_pack
+from tests.helpers.tasks import pack, point, task
+from trainables.training.process_memory import process_peak, reset_process_peak
+from trainables.training.trial import peak_memory, train_pack
 
 MEGABYTES = 200
 
@@ -28,7 +28,7 @@ def test_the_peak_grows_with_what_is_used_and_stays() -> None:
 
 def test_a_small_process_has_a_small_peak_whoever_starts_it() -> None:
     block = torch.ones(2 * MEGABYTES * 2**18)
-    code = "from trainables.memory import process_peak; print(process_peak())"
+    code = "from trainables.training.process_memory import process_peak; print(process_peak())"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert int(found.stdout) < MEGABYTES * 2**20 < process_peak()
     assert len(block)
@@ -36,8 +36,8 @@ def test_a_small_process_has_a_small_peak_whoever_starts_it() -> None:
 
 TWO_PACKS = f"""
 import torch
-from tasks import pack, point, run, task
-from trainables.memory import process_peak
+from tests.helpers.tasks import pack, point, run, task
+from trainables.training.process_memory import process_peak
 config = pack(task("sgd", epochs=1), [point("sgd")])
 run(config)  # what the first pack brings stays: kernels, threads, data
 block = torch.ones(4 * {MEGABYTES} * 2**18)
@@ -51,8 +51,7 @@ print(high, int(ends[0].summary["peak_memory_bytes"]))
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux lowers a process's peak")
 def test_a_packs_peak_is_not_that_of_the_pack_before() -> None:
     """In a process of its own, as this one may have made glibc keep freed memory."""
-    here = Path(__file__).parent
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(here), str(here.parents[1])])}
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(
         [sys.executable, "-c", TWO_PACKS], capture_output=True, text=True, env=environment, timeout=120, check=True
     )
@@ -80,7 +79,7 @@ def test_a_packs_peak_on_a_gpu_starts_afresh_before_anything_is_built(monkeypatc
     def build(*arguments: object) -> None:
         raise LookupError("built")
 
-    monkeypatch.setattr("trainables.trial.resident_workload", build)
+    monkeypatch.setattr("trainables.training.trial.resident_workload", build)
     with pytest.raises(LookupError, match="built"):
         train_pack(pack(task(), [point("adam-lawn")]), data_dir=Path("nowhere"), device=device)
     assert done == ["init", device]

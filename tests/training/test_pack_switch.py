@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad
 
 from trainables.optimizers import AdamLawn, LambLawn, SgdLawn, reference
-from trainables.pack import Pack
+from trainables.training.pack import Pack
 
 FACES: dict[str, Callable[..., Any]] = {"sgd": SgdLawn, "adam": AdamLawn, "lamb": LambLawn}
 HYPER: dict[str, dict[str, float]] = {

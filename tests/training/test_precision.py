@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tasks import CPU, pack, point, task, training
 from torch import Tensor
 
-from trainables.loop import Training
+from tests.helpers.tasks import CPU, pack, point, task, training
 from trainables.losses import bce
-from trainables.measure import margin_series
 from trainables.metrics import hit_at_k, rank_of_positive
 from trainables.models.ncf import Ncf
-from trainables.pack import Pack
+from trainables.training.loop import Training
+from trainables.training.measure import margin_series
+from trainables.training.pack import Pack
 
 ITEMS = 100
 EVERY_ITEM = torch.zeros(ITEMS, dtype=torch.int64), torch.arange(ITEMS)

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from tasks import eight_points, pack, task, training
 from torch import Tensor
 
-from trainables.loop import Training
-from trainables.recorded import Recorded
+from tests.helpers.tasks import eight_points, pack, task, training
+from trainables.training.loop import Training
+from trainables.training.recorded import Recorded
 
 CALLS = 6
 
@@ -132,7 +132,7 @@ def test_a_result_that_is_no_number_proves_nothing() -> None:
 
 
 def test_what_takes_long_is_not_worth_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trainables.recorded.LONG", 0.0)
+    monkeypatch.setattr("trainables.training.recorded.LONG", 0.0)
     function = Counted()
     recorded = Recorded(function)
     for tensors in arguments():
@@ -155,7 +155,7 @@ def test_recording_does_not_bring_a_compiler() -> None:
     """It takes each worker process a second to import, more than recording ever saves in a short trial."""
     script = (
         "import sys, torch\n"
-        "from trainables.recorded import Recorded\n"
+        "from trainables.training.recorded import Recorded\n"
         "recorded = Recorded(lambda tensors: [tensors[0] * 2])\n"
         "for _ in range(5): recorded([torch.ones(3)])\n"
         "assert next(iter(recorded._known.values())).trusted\n"

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainables.config import Member
-from trainables.rows import Row, first_rows, row_of_member, split_rows, switch_step
+from trainables.training.rows import Row, first_rows, row_of_member, split_rows, switch_step
 
 FREE = st.sampled_from([0.0, 0.5, 1.0, 2.0, 3.0, 9.0])
 MEMBERS = st.lists(st.tuples(FREE, st.sampled_from([0.1, 0.2]), st.integers(0, 1)), min_size=1, max_size=9)

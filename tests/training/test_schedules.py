@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from trainables.config import SCHEDULES
-from trainables.schedules import lr_factor
+from trainables.training.schedules import lr_factor
 
 TOTALS = st.integers(2, 400)
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import torch
-from tasks import curve, eight_points, pack, point, run, task, training
 
-from trainables.checkpoint import load_checkpoint, save_checkpoint
+from tests.helpers.tasks import curve, eight_points, pack, point, run, task, training
 from trainables.config import OPTIMIZERS, SERIES, Ncf, SmallVgg
-from trainables.trial import Interrupted
+from trainables.training.checkpoint import load_checkpoint, save_checkpoint
+from trainables.training.trial import Interrupted
 
 LAWN = [name for name, kind in OPTIMIZERS.items() if kind.lawn]
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from lawn_tune.cli.export import record, to_csv, to_json
 from lawn_tune.results import TrialRow
-from tests.compare.memory_source import make_cell, make_row
+from tests.helpers.memory_source import make_cell, make_row
 from trainables.config import ECE_BINS, Member, PackConfig, SmallVgg, Task, TrialOutcome
 from trainables.metrics import calibration, ece
-from trainables.trial import train_pack
+from trainables.training.trial import train_pack
 
 PREDICTIONS = st.lists(
     st.tuples(st.floats(0, 1) | st.integers(0, 15).map(lambda b: b / 15), st.booleans()), min_size=1, max_size=40

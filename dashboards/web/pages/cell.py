@@ -24,9 +24,9 @@ from dashboards.web.page import Empty, Page, View
 from dashboards.web.pages.trials import TrialTable, cell_of, href, opens, trial_columns, trial_rows
 from dashboards.web.snapshot import Snapshots
 from lawn_tune.cells import Cell
-from lawn_tune.compare import CellResult
-from lawn_tune.flags import Flag
-from lawn_tune.tables import value_text
+from lawn_tune.comparison.compare import CellResult
+from lawn_tune.comparison.flags import Flag
+from lawn_tune.comparison.tables import value_text
 from lawn_tune.words import count, duration, fixed, hyperparameter, method, metric_of, setting
 
 AGAINST = (("points", "points"), ("time", "device time"))

@@ -27,13 +27,13 @@ from dashboards.web.cards import Block, Drawing, FigureCard, page
 from dashboards.web.components import Content
 from dashboards.web.page import Empty, View
 from dashboards.web.side_table import side_table
-from dashboards.web.verdicts import verdicts
+from dashboards.web.verdict_cards import verdicts
 from lawn_tune.cells import Phase
-from lawn_tune.compare import Comparison, PairResult, Verdict
-from lawn_tune.published import paper_tables
+from lawn_tune.comparison.compare import Comparison, PairResult, Verdict
+from lawn_tune.comparison.published import paper_tables
+from lawn_tune.comparison.tables import DIFFERENCE_HEADER, DifferenceRow, difference_cells, table
+from lawn_tune.comparison.verdicts import chance, headline
 from lawn_tune.results import TrialRow
-from lawn_tune.tables import DIFFERENCE_HEADER, DifferenceRow, difference_cells, table
-from lawn_tune.verdicts import chance, headline
 from lawn_tune.words import count, fixed, method, metric_name, metric_of, signed
 
 PATH = "/compare"

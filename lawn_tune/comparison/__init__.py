@@ -1,0 +1,1 @@
+"""Who wins, by how much and how sure: results in tables, sentences and formats."""

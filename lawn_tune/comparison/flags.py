@@ -1,0 +1,235 @@
+"""What the grid cannot tell, said next to the claim: the caveats of a cell and of a pair, in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from lawn_tune.cells import Cell, Trial
+from lawn_tune.comparison.published import caveat
+from lawn_tune.planning.selection import Point, Winner, constraining_levels, never_constrained
+from lawn_tune.results import DAMAGED, FINISHED, REPAIR, Outcome, TrialRow
+from lawn_tune.words import count, method
+from trainables.config import OPTIMIZERS
+
+FEW = 3
+"""Seeds below which a mean says little of other seeds; the paper uses 3."""
+
+
+class Flag(StrEnum):
+    """Kinds of caveat; the value is what tables and exports print."""
+
+    DIFFERENT_TASKS = "different tasks"
+    NEVER_CONSTRAINED = "never constrained"
+    EDGE = "edge of grid"
+    TIED = "tied winner"
+    DIVERGED = "diverged"
+    UNCONFIRMED = "unconfirmed"
+    PARTIAL = "partly confirmed"
+    INCOMPLETE = "grid incomplete"
+    CAPPED = "capped epochs"
+    UNEQUAL_BUDGET = "unequal budget"
+    TEST_SELECTION = "selected on test"
+    BEST_EPOCH = "best epoch"
+    FEW_SEEDS = "few seeds"
+    FAILED = "failed trials"
+    DAMAGED = "damaged rows"
+    SEEDS_ONLY = "seeds only"
+    PAPER = "paper's set-up"
+
+
+@dataclass(frozen=True, order=True)
+class Note:
+    """One caveat: its kind, and a sentence that stands without the cell's name."""
+
+    flag: Flag
+    text: str
+
+
+def cell_notes(
+    cell: Cell, scored: Sequence[Point], won: Winner | None, confirm: Sequence[Trial], rows: Mapping[str, TrialRow]
+) -> tuple[Note, ...]:
+    """Returns the caveats of one cell, in the order of `Flag`.
+
+    Args:
+        cell: as planned.
+        scored: its grid's points.
+        won: the best point so far.
+        confirm: the winner's confirm trials as planned, empty without a winner.
+        rows: key → row of the ledger.
+    """
+    outcomes = [rows[trial.key].outcome if trial.key in rows else None for trial in confirm]
+    notes = (
+        *_unconstrained(cell, scored, won),
+        *_edge(cell, won),
+        *_tied(scored, won),
+        *_diverged(scored, outcomes),
+        *_confirmation(won, outcomes),
+        *_incomplete(scored),
+        *_capped(cell),
+        *_protocol(cell),
+        *_few(outcomes),
+        *_failed(cell, confirm, outcomes, rows),
+        *_paper(cell),
+    )
+    return in_order(notes)
+
+
+def task_differences(base: Cell, lawn: Cell) -> tuple[str, ...]:
+    """Returns where a pair's tasks differ in more than optimizer and budget: "model width 4 against 32"."""
+    ours, theirs = _identity(base), _identity(lawn)
+    names = dict.fromkeys((*ours, *theirs))
+    return tuple(
+        f"{name} {ours.get(name, 'none')} against {theirs.get(name, 'none')}"
+        for name in names
+        if ours.get(name) != theirs.get(name)
+    )
+
+
+def _identity(cell: Cell) -> dict[str, object]:
+    """Returns all that a pair must share: its task without optimizer and epochs, and what is read from trials."""
+    task = cell.task.to_dict()
+    model = {f"model {name}" if name != "name" else "model": value for name, value in task.pop("model").items()}
+    shared = {name.replace("_", " "): value for name, value in task.items() if name not in ("optimizer", "epochs")}
+    protocol = cell.protocol
+    read = {name: getattr(protocol, name) for name in ("metric", "direction", "selection", "reported")}
+    return shared | model | read
+
+
+def pair_notes(base: Cell, lawn: Cell) -> tuple[Note, ...]:
+    """Returns whether the two tasks of a pair differ, and how their searches differ in what they could spend."""
+    differences = task_differences(base, lawn)
+    text = f"not the same task: {'; '.join(differences)} (weight decay against LAWN)"
+    tasks = (Note(Flag.DIFFERENT_TASKS, text),) if differences else ()
+    return tasks + tuple(
+        Note(Flag.UNEQUAL_BUDGET, f"the pair's {what} differ: weight decay {b}, LAWN {a}")
+        for what, b, a in (
+            ("grids", count(base.grid.size, "point"), count(lawn.grid.size, "point")),
+            ("budgets", count(base.task.epochs, "epoch"), count(lawn.task.epochs, "epoch")),
+            ("search seeds", _seeds(base.protocol.search_seeds), _seeds(lawn.protocol.search_seeds)),
+            ("confirm seeds", _seeds(base.protocol.confirm_seeds), _seeds(lawn.protocol.confirm_seeds)),
+        )
+        if b != a
+    )
+
+
+def in_order(notes: Iterable[Note]) -> tuple[Note, ...]:
+    """Returns the notes in the order of `Flag`, equal ones once."""
+    rank = {flag: i for i, flag in enumerate(Flag)}
+    return tuple(sorted(dict.fromkeys(notes), key=lambda note: rank[note.flag]))
+
+
+def _unconstrained(cell: Cell, scored: Sequence[Point], won: Winner | None) -> Iterator[Note]:
+    lost = sum(never_constrained(cell, point.hyperparameters) for point in scored)
+    if not lost:
+        return
+    epochs, plain = count(cell.task.epochs, "epoch"), plain_base(cell)
+    verbs = "has|reaches|it is" if lost == 1 else "have|reach|they are"
+    has, reach, are = verbs.split("|")
+    yield Note(
+        Flag.NEVER_CONSTRAINED,
+        f"{lost} of {count(len(scored), 'point')} {has} free_epochs >= {epochs} and never {reach} the constraint: "
+        f"{are} {plain}",
+    )
+    if won is not None and never_constrained(cell, won.hyperparameters):
+        free = won.hyperparameters["free_epochs"]
+        text = f"the winner never reached its constraint: free_epochs = {free:g} of {epochs}; it is {plain}, not LAWN"
+        yield Note(Flag.NEVER_CONSTRAINED, text)
+
+
+def plain_base(cell: Cell) -> str:
+    """Returns what a LAWN point that never reaches its constraint is: "plain Adam without weight decay"."""
+    return f"plain {method(OPTIMIZERS[cell.name.optimizer].rule)} without weight decay"
+
+
+def _paper(cell: Cell) -> Iterator[Note]:
+    if text := caveat(cell):
+        yield Note(Flag.PAPER, text)
+
+
+def _edge(cell: Cell, won: Winner | None) -> Iterator[Note]:
+    if won is None:
+        return
+    for name in won.edges:
+        value, levels = won.hyperparameters[name], cell.grid.values[name]
+        side = "least" if value == min(levels) else "greatest"
+        advice = "it has no value below" if side == "least" and value == 0 else "widen it there"
+        among = f"its {len(levels)} levels"
+        if name == "free_epochs" and len(reaching := constraining_levels(cell)) < len(levels):
+            side = "least" if value == min(reaching) and len(reaching) > 1 else "greatest"
+            among = f"the {count(len(reaching), 'level')} below {count(cell.task.epochs, 'epoch')}"
+            advice = advice if side == "least" else "try values between it and the budget, or more epochs"
+        yield Note(Flag.EDGE, f"the winner's {name} = {value:g} is the {side} of {among}; {advice}")
+
+
+def _tied(scored: Sequence[Point], won: Winner | None) -> Iterator[Note]:
+    others = sum(point.value == won.value for point in scored) - 1 if won else 0
+    if others > 0:
+        text = f"{count(others, 'other point')} of the grid did as well as the winner, which is the first in plan order"
+        yield Note(Flag.TIED, text)
+
+
+def _diverged(scored: Sequence[Point], confirm: Sequence[Outcome | None]) -> Iterator[Note]:
+    lost = sum(point.status == "diverged" for point in scored)
+    if lost == len(scored):
+        yield Note(Flag.DIVERGED, f"every point of the grid diverged ({lost} of {lost}): there is no winner")
+    elif lost:
+        yield Note(
+            Flag.DIVERGED, f"{lost} of {len(scored)} points of the grid diverged ({100 * lost / len(scored):.0f} %)"
+        )
+    if runs := confirm.count("diverged"):
+        rest = "the mean is over the others" if "complete" in confirm else "none is left to report"
+        yield Note(Flag.DIVERGED, f"{runs} of {len(confirm)} confirm runs diverged; {rest}")
+
+
+def _confirmation(won: Winner | None, confirm: Sequence[Outcome | None]) -> Iterator[Note]:
+    if won is None:
+        return
+    if not confirm.count("complete"):
+        text = "no confirm run yet: the value is the search's, the best of a grid, and so flatters; no interval"
+        yield Note(Flag.UNCONFIRMED, text)
+    elif open_ := sum(outcome not in FINISHED for outcome in confirm):
+        yield Note(Flag.PARTIAL, f"{open_} of {len(confirm)} confirm runs are still to come")
+
+
+def _incomplete(scored: Sequence[Point]) -> Iterator[Note]:
+    done = sum(point.finished for point in scored)
+    if done < len(scored):
+        yield Note(Flag.INCOMPLETE, f"{done} of {len(scored)} points of the grid are trained; the winner may change")
+
+
+def _capped(cell: Cell) -> Iterator[Note]:
+    if cell.task.epochs < cell.protocol.full_epochs:
+        text = f"trained for {cell.task.epochs} of the {cell.protocol.full_epochs} epochs that the space asks for"
+        yield Note(Flag.CAPPED, text)
+
+
+def _protocol(cell: Cell) -> Iterator[Note]:
+    if cell.protocol.selection == "test":
+        yield Note(Flag.TEST_SELECTION, "the winner was selected on the test split, as in the paper: values flatter")
+    if cell.protocol.reported == "best":
+        yield Note(Flag.BEST_EPOCH, "the value is the best epoch's, not the last one's: it flatters")
+
+
+def _few(confirm: Sequence[Outcome | None]) -> Iterator[Note]:
+    done = confirm.count("complete")
+    if 0 < done < FEW:
+        yield Note(Flag.FEW_SEEDS, f"n = {done}: fewer than {FEW} confirm runs say little of other seeds")
+
+
+def _failed(
+    cell: Cell, confirm: Sequence[Trial], outcomes: Sequence[Outcome | None], rows: Mapping[str, TrialRow]
+) -> Iterator[Note]:
+    damaged = [row for trial in (*cell.search_trials, *confirm) if (row := rows.get(trial.key)) and row.damaged]
+    search = sum(trial.key in rows and rows[trial.key].outcome == "failed" for trial in cell.search_trials)
+    if failed := search + outcomes.count("failed") - len(damaged):
+        yield Note(Flag.FAILED, f"{count(failed, 'trial')} failed and would be retried by another launch")
+    if damaged:
+        named = "; ".join(row.error.removeprefix(DAMAGED) for row in damaged[:3])
+        more = f" and {len(damaged) - 3} more" if len(damaged) > 3 else ""
+        yield Note(Flag.DAMAGED, f"left out, because the ledger's row cannot be read: {named}{more}. {REPAIR}")
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return ", ".join(map(str, seeds)) or "none"

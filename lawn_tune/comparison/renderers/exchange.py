@@ -1,0 +1,86 @@
+"""A comparison as JSON for other programs; the schema has a name."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from lawn_tune import __version__
+from lawn_tune.comparison.compare import CellResult, Comparison, PairResult
+from lawn_tune.comparison.verdicts import headline, sentence
+
+SCHEMA = "lawn-tune/comparison/1"
+
+
+def to_dict(comparison: Comparison) -> dict[str, Any]:
+    """Returns the comparison as plain JSON values; the schema's name changes when a field changes its meaning."""
+    return {
+        "schema": SCHEMA,
+        "lawn_tune": __version__,
+        "space": comparison.space,
+        "headline": headline(comparison),
+        "protocol": asdict(comparison.protocol)
+        | {name: list(getattr(comparison.protocol, name)) for name in ("search_seeds", "confirm_seeds")},
+        "cells": [_cell_dict(result) for result in comparison.cells],
+        "pairs": [_pair_dict(pair) for pair in comparison.pairs],
+        "provenance": {name: list(values) for name, values in comparison.provenance.items()},
+    }
+
+
+def _cell_dict(result: CellResult) -> dict[str, Any]:
+    estimate, won = result.estimate, result.winner
+    statuses = [point.status for point in result.points]
+    return {
+        "cell": str(result.cell.name),
+        "task": result.cell.task.to_dict(),
+        "grid": {name: list(levels) for name, levels in result.cell.grid.values.items()},
+        "points": {
+            status: statuses.count(status) for status in ("complete", "diverged", "failed", "running", "missing")
+        },
+        "winner": {"hyperparameters": dict(won.hyperparameters), "value": won.value, "edges": list(won.edges)}
+        if won
+        else None,
+        "estimate": {
+            "phase": estimate.phase,
+            "value": estimate.series,
+            "mean": estimate.mean,
+            "standard_error": estimate.error,
+            "n": estimate.n,
+            "seeds": list(estimate.values),
+            "values": list(estimate.values.values()),
+        }
+        if estimate
+        else None,
+        "published": result.published,
+        "seconds": result.seconds,
+        "notes": [{"flag": note.flag.value, "text": note.text} for note in result.notes],
+    }
+
+
+def _pair_dict(pair: PairResult) -> dict[str, Any]:
+    difference = pair.difference
+    return {
+        "base": str(pair.base.cell.name),
+        "lawn": str(pair.lawn.cell.name),
+        "difference": {
+            "mean": difference.mean,
+            "n": difference.n,
+            "seeds": list(difference.seeds),
+            "examples": difference.examples,
+            "interval": [difference.interval.low, difference.interval.high] if difference.interval else None,
+            "p_exact": difference.test.p if difference.test else None,
+            "p_least": difference.test.least if difference.test else None,
+            "p_holm": difference.holm,
+        }
+        if difference
+        else None,
+        "verdict": pair.verdict.value,
+        "sentence": sentence(pair),
+        "notes": [{"flag": note.flag.value, "text": note.text} for note in pair.notes],
+    }
+
+
+def json_text(comparison: Comparison) -> str:
+    """Returns `to_dict` as indented JSON without NaN."""
+    return json.dumps(to_dict(comparison), indent=2, ensure_ascii=False, allow_nan=False) + "\n"

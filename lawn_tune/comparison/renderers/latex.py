@@ -1,0 +1,97 @@
+"""A comparison as LaTeX tables for a paper."""
+
+from __future__ import annotations
+
+import re
+
+from lawn_tune.comparison.compare import Comparison
+from lawn_tune.comparison.tables import DIFFERENCE_HEADER, Entry, difference_cells, table
+from lawn_tune.words import fixed, method
+
+
+def latex(comparison: Comparison) -> str:
+    """Returns booktabs tables, captions short and caveats below: values as mean_{SE} (n), and paired differences."""
+    rows = table(comparison)
+    values = [
+        [
+            _tex(method(optimizer)),
+            *(_tex_entry(rows.entries.get((optimizer, batch)), rows.digits) for batch in rows.batch_sizes),
+        ]
+        for optimizer in rows.optimizers
+    ]
+    differences = [
+        [_tex(value) for value in difference_cells(row)[:-1]] + [_tex(row.verdict) + _tex_marks(row.marks)]
+        for row in rows.differences
+    ]
+    notes = [rf"${{}}^{{{n.mark}}}$ {_tex(n.flag.value)}: {_tex('. '.join(n.texts))}." for n in rows.footnotes]
+    legend = [_tex(rows.caption), *notes, *map(_tex, rows.remarks)]
+    label = re.sub(r"[^A-Za-z0-9]+", "-", comparison.space).strip("-") or "space"
+    header = ["Method", *(f"{b:,}".replace(",", "{,}") for b in rows.batch_sizes)]
+    title = f"{_tex(rows.title)}, mean with standard error as subscript ($n$)."
+    tables = [_tex_table(header, values, title, f"tab:lawn-{label}", legend)]
+    if differences:
+        names = [_tex(name) for name in DIFFERENCE_HEADER]
+        title = f"{_tex(comparison.space)}: paired differences, in points."
+        tables.append(_tex_table(names, differences, title, f"tab:lawn-{label}-differences", []))
+    lines = "\n".join(
+        (
+            "% needs \\usepackage{booktabs}",
+            *(f"% {line}" for line in (rows.headline, *rows.sentences)),
+            *tables,
+        )
+    )
+    return f"{lines}\n"
+
+
+def _tex_entry(entry: Entry | None, digits: int) -> str:
+    if entry is None:
+        return ""
+    if entry.mean is None:
+        return _tex(entry.text) + _tex_marks(entry.marks)
+    mean = fixed(entry.mean, digits).replace("−", "-")
+    number = rf"\mathbf{{{mean}}}" if entry.best else mean
+    error = "" if entry.error is None else f"_{{{entry.error:.{digits}f}}}"
+    paper = rf" {{\footnotesize paper {entry.published}}}" if entry.published else ""
+    source = "" if entry.confirmed else ", search"
+    return rf"${number}{error}$ ({entry.n}{source})" + _tex_marks(entry.marks) + paper
+
+
+def _tex_marks(marks: tuple[str, ...]) -> str:
+    return f"${{}}^{{{','.join(marks)}}}$" if marks else ""
+
+
+def _tex_table(header: list[str], body: list[list[str]], caption: str, label: str, notes: list[str]) -> str:
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{caption}}}",
+        rf"\label{{{label}}}",
+        rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}",
+        r"\toprule",
+        " & ".join(header) + r" \\",
+        r"\midrule",
+        *(" & ".join(row) + r" \\" for row in body),
+        r"\bottomrule",
+        r"\end{tabular}",
+        *_tex_notes(notes),
+        r"\end{table}",
+    ]
+    return "\n".join(lines)
+
+
+def _tex_notes(notes: list[str]) -> list[str]:
+    if not notes:
+        return []
+    paragraphs = [rf"{text}\par" for text in notes]
+    return [r"\par\smallskip", r"\begin{minipage}{\linewidth}\footnotesize", *paragraphs, r"\end{minipage}"]
+
+
+_TEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "−": "$-$", "±": r"$\pm$", "×": r"$\times$", "–": "--",
+    "<": "$<$", ">": "$>$", "“": "``", "”": "''", "\n": " ",
+}  # fmt: skip
+
+
+def _tex(text: str) -> str:
+    return "".join(_TEX.get(character, character) for character in text)

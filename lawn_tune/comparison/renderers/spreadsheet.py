@@ -1,0 +1,65 @@
+"""A comparison as CSV, safe to open in a spreadsheet."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from typing import Any
+
+from lawn_tune.comparison.compare import CellResult, Comparison, PairResult
+from lawn_tune.words import setting
+
+
+def csv_text(comparison: Comparison) -> str:
+    """Returns one line a cell; a LAWN cell's line also carries its difference to the base optimizer.
+
+    Numbers are plain numbers with all their digits; a text that a spreadsheet would read as a formula is quoted.
+    """
+    by_lawn = {pair.lawn.cell.name: pair for pair in comparison.pairs}
+    records = [_csv_record(result, by_lawn.get(result.cell.name)) for result in comparison.cells]
+    out = io.StringIO()
+    writer = csv.DictWriter(out, fieldnames=list(records[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: _csv_cell(value) for name, value in record.items()} for record in records)
+    return out.getvalue()
+
+
+def _csv_record(result: CellResult, pair: PairResult | None) -> dict[str, Any]:
+    cell, estimate = result.cell, result.estimate
+    difference = pair.difference if pair else None
+    interval = difference.interval if difference else None
+    test = difference.test if difference else None
+    notes = [*result.notes, *(pair.notes if pair else ())]
+    return {
+        "space": cell.name.space,
+        "optimizer": cell.name.optimizer,
+        "batch_size": cell.name.batch_size,
+        "epochs": cell.task.epochs,
+        "metric": cell.protocol.metric,
+        "phase": estimate.phase if estimate else None,
+        "value": estimate.series if estimate else None,
+        "mean": estimate.mean if estimate else None,
+        "standard_error": estimate.error if estimate else None,
+        "n": estimate.n if estimate else 0,
+        "winner": setting(result.winner.hyperparameters) if result.winner else None,
+        "published": result.published,
+        "seconds": result.seconds,
+        "flags": "; ".join(dict.fromkeys(note.flag.value for note in notes)),
+        "difference": difference.mean if difference else None,
+        "low": interval.low if interval else None,
+        "high": interval.high if interval else None,
+        "paired_seeds": difference.n if difference else None,
+        "paired_examples": difference.examples if difference else None,
+        "p_exact": test.p if test else None,
+        "p_least": test.least if test else None,
+        "p_holm": difference.holm if difference else None,
+        "verdict": pair.verdict.value if pair else None,
+    }
+
+
+def _csv_cell(value: str | float | None) -> str | float | None:
+    if not isinstance(value, str):
+        return value
+    text = re.sub(r"\s+", " ", value)  # a line end would break the row in some readers
+    return f"'{text}" if re.match(r" ?[=+\-@|%]", text) else text

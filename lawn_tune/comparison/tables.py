@@ -1,0 +1,269 @@
+"""A comparison as rows: the paper's table, the paired differences below it, and footnotes for every caveat."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from string import ascii_lowercase
+from typing import NamedTuple
+
+from lawn_tune.cells import Cell
+from lawn_tune.comparison.compare import CellResult, Comparison, Difference, PairResult, Verdict
+from lawn_tune.comparison.flags import Flag, Note
+from lawn_tune.comparison.published import source
+from lawn_tune.comparison.verdicts import chance, headline, sentence
+from lawn_tune.words import fixed, method, metric_name, metric_of, p_value, signed
+
+
+class Entry(NamedTuple):
+    """One cell of the table.
+
+    `text` is complete ("66.91 ± 0.21 (3)"), "diverged" or "–"; `best` marks the better confirmed mean of a pair.
+    """
+
+    optimizer: str
+    batch_size: int
+    text: str
+    mean: float | None
+    error: float | None
+    n: int
+    confirmed: bool
+    best: bool
+    published: str
+    marks: tuple[str, ...]
+
+
+class DifferenceRow(NamedTuple):
+    """One pair below the table, ready to print; `marks` are the caveats of the pair and of both its cells."""
+
+    methods: str
+    batch_size: int
+    difference: str
+    interval: str
+    n: str
+    p: str
+    holm: str
+    verdict: str
+    marks: tuple[str, ...]
+
+
+class Footnote(NamedTuple):
+    """What a mark means: one sentence for each distinct caveat, with the places where it applies."""
+
+    mark: str
+    flag: Flag
+    texts: tuple[str, ...]
+
+
+class Table(NamedTuple):
+    """Everything a renderer prints, in order."""
+
+    title: str
+    digits: int
+    headline: str
+    sentences: tuple[str, ...]
+    caption: str
+    optimizers: tuple[str, ...]
+    batch_sizes: tuple[int, ...]
+    entries: Mapping[tuple[str, int], Entry]
+    differences: tuple[DifferenceRow, ...]
+    footnotes: tuple[Footnote, ...]
+    remarks: tuple[str, ...]
+
+
+DIFFERENCE_HEADER = ("Pair", "Batch", "LAWN − WD", "95 % interval", "n", "p (exact)", "p (Holm)", "Verdict")
+
+
+def table(comparison: Comparison) -> Table:
+    """Returns the comparison as rows and texts."""
+    flags = {note.flag for _, note in _located(comparison)}
+    marks = dict(zip((flag for flag in Flag if flag in flags), ascii_lowercase, strict=False))
+    return Table(
+        title=f"{comparison.space}: {_metric(comparison)}",
+        digits=metric_of(comparison.protocol.metric).digits,
+        headline=headline(comparison),
+        sentences=tuple(sentence(pair) for pair in comparison.pairs),
+        caption=caption(comparison),
+        optimizers=comparison.optimizers,
+        batch_sizes=comparison.batch_sizes,
+        entries=_entries(comparison, marks),
+        differences=tuple(_difference_row(pair, marks) for pair in comparison.pairs),
+        footnotes=_footnotes(comparison, marks),
+        remarks=tuple(_remarks(comparison)),
+    )
+
+
+def difference_cells(row: DifferenceRow, marks: str = "") -> list[str]:
+    """Returns the printed cells under `DIFFERENCE_HEADER`, the verdict followed by `marks`."""
+    *values, verdict, _ = row
+    return [f"{value:,}" if isinstance(value, int) else str(value) for value in values] + [f"{verdict}{marks}"]
+
+
+def caption(comparison: Comparison) -> str:
+    """Returns the protocol in words: what the numbers are and how winners were chosen."""
+    metric = _metric(comparison)
+    reported = " or ".join(comparison.distinct(lambda cell: cell.protocol.reported))
+    winners = " or ".join(comparison.distinct(_selection))
+    return _task_warning(comparison) + (
+        f"{metric[0].upper()}{metric[1:]}, {reported} epoch, mean ± standard error over fresh seeds "
+        f"(n in brackets) of each cell's winner, retrained on train + validation. Winners: best mean "
+        f"{winners}. Bold: the better mean of a base optimizer with weight decay (WD) and its LAWN variant; whether "
+        f"the two are separable is said below the table."
+    )
+
+
+def model_text(cell: Cell) -> str:
+    """Returns a model with its options: "small-vgg (width 16)"."""
+    model = cell.task.to_dict()["model"]
+    options = ", ".join(f"{name} {value}" for name, value in model.items() if name != "name")
+    return f"{model['name']} ({options})"
+
+
+def _selection(cell: Cell) -> str:
+    protocol = cell.protocol
+    seeds = f"seed{'' if len(protocol.search_seeds) == 1 else 's'} {', '.join(map(str, protocol.search_seeds))}"
+    return f"{protocol.reported}-epoch {protocol.selection} {metric_name(protocol.metric)} over search {seeds}"
+
+
+def _task_warning(comparison: Comparison) -> str:
+    """Returns what the cells do not share, to stand first: the reader must not take the table as of one task."""
+    found = (
+        ("dataset", comparison.distinct(lambda cell: cell.task.dataset)),
+        ("model", comparison.distinct(model_text)),
+        ("loss", comparison.distinct(lambda cell: cell.task.loss)),
+        ("metric", comparison.distinct(lambda cell: metric_name(cell.protocol.metric))),
+    )
+    differ = [f"{what} {' or '.join(values)}" for what, values in found if len(values) > 1]
+    return f"The cells are not all of one task: {'; '.join(differ)}. " if differ else ""
+
+
+def value_text(result: CellResult) -> str:
+    """Returns a cell's value with its standard error and n: "66.91 ± 0.21 (3)", "66.9 (search, 2)", or why not."""
+    estimate = result.estimate
+    if estimate is None:
+        return "diverged" if result.all_diverged else "–"
+    mean = fixed(estimate.mean, _digits(result))
+    if estimate.phase == "search":
+        return f"{mean} (search, {estimate.n})"
+    if estimate.error is None:
+        return f"{mean} (n=1)"
+    return f"{mean} ± {fixed(estimate.error, _digits(result))} ({estimate.n})"
+
+
+def _metric(comparison: Comparison) -> str:
+    units = {name: metric_of(name).unit for name in comparison.distinct(lambda cell: cell.protocol.metric)}
+    return "test " + " or ".join(metric_name(name) + (f" ({unit})" if unit else "") for name, unit in units.items())
+
+
+def _digits(result: CellResult) -> int:
+    return metric_of(result.cell.protocol.metric).digits
+
+
+def _entries(comparison: Comparison, marks: Mapping[Flag, str]) -> dict[tuple[str, int], Entry]:
+    bold = {_better(pair) for pair in comparison.pairs}
+    entries = {}
+    for result in comparison.cells:
+        name, estimate = result.cell.name, result.estimate
+        entries[name.optimizer, name.batch_size] = Entry(
+            optimizer=name.optimizer,
+            batch_size=name.batch_size,
+            text=value_text(result),
+            mean=estimate.mean if estimate else None,
+            error=estimate.error if estimate else None,
+            n=estimate.n if estimate else 0,
+            confirmed=result.confirmed is not None,
+            best=(name.optimizer, name.batch_size) in bold,
+            published="" if result.published is None else fixed(result.published, 2),
+            marks=_marks(result.notes, marks),
+        )
+    return entries
+
+
+def _better(pair: PairResult) -> tuple[str, int] | None:
+    """Returns the cell with the better confirmed mean.
+
+    None while one is unconfirmed, at a tie in the digits shown, and for a pair that is not LAWN against weight decay
+    on one task.
+    """
+    base, lawn = pair.base.confirmed, pair.lawn.confirmed
+    if base is None or lawn is None or pair.verdict in (Verdict.NOT_COMPARABLE, Verdict.NEVER_CONSTRAINED):
+        return None
+    if fixed(base.mean, _digits(pair.base)) == fixed(lawn.mean, _digits(pair.base)):
+        return None
+    maximize = pair.base.cell.protocol.direction == "maximize"
+    better = pair.lawn if (lawn.mean > base.mean) == maximize else pair.base
+    return better.cell.name.optimizer, pair.batch_size
+
+
+def _difference_row(pair: PairResult, marks: Mapping[Flag, str]) -> DifferenceRow:
+    difference, digits = pair.difference, _digits(pair.base)
+    interval = difference.interval if difference else None
+    test = difference.test if difference else None
+    return DifferenceRow(
+        methods=f"{method(pair.lawn.cell.name.optimizer)} − {method(pair.base.cell.name.optimizer)}",
+        batch_size=pair.batch_size,
+        difference=signed(difference.mean, digits) if difference else "–",
+        interval=f"{signed(interval.low, digits)} to {signed(interval.high, digits)}" if interval else "–",
+        n=_n(difference) if difference else "–",
+        p=f"{p_value(test.p)} (least {p_value(test.least)})" if test else "–",
+        holm=p_value(difference.holm) if difference and difference.holm is not None else "–",
+        verdict=pair.verdict.value,
+        marks=_marks((*pair.notes, *pair.base.notes, *pair.lawn.notes), marks),
+    )
+
+
+def _n(difference: Difference) -> str:
+    examples = "" if difference.examples is None else f" × {difference.examples:,}"
+    return f"{difference.n}{examples}"
+
+
+def _marks(notes: Iterable[Note], marks: Mapping[Flag, str]) -> tuple[str, ...]:
+    return tuple(sorted({marks[note.flag] for note in notes}))
+
+
+def _located(comparison: Comparison) -> list[tuple[str, Note]]:
+    """Returns every caveat with the place it belongs to."""
+    cells = [
+        (f"{method(r.cell.name.optimizer)} {r.cell.name.batch_size:,}", note)
+        for r in comparison.cells
+        for note in r.notes
+    ]
+    pairs = [
+        (f"pair {method(pair.base.cell.name.optimizer)} {pair.batch_size:,}", note)
+        for pair in comparison.pairs
+        for note in pair.notes
+    ]
+    return cells + pairs
+
+
+def _footnotes(comparison: Comparison, marks: Mapping[Flag, str]) -> tuple[Footnote, ...]:
+    places: dict[Note, list[str]] = {}
+    for place, note in _located(comparison):
+        places.setdefault(note, []).append(place)
+    return tuple(Footnote(mark, flag, _listed(flag, places, len(comparison.cells))) for flag, mark in marks.items())
+
+
+def _listed(flag: Flag, places: Mapping[Note, Sequence[str]], cells: int) -> tuple[str, ...]:
+    return tuple(
+        f"{note.text} [{'all cells' if len(where) == cells > 1 else '; '.join(where)}]"
+        for note, where in places.items()
+        if note.flag is flag
+    )
+
+
+def _remarks(comparison: Comparison) -> Iterable[str]:
+    if any(pair.difference for pair in comparison.pairs):
+        yield "Differences are paired; n counts seeds × test examples, or seeds alone where the interval is over seeds."
+    if text := chance(comparison):
+        yield text
+    tests = [pair.difference.test for pair in comparison.pairs if pair.difference and pair.difference.test]
+    if tests and min(test.least for test in tests) > 0.05:
+        yield (
+            f"The exact test flips signs of whole seeds: with so few it cannot go below p = "
+            f"{p_value(min(test.least for test in tests))}, whatever the data; it counts from 6 seeds on."
+        )
+    for what in ("device", "lawn_tune", "libraries.torch"):
+        if len(found := comparison.provenance.get(what, ())) > 1:
+            yield f"The trials did not all run on the same {what}: {', '.join(found)}."
+    if any(result.published is not None for result in comparison.cells):
+        printed_in = source(result.cell for result in comparison.cells)
+        yield f"Values under “paper” are printed there, not measured here ({printed_in})."

@@ -1,0 +1,1 @@
+"""One launch: its agenda, limits and display."""

@@ -1,0 +1,173 @@
+"""What a launch shows while it runs: bars with an ETA on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import TimeRemainingColumn as RemainingColumn
+
+from lawn_tune.cells import Cell, Phase
+from lawn_tune.executors.base import Job
+from lawn_tune.launching.launch import Tally
+from lawn_tune.launching.limits import Budget
+from lawn_tune.planning.remaining import Remaining
+from trainables.config import METRICS, EpochRecord, TrialOutcome
+
+
+class Display:
+    """The listener of a launch at a terminal; used as a context manager.
+
+    Args:
+        console: where to draw.
+        cells: what the launch was asked for; the bar's length is their trials times epochs.
+        quiet: True to show warnings and errors only.
+    """
+
+    def __init__(self, console: Console, cells: Sequence[Cell], quiet: bool = False) -> None:
+        self.console, self.quiet = console, quiet
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[unit]}"),
+            TimeElapsedColumn(),
+            TextColumn("[dim]left"),
+            RemainingColumn(),
+            console=console,
+            transient=True,
+            disable=quiet or not console.is_terminal,
+            speed_estimate_period=120,
+        )
+        total = sum(cell.task.epochs * _trials(cell) for cell in cells)
+        self._all = self._bars.add_task("[bold]all trials", total=total, unit="epochs")
+        self._tasks: dict[str, TaskID] = {}
+        self._epochs: dict[str, int] = {}
+        self._said_waiting = False
+
+    def __enter__(self) -> Display:
+        self._bars.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._bars.stop()
+
+    def found(self, cell: Cell, phase: Phase, done: int, missing: int) -> None:
+        """See `Listener.found`."""
+        self._shorten(done * cell.task.epochs)
+        if missing:
+            self._say(f"{cell.name} [cyan]{phase}[/]: {missing} to train" + (f", {done} in the ledger" if done else ""))
+
+    def advanced(self, job: Job, records: Sequence[EpochRecord]) -> None:
+        """See `Listener.advanced`."""
+        epoch, trials = records[-1].epoch, len(job.config.members)
+        if job.pack not in self._tasks:
+            total = job.config.task.epochs
+            self._tasks[job.pack] = self._bars.add_task(f"  {_label(job)}", total=total, unit="epochs")
+        self._bars.update(self._tasks[job.pack], completed=epoch)
+        self._bars.advance(self._all, (epoch - self._epochs.get(job.pack, 0)) * trials)
+        self._epochs[job.pack] = epoch
+
+    def finished(self, job: Job, outcomes: Sequence[TrialOutcome]) -> None:
+        """See `Listener.finished`."""
+        self._forget(job)
+        diverged = sum(outcome.outcome == "diverged" for outcome in outcomes)
+        self._say(f"[green]✓[/] {_label(job)}{_best(outcomes)}" + (f", {diverged} diverged" if diverged else ""))
+
+    def failed(self, job: Job, error: str, again: bool) -> None:
+        """See `Listener.failed`."""
+        self._bars.advance(self._all, -self._epochs.get(job.pack, 0) * len(job.config.members))
+        self._forget(job)
+        reason = escape(error.strip().splitlines()[0]) if error.strip() else "unknown error"
+        self.console.print(f"[red]✗[/] {_label(job)}: {reason}" + (" — trying again" if again else ""), soft_wrap=True)
+
+    def warned(self, text: str) -> None:
+        """See `Listener.warned`."""
+        self.console.print(f"[yellow]![/] {escape(text)}", highlight=False, soft_wrap=True)
+
+    def noted(self, text: str) -> None:
+        """See `Listener.noted`."""
+        self._say(escape(text))
+
+    def waiting(self, cells: Sequence[Cell]) -> None:
+        """See `Listener.waiting`."""
+        if not self._said_waiting:
+            names = ", ".join(str(cell.name) for cell in cells)
+            self._say(f"waiting for another launch that is working on {names}")
+        self._said_waiting = True
+
+    def _say(self, text: str) -> None:
+        if not self.quiet:
+            self.console.print(f"[dim]{time.strftime('%H:%M:%S')}[/] {text}", highlight=False, soft_wrap=True)
+
+    def _shorten(self, epochs: int) -> None:
+        total = self._bars.tasks[0].total or 0
+        self._bars.update(self._all, total=max(0, total - epochs))
+
+    def _forget(self, job: Job) -> None:
+        self._epochs.pop(job.pack, None)
+        if (task := self._tasks.pop(job.pack, None)) is not None:
+            self._bars.remove_task(task)
+
+
+def tell(console: Console, cells: Sequence[Cell], tally: Tally, stopped: bool, storage: str | None) -> None:
+    """Says what a launch did, and what to type next.
+
+    Args:
+        storage: the ledger's URL as typed, if it was, without its password.
+    """
+    if stopped:
+        console.print(f"stopped after {tally.trained} trials: they are kept, and the same command continues")
+        return
+    if not tally.trained and not tally.failed:
+        console.print(f"nothing to train: all {tally.found} trials are in the ledger", highlight=False)
+    else:
+        kept = f", {tally.found} were in the ledger" if tally.found else ""
+        lost = f", {tally.diverged} of them diverged" if tally.diverged else ""
+        spent = f"{tally.seconds / 60:.1f} worker-minutes"
+        console.print(f"trained {tally.trained} trials{lost} in {spent}{kept}", highlight=False)
+    flag = f" --storage {storage}" if storage else ""
+    for space in dict.fromkeys(cell.name.space for cell in cells):
+        console.print(f"next: lawn-tune compare {space}{flag}", highlight=False, soft_wrap=True)
+
+
+def tell_left(console: Console, left: Remaining, budget: Budget) -> None:
+    """Says what a launch spent and left to the next one when it came to a limit."""
+    hours = "an unknown number of" if left.seconds is None else f"about {_hours(budget.share * left.seconds)}"
+    trials, packs = (f"{n} {word}{'' if n == 1 else 's'}" for n, word in ((left.trials, "trial"), (left.packs, "pack")))
+    console.print(
+        f"spent {_hours(budget.spent)} device hours; left: {trials} in {packs}, {hours} device hours",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:,.1f}" if seconds >= 3600 else f"{seconds / 3600:.4f}"
+
+
+def _trials(cell: Cell) -> int:
+    return len(cell.search_trials) + len(cell.protocol.confirm_seeds)
+
+
+def _label(job: Job) -> str:
+    task, trials = job.config.task, len(job.config.members)
+    phase = "search" if task.train_on == "train" else "confirm"
+    return f"{task.optimizer}/bs{task.batch_size} {phase}, {trials} trial{'s' if trials > 1 else ''}"
+
+
+def _best(outcomes: Sequence[TrialOutcome]) -> str:
+    """Returns the best last value on validation data, or the mean one on test data, where a maximum would flatter."""
+    for split, word in (("validation", "best"), ("test", "mean")):
+        for name, metric in METRICS.items():
+            values = [outcome.summary.get(f"last/{split}/{name}") for outcome in outcomes]
+            known = [value for value in values if value is not None]
+            if known:
+                best = max(known) if metric.direction == "maximize" else min(known)
+                shown = best if word == "best" else sum(known) / len(known)
+                return f": {word} {split} {name} {shown:.{metric.digits}f} {metric.unit}"
+    return ""

@@ -1,0 +1,1 @@
+"""Spaces to cells, points, packs, costs and winners. Imports no torch."""

@@ -1,0 +1,525 @@
+"""Laws of a comparison: estimates, paired differences, verdicts, and each flag exactly where it belongs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from lawn_tune.cells import Cell
+from lawn_tune.comparison.compare import CellResult, Comparison, PairResult, Verdict, compare, compare_space
+from lawn_tune.comparison.flags import Flag
+from lawn_tune.comparison.inference import bootstrap_interval, holm, mean_and_error, seeds_interval
+from lawn_tune.comparison.published import caveat
+from lawn_tune.comparison.tables import caption, table
+from lawn_tune.comparison.verdicts import headline, sentence
+from lawn_tune.results import DAMAGED, Outcome, TrialRow
+from tests.helpers.memory_source import (
+    MemorySource,
+    confirm_rows,
+    demo_source,
+    make_cell,
+    make_row,
+    outcomes,
+    search_rows,
+    with_protocol,
+)
+from trainables.config import Ncf, SmallVgg
+
+MIDDLE = 4
+"""Index of the point in the middle of the 3 x 1 x 3 grid: on no edge."""
+
+TOTAL = 200
+
+
+def searched(cell: Cell, best: int = MIDDLE, value: float = 80.0) -> list[TrialRow]:
+    """Rows of a search won by point `best`."""
+    size = cell.grid.size
+    return search_rows(cell, [value if i % size == best else 50.0 for i in range(len(cell.search_trials))])
+
+
+def confirmed(cell: Cell, hits: Sequence[int | Outcome | None], best: int = MIDDLE) -> MemorySource:
+    """A ledger of one searched cell with so many hits of `TOTAL` in each confirm run."""
+    winner = cell.grid.point(best)
+    values: list[float | Outcome | None] = [100 * h / TOTAL if isinstance(h, int) else h for h in hits]
+    kept = {
+        trial.key: outcomes(h, TOTAL, seed=trial.seed)
+        for trial, h in zip(cell.confirm_trials(winner), hits, strict=True)
+        if isinstance(h, int)
+    }
+    return MemorySource([cell], searched(cell, best) + confirm_rows(cell, winner, values), kept)
+
+
+def joined(*sources: MemorySource) -> MemorySource:
+    whole = MemorySource()
+    for source in sources:
+        whole.planned += source.planned
+        whole.rows += source.rows
+        whole.outcomes |= source.outcomes
+    return whole
+
+
+def pair_source(
+    base: Sequence[int | Outcome | None], lawn: Sequence[int | Outcome | None], **changes: Any
+) -> MemorySource:
+    cells = [with_protocol(make_cell(name), **changes) for name in ("adam", "adam-lawn")]
+    return joined(confirmed(cells[0], base), confirmed(cells[1], lawn))
+
+
+def compared(source: MemorySource) -> Comparison:
+    return compare_space(source, "digits")
+
+
+def only_pair(source: MemorySource) -> PairResult:
+    (pair,) = compared(source).pairs
+    return pair
+
+
+def flags_of(result: CellResult | PairResult) -> set[Flag]:
+    return {note.flag for note in result.notes}
+
+
+# --- estimates -------------------------------------------------------------------------------------------------------
+
+
+def test_a_confirmed_value_is_mean_and_error_of_the_winners_fresh_runs_on_test() -> None:
+    cell = make_cell()
+    (result,) = compared(confirmed(cell, [150, 160, 170])).cells
+    estimate = result.confirmed
+    assert estimate is not None
+    assert (estimate.mean, estimate.error) == mean_and_error([75.0, 80.0, 85.0])
+    assert (estimate.n, estimate.series) == (3, "last/test/accuracy")
+    assert estimate.values == {101: 75.0, 102: 80.0, 103: 85.0}
+
+
+def test_without_confirm_runs_the_search_value_stands_in_and_has_no_error() -> None:
+    cell = with_protocol(make_cell(), search_seeds=(0, 1))
+    (result,) = compare([cell], searched(cell), {}).cells
+    assert result.estimate is not None
+    assert result.confirmed is None
+    assert (result.estimate.mean, result.estimate.error, result.estimate.n) == (80.0, None, 2)
+
+
+def test_confirm_runs_of_another_point_do_not_count() -> None:
+    cell = make_cell()
+    rows = searched(cell, best=MIDDLE) + confirm_rows(cell, cell.grid.point(0), [70.0, 71.0, 72.0])
+    (result,) = compare([cell], rows, {}).cells
+    assert result.confirmed is None
+
+
+def test_a_space_that_reports_the_best_epoch_reports_it_on_test_too() -> None:
+    cell = with_protocol(make_cell(), reported="best")
+    (result,) = compared(confirmed(cell, [150, 150, 150])).cells
+    assert result.confirmed is not None
+    assert (result.confirmed.series, result.confirmed.mean) == ("best/test/accuracy", 76.0)
+
+
+def test_a_comparison_needs_a_cell() -> None:
+    with pytest.raises(ValueError, match="at least one cell"):
+        compare([], [], {})
+
+
+def test_a_space_without_results_is_empty_and_one_with_divergence_is_not() -> None:
+    cell = make_cell()
+    assert compare([cell], [], {}).empty
+    assert not compare([cell], search_rows(cell, ["diverged"] * 9), {}).empty
+
+
+# --- paired differences ----------------------------------------------------------------------------------------------
+
+
+def test_the_difference_is_lawn_minus_base_with_the_bootstrap_over_its_pairs() -> None:
+    source = pair_source([150, 150, 148], [154, 157, 160])
+    pair = only_pair(source)
+    difference = pair.difference
+    assert difference is not None
+    assert difference.mean == pytest.approx((2 + 3.5 + 6) / 3)
+    assert (difference.n, difference.examples) == (3, TOTAL)
+    keys = [[t.key for t in cell.confirm_trials(cell.grid.point(MIDDLE))] for cell in source.planned]
+    base, lawn = (np.stack([source.outcomes[key] for key in group]).astype(float) for group in keys)
+    assert difference.interval == bootstrap_interval(100 * (lawn - base), seed=0)
+    assert difference.test is not None
+    assert (difference.test.p, difference.test.least, difference.holm) == (0.25, 0.25, 0.25)
+
+
+@settings(max_examples=25)
+@given(st.randoms(use_true_random=False))
+def test_the_order_of_rows_changes_nothing(random: Any) -> None:
+    source = pair_source([150, 150, 148], [154, 157, 160])
+    shuffled = list(source.rows)
+    random.shuffle(shuffled)
+    assert compare(source.planned, shuffled, source.outcomes) == compare(source.planned, source.rows, source.outcomes)
+
+
+def test_identical_methods_are_not_separable_and_the_interval_is_zero() -> None:
+    pair = only_pair(pair_source([150, 150, 148], [150, 150, 148]))
+    assert pair.difference is not None
+    assert pair.difference.interval is not None
+    assert (pair.difference.mean, pair.difference.interval.low, pair.difference.interval.high) == (0, 0, 0)
+    assert pair.verdict is Verdict.NOT_SEPARABLE
+
+
+@pytest.mark.parametrize(
+    ("base", "lawn", "verdict", "words"),
+    [
+        ((100, 101, 102), (180, 181, 182), Verdict.BETTER, "Adam-LAWN is 40.00 points better than Adam at batch 64"),
+        ((180, 181, 182), (100, 101, 102), Verdict.WORSE, "Adam-LAWN is 40.00 points worse than Adam at batch 64"),
+        ((150, 151, 152), (150, 153, 152), Verdict.NOT_SEPARABLE, "not separable from Adam at batch 64"),
+        ((150, None, None), (170, None, None), Verdict.TOO_FEW, "on the one seed both have"),
+        (
+            (100, 101, None),
+            (180, 181, None),
+            Verdict.TOO_FEW,
+            "40.00 points better than Adam at batch 64 on the 2 seeds",
+        ),
+        ((150, 151, None), (150, 151, None), Verdict.TOO_FEW, "Adam-LAWN is equal to Adam at batch 64 on the 2"),
+        ((150, 151, 152), (None, None, None), Verdict.PENDING, "no verdict yet"),
+        ((150, None, None), (None, 150, None), Verdict.PENDING, "no verdict yet"),
+    ],
+)
+def test_verdicts_say_in_words_who_wins_and_who_loses(
+    base: tuple[int | None, ...], lawn: tuple[int | None, ...], verdict: Verdict, words: str
+) -> None:
+    pair = only_pair(pair_source(base, lawn))
+    assert pair.verdict is verdict
+    assert words in sentence(pair)
+    if pair.difference is not None:
+        assert f"n = {pair.difference.n} seed" in sentence(pair)
+
+
+def test_a_smaller_value_is_better_where_the_metric_is_minimized() -> None:
+    sources = []
+    for name, hits in (("adam", (180, 181, 182)), ("adam-lawn", (100, 101, 102))):
+        cell = with_protocol(make_cell(name), direction="minimize")
+        best, size = cell.grid.point(MIDDLE), cell.grid.size
+        rows = search_rows(cell, [20.0 if i == MIDDLE else 50.0 for i in range(size)])
+        source = confirmed(cell, hits)
+        sources.append(replace(source, rows=rows + confirm_rows(cell, best, [h / 2 for h in hits])))
+    pair = only_pair(joined(*sources))
+    assert pair.verdict is Verdict.BETTER
+    assert "better" in sentence(pair)
+
+
+@pytest.mark.parametrize(("lost", "verdict"), [("adam", Verdict.ONLY_LAWN), ("adam-lawn", Verdict.ONLY_BASE)])
+def test_a_method_that_diverges_everywhere_loses_in_words(lost: str, verdict: Verdict) -> None:
+    kept = "adam-lawn" if lost == "adam" else "adam"
+    cell = make_cell(lost)
+    source = joined(MemorySource([cell], search_rows(cell, ["diverged"] * 9)), confirmed(make_cell(kept), [1, 2, 3]))
+    pair = only_pair(source)
+    assert pair.verdict is verdict
+    assert "every point" in sentence(pair)
+    assert verdict.value.lower() in headline(compared(source)).lower()
+
+
+def test_where_both_diverge_everywhere_neither_trains() -> None:
+    cells = [make_cell(name) for name in ("adam", "adam-lawn")]
+    rows = [row for cell in cells for row in search_rows(cell, ["diverged"] * 9)]
+    comparison = compare(cells, rows, {})
+    (pair,) = comparison.pairs
+    assert pair.verdict is Verdict.NEITHER
+    assert headline(comparison) == "Neither trains: every point diverged on both sides in 1 of 1 comparison."
+    assert "neither trains, every point diverged on both sides" in sentence(pair)
+
+
+def test_a_tie_is_equal_and_has_no_bold() -> None:
+    comparison = compared(pair_source([150, 150, 148], [150, 148, 150]))
+    (pair,) = comparison.pairs
+    assert "Adam-LAWN is equal to Adam at batch 64 in the mean" in sentence(pair)
+    assert not any(entry.best for entry in table(comparison).entries.values())
+
+
+def changed_task(cell: Cell, **changes: Any) -> Cell:
+    return replace(cell, task=replace(cell.task, **changes))
+
+
+def changed_pair(lawn: Cell) -> Comparison:
+    return compared(joined(confirmed(make_cell(), [100, 101, 102]), confirmed(lawn, [180, 181, 182])))
+
+
+LAWN = make_cell("adam-lawn")
+
+
+@pytest.mark.parametrize(
+    ("lawn", "words"),
+    [
+        (changed_task(LAWN, model=SmallVgg(width=4)), "model width 16 against 4"),
+        (changed_task(LAWN, model=Ncf()), "model small-vgg against ncf"),
+        (changed_task(LAWN, dataset="synthetic"), "dataset digits against synthetic"),
+        (changed_task(LAWN, loss="bce"), "loss cross-entropy against bce"),
+        (changed_task(LAWN, batch_size=32), "batch size 64 against 32"),
+        (changed_task(LAWN, schedule="cosine"), "schedule linear against cosine"),
+        (changed_task(LAWN, constrain="final"), "constrain all against final"),
+        (changed_task(LAWN, precision="bfloat16"), "precision float32 against bfloat16"),
+        (with_protocol(LAWN, metric="hr@10"), "metric accuracy against hr@10"),
+        (with_protocol(LAWN, selection="test"), "selection validation against test"),
+        (with_protocol(LAWN, reported="best"), "reported last against best"),
+    ],
+)
+def test_cells_of_different_tasks_are_never_compared(lawn: Cell, words: str) -> None:
+    comparison = changed_pair(lawn)
+    (pair,) = comparison.pairs
+    assert pair.lawn.confirmed is not None
+    assert (pair.verdict, pair.difference) == (Verdict.NOT_COMPARABLE, None)
+    (note,) = [note for note in pair.notes if note.flag is Flag.DIFFERENT_TASKS]
+    assert words in note.text
+    assert words in sentence(pair)
+    assert "better" not in sentence(pair)
+    assert "not comparable" in headline(comparison).lower()
+    assert not any(entry.best for entry in table(comparison).entries.values())
+
+
+def test_other_epochs_and_seeds_are_another_budget_and_no_other_task() -> None:
+    (pair,) = changed_pair(with_protocol(make_cell("adam-lawn", epochs=10), search_seeds=(0, 1))).pairs
+    assert pair.verdict is Verdict.BETTER
+    assert flags_of(pair) == {Flag.UNEQUAL_BUDGET}
+
+
+def test_the_caption_names_tasks_that_differ_and_only_then() -> None:
+    shared, mixed = (
+        compared(pair_source([1, 2, 3], [1, 2, 3])),
+        changed_pair(changed_task(LAWN, model=SmallVgg(width=4))),
+    )
+    assert "not all of one task" not in caption(shared)
+    assert "not all of one task: model small-vgg (width 16) or small-vgg (width 4)" in caption(mixed)
+
+
+def test_a_metric_that_differs_is_claimed_for_no_cell_alone() -> None:
+    assert table(changed_pair(with_protocol(LAWN, metric="hr@10"))).title == "digits: test accuracy (%) or HR@10 (%)"
+
+
+FREES = (0.0, 1.0, 3.0, 20.0)
+
+
+@pytest.mark.parametrize("base", [(100, 101, 102), (180, 181, 182), ("diverged", None, None)])
+def test_a_winner_that_was_never_constrained_is_no_win_of_lawn(base: tuple[int | Outcome | None, ...]) -> None:
+    lawn = confirmed(make_cell("adam-lawn", frees=FREES), [150, 151, 152], best=7)
+    cell = make_cell()
+    lost = MemorySource([cell], search_rows(cell, ["diverged"] * 9))
+    comparison = compared(joined(lost if base[0] == "diverged" else confirmed(cell, base), lawn))
+    (pair,) = comparison.pairs
+    assert pair.verdict is Verdict.NEVER_CONSTRAINED
+    assert "The winner of Adam-LAWN never reached its constraint: it is plain Adam without weight decay" in sentence(
+        pair
+    )
+    assert "never reached its constraint" in headline(comparison)
+    assert not any(entry.best for entry in table(comparison).entries.values())
+
+
+def test_points_that_never_reach_the_constraint_are_counted() -> None:
+    (result,) = compare([make_cell("adam-lawn", frees=(*FREES, 40.0))], [], {}).cells
+    texts = [note.text for note in result.notes if note.flag is Flag.NEVER_CONSTRAINED]
+    assert texts == [
+        "6 of 15 points have free_epochs >= 20 epochs and never reach the constraint: "
+        "they are plain Adam without weight decay"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("epochs", "batch_size", "words", "absent"),
+    [
+        (40, 100_000, "40 epochs here against 500 in the paper, less than half", "equal"),
+        (250, 100_000, "250 epochs here against 500 in the paper;", "half"),
+        (300, 1_000, "epochs are equal (300)", "half"),
+    ],
+)
+def test_a_published_value_says_how_its_set_up_differs(epochs: int, batch_size: int, words: str, absent: str) -> None:
+    cell = make_cell("adam", batch_size, epochs=epochs, dataset="movielens-100k")
+    text = caveat(with_protocol(cell, metric="hr@10")) or ""
+    assert words in text
+    assert absent not in text
+    assert "the paper's model size is not published" in text
+
+
+def test_without_a_published_value_there_is_no_caveat() -> None:
+    assert caveat(make_cell()) is None
+
+
+def test_unequal_seeds_are_paired_by_those_both_have() -> None:
+    pair = only_pair(pair_source([150, 151, 152], [160, None, 164]))
+    assert pair.difference is not None
+    assert pair.difference.seeds == (101, 103)
+    assert pair.difference.mean == pytest.approx(5.5)
+    assert Flag.PARTIAL in flags_of(pair)
+
+
+def test_one_seed_has_no_interval() -> None:
+    pair = only_pair(pair_source([150, None, None], [170, None, None]))
+    assert pair.difference is not None
+    assert pair.difference.interval is None
+    assert pair.difference.n == 1
+
+
+def broken(examples: Mapping[str, NDArray[np.bool_]], how: str) -> dict[str, NDArray[np.bool_]]:
+    """Outcomes of which the last run's are missing, of another length, or not what the metric says."""
+    last = list(examples)[-1]
+    changed = {"missing": None, "length": outcomes(80, 100), "metric": outcomes(10, TOTAL)}[how]
+    kept = {key: value for key, value in examples.items() if key != last}
+    return kept if changed is None else kept | {last: changed}
+
+
+@pytest.mark.parametrize("how", ["missing", "length", "metric"])
+def test_where_outcomes_do_not_fit_the_interval_is_over_seeds_and_says_so(how: str) -> None:
+    source = pair_source([150, 150, 148], [154, 157, 160])
+    (pair,) = compare(source.planned, source.rows, broken(source.outcomes, how)).pairs
+    assert pair.difference is not None
+    assert pair.difference.examples is None
+    assert pair.difference.interval == seeds_interval([2.0, 3.5, 6.0])
+    assert Flag.SEEDS_ONLY in flags_of(pair)
+
+
+def test_holm_runs_over_all_pairs_of_the_comparison() -> None:
+    comparison = compare_space(demo_source(epochs=30), "movielens_100k")
+    measured = [pair.difference for pair in comparison.pairs if pair.difference is not None]
+    assert len(measured) == 5
+    assert tuple(d.holm for d in measured) == holm([d.test.p for d in measured if d.test is not None])
+
+
+def test_methods_are_ordered_base_then_lawn_whatever_the_plan() -> None:
+    cells = [make_cell(name, size) for name in ("lamb-lawn", "adam", "lamb", "adam-lawn") for size in (64, 16)]
+    comparison = compare(cells, [], {})
+    assert comparison.optimizers == ("adam", "adam-lawn", "lamb", "lamb-lawn")
+    assert comparison.batch_sizes == (16, 64)
+    assert {(pair.base.cell.name.optimizer, pair.batch_size) for pair in comparison.pairs} == {
+        (name, size) for name in ("adam", "lamb") for size in (16, 64)
+    }
+
+
+def test_device_time_and_versions_are_collected() -> None:
+    cell = make_cell()
+    rows = [row for row in searched(cell) if row.seed == 0]
+    other = replace(rows[0], provenance=dict(rows[0].provenance) | {"device": "cuda: H100"})
+    comparison = compare([cell], [other, *rows[1:]], {})
+    assert comparison.cells[0].seconds == pytest.approx(18.0)
+    assert comparison.provenance["device"] == ("cpu: x86_64", "cuda: H100")
+    assert comparison.provenance["libraries.torch"] == ("2.14.1",)
+    assert not {"started", "ended"} & set(comparison.provenance)
+
+
+# --- flags: each exactly where it belongs ----------------------------------------------------------------------------
+
+
+@dataclass
+class Case:
+    """A change of a clean, confirmed cell, and the flags that it must raise, all of them."""
+
+    name: str
+    change: Callable[[], MemorySource]
+    flags: set[Flag]
+
+
+def clean(**changes: Any) -> MemorySource:
+    return confirmed(with_protocol(make_cell(), **changes), [150, 151, 152])
+
+
+def lost_points(values: Sequence[float | Outcome]) -> MemorySource:
+    cell = make_cell()
+    return MemorySource([cell], search_rows(cell, values) + confirmed(cell, [150, 151, 152]).rows[9:])
+
+
+def without_rows(drop: Callable[[TrialRow], bool]) -> MemorySource:
+    source = clean()
+    return replace(source, rows=[row for row in source.rows if not drop(row)])
+
+
+def damaged_search() -> MemorySource:
+    source = failed_search()
+    source.rows = [replace(r, error=f"{DAMAGED}x") if r.outcome == "failed" else r for r in source.rows]
+    return source
+
+
+def failed_search() -> MemorySource:
+    source = clean()
+    row = source.rows[0]
+    return replace(source, rows=[replace(row, outcome="failed", error="boom"), *source.rows[1:]])
+
+
+AROUND = [50.0] * MIDDLE
+
+CASES = [
+    Case("clean", clean, set()),
+    Case("edge", lambda: confirmed(make_cell(), [150, 151, 152], best=0), {Flag.EDGE}),
+    Case("tied", lambda: lost_points([60.0, *AROUND[1:], 80.0, 80.0, *AROUND[1:]]), {Flag.TIED}),
+    Case("a single level is no edge", lambda: confirmed(make_cell(lrs=(0.1,)), [1, 2, 3], best=1), set()),
+    Case("diverged", lambda: lost_points(["diverged", *AROUND[1:], 80.0, *AROUND]), {Flag.DIVERGED}),
+    Case("diverged confirm run", lambda: confirmed(make_cell(), [150, 151, "diverged"]), {
+        Flag.DIVERGED, Flag.FEW_SEEDS}),
+    Case("unconfirmed", lambda: confirmed(make_cell(), [None, None, None]), {Flag.UNCONFIRMED}),
+    Case("all confirm runs diverged", lambda: confirmed(make_cell(), ["diverged"] * 3), {
+        Flag.UNCONFIRMED, Flag.DIVERGED}),
+    Case("confirm still running", lambda: confirmed(make_cell(), [150, 151, "running"]), {
+        Flag.PARTIAL, Flag.FEW_SEEDS}),
+    Case("four of five seeds", lambda: confirmed(
+        with_protocol(make_cell(), confirm_seeds=(1, 2, 3, 4, 5)), [150, 151, 152, 153, None]), {Flag.PARTIAL}),
+    Case("a point that never reaches the constraint", lambda: confirmed(
+        make_cell("adam-lawn", frees=(0.0, 1.0, 3.0, 20.0)), [150, 151, 152], best=5), {Flag.NEVER_CONSTRAINED}),
+    Case("the border of those that do", lambda: confirmed(
+        make_cell("adam-lawn", frees=(0.0, 1.0, 3.0, 20.0)), [150, 151, 152], best=6), {
+        Flag.NEVER_CONSTRAINED, Flag.EDGE}),
+    Case("a winner that never does", lambda: confirmed(
+        make_cell("adam-lawn", frees=(0.0, 1.0, 3.0, 20.0)), [150, 151, 152], best=7), {Flag.NEVER_CONSTRAINED}),
+    Case("published", lambda: MemorySource([with_protocol(
+        make_cell(batch_size=1_000, dataset="movielens-100k"), metric="hr@10")]), {Flag.PAPER, Flag.INCOMPLETE}),
+    Case("incomplete", lambda: without_rows(lambda row: row.key == make_cell().search_trials[0].key), {
+        Flag.INCOMPLETE}),
+    Case("capped", lambda: clean(full_epochs=21), {Flag.CAPPED}),
+    Case("test selection", lambda: clean(selection="test"), {Flag.TEST_SELECTION}),
+    Case("best epoch", lambda: clean(reported="best"), {Flag.BEST_EPOCH}),
+    Case("few seeds", lambda: confirmed(with_protocol(make_cell(), confirm_seeds=(1, 2)), [150, 151]), {
+        Flag.FEW_SEEDS}),
+    Case("failed", failed_search, {Flag.FAILED, Flag.INCOMPLETE}),
+    Case("damaged", damaged_search, {Flag.DAMAGED, Flag.INCOMPLETE}),
+    Case("failed confirm run", lambda: confirmed(make_cell(), [150, 151, "failed"]), {
+        Flag.FAILED, Flag.PARTIAL, Flag.FEW_SEEDS}),
+    Case("nothing trained", lambda: MemorySource([make_cell()]), {Flag.INCOMPLETE}),
+    Case("all diverged", lambda: MemorySource([make_cell()], search_rows(make_cell(), ["diverged"] * 9)), {
+        Flag.DIVERGED}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_each_flag_is_raised_exactly_where_it_belongs(case: Case) -> None:
+    source = case.change()
+    (result,) = compared(source).cells
+    assert flags_of(result) == case.flags
+
+
+def test_every_flag_of_a_cell_has_a_case() -> None:
+    raised = set().union(*(case.flags for case in CASES))
+    assert raised == set(Flag) - {Flag.UNEQUAL_BUDGET, Flag.SEEDS_ONLY, Flag.DIFFERENT_TASKS}
+
+
+@pytest.mark.parametrize(
+    ("lawn", "word"),
+    [
+        (make_cell("adam-lawn"), None),
+        (make_cell("adam-lawn", frees=(1.0, 2.0)), "grids"),
+        (make_cell("adam-lawn", epochs=30), "budgets"),
+        (with_protocol(make_cell("adam-lawn"), search_seeds=(0, 1)), "search seeds"),
+        (with_protocol(make_cell("adam-lawn"), confirm_seeds=(101, 102)), "confirm seeds"),
+    ],
+)
+def test_a_pair_with_unequal_budgets_says_in_what(lawn: Cell, word: str | None) -> None:
+    (pair,) = compare([make_cell(), lawn], [], {}).pairs
+    texts = [note.text for note in pair.notes if note.flag is Flag.UNEQUAL_BUDGET]
+    assert len(texts) == (word is not None)
+    assert all(str(word) in text for text in texts)
+
+
+def test_the_edge_says_which_hyperparameter_and_which_side() -> None:
+    (result,) = compared(confirmed(make_cell(), [1, 2, 3], best=6)).cells
+    texts = [note.text for note in result.notes if note.flag is Flag.EDGE]
+    assert len(texts) == 2
+    assert "peak_lr = 0.01 is the greatest of its 3 levels; widen it there" in texts[0]
+    assert "weight_decay = 0 is the least of its 3 levels; it has no value below" in texts[1]
+
+
+def test_a_row_of_another_budget_is_not_mistaken_for_a_result() -> None:
+    full, capped = make_cell(), make_cell(epochs=5)
+    comparison = compare([full], [*searched(capped), make_row(capped, capped.search_trials[0], {})], {})
+    assert comparison.empty

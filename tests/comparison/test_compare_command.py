@@ -1,0 +1,81 @@
+"""Laws of `lawn-tune compare`, over a ledger in memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from lawn_tune.cli import compare as command
+from lawn_tune.comparison.renderers import RENDERERS, Format
+from lawn_tune.errors import UsageError
+from tests.helpers.memory_source import MemorySource, demo_source, make_cell
+
+
+@pytest.fixture
+def source(monkeypatch: pytest.MonkeyPatch) -> MemorySource:
+    """The ledger that the command opens."""
+    source = demo_source(epochs=20)
+    source.planned.append(make_cell(space="untouched"))
+
+    @contextmanager
+    def reading(storage: str | None) -> Iterator[MemorySource]:
+        yield source
+        source.close()
+
+    monkeypatch.setattr(command, "reading", reading)
+    return source
+
+
+@pytest.mark.parametrize("format", [*RENDERERS])
+def test_it_prints_each_text_format(source: MemorySource, capsys: pytest.CaptureFixture[str], format: Format) -> None:
+    command.compare("movielens_100k", format=format)
+    assert capsys.readouterr().out == RENDERERS[format](command.comparison_of(source, "movielens_100k"))
+    assert source.closed
+
+
+def test_it_prints_tables_without_cutting_them(source: MemorySource, capsys: pytest.CaptureFixture[str]) -> None:
+    command.compare("movielens_100k")
+    printed = capsys.readouterr().out
+    assert "Adam-LAWN" in printed
+    assert "95 % interval" in printed
+    assert "…" not in printed
+
+
+def test_a_space_may_be_given_by_its_file(source: MemorySource, capsys: pytest.CaptureFixture[str]) -> None:
+    command.compare("somewhere/movielens_100k.toml", format="json")
+    assert json.loads(capsys.readouterr().out)["space"] == "movielens_100k"
+
+
+def test_it_writes_a_file_and_prints_nothing(
+    source: MemorySource, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    command.compare("movielens_100k", format="md", output=tmp_path / "table.md")
+    assert capsys.readouterr().out == ""
+    assert (tmp_path / "table.md").read_text() == RENDERERS["md"](command.comparison_of(source, "movielens_100k"))
+
+
+@pytest.mark.parametrize(
+    ("space", "words", "hint"),
+    [
+        ("untouched", "no results yet", "lawn-tune launch untouched"),
+        ("unknown", "there is no space 'unknown'", "Give one of these names"),
+    ],
+)
+def test_a_space_without_results_is_one_line_and_what_to_type(
+    source: MemorySource, space: str, words: str, hint: str
+) -> None:
+    with pytest.raises(UsageError, match=words) as caught:
+        command.compare(space)
+    assert "\n" not in caught.value.message
+    assert hint in str(caught.value.hint)
+
+
+def test_rich_tables_go_to_no_file_and_a_bad_path_is_named(source: MemorySource, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--format rich"):
+        command.compare("movielens_100k", output=tmp_path / "table")
+    with pytest.raises(UsageError, match="cannot write"):
+        command.compare("movielens_100k", format="csv", output=tmp_path / "nowhere" / "table.csv")

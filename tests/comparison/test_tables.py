@@ -1,0 +1,255 @@
+"""Laws of the tables and their formats: every number with its n, nothing read as markup or formula."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from lawn_tune.cells import CellName
+from lawn_tune.comparison.compare import Comparison, compare, compare_space
+from lawn_tune.comparison.renderers import RENDERERS
+from lawn_tune.comparison.renderers.exchange import SCHEMA, to_dict
+from lawn_tune.comparison.renderers.terminal import print_comparison
+from lawn_tune.comparison.tables import table, value_text
+from lawn_tune.words import fixed, signed
+from tests.helpers.memory_source import demo_source, make_cell, search_rows, with_protocol
+
+HOSTILE = "=<script>alert('x')</script>|$_{}\\&%#\"[bold]"
+
+
+@pytest.fixture(scope="module")
+def comparison() -> Comparison:
+    return compare_space(demo_source(epochs=30), "movielens_100k")
+
+
+def renamed(comparison: Comparison, space: str) -> Comparison:
+    cells = tuple(
+        replace(result, cell=replace(result.cell, name=replace(result.cell.name, space=space)))
+        for result in comparison.cells
+    )
+    return replace(comparison, space=space, cells=cells)
+
+
+def printed(comparison: Comparison, width: int = 160) -> str:
+    console = Console(width=width, record=True, file=io.StringIO())
+    print_comparison(comparison, console)
+    return console.export_text()
+
+
+def rendered(comparison: Comparison) -> dict[str, str]:
+    return {name: render(comparison) for name, render in RENDERERS.items()} | {"rich": printed(comparison)}
+
+
+# --- rows ------------------------------------------------------------------------------------------------------------
+
+
+def test_each_value_is_shown_with_error_and_n(comparison: Comparison) -> None:
+    entries = table(comparison).entries
+    assert len(entries) == len(comparison.cells) == 12
+    for result in comparison.cells:
+        text = entries[result.cell.name.optimizer, result.cell.name.batch_size].text
+        if result.confirmed is not None:
+            assert re.fullmatch(r"\d\d\.\d\d ± \d\.\d\d \(3\)", text)
+        else:
+            assert re.fullmatch(r"\d\d\.\d\d \(search, 2\)", text)
+
+
+def test_bold_is_the_better_confirmed_mean_of_a_pair(comparison: Comparison) -> None:
+    entries = table(comparison).entries
+    for pair in comparison.pairs:
+        base, lawn = (entries[r.cell.name.optimizer, pair.batch_size] for r in (pair.base, pair.lawn))
+        if pair.base.confirmed is None or pair.lawn.confirmed is None:
+            assert not base.best
+            assert not lawn.best
+        else:
+            assert [base.best, lawn.best] == [
+                pair.base.confirmed.mean > pair.lawn.confirmed.mean,
+                pair.lawn.confirmed.mean > pair.base.confirmed.mean,
+            ]
+
+
+def test_every_mark_has_a_footnote_and_every_footnote_a_mark(comparison: Comparison) -> None:
+    rows = table(comparison)
+    used = {mark for entry in rows.entries.values() for mark in entry.marks}
+    used |= {mark for row in rows.differences for mark in row.marks}
+    assert used == {note.mark for note in rows.footnotes}
+    flags = {note.flag for result in comparison.cells for note in result.notes}
+    assert flags <= {note.flag for note in rows.footnotes}
+
+
+def test_the_caveats_of_both_cells_stand_next_to_their_difference(comparison: Comparison) -> None:
+    rows = table(comparison)
+    for row, pair in zip(rows.differences, comparison.pairs, strict=True):
+        for result in (pair.base, pair.lawn):
+            entry = rows.entries[result.cell.name.optimizer, pair.batch_size]
+            assert set(entry.marks) <= set(row.marks)
+
+
+def test_a_cell_without_a_value_says_why() -> None:
+    cell = make_cell()
+    (untrained,) = compare([cell], [], {}).cells
+    (diverged,) = compare([cell], search_rows(cell, ["diverged"] * 9), {}).cells
+    assert (value_text(untrained), value_text(diverged)) == ("–", "diverged")
+
+
+def test_the_papers_values_stand_beside_where_it_printed_them(comparison: Comparison) -> None:
+    entries = table(comparison).entries
+    assert entries["adam", 1_000].published == "66.01"
+    assert entries["lamb-lawn", 100_000].published == "66.52"
+    assert any("not measured here" in text for text in table(comparison).remarks)
+    other = table(compare([make_cell()], [], {}))
+    assert {entry.published for entry in other.entries.values()} == {""}
+
+
+@pytest.mark.parametrize(
+    ("value", "plain", "with_sign"),
+    [(0.424, "0.42", "+0.42"), (-0.426, "−0.43", "−0.43"), (-0.001, "0.00", "0.00"), (12.0, "12.00", "+12.00")],
+)
+def test_numbers_have_true_signs_and_no_negative_zero(value: float, plain: str, with_sign: str) -> None:
+    assert (fixed(value, 2), signed(value, 2)) == (plain, with_sign)
+
+
+def test_trials_of_several_devices_are_remarked_on() -> None:
+    cell = make_cell()
+    rows = search_rows(cell, [50.0] * 9)
+    moved = replace(rows[0], provenance=dict(rows[0].provenance) | {"device": "cuda: H100"})
+    assert not any("same device" in text for text in table(compare([cell], rows, {})).remarks)
+    assert any("same device" in text for text in table(compare([cell], [moved, *rows[1:]], {})).remarks)
+
+
+# --- formats ---------------------------------------------------------------------------------------------------------
+
+
+def test_every_text_format_says_verdicts_numbers_and_caveats(comparison: Comparison) -> None:
+    rows = table(comparison)
+    for name in ("md", "latex", "rich"):
+        text = " ".join(rendered(comparison)[name].split())
+        for result in comparison.cells:
+            assert result.estimate is not None
+            assert f"{result.estimate.mean:.2f}" in text, name
+        for note in rows.footnotes:
+            assert note.flag.value in text, name
+        assert rows.headline in text, name
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 200])
+def test_no_width_cuts_a_value_or_breaks_a_number(comparison: Comparison, width: int) -> None:
+    text, rows = printed(comparison, width), table(comparison)
+    assert "…" not in text
+    assert all(len(line) <= width for line in text.splitlines())
+    for entry in rows.entries.values():
+        assert entry.text in text
+    for row in rows.differences:
+        assert row.difference in text
+        assert row.verdict in text
+
+
+def test_without_a_pair_there_is_no_table_of_differences() -> None:
+    lonely = compare([make_cell()], [], {})
+    for name, text in rendered(lonely).items():
+        if name in ("md", "latex", "rich"):
+            assert "95 % interval" not in text
+            assert "Paired differences" not in text
+
+
+def test_latex_has_labels_short_captions_and_notes_below(comparison: Comparison) -> None:
+    text = RENDERERS["latex"](comparison)
+    assert text.endswith("\\end{table}\n")
+    captions = re.findall(r"\\caption\{(.*)\}\n\\label\{(.*)\}", text)
+    assert [label for _, label in captions] == ["tab:lawn-movielens-100k", "tab:lawn-movielens-100k-differences"]
+    assert all(len(caption) < 100 for caption, _ in captions)
+    first = text.split(r"\end{table}")[0]
+    below = first.split(r"\end{tabular}")[1]
+    assert all(note.flag.value in below for note in table(comparison).footnotes)
+
+
+def test_markdown_tables_are_rectangles(comparison: Comparison) -> None:
+    lines = [line for line in RENDERERS["md"](comparison).splitlines() if line.startswith("|")]
+    widths = [len(re.split(r"(?<!\\)\|", line)) for line in lines]
+    assert widths == [6] * 6 + [10] * 8
+
+
+def test_latex_rows_match_their_columns_and_braces_balance(comparison: Comparison) -> None:
+    text = RENDERERS["latex"](renamed(comparison, HOSTILE))
+    bare = re.sub(r"\\[{}\\]", "", text)
+    assert bare.count("{") == bare.count("}")
+    for body in re.findall(r"\\begin\{tabular\}\{(l?r+)\}(.*?)\\end\{tabular\}", text, re.DOTALL):
+        rows = [line for line in body[1].splitlines() if line.endswith(r"\\")]
+        assert len(rows) > 1
+        assert {len(re.split(r"(?<!\\)&", row)) for row in rows} == {len(body[0])}
+    assert re.search(r"\\mathbf\{\d\d\.\d\d\}_\{\d\.\d\d\}\$ \(3\)", text)
+
+
+def test_csv_keeps_numbers_numbers(comparison: Comparison) -> None:
+    records = list(csv.DictReader(io.StringIO(RENDERERS["csv"](comparison))))
+    assert len(records) == len(comparison.cells)
+    for record, result in zip(records, comparison.cells, strict=True):
+        assert result.estimate is not None
+        assert float(record["mean"]) == result.estimate.mean
+        assert int(record["n"]) == result.estimate.n
+    differences = {float(r["difference"]) for r in records if r["difference"]}
+    assert differences == {pair.difference.mean for pair in comparison.pairs if pair.difference}
+    assert any(value < 0 for value in differences)
+
+
+@pytest.mark.parametrize("space", ["=1+1", "+1", "-1", "@SUM(A1)", " =1", "\t=1", "\r=1", "\n=1", "|cmd", HOSTILE])
+def test_csv_text_is_never_a_formula(comparison: Comparison, space: str) -> None:
+    text = RENDERERS["csv"](renamed(comparison, space))
+    records = list(csv.DictReader(io.StringIO(text, newline="")))
+    assert len(records) == len(comparison.cells)
+    for record in records:
+        assert record["space"] == "'" + re.sub(r"\s+", " ", space)
+
+
+def test_json_is_stable_and_complete(comparison: Comparison) -> None:
+    values = json.loads(RENDERERS["json"](comparison))
+    assert values == to_dict(comparison)
+    assert values["schema"] == SCHEMA == "lawn-tune/comparison/1"
+    assert list(values) == ["schema", "lawn_tune", "space", "headline", "protocol", "cells", "pairs", "provenance"]
+    assert list(values["cells"][0]) == [
+        "cell", "task", "grid", "points", "winner", "estimate", "published", "seconds", "notes"
+    ]  # fmt: skip
+    assert list(values["cells"][0]["estimate"]) == [
+        "phase", "value", "mean", "standard_error", "n", "seeds", "values"
+    ]  # fmt: skip
+    assert list(values["pairs"][0]) == ["base", "lawn", "difference", "verdict", "sentence", "notes"]
+    assert list(values["pairs"][0]["difference"]) == [
+        "mean", "n", "seeds", "examples", "interval", "p_exact", "p_least", "p_holm"
+    ]  # fmt: skip
+    for name in ("metric", "selection", "reported", "search_seeds", "confirm_seeds", "full_epochs"):
+        assert name in values["protocol"]
+
+
+def test_a_comparison_that_has_nothing_yet_renders_in_every_format() -> None:
+    for text in rendered(compare([make_cell(), make_cell("adam-lawn")], [], {})).values():
+        assert "adam" in text.lower()
+
+
+def test_hostile_names_are_inert_in_every_format(comparison: Comparison) -> None:
+    texts = rendered(renamed(comparison, HOSTILE))
+    assert "<script" not in texts["md"]
+    assert HOSTILE in " ".join(texts["rich"].splitlines())
+    assert json.loads(texts["json"])["space"] == HOSTILE
+    title = next(line for line in texts["latex"].splitlines() if line.startswith(r"\caption"))
+    assert r"\textbackslash{}\&\%\#" in title
+    assert "<" not in title.replace("$<$", "")
+
+
+@pytest.mark.parametrize("changes", [{"selection": "test"}, {"reported": "best"}])
+def test_a_flagged_protocol_is_flagged_in_every_output(changes: dict[str, Any]) -> None:
+    cells = [with_protocol(make_cell(name), **changes) for name in ("adam", "adam-lawn")]
+    flag = {"selection": "selected on test", "reported": "best epoch"}[next(iter(changes))]
+    for text in rendered(compare(cells, [], {})).values():
+        assert flag in text
+
+
+def test_names_of_cells_survive_the_exchange(comparison: Comparison) -> None:
+    names = [CellName.parse(cell["cell"]) for cell in to_dict(comparison)["cells"]]
+    assert names == [result.cell.name for result in comparison.cells]

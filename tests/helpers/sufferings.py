@@ -1,0 +1,94 @@
+"""What a driver's process may be made to suffer before its command begins; each is called there."""
+
+from __future__ import annotations
+
+import functools
+import signal
+import socket
+import time
+from typing import Any
+
+
+def slow(seconds: float = 0.04) -> None:
+    """Every epoch takes longer, so that a fault finds a launch at work."""
+    from trainables.training.loop import Training
+
+    run = Training.run_epoch
+
+    def slowly(training: Training) -> Any:
+        time.sleep(seconds)
+        return run(training)
+
+    Training.run_epoch = slowly  # type: ignore[method-assign,assignment]
+
+
+def elsewhere() -> None:
+    """This process runs on another machine, of whose processes nobody here can say anything."""
+    socket.gethostname = lambda: "elsewhere"
+
+
+def impatient(seconds: float = 1.0, busy_seconds: float = 0.3) -> None:
+    """A database is not waited for as long as usual, by SQLite and by the launch."""
+    import lawn_tune.ledger
+    from lawn_tune.ledger import database
+
+    lawn_tune.ledger.Patience = functools.partial(lawn_tune.ledger.Patience, seconds=seconds)  # type: ignore[assignment,misc]
+    database.BUSY_SECONDS = busy_seconds  # type: ignore[assignment]
+
+
+def slow_and_impatient(seconds: float) -> None:
+    slow()
+    impatient(seconds)
+
+
+def slow_elsewhere() -> None:
+    slow()
+    elsewhere()
+
+
+def slow_under_nohup() -> None:
+    slow(0.01)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def eager_checkpoints() -> None:
+    """A checkpoint after every epoch."""
+    import lawn_tune.executors.worker
+
+    worker: Any = lawn_tune.executors.worker
+    train = worker.train_pack
+    worker.train_pack = lambda config, **options: train(config, **(options | {"checkpoint_seconds": 0.0}))
+
+
+def wrong_clock(days: float) -> None:
+    """The database's clock is set forward and back again by `days` every few seconds, while leases are held."""
+    from sqlalchemy import Float, literal_column
+
+    import lawn_tune.ledger.leases
+    from lawn_tune.ledger import database
+
+    slow()
+    leases: Any = lawn_tune.ledger.leases
+
+    def clock(connection: Any) -> Any:
+        shift = 86400.0 * days * (int(time.monotonic() / 2.0) % 3 - 1)
+        return literal_column(f"({database._CLOCKS[connection.dialect.name]} + {shift})", Float)
+
+    leases.clock = clock
+
+
+def broken_once() -> None:
+    """The first epoch of every second pack raises an error, the first time."""
+    from trainables.training.loop import Training
+
+    run, seen = Training.run_epoch, set[str]()
+
+    def breaking(training: Training) -> Any:
+        name = training.config.members[0].key
+        if name not in seen:
+            seen.add(name)
+            if len(seen) % 2:
+                raise ZeroDivisionError("out of luck")
+        return run(training)
+
+    Training.run_epoch = breaking  # type: ignore[method-assign,assignment]

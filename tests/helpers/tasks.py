@@ -1,0 +1,81 @@
+"""Tiny tasks and packs for the tests of training: seconds on one core, no data files."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainables.config import (
+    OPTIMIZERS,
+    EpochRecord,
+    Member,
+    PackConfig,
+    SmallVgg,
+    Task,
+    TrialOutcome,
+    trial_key,
+)
+from trainables.training.loop import Training
+from trainables.training.trial import train_pack
+from trainables.workloads import build_workload
+
+CPU = torch.device("cpu")
+
+PEAK_LR = {"sgd": 0.05, "adam": 0.01, "lamb": 0.02}
+
+
+def task(optimizer: str = "adam-lawn", **changes: Any) -> Task:
+    plain = Task(
+        dataset="synthetic",
+        model=SmallVgg(width=4),
+        loss="cross-entropy",
+        optimizer=optimizer,
+        batch_size=48,
+        epochs=4,
+    )
+    return replace(plain, **changes)
+
+
+def point(optimizer: str, **changes: float) -> dict[str, float]:
+    kind = OPTIMIZERS[optimizer]
+    own = {"free_epochs": 1.0} if kind.lawn else {"weight_decay": 0.01}
+    return {"peak_lr": PEAK_LR[kind.rule], "warmup_epochs": 1.0} | own | changes
+
+
+def pack(what: Task, points: list[dict[str, float]], seeds: list[int] | None = None) -> PackConfig:
+    seeds = seeds or [0] * len(points)
+    members = tuple(
+        Member(key=trial_key(what, seed, values), seed=seed, hyperparameters=values)
+        for values, seed in zip(points, seeds, strict=True)
+    )
+    return PackConfig(task=what, members=members)
+
+
+def training(config: PackConfig) -> Training:
+    return Training(config, build_workload(config.task, Path("nowhere"), CPU), CPU)
+
+
+def run(config: PackConfig, **options: Any) -> tuple[list[EpochRecord], list[TrialOutcome]]:
+    records: list[EpochRecord] = []
+    ends = train_pack(config, data_dir=Path("nowhere"), device=CPU, report=records.extend, **options)
+    return records, ends
+
+
+def curve(records: list[EpochRecord], member: int) -> list[dict[str, float | None]]:
+    return [{name: values[member] for name, values in record.series.items()} for record in records]
+
+
+def eight_points(optimizer: str) -> list[dict[str, float]]:
+    """Eight points that differ in everything a grid may differ in."""
+    kind = OPTIMIZERS[optimizer]
+    own = "free_epochs" if kind.lawn else "weight_decay"
+    values = [0.0, 0.5, 1.0, 9.0] if kind.lawn else [0.0, 0.01, 0.1, 1.0]
+    peak = PEAK_LR[kind.rule]
+    return [
+        point(optimizer, peak_lr=lr, warmup_epochs=warmup) | {own: value}
+        for lr, warmup in ((peak, 0.0), (peak / 3, 1.5))
+        for value in values
+    ]

@@ -1,0 +1,151 @@
+"""Every executor works an agenda off; Ray shares GPUs it is told of, and refuses those it has not."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import ray
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.tabulated import TabulatedExecutor
+from lawn_tune.errors import ExecutionError, UsageError
+from lawn_tune.executors.base import Event, Executor, Failed, Finished, Job, Nothing, Progress
+from lawn_tune.executors.build import build_executor, machine_gpus
+from lawn_tune.executors.inline import InlineExecutor
+from lawn_tune.executors.messages import WorkerSettings
+from lawn_tune.executors.ray_tune import RayTuneExecutor
+from lawn_tune.executors.slots import slots_of
+from lawn_tune.settings import resolve
+from tests.helpers.fakes import succeed
+from trainables.config import Member, PackConfig, SmallVgg, Task
+
+
+def job(name: str, dataset: str = "synthetic") -> Job:
+    model = SmallVgg(width=2)
+    task = Task(dataset=dataset, model=model, loss="cross-entropy", optimizer="adam", batch_size=96, epochs=2)
+    point = {"peak_lr": 0.01, "warmup_epochs": 1.0, "weight_decay": 0.1}
+    member = Member(key=name, seed=0, hyperparameters=point)
+    return Job(pack=name, config=PackConfig(task=task, members=(member,)))
+
+
+@dataclass
+class Agenda:
+    jobs: list[Job]
+    events: list[Event] = field(default_factory=list)
+    stopping: bool = False
+
+    def next_job(self) -> Job | Nothing:
+        return self.jobs.pop(0) if self.jobs else Nothing.EVER
+
+    def handle(self, event: Event) -> None:
+        self.events.append(event)
+
+    def wanted(self, job: Job) -> bool:
+        return True
+
+    def ends(self) -> dict[str, Event]:
+        return {event.job.pack: event for event in self.events if not isinstance(event, Progress)}
+
+
+def worker(folder: Path) -> WorkerSettings:
+    return WorkerSettings(data_dir=str(folder / "nowhere"), checkpoint_dir=str(folder / "checkpoints"))
+
+
+def inline(folder: Path) -> Executor:
+    return InlineExecutor(worker(folder))
+
+
+def ray_with_logical_gpus(folder: Path) -> Executor:
+    return RayTuneExecutor(settings=worker(folder), slots=2, cpus=1, gpus=0.5, total_gpus=1, work_dir=folder)
+
+
+def tabulated(folder: Path) -> Executor:
+    return TabulatedExecutor(table_of_synthetic, slots=2)
+
+
+def table_of_synthetic(job: Job) -> Iterator[tuple[float, Event]]:
+    if job.config.task.dataset != "synthetic":
+        yield 0.0, Failed(job, "error", f"no outcome of {job.config.task.dataset}")
+        return
+    *progress, end = succeed(job)
+    yield from ((float(i), event) for i, event in enumerate(progress))
+    assert isinstance(end, Finished)
+    yield 2.0, Finished(job, end.outcomes, {"device": "cpu: simulated"})
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("build", [inline, ray_with_logical_gpus, tabulated])
+def test_every_job_ends_once_and_an_error_ends_its_job_only(
+    build: Callable[[Path], Executor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[2])]))
+    agenda = Agenda([job("a"), job("broken", dataset="movielens-100k"), job("b")])
+    build(tmp_path).run(agenda)
+    ends = agenda.ends()
+    assert sorted(ends) == ["a", "b", "broken"]
+    assert len([event for event in agenda.events if not isinstance(event, Progress)]) == 3
+    for name in ("a", "b"):
+        end = ends[name]
+        assert isinstance(end, Finished)
+        assert end.outcomes[0].outcome == "complete"
+        assert end.provenance["device"].startswith("cpu")
+        epochs = [r.epoch for e in agenda.events if isinstance(e, Progress) and e.job.pack == name for r in e.records]
+        assert epochs == [1, 2]
+    broken = ends["broken"]
+    assert isinstance(broken, Failed)
+    assert broken.reason == "error"
+    assert "movielens-100k" in broken.error
+    assert not list(tmp_path.glob("ray-*")), "Tune's own files go"
+
+
+@pytest.mark.ray
+def test_ray_refuses_gpus_it_has_not(tmp_path: Path) -> None:
+    executor = RayTuneExecutor(settings=worker(tmp_path), slots=1, cpus=1, gpus=1, total_gpus=0, work_dir=tmp_path)
+    with pytest.raises(ExecutionError, match="a job wants 1 GPU, and Ray has 0"):
+        executor.run(Agenda([job("a")]))
+
+
+@pytest.mark.ray
+def test_an_address_that_is_none_is_a_usage_error(tmp_path: Path) -> None:
+    executor = RayTuneExecutor(
+        settings=worker(tmp_path), slots=1, cpus=1, gpus=0, work_dir=tmp_path, address="nonsense"
+    )
+    with pytest.raises(UsageError, match="--ray-address: 'nonsense'"):
+        executor.run(Agenda([job("a")]))
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("address", [None, "nonsense"])
+def test_what_was_prepared_and_never_run_is_ended(address: str | None, tmp_path: Path) -> None:
+    executor = RayTuneExecutor(settings=worker(tmp_path), slots=1, cpus=1, gpus=0, work_dir=tmp_path, address=address)
+    executor.prepare()
+    executor.close()
+    executor.close()
+    assert not ray.is_initialized()
+    assert "ray-start" not in {thread.name.partition("_")[0] for thread in threading.enumerate()}
+
+
+def test_inline_refuses_gpus_the_machine_has_not(tmp_path: Path) -> None:
+    settings = resolve({"gpus": machine_gpus() + 1, "executor": "inline"}, environ={}, directory=tmp_path)
+    with pytest.raises(UsageError, match="NVIDIA GPUs, got"):
+        build_executor(settings)
+
+
+@given(st.one_of(st.none(), st.integers(1, 64)), st.integers(1, 64), st.integers(0, 16))
+def test_slots_never_promise_more_than_there_is(workers: int | None, cpus: int, gpus: int) -> None:
+    slots = slots_of(workers, cpus, gpus)
+    assert slots.count == (workers or gpus or cpus)
+    assert slots.cpus >= 1
+    assert slots.cpus * slots.count <= max(cpus, slots.count)
+    if gpus == 0:
+        assert slots.gpus == 0
+    else:
+        jobs_a_gpu = round(1 / slots.gpus)
+        assert 1 / jobs_a_gpu == slots.gpus, "whole jobs share a GPU"
+        assert jobs_a_gpu * gpus >= slots.count, "every job has its place"

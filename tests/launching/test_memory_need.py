@@ -1,0 +1,118 @@
+"""What a job asks of its machine's memory: above the real peak, three times it at most, and never a reason to wait."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lawn_tune.executors.memory_need import DATA, GIB, memory_need, step_above
+from lawn_tune.executors.slots import Room, Slots, slots_on
+from trainables.config import DATASETS, Member, ModelConfig, Ncf, PackConfig, SmallVgg, Task
+
+WEIGHT_DECAY = {"peak_lr": 0.001, "warmup_epochs": 1.0, "weight_decay": 0.1}
+
+
+def pack(dataset: str, model: ModelConfig, batch_size: int, size: int, seeds: int = 1) -> PackConfig:
+    task = Task(
+        dataset=dataset,
+        model=model,
+        loss=DATASETS[dataset].losses[0],
+        optimizer="adam",
+        batch_size=batch_size,
+        epochs=1,
+    )
+    members = (Member(key=str(i), seed=i % seeds, hyperparameters=WEIGHT_DECAY) for i in range(size))
+    return PackConfig(task=task, members=tuple(members))
+
+
+def peak(config: PackConfig, folder: Path) -> float:
+    """Bytes that a process of its own has had at most while it trained a pack."""
+    (folder / "pack.json").write_text(json.dumps(config.to_dict()))
+    command = [
+        sys.executable,
+        "-m",
+        "trainables.training.trial",
+        "pack.json",
+        "--device",
+        "cpu",
+        "--checkpoint",
+        "saved",
+    ]
+    said = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, timeout=120).stdout
+    found: float = json.loads(said.splitlines()[-1])[0]["summary"]["peak_memory_bytes"]
+    return found
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        pack("synthetic", SmallVgg(width=4), 32, 1),
+        pack("digits", SmallVgg(width=96), 1293, 1),
+        pack("digits", SmallVgg(width=32), 431, 4, seeds=4),
+    ],
+    ids=["small", "a large batch", "rows with a batch each"],
+)
+def test_the_need_is_above_the_real_peak_and_at_most_three_times_it(config: PackConfig, tmp_path: Path) -> None:
+    assert 1 <= memory_need(config) / peak(config, tmp_path) <= 3
+
+
+SIZES = st.integers(2, 16)
+IMAGES = st.sampled_from(["synthetic", "digits", "fashion-mnist"])
+PACKS = st.one_of(
+    st.builds(pack, IMAGES, st.builds(SmallVgg, width=st.integers(1, 64)), st.integers(2, 10_000), SIZES),
+    st.builds(
+        pack, st.just("movielens-100k"), st.builds(Ncf, factors=st.integers(1, 128)), st.integers(1, 400_000), SIZES
+    ),
+)
+
+
+@given(PACKS)
+def test_half_a_pack_needs_no_more_than_the_whole(config: PackConfig) -> None:
+    half = PackConfig(task=config.task, members=config.members[: len(config.members) // 2])
+    assert memory_need(half) <= memory_need(config)
+    assert memory_need(half, gpu=True) == memory_need(config, gpu=True), "rows live on the GPU"
+
+
+@given(st.integers(1, 2**50))
+def test_steps_are_few_and_half_too_high_at_most(need: int) -> None:
+    step = step_above(need)
+    assert need <= step <= max(GIB, 1.5 * need)
+    assert step_above(step) == step
+
+
+def test_every_data_set_has_its_sizes() -> None:
+    assert DATA.keys() == DATASETS.keys()
+
+
+@given(
+    st.lists(st.fixed_dictionaries({"CPU": st.integers(0, 16), "memory": st.integers(0, 2**38)}), min_size=1),
+    st.integers(1, 2**40),
+)
+def test_a_job_gets_a_machine_however_much_it_needs(nodes: list[Mapping[str, float]], need: int) -> None:
+    room = Room(Slots(1, 1, 0.0), lambda: nodes)
+    able = [node for node in nodes if node["CPU"] >= 1]
+    assert room.jobs() == sum(node["CPU"] for node in able)
+    asked = room.memory(need)
+    assert asked <= need
+    if not any(node["memory"] for node in able):
+        return
+    assert asked == min(need, max(node["memory"] for node in able))
+    assert 1 <= room.jobs(asked) <= room.jobs()
+    for node in able:
+        assert room.slots.on(node, asked) * asked <= node["memory"]
+
+
+def test_what_a_machine_holds_is_what_fits_its_memory_and_its_cores() -> None:
+    machines = [{"CPU": 16.0, "memory": 8.0 * GIB}, {"CPU": 2.0, "memory": 64.0 * GIB}, {"memory": 512.0 * GIB}]
+    room = Room(slots_on(machines), lambda: machines)
+    assert room.jobs() == 18
+    assert room.jobs(3 * GIB) == 2 + 2
+    assert room.memory(100 * GIB) == 64 * GIB, "the head with all its memory trains nothing"
+    assert room.jobs(64 * GIB) == 1

@@ -1,0 +1,115 @@
+"""Cost estimates: example passes counted by hand, sharing, and where hours come from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lawn_tune.cells import Cell, Trial
+from lawn_tune.planning import costs
+from lawn_tune.planning.costs import Speed, estimate
+from lawn_tune.planning.plan import plan
+from lawn_tune.planning.spaces import builtin_spaces, find_space
+from lawn_tune.results import Outcome, TrialRow
+from search_spaces.space import Grid
+from trainables.config import DATASETS
+
+ADAM, _, LAWN, _ = plan(find_space("quickstart"))
+
+
+def lawn(frees: tuple[float, ...], epochs: int = 20) -> Cell:
+    grid = Grid({"peak_lr": (0.01, 0.1), "warmup_epochs": (1.0,), "free_epochs": frees})
+    return replace(LAWN, grid=grid, task=replace(LAWN.task, epochs=epochs))
+
+
+def row(cell: Cell, trial: Trial, outcome: Outcome = "complete", seconds: float | None = 2.0) -> TrialRow:
+    return TrialRow(
+        key=trial.key,
+        cell=str(cell.name),
+        phase=trial.phase,
+        seed=trial.seed,
+        hyperparameters=trial.hyperparameters,
+        outcome=outcome,
+        epochs=20,
+        total_epochs=20,
+        summary={"seconds": seconds},
+        pack="p",
+        attempts=1,
+        error="",
+        provenance={},
+    )
+
+
+def test_passes_are_trials_times_epochs_times_examples() -> None:
+    cost = estimate(ADAM)
+    assert cost.trials == (9, 3)
+    assert cost.passes == 9 * 20 * 1293 + 3 * 20 * 1437
+    assert cost.saved == 0
+
+
+@pytest.mark.parametrize(
+    ("frees", "size", "saved_epochs"),
+    [
+        ((1.0, 3.0, 8.0), 8, 2 * (1 + 3)),  # of each group the longest free phase is trained, the others ride on it
+        ((1.0, 3.0, 8.0), 3, 2 * (1 + 3)),
+        ((1.0, 3.0, 8.0), 2, 2 * 1),  # cut into (1, 3) and (8)
+        ((1.0, 3.0, 8.0), 1, 0),
+        ((0.0, 0.5), 8, 0),
+        ((5.0, 100.0, 200.0), 8, 2 * (5 + 20)),  # nothing is freer than the whole training
+    ],
+)
+def test_sharing_a_free_phase_by_hand(frees: tuple[float, ...], size: int, saved_epochs: float) -> None:
+    cell = lawn(frees)
+    cost = estimate(cell, pack_size=size)
+    assert cost.saved == pytest.approx(saved_epochs * 1293, rel=1e-12)
+    assert cost.passes + cost.saved == pytest.approx(len(cell.search_trials) * 20 * 1293 + 3 * 20 * 1437, rel=1e-12)
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0, 30), min_size=1, max_size=5, unique=True).map(tuple), st.integers(1, 8))
+def test_sharing_never_costs_and_never_saves_all(frees: tuple[float, ...], size: int) -> None:
+    cost = estimate(lawn(frees), pack_size=size)
+    assert 0 <= cost.saved < len(frees) * 2 * 20 * 1293
+    assert cost.passes > 0
+
+
+def test_every_data_set_has_a_place_in_the_table_of_speeds() -> None:
+    assert set(costs.SPEEDS) == {(name, model) for name, dataset in DATASETS.items() for model in dataset.models}
+
+
+def test_what_is_not_measured_is_said_to_be_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(costs.SPEEDS, ("digits", "small-vgg"), None)
+    cost = estimate(ADAM)
+    assert cost.seconds is None
+    assert cost.basis == "unknown until measured"
+
+
+def test_the_table_counts_examples_and_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(costs.SPEEDS, ("digits", "small-vgg"), Speed(per_example=1e-4, per_step=1e-2))
+    cost = estimate(ADAM, pack_size=9)
+    steps = 9 * 20 * 21 + 3 * 20 * 23  # 9 search trials of ceil(1293 / 64) batches, 3 confirm trials of ceil(1437 / 64)
+    assert cost.packs == (1, 1)
+    assert cost.seconds == pytest.approx(cost.passes * 1e-4 + steps * 1e-2, rel=1e-12)
+    assert cost.basis == costs.MACHINE
+
+
+def test_finished_trials_of_the_cell_replace_the_table() -> None:
+    trials = ADAM.search_trials
+    rows = [row(ADAM, trials[0]), row(ADAM, trials[1], seconds=4.0)]
+    ignored = [row(LAWN, LAWN.search_trials[0], seconds=1e6), row(ADAM, trials[2], "failed", 1e6)]
+    ignored += [row(ADAM, trials[3], "diverged", 1e6), row(ADAM, trials[4], seconds=None)]
+    cost = estimate(ADAM, rows=rows + ignored)
+    assert cost.seconds == pytest.approx(cost.passes * (2.0 + 4.0) / (2 * 20 * 1293), rel=1e-12)
+    assert cost.basis == "finished trials of this cell"
+
+
+@pytest.mark.parametrize("name", builtin_spaces())
+def test_every_built_in_space_has_a_price(name: str) -> None:
+    for cell in plan(find_space(name)):
+        cost = estimate(cell)
+        assert cost.trials == (len(cell.search_trials), 3)
+        assert cost.passes > 0
+        assert cost.packs[0] <= cost.trials[0]

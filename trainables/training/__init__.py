@@ -1,0 +1,1 @@
+"""The only training loop: packs of models trained as one."""

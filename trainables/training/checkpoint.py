@@ -1,0 +1,251 @@
+"""All that a resumed pack needs, in one file that is either whole or absent. No pickle is written or read.
+
+A file may be cut, mixed up or another program's, and a pack that goes on from a wrong state ends with wrong numbers or
+is taken for diverged, which is final. So what can be derived from the pack itself is compared, everything else is
+checked against what training can produce, and a digest covers the rest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from trainables.config import SERIES, EpochRecord
+from trainables.training.loop import Training
+from trainables.training.rows import Row, split_rows
+
+UNWRITABLE = (OSError, SafetensorError)
+"""What `save_checkpoint` raises where there is no room, no right or no folder."""
+
+STATE = ("weights", "step", "constrained", "radii")
+
+Unusable = Callable[[Path, str], None]
+"""Called with a file that is there and cannot be used, and the reason."""
+
+_DAMAGE = (OSError, SafetensorError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
+"""What reading a damaged file raises."""
+
+_log = logging.getLogger(__name__)
+
+
+def log_unusable(path: Path, reason: str) -> None:
+    """Logs that a checkpoint was not loaded."""
+    _log.warning("the checkpoint %s cannot be used: %s; its pack starts again", path, reason)
+
+
+def save_checkpoint(path: Path, training: Training, seconds: float) -> None:
+    """Writes the state of a training between two epochs.
+
+    Args:
+        path: the file; replaced in one step, so a kill leaves the old one.
+        training: what to save.
+        seconds: wall time spent so far, s, carried over by a resume.
+
+    Raises:
+        UNWRITABLE: it cannot be written; the old file stays, and nothing else.
+    """
+    story = json.dumps(
+        {
+            "pack": training.config.to_dict(),
+            "epoch": training.epoch,
+            "rows": [asdict(row) for row in training.rows],
+            "diverged": sorted(training.diverged.items()),
+            "records": [asdict(record) for record in training.records],
+            "seconds": seconds,
+        }
+    )
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in _tensors(training).items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(f".{os.getpid()}.draft")
+    try:
+        save_file(tensors, draft, {"story": story, "digest": _digest(story, tensors)})
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def load_checkpoint(path: Path, training: Training, unusable: Unusable = log_unusable) -> float | None:
+    """Puts a fresh training into the saved state.
+
+    Args:
+        path: the file; a missing one is ignored.
+        training: built from the same pack configuration; untouched unless the whole file is good.
+        unusable: called for a file that is there and cannot be read, or holds another state than this training's.
+
+    Returns:
+        Seconds of wall time spent before, or None if the training starts from the beginning.
+    """
+    if not os.path.lexists(path):
+        return None
+    try:
+        story, tensors = _read(path, training)
+    except _DAMAGE as error:
+        text = (str(error).strip().splitlines() or [""])[0]
+        unusable(path, text if isinstance(error, _Unfit) else f"{type(error).__name__}: {text}")
+        return None
+    pack, state = training.pack, training.pack.state
+    tensors = {name: tensor.to(training.device) for name, tensor in tensors.items()}
+    for name in STATE:
+        setattr(state, name, tensors[f"state/{name}"])
+    state.slots, state.buffers, pack.hyper = (_group(tensors, kind) for kind in ("slots", "buffers", "hyper"))
+    pack.grad_norm = torch.zeros(pack.size, device=training.device)
+    pack.note_phases()
+    training.epoch, training.rows, training.diverged = story.epoch, story.rows, story.diverged
+    training.records = story.records
+    return story.seconds
+
+
+def _tensors(training: Training) -> dict[str, Tensor]:
+    """Returns everything of a training that is a tensor, by its name in the file; each has the rows in front."""
+    state = training.pack.state
+    tensors = {f"state/{name}": getattr(state, name) for name in STATE}
+    for kind, group in (("slots", state.slots), ("buffers", state.buffers), ("hyper", training.pack.hyper)):
+        tensors |= {f"{kind}/{name}": tensor for name, tensor in group.items()}
+    return tensors
+
+
+def _group(tensors: Mapping[str, Tensor], kind: str) -> dict[str, Tensor]:
+    return {name.partition("/")[2]: tensor for name, tensor in tensors.items() if name.startswith(f"{kind}/")}
+
+
+def _digest(story: str, tensors: Mapping[str, Tensor]) -> str:
+    found = hashlib.sha256(story.encode())
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"\n{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
+# --- reading what may be anything -------------------------------------------------------------------------------------
+
+
+class _Unfit(ValueError):
+    """A state that this training cannot be in; the text is for people."""
+
+
+@dataclass(frozen=True)
+class _Story:
+    """What a file holds besides its tensors, checked; see `Training` for the fields."""
+
+    epoch: int
+    rows: tuple[Row, ...]
+    diverged: dict[int, int]
+    records: list[EpochRecord]
+    seconds: float
+
+
+def _demand(condition: bool, reason: str) -> None:
+    if not condition:
+        raise _Unfit(reason)
+
+
+def _read(path: Path, training: Training) -> tuple[_Story, dict[str, Tensor]]:
+    """Reads a file.
+
+    Raises:
+        _DAMAGE: it cannot be read, or this training cannot be in the state that it holds.
+    """
+    with safe_open(path, framework="pt", device="cpu") as file:
+        found = file.metadata() or {}
+        # Copies: what safetensors returns is the file itself, mapped, which ends the process if somebody cuts the file.
+        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - not a mapping
+    _demand("story" in found, "it is not a checkpoint of a pack")
+    story = _read_story(json.loads(found["story"]), training)
+    _check_tensors(tensors, training, story)
+    if "digest" in found:  # files of older versions have none
+        _demand(found["digest"] == _digest(found["story"], tensors), "its content is damaged")
+    return story, tensors
+
+
+def _read_story(story: Any, training: Training) -> _Story:
+    task, members = training.config.task, len(training.config.members)
+    _demand(story["pack"] == json.loads(json.dumps(training.config.to_dict())), "it is another pack's")
+    epoch, seconds, diverged = story["epoch"], story["seconds"], dict(story["diverged"])
+    _demand(type(epoch) is int and 0 < epoch < task.epochs, f"epoch {epoch} of {task.epochs}")
+    _demand(_is_number(seconds) and seconds >= 0, f"{seconds} seconds of training")
+    for member, end in diverged.items():
+        known = type(member) is int and 0 <= member < members and type(end) is int and 0 < end <= epoch
+        _demand(known, f"trial {member} diverged in epoch {end}")
+    rows = _rows_after(training, epoch, diverged)
+    left = [member for row in rows for member in row.members]
+    _demand(bool(rows), "no trial is left to train")
+    _demand(sorted([*left, *diverged]) == list(range(members)), "trials that share a row diverged in different epochs")
+    _demand(story["rows"] == json.loads(json.dumps([asdict(row) for row in rows])), "its rows are not this pack's")
+    records = [EpochRecord(**record) for record in story["records"]]
+    _demand([record.epoch for record in records] == list(range(1, epoch + 1)), f"{len(records)} records of {epoch}")
+    for record in records:
+        _check_record(record, records[0], members, diverged)
+    return _Story(epoch, rows, diverged, records, float(seconds))
+
+
+def _rows_after(training: Training, epochs: int, diverged: Mapping[int, int]) -> tuple[Row, ...]:
+    """Returns the rows of a fresh training after so many epochs, if these trials diverge in these epochs."""
+    rows, length = training.rows, training.steps_per_epoch
+    for epoch in range(epochs):
+        steps = range(epoch * length, (epoch + 1) * length)
+        for step in sorted({step for step in training.switch_steps if step is not None and step in steps}):
+            rows = split_rows(rows, [member for member, at in enumerate(training.switch_steps) if at == step]).rows
+        lost = {member for member, end in diverged.items() if end == epoch + 1}
+        rows = tuple(row for row in rows if not lost.intersection(row.members))
+    return rows
+
+
+def _check_record(record: EpochRecord, first: EpochRecord, members: int, diverged: Mapping[int, int]) -> None:
+    where = f"the record of epoch {record.epoch}"
+    _demand(record.series.keys() == first.series.keys() >= set(SERIES), f"{where} lacks a series")
+    for name, values in record.series.items():
+        fits = type(values) is list and len(values) == members and all(x is None or _is_number(x) for x in values)
+        _demand(fits, f"{where} has no {members} values of {name}")
+    gone = [member in diverged and diverged[member] <= record.epoch for member in range(members)]
+    _demand([loss is None for loss in record.series["train_loss"]] == gone, f"{where} does not fit who diverged")
+
+
+def _is_number(x: object) -> bool:
+    return type(x) in (int, float) and math.isfinite(x)  # type: ignore[arg-type]
+
+
+def _check_tensors(tensors: Mapping[str, Tensor], training: Training, story: _Story) -> None:
+    fresh = _tensors(training)
+    for names, word in ((fresh.keys() - tensors.keys(), "lacks"), (tensors.keys() - fresh.keys(), "has an unknown")):
+        _demand(not names, f"it {word} tensor '{min(names, default='')}'")
+    for name, tensor in tensors.items():
+        wanted = _kind(fresh[name].dtype, (len(story.rows), *fresh[name].shape[1:]))
+        given = _kind(tensor.dtype, tensor.shape)
+        _demand(given == wanted, f"tensor '{name}' must be {wanted}, and is {given}")
+    for name, expected in _derived(training, story).items():
+        _demand(tensors[name].tolist() == expected, f"tensor '{name}' does not fit epoch {story.epoch} of this pack")
+    for name in ("state/weights", *(name for name in tensors if name.startswith("buffers/"))):
+        _demand(bool(tensors[name].isfinite().all()), f"tensor '{name}' is not finite")  # such rows had diverged
+    for name, slot in _group(tensors, "slots").items():
+        _demand(not slot.isnan().any(), f"slot '{name}' holds a NaN")  # one makes weights NaN as well
+    held = torch.tensor([layer.constrained for layer in training.pack.layers]) & tensors["state/constrained"]
+    radii = tensors["state/radii"]
+    _demand(bool(radii.isfinite().all() and (radii >= 0).all()), "its radii are not norms")
+    _demand(not radii[~held].any(), "it has radii where nothing is held")
+
+
+def _kind(dtype: torch.dtype, shape: Sequence[int]) -> str:
+    return f"{dtype} {list(shape)}".removeprefix("torch.")
+
+
+def _derived(training: Training, story: _Story) -> dict[str, list[list[Any]]]:
+    """Returns the tensors [R, 1] that follow from the pack, as lists, by name."""
+    done, leaders = story.epoch * training.steps_per_epoch, [row.members[0] for row in story.rows]
+    resets = [training.switch_steps[row.members[0]] if row.constrained else 0 for row in story.rows]
+    hyper = {f"hyper/{name}": [[training.full[leader][name]] for leader in leaders] for name in training.pack.hyper}
+    return hyper | {
+        "state/step": [[done - (reset or 0)] for reset in resets],
+        "state/constrained": [[row.constrained] for row in story.rows],
+    }

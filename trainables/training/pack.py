@@ -1,0 +1,274 @@
+"""R models trained as one: parameters, buffers and optimizer state stacked along a leading axis of rows.
+
+One flat tensor [R, P] holds every parameter, so an optimizer step is a few whole-tensor operations; the model sees
+views of it. R = 1 is the same code with the vmap left out.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from trainables.optimizers import fused, rules
+from trainables.optimizers.layers import layers_of
+from trainables.training.recorded import Recorded
+
+Tensors = dict[str, Tensor]
+LossFn = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass
+class PackState:
+    """Everything that training changes, each with the leading axis of rows; `select` and checkpoints see only this.
+
+    Args:
+        weights: all parameters, [R, P], fp32.
+        slots: the update rule's buffers, each [R, P].
+        buffers: the model's buffers (BN statistics), each [R, ...].
+        step: steps since the moments were last reset, [R, 1], int64.
+        constrained: whether LAWN holds the row's norms, [R, 1], bool.
+        radii: the norms c read at the switch, [R, L]; 0 where a layer is not constrained.
+    """
+
+    weights: Tensor
+    slots: dict[str, Tensor]
+    buffers: dict[str, Tensor]
+    step: Tensor
+    constrained: Tensor
+    radii: Tensor
+
+    def select(self, source: Sequence[int]) -> PackState:
+        """Returns the state whose row i is a copy of row `source[i]`: forks, drops and reorders rows."""
+        index = torch.tensor(source, device=self.weights.device, dtype=torch.long)
+        return PackState(
+            weights=self.weights[index],
+            slots={name: slot[index] for name, slot in self.slots.items()},
+            buffers={name: buffer[index] for name, buffer in self.buffers.items()},
+            step=self.step[index],
+            constrained=self.constrained[index],
+            radii=self.radii[index],
+        )
+
+
+class Pack:
+    """The stacked models with their optimizer.
+
+    Args:
+        models: one initialised model a row, all of one architecture, on the CPU.
+        rule: base update rule, "sgd", "adam" or "lamb".
+        hyper: the rule's hyperparameters, each float64 [R, 1] (momentum, beta1, beta2, eps, weight_decay).
+        loss: outputs, targets → loss of each example [B].
+        constrain: which tensors LAWN constrains, "all" or "final".
+        device: where it all lives.
+        precision: "float32", or "bfloat16" for autocast around the forward pass of training; weights, state and
+            `predict` stay fp32.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[nn.Module],
+        rule: str,
+        hyper: Mapping[str, Tensor],
+        loss: LossFn,
+        *,
+        constrain: str,
+        device: torch.device,
+        precision: str = "float32",
+    ) -> None:
+        first = models[0]
+        self.names = [name for name, _ in first.named_parameters()]
+        self.shapes = [parameter.shape for _, parameter in first.named_parameters()]
+        final = getattr(first, "final_layers", ())
+        self.layers = layers_of(zip(self.names, self.shapes, strict=True), constrain, final)
+        self.gamma_names = frozenset(
+            f"{prefix}.weight" for prefix, module in first.named_modules() if isinstance(module, _BatchNorm)
+        )
+        self.rule, self.loss, self.device, self.precision = rule, loss, device, precision
+        self.hyper = {name: value.to(device) for name, value in hyper.items()}
+        self._training = copy.deepcopy(first).to(device).train()
+        self._evaluating = copy.deepcopy(first).to(device).eval()
+        weights = torch.stack([flatten(model.parameters()) for model in models]).to(device)
+        self.state = PackState(
+            weights=weights,
+            slots=rules.init_state(rule, weights),
+            buffers=stack_buffers(models, device),
+            step=torch.zeros(len(models), 1, dtype=torch.int64, device=device),
+            constrained=torch.zeros(len(models), 1, dtype=torch.bool, device=device),
+            radii=torch.zeros(len(models), len(self.layers), dtype=weights.dtype, device=device),
+        )
+        self.grad_norm = torch.zeros(len(models), device=device)
+        self._phases = [False] * len(models)
+        buffers = slice(len(self.names), len(self.names) + len(self.state.buffers))
+        self._gradients = {
+            shared: Recorded(partial(self._losses_and_gradients, shared), changes=buffers) for shared in (False, True)
+        }
+
+    @property
+    def size(self) -> int:
+        """R, the number of rows."""
+        return self.state.weights.shape[0]
+
+    def select(self, source: Sequence[int]) -> None:
+        """Makes row i a copy of row `source[i]`, hyperparameters included."""
+        if list(source) == list(range(self.size)):
+            return
+        index = torch.tensor(source, device=self.device, dtype=torch.long)
+        self.state = self.state.select(source)
+        self.hyper = {name: value[index] for name, value in self.hyper.items()}
+        self.grad_norm = self.grad_norm[index]
+        self._phases = [self._phases[i] for i in source]
+
+    def constrain(self, rows: Sequence[int]) -> None:
+        """Starts the constrained phase of `rows`: c is read once, moments and step start afresh (Algorithm 1)."""
+        state, index = self.state, torch.tensor(rows, device=self.device, dtype=torch.long)
+        state.radii[index] = rules.radii_of(state.weights[index], self.layers)
+        state.constrained[index] = True
+        state.step[index] = 0
+        for slot in state.slots.values():
+            slot[index] = 0
+        self.note_phases()
+
+    def note_phases(self) -> None:
+        """Copies the rows' phases to the host, once a switch or a load, so that steps need not ask the device."""
+        self._phases = [bool(phase) for phase in self.state.constrained.flatten().tolist()]
+
+    def train_step(self, inputs: tuple[Tensor, ...], targets: Tensor, shared: bool, lr: Tensor) -> Tensor:
+        """Takes one step of every row and returns each row's mean loss before it.
+
+        Args:
+            inputs, targets: one batch for all rows [B, ...] if `shared`, else one a row [R, B, ...].
+            lr: learning rate of each row, float64 [R, 1].
+
+        Returns:
+            [R], detached.
+        """
+        self.state.step += 1
+        tensors = [*self._views(), *self.state.buffers.values(), *inputs, targets]
+        losses, *gradients = self._gradients[shared](tensors)
+        self._update(gradients, lr)
+        return losses
+
+    def _losses_and_gradients(self, shared: bool, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Returns the losses [R] of rows and the gradients of their parameters.
+
+        Args:
+            shared: whether the rows share the batch.
+            tensors: the parameters in order, the buffers, the inputs and the targets; nothing else is read.
+        """
+        views, rest = [view.requires_grad_() for view in tensors[: len(self.names)]], tensors[len(self.names) :]
+        buffers = dict(zip(self.state.buffers, rest, strict=False))
+        *inputs, targets = rest[len(buffers) :]
+
+        def mean_loss(weights: Tensors, buffers: Tensors, batch: tuple[Tensor, ...], targets: Tensor) -> Tensor:
+            return self.loss(functional_call(self._training, (weights, buffers), batch), targets).mean()
+
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            losses = self._over_rows(mean_loss, views, buffers, (tuple(inputs), targets), shared)
+        return [losses, *torch.autograd.grad(losses.sum(), views, materialize_grads=True)]
+
+    def predict(self, *inputs: Tensor) -> Tensor:
+        """Returns the outputs [R, B, ...] of all rows in evaluation mode on one shared batch.
+
+        In fp32 whatever the precision of training: in bf16 the scores of a model whose outputs differ by less than one
+        part in 256 tie, and a tie is a miss.
+        """
+
+        def outputs(weights: Tensors, buffers: Tensors, batch: tuple[Tensor, ...]) -> Tensor:
+            result: Tensor = functional_call(self._evaluating, (weights, buffers), batch)
+            return result
+
+        # Row by row on a CPU: without gradients there is little to share, and one model's activations fit the cache.
+        alone = [slice(row, row + 1) for row in range(self.size)]
+        with torch.no_grad():
+            parts = [
+                self._over_rows(outputs, self._views(rows), self._buffers(rows), (inputs,), shared=True)
+                for rows in (alone if self.device.type == "cpu" else [slice(None)])
+            ]
+        return torch.cat(parts)
+
+    def layer_norms(self) -> Tensor:
+        """Returns the Frobenius norm of every parameter tensor, [R, number of tensors], fp32."""
+        return torch.stack([view.flatten(1).norm(dim=1) for view in self._views()], dim=1)
+
+    def _views(self, rows: slice = slice(None)) -> list[Tensor]:
+        weights = self.state.weights.detach()[rows]
+        parts = weights.split_with_sizes([math.prod(shape) for shape in self.shapes], dim=1)
+        return [part.view(len(weights), *shape) for part, shape in zip(parts, self.shapes, strict=True)]
+
+    def _buffers(self, rows: slice) -> Tensors:
+        return {name: buffer[rows] for name, buffer in self.state.buffers.items()}
+
+    def _over_rows(
+        self,
+        function: Callable[..., Tensor],
+        views: Sequence[Tensor],
+        buffers: Tensors,
+        batch: tuple[Any, ...],
+        shared: bool,
+    ) -> Tensor:
+        """Maps a function of one model's weights, buffers and batch over rows; one row needs no vmap."""
+        weights = dict(zip(self.names, views, strict=True))
+        if len(views[0]) == 1:
+            alone: Tensor = function(_first(weights), _first(buffers), *(batch if shared else _first(batch)))
+            return alone.unsqueeze(0)
+        dims = (0, 0, *(None if shared else 0 for _ in batch))
+        mapped: Tensor = torch.vmap(function, in_dims=dims)(weights, buffers, *batch)
+        return mapped
+
+    def _update(self, gradients: Sequence[Tensor], lr: Tensor) -> None:
+        state = self.state
+        if self.rule not in fused.CODES or not fused.usable(state.weights, *state.slots.values()):
+            self._update_by_rules(torch.cat([part.reshape(self.size, -1) for part in gradients], dim=1), lr)
+            return
+        radii = state.radii * state.constrained if any(self._phases) else None
+        squares = fused.step(
+            self.rule, state.weights, gradients, state.slots,
+            lr=lr, t=state.step, hyper=self.hyper, layers=self.layers, radii=radii,
+        )  # fmt: skip
+        self.grad_norm = squares.sqrt().float()
+
+    def _update_by_rules(self, gradient: Tensor, lr: Tensor) -> None:
+        state = self.state
+        self.grad_norm = gradient.norm(dim=1)
+        constrained = state.constrained if any(self._phases) != all(self._phases) else all(self._phases)
+        state.weights, state.slots = rules.step(
+            self.rule,
+            state.weights,
+            gradient,
+            state.slots,
+            lr=lr,
+            t=state.step,
+            hyper=self.hyper,
+            layers=self.layers,
+            constrained=constrained,
+            radii=state.radii,
+        )
+
+
+def flatten(parameters: Iterable[Tensor]) -> Tensor:
+    """Returns all parameters as one vector [P], in fp32."""
+    return torch.cat([parameter.detach().reshape(-1).float() for parameter in parameters])
+
+
+def stack_buffers(models: Sequence[nn.Module], device: torch.device) -> Tensors:
+    """Returns the models' buffers by name, each stacked to [R, ...]."""
+    rows = [dict(model.named_buffers()) for model in models]
+    return {name: torch.stack([row[name] for row in rows]).to(device) for name in rows[0]}
+
+
+def _first(value: Any) -> Any:
+    """Takes the one row of a tensor, or of every tensor in a dict or tuple."""
+    if isinstance(value, dict):
+        return {name: _first(tensor) for name, tensor in value.items()}
+    if isinstance(value, tuple):
+        return tuple(map(_first, value))
+    return value[0]
