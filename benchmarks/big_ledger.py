@@ -18,14 +18,18 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from lawn_tune import __version__
-from lawn_tune.cells import Cell, CellName, Phase, Protocol, Trial
+from lawn_tune.cells import Cell, CellName, Phase, Protocol
 from lawn_tune.ledger import PackRow, curves, definitions, open_ledger, packs, roster, trials
 from lawn_tune.ledger.database import Database, insert
 from lawn_tune.ledger.mirror import Mirror
 from lawn_tune.planning.packing import make_packs, pack_size
 from search_spaces.space import Grid
-from trainables.config import DATASETS, METRICS, OPTIMIZERS, EpochRecord, ModelConfig, Ncf, SmallVgg, Task
-from trainables.config import TrialOutcome as Outcome
+from trainables.catalogue.datasets import DATASETS
+from trainables.catalogue.losses import METRICS
+from trainables.catalogue.methods import METHODS
+from trainables.outcomes import EpochRecord
+from trainables.outcomes import TrialOutcome as Outcome
+from trainables.tasks import ModelConfig, Task, Trial, model_config
 
 Array = NDArray[np.float64]
 BATCH_SIZES = (256, 512, 1024, 2048, 4096, 10_000)
@@ -56,7 +60,11 @@ class _Kind:
     examples: int
 
     def model(self, i: int) -> ModelConfig:
-        return SmallVgg(width=16 + i) if self.dataset == "fashion-mnist" else Ncf(factors=64 + i)
+        return (
+            model_config("small-vgg", width=16 + i)
+            if self.dataset == "fashion-mnist"
+            else model_config("ncf", factors=64 + i)
+        )
 
 
 KINDS = (
@@ -99,12 +107,12 @@ def write(
 
 def _cells(i: int, trials: int, epochs: int) -> list[Cell]:
     kind = KINDS[i % len(KINDS)]
-    count = min(max(trials // (len(OPTIMIZERS) * 16), 1), len(BATCH_SIZES))
+    count = min(max(trials // (len(METHODS) * 16), 1), len(BATCH_SIZES))
     batch_sizes = [kind.batch_scale * size for size in BATCH_SIZES[:: len(BATCH_SIZES) // count][:count]]
-    points = trials / (count * len(OPTIMIZERS))
+    points = trials / (count * len(METHODS))
     return [
         _cell("big" if i == 0 else f"big_{i + 1}", kind, kind.model(i), name, size, points, epochs)
-        for name in OPTIMIZERS
+        for name in METHODS
         for size in batch_sizes
     ]
 
@@ -141,7 +149,7 @@ def _grid(optimizer: str, points: float, epochs: int) -> Grid:
     side = points ** (1 / 3)
     warmups, thirds = max(round(0.7 * side), 1), max(round(side), 1)
     rates = max(round(points / (warmups * thirds)), 1)
-    third = "free_epochs" if OPTIMIZERS[optimizer].lawn else "weight_decay"
+    third = METHODS[optimizer].switch or "weight_decay"
     return Grid(
         {
             "peak_lr": _spread(_best(optimizer, "peak_lr", epochs), 1.5, rates),
@@ -153,7 +161,7 @@ def _grid(optimizer: str, points: float, epochs: int) -> Grid:
 
 def _best(optimizer: str, name: str, epochs: int) -> float:
     optima = {
-        "peak_lr": BEST_LR[OPTIMIZERS[optimizer].rule],
+        "peak_lr": BEST_LR[METHODS[optimizer].rule.name],
         "warmup_epochs": 0.04 * epochs,
         "free_epochs": 0.05 * epochs,
         "weight_decay": 5e-4 if optimizer == "sgd" else 0.1,
@@ -180,7 +188,7 @@ class _Numbers:
 
 def _numbers(cell: Cell, kind: _Kind, phase: Phase, planned: Sequence[Trial], random: np.random.Generator) -> _Numbers:
     epochs, optimizer = cell.task.epochs, cell.name.optimizer
-    lawn = OPTIMIZERS[optimizer].lawn
+    lawn = METHODS[optimizer].switch is not None
     value = {name: np.array([trial.hyperparameters[name] for trial in planned])[:, None] for name in cell.grid.values}
     off = {name: np.log10(values / _best(optimizer, name, epochs)) for name, values in value.items()}
     size = np.log2(cell.name.batch_size / (256 * kind.batch_scale))

@@ -12,11 +12,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
 
+from trainables.catalogue.methods import METHODS
 from trainables.losses import bce
 from trainables.models.ncf import Ncf
 from trainables.training.pack import Pack
@@ -59,10 +59,15 @@ def stepper(factors: int, size: int, batch: int) -> tuple[Pack, Callable[[], obj
     models = [Ncf(users=USERS, items=ITEMS, factors=factors, init="xavier") for _ in range(size)]
     values = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.01}
     hyper = {name: torch.full((size, 1), value, dtype=torch.float64) for name, value in values.items()}
-    pack = Pack(models, "adam", hyper, bce, constrain="all", device=torch.device("cpu"))
+    pack = Pack(models, METHODS["adam"], hyper, bce, constrain="all", device=torch.device("cpu"))
     inputs = torch.randint(USERS, (batch,)), torch.randint(ITEMS, (batch,))
     targets, lr = (torch.rand(batch) < 0.2).float(), torch.full((size, 1), 1e-3, dtype=torch.float64)
-    return pack, partial(pack.train_step, inputs, targets, True, lr)
+
+    def step() -> None:
+        pack.gradients(inputs, targets, shared=True)
+        pack.apply(lr)
+
+    return pack, step
 
 
 def _timed(step: Callable[[], object], inner: int) -> float:

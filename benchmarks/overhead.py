@@ -28,7 +28,7 @@ from lawn_tune.ledger import open_ledger
 from lawn_tune.planning.packing import make_packs
 from lawn_tune.planning.plan import plan_all
 from lawn_tune.planning.spaces import find_spaces
-from trainables.config import PackConfig
+from trainables.tasks import PackConfig
 from trainables.training.process_memory import keep_freed_memory
 from trainables.training.trial import train_pack
 
@@ -122,7 +122,7 @@ def jobs(space: Path) -> list[Job]:
     """Returns the search packs of the space as the launch makes them."""
     (cell,) = plan_all(find_spaces([str(space)]), cells=(), max_epochs=None, seeds=None)
     packs = make_packs(cell, "search", cell.search_trials, PACK)
-    configs = [PackConfig(task=cell.task, members=tuple(trial.member for trial in pack)) for pack in packs]
+    configs = [PackConfig(task=cell.task, members=tuple(trial for trial in pack)) for pack in packs]
     return [read_job(write_job(Job(pack=str(i), config=config))) for i, config in enumerate(configs)]
 
 

@@ -17,7 +17,9 @@ from benchmarks.tabulated import Timed
 from lawn_tune.cells import Cell, CellName, Phase, Protocol
 from lawn_tune.executors.base import Failed, Finished, Job, Progress
 from search_spaces.space import Grid
-from trainables.config import OPTIMIZERS, SERIES, EpochRecord, Member, Ncf, SmallVgg, Task, TrialOutcome
+from trainables.catalogue.methods import METHODS
+from trainables.outcomes import SERIES, EpochRecord, TrialOutcome
+from trainables.tasks import Task, Trial, model_config
 
 # --- assumptions about the GPU ---------------------------------------------------------------------------------------
 
@@ -166,8 +168,8 @@ def _cells(kind: Kind, cap: int | None) -> Iterator[Cell]:
 def _cell(kind: Kind, space: str, optimizer: str, batch_size: int, loss: str, cap: int | None) -> Cell:
     epochs = min(kind.budgets[batch_size], cap or kind.budgets[batch_size])
     # The service has no ResNet and no VGG-19 yet, so another model stands for them; costs are of `Kind`.
-    model = Ncf() if kind.metric == "hr@10" else SmallVgg()
-    third = "free_epochs" if OPTIMIZERS[optimizer].lawn else "weight_decay"
+    model = model_config("ncf") if kind.metric == "hr@10" else model_config("small-vgg")
+    third = METHODS[optimizer].switch or "weight_decay"
     return Cell(
         name=CellName(space, optimizer, batch_size),
         task=Task(
@@ -234,7 +236,7 @@ class PaperTable:
 PROVENANCE = {"device": "none: simulated", "host": "none", "threads": 1, "libraries": {}}
 
 
-def score(member: Member) -> float:
+def score(member: Trial) -> float:
     """A made-up metric from 60 to 70 that depends on the trial alone."""
     return 60.0 + int(member.key, 16) % 10_000 / 1000
 
@@ -251,7 +253,7 @@ def _record(task: Task, epoch: int, values: list[float]) -> EpochRecord:
     return EpochRecord(epoch=epoch, series=series)
 
 
-def _outcome(task: Task, member: Member, seconds: float) -> TrialOutcome:
+def _outcome(task: Task, member: Trial, seconds: float) -> TrialOutcome:
     kind, value = KINDS[task.dataset], score(member)
     summary: dict[str, float | None] = {f"last/{name}": value for name in _names(task)}
     summary |= {f"best/{split}/{kind.metric}": value for split in ("validation", "test")}

@@ -16,7 +16,7 @@ import numpy as np
 
 from lawn_tune.executors.base import Agenda, Event, Failed, Finished, Job, Nothing, Progress
 from lawn_tune.results import FINISHED, ResultSource, TrialRow
-from trainables.config import EpochRecord, TrialOutcome
+from trainables.outcomes import EpochRecord, TrialOutcome
 
 Timed = tuple[float, Event]
 """Seconds since the job began, and what it reports then."""

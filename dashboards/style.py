@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from trainables.config import LAWN_OF
+from trainables.catalogue.methods import METHODS
 
 Theme = Literal["light", "dark"]
-
-COLOURS: Mapping[str, str] = {"adam": "#3b82c4", "lamb": "#d55e00", "sgd": "#009e73"}
-"""By base optimizer: hues that colour-blind people tell apart, with contrast >= 3 on white and on the dark page."""
 
 OTHER = "#a067b1"
 """Of methods that belong to no known pair."""
@@ -51,17 +48,17 @@ _PAGE: Mapping[Theme, str] = {"light": "#ffffff", "dark": "#15181d"}
 
 def base_of(optimizer: str) -> str:
     """Returns the base optimizer of a method; a base is its own."""
-    return next((base for base, lawn in LAWN_OF.items() if lawn == optimizer), optimizer)
+    return (optimizer in METHODS and METHODS[optimizer].baseline) or optimizer
 
 
 def is_lawn(optimizer: str) -> bool:
     """True for a LAWN variant."""
-    return optimizer in LAWN_OF.values()
+    return optimizer in METHODS and bool(METHODS[optimizer].baseline)
 
 
 def colour(optimizer: str) -> str:
     """Returns a method's colour, which it shares with its partner."""
-    return COLOURS.get(base_of(optimizer), OTHER)
+    return METHODS[optimizer].rule.color if optimizer in METHODS else OTHER
 
 
 def faint(optimizer: str) -> str:

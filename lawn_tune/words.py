@@ -4,31 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from trainables.config import METRICS, Metric
+from trainables.catalogue.losses import METRICS
+from trainables.catalogue.methods import METHODS
+from trainables.catalogue.rows import Metric
 
-_METHODS: Mapping[str, str] = {"sgd": "SGD", "adam": "Adam", "lamb": "LAMB", "lawn": "LAWN"}
-_METRICS: Mapping[str, str] = {"accuracy": "accuracy", "hr@10": "HR@10", "ndcg@10": "NDCG@10"}
 _HYPERPARAMETERS: Mapping[str, str] = {
-    "peak_lr": "peak learning rate",
-    "warmup_epochs": "warm-up epochs",
-    "free_epochs": "free epochs",
-    "weight_decay": "weight decay",
+    row.name: row.label or row.name for method in METHODS.values() for _, row in method.roles()
 }
 
 
-def method(optimizer: str) -> str:
-    """Returns a method's name as printed: "adam-lawn" is Adam-LAWN."""
-    return "-".join(_METHODS.get(part, part) for part in optimizer.split("-"))
+def method(name: str) -> str:
+    """Returns a built-in method's name as printed, "Adam-LAWN"; any other as it is."""
+    return METHODS[name].label if name in METHODS else name
 
 
 def metric_name(metric: str) -> str:
     """Returns a metric's name as printed."""
-    return _METRICS.get(metric, metric)
+    return metric_of(metric).label
 
 
 def metric_of(name: str) -> Metric:
     """Returns direction, unit and digits of a metric; a name this version does not know is printed without unit."""
-    return METRICS.get(name, Metric("maximize", ""))
+    return METRICS.get(name) or Metric(name=name, label=name, direction="maximize")
 
 
 def hyperparameter(name: str) -> str:

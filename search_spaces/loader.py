@@ -10,14 +10,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from search_spaces.keys import Keys, space_error
-from search_spaces.space import Budget, Grid, SearchSpace, SpaceError
+from search_spaces.space import Budget, Grid, Pairing, SearchSpace, SpaceError
 
 SUFFIX = ".toml"
 LARGEST = 2**31 - 1
 """Upper bound of batch sizes, epochs and seeds: every random generator and database takes a seed up to it."""
-
-POSITIVE = frozenset({"peak_lr", "eps"})
-"""Hyperparameters for which zero makes no sense: a rate of 0 trains nothing, an epsilon of 0 divides by it."""
 
 DEFAULTS: Mapping[str, str] = {
     "selection": "validation",
@@ -27,6 +24,12 @@ DEFAULTS: Mapping[str, str] = {
     "precision": "float32",
 }
 """Keys that a file may leave out."""
+
+BATCH = "batch"
+"""Key of a method under which batch sizes override its levels."""
+
+OPTIONAL = ("compare", "catalogue")
+"""Tables that a file may leave out."""
 
 REQUIRED = ("description", "dataset", "loss", "metric", "model", "seeds", "budgets", "optimizers")
 
@@ -45,7 +48,7 @@ def load_space(path: Path) -> SearchSpace:
     """
     values = _parse(path)
     top = _Table(path, "", values)
-    top.only([*REQUIRED, *DEFAULTS])
+    top.only([*REQUIRED, *DEFAULTS, *OPTIONAL])
     top.requires(REQUIRED)
     seeds = top.table("seeds")
     seeds.only(["search", "confirm"])
@@ -67,6 +70,9 @@ def load_space(path: Path) -> SearchSpace:
         confirm_seeds=_confirm_seeds(seeds),
         budgets=_budgets(top),
         grids=_grids(top.table("optimizers")),
+        overrides=_overrides(top.table("optimizers")),
+        compare=_comparisons(top) if "compare" in values else (),
+        catalogue=top.table("catalogue").values if "catalogue" in values else {},
     )
 
 
@@ -130,10 +136,9 @@ class _Table(Keys):
     def number(self, name: str, value: object) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self.error(name, "must hold numbers only", value, "Write plain numbers such as 0.01 or 3.")
-        rule = f"must hold finite numbers {'above' if name in POSITIVE else 'from'} 0"
         number = _finite(value)
-        if number is None or number < 0 or (number == 0 and name in POSITIVE):
-            raise self.error(name, rule, value, "Remove or correct that value.")
+        if number is None or number < 0:
+            raise self.error(name, "must hold finite numbers from 0", value, "Remove or correct that value.")
         return number + 0.0  # turns -0.0 into 0.0, so that equal values print and hash alike
 
 
@@ -198,11 +203,47 @@ def _grids(optimizers: _Table) -> dict[str, Grid]:
     if not optimizers.values:
         todo = "Add a table such as [optimizers.adam]."
         raise space_error(optimizers.source, "optimizers", "must name at least one optimizer", {}, todo)
-    grids: dict[str, Grid] = {}
+    return {name: Grid(_levels(_named(optimizers, name), but=BATCH)) for name in optimizers.values}
+
+
+def _overrides(optimizers: _Table) -> dict[str, dict[int, dict[str, tuple[float, ...]]]]:
+    """Returns the levels of `[optimizers.<method>.batch.<size>]`, of the methods that have any."""
+    found: dict[str, dict[int, dict[str, tuple[float, ...]]]] = {}
     for name in optimizers.values:
-        table = optimizers.table(name)
-        _check_name(table.source, table.prefix, name)
-        for key in table.values:
-            _check_name(table.source, table.key(key), key)
-        grids[name] = Grid({key: table.numbers(key) for key in table.values})
-    return grids
+        table = _named(optimizers, name)
+        if BATCH in table.values:
+            sizes = table.table(BATCH)
+            found[name] = {_batch_size(sizes, size): _levels(sizes.table(size)) for size in sizes.values}
+    return found
+
+
+def _batch_size(sizes: _Table, text: str) -> int:
+    if not text.isascii() or not text.isdigit() or text.startswith("0"):
+        raise sizes.error(text, "must be a batch size", text, "Write the table as [optimizers.adam.batch.4096].")
+    return int(text)
+
+
+def _named(optimizers: _Table, name: str) -> _Table:
+    table = optimizers.table(name)
+    _check_name(table.source, table.prefix, name)
+    return table
+
+
+def _levels(table: _Table, but: str = "") -> dict[str, tuple[float, ...]]:
+    keys = [key for key in table.values if key != but]
+    for key in keys:
+        _check_name(table.source, table.key(key), key)
+    return {key: table.numbers(key) for key in keys}
+
+
+def _comparisons(top: _Table) -> tuple[Pairing, ...]:
+    form = "Write each as [[compare]] with challenger and baseline."
+    found = []
+    for i, value in enumerate(top.items("compare", form)):
+        if not isinstance(value, dict):
+            raise top.error("compare", "must be a list of tables", value, form)
+        table = _Table(top.source, f"compare[{i}]", value)
+        table.only(["challenger", "baseline"])
+        table.requires(["challenger", "baseline"])
+        found.append(Pairing(challenger=table.name("challenger"), baseline=table.name("baseline")))
+    return tuple(found)

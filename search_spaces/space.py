@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
 from pathlib import Path
@@ -61,6 +61,14 @@ class Budget:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Pairing:
+    """A comparison that a space declares: two of its methods, by name."""
+
+    challenger: str
+    baseline: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class SearchSpace:
     """One file of `search_spaces/`; field names are the file's keys.
 
@@ -78,7 +86,10 @@ class SearchSpace:
         search_seeds: seeds of the grid; winners are chosen on the mean over them.
         confirm_seeds: fresh seeds that retrain each winner; none may be a search seed.
         budgets: batch sizes with epochs.
-        grids: optimizer name → grid.
+        grids: method name → grid.
+        overrides: method name → batch size → levels that replace those of its grid.
+        compare: comparisons instead of those that the methods themselves declare (LAWN against weight decay).
+        catalogue: rows that the space brings, as in the file.
     """
 
     name: str
@@ -97,3 +108,11 @@ class SearchSpace:
     confirm_seeds: tuple[int, ...]
     budgets: tuple[Budget, ...]
     grids: Mapping[str, Grid]
+    overrides: Mapping[str, Mapping[int, Mapping[str, tuple[float, ...]]]] = field(default_factory=dict)
+    compare: tuple[Pairing, ...] = ()
+    catalogue: Mapping[str, Any] = field(default_factory=dict)
+
+    def grid(self, method: str, batch_size: int) -> Grid:
+        """Returns the grid of one cell: the method's, with the levels that this batch size overrides."""
+        override = self.overrides.get(method, {}).get(batch_size)
+        return Grid({**self.grids[method].values, **override}) if override else self.grids[method]

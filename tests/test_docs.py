@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from benchmarks import page, scaling_page
 from lawn_tune.cli.main import app
 from lawn_tune.planning.spaces import builtin_spaces
-from trainables.config import OPTIMIZERS
+from trainables.catalogue.methods import METHODS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -47,7 +47,7 @@ def test_every_space_and_optimizer_is_named() -> None:
     for space in builtin_spaces():
         assert f"`{space}`" in README
     text = "".join((ROOT / "search_spaces" / f"{space}.toml").read_text() for space in builtin_spaces())
-    for optimizer in OPTIMIZERS:
+    for optimizer in METHODS:
         assert f"[optimizers.{optimizer}]" in text
 
 

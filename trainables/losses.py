@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
 import torch.nn.functional as F
 from torch import Tensor
-
-ExampleLoss = Callable[[Tensor, Tensor], Tensor]
-"""Maps outputs [B, ...] and targets [B] to the loss of each example [B], in fp32."""
 
 
 def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -37,7 +32,3 @@ def bce(outputs: Tensor, targets: Tensor) -> Tensor:
         Nats, [B].
     """
     return F.softplus((1 - 2 * targets) * outputs.float(), threshold=30)  # beyond it, exp(-z) is lost in fp32 anyway
-
-
-LOSSES: Mapping[str, ExampleLoss] = {"cross-entropy": cross_entropy, "bce": bce}
-"""The only table of losses; its names are `config.LOSSES`."""

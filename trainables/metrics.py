@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from trainables.config import ECE_BINS
+from trainables.catalogue.losses import ECE_BINS
 
 MISSED = torch.iinfo(torch.int64).max
 """Rank of a positive whose score is NaN: behind everything, however few the candidates are."""

@@ -22,8 +22,8 @@ import torch
 
 from benchmarks.measure import ratio, summary
 from lawn_tune.planning.packing import EXAMPLES, MAX_SIZE
-from trainables.config import Member, Ncf, PackConfig, Task
 from trainables.data import check
+from trainables.tasks import PackConfig, Task, Trial, model_config
 from trainables.training.loop import Training
 from trainables.training.process_memory import keep_freed_memory
 from trainables.workloads import build_workload
@@ -108,15 +108,14 @@ SIDES: Mapping[str, Callable[[int, int, Path], float]] = {"recbole": recbole, "s
 
 def _ours(factors: int, batch: int, data_dir: Path, members: int) -> float:
     keep_freed_memory()
-    model = Ncf(factors=factors, init="xavier")
+    model = model_config("ncf", factors=factors, init="xavier")
     task = Task(dataset="movielens-100k", model=model, loss="bce", optimizer="adam", batch_size=batch, epochs=1000)
     points = [{"peak_lr": 0.003, "warmup_epochs": 1.0, "weight_decay": 0.01 * (1 + i)} for i in range(members)]
-    trials = tuple(Member(key=str(i), seed=0, hyperparameters=point) for i, point in enumerate(points))
+    trials = tuple(Trial(key=str(i), seed=0, hyperparameters=point) for i, point in enumerate(points))
     cpu = torch.device("cpu")
     workload = build_workload(task, data_dir, cpu)
     training = Training(PackConfig(task=task, members=trials), workload, cpu)
-    examples = members * workload.epoch(torch.Generator())[0].shape[-1]
-    return examples / _epoch_seconds(training.run_epoch)
+    return members * workload.examples / _epoch_seconds(training.run_epoch)
 
 
 def _epoch_seconds(epoch: Callable[[], object]) -> float:

@@ -13,7 +13,7 @@ from lawn_tune.comparison.compare import CellResult, Comparison
 from lawn_tune.planning.selection import Point
 from lawn_tune.results import TrialRow
 from lawn_tune.words import metric_name, metric_of
-from trainables.config import Direction
+from trainables.catalogue.rows import Direction
 
 BAND = (0.1, 0.9)
 """Quantiles of the best value between which the band lies."""

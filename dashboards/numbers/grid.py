@@ -11,7 +11,7 @@ from dashboards.numbers.ranges import better_part
 from lawn_tune.comparison.compare import CellResult, Comparison
 from lawn_tune.planning.selection import Point, PointStatus
 from lawn_tune.words import hyperparameter, metric_name, metric_of
-from trainables.config import Direction
+from trainables.catalogue.rows import Direction
 
 T = TypeVar("T")
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from trainables.config import Direction
+from trainables.catalogue.rows import Direction
 
 
 def better_part(values: Sequence[float], direction: Direction) -> tuple[float, float]:

@@ -9,7 +9,8 @@ from typing import NamedTuple
 from dashboards.numbers.dynamics import Chosen, chosen
 from lawn_tune.cells import Cell
 from lawn_tune.results import CalibrationBin, TrialRow
-from trainables.config import DATASETS, ECE_BINS
+from trainables.catalogue.datasets import DATASETS
+from trainables.catalogue.losses import ECE_BINS
 
 
 class ReliabilityLine(NamedTuple):

@@ -9,7 +9,7 @@ import numpy as np
 from dashboards.numbers.ranges import better_part
 from lawn_tune.comparison.compare import CellResult
 from lawn_tune.words import metric_name, metric_of, setting
-from trainables.config import Direction
+from trainables.catalogue.rows import Direction
 
 
 class SensitivityLevel(NamedTuple):

@@ -19,7 +19,7 @@ from lawn_tune.cli.options import console
 from lawn_tune.errors import DataError, UsageError
 from lawn_tune.settings import resolve
 from trainables import data
-from trainables.config import DATASETS
+from trainables.catalogue.datasets import DATASETS
 
 app = typer.Typer(
     help="List, fetch and check data sets.", no_args_is_help=True, add_completion=False, rich_markup_mode=None
@@ -106,7 +106,7 @@ def _show(found: Sequence[data.Status], as_json: bool) -> None:
     for title in ("data set", "state", "holds", "download", "where"):
         table.add_column(title, overflow="fold", no_wrap=title in ("data set", "state", "download"))
     for status in found:
-        source = data.SOURCES[status.name]
+        source = DATASETS[status.name]
         state = f"[{COLOURS[status.state]}]{status.state}[/]"
         table.add_row(status.name, state, source.summary, source.download or "-", escape(status.detail))
     console().print(table)

@@ -27,7 +27,7 @@ from lawn_tune.ledger.definitions import REVISION
 from lawn_tune.ledger.schema import current_revision, open_schema
 from lawn_tune.settings import Settings, check_ray_address, resolve, sqlite_file
 from trainables import data
-from trainables.config import DATASETS
+from trainables.catalogue.datasets import DATASETS
 
 State = Literal["ok", "warn", "fail"]
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Literal, Protocol
 
-from trainables.config import EpochRecord, PackConfig, TrialOutcome
+from trainables.outcomes import EpochRecord, TrialOutcome
+from trainables.tasks import PackConfig
 
 
 @dataclass(frozen=True, kw_only=True)

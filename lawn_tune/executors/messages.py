@@ -9,7 +9,8 @@ from typing import Any
 
 from lawn_tune.executors import checkpoints
 from lawn_tune.executors.base import Agenda, Event, Failed, Finished, Job, Progress
-from trainables.config import EpochRecord, PackConfig, TrialOutcome
+from trainables.outcomes import EpochRecord, TrialOutcome
+from trainables.tasks import PackConfig
 
 Message = dict[str, Any]
 

@@ -24,8 +24,8 @@ from lawn_tune.executors.base import Job
 from lawn_tune.executors.messages import Message, WorkerSettings
 from lawn_tune.executors.watchdog import Watchdog
 from trainables import data
-from trainables.config import EpochRecord, TrialOutcome
 from trainables.optimizers import fused
+from trainables.outcomes import EpochRecord, TrialOutcome
 from trainables.training.process_memory import keep_freed_memory
 from trainables.training.trial import Interrupted, train_pack
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from lawn_tune.cells import Cell, CellName, Phase, Trial
+from lawn_tune.cells import Cell, CellName, Phase
 from lawn_tune.errors import LedgerError, UsageError
 from lawn_tune.executors.base import Event, Failed, Finished, Job, Nothing, Progress
 from lawn_tune.launching.limits import Budget
@@ -19,7 +19,8 @@ from lawn_tune.planning.packing import make_packs
 from lawn_tune.planning.remaining import Remaining, remaining
 from lawn_tune.planning.selection import winner
 from lawn_tune.results import FINISHED
-from trainables.config import EpochRecord, PackConfig, TrialOutcome
+from trainables.outcomes import EpochRecord, TrialOutcome
+from trainables.tasks import PackConfig, Trial
 
 LEASE_SECONDS = 30.0
 LOSSES = 10
@@ -304,7 +305,7 @@ class Launch:
         self.budget.begin(pack.id, seconds)
         work.running.add(pack.id)
         self._jobs[pack.id] = (work, pack)
-        members = tuple(trial.member for trial in trials)
+        members = tuple(trial for trial in trials)
         return Job(pack=pack.id, config=PackConfig(task=work.cell.task_of(work.phase), members=members))
 
     def _store(self, pack: PackRow, event: Finished) -> None:

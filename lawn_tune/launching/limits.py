@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from math import inf
 
-from lawn_tune.cells import Cell, Phase, Trial
+from lawn_tune.cells import Cell, Phase
 from lawn_tune.planning.costs import examples, pack_seconds
 from lawn_tune.results import FINISHED, TrialRow
-from trainables.config import TrialOutcome
+from trainables.outcomes import TrialOutcome
+from trainables.tasks import Trial
 
 
 class Budget:

@@ -16,7 +16,8 @@ from lawn_tune.executors.base import Job
 from lawn_tune.launching.launch import Tally
 from lawn_tune.launching.limits import Budget
 from lawn_tune.planning.remaining import Remaining
-from trainables.config import METRICS, EpochRecord, TrialOutcome
+from trainables.catalogue.losses import METRICS
+from trainables.outcomes import EpochRecord, TrialOutcome
 
 
 class Display:

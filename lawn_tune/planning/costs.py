@@ -7,37 +7,13 @@ from dataclasses import dataclass
 from math import ceil, fsum
 from typing import TYPE_CHECKING
 
-from lawn_tune.cells import Cell, Phase, Trial
-from lawn_tune.planning.packing import make_packs, siblings_key
-from trainables.config import DATASETS
+from lawn_tune.cells import Cell, Phase
+from lawn_tune.planning.packing import make_packs
+from trainables.catalogue.datasets import MACHINE
+from trainables.tasks import Trial
 
 if TYPE_CHECKING:  # results.py brings numpy, which planning does without
     from lawn_tune.results import TrialRow
-
-
-@dataclass(frozen=True)
-class Speed:
-    """Training time on one worker: seconds = example passes x `per_example` + steps of all trials x `per_step`.
-
-    Args:
-        per_example: seconds for one example of one trial: forward, backward and its share of the measurements.
-        per_step: seconds that one trial's step takes whatever the batch: the update of all weights.
-    """
-
-    per_example: float
-    per_step: float
-
-
-# The one place of measured speeds, keyed by (dataset, model), for the model options of the built-in spaces: two batch
-# sizes of `make bench` solved for the two numbers (benchmarks/results/packs.json; movielens: 64 factors, batches 1000
-# and 100000). None is "unknown until measured": the plan then shows example passes only.
-MACHINE = "one core of an AMD EPYC server"
-SPEEDS: dict[tuple[str, str], Speed | None] = {
-    ("synthetic", "small-vgg"): None,
-    ("digits", "small-vgg"): Speed(per_example=19e-6, per_step=0.3e-3),
-    ("fashion-mnist", "small-vgg"): Speed(per_example=366e-6, per_step=0.0),
-    ("movielens-100k", "ncf"): Speed(per_example=2.0e-6, per_step=6.8e-3),
-}
 
 
 @dataclass(frozen=True)
@@ -106,8 +82,7 @@ def pack_seconds(
 
 def examples(cell: Cell, phase: Phase) -> int:
     """Returns the training examples of one epoch in `phase`."""
-    dataset = DATASETS[cell.task.dataset]
-    return dataset.train_examples if phase == "search" else dataset.full_examples
+    return cell.task_of(phase).examples
 
 
 def _passes(cell: Cell, phase: Phase, pack: Sequence[Trial]) -> float:
@@ -121,14 +96,14 @@ def _steps(cell: Cell, phase: Phase) -> int:
 def _saved_epochs(cell: Cell, pack: Sequence[Trial]) -> float:
     """Epochs of free training that `pack` trains once instead of once a trial.
 
-    Trials that differ in `free_epochs` only run as one row, from which each forks when its free phase ends; so the row
-    lives as long as the longest free phase.
+    Trials that differ only in when their control begins run as one row, from which each forks when its free phase
+    ends; so the row lives as long as the longest free phase.
     """
     free: dict[object, list[float]] = {}
     for trial in pack:
-        if "free_epochs" in trial.hyperparameters:
-            epochs = min(trial.hyperparameters["free_epochs"], cell.task.epochs)
-            free.setdefault(siblings_key(trial), []).append(epochs)
+        epochs = cell.free_epochs(trial.hyperparameters)
+        if epochs is not None:
+            free.setdefault(cell.siblings_key(trial), []).append(min(epochs, cell.task.epochs))
     return fsum(fsum(epochs) - max(epochs) for epochs in free.values())
 
 
@@ -142,7 +117,7 @@ def _seconds(cell: Cell, passes: float, steps: float, rows: Iterable[TrialRow]) 
 
 def _by_table(cell: Cell, passes: float, steps: float) -> float | None:
     """Seconds of example passes and of steps of all trials by the table of speeds; None where it has none."""
-    speed = SPEEDS.get((cell.task.dataset, cell.task.model.name))
+    speed = cell.task.dataset_row.speeds.get(cell.task.model.name)
     return None if speed is None else passes * speed.per_example + steps * speed.per_step
 
 

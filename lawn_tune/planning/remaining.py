@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from lawn_tune.cells import Cell, Phase, Trial
+from lawn_tune.cells import Cell, Phase
 from lawn_tune.launching.limits import Pace
 from lawn_tune.planning.packing import make_packs
 from lawn_tune.planning.selection import winner
 from lawn_tune.results import FINISHED, TrialRow
+from trainables.tasks import Trial
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -28,11 +28,13 @@ import lawn_tune.planning.costs
 from lawn_tune.cells import Cell
 from lawn_tune.cli.main import app
 from lawn_tune.ledger import Lease, open_ledger
-from lawn_tune.planning.costs import MACHINE, Speed, estimate
+from lawn_tune.planning.costs import estimate
 from lawn_tune.planning.plan import plan
 from lawn_tune.planning.spaces import builtin_spaces, find_space
 from lawn_tune.settings import SETTINGS
 from tests.helpers.memory_ledger import PROVENANCE, QUICKSTART, MemoryLedger, row, rows
+from trainables.catalogue.datasets import DATASETS, MACHINE
+from trainables.catalogue.rows import Dataset, Speed
 
 ROOT = Path(__file__).parents[2]
 
@@ -87,7 +89,8 @@ def test_plan_lists_every_cell_and_the_totals() -> None:
 
 
 def test_plan_tells_hours_where_they_are_known_and_where_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lawn_tune.planning.costs, "SPEEDS", {("digits", "small-vgg"): Speed(1e-3, 0.0)})
+    for name, speeds in (("digits", {"small-vgg": Speed(1e-3, 0.0)}), ("fashion-mnist", {})):
+        monkeypatch.setitem(cast(dict[str, Dataset], DATASETS), name, replace(DATASETS[name], speeds=speeds))
     cost = sum(estimate(cell).passes for cell in QUICKSTART) * 1e-3 / 60
     assert f"core time: {cost:.0f} min (from {MACHINE})" in run("plan", "quickstart").stdout
     mixed = run("plan", "quickstart", "fashion_mnist").stdout

@@ -167,7 +167,7 @@ def test_speed_is_the_cells_own_once_measured_else_the_tables_else_unknown(cells
 def outcome_of(cell: Cell, seconds: float) -> Any:
     from tests.helpers.fakes import outcome
 
-    found = outcome(cell.search_trials[0].member, cell.task.epochs)
+    found = outcome(cell.search_trials[0], cell.task.epochs)
     found.summary["seconds"] = seconds  # type: ignore[index]
     return found
 

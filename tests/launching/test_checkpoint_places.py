@@ -21,14 +21,15 @@ from lawn_tune.executors.checkpoints import Folder, Remote, Store, open_store, s
 from lawn_tune.executors.messages import WorkerSettings
 from lawn_tune.executors.worker import work
 from trainables import data
-from trainables.config import Member, PackConfig, SmallVgg, Task
+from trainables.catalogue.datasets import DATASETS
+from trainables.tasks import PackConfig, Task, Trial, model_config
 
 
 def a_job(epochs: int = 4) -> Job:
-    model = SmallVgg(width=2)
+    model = model_config("small-vgg", width=2)
     task = Task(dataset="synthetic", model=model, loss="cross-entropy", optimizer="adam", batch_size=96, epochs=epochs)
     point = {"peak_lr": 0.01, "warmup_epochs": 1.0, "weight_decay": 0.1}
-    return Job(pack="p", config=PackConfig(task=task, members=(Member(key="k", seed=0, hyperparameters=point),)))
+    return Job(pack="p", config=PackConfig(task=task, members=(Trial(key="k", seed=0, hyperparameters=point),)))
 
 
 class Tree(Remote):
@@ -148,7 +149,7 @@ def test_a_machine_without_the_data_says_so_or_fetches_it_once(tmp_path: Path, m
         assert inside.acquire(blocking=False), "one at a time"
         asked.append(name)
         time.sleep(0.05)
-        for file in data.SOURCES[name].files:
+        for file in DATASETS[name].files:
             (data_dir / file.path).parent.mkdir(parents=True, exist_ok=True)
             (data_dir / file.path).touch()
         inside.release()

@@ -23,14 +23,14 @@ from lawn_tune.executors.ray_tune import RayTuneExecutor
 from lawn_tune.executors.slots import slots_of
 from lawn_tune.settings import resolve
 from tests.helpers.fakes import succeed
-from trainables.config import Member, PackConfig, SmallVgg, Task
+from trainables.tasks import PackConfig, Task, Trial, model_config
 
 
 def job(name: str, dataset: str = "synthetic") -> Job:
-    model = SmallVgg(width=2)
+    model = model_config("small-vgg", width=2)
     task = Task(dataset=dataset, model=model, loss="cross-entropy", optimizer="adam", batch_size=96, epochs=2)
     point = {"peak_lr": 0.01, "warmup_epochs": 1.0, "weight_decay": 0.1}
-    member = Member(key=name, seed=0, hyperparameters=point)
+    member = Trial(key=name, seed=0, hyperparameters=point)
     return Job(pack=name, config=PackConfig(task=task, members=(member,)))
 
 

@@ -101,7 +101,7 @@ def test_the_winner_is_what_is_confirmed(cells: tuple[Cell, ...], ledger: Ledger
     launch(cells, ledger, FakeExecutor())
     rows = ledger.trials("tiny")
     for cell in cells:
-        best = max(cell.search_trials, key=lambda trial: score(trial.member))
+        best = max(cell.search_trials, key=lambda trial: score(trial))
         confirmed = [row for row in rows if row.cell == str(cell.name) and row.phase == "confirm"]
         assert [row.seed for row in confirmed] == [11, 12]
         assert all(row.hyperparameters == best.hyperparameters for row in confirmed)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lawn_tune.cells import Cell, Trial
-from lawn_tune.planning import costs
-from lawn_tune.planning.costs import Speed, estimate
+from lawn_tune.cells import Cell
+from lawn_tune.planning.costs import estimate
 from lawn_tune.planning.plan import plan
 from lawn_tune.planning.spaces import builtin_spaces, find_space
 from lawn_tune.results import Outcome, TrialRow
 from search_spaces.space import Grid
-from trainables.config import DATASETS
+from tests.helpers.phases import phase_of
+from trainables.catalogue.datasets import DATASETS, MACHINE
+from trainables.catalogue.rows import Dataset, Speed
+from trainables.tasks import Trial
 
 ADAM, _, LAWN, _ = plan(find_space("quickstart"))
 
@@ -29,7 +32,7 @@ def row(cell: Cell, trial: Trial, outcome: Outcome = "complete", seconds: float 
     return TrialRow(
         key=trial.key,
         cell=str(cell.name),
-        phase=trial.phase,
+        phase=phase_of(cell, trial),
         seed=trial.seed,
         hyperparameters=trial.hyperparameters,
         outcome=outcome,
@@ -76,24 +79,25 @@ def test_sharing_never_costs_and_never_saves_all(frees: tuple[float, ...], size:
     assert cost.passes > 0
 
 
-def test_every_data_set_has_a_place_in_the_table_of_speeds() -> None:
-    assert set(costs.SPEEDS) == {(name, model) for name, dataset in DATASETS.items() for model in dataset.models}
+def speed_up(monkeypatch: pytest.MonkeyPatch, speeds: dict[str, Speed]) -> None:
+    row = replace(DATASETS["digits"], speeds=speeds)
+    monkeypatch.setitem(cast(dict[str, Dataset], DATASETS), "digits", row)
 
 
 def test_what_is_not_measured_is_said_to_be_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(costs.SPEEDS, ("digits", "small-vgg"), None)
+    speed_up(monkeypatch, {})
     cost = estimate(ADAM)
     assert cost.seconds is None
     assert cost.basis == "unknown until measured"
 
 
 def test_the_table_counts_examples_and_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(costs.SPEEDS, ("digits", "small-vgg"), Speed(per_example=1e-4, per_step=1e-2))
+    speed_up(monkeypatch, {"small-vgg": Speed(per_example=1e-4, per_step=1e-2)})
     cost = estimate(ADAM, pack_size=9)
     steps = 9 * 20 * 21 + 3 * 20 * 23  # 9 search trials of ceil(1293 / 64) batches, 3 confirm trials of ceil(1437 / 64)
     assert cost.packs == (1, 1)
     assert cost.seconds == pytest.approx(cost.passes * 1e-4 + steps * 1e-2, rel=1e-12)
-    assert cost.basis == costs.MACHINE
+    assert cost.basis == MACHINE
 
 
 def test_finished_trials_of_the_cell_replace_the_table() -> None:

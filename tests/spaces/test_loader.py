@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lawn_tune.planning.plan import plan
-from search_spaces.loader import DEFAULTS, REQUIRED, load_space
-from search_spaces.space import Budget, SearchSpace, SpaceError
+from search_spaces.loader import DEFAULTS, OPTIONAL, REQUIRED, load_space
+from search_spaces.space import Budget, Pairing, SearchSpace, SpaceError
 from tests.helpers.space_text import VALID, spoilt
 
 Result = TypeVar("Result")
@@ -48,7 +48,7 @@ def test_required_and_optional_keys_are_all_a_space_has() -> None:
     derived = {"name", "source"}
     renamed = {"search_seeds": "seeds", "confirm_seeds": "seeds", "grids": "optimizers"}
     names = {renamed.get(field.name, field.name) for field in fields(SearchSpace)} - derived
-    assert names == {*REQUIRED, *DEFAULTS}
+    assert names - {"overrides"} == {*REQUIRED, *DEFAULTS, *OPTIONAL}
 
 
 ERRORS = {
@@ -79,8 +79,6 @@ ERRORS = {
     "batch size repeats": ("batch_size = 512", "batch_size = 64", "budgets[1].batch_size: must differ", "got 64"),
     "epochs are a text": ("epochs = 20", 'epochs = "20"', "budgets[0].epochs: must be a whole number", "got '20'"),
     "epochs are negative": ("epochs = 30", "epochs = -30", "budgets[1].epochs: must be a whole number", "got -30"),
-    "rate is zero": ("0.003, 0.01", "0, 0.01", "optimizers.adam.peak_lr: must hold finite numbers above 0", "got 0."),
-    "rate is minus zero": ("0.003, 0.01", "-0.0", "optimizers.adam.peak_lr: must hold finite numbers", "got -0.0"),
     "rate is negative": ("0.003, 0.01", "-0.01", "optimizers.adam.peak_lr: must hold finite numbers", "got -0.01"),
     "rate is nan": ("0.003, 0.01", "nan", "optimizers.adam.peak_lr: must hold finite numbers", "got nan"),
     "rate is infinite": ("0.003, 0.01", "inf", "optimizers.adam.peak_lr: must hold finite numbers", "got inf"),
@@ -107,6 +105,30 @@ ERRORS = {
         "budgets",
         "512",
     ),
+    "override of a word": (
+        "[optimizers.adam]",
+        "[optimizers.adam.batch.large]\npeak_lr = [1]\n[optimizers.adam]",
+        "optimizers.adam.batch.large: must be a batch size",
+        "got 'large'",
+    ),
+    "override without a table": (
+        "[optimizers.adam]\n",
+        "[optimizers.adam]\nbatch = [1]\n",
+        "optimizers.adam.batch: must be a table",
+        "got [1]",
+    ),
+    "comparison of one": (
+        "[model]",
+        '[[compare]]\nchallenger = "adam"\n[model]',
+        "compare[0].baseline: missing key",
+        "[compare[0]]",
+    ),
+    "comparison of three": (
+        "[model]",
+        '[[compare]]\nchallenger = "adam"\nbaseline = "sgd"\nother = "lamb"\n[model]',
+        "compare[0].other: unknown key",
+        "'lamb'",
+    ),
     "model has tables only": ("[model]", "[model.x]", "model.name: missing key", "[model]"),
 }
 """What is wrong → text replaced, by what, the file's key and rule, and the value or place shown."""
@@ -122,6 +144,20 @@ def test_each_fault_is_one_clear_error(tmp_path: Path, old: str, new: str, rule:
     assert value in message
     assert message.endswith(".")
     assert len(message) < 600
+
+
+def test_overrides_and_comparisons_are_read(tmp_path: Path) -> None:
+    space = load(
+        tmp_path,
+        VALID
+        + "\n[optimizers.adam.batch.512]\npeak_lr = [0.1, 0.2]\n"
+        + '\n[[compare]]\nchallenger = "adam"\nbaseline = "sgd"\n',
+    )
+    assert space.overrides == {"adam": {512: {"peak_lr": (0.1, 0.2)}}}
+    assert space.compare == (Pairing(challenger="adam", baseline="sgd"),)
+    assert "batch" not in space.grids["adam"].values
+    assert space.grid("adam", 64) == space.grids["adam"]
+    assert space.grid("adam", 512).values == {**space.grids["adam"].values, "peak_lr": (0.1, 0.2)}
 
 
 def test_tables_of_the_wrong_kind(tmp_path: Path) -> None:

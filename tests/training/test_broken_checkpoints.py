@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tests.helpers.tasks import pack, point, run, task, training
-from trainables.config import PackConfig
+from trainables.tasks import PackConfig
 from trainables.training.checkpoint import load_checkpoint, save_checkpoint
 
 Content = tuple[dict[str, Any], dict[str, Tensor]]

@@ -11,18 +11,20 @@ import pytest
 import torch
 
 from tests.helpers.tasks import curve, eight_points, pack, point, run, task, training
-from trainables.config import OPTIMIZERS, SERIES, Ncf, SmallVgg
+from trainables.catalogue.methods import METHODS
+from trainables.outcomes import SERIES
+from trainables.tasks import model_config
 from trainables.training.checkpoint import load_checkpoint, save_checkpoint
 from trainables.training.trial import Interrupted
 
-LAWN = [name for name, kind in OPTIMIZERS.items() if kind.lawn]
+LAWN = [name for name, method in METHODS.items() if method.switch]
 
 REL, ABS = 2e-4, 1e-5
 """Kernels for K stacked models may sum in another order than for one, so a step differs by a few units in the last
 place (1e-7 relative), which training amplifies. A wrong hyperparameter, batch or phase shows at 1e-2."""
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", METHODS)
 def test_a_member_of_a_pack_of_8_equals_its_solo_run(optimizer: str) -> None:
     points = eight_points(optimizer)
     together, ends = run(pack(task(optimizer), points))
@@ -101,7 +103,7 @@ def test_a_pack_whose_members_all_diverge_ends_early() -> None:
     assert all(end.epochs == len(records) for end in ends)
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", METHODS)
 def test_resuming_after_any_epoch_gives_the_same_bits(optimizer: str, tmp_path: Path) -> None:
     config = pack(task(optimizer), eight_points(optimizer)[:4])
     whole, ends = run(config)
@@ -176,23 +178,20 @@ def test_training_on_validation_measures_test_only() -> None:
     assert not any(name.startswith("validation/") for name in records[0].series)
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", METHODS)
 def test_every_hyperparameter_changes_the_numbers(optimizer: str) -> None:
-    kind = OPTIMIZERS[optimizer]
     what = task(optimizer, epochs=2)
-    base = dataclasses.asdict(kind(**point(optimizer)))
+    base = METHODS[optimizer].complete(point(optimizer))
     plain = run(pack(what, [base]))[0]
-    for field in dataclasses.fields(kind):
-        other = base | {field.name: base[field.name] * 0.5 if base[field.name] else 0.5}
-        if field.name == "eps":
-            other[field.name] = 1e-2
+    for name, value in base.items():
+        other = base | {name: 1e-2 if name == "eps" else value * 0.5 if value else 0.5}
         changed = pack(what, [other])
         assert changed.members[0].key != pack(what, [base]).members[0].key
-        assert run(changed)[0] != plain, field.name
+        assert run(changed)[0] != plain, name
 
 
 CHANGES: list[dict[str, Any]] = [
-    {"model": SmallVgg(width=6)},
+    {"model": model_config("small-vgg", width=6)},
     {"batch_size": 32},
     {"epochs": 3},
     {"train_on": "train+validation"},
@@ -212,5 +211,5 @@ def test_every_key_of_a_task_changes_the_numbers(change: dict[str, Any]) -> None
 
 
 def test_a_task_survives_json() -> None:
-    config = pack(task(model=Ncf(factors=8, init="xavier")), [point("adam-lawn")])
+    config = pack(task(model=model_config("ncf", factors=8, init="xavier")), [point("adam-lawn")])
     assert type(config).from_dict(config.to_dict()) == config

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from lawn_tune.cli.export import record, to_csv, to_json
 from lawn_tune.results import TrialRow
 from tests.helpers.memory_source import make_cell, make_row
-from trainables.config import ECE_BINS, Member, PackConfig, SmallVgg, Task, TrialOutcome
+from trainables.catalogue.losses import ECE_BINS
 from trainables.metrics import calibration, ece
+from trainables.outcomes import TrialOutcome
+from trainables.tasks import PackConfig, Task, Trial, model_config
 from trainables.training.trial import train_pack
 
 PREDICTIONS = st.lists(
@@ -52,10 +54,15 @@ def test_a_leading_dimension_of_bins_is_a_loop() -> None:
 
 def trained(dataset: str) -> list[TrialOutcome]:
     task = Task(
-        dataset=dataset, model=SmallVgg(width=4), loss="cross-entropy", optimizer="adam", batch_size=64, epochs=1
+        dataset=dataset,
+        model=model_config("small-vgg", width=4),
+        loss="cross-entropy",
+        optimizer="adam",
+        batch_size=64,
+        epochs=1,
     )
     point = {"peak_lr": 0.01, "warmup_epochs": 0.0, "weight_decay": 0.0}
-    members = tuple(Member(key=f"k{seed}", seed=seed, hyperparameters=point) for seed in (0, 1))
+    members = tuple(Trial(key=f"k{seed}", seed=seed, hyperparameters=point) for seed in (0, 1))
     return train_pack(PackConfig(task=task, members=members), data_dir=Path("nowhere"), device=torch.device("cpu"))
 
 

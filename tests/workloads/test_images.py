@@ -13,12 +13,20 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from trainables.config import DATASETS, Ncf, SmallVgg, Task, TrainOn
+from trainables.tasks import Task, TrainOn, model_config
 from trainables.workloads import build_workload, digits
+from trainables.workloads.base import Resident
 from trainables.workloads.images import ImageWorkload, LabelledImages, refuse_lone_image
 
 CPU = torch.device("cpu")
-TASK = Task(dataset="digits", model=SmallVgg(width=2), loss="cross-entropy", optimizer="adam", batch_size=32, epochs=1)
+TASK = Task(
+    dataset="digits",
+    model=model_config("small-vgg", width=2),
+    loss="cross-entropy",
+    optimizer="adam",
+    batch_size=32,
+    epochs=1,
+)
 
 
 def labelled(count: int, channels: int = 1) -> LabelledImages:
@@ -72,9 +80,10 @@ def test_training_images_are_standardised_by_channel(channels: int) -> None:
 @pytest.mark.parametrize("train_on", get_args(TrainOn))
 @pytest.mark.parametrize("name", ["synthetic", "digits"])
 def test_bundled_datasets_have_the_sizes_that_planning_uses(name: str, train_on: TrainOn) -> None:
-    built = build_workload(replace(TASK, dataset=name, train_on=train_on), Path("nowhere"), CPU)
-    planned = DATASETS[name].train_examples if train_on == "train" else DATASETS[name].full_examples
-    assert len(built.epoch(torch.Generator().manual_seed(0))[0]) == planned
+    task = replace(TASK, dataset=name, train_on=train_on)
+    built = build_workload(task, Path("nowhere"), CPU)
+    assert isinstance(built, Resident)
+    assert len(built.epoch(torch.Generator().manual_seed(0))[0]) == built.examples == task.examples
 
 
 @given(st.integers(2, 40), st.integers(2, 60), st.integers(2, 60))
@@ -94,8 +103,8 @@ def test_a_size_that_would_stop_the_confirm_run_is_refused_before_the_search() -
 
 
 def test_an_image_workload_refuses_another_model() -> None:
-    with pytest.raises(ValueError, match="no image model is called 'ncf'"):
-        workload(replace(TASK, model=Ncf())).build_model()
+    with pytest.raises(ValueError, match="model 'ncf' is for interactions, but data set 'digits' holds images"):
+        workload(replace(TASK, model=model_config("ncf"))).build_model()
 
 
 @pytest.mark.parametrize("kept", [True, False])

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from trainables.config import Ncf, SmallVgg, Task, TrainOn
 from trainables.data import DataError
+from trainables.tasks import Task, TrainOn, model_config
 from trainables.workloads.interactions import Interactions, leave_latest_out, read_interactions, tie_hash
 from trainables.workloads.movielens import MovieLens
 from trainables.workloads.negatives import NegativeSampler, candidates
@@ -42,7 +42,7 @@ def some_rows(seed: int = 0, users: int = 150, items: int = 140) -> Rows:
 def movielens(path: Path, train_on: TrainOn = "train") -> MovieLens:
     task = Task(
         dataset="movielens-100k",
-        model=Ncf(factors=2),
+        model=model_config("ncf", factors=2),
         loss="bce",
         optimizer="adam",
         batch_size=64,
@@ -82,7 +82,7 @@ def test_the_order_of_rows_does_not_matter(tmp_path: Path) -> None:
     for attempt in range(3):
         workload = movielens(write(tmp_path, rows))
         epoch = workload.epoch(torch.Generator().manual_seed(1))
-        seen.append((*epoch, *workload.probe(), *asked(workload, "validation"), *asked(workload, "test")))
+        seen.append((*epoch, *workload.probe_examples(), *asked(workload, "validation"), *asked(workload, "test")))
         random.Random(attempt).shuffle(rows)
     for other in seen[1:]:
         assert all(a.equal(b) for a, b in zip(seen[0], other, strict=True))
@@ -234,7 +234,9 @@ def test_a_file_of_another_form_is_named(tmp_path: Path, text: str) -> None:
 
 
 def test_movielens_refuses_another_model(tmp_path: Path) -> None:
-    task = Task(dataset="movielens-100k", model=SmallVgg(), loss="bce", optimizer="adam", batch_size=64, epochs=1)
+    task = Task(
+        dataset="movielens-100k", model=model_config("small-vgg"), loss="bce", optimizer="adam", batch_size=64, epochs=1
+    )
     workload = MovieLens(task, read_interactions(write(tmp_path, some_rows())), CPU)
-    with pytest.raises(ValueError, match="is called 'small-vgg'"):
+    with pytest.raises(ValueError, match="model 'small-vgg' is for images"):
         workload.build_model()

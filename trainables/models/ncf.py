@@ -63,6 +63,11 @@ class Ncf(nn.Module):
         return logits.squeeze(-1)
 
 
+def build(*, users: int, items: int, factors: int, init: Literal["normal-0.01", "xavier"]) -> Ncf:
+    """Returns an NCF for a data set's shape and the options of its row."""
+    return Ncf(users=users, items=items, factors=factors, init=init)
+
+
 def projected(table: Tensor, weight: Tensor, index: Tensor) -> Tensor:
     """Returns W e [B, D'] of the rows e of a table [N, D] at `index` [B], for W [D', D].
 

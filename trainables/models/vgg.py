@@ -43,6 +43,11 @@ class SmallVgg(nn.Module):
         return logits
 
 
+def build(*, channels: int, pixels: int, classes: int, width: int) -> SmallVgg:
+    """Returns a small VGG for a data set's shape and the options of its row."""
+    return SmallVgg(channels=channels, size=pixels, classes=classes, width=width)
+
+
 class MaxPool(nn.Module):
     """2x2 max-pooling that drops an odd last row and column.
 

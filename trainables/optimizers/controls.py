@@ -10,13 +10,15 @@ by tensor; c is the norm that a tensor had when the control began.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pkgutil import resolve_name
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from trainables.catalogue.rows import Control as ControlRow
 from trainables.optimizers.lists import Number, Sums, Tensors, move_, spread
 
 
@@ -209,6 +211,18 @@ class AdamP(Control):
             torch._foreach_addcmul_(r, w.tensors, _each(_of_held(w, decay, 0.0), r))
         w.adapt(w, r)
         move_(w.tensors, r, lr)
+
+
+def control_of(row: ControlRow, values: Mapping[str, Number]) -> Control:
+    """Returns the control of a row of the catalogue; the code it names is imported.
+
+    Args:
+        row: names a control, or a class of one.
+        values: its hyperparameters, numbers or tensors [R, 1].
+    """
+    hook = resolve_name(row.hook)
+    made: Control = hook(**values) if isinstance(hook, type) else hook
+    return made
 
 
 # --- what controls are made of ----------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trainables.catalogue.methods import RULES
 from trainables.optimizers import rules
 from trainables.optimizers.layers import Layer
 from trainables.optimizers.lists import Number
@@ -25,8 +26,8 @@ from trainables.optimizers.native import build_kernels, kernels
 
 __all__ = ["CODES", "build_kernels", "kernels", "step", "usable"]
 
-CODES: Mapping[str, int] = {"sgd": 0, "adam": 1, "lamb": 2}
-"""The rules that have a kernel; any other rule takes `rules.step`."""
+CODES: Mapping[str, int] = {name: row.kernel for name, row in RULES.items() if row.kernel is not None}
+"""The built-in rules that have a kernel, by their rows; any other rule takes `rules.step`."""
 
 BLOCK = 4096
 """Weights a block of kernels.c; sums need three doubles for each."""

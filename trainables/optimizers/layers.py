@@ -8,7 +8,7 @@ from math import prod
 
 import torch
 
-from trainables.config import CONSTRAINTS
+from trainables.tasks import CONSTRAINTS
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pkgutil import resolve_name
 
 import torch
 from torch import Tensor
 
+from trainables.catalogue.methods import METHODS
+from trainables.catalogue.methods import RULES as BUILT_IN
+from trainables.catalogue.rows import Rule as RuleRow
 from trainables.optimizers import controls
-from trainables.optimizers.controls import L2, LAWN, Control, Decay, Weights
+from trainables.optimizers.controls import LAWN, Control, Decay, Weights
 from trainables.optimizers.layers import Layer
 from trainables.optimizers.lists import Coefficient, Sums, Tensors, affine_, lerp_, lerp_squares_, spread
 from trainables.optimizers.lists import Number as Number
@@ -64,7 +68,7 @@ class Rule:
 # --- the rules --------------------------------------------------------------------------------------------------------
 
 
-def _sgd(g: Tensors, slots: Mapping[str, Tensors], t: Steps, hyper: Hyper) -> Tensors:
+def sgd_direction(g: Tensors, slots: Mapping[str, Tensors], t: Steps, hyper: Hyper) -> Tensors:
     """Heavy ball without dampening: b ← μ·b + g, r = b. Equals torch.optim.SGD."""
     buffers = slots["momentum_buffer"]
     r = list(torch._foreach_mul(buffers, spread(hyper["momentum"], buffers)))
@@ -73,7 +77,7 @@ def _sgd(g: Tensors, slots: Mapping[str, Tensors], t: Steps, hyper: Hyper) -> Te
     return r
 
 
-def _adam(g: Tensors, slots: Mapping[str, Tensors], t: Steps, hyper: Hyper) -> Tensors:
+def adam_direction(g: Tensors, slots: Mapping[str, Tensors], t: Steps, hyper: Hyper) -> Tensors:
     """r = m̂/(√v̂ + ε). Equals torch.optim.AdamW without decay; LAMB's u as well."""
     m, v, beta1, beta2 = slots["m"], slots["v"], hyper["beta1"], hyper["beta2"]
     lerp_(m, g, 1 - beta1)  # line 5
@@ -103,15 +107,19 @@ def _map(function: Callable[[Number, Number], Number], xs: Coefficient, ys: Coef
     return function(xs, ys)
 
 
-RULES: Mapping[str, Rule] = {
-    "sgd": Rule(("momentum_buffer",), ("momentum",), _sgd, L2),
-    "adam": Rule(("m", "v"), ("beta1", "beta2", "eps"), _adam, Decay),
-    "lamb": Rule(("m", "v"), ("beta1", "beta2", "eps"), _adam, Decay, trust_ratio=True),
-}
+def rule_of(row: RuleRow) -> Rule:
+    """Returns the rule of a row of the catalogue; the code it names is imported."""
+    pair = METHODS.get(row.name)
+    own = resolve_name(pair.control.hook) if pair and pair.rule == row and pair.control else Decay
+    hyper = tuple(hyperparameter.name for hyperparameter in row.hyperparameters)
+    return Rule(row.state, hyper, resolve_name(row.direction), own, trust_ratio=row.trust_ratio)
+
+
+RULES: Mapping[str, Rule] = {name: rule_of(row) for name, row in BUILT_IN.items()}
 
 
 def find(name: str) -> Rule:
-    """Returns the rule of that name.
+    """Returns the built-in rule of that name.
 
     Raises:
         ValueError: there is none.
@@ -124,17 +132,17 @@ def find(name: str) -> Rule:
 # --- stacked models ---------------------------------------------------------------------------------------------------
 
 
-def init_state(rule: str, w: Tensor, control: Control = LAWN, layers: Sequence[Layer] = ()) -> State:
+def init_state(rule: str | Rule, w: Tensor, control: Control = LAWN, layers: Sequence[Layer] = ()) -> State:
     """Returns the slots of a rule that has made no step yet; also its state right after the switch.
 
     A control that has a number of its own for each layer keeps them as "multiplier", [..., L].
     """
-    slots = {slot: torch.zeros_like(w) for slot in find(rule).slots}
+    slots = {slot: torch.zeros_like(w) for slot in _rule(rule).slots}
     return slots | ({"multiplier": w.new_zeros(*w.shape[:-1], len(layers))} if control.multiplies else {})
 
 
 def step(
-    rule: str,
+    rule: str | Rule,
     w: Tensor,
     g: Tensor,
     state: State,
@@ -146,11 +154,12 @@ def step(
     constrained: Tensor | bool = False,
     radii: Tensor | None = None,
     control: Control = LAWN,
+    free: Control | None = None,
 ) -> tuple[Tensor, State]:
     """Makes one step; changes none of its inputs.
 
     Args:
-        rule: "sgd", "adam" or "lamb".
+        rule: "sgd", "adam" or "lamb", or a rule.
         w: weights before the step, [P] or [R, P].
         g: gradient at w, shaped like w.
         state: from `init_state`: the rule's slots, each shaped like w; multipliers of the control, if any, [..., L].
@@ -162,6 +171,7 @@ def step(
             bit for bit.
         radii: c of each layer, [..., L]; 0 for a layer that is not held. Needed when anything is constrained.
         control: what holds the constrained layers.
+        free: what acts on all others; the rule's own weight decay if None.
 
     Returns:
         The new weights and the new state, shaped like w.
@@ -177,10 +187,13 @@ def step(
     w, g, slots = w.clone(), g.clone(), {name: slot.clone() for name, slot in state.items()}
     held = [layer for layer in layers if layer.constrained and constrained is not False]
     decay = hyper.get("weight_decay")
-    free = law.decay(None if decay is None else _tensor(decay, w))
-    parts = [(free, _weights(law, w, [layer for layer in layers if layer not in held]))]
+    other = free or law.decay(None if decay is None else _tensor(decay, w))
+    own = slots.get("multiplier")
+    parts = [(other, _weights(law, w, [layer for layer in layers if layer not in held]))]
+    if other.multiplies and own is not None:
+        at = [i for i, layer in enumerate(layers) if layer not in held]
+        parts[0][1].multiplier = [own[..., i : i + 1] for i in at]
     if constrained is not False:
-        own = slots.get("multiplier")
         parts.append((control, _held_weights(law, w, held, constrained, _given(radii, hyper), layers, own)))
     cuts = [[layer for layer in layers if layer not in held], held]
     for (part, weights), cut in zip(parts, cuts, strict=False):
@@ -233,18 +246,23 @@ def rescale(w: Tensor, layers: Sequence[Layer], held: Tensor, radii: Tensor) -> 
     return w
 
 
-def check(rule: str, hyper: Hyper, w: Tensor, layers: Sequence[Layer]) -> Rule:
+def check(rule: str | Rule, hyper: Hyper, w: Tensor, layers: Sequence[Layer]) -> Rule:
     """Returns the rule of that name.
 
     Raises:
         ValueError: there is none, hyperparameters are missing or unknown, or the layers do not span w.
     """
-    law = find(rule)
+    law = _rule(rule)
     if set(hyper) - {"weight_decay"} != set(law.hyper):
-        raise ValueError(f"{rule} takes {', '.join(law.hyper)} and optionally weight_decay, got {', '.join(hyper)}")
+        name = rule if isinstance(rule, str) else "the rule"
+        raise ValueError(f"{name} takes {', '.join(law.hyper)} and optionally weight_decay, got {', '.join(hyper)}")
     if not layers or layers[-1].stop != w.shape[-1]:
         raise ValueError(f"layers must span all {w.shape[-1]} weights, got an end at {layers[-1:] and layers[-1].stop}")
     return law
+
+
+def _rule(rule: str | Rule) -> Rule:
+    return rule if isinstance(rule, Rule) else find(rule)
 
 
 def _weights(law: Rule, w: Tensor, layers: Sequence[Layer]) -> Weights:

@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from trainables.config import SERIES, EpochRecord
+from trainables.outcomes import SERIES, EpochRecord
 from trainables.training.loop import Training
 from trainables.training.rows import Row, split_rows
 

@@ -17,9 +17,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from trainables.config import METRICS, EpochRecord, PackConfig, Task, TrialOutcome
+from trainables.catalogue.losses import METRICS
 from trainables.metrics import Calibration
 from trainables.optimizers.fused import build_kernels
+from trainables.outcomes import EpochRecord, TrialOutcome
+from trainables.tasks import PackConfig, Task
 from trainables.training.checkpoint import UNWRITABLE, Unusable, load_checkpoint, log_unusable, save_checkpoint
 from trainables.training.loop import Training
 from trainables.training.process_memory import keep_freed_memory, process_peak, reset_process_peak

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from trainables.config import Task
+from trainables.tasks import Task
 from trainables.workloads.images import ImageWorkload, LabelledImages
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from torchvision.datasets import FashionMNIST
 
-from trainables.config import Task
 from trainables.data import DataError, fetch_command, missing_data
+from trainables.tasks import Task
 from trainables.workloads.images import ImageWorkload, LabelledImages
 
 CLASSES = 10

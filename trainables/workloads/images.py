@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from trainables import config, metrics
-from trainables.config import Split, Task
-from trainables.losses import LOSSES
-from trainables.models.vgg import SmallVgg
-from trainables.workloads.base import Evaluation, Predict, in_calls
+from trainables import metrics
+from trainables.models import build_model
+from trainables.tasks import Split, Task
+from trainables.workloads.base import Evaluation, Predict, Resident, in_calls
 
 EXAMPLES_PER_CALL = 256
 PROBE_EXAMPLES = 4096
@@ -55,7 +54,7 @@ class LabelledImages:
         return LabelledImages(self.images[mask], self.labels[mask])
 
 
-class ImageWorkload:
+class ImageWorkload(Resident):
     """A classification dataset resident on the device; `base.Workload` states the contract.
 
     Args:
@@ -86,15 +85,14 @@ class ImageWorkload:
         self._held_out: dict[Split, LabelledImages] = {"test": test.to(device)}
         if search:
             self._held_out["validation"] = validation.to(device)
+        self.examples = len(self._train)
         std, mean = torch.std_mean(self._train.images.float(), dim=(0, 2, 3))
         self._mean, self._std = mean.view(-1, 1, 1), std.view(-1, 1, 1)
 
     def build_model(self) -> nn.Module:
         """See `Workload.build_model`."""
         _, channels, size, _ = self._train.images.shape
-        if not isinstance(self._task.model, config.SmallVgg):
-            raise ValueError(f"no image model is called '{self._task.model.name}'; known: {config.SmallVgg.name}")
-        return SmallVgg(channels=channels, size=size, classes=self._classes, width=self._task.model.width)
+        return build_model(self._task, {"channels": channels, "pixels": size, "classes": self._classes})
 
     def epoch(self, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Returns all training examples' indices [N] in random order."""
@@ -105,15 +103,11 @@ class ImageWorkload:
         (index,) = examples
         return (self._standardised(self._train.images[index]),), self._train.labels[index]
 
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """See `Workload.loss`."""
-        return LOSSES[self._task.loss](outputs, targets)
-
     def margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """See `metrics.multiclass_margin`."""
         return metrics.multiclass_margin(outputs, targets)
 
-    def probe(self) -> tuple[Tensor, ...]:
+    def probe_examples(self) -> tuple[Tensor, ...]:
         """Returns the indices of at most 4,096 training examples, evenly spaced."""
         count = min(PROBE_EXAMPLES, len(self._train))
         return (torch.arange(count, device=self._device) * len(self._train) // count,)

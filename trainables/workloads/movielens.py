@@ -9,12 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from trainables import metrics
-from trainables.config import Ncf as NcfConfig
-from trainables.config import Split, Task
 from trainables.data import DataError, missing_data
-from trainables.losses import LOSSES
-from trainables.models.ncf import Ncf
-from trainables.workloads.base import Evaluation, Predict, in_calls
+from trainables.models import build_model
+from trainables.tasks import Split, Task
+from trainables.workloads.base import Evaluation, Predict, Resident, in_calls
 from trainables.workloads.interactions import Interactions, join, leave_latest_out, read_interactions
 from trainables.workloads.negatives import CANDIDATE_NEGATIVES, NegativeSampler, candidates
 
@@ -26,7 +24,7 @@ PROBE_SEED = 100_003
 PROBE_POSITIVES = 4096 // (1 + NEGATIVES)
 
 
-class MovieLens:
+class MovieLens(Resident):
     """Interactions resident on the device; `base.Workload` states the contract.
 
     Validation holds each user's second-latest item, test the latest; evaluation ranks it among 99 fixed items that the
@@ -50,6 +48,7 @@ class MovieLens:
         self._task, self._device = task, device
         self._counts = interactions.user_count, interactions.item_count
         self._users, self._items = positives.users.to(device), positives.items.to(device)
+        self.examples = len(positives) * (1 + NEGATIVES)
         self._sampler = NegativeSampler(positives, device)
         self._candidates = {
             split: candidates(part, interactions, CANDIDATE_SEEDS[split]).to(device) for split, part in held_out.items()
@@ -58,11 +57,8 @@ class MovieLens:
 
     def build_model(self) -> nn.Module:
         """See `Workload.build_model`."""
-        model = self._task.model
-        if not isinstance(model, NcfConfig):
-            raise ValueError(f"no model for recommendations is called '{model.name}'; known: {NcfConfig.name}")
         users, items = self._counts
-        return Ncf(users=users, items=items, factors=model.factors, init=model.init)
+        return build_model(self._task, {"users": users, "items": items})
 
     def epoch(self, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Returns users, items and labels [5·P] in random order: every positive once, with four fresh negatives."""
@@ -76,15 +72,11 @@ class MovieLens:
         users, items, labels = examples
         return (users, items), labels
 
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """See `Workload.loss`."""
-        return LOSSES[self._task.loss](outputs, targets)
-
     def margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """See `metrics.binary_margin`."""
         return metrics.binary_margin(outputs, targets)
 
-    def probe(self) -> tuple[Tensor, ...]:
+    def probe_examples(self) -> tuple[Tensor, ...]:
         """Returns 819 fixed positives with four fixed negatives each, or as many as there are."""
         return self._probe
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from trainables.config import Task
+from trainables.tasks import Task
 from trainables.workloads.images import ImageWorkload, LabelledImages
 
 CLASSES = 10
