@@ -1,4 +1,4 @@
-"""The spaces that come with the service: they plan, they are fair, and their headers tell the truth."""
+"""The spaces that come with the service: they plan, their grids are fair, and their headers are correct."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def test_rivals_have_grids_of_equal_size(name: str) -> None:
     grids = find_space(name).grids
     assert len({grid.size for grid in grids.values()}) == 1
     pairs = [(base, lawn) for base, lawn in LAWN_OF.items() if {base, lawn} <= set(grids)]
-    assert pairs, "a space without a pair compares nothing"
+    assert pairs, "a space without a pair has no comparison"
     for base, lawn in pairs:
         for shared in ("peak_lr", "warmup_epochs"):
             assert grids[base].values[shared] == grids[lawn].values[shared]
 
 
 @pytest.mark.parametrize("name", SPACES)
-def test_its_header_gives_the_command_the_true_size_the_source_and_every_unit(name: str) -> None:
+def test_its_header_gives_the_command_the_size_the_source_and_every_unit(name: str) -> None:
     text = header(name)
     cells = plan(find_space(name))
     search = sum(len(cell.search_trials) for cell in cells)
@@ -75,7 +75,9 @@ def test_its_header_gives_the_command_the_true_size_the_source_and_every_unit(na
         ("movielens_100k", PAPER, (1000, 10_000, 100_000, 400_000)),
     ],
 )
-def test_it_is_about_what_it_says(name: str, optimizers: Sequence[str], batch_sizes: Sequence[int]) -> None:
+def test_it_has_these_optimizers_and_batch_sizes(
+    name: str, optimizers: Sequence[str], batch_sizes: Sequence[int]
+) -> None:
     space = find_space(name)
     assert tuple(space.grids) == tuple(optimizers)
     assert tuple(budget.batch_size for budget in space.budgets) == tuple(batch_sizes)

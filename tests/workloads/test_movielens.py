@@ -229,12 +229,12 @@ def test_nobody_to_evaluate_is_reported(tmp_path: Path) -> None:
 def test_a_file_of_another_form_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "u.data"
     path.write_text(text)
-    with pytest.raises(DataError, match=r"u\.data must hold rows of four whole numbers"):
+    with pytest.raises(DataError, match=r"u\.data must contain rows of four tab-separated whole numbers"):
         read_interactions(path)
 
 
 def test_movielens_refuses_another_model(tmp_path: Path) -> None:
     task = Task(dataset="movielens-100k", model=SmallVgg(), loss="bce", optimizer="adam", batch_size=64, epochs=1)
     workload = MovieLens(task, read_interactions(write(tmp_path, some_rows())), CPU)
-    with pytest.raises(ValueError, match="is called 'small-vgg'"):
+    with pytest.raises(ValueError, match="unknown recommendation model 'small-vgg'"):
         workload.build_model()

@@ -1,1 +1,1 @@
-"""Plain modules, no data, no training."""
+"""Models as plain modules, without data or training."""

@@ -1,4 +1,4 @@
-"""Datasets with their models and losses, one file each, and the only table of them."""
+"""Datasets with their models and losses, one file each, and the only table that lists them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WORKLOADS: Mapping[str, str] = {
     "fashion-mnist": "trainables.workloads.fashion_mnist:build",
     "movielens-100k": "trainables.workloads.movielens:build",
 }
-"""Dataset → where its `build(task, data_dir, device)` is; resolved when asked for, as readers import slow libraries."""
+"""Dataset → its `build(task, data_dir, device)`; imported on first use, since readers import slow libraries."""
 
 
 def build_workload(task: Task, data_dir: Path, device: torch.device) -> Workload:
@@ -29,7 +29,7 @@ def build_workload(task: Task, data_dir: Path, device: torch.device) -> Workload
         device: where the data will live.
 
     Raises:
-        MissingDataError: the dataset has to be fetched first; the text gives the command.
+        MissingDataError: the dataset has to be fetched first; the message gives the command.
         ValueError: the task does not fit the dataset, or its files cannot be used.
     """
     if task.dataset not in WORKLOADS:

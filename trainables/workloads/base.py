@@ -1,4 +1,4 @@
-"""The contract of a workload: data on the device, a model, a loss, a margin and metrics. Stacked and solo alike."""
+"""The contract of a workload: data on the device, a model, a loss, a margin and metrics, stacked and solo."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trainables.config import Split
 from trainables.metrics import Calibration, calibration, ece
 
 Predict = Callable[..., Tensor]
-"""Maps a batch's inputs, shared by all rows, to outputs [R, B, ...] of R stacked models in evaluation mode."""
+"""Maps the inputs of a batch, shared by all rows, to outputs [R, B, ...] of R stacked models in evaluation mode."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Evaluation:
     Args:
         metrics: metric name → values [R] in the metric's unit (percent).
         hits: outcome on each example, bool [R, E]: correct, or positive ranked in the top 10.
-        confidence: probability of the predicted class [R, E]; None where calibration has no meaning.
+        confidence: probability of the predicted class [R, E]; None where calibration is undefined.
     """
 
     metrics: dict[str, Tensor]
@@ -37,17 +37,17 @@ class Evaluation:
 
     @property
     def calibration(self) -> Calibration | None:
-        """Its bins, [R, bins] each, see `metrics.calibration`."""
+        """The bins of `ece`, [R, bins] each, see `metrics.calibration`."""
         return None if self.confidence is None else calibration(self.confidence, self.hits)
 
 
 def in_calls(function: Callable[..., Tensor], examples: Sequence[Tensor], per_call: int) -> Tensor:
-    """Returns what `function` returns for all examples, asked for in parts, so that memory does not grow with them.
+    """Applies `function` to all examples in parts, so that memory does not grow with their number.
 
     Args:
-        function: maps a part of the examples, tensors [B, ...], to values [R, B, ...], each example's its own.
+        function: maps part of the examples, tensors [B, ...], to values [R, B, ...], each from its example alone.
         examples: tensors of equal length, [E, ...].
-        per_call: greatest B.
+        per_call: maximum B.
 
     Returns:
         [R, E, ...].
@@ -59,29 +59,29 @@ def in_calls(function: Callable[..., Tensor], examples: Sequence[Tensor], per_ca
 class Workload(Protocol):
     """One dataset with its model and loss, resident on a device.
 
-    Every method is a pure function of its arguments and the data; all randomness comes from the generator given.
-    Tensors of examples may carry any leading dimensions: [B] for a shared batch, [R, B] for one batch a row.
+    Every method is a pure function of its arguments and the data; all randomness comes from the given generator.
+    Tensors of examples may carry any leading dimensions: [B] for a shared batch, [R, B] for one batch per row.
 
     Args:
-        examples_per_call: examples a row in one call of `predict`; bounds the memory of every evaluation.
+        examples_per_call: examples per row in one call of `predict`; bounds the memory of an evaluation.
     """
 
     examples_per_call: int
 
     def build_model(self) -> nn.Module:
-        """Returns a fresh model on the CPU in fp32, initialised from the global generator, which the caller seeds."""
+        """Returns a fresh model on the CPU in fp32, initialized from the global generator, which the caller seeds."""
         ...
 
     def epoch(self, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Returns one epoch's training examples in random order as tensors of equal length [N], on the device.
 
-        They are what `batch` understands: indices for images, (user, item, label) with freshly drawn negatives for NCF.
-        The generator lives on the CPU, so an epoch is the same on every device.
+        They are the arguments of `batch`: indices for images, (user, item, label) with newly drawn negatives for NCF.
+        The generator is on the CPU, so an epoch is the same on every device.
         """
         ...
 
     def batch(self, *examples: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-        """Returns the model's inputs and the targets for a slice [..., B] of what `epoch` returned."""
+        """Returns the model's inputs and the targets for a slice [..., B] of the tensors of `epoch`."""
         ...
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -89,7 +89,7 @@ class Workload(Protocol):
         ...
 
     def margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Returns each example's logit margin [B]: target's score less the best other, or ±logit (§2.1)."""
+        """Returns each example's logit margin [B]: score of the target minus the best other, or ±logit (§2.1)."""
         ...
 
     def probe(self) -> tuple[Tensor, ...]:
@@ -97,9 +97,9 @@ class Workload(Protocol):
         ...
 
     def evaluate(self, predict: Predict, split: Split) -> Evaluation:
-        """Returns the metrics of R models on `split`, whatever the batch size of `predict`'s calls.
+        """Returns the metrics of R models on `split`, independent of the batch size of the calls to `predict`.
 
         Raises:
-            ValueError: the workload trains on validation data, so `split` "validation" has no meaning.
+            ValueError: the workload trains on validation data, so `split` must not be "validation".
         """
         ...
