@@ -1,4 +1,4 @@
-"""Trials a second of a pack of K against K solo runs of the same trials, one thread; and seconds per example."""
+"""Throughput of a pack of K relative to K solo runs of the same trials, and seconds per example; one thread."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CASES: tuple[tuple[str, ModelConfig, int, tuple[int, ...]], ...] = (
 
 
 def run(data_dir: Path, repeats: int = 3) -> dict[str, Any]:
-    """Measures every case whose data is there: one epoch with its measurements, for packs of several sizes."""
+    """Measures every case whose data is available: one epoch with its evaluation, for packs of several sizes."""
     torch.set_num_threads(1)
     keep_freed_memory()
     return {

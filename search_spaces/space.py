@@ -11,12 +11,12 @@ from typing import Any
 
 
 class SpaceError(ValueError):
-    """A search space that cannot be used; the text names file, key, value got, values allowed and what to do."""
+    """A search space that cannot be used; the message names file, key, value found, values allowed and what to do."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """The product of explicit value lists; point i is computed from i, so no product is ever held in memory.
+    """The product of explicit value lists; point i is computed from i, so the product is never held in memory.
 
     Args:
         values: hyperparameter → its levels in file order; the last key varies fastest.
@@ -44,7 +44,7 @@ class Grid:
         return {name: chosen[name] for name in self.values}
 
     def edges(self, point: Mapping[str, float]) -> tuple[str, ...]:
-        """Returns the hyperparameters whose value in `point` is the least or greatest of several levels."""
+        """Returns the hyperparameters whose value in `point` is the lowest or highest of several levels."""
         return tuple(
             name
             for name, levels in self.values.items()
@@ -74,17 +74,17 @@ class SearchSpace:
 
     Args:
         name: file stem; the first part of every study's name.
-        source: where it was read from, for error messages.
-        description: one line for people.
+        source: file it was read from, for error messages.
+        description: one line, shown to the user.
         dataset: name of a dataset.
         model: the model's name under "name", and its options.
         loss: name of a loss.
-        metric: name of the metric that selects and is reported.
-        selection: split that chooses the winner; "test" reproduces the paper and is flagged in every output.
-        reported: "last" epoch's value or "best" epoch's, which is flagged.
+        metric: name of the metric that selects winners and is reported.
+        selection: split that chooses the winner; "test" is the paper's way and is flagged in every output.
+        reported: value of the "last" or of the "best" epoch; "best" is flagged.
         schedule, constrain, precision: see `docs/choices.md`.
         search_seeds: seeds of the grid; winners are chosen on the mean over them.
-        confirm_seeds: fresh seeds that retrain each winner; none may be a search seed.
+        confirm_seeds: new seeds that retrain each winner; none may be a search seed.
         budgets: batch sizes with epochs.
         grids: method name → grid.
         overrides: method name → batch size → levels that replace those of its grid.

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from trainables.workloads.images import LabelledImages
+from trainables.workloads.images import LabeledImages
 from trainables.workloads.interactions import leave_latest_out, read_interactions
 from trainables.workloads.movielens import CANDIDATE_SEEDS
 from trainables.workloads.negatives import candidates
@@ -45,7 +45,7 @@ def digits() -> Images:
 
     bunch = load_digits()
     pixels = torch.from_numpy(bunch.images).float().unsqueeze(1)
-    rest, test = LabelledImages(pixels, torch.from_numpy(bunch.target).long()).hold_out(every=5)
+    rest, test = LabeledImages(pixels, torch.from_numpy(bunch.target).long()).hold_out(every=5)
     train, validation = rest.hold_out(every=10)
     std, mean = torch.std_mean(train.images)
     parts = [((part.images - mean) / std, part.labels) for part in (train, validation, test)]

@@ -141,14 +141,14 @@ def _check_levels(space: SearchSpace, key: str, method: Method, grid: Mapping[st
             raise _unknown_hyperparameter(space, f"{key}.{name}", method, name, levels)
         rule, bad = _broken_rule(rows[name], levels)
         if rule:
-            raise space_error(space.source, f"{key}.{name}", rule, bad, "Remove or correct that value.")
+            raise space_error(space.source, f"{key}.{name}", rule, bad, "Remove or fix that value.")
 
 
 def _broken_rule(row: Hyperparameter, levels: tuple[float, ...]) -> tuple[str, float]:
     if row.positive and min(levels) == 0:
-        return "must hold finite numbers above 0", min(levels)
+        return "must contain only finite numbers above 0", min(levels)
     if row.below_one and max(levels) >= 1:
-        return "must hold numbers from 0 to below 1", max(levels)
+        return "must contain only numbers >= 0 and below 1", max(levels)
     return "", 0.0
 
 

@@ -131,11 +131,11 @@ ERRORS: dict[str, tuple[Change, list[str]]] = {
     ),
     "rate of zero": (
         grid("adam", {**ADAM, "peak_lr": (0.0, 0.1)}),
-        ["mine.toml: optimizers.adam.peak_lr: must hold finite numbers above 0, got 0.0"],
+        ["mine.toml: optimizers.adam.peak_lr: must contain only finite numbers above 0, got 0.0"],
     ),
     "epsilon of zero": (
         grid("adam", {**ADAM, "eps": (0.0,)}),
-        ["mine.toml: optimizers.adam.eps: must hold finite numbers above 0, got 0.0"],
+        ["mine.toml: optimizers.adam.eps: must contain only finite numbers above 0, got 0.0"],
     ),
     "override of no batch size": (
         set_to(overrides={"adam": {65: {"peak_lr": (0.1,)}}}),
@@ -179,7 +179,7 @@ ERRORS: dict[str, tuple[Change, list[str]]] = {
     ),
     "an average that never forgets": (
         grid("adam", {**ADAM, "beta2": (0.99, 1.0)}),
-        ["mine.toml: optimizers.adam.beta2: must hold numbers from 0 to below 1", "got 1.0"],
+        ["mine.toml: optimizers.adam.beta2: must contain only numbers >= 0 and below 1", "got 1.0"],
     ),
     "warm-up as long as a budget": (
         grid("adam", {**ADAM, "warmup_epochs": (2.0, 20.0)}),

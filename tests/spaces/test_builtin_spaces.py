@@ -1,4 +1,4 @@
-"""The spaces that come with the service: they plan, they are fair, and their headers tell the truth."""
+"""The spaces that come with the service: they plan, their grids are fair, and their headers are correct."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_rivals_have_grids_of_equal_size(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SPACES)
-def test_its_header_gives_the_command_the_true_size_the_source_and_every_unit(name: str) -> None:
+def test_its_header_gives_the_command_the_size_the_source_and_every_unit(name: str) -> None:
     text = header(name)
     cells = plan(find_space(name))
     search = sum(len(cell.search_trials) for cell in cells)
@@ -75,7 +75,9 @@ def test_its_header_gives_the_command_the_true_size_the_source_and_every_unit(na
         ("movielens_100k", PAPER, (1000, 10_000, 100_000, 400_000)),
     ],
 )
-def test_it_is_about_what_it_says(name: str, optimizers: Sequence[str], batch_sizes: Sequence[int]) -> None:
+def test_it_has_these_optimizers_and_batch_sizes(
+    name: str, optimizers: Sequence[str], batch_sizes: Sequence[int]
+) -> None:
     space = find_space(name)
     assert tuple(space.grids) == tuple(optimizers)
     assert tuple(budget.batch_size for budget in space.budgets) == tuple(batch_sizes)

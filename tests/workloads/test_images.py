@@ -16,7 +16,7 @@ from torch import Tensor
 from trainables.tasks import Task, TrainOn, model_config
 from trainables.workloads import build_workload, digits
 from trainables.workloads.base import Resident
-from trainables.workloads.images import ImageWorkload, LabelledImages, refuse_lone_image
+from trainables.workloads.images import ImageWorkload, LabeledImages, reject_single_image
 
 CPU = torch.device("cpu")
 TASK = Task(
@@ -29,10 +29,10 @@ TASK = Task(
 )
 
 
-def labelled(count: int, channels: int = 1) -> LabelledImages:
+def labelled(count: int, channels: int = 1) -> LabeledImages:
     """Images whose every pixel tells the class."""
     labels = torch.arange(count) % 10
-    return LabelledImages((25 * labels).to(torch.uint8).view(-1, 1, 1, 1).expand(-1, channels, 8, 8), labels)
+    return LabeledImages((25 * labels).to(torch.uint8).view(-1, 1, 1, 1).expand(-1, channels, 8, 8), labels)
 
 
 def workload(task: Task = TASK, test: int = 300) -> ImageWorkload:
@@ -58,7 +58,7 @@ def test_perfect_constant_and_nan_predictors() -> None:
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=60), st.integers(2, 10))
 def test_hold_out_is_a_stratified_partition(classes: list[int], every: int) -> None:
     labels = torch.tensor(classes)
-    everything = LabelledImages(torch.arange(len(classes)).view(-1, 1, 1, 1), labels)
+    everything = LabeledImages(torch.arange(len(classes)).view(-1, 1, 1, 1), labels)
     rest, held = everything.hold_out(every)
     assert sorted(rest.images.flatten().tolist() + held.images.flatten().tolist()) == list(range(len(classes)))
     assert len(held) == -(-len(classes) // every)
@@ -90,11 +90,11 @@ def test_bundled_datasets_have_the_sizes_that_planning_uses(name: str, train_on:
 def test_a_batch_of_one_image_is_refused_and_another_size_is_named(size: int, search: int, full: int) -> None:
     counts = {"train": search, "train+validation": full}
     if all(count % size != 1 for count in counts.values()):
-        refuse_lone_image(size, counts)
+        reject_single_image(size, counts)
         return
     with pytest.raises(ValueError, match=f"batch_size {size} leaves .* one image") as caught:
-        refuse_lone_image(size, counts)
-    refuse_lone_image(int(str(caught.value).rsplit(" ", 1)[1]), counts)
+        reject_single_image(size, counts)
+    reject_single_image(int(str(caught.value).rsplit(" ", 1)[1]), counts)
 
 
 def test_a_size_that_would_stop_the_confirm_run_is_refused_before_the_search() -> None:

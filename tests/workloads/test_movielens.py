@@ -229,7 +229,7 @@ def test_nobody_to_evaluate_is_reported(tmp_path: Path) -> None:
 def test_a_file_of_another_form_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "u.data"
     path.write_text(text)
-    with pytest.raises(DataError, match=r"u\.data must hold rows of four whole numbers"):
+    with pytest.raises(DataError, match=r"u\.data must contain rows of four tab-separated whole numbers"):
         read_interactions(path)
 
 

@@ -20,7 +20,7 @@ def build_workload(task: Task, data_dir: Path, device: torch.device) -> Workload
         device: where the data will live.
 
     Raises:
-        MissingDataError: the dataset has to be fetched first; the text gives the command.
+        MissingDataError: the dataset has to be fetched first; the message gives the command.
         ValueError: the task does not fit the dataset, or its files cannot be used.
     """
     known = task.catalogue

@@ -1,4 +1,4 @@
-"""The contract of a workload: data on the device, a model, a loss, a margin and metrics. Stacked and solo alike."""
+"""The contract of a workload: data on the device, a model, a loss, a margin and metrics, stacked and solo."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trainables.metrics import Calibration, calibration, ece
 from trainables.tasks import Split
 
 Predict = Callable[..., Tensor]
-"""Maps a batch's inputs, shared by all rows, to outputs [R, B, ...] of R stacked models in evaluation mode."""
+"""Maps the inputs of a batch, shared by all rows, to outputs [R, B, ...] of R stacked models in evaluation mode."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Evaluation:
     Args:
         metrics: metric name → values [R] in the metric's unit (percent).
         hits: outcome on each example, bool [R, E]: correct, or positive ranked in the top 10.
-        confidence: probability of the predicted class [R, E]; None where calibration has no meaning.
+        confidence: probability of the predicted class [R, E]; None where calibration is undefined.
     """
 
     metrics: dict[str, Tensor]
@@ -38,17 +38,17 @@ class Evaluation:
 
     @property
     def calibration(self) -> Calibration | None:
-        """Its bins, [R, bins] each, see `metrics.calibration`."""
+        """The bins of `ece`, [R, bins] each, see `metrics.calibration`."""
         return None if self.confidence is None else calibration(self.confidence, self.hits)
 
 
 def in_calls(function: Callable[..., Tensor], examples: Sequence[Tensor], per_call: int) -> Tensor:
-    """Returns what `function` returns for all examples, asked for in parts, so that memory does not grow with them.
+    """Applies `function` to all examples in parts, so that memory does not grow with their number.
 
     Args:
-        function: maps a part of the examples, tensors [B, ...], to values [R, B, ...], each example's its own.
+        function: maps part of the examples, tensors [B, ...], to values [R, B, ...], each from its example alone.
         examples: tensors of equal length, [E, ...].
-        per_call: greatest B.
+        per_call: maximum B.
 
     Returns:
         [R, E, ...].
@@ -85,7 +85,7 @@ class Workload(Protocol):
     examples_per_call: int
 
     def build_model(self) -> nn.Module:
-        """Returns a fresh model on the CPU in fp32, initialised from the global generator, which the caller seeds."""
+        """Returns a fresh model on the CPU in fp32, initialized from the global generator, which the caller seeds."""
         ...
 
     def batches(
@@ -101,7 +101,7 @@ class Workload(Protocol):
         ...
 
     def margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Returns each example's logit margin [B]: target's score less the best other, or ±logit (§2.1)."""
+        """Returns each example's logit margin [B]: score of the target minus the best other, or ±logit (§2.1)."""
         ...
 
     def probe(self) -> Iterator[Batch]:
@@ -109,10 +109,10 @@ class Workload(Protocol):
         ...
 
     def evaluate(self, predict: Predict, split: Split) -> Evaluation:
-        """Returns the metrics of R models on `split`, whatever the batch size of `predict`'s calls.
+        """Returns the metrics of R models on `split`, independent of the batch size of the calls to `predict`.
 
         Raises:
-            ValueError: the workload trains on validation data, so `split` "validation" has no meaning.
+            ValueError: the workload trains on validation data, so `split` must not be "validation".
         """
         ...
 

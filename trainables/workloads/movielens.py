@@ -1,4 +1,4 @@
-"""MovieLens-100k as implicit feedback: which film comes next? (paper §4.3, protocol of NCF)."""
+"""MovieLens-100k as implicit feedback: ranks each user's next film (paper §4.3, protocol of NCF)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trainables.workloads.interactions import Interactions, join, leave_latest_o
 from trainables.workloads.negatives import CANDIDATE_NEGATIVES, NegativeSampler, candidates
 
 NEGATIVES = 4
-"""Training negatives for each positive, drawn afresh every epoch (NCF; the paper's batch sizes agree with it)."""
+"""Training negatives for each positive, drawn again every epoch (NCF; consistent with the paper's batch sizes)."""
 CANDIDATE_SEEDS: Mapping[Split, int] = {"validation": 100_001, "test": 100_002}
 EXAMPLES_PER_CALL = 256 * (1 + CANDIDATE_NEGATIVES)
 PROBE_SEED = 100_003
@@ -27,14 +27,14 @@ PROBE_POSITIVES = 4096 // (1 + NEGATIVES)
 class MovieLens(Resident):
     """Interactions resident on the device; `base.Workload` states the contract.
 
-    Validation holds each user's second-latest item, test the latest; evaluation ranks it among 99 fixed items that the
+    Validation has each user's second-latest item, test the latest; evaluation ranks it among 99 fixed items that the
     user never interacted with. Training negatives come from all items outside the user's *training* items, the held-out
-    ones included, so that their absence tells nothing.
+    ones included; otherwise their absence would give them away.
 
     Args:
         task: what is trained. Under `train_on = "train+validation"` the validation items are positives as well.
-        interactions: the whole file.
-        device: where the data lives.
+        interactions: all of the file.
+        device: where the data is.
     """
 
     def __init__(self, task: Task, interactions: Interactions, device: torch.device) -> None:
@@ -61,14 +61,14 @@ class MovieLens(Resident):
         return build_model(self._task, {"users": users, "items": items})
 
     def epoch(self, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Returns users, items and labels [5·P] in random order: every positive once, with four fresh negatives."""
+        """Returns users, items and labels [5·P] in random order: every positive once, with four new negatives."""
         items = self._with_negatives(self._users, self._items, generator)
         order = torch.randperm(items.numel(), generator=generator).to(self._device)
         positive = order // (1 + NEGATIVES)
         return self._users[positive], items.flatten()[order], (order % (1 + NEGATIVES) == 0).float()
 
     def batch(self, *examples: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-        """Returns users and items, and the labels; all as they came."""
+        """Returns users and items, and the labels, unchanged."""
         users, items, labels = examples
         return (users, items), labels
 
@@ -114,12 +114,12 @@ def build(task: Task, data_dir: Path, device: torch.device) -> MovieLens:
 
     Args:
         task: what is trained.
-        data_dir: folder that holds `ml-100k/u.data`.
-        device: where the data will live.
+        data_dir: folder that contains `ml-100k/u.data`.
+        device: where the data will be.
 
     Raises:
-        MissingDataError: the file is not there.
-        DataError: the file cannot be used; the text says why.
+        MissingDataError: the file does not exist.
+        DataError: the file cannot be used; the message gives the reason.
     """
     path = data_dir / "ml-100k" / "u.data"
     if not path.is_file():
