@@ -161,7 +161,7 @@ class _Finder(ast.NodeVisitor):
         if name in REPORTS or name in ("cast", "TypeVar"):
             return
         self.visit(node.func)
-        for argument in node.args:
+        for argument in node.args[:1] if name in ("isinstance", "issubclass") else node.args:  # then come types
             self.visit(argument)
         for keyword in node.keywords:
             if keyword.arg not in CHECKS:
