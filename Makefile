@@ -9,10 +9,13 @@ BUILD := build
 KERNELS := trainables/optimizers/kernels.c
 FUZZ := tests/optimizers/sanitize/fuzz_kernels.c
 FUZZ_SECONDS := 20
+N := 300
+SEED := 1
+AREA :=
 SANITIZE := -O2 -g -march=native -fno-math-errno -fno-trapping-math -fopenmp -Wall -Wextra -Werror \
 	-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 
-.PHONY: demo test check sanitize bench bench-check clean
+.PHONY: demo test check mutants sanitize bench bench-check clean
 
 demo: $(READY)  ## the main job on bundled data: grid, confirmation, comparison, report
 	$(BIN)/lawn-tune launch quickstart
@@ -26,6 +29,9 @@ check: $(TESTS)  ## formatting, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+mutants: $(TESTS)  ## a sample of small changes to the code, and how many of them the tests notice
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutants --n $(N) --seed $(SEED) --area '$(AREA)'
 
 sanitize: $(BUILD)/fuzz_kernels  ## random steps through kernels.c, watched by the compiler's sanitizers
 	$(BUILD)/fuzz_kernels $(FUZZ_SECONDS) 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +174,15 @@ def rows(names: Any) -> list[Any]:
 
 
 every = pytest.mark.parametrize("name", rows(WORKS))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def not_compiled() -> Iterator[None]:
+    """timm's kron compiles its parts, which takes longer than all other tests here and changes nothing for Lawn."""
+    with torch.compiler.set_stance("force_eager"):
+        yield
+
+
 MOVE_ALONE = {
     "focus": "is drawn to the average of its weights",
     "fromage": "divides by √(1 + lr²)",

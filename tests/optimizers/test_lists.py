@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -127,6 +128,18 @@ def test_how_a_list_is_cut_changes_no_bit(rule: str, monkeypatch: pytest.MonkeyP
         ends.append(train(FACES[rule](ps, lr=1e-3, free_steps=2), ps, 4))
     for other in ends[1:]:
         assert all(torch.equal(p, q) for p, q in zip(ends[0], other, strict=True))
+
+
+@given(sizes=st.lists(st.integers(0, 2 * faces.PORTION), max_size=6))
+def test_a_cpu_takes_portions_as_large_as_they_may_be_and_an_accelerator_all_at_once(sizes: list[int]) -> None:
+    whole: list[Tensor] = [torch.empty(size, device="meta") for size in sizes]
+    assert list(faces.portions(whole)) == ([whole] if whole else [])
+    ps: list[Tensor] = [torch.empty(1).expand(size) for size in sizes]
+    cut = list(faces.portions(ps))
+    assert [id(p) for part in cut for p in part] == [id(p) for p in ps]
+    numbers = [[p.numel() for p in part] for part in cut]
+    assert all(len(part) == 1 or sum(part) <= faces.PORTION for part in numbers)
+    assert all(sum(one) + other[0] > faces.PORTION for one, other in pairwise(numbers))
 
 
 class Counting(TorchDispatchMode):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from tests.helpers.tasks import curve, eight_points, pack, point, run, task, tra
 from trainables.catalogue.methods import METHODS
 from trainables.outcomes import SERIES
 from trainables.tasks import model_config
+from trainables.training import trial
 from trainables.training.checkpoint import load_checkpoint, save_checkpoint
 from trainables.training.trial import Interrupted
 
@@ -139,6 +142,23 @@ def test_a_resumed_training_reads_the_stored_norms_bit_for_bit(tmp_path: Path) -
     for name in ("weights", "radii", "step", "constrained"):
         assert torch.equal(getattr(first.pack.state, name), getattr(second.pack.state, name))
     assert second.rows == first.rows
+
+
+def test_the_seconds_of_a_resumed_pack_are_those_of_all_its_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks = itertools.count(1000)
+    monkeypatch.setattr(trial, "time", SimpleNamespace(monotonic=lambda: float(next(ticks))))
+    config = pack(task(epochs=3), [point("adam-lawn"), point("adam-lawn", peak_lr=0.02)])
+    file = tmp_path / "c"
+    session = training(config)
+    session.run_epoch()
+    save_checkpoint(file, session, 500.0)
+    first = next(ticks)
+    _, ends = run(config, checkpoint=file)
+    passed = next(ticks) - first
+    for end in ends:
+        assert 500 / 2 < float(end.summary["seconds"]) <= (500 + passed) / 2
 
 
 @pytest.mark.parametrize("harm", ["missing", "empty", "cut", "garbage", "other pack"])
