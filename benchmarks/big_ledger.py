@@ -1,7 +1,7 @@
-"""Writes a ledger as large as a study of months, in seconds: made-up numbers of the shape that training gives.
+"""Writes a ledger of the size of a study of months, in seconds: synthetic numbers of the form of real ones.
 
 Curves are smooth functions of the hyperparameters with an optimum inside the grid, so that winners, edges, divergence
-and intervals look as they do in a real ledger. Nothing in it was trained, and its provenance says so.
+and intervals look as in a real ledger. Nothing in it was trained, as its provenance shows.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ PROVENANCE = {
     "lawn_tune": __version__,
     "python": "none",
     "libraries": {"torch": "none", "numpy": np.__version__},
-    "device": "none: made-up numbers",
+    "device": "none: synthetic numbers",
     "threads": 1,
     "host": "none",
 }
@@ -50,7 +50,7 @@ PROVENANCE = {
 
 @dataclass(frozen=True)
 class _Kind:
-    """What a made-up space trains, how good it gets in the metric's unit, and how many test examples it has."""
+    """A synthetic space: its task, its best metric, and its number of test examples."""
 
     dataset: str
     loss: str
@@ -76,15 +76,15 @@ KINDS = (
 def write(
     url: str, *, trials: int = 10_000, epochs: int = 300, spaces: int = 1, seed: int = 0, optuna: bool = False
 ) -> None:
-    """Writes a ledger where all is finished but in the last cell of each space, where packs failed and others run.
+    """Writes a ledger where all cells are finished except the last of each space, with failed and running packs.
 
     Args:
         url: of a ledger that does not have these spaces ("big", "big_2", …) yet.
-        trials: search trials in all, as near as whole grids come; three confirm trials a finished cell come on top.
+        trials: approximate number of search trials; three confirm trials per finished cell are added.
         epochs: of every trial.
-        spaces: number of spaces, in turn of Fashion-MNIST's kind and MovieLens' kind.
-        seed: of all made-up numbers.
-        optuna: write the Optuna studies as well, as a launch does; most of the time goes there.
+        spaces: number of spaces, alternately like Fashion-MNIST and like MovieLens.
+        seed: of all synthetic numbers.
+        optuna: write the Optuna studies as well, as a launch does; this takes most of the time.
     """
     with open_ledger(url) as ledger:
         planned = [_cells(i, max(trials // spaces, 1), epochs) for i in range(spaces)]
@@ -145,7 +145,7 @@ def _cell(
 
 
 def _grid(optimizer: str, points: float, epochs: int) -> Grid:
-    """Returns a grid of about so many points, its levels spread evenly in the logarithm around the optimum."""
+    """Returns a grid of about this number of points, its levels spread evenly in the logarithm around the optimum."""
     side = points ** (1 / 3)
     warmups, thirds = max(round(0.7 * side), 1), max(round(side), 1)
     rates = max(round(points / (warmups * thirds)), 1)
@@ -179,7 +179,7 @@ def _spread(middle: float, decades: float, count: int) -> tuple[float, ...]:
 
 @dataclass(frozen=True)
 class _Numbers:
-    """What N trials gave: series → values [N, E], the epochs each of them lasted [N], and bits [N, examples]."""
+    """Numbers of N trials: series → values [N, E], epochs trained [N], and outcomes [N, examples]."""
 
     series: Mapping[str, Array]
     lasted: NDArray[np.int64]
@@ -235,7 +235,7 @@ def _numbers(cell: Cell, kind: _Kind, phase: Phase, planned: Sequence[Trial], ra
 
 
 def _bits(accuracy: Array, kind: _Kind, random: np.random.Generator) -> NDArray[np.bool_]:
-    """Returns outcomes [N, examples] of that accuracy (%); an example that is hard for one trial is so for most."""
+    """Returns outcomes [N, examples] of that accuracy (%); an example that is hard for one trial is hard for most."""
     hardness = np.random.default_rng(kind.examples).standard_normal(kind.examples, np.float32)
     scores = hardness + 0.7 * random.standard_normal((len(accuracy), kind.examples), np.float32)
     right = np.clip(np.round(accuracy / 100 * kind.examples), 1, kind.examples).astype(int)
@@ -267,7 +267,7 @@ def _write_cell(connection: Connection, cell: Cell, kind: _Kind, seed: list[int]
 
 
 def _record(connection: Connection, cell: Cell, phase: Phase, planned: Sequence[Trial]) -> tuple[PackRow, ...]:
-    size = min(pack_size(cell, phase), max(cell.grid.size // 6, 1))  # even a small grid has packs to fail and to run
+    size = min(pack_size(cell, phase), max(cell.grid.size // 6, 1))  # even a small grid needs failed and running packs
     groups = [[trial.key for trial in pack] for pack in make_packs(cell, phase, planned, size)]
     roster.assign(connection, cell, phase, planned)
     packs.add(connection, cell.name, phase, groups)
@@ -282,7 +282,7 @@ def _write_packs(
     numbers: _Numbers,
     done: Sequence[PackRow],
 ) -> None:
-    """Writes what `Ledger.finish` would leave of these packs, without the epochs that it would drop again."""
+    """Writes the rows that `Ledger.finish` would leave of these packs, without the epochs that it would drop."""
     place = {trial.key: i for i, trial in enumerate(planned)}
     rows, curve_rows, example_rows = [], [], []
     for number, pack in enumerate(done):
@@ -342,12 +342,12 @@ def _row(cell: Cell, pack: PackRow, outcome: Outcome, began: str, ended: str) ->
 def _fail(connection: Connection, pack: PackRow) -> None:
     packs.change(connection, pack, attempts=3)
     failed = packs.get(connection, pack)
-    trials.fail(connection, failed, "RuntimeError: a made-up failure")
-    packs.change(connection, failed, state="failed", error="RuntimeError: a made-up failure")
+    trials.fail(connection, failed, "RuntimeError: a synthetic failure")
+    packs.change(connection, failed, state="failed", error="RuntimeError: a synthetic failure")
 
 
 def _run(connection: Connection, cell: Cell, pack: PackRow, numbers: _Numbers) -> None:
-    """Leaves a pack as a launch that is half through it."""
+    """Leaves a pack as if a launch were half through it."""
     packs.change(connection, pack, state="running", attempts=1)
     begun = packs.get(connection, pack)
     trials.start(connection, begun)
@@ -362,8 +362,8 @@ def _run(connection: Connection, cell: Cell, pack: PackRow, numbers: _Numbers) -
 
 
 def main() -> None:
-    """Writes a big ledger and says how long that took."""
-    parser = argparse.ArgumentParser(description="Write a big ledger of made-up numbers.")
+    """Writes a big ledger and prints the duration."""
+    parser = argparse.ArgumentParser(description="Write a big ledger of synthetic numbers.")
     parser.add_argument("url", help="sqlite:////path/to/file.db, or a PostgreSQL URL")
     parser.add_argument("--trials", type=int, default=10_000)
     parser.add_argument("--epochs", type=int, default=300)

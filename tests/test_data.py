@@ -1,4 +1,4 @@
-"""Checking and fetching data sets, over a server on this machine that also lies, breaks off and refuses."""
+"""Checking and fetching data sets, with a local server that also truncates, corrupts and rejects downloads."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def zipped(member: str, content: bytes) -> bytes:
 
 @dataclass
 class Site:
-    """A server with archives by name; `cut` breaks one off half-way."""
+    """A server with archives by name; those in `cut` end half-way."""
 
     address: str
     archives: dict[str, bytes]
@@ -121,7 +121,7 @@ def test_fetch_brings_the_files_and_nothing_else(name: str, tmp_path: Path, sour
     require(name, tmp_path / "new", sources)
 
 
-def test_what_is_ready_is_not_fetched_again(tmp_path: Path, site: Site, sources: dict[str, Dataset]) -> None:
+def test_ready_files_are_not_fetched_again(tmp_path: Path, site: Site, sources: dict[str, Dataset]) -> None:
     fetch("gz", tmp_path, known=sources)
     fetch("gz", tmp_path, known=sources)
     (tmp_path / "raw" / "labels").unlink()
@@ -129,7 +129,7 @@ def test_what_is_ready_is_not_fetched_again(tmp_path: Path, site: Site, sources:
     assert site.asked == ["images.gz", "labels.gz", "labels.gz"]
 
 
-def test_a_damaged_file_is_broken_and_fetch_mends_it(tmp_path: Path, sources: dict[str, Dataset]) -> None:
+def test_a_damaged_file_is_broken_and_fetch_replaces_it(tmp_path: Path, sources: dict[str, Dataset]) -> None:
     fetch("zip", tmp_path, known=sources)
     (tmp_path / "set" / "u.data").write_bytes(RATINGS[:-1] + b"0\n")
     assert check("zip", tmp_path, sources).state == "broken"
@@ -151,10 +151,10 @@ def test_only_the_order_of_ratings_may_differ(tmp_path: Path, sources: dict[str,
 
 @pytest.mark.parametrize("before", [{}, {"raw/images": b"old"}], ids=["nothing before", "damaged before"])
 @pytest.mark.parametrize("fault", ["broken off", "another content", "no archive", "not there", "wrong md5"])
-def test_a_failed_download_changes_nothing_and_says_what_to_do(
+def test_a_failed_download_changes_nothing_and_its_error_has_instructions(
     fault: str, before: dict[str, bytes], tmp_path: Path, site: Site, sources: dict[str, Dataset]
 ) -> None:
-    # The second file fails, so the first one has come already.
+    # The second file fails, after the first was downloaded.
     if fault == "broken off":
         site.cut.add("labels.gz")
     elif fault == "another content":
@@ -198,7 +198,7 @@ def test_an_unreachable_server_and_a_folder_that_cannot_be_made(tmp_path: Path, 
         fetch("zip", tmp_path / "file", known=sources)
 
 
-def test_a_bar_is_told_of_every_byte(tmp_path: Path, site: Site, sources: dict[str, Dataset]) -> None:
+def test_a_bar_counts_every_byte(tmp_path: Path, site: Site, sources: dict[str, Dataset]) -> None:
     class Bar:
         total, seen, closed = 0, 0, False
 
@@ -230,10 +230,10 @@ def test_missing_data_names_command_place_and_address(name: str, tmp_path: Path)
 
 
 def test_a_package_that_is_not_installed_is_named(tmp_path: Path) -> None:
-    sources = {"carried": replace(DATASETS["digits"], package="no_such_package")}
-    assert check("carried", tmp_path, sources).state == "missing"
-    with pytest.raises(MissingDataError, match=r"carried by no_such_package; pip install 'lawn-tune\[train\]'"):
-        require("carried", tmp_path, sources)
+    sources = {"packaged": replace(DATASETS["digits"], package="no_such_package")}
+    assert check("packaged", tmp_path, sources).state == "missing"
+    with pytest.raises(MissingDataError, match=r"part of no_such_package; pip install 'lawn-tune\[train\]'"):
+        require("packaged", tmp_path, sources)
 
 
 def test_an_unknown_name_lists_the_known_ones(tmp_path: Path) -> None:
@@ -279,7 +279,7 @@ def test_the_folder_comes_from_flag_or_variable(served: Path, tmp_path: Path, mo
     assert set(contents(tmp_path)) == {"by variable/set/u.data", "by flag/set/u.data"}
 
 
-def test_a_fetch_that_fails_is_a_data_error_with_the_way_by_hand(served: Path, site: Site) -> None:
+def test_a_fetch_that_fails_is_a_data_error_with_the_manual_download(served: Path, site: Site) -> None:
     site.archives.clear()
     result = CliRunner().invoke(app, ["fetch", "movielens-100k"])
     assert isinstance(result.exception, ServiceError)

@@ -1,6 +1,6 @@
-"""Training examples a second of RecBole's trainer on NCF's MLP, against ours: one thread, a process each, in turn.
+"""Training examples per second of RecBole's trainer on NCF's MLP and of ours: one thread, one process each.
 
-RecBole trains without any measurement, ours with all of it. Needs RecBole, which is none of our dependencies.
+RecBole trains without evaluation, ours with it. Requires RecBole, which is not a dependency.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ SIZES = ((8, 1000), (64, 1000), (64, 100_000))
 EPOCHS = 3
 NEGATIVES = 4
 RENAMED = {"float_": np.float64, "complex_": np.complex128, "unicode_": np.str_}
-"""What RecBole 1.2.1 asks of NumPy, and NumPy 2 calls otherwise."""
+"""Names that RecBole 1.2.1 uses, renamed in NumPy 2."""
 
 
 def run(data_dir: Path, repeats: int = 3) -> dict[str, Any]:
-    """Measures every size; nothing where RecBole or the data is not there."""
+    """Measures every size; returns nothing if RecBole or the data is missing."""
     if not find_spec("recbole") or check("movielens-100k", data_dir).state != "ready":
         return {}
     return {f"ncf-{factors} batch {batch}": _race(factors, batch, data_dir, repeats) for factors, batch in SIZES}
@@ -58,7 +58,7 @@ def _race(factors: int, batch: int, data_dir: Path, repeats: int) -> dict[str, A
 
 
 def recbole(factors: int, batch: int, data_dir: Path) -> float:
-    """Returns examples a second of RecBole's NeuMF with the MLP alone, the same tower as ours."""
+    """Returns examples per second of RecBole's NeuMF with the MLP alone, the same tower as ours."""
     for name, now in RENAMED.items():
         setattr(np, name, now)
     settings, utils, datasets = (import_module(f"recbole.{name}") for name in ("config", "utils", "data"))
@@ -94,12 +94,12 @@ def recbole(factors: int, batch: int, data_dir: Path) -> float:
 
 
 def solo(factors: int, batch: int, data_dir: Path) -> float:
-    """Returns examples a second of one of our trials alone."""
+    """Returns examples per second of one of our trials alone."""
     return _ours(factors, batch, data_dir, members=1)
 
 
 def pack(factors: int, batch: int, data_dir: Path) -> float:
-    """Returns examples a second of a pack as the plan makes it, over all its trials."""
+    """Returns examples per second of a pack of the planned size, over all its trials."""
     return _ours(factors, batch, data_dir, members=min(max(EXAMPLES // batch, 1), MAX_SIZE))
 
 
@@ -130,7 +130,7 @@ def _epoch_seconds(epoch: Callable[[], object]) -> float:
 
 
 def main() -> None:
-    """Prints examples a second, as the last line; arguments: side, factors, batch size, data folder."""
+    """Prints examples per second, as the last line; arguments: side, factors, batch size, data folder."""
     torch.set_num_threads(1)
     side, factors, batch, data_dir = sys.argv[1:]
     print(SIDES[side](int(factors), int(batch), Path(data_dir).resolve()))

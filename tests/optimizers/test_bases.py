@@ -84,7 +84,7 @@ WORKS: dict[str, Callable[[list[Tensor]], Optimizer]] = {
     "pytorch_optimizer ranger21": built(pytorch_optimizer.load_optimizer("ranger21"), {"num_iterations": 50}),
 }
 
-REFUSED: dict[str, tuple[Callable[[list[Tensor]], Any], str]] = {
+REJECTED: dict[str, tuple[Callable[[list[Tensor]], Any], str]] = {
     "torch LBFGS": (torch.optim.LBFGS, "LBFGS, which makes several updates"),
     "torch Adagrad": (torch.optim.Adagrad, "Adagrad, which makes its state when it is built"),
     "torch SparseAdam": (torch.optim.SparseAdam, "SparseAdam, which takes sparse gradients only"),
@@ -197,7 +197,7 @@ MOVE_ALONE = {
 
 def test_the_readme_gives_the_length_of_the_table() -> None:
     text = " ".join(README.read_text().split())
-    assert f"{len(WORKS)} of torch, timm and pytorch_optimizer work, {len(REFUSED)} are refused" in text
+    assert f"{len(WORKS)} of torch, timm and pytorch_optimizer work, {len(REJECTED)} are rejected" in text
 
 
 @every
@@ -332,9 +332,9 @@ def test_decay_under_another_name_is_refused_later_too() -> None:
         train(params[:1], optimizer, range(1))
 
 
-@pytest.mark.parametrize("name", rows(REFUSED))
+@pytest.mark.parametrize("name", rows(REJECTED))
 def test_others_are_refused_with_a_reason(name: str) -> None:
-    build, reason = REFUSED[name]
+    build, reason = REJECTED[name]
     base = build(parameters())
     with pytest.raises(ValueError, match=reason):
         Lawn(base)

@@ -138,7 +138,7 @@ def test_a_norm_that_overflows_is_divergence_and_not_zero() -> None:
 def test_refuses_what_the_rules_refuse() -> None:
     w, g = _start(1)
     state, radii = rules.init_state("adam", w), rules.radii_of(w, LAYERS)
-    with pytest.raises(ValueError, match="no weight decay anywhere"):
+    with pytest.raises(ValueError, match="LAWN uses no weight decay"):
         _fused("adam", w, g, state, lr=0.1, t=1, hyper=HYPER["adam"] | {"weight_decay": 0.1}, radii=radii)
     with pytest.raises(ValueError, match="adam takes beta1, beta2, eps"):
         _fused("adam", w, g, state, lr=0.1, t=1, hyper={"beta1": 0.9})

@@ -189,7 +189,7 @@ def harm_folder(folder: Path, harm: str) -> None:
 def test_a_temporary_folder_that_somebody_else_made_is_refused(machine: Machine, harm: str) -> None:
     harm_folder(machine.temporary, harm)
     line = machine.run(NO_HOME + BUILD, XDG_CACHE_HOME="")
-    assert line.endswith(f"{machine.temporary} belongs to another user, or others may write to it] False False")
+    assert line.endswith(f"{machine.temporary} belongs to another user, or others can write to it] False False")
     assert not list(machine.temporary.iterdir())
 
 

@@ -1,6 +1,6 @@
 """SGD, Adam and LAMB in the paper's symbols: a rule turns a gradient g into a direction r.
 
-What else is done to the weights is a control (`controls`), which stacks on any rule. LAWN's:
+Everything else that is done to the weights is a control (`controls`), which works with any rule. LAWN's:
 
     free phase                            w ← w − η·r(g)
     constrained phase (Algorithm 1)       w ← c · n(w − η·P r(P g))
@@ -9,8 +9,8 @@ where, layer by layer, P d = d − (wᵀd / |w|²)·w removes the part of d alon
 had at the switch (eq. 1), and n(x) = x / |x|.
 
 Rules take lists of tensors in any shapes. `step` is the whole step of stacked models: vectors are flat, one model's
-parameters [P], or R models stacked [R, P]; hyperparameters are floats, or tensors [R, 1] with one value a row; double
-precision keeps a row's bits equal to those of a float.
+parameters [P], or R models stacked [R, P]; hyperparameters are floats, or tensors [R, 1] with one value per row; in
+double precision a row has the same bits as with a float.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ State = dict[str, Tensor]
 
 Hyper = Mapping[str, Number]
 Steps = int | Tensor | Sequence[int]
-"""t: one for all tensors, one a row [R, 1], or one a tensor."""
+"""t: one for all tensors, one per row [R, 1], or one per tensor."""
 Direction = Callable[[Tensors, Mapping[str, Tensors], Steps, Hyper], Tensors]
 """(g, slots, t, hyper) → r as new tensors; the slots are changed in place."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """An update rule: what it keeps, what it must be told, how it makes a direction, and two more facts.
+    """An update rule: its buffers, hyperparameters, direction, form of weight decay and trust ratio.
 
     Args:
-        slots: its buffers, each shaped like the weights, 0 at the start.
+        slots: its buffers, each shaped like the weights, initially 0.
         hyper: names of its hyperparameters.
-        direction: how it makes a direction.
-        decay: the form of weight decay that belongs to it.
-        trust_ratio: whether a direction is given the norm of its weights (LAMB).
+        direction: computes the direction.
+        decay: its form of weight decay.
+        trust_ratio: whether directions are scaled to the norm of their weights (LAMB).
     """
 
     slots: tuple[str, ...]
@@ -61,7 +61,7 @@ class Rule:
 
     @property
     def adapt(self) -> Callable[[Weights, Tensors], None]:
-        """What is done to a direction before it is followed."""
+        """The function applied to a direction before the step."""
         return controls.trust_ if self.trust_ratio else controls.unadapted
 
 
@@ -82,7 +82,7 @@ def adam_direction(g: Tensors, slots: Mapping[str, Tensors], t: Steps, hyper: Hy
     m, v, beta1, beta2 = slots["m"], slots["v"], hyper["beta1"], hyper["beta2"]
     lerp_(m, g, 1 - beta1)  # line 5
     lerp_squares_(v, g, 1 - beta2)  # line 6
-    # Lines 7 and 8, m̂/(√v̂ + ε) with the corrections b of m and v moved below: m/((√v·√(1/b_v) + ε)·b_m).
+    # Lines 7 and 8, m̂/(√v̂ + ε) with the corrections b of m and v in the denominator: m/((√v·√(1/b_v) + ε)·b_m).
     bias1, bias2 = _bias(beta1, t), _bias(beta2, t)
     below = list(torch._foreach_sqrt(v))
     affine_(
@@ -99,7 +99,7 @@ def _bias(beta: Number, t: Steps) -> Coefficient:
 
 
 def _map(function: Callable[[Number, Number], Number], xs: Coefficient, ys: Coefficient) -> Coefficient:
-    """Applies arithmetic to coefficients, one by one where there is one a tensor."""
+    """Applies arithmetic to coefficients, element by element if there is one per tensor."""
     if isinstance(xs, Sequence) and isinstance(ys, Sequence):
         return [float(function(x, y)) for x, y in zip(xs, ys, strict=True)]
     assert not isinstance(xs, Sequence)
@@ -122,7 +122,7 @@ def find(name: str) -> Rule:
     """Returns the built-in rule of that name.
 
     Raises:
-        ValueError: there is none.
+        ValueError: the name is unknown.
     """
     if name not in RULES:
         raise ValueError(f"rule must be one of {', '.join(RULES)}, got '{name}'")
@@ -135,7 +135,7 @@ def find(name: str) -> Rule:
 def init_state(rule: str | Rule, w: Tensor, control: Control = LAWN, layers: Sequence[Layer] = ()) -> State:
     """Returns the slots of a rule that has made no step yet; also its state right after the switch.
 
-    A control that has a number of its own for each layer keeps them as "multiplier", [..., L].
+    A control with a number for each layer stores them as "multiplier", [..., L].
     """
     slots = {slot: torch.zeros_like(w) for slot in _rule(rule).slots}
     return slots | ({"multiplier": w.new_zeros(*w.shape[:-1], len(layers))} if control.multiplies else {})
@@ -180,10 +180,10 @@ def step(
         ValueError: rule unknown, hyperparameters missing or unknown, layers that do not span w, a constrained step
             without radii, or weight decay in one.
 
-    Source: Algorithm 1, its line numbers beside the code; sgd and lamb in place of lines 5-8 are our reading of §3,
+    Source: Algorithm 1, with its line numbers in comments; sgd and lamb in place of lines 5-8 are our reading of §3,
         "any given gradient-based optimizer".
     """
-    law = check(rule, hyper, w, layers)
+    spec = check(rule, hyper, w, layers)
     w, g, slots = w.clone(), g.clone(), {name: slot.clone() for name, slot in state.items()}
     held = [layer for layer in layers if layer.constrained and constrained is not False]
     decay = hyper.get("weight_decay")
@@ -202,7 +202,7 @@ def step(
         if projected is not views:
             torch._foreach_copy_(views, projected)
     numbers = {name: _tensor(value, w) for name, value in hyper.items() if name != "weight_decay"}
-    (r,) = law.direction([g], {name: [slots[name]] for name in law.slots}, _tensor(t, w), numbers)  # lines 5-8
+    (r,) = spec.direction([g], {name: [slots[name]] for name in spec.slots}, _tensor(t, w), numbers)  # lines 5-8
     for (part, weights), cut in zip(parts, cuts, strict=False):
         if cut:
             part.update(weights, _views(r, cut), _tensor(lr, w))  # lines 9-11
@@ -210,7 +210,7 @@ def step(
 
 
 def radii_of(w: Tensor, layers: Sequence[Layer]) -> Tensor:
-    """Reads c: the norm of each constrained layer (eq. 1), to be stored once at the switch and never read again.
+    """Reads c: the norm of each constrained layer (eq. 1), to be stored once at the switch.
 
     Args:
         w: weights [P] or [R, P].
@@ -250,15 +250,17 @@ def check(rule: str | Rule, hyper: Hyper, w: Tensor, layers: Sequence[Layer]) ->
     """Returns the rule of that name.
 
     Raises:
-        ValueError: there is none, hyperparameters are missing or unknown, or the layers do not span w.
+        ValueError: the name is unknown, hyperparameters are missing or unknown, or the layers do not span w.
     """
     law = _rule(rule)
     if set(hyper) - {"weight_decay"} != set(law.hyper):
         name = rule if isinstance(rule, str) else "the rule"
         raise ValueError(f"{name} takes {', '.join(law.hyper)} and optionally weight_decay, got {', '.join(hyper)}")
     if not layers or layers[-1].stop != w.shape[-1]:
-        raise ValueError(f"layers must span all {w.shape[-1]} weights, got an end at {layers[-1:] and layers[-1].stop}")
-    return law
+        raise ValueError(
+            f"layers must span all {w.shape[-1]} weights, got layers ending at {layers[-1:] and layers[-1].stop}"
+        )
+    return spec
 
 
 def _rule(rule: str | Rule) -> Rule:
@@ -270,7 +272,7 @@ def _weights(law: Rule, w: Tensor, layers: Sequence[Layer]) -> Weights:
 
 
 def _held_weights(
-    law: Rule,
+    spec: Rule,
     w: Tensor,
     held: Sequence[Layer],
     constrained: Tensor | bool,
@@ -280,7 +282,7 @@ def _held_weights(
 ) -> Weights:
     at = [i for i, layer in enumerate(layers) if layer in held]
     radius = [radii[..., i : i + 1] for i in at]
-    part = _weights(law, w, held)
+    part = _weights(spec, w, held)
     part.radius, part.held = radius, [(c > 0) & constrained for c in radius]
     part.multiplier = [] if multiplier is None else [multiplier[..., i : i + 1] for i in at]
     return part
@@ -288,9 +290,9 @@ def _held_weights(
 
 def _given(radii: Tensor | None, hyper: Hyper) -> Tensor:
     if radii is None:
-        raise ValueError("a constrained step needs the radii that radii_of read at the switch, got None")
+        raise ValueError("a constrained step requires the radii that radii_of returned at the switch, got None")
     if "weight_decay" in hyper:
-        raise ValueError("LAWN uses no weight decay anywhere: leave weight_decay out of hyper in a constrained step")
+        raise ValueError("LAWN uses no weight decay: omit weight_decay from hyper in a constrained step")
     return radii
 
 
@@ -299,5 +301,5 @@ def _views(x: Tensor, layers: Sequence[Layer]) -> Tensors:
 
 
 def _tensor(x: Number, w: Tensor) -> Tensor:
-    """A tensor even of a float, since torch rounds w + a·x once with a float and twice with a tensor."""
+    """Converts floats too, since torch rounds w + a·x once for a float and twice for a tensor."""
     return torch.as_tensor(x, dtype=torch.float64, device=w.device)
