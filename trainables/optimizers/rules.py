@@ -187,14 +187,14 @@ def step(
     w, g, slots = w.clone(), g.clone(), {name: slot.clone() for name, slot in state.items()}
     held = [layer for layer in layers if layer.constrained and constrained is not False]
     decay = hyper.get("weight_decay")
-    other = free or law.decay(None if decay is None else _tensor(decay, w))
+    other = free or spec.decay(None if decay is None else _tensor(decay, w))
     own = slots.get("multiplier")
-    parts = [(other, _weights(law, w, [layer for layer in layers if layer not in held]))]
+    parts = [(other, _weights(spec, w, [layer for layer in layers if layer not in held]))]
     if other.multiplies and own is not None:
         at = [i for i, layer in enumerate(layers) if layer not in held]
         parts[0][1].multiplier = [own[..., i : i + 1] for i in at]
     if constrained is not False:
-        parts.append((control, _held_weights(law, w, held, constrained, _given(radii, hyper), layers, own)))
+        parts.append((control, _held_weights(spec, w, held, constrained, _given(radii, hyper), layers, own)))
     cuts = [[layer for layer in layers if layer not in held], held]
     for (part, weights), cut in zip(parts, cuts, strict=False):
         views = _views(g, cut)
@@ -252,10 +252,10 @@ def check(rule: str | Rule, hyper: Hyper, w: Tensor, layers: Sequence[Layer]) ->
     Raises:
         ValueError: the name is unknown, hyperparameters are missing or unknown, or the layers do not span w.
     """
-    law = _rule(rule)
-    if set(hyper) - {"weight_decay"} != set(law.hyper):
+    spec = _rule(rule)
+    if set(hyper) - {"weight_decay"} != set(spec.hyper):
         name = rule if isinstance(rule, str) else "the rule"
-        raise ValueError(f"{name} takes {', '.join(law.hyper)} and optionally weight_decay, got {', '.join(hyper)}")
+        raise ValueError(f"{name} takes {', '.join(spec.hyper)} and optionally weight_decay, got {', '.join(hyper)}")
     if not layers or layers[-1].stop != w.shape[-1]:
         raise ValueError(
             f"layers must span all {w.shape[-1]} weights, got layers ending at {layers[-1:] and layers[-1].stop}"
@@ -267,8 +267,8 @@ def _rule(rule: str | Rule) -> Rule:
     return rule if isinstance(rule, Rule) else find(rule)
 
 
-def _weights(law: Rule, w: Tensor, layers: Sequence[Layer]) -> Weights:
-    return Weights(_views(w, layers), sums=Sums(rows=True), adapt=law.adapt)
+def _weights(spec: Rule, w: Tensor, layers: Sequence[Layer]) -> Weights:
+    return Weights(_views(w, layers), sums=Sums(rows=True), adapt=spec.adapt)
 
 
 def _held_weights(
