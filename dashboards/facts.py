@@ -7,9 +7,9 @@ import shlex
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from dashboards.numbers.budget import ROUND, BudgetInfo, BudgetLine, Drawn, budget_infos
-from dashboards.numbers.edges import Widening, shortest_budget, table_name, widenings
-from dashboards.numbers.sensitivity import SensitivityAxis, SensitivityLevel, sensitivity_info, span
+from dashboards.figures.sensitivity import SensitivityAxis, SensitivityLevel, sensitivity_info, span
+from dashboards.figures.tuning_curve import ROUND, Drawn, TuningCurveInfo, TuningLine, tuning_curve_infos
+from dashboards.widening import Widening, shortest_budget, table_name, widenings
 from lawn_tune import __version__
 from lawn_tune.cells import Cell
 from lawn_tune.comparison.compare import CellResult, Comparison
@@ -23,9 +23,9 @@ from lawn_tune.storage import masked
 from lawn_tune.words import duration, fixed, method, metric_name
 from search_spaces.loader import SUFFIX
 
-SCHEMA = "lawn-tune/report/1"
+SCHEMA = "lawn-tune/report/2"
 
-BUDGET_DEFINITION = (
+TUNING_DEFINITION = (
     "The best of k points drawn at random, without replacement, from the finished points of a grid: its mean over all "
     "draws, the middle 80 % of them, and the test value of the point selected (same runs, no fresh seeds). Exact: the "
     "r-th best of N points is the best of k with chance C(N − r, k − 1) / C(N, k). A diverged point counts as drawn."
@@ -52,8 +52,8 @@ class Facts(NamedTuple):
     winners: tuple[dict[str, str], ...]
     wider: tuple[tuple[str, str, str], ...]
     sensitivity: tuple[tuple[str, ...], ...]
-    budgets: tuple[BudgetInfo, ...]
-    budget_rows: tuple[tuple[str, ...], ...]
+    tuning_curves: tuple[TuningCurveInfo, ...]
+    tuning_rows: tuple[tuple[str, ...], ...]
     protocol: tuple[tuple[str, str], ...]
     commands: tuple[str, ...]
 
@@ -61,7 +61,7 @@ class Facts(NamedTuple):
 WINNER_HEADER = ("Method", "Batch", "Winner", "Points", "Diverged", "Epochs", "Device time")
 WIDER_HEADER = ("Method", "Batch", "Line to add")
 SENSITIVITY_HEADER = ("Method", "Batch", "Hyperparameter", "Level", "Best", "Median", "Complete", "Diverged", "Span")
-BUDGET_HEADER = ("Method", "Batch", "k", "Best expected", "80 % of draws", "Its test", "Device time")
+TUNING_HEADER = ("Method", "Batch", "k", "Best expected", "80 % of draws", "Its test", "Device time")
 
 
 def facts(comparison: Comparison, trials: Sequence[TrialRow], storage: str | None = None) -> Facts:
@@ -72,7 +72,7 @@ def facts(comparison: Comparison, trials: Sequence[TrialRow], storage: str | Non
         trials: of that space; they tell costs, dates and the test values of search points.
         storage: URL of the ledger where it is not the default, for the commands to type; its password is masked.
     """
-    budgets = budget_infos(comparison, trials)
+    curves = tuning_curve_infos(comparison, trials)
     shortest = shortest_budget(comparison)
     return Facts(
         comparison=comparison,
@@ -80,8 +80,8 @@ def facts(comparison: Comparison, trials: Sequence[TrialRow], storage: str | Non
         winners=tuple(_winner_row(result) for result in comparison.cells),
         wider=tuple(row for result in comparison.cells for row in _wider(result, shortest)),
         sensitivity=tuple(row for result in comparison.cells if result.winner for row in _sensitivity(result)),
-        budgets=budgets,
-        budget_rows=tuple(row for info in budgets for line in info.lines for row in _budget_rows(info, line)),
+        tuning_curves=curves,
+        tuning_rows=tuple(row for info in curves for line in info.lines for row in _tuning_rows(info, line)),
         protocol=tuple(_protocol(comparison, dates(trials))),
         commands=tuple(_commands(comparison, storage)),
     )
@@ -106,7 +106,7 @@ def report_markdown(found: Facts) -> str:
         _pipes(WINNER_HEADER, [tuple(row.values()) for row in found.winners]),
         *_titled("### On the edge: what to add", WIDER_HEADER, found.wider),
         *_titled("## Each hyperparameter alone", SENSITIVITY_HEADER, found.sensitivity),
-        *_titled("## Expected best of k random points", BUDGET_HEADER, found.budget_rows, BUDGET_DEFINITION),
+        *_titled("## Expected best of k random points", TUNING_HEADER, found.tuning_rows, TUNING_DEFINITION),
         *_titled("## Protocol and versions", ("What", "Value"), found.protocol),
         "## Reproduce",
         "```sh\n" + "\n".join(found.commands) + "\n```",
@@ -153,7 +153,7 @@ def report_json(found: Facts) -> str:
         "winners": list(found.winners),
         "wider": _named(WIDER_HEADER, found.wider),
         "sensitivity": _named(SENSITIVITY_HEADER, found.sensitivity),
-        "budget": {"definition": BUDGET_DEFINITION, "rows": _named(BUDGET_HEADER, found.budget_rows)},
+        "tuning_curve": {"definition": TUNING_DEFINITION, "rows": _named(TUNING_HEADER, found.tuning_rows)},
         "protocol": dict(found.protocol),
         "commands": list(found.commands),
         "comparison": to_dict(found.comparison),
@@ -221,12 +221,12 @@ def _level_row(axis: SensitivityAxis, level: SensitivityLevel, i: int, digits: i
     return axis.name, f"{level.level:g}", best, median, str(len(level.values)), str(level.diverged), spread
 
 
-def _budget_rows(info: BudgetInfo, line: BudgetLine) -> list[tuple[str, ...]]:
+def _tuning_rows(info: TuningCurveInfo, line: TuningLine) -> list[tuple[str, ...]]:
     shown = [drawn for drawn in line.draws if drawn.k in ROUND or drawn.k == line.finished]
-    return [(method(line.optimizer), f"{info.batch_size:,}", *budget_cells(info, drawn)) for drawn in shown]
+    return [(method(line.optimizer), f"{info.batch_size:,}", *tuning_cells(info, drawn)) for drawn in shown]
 
 
-def budget_cells(info: BudgetInfo, drawn: Drawn) -> tuple[str, str, str, str, str]:
+def tuning_cells(info: TuningCurveInfo, drawn: Drawn) -> tuple[str, str, str, str, str]:
     """Returns k, expected best, the middle of the draws, test value and time, as printed."""
     low, high = fixed(drawn.low, info.digits), fixed(drawn.high, info.digits)
     test = "–" if drawn.test is None else fixed(drawn.test, info.digits)

@@ -15,8 +15,8 @@ from markupsafe import Markup
 
 from dashboards import style
 from dashboards.facts import (
-    BUDGET_DEFINITION,
-    BUDGET_HEADER,
+    TUNING_DEFINITION,
+    TUNING_HEADER,
     WIDER_HEADER,
     WINNER_HEADER,
     Facts,
@@ -24,21 +24,16 @@ from dashboards.facts import (
     report_json,
     report_markdown,
 )
-from dashboards.figures import batch_size_figure, curve_figure, grid_figure, plain, plotly_js
-from dashboards.figures.budget import budget_figure
-from dashboards.figures.forest import FOREST_HELP, forest_figure
-from dashboards.figures.sensitivity import sensitivity_figure
-from dashboards.numbers import (
-    Curves,
-    batch_size_info,
-    curve_infos,
-    curve_keys,
-    grid_infos,
-)
-from dashboards.numbers.curves import readable
-from dashboards.numbers.forest import TONES, forest_info
-from dashboards.numbers.grid import fewer
-from dashboards.numbers.sensitivity import sensitivity_info
+from dashboards.figures.base import plain, plotly_js
+from dashboards.figures.batch_size import batch_size_figure, batch_size_info
+from dashboards.figures.forest import FOREST_HELP, forest_figure, forest_info
+from dashboards.figures.heat_map import heat_map_figure, heat_map_infos
+from dashboards.figures.heat_map_part import fewer
+from dashboards.figures.learning_curves import curve_figure, curve_infos, curve_keys
+from dashboards.figures.pair_outcome import TONES
+from dashboards.figures.sensitivity import sensitivity_figure, sensitivity_info
+from dashboards.figures.series import Curves, readable
+from dashboards.figures.tuning_curve import tuning_curve_figure
 from lawn_tune import __version__
 from lawn_tune.comparison.compare import CellResult, Comparison
 from lawn_tune.comparison.tables import DIFFERENCE_HEADER
@@ -125,9 +120,9 @@ def render(found: Facts, curves: Curves, broken: Mapping[str, str] | None = None
         comparison=comparison,
         rows=found.table,
         headers={
-            "differences": DIFFERENCE_HEADER, "winners": WINNER_HEADER, "wider": WIDER_HEADER, "budget": BUDGET_HEADER
+            "differences": DIFFERENCE_HEADER, "winners": WINNER_HEADER, "wider": WIDER_HEADER, "tuning": TUNING_HEADER
         },
-        definition=BUDGET_DEFINITION,
+        definition=TUNING_DEFINITION,
         forest_help=FOREST_HELP,
         broken=broken or {},
         methods=[_legend(name) for name in comparison.optimizers],
@@ -152,7 +147,7 @@ def _figures(found: Facts, curves: Curves) -> dict[str, _Group]:
     """Returns kind → (id, description, figure) of every figure there is something to draw in."""
     comparison = found.comparison
     differences, sizes = forest_info(comparison.pairs), batch_size_info(comparison)
-    groups: dict[str, _Group] = {"differences": [], "sizes": [], "curves": [], "grids": [], "levels": [], "budget": []}
+    groups: dict[str, _Group] = {"differences": [], "sizes": [], "curves": [], "grids": [], "levels": [], "tuning": []}
     if any(row.confirmed for row in differences.rows):
         alt = "Paired differences with 95 % intervals; the same numbers are in the table below"
         groups["differences"].append(("differences", alt, plain(forest_figure(differences))))
@@ -163,13 +158,13 @@ def _figures(found: Facts, curves: Curves) -> dict[str, _Group]:
     for curve in curve_infos(comparison, curves, limits.epochs):
         alt = f"Learning curves and median margins of the winners at batch {curve.batch_size:,}"
         groups["curves"].append((f"curve-{curve.batch_size}", alt, _without_legend(plain(curve_figure(curve)))))
-    for i, grid in enumerate(grid_infos(comparison)):
+    for i, grid in enumerate(heat_map_infos(comparison)):
         alt = f"Grid of {method(grid.optimizer)} at batch {grid.batch_size:,}, values of {grid.value}"
-        groups["grids"].append((f"grid-{i}", alt, _still(plain(grid_figure(fewer(grid, limits.grid))), "skip")))
+        groups["grids"].append((f"grid-{i}", alt, _still(plain(heat_map_figure(fewer(grid, limits.grid))), "skip")))
     groups["levels"] += [_levels(i, result, limits.marks) for i, result in enumerate(comparison.cells) if result.winner]
-    for i, info in enumerate(found.budgets):
+    for i, info in enumerate(found.tuning_curves):
         alt = f"Expected best of k random points at batch {info.batch_size:,}; numbers are in the table below"
-        groups["budget"].append((f"budget-{i}", alt, _still(plain(budget_figure(info)), "x+y+name")))
+        groups["tuning"].append((f"tuning-{i}", alt, _still(plain(tuning_curve_figure(info)), "x+y+name")))
     return groups
 
 

@@ -1,8 +1,8 @@
-"""Paired differences with their intervals as a forest: what can be told apart is filled, what cannot is open."""
+"""Paired differences LAWN − weight decay with their intervals, as a forest plot: filled where separable from zero."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -11,9 +11,105 @@ import plotly.graph_objects as go
 
 from dashboards import style
 from dashboards.figures.base import blank, named
-from dashboards.numbers.forest import ForestInfo, ForestRow
-from lawn_tune.comparison.compare import Verdict
-from lawn_tune.words import signed
+from dashboards.figures.pair_outcome import TONES, Tone, paper_difference, searched, test_text
+from lawn_tune.comparison.compare import PairResult, Verdict
+from lawn_tune.comparison.verdicts import sentence
+from lawn_tune.words import metric_name, metric_of, signed
+
+
+class ForestRow(NamedTuple):
+    """One pair.
+
+    Args:
+        space, base, lawn, batch_size: which one.
+        mean: LAWN − base in the metric's unit: paired over fresh seeds, else of the searches' best values, else None.
+        low, high: of the 95 % interval; None where there is none.
+        confirmed: the mean is over fresh seeds.
+        verdict, tone: what can be said.
+        sentence: the pair's outcome in words.
+        test: "p = 0.250, Holm 0.500", or "".
+        paper: the paper's difference on test; None where it prints none, or where ours is not on test.
+    """
+
+    space: str
+    base: str
+    lawn: str
+    batch_size: int
+    mean: float | None
+    low: float | None
+    high: float | None
+    confirmed: bool
+    verdict: Verdict
+    tone: Tone
+    sentence: str
+    test: str
+    paper: float | None
+
+
+class ForestInfo(NamedTuple):
+    """Pairs by space, base optimizer and batch size; `maximize` is False where lower is better."""
+
+    metric: str
+    digits: int
+    maximize: bool
+    rows: tuple[ForestRow, ...]
+
+    @property
+    def several(self) -> bool:
+        """True where the pairs are of more than one space."""
+        return len({row.space for row in self.rows}) > 1
+
+
+def forest_info(pairs: Sequence[PairResult]) -> ForestInfo:
+    """Returns the differences of pairs, in the order of space, base optimizer and batch size.
+
+    Pairs whose metric has another direction than the first one's are left out: their axis would point elsewhere.
+    """
+    first = pairs[0].base.cell.protocol if pairs else None
+    same = [pair for pair in pairs if first and pair.base.cell.protocol.direction == first.direction]
+    names = dict.fromkeys(metric_name(pair.base.cell.protocol.metric) for pair in same)
+    return ForestInfo(
+        metric=" or ".join(names),
+        digits=metric_of(first.metric).digits if first else 2,
+        maximize=first is None or first.direction == "maximize",
+        rows=tuple(map(_row, sorted(same, key=_order(same)))),
+    )
+
+
+def _order(pairs: Sequence[PairResult]) -> Callable[[PairResult], tuple[int, int, int]]:
+    spaces = list(dict.fromkeys(pair.base.cell.name.space for pair in pairs))
+    bases = list(dict.fromkeys(pair.base.cell.name.optimizer for pair in pairs))
+
+    def place(pair: PairResult) -> tuple[int, int, int]:
+        name = pair.base.cell.name
+        return spaces.index(name.space), bases.index(name.optimizer), name.batch_size
+
+    return place
+
+
+def _row(pair: PairResult) -> ForestRow:
+    name, difference, found = pair.base.cell.name, pair.difference, searched(pair)
+    alike = difference is not None or found is None or pair.base.cell.protocol.selection == "test"
+    interval = difference.interval if difference else None
+    return ForestRow(
+        space=name.space,
+        base=name.optimizer,
+        lawn=pair.lawn.cell.name.optimizer,
+        batch_size=name.batch_size,
+        mean=difference.mean if difference else found,
+        low=interval.low if interval else None,
+        high=interval.high if interval else None,
+        confirmed=difference is not None,
+        verdict=pair.verdict,
+        tone=TONES.get(pair.verdict, "none"),
+        sentence=sentence(pair),
+        test=test_text(pair),
+        paper=paper_difference(pair) if alike else None,
+    )
+
+
+# --- drawing ----------------------------------------------------------------------------------------------------------
+
 
 SHORT = {
     Verdict.TOO_FEW: "too few seeds",

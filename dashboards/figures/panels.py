@@ -6,12 +6,22 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import plotly.graph_objects as go
 
 from dashboards import style
+from trainables.config import Direction
 
 Window = tuple[float, float]
 """Least and greatest value that a panel shows."""
+
+
+def better_part(values: Sequence[float], direction: Direction) -> tuple[float, float]:
+    """Returns the ends of the better three quarters, so that bad points do not squeeze the good; (0, 1) of nothing."""
+    if not values:
+        return 0.0, 1.0
+    low, high = np.quantile(values, (0.25, 1.0) if direction == "maximize" else (0.0, 0.75))
+    return float(low), float(high)
 
 
 def shown(low: float, high: float) -> Window:

@@ -300,6 +300,11 @@ def _register_routes(server: Any, source: Snapshots) -> None:
         except Exception as error:
             return flask.jsonify({"error": told("live refresh", error)}), 500
 
+    @server.get("/budget")  # type: ignore[untyped-decorator]
+    def former() -> Any:
+        """Leads links from before the page was renamed to it."""
+        return flask.redirect(f"/tuning-curve?{flask.request.query_string.decode('ascii', 'replace')}", 308)
+
     @server.errorhandler(Exception)  # type: ignore[untyped-decorator]
     def failed(error: Exception) -> Any:
         code = getattr(error, "code", None)

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dash import html
 from dash.development.base_component import Component
 
-from dashboards.numbers.side_by_side import SideEntry, SideTable
 from dashboards.web import components
 from dashboards.web.components import Content
 from dashboards.web.page import View
+from dashboards.web.side_by_side import SideEntry, SideTable
 from lawn_tune.words import count
 
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dash import html
 from dash.development.base_component import Component
 
-from dashboards.numbers.caveats import caveat, pair_flags
-from dashboards.numbers.forest import TONES, paper_difference, searched
+from dashboards.figures.caveats import caveat, pair_flags
+from dashboards.figures.pair_outcome import TONES, paper_difference, searched
 from dashboards.web import components
 from lawn_tune.comparison.compare import CellResult, PairResult
 from lawn_tune.comparison.flags import Flag

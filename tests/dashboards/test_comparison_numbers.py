@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dashboards.numbers.batch_curves import batch_curves
-from dashboards.numbers.caveats import cell_caveats
-from dashboards.numbers.forest import TONES, forest_info, paper_difference, searched
-from dashboards.numbers.measure import measured, measures
-from dashboards.numbers.profile import ProfileInfo, profile_info
-from dashboards.numbers.selected import selected
-from dashboards.numbers.side_by_side import SideEntry, paper_table, space_table
+from dashboards.figures.batch_curves import batch_curves
+from dashboards.figures.caveats import cell_caveats
+from dashboards.figures.figure_of_merit import measured, measures
+from dashboards.figures.forest import forest_info
+from dashboards.figures.pair_outcome import TONES, paper_difference, searched
+from dashboards.figures.performance_profile import ProfileInfo, profile_info
+from dashboards.web.comparison_part import selected
+from dashboards.web.side_by_side import SideEntry, paper_table, space_table
 from lawn_tune.comparison.compare import CellResult, Comparison, Verdict, compare, compare_space
 from lawn_tune.comparison.inference import mean_and_error
 from lawn_tune.comparison.published import lookup, paper_tables

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from playwright.sync_api import Page, expect
 
-from dashboards.numbers.caveats import caveat
+from dashboards.figures.caveats import caveat
 from dashboards.web.pages.comparison import PAGE, PATH, plain_answer
 from lawn_tune.cells import CellName
 from lawn_tune.comparison.compare import compare_space

@@ -26,7 +26,7 @@ from tests.helpers.browser import Browse
 SPACE = "big"
 CELL = "big/adam/bs256"
 EVIL = "<img src=x onerror=alert(1)>"
-PAGES = ("/", "/compare", "/cell", "/dynamics", "/budget")
+PAGES = ("/", "/compare", "/cell", "/dynamics", "/tuning-curve")
 
 
 @pytest.fixture(scope="module")

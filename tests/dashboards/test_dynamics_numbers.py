@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 
 from dashboards import style
 from dashboards.figures.base import plain
-from dashboards.figures.dynamics import dynamics_figure, margin_figure
-from dashboards.figures.reliability import reliability_figure
-from dashboards.numbers.curves import CURVE_POINTS
-from dashboards.numbers.dynamics import chosen, dynamics_info
-from dashboards.numbers.reliability import ranks, reliability_info
+from dashboards.figures.chosen_trials import chosen
+from dashboards.figures.dynamics import dynamics_figure, dynamics_info, margin_figure
+from dashboards.figures.reliability import ranks, reliability_figure, reliability_info
+from dashboards.figures.series import CURVE_POINTS
 from lawn_tune.results import TrialRow
 from tests.helpers.contrast import contrast
 from tests.helpers.memory_source import confirm_rows, make_cell, make_row, search_rows

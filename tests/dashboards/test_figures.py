@@ -10,17 +10,12 @@ from typing import Any
 import pytest
 
 from dashboards import style
-from dashboards.figures import batch_size_figure, curve_figure, grid_figure, plain
-from dashboards.figures.forest import forest_figure
+from dashboards.figures.base import plain
+from dashboards.figures.batch_size import BatchSizeInfo, batch_size_figure, batch_size_info
+from dashboards.figures.forest import forest_figure, forest_info
+from dashboards.figures.heat_map import heat_map_figure, heat_map_infos
+from dashboards.figures.learning_curves import curve_figure, curve_infos, curve_keys
 from dashboards.figures.panels import log_range
-from dashboards.numbers import (
-    BatchSizeInfo,
-    batch_size_info,
-    curve_infos,
-    curve_keys,
-    grid_infos,
-)
-from dashboards.numbers.forest import forest_info
 from lawn_tune.comparison.compare import compare, compare_space
 from tests.helpers.contrast import contrast
 from tests.helpers.memory_source import demo_source, make_cell, search_rows
@@ -36,7 +31,7 @@ def figures() -> dict[str, dict[str, Any]]:
     return {
         "sizes": plain(batch_size_figure(batch_size_info(comparison))),
         "differences": plain(forest_figure(forest_info(comparison.pairs))),
-        "grid": plain(grid_figure(grid_infos(comparison)[-4])),
+        "grid": plain(heat_map_figure(heat_map_infos(comparison)[-4])),
         "curves": plain(curve_figure(curve_infos(comparison, curves)[0])),
     }
 
@@ -102,7 +97,7 @@ def test_empty_and_single_figures_draw() -> None:
     batch_size_figure(BatchSizeInfo("accuracy", "%", 2, ()))
     cell = make_cell()
     comparison = compare([cell], search_rows(cell, ["diverged"] * 9), {})
-    grid_figure(grid_infos(comparison)[0])
+    heat_map_figure(heat_map_infos(comparison)[0])
     one = compare([cell], search_rows(cell, [50.0] * 9), {})
     assert len(plain(batch_size_figure(batch_size_info(one)))["data"]) == 1
 

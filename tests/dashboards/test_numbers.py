@@ -5,13 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dashboards.numbers import (
-    CURVE_POINTS,
-    batch_size_info,
-    curve_infos,
-    curve_keys,
-    grid_infos,
-)
+from dashboards.figures.batch_size import batch_size_info
+from dashboards.figures.heat_map import heat_map_infos
+from dashboards.figures.learning_curves import curve_infos, curve_keys
+from dashboards.figures.series import CURVE_POINTS
 from lawn_tune.comparison.compare import Comparison, compare, compare_space
 from tests.helpers.memory_source import MemorySource, confirm_rows, demo_source, make_cell, search_rows, with_protocol
 
@@ -54,7 +51,7 @@ def test_a_cell_without_a_value_has_no_point_and_a_method_without_values_no_line
 def test_a_grid_holds_every_point_once_in_its_place() -> None:
     cell = make_cell(warmups=(1.0, 2.0), lrs=(0.001, 0.01, 0.1, 1.0))
     values = [float(i) for i in range(cell.grid.size)]
-    (info,) = grid_infos(compare([cell], search_rows(cell, values), {}))
+    (info,) = heat_map_infos(compare([cell], search_rows(cell, values), {}))
     assert (info.x, info.y) == ("peak_lr", "weight_decay")
     assert [panel.label for panel in info.panels] == ["warm-up epochs 1", "warm-up epochs 2"]
     for i in range(cell.grid.size):
@@ -69,7 +66,7 @@ def test_a_grid_holds_every_point_once_in_its_place() -> None:
 
 def test_a_grid_tells_diverged_from_untrained_and_has_no_winner_without_values() -> None:
     cell = make_cell("adam-lawn")
-    (info,) = grid_infos(compare([cell], search_rows(cell, ["diverged"] * 9)[:4], {}))
+    (info,) = heat_map_infos(compare([cell], search_rows(cell, ["diverged"] * 9)[:4], {}))
     statuses = [status for row in info.panels[0].statuses for status in row]
     assert (statuses.count("diverged"), statuses.count("missing"), info.winner) == (4, 5, None)
     assert info.y == "free_epochs"
@@ -77,7 +74,7 @@ def test_a_grid_tells_diverged_from_untrained_and_has_no_winner_without_values()
 
 
 def test_all_cells_of_a_batch_size_share_their_colours(comparison: Comparison) -> None:
-    infos = grid_infos(comparison)
+    infos = heat_map_infos(comparison)
     assert len(infos) == 12
     for size in comparison.batch_sizes:
         ranges = {(info.low, info.high) for info in infos if info.batch_size == size}

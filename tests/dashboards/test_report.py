@@ -167,7 +167,7 @@ def test_every_figure_has_a_place_a_height_and_words(page: Page) -> None:
     data = json.loads(page.scripts[0])
     places = {a["id"]: a for tag, a in page.tags if tag == "figure"}
     assert set(data["figures"]) == set(places)
-    assert len(places) == 2 + 3 + 12 + 12 + 6  # differences, sizes; curves; grids; levels; budgets
+    assert len(places) == 2 + 3 + 12 + 12 + 6  # differences, sizes; curves; grids; levels; tuning curves
     assert all(a["aria-label"] and "height:" in (a["style"] or "") for a in places.values())
     assert not set("<>&") & set(page.scripts[0])
     assert set(data["templates"]) == {"light", "dark"}
@@ -327,7 +327,7 @@ def test_the_json_is_whole_and_finite(source: MemorySource, comparison: Comparis
 def test_the_page_and_the_markdown_say_the_same(source: MemorySource, comparison: Comparison, page: Page) -> None:
     found = facts(comparison, source.rows)
     text = report(source, comparison, format="md").replace("\\", "")
-    for row in (*found.budget_rows, *found.protocol, *(tuple(row.values()) for row in found.winners)):
+    for row in (*found.tuning_rows, *found.protocol, *(tuple(row.values()) for row in found.winners)):
         assert f"| {' | '.join(row)} |" in text
         assert " ".join(" ".join(row).split()) in page.text
     for line in found.commands:

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dashboards.figures import plotly_js
-from dashboards.numbers.grid import GridInfo, fewer, grid_info
+from dashboards.figures.base import plotly_js
+from dashboards.figures.heat_map import HeatMapInfo, heat_map_info
+from dashboards.figures.heat_map_part import fewer
 from dashboards.report import most, report
 from lawn_tune.comparison.compare import compare_space
 from tests.helpers.memory_source import MemorySource, make_cell, search_rows
@@ -50,7 +51,7 @@ def test_shares_of_the_limits_sum_to_what_a_file_may_hold(cells: int) -> None:
     assert 6 <= limits.marks <= 12
 
 
-def shown(info: GridInfo) -> int:
+def shown(info: HeatMapInfo) -> int:
     return len(info.panels) * len(info.x_levels) * len(info.y_levels)
 
 
@@ -59,7 +60,7 @@ def shown(info: GridInfo) -> int:
 def test_a_grid_is_cut_around_its_best(sides: Sequence[int], limit: int) -> None:
     source = study(*sides)
     comparison = compare_space(source, "digits")
-    whole = grid_info(comparison, comparison.cells[0])
+    whole = heat_map_info(comparison, comparison.cells[0])
     cut = fewer(whole, limit)
     assert shown(cut) + cut.hidden == shown(whole)
     assert cut.hidden == 0 or shown(cut) <= limit

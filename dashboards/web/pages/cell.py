@@ -8,21 +8,17 @@ from dash import Dash, html
 from dash.development.base_component import Component
 
 from dashboards.figures.base import plain
-from dashboards.figures.best_so_far import Spent, best_so_far_figure
-from dashboards.figures.grid import grid_figure
-from dashboards.figures.parallel import parallel_figure
-from dashboards.figures.sensitivity import sensitivity_figure
-from dashboards.numbers.best_so_far import best_so_far_info
-from dashboards.numbers.edges import shortest_budget, table_name, widenings
-from dashboards.numbers.grid import GridInfo, grid_info
-from dashboards.numbers.parallel import parallel_info
-from dashboards.numbers.sensitivity import SensitivityInfo, sensitivity_info, span
+from dashboards.figures.best_so_far import Spent, best_so_far_figure, best_so_far_info
+from dashboards.figures.heat_map import HeatMapInfo, heat_map_figure, heat_map_info
+from dashboards.figures.parallel_coordinates import parallel_figure, parallel_info
+from dashboards.figures.sensitivity import SensitivityInfo, sensitivity_figure, sensitivity_info, span
 from dashboards.web import components
 from dashboards.web.cards import Block, Drawing, FigureCard, Rows, page
 from dashboards.web.columns import Column
 from dashboards.web.page import Empty, Page, View
 from dashboards.web.pages.trials import TrialTable, cell_of, href, opens, trial_columns, trial_rows
 from dashboards.web.snapshot import Snapshots
+from dashboards.widening import shortest_budget, table_name, widenings
 from lawn_tune.cells import Cell
 from lawn_tune.comparison.compare import CellResult
 from lawn_tune.comparison.flags import Flag
@@ -134,14 +130,14 @@ def grid(view: View) -> Drawing:
 
 
 def _grid(view: View) -> Drawing:
-    info = grid_info(view.snapshot.comparison, result_of(view))
-    figure = plain(grid_figure(info))
+    info = heat_map_info(view.snapshot.comparison, result_of(view))
+    figure = plain(heat_map_figure(info))
     del figure["layout"]["title"]
     figure["layout"]["margin"]["t"] = 26
     return Drawing(figure, _grid_words(info))
 
 
-def _grid_words(info: GridInfo) -> str:
+def _grid_words(info: HeatMapInfo) -> str:
     place = info.winner
     if place is None:
         return f"No point of {info.value} is complete."

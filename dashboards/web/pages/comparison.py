@@ -12,20 +12,18 @@ from dash.development.base_component import Component
 
 from dashboards import style
 from dashboards.figures.base import plain
-from dashboards.figures.batch_curves import batch_curves_figure
-from dashboards.figures.forest import FOREST_HELP, forest_figure
-from dashboards.figures.profile import profile_figure
-from dashboards.numbers.batch_curves import BatchCurve, BatchCurves, batch_curves
-from dashboards.numbers.caveats import caveat, pair_flags
-from dashboards.numbers.forest import TONES, ForestInfo, Tone, forest_info, paper_difference
-from dashboards.numbers.measure import Measure, measures
-from dashboards.numbers.profile import LEAST, ProfileLine, profile_info
-from dashboards.numbers.selected import selected
-from dashboards.numbers.side_by_side import paper_table, space_table
+from dashboards.figures.batch_curves import BatchCurve, BatchCurves, batch_curves, batch_curves_figure
+from dashboards.figures.caveats import caveat, pair_flags
+from dashboards.figures.figure_of_merit import Measure, measures
+from dashboards.figures.forest import FOREST_HELP, ForestInfo, forest_figure, forest_info
+from dashboards.figures.pair_outcome import TONES, Tone, paper_difference
+from dashboards.figures.performance_profile import LEAST, ProfileLine, profile_figure, profile_info
 from dashboards.web import components
 from dashboards.web.cards import Block, Drawing, FigureCard, page
+from dashboards.web.comparison_part import selected
 from dashboards.web.components import Content
 from dashboards.web.page import Empty, View
+from dashboards.web.side_by_side import paper_table, space_table
 from dashboards.web.side_table import side_table
 from dashboards.web.verdict_cards import verdicts
 from lawn_tune.cells import Phase

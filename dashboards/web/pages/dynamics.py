@@ -13,11 +13,10 @@ from dash.exceptions import PreventUpdate
 
 from dashboards import style
 from dashboards.figures.base import plain
-from dashboards.figures.dynamics import dynamics_figure, margin_figure, tint
-from dashboards.figures.reliability import reliability_figure
-from dashboards.numbers.curves import Curves, readable
-from dashboards.numbers.dynamics import Chosen, DynamicsInfo, chosen, dynamics_info
-from dashboards.numbers.reliability import ranks, reliability_info
+from dashboards.figures.chosen_trials import Chosen, chosen, tint
+from dashboards.figures.dynamics import DynamicsInfo, dynamics_figure, dynamics_info, margin_figure
+from dashboards.figures.reliability import ranks, reliability_figure, reliability_info
+from dashboards.figures.series import Curves, readable
 from dashboards.web import components
 from dashboards.web.cards import Block, Drawing, FigureCard, clientside, graph_id, page
 from dashboards.web.components import Content

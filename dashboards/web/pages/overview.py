@@ -8,12 +8,12 @@ import shlex
 from dash import html
 from dash.development.base_component import Component
 
-from dashboards.numbers.overview import CellProgress, RunningPack, SpaceProgress, Trouble, space_progress
 from dashboards.web import components
 from dashboards.web.cards import Block, page
 from dashboards.web.components import Content
 from dashboards.web.filters import href
 from dashboards.web.page import Empty, View
+from dashboards.web.space_progress import CellProgress, RunningPack, SpaceProgress, Trouble, space_progress
 from lawn_tune.results import DamagedCells
 from lawn_tune.words import count, duration, metric_name, metric_of
 

@@ -7,8 +7,15 @@ from dash.development.base_component import Component
 
 from dashboards.figures.base import plain
 from dashboards.figures.best_so_far import Spent
-from dashboards.figures.budget import budget_figure
-from dashboards.numbers.budget import ROUND, BudgetInfo, BudgetLine, Drawn, budget_info, reached
+from dashboards.figures.tuning_curve import (
+    ROUND,
+    Drawn,
+    TuningCurveInfo,
+    TuningLine,
+    reached,
+    tuning_curve_figure,
+    tuning_curve_info,
+)
 from dashboards.web import components
 from dashboards.web.cards import Block, Drawing, FigureCard, page
 from dashboards.web.components import Content
@@ -47,7 +54,7 @@ def _label(pair: PairResult) -> str:
     )
 
 
-def info_of(view: View) -> BudgetInfo | Empty:
+def info_of(view: View) -> TuningCurveInfo | Empty:
     """Returns the numbers of the pair that is looked at; computed once a snapshot."""
     found = pairs(view)
     if not found:
@@ -55,7 +62,7 @@ def info_of(view: View) -> BudgetInfo | Empty:
     name = view.filters.one("pair")
     pair = found.get(name) or next(iter(found.values()))
     info = view.snapshot.once(
-        f"budget {pair.base.cell.name}", lambda: budget_info((pair.base, pair.lawn), by_key(view))
+        f"tuning curve {pair.base.cell.name}", lambda: tuning_curve_info((pair.base, pair.lawn), by_key(view))
     )
     return info if info.lines else Empty("No point of either grid is complete yet.")
 
@@ -66,13 +73,13 @@ def expected(view: View) -> Drawing | Empty:
     if isinstance(info, Empty):
         return info
     against: Spent = "time" if view.filters.one("against") == "time" else "points"
-    figure = plain(budget_figure(info, against))
+    figure = plain(tuning_curve_figure(info, against))
     figure["layout"]["title"]["text"] = ""
     figure["layout"]["margin"]["t"] = 12
     return Drawing(figure, " ".join(sentences(info)))
 
 
-def sentences(info: BudgetInfo) -> list[str]:
+def sentences(info: TuningCurveInfo) -> list[str]:
     """Returns what the figure shows: what one point and all points give, and when one rival passes the other's best."""
     said = []
     for line in info.lines:
@@ -86,7 +93,7 @@ def sentences(info: BudgetInfo) -> list[str]:
     return said
 
 
-def _passes(info: BudgetInfo, one: BudgetLine, other: BudgetLine) -> str:
+def _passes(info: TuningCurveInfo, one: TuningLine, other: TuningLine) -> str:
     sign = 1 if info.direction == "maximize" else -1
     better, worse = (one, other) if sign * one.draws[-1].value >= sign * other.draws[-1].value else (other, one)
     target = worse.draws[-1].value
@@ -139,7 +146,7 @@ def table(view: View) -> list[Component] | Empty:
     return [components.table(header, lines, "Expected best of k random points", numbers=(0, 2, 3, 4, 5, 6))]
 
 
-def _drawn_row(info: BudgetInfo, line: BudgetLine, drawn: Drawn, *, first: bool) -> list[Content]:
+def _drawn_row(info: TuningCurveInfo, line: TuningLine, drawn: Drawn, *, first: bool) -> list[Content]:
     def text(value: float | None) -> str:
         return "–" if value is None else fixed(value, info.digits)
 
@@ -156,8 +163,8 @@ def _drawn_row(info: BudgetInfo, line: BudgetLine, drawn: Drawn, *, first: bool)
 
 
 PAGE = page(
-    path="/budget",
-    title="Budget",
+    path="/tuning-curve",
+    title="Tuning curve",
     order=50,
     lead=lambda view: (
         "How much search each rival needs: what a smaller grid, drawn at random from this one, would have found."
@@ -165,10 +172,10 @@ PAGE = page(
     controls=_controls,
     cards=(
         FigureCard(
-            name="budget-expected", title="Expected best of k random points", draw=expected, height=560, wide=True
+            name="tuning-expected", title="Expected best of k random points", draw=expected, height=560, wide=True
         ),
-        Block(name="budget-costs", title="Cost", render=costs),
-        Block(name="budget-definition", title="How it is computed", render=definition),
-        Block(name="budget-table", title="In numbers", render=table, wide=True),
+        Block(name="tuning-costs", title="Cost", render=costs),
+        Block(name="tuning-definition", title="How it is computed", render=definition),
+        Block(name="tuning-table", title="In numbers", render=table, wide=True),
     ),
 )
