@@ -23,8 +23,7 @@ from dashboards.web.cards import Block, Drawing, FigureCard, page
 from dashboards.web.comparison_part import selected
 from dashboards.web.components import Content
 from dashboards.web.page import Empty, View
-from dashboards.web.side_by_side import paper_table, space_table
-from dashboards.web.side_table import side_table
+from dashboards.web.side_table import paper_table, side_table, space_table
 from dashboards.web.verdict_cards import verdicts
 from lawn_tune.cells import Phase
 from lawn_tune.comparison.compare import Comparison, PairResult, Verdict
