@@ -199,7 +199,7 @@ def _picture(id_: str, alt: str, figure: Mapping[str, Any]) -> Picture:
 
 def _legend(optimizer: str) -> dict[str, str]:
     line = "solid" if style.is_lawn(optimizer) else "dashed"
-    return {"name": method(optimizer), "colour": style.colour(optimizer), "line": line}
+    return {"name": method(optimizer), "color": style.color(optimizer), "line": line}
 
 
 def _rounded(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""How figures look: one colour a pair of methods everywhere, LAWN solid and its base dashed; light and dark."""
+"""How figures look: one color a pair of methods everywhere, LAWN solid and its base dashed; light and dark."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from trainables.config import LAWN_OF
 
 Theme = Literal["light", "dark"]
 
-COLOURS: Mapping[str, str] = {"adam": "#3b82c4", "lamb": "#d55e00", "sgd": "#009e73"}
-"""By base optimizer: hues that colour-blind people tell apart, with contrast >= 3 on white and on the dark page."""
+COLORS: Mapping[str, str] = {"adam": "#3b82c4", "lamb": "#d55e00", "sgd": "#009e73"}
+"""By base optimizer: hues that color-blind people tell apart, with contrast >= 3 on white and on the dark page."""
 
 OTHER = "#a067b1"
 """Of methods that belong to no known pair."""
@@ -29,7 +29,7 @@ FRAME = "#d6245c"
 """Around a winner."""
 
 BACKED = "backed"
-"""Name of the notes that stand on the page's colour, so that lines behind them do not cross their letters."""
+"""Name of the notes that stand on the page's color, so that lines behind them do not cross their letters."""
 
 ZERO = "#8b939d"
 """The line of no difference."""
@@ -59,14 +59,14 @@ def is_lawn(optimizer: str) -> bool:
     return optimizer in LAWN_OF.values()
 
 
-def colour(optimizer: str) -> str:
-    """Returns a method's colour, which it shares with its partner."""
-    return COLOURS.get(base_of(optimizer), OTHER)
+def color(optimizer: str) -> str:
+    """Returns a method's color, which it shares with its partner."""
+    return COLORS.get(base_of(optimizer), OTHER)
 
 
 def faint(optimizer: str) -> str:
-    """Returns a method's colour at a tenth of its strength, for bands."""
-    red, green, blue = (int(colour(optimizer)[i : i + 2], 16) for i in (1, 3, 5))
+    """Returns a method's color at a tenth of its strength, for bands."""
+    red, green, blue = (int(color(optimizer)[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red}, {green}, {blue}, 0.12)"
 
 

@@ -84,7 +84,7 @@ def _below(levels: Sequence[float]) -> float | None:
 
 
 def _above(levels: Sequence[float]) -> float:
-    """Returns the next level by the ratio of the last two, or three times one without a positive neighbour."""
+    """Returns the next level by the ratio of the last two, or three times one without a positive neighbor."""
     last, before = levels[-1], levels[-2] if len(levels) > 1 else 0.0
     if last <= 0:
         return 1.0

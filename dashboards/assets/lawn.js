@@ -192,7 +192,7 @@
 
     function put(theme) {
         root.dataset.theme = root.dataset.mantineColorScheme = root.dataset.agThemeMode = theme;
-        const label = theme === "dark" ? "Switch to light colours" : "Switch to dark colours";
+        const label = theme === "dark" ? "Switch to light colors" : "Switch to dark colors";
         return [theme, theme, label, label];
     }
 

@@ -140,16 +140,16 @@ def batch_curves_figure(info: BatchCurves) -> go.Figure:
 
 
 def _ours(curve: BatchCurve, info: BatchCurves, aside: float) -> go.Scatter:
-    colour = style.colour(curve.optimizer)
+    color = style.color(curve.optimizer)
     confirmed = [point.value.phase == "confirm" for point in curve.points]
     return go.Scatter(
         name=named(curve.optimizer),
         x=[point.batch_size * aside for point in curve.points],
         y=[point.value.mean for point in curve.points],
         mode="lines+markers",
-        line={"color": colour, "width": 2, "dash": style.dash(curve.optimizer)},
+        line={"color": color, "width": 2, "dash": style.dash(curve.optimizer)},
         marker={
-            "size": 9, "color": colour, "line": {"width": 2, "color": colour},
+            "size": 9, "color": color, "line": {"width": 2, "color": color},
             "symbol": [style.symbol(curve.optimizer, confirmed=sure) for sure in confirmed],
         },
         error_y=whiskers([point.value.error for point in curve.points]),
@@ -172,15 +172,15 @@ def _hover(optimizer: str, point: BatchPoint, info: BatchCurves) -> str:
 
 
 def _paper(curve: BatchCurve) -> go.Scatter:
-    colour = style.colour(curve.optimizer)
+    color = style.color(curve.optimizer)
     return go.Scatter(
         x=[value.batch_size for value in curve.paper],
         y=[value.mean for value in curve.paper],
         mode="lines+markers",
         opacity=0.5,
         showlegend=False,
-        line={"color": colour, "width": 1.5, "dash": PAPER_DASH},
-        marker={"size": 6, "color": colour, "symbol": style.symbol(curve.optimizer, confirmed=True)},
+        line={"color": color, "width": 1.5, "dash": PAPER_DASH},
+        marker={"size": 6, "color": color, "symbol": style.symbol(curve.optimizer, confirmed=True)},
         hovertext=[
             f"paper, Table {value.table}: {named(curve.optimizer)}, batch {escape(value.batch)}<br>{value.text}, "
             f"{value.epochs} epochs, 3 runs"

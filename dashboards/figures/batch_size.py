@@ -88,17 +88,17 @@ def _batch_size_trace(info: BatchSizeInfo, line: BatchSizeLine, aside: float) ->
         value = f"{fixed(mean, info.digits)}{spread} {info.unit}, n = {n}"
         source = "confirmed on test" if sure else "search value, not confirmed"
         texts.append(f"<b>{named(line.optimizer)}</b>, batch {size:,}<br>{escape(value)}<br>{source}")
-    colour = style.colour(line.optimizer)
+    color = style.color(line.optimizer)
     return go.Scatter(
         name=named(line.optimizer),
         x=[size * aside for size in line.batch_sizes],
         y=line.means,
         mode="lines+markers",
-        line={"color": colour, "width": 2, "dash": style.dash(line.optimizer)},
+        line={"color": color, "width": 2, "dash": style.dash(line.optimizer)},
         marker={
             "size": 9,
-            "color": colour,
-            "line": {"width": 2, "color": colour},
+            "color": color,
+            "line": {"width": 2, "color": color},
             "symbol": [style.symbol(line.optimizer, confirmed=sure) for sure in confirmed],
         },
         error_y=whiskers(line.errors),

@@ -122,7 +122,7 @@ def _points(info: BestSoFarInfo, x: list[float], known: list[int], window: Windo
         [x[i] for i in known],
         [info.steps[i].value or 0.0 for i in known],
         window,
-        style.colour(info.optimizer),
+        style.color(info.optimizer),
         [_hover(info, i) for i in known],
         [" ".join(info.steps[i].keys) for i in known],
         opacity=0.65,
@@ -136,7 +136,7 @@ def _best(info: BestSoFarInfo, x: list[float]) -> go.Scatter:
         x=[x[i] for i in turns],
         y=[info.steps[i].best for i in turns],
         mode="lines",
-        line={"color": style.colour(info.optimizer), "width": 2.2, "shape": "hv", "dash": style.dash(info.optimizer)},
+        line={"color": style.color(info.optimizer), "width": 2.2, "shape": "hv", "dash": style.dash(info.optimizer)},
         hoverinfo="skip",
     )
 

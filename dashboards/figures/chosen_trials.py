@@ -74,5 +74,5 @@ def _switch(row: TrialRow) -> float | None:
 
 
 def tint(trial: Chosen) -> str:
-    """Returns the colour of a trial among those that are looked at."""
+    """Returns the color of a trial among those that are looked at."""
     return style.TRIALS[trial.order % len(style.TRIALS)]

@@ -121,7 +121,7 @@ SHORT = {
 """Verdicts too long for an axis."""
 
 FOREST_HELP = (
-    "LAWN − WD with its 95 % interval. Filled: separable from zero. Grey, open: not separable, or too few seeds. Open "
+    "LAWN − WD with its 95 % interval. Filled: separable from zero. Gray, open: not separable, or too few seeds. Open "
     "diamond: search values only. Faint diamond: the paper."
 )
 """How to read it."""
@@ -159,17 +159,17 @@ def _alike(info: ForestInfo) -> list[list[int]]:
 
 
 class _Look(NamedTuple):
-    colour: str
+    color: str
     symbol: str
     thickness: int
     interval: bool
 
 
 def _look(row: ForestRow) -> _Look:
-    """Returns how a pair looks: filled in its colour where the two can be told apart."""
+    """Returns how a pair looks: filled in its color where the two can be told apart."""
     interval = row.low is not None and row.high is not None
     if row.tone in ("better", "worse"):
-        return _Look(style.colour(row.lawn), "circle", 3, interval)
+        return _Look(style.color(row.lawn), "circle", 3, interval)
     return _Look(style.ZERO, "circle-open" if row.confirmed else "diamond-open", 1, interval)
 
 
@@ -181,7 +181,7 @@ def _measured(info: ForestInfo, places: Sequence[int]) -> go.Scatter:
         x=means,
         y=list(places),
         mode="markers",
-        marker={"size": 11, "color": look.colour, "symbol": look.symbol, "line": {"width": 2, "color": look.colour}},
+        marker={"size": 11, "color": look.color, "symbol": look.symbol, "line": {"width": 2, "color": look.color}},
         hovertext=[hover(row, info.digits) for row in rows],
         hoverinfo="text",
     )
@@ -189,7 +189,7 @@ def _measured(info: ForestInfo, places: Sequence[int]) -> go.Scatter:
         trace.error_x = {
             "array": [(row.high or 0.0) - mean for row, mean in zip(rows, means, strict=True)],
             "arrayminus": [mean - (row.low or 0.0) for row, mean in zip(rows, means, strict=True)],
-            "color": look.colour, "width": 6, "thickness": look.thickness,
+            "color": look.color, "width": 6, "thickness": look.thickness,
         }  # fmt: skip
     return trace
 
@@ -201,7 +201,7 @@ def _paper(info: ForestInfo) -> go.Scatter:
         y=[i for i, _, _ in found],
         mode="markers",
         opacity=0.5,
-        marker={"size": 9, "color": [style.colour(row.lawn) for _, row, _ in found], "symbol": "diamond"},
+        marker={"size": 9, "color": [style.color(row.lawn) for _, row, _ in found], "symbol": "diamond"},
         hovertext=[f"paper: {signed(value, 2)} points, difference of two printed means" for _, _, value in found],
         hoverinfo="text",
     )

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 
 from dashboards import style
 from dashboards.figures.base import blank, capital, named
-from dashboards.figures.panels import better_part, labelled
+from dashboards.figures.panels import better_part, labeled
 from lawn_tune.comparison.compare import CellResult, Comparison
 from lawn_tune.planning.selection import Point, PointStatus
 from lawn_tune.words import fixed, hyperparameter, metric_name, metric_of
@@ -41,7 +41,7 @@ class HeatMapPlace(NamedTuple):
 class HeatMapInfo(NamedTuple):
     """One cell's grid, as panels of y (`free_epochs` or `weight_decay`) against x (`peak_lr`).
 
-    `low` and `high` bound the colours of all cells of a batch size, so that they compare; `edges` are the winner's
+    `low` and `high` bound the colors of all cells of a batch size, so that they compare; `edges` are the winner's
     hyperparameters on the border of the grid; `hidden` points are not shown.
     """
 
@@ -65,21 +65,21 @@ class HeatMapInfo(NamedTuple):
 
 def heat_map_info(comparison: Comparison, result: CellResult) -> HeatMapInfo:
     """Returns the heat map of one cell of a comparison."""
-    return _heat_map_info(result, *_colour_range(comparison, result.cell.name.batch_size))
+    return _heat_map_info(result, *_color_range(comparison, result.cell.name.batch_size))
 
 
 def heat_map_infos(comparison: Comparison) -> tuple[HeatMapInfo, ...]:
     """Returns one heat map a cell, by batch size and then method."""
     return tuple(
-        _heat_map_info(result, *_colour_range(comparison, size))
+        _heat_map_info(result, *_color_range(comparison, size))
         for size in comparison.batch_sizes
         for optimizer in comparison.optimizers
         if (result := comparison.cell(optimizer, size)) is not None
     )
 
 
-def _colour_range(comparison: Comparison, batch_size: int) -> tuple[float, float]:
-    """Returns least and greatest colour: the better three quarters of all points, so that bad ones do not wash it."""
+def _color_range(comparison: Comparison, batch_size: int) -> tuple[float, float]:
+    """Returns least and greatest color: the better three quarters of all points, so that bad ones do not wash it."""
     values = [
         point.value
         for result in comparison.cells
@@ -217,7 +217,7 @@ def _add_panel(figure: go.Figure, info: HeatMapInfo, panel: HeatMapPanel, i: int
     axis = {"type": "category", "showgrid": False, "showline": False, "ticks": "", "zeroline": False}
     x_title = capital(hyperparameter(info.x)) if last else None
     figure.layout[f"xaxis{suffix}"] = axis | {
-        "anchor": f"y{suffix}", "showticklabels": last, "tickvals": [x[i] for i in labelled(x)],
+        "anchor": f"y{suffix}", "showticklabels": last, "tickvals": [x[i] for i in labeled(x)],
         "title": {"text": x_title}, "range": [-0.5, len(x) - 0.5]
     }  # fmt: skip
     figure.layout[f"yaxis{suffix}"] = axis | {

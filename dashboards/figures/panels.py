@@ -64,7 +64,7 @@ def axis(i: int) -> str:
 def level_axis(levels: Sequence[float]) -> dict[str, Any]:
     """Returns an axis on which levels stand side by side, evenly, whatever their values."""
     texts = [f"{level:g}" for level in levels]
-    named = labelled(texts)
+    named = labeled(texts)
     return {
         "tickvals": named,
         "ticktext": [texts[i] for i in named],
@@ -75,7 +75,7 @@ def level_axis(levels: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def labelled(texts: Sequence[str]) -> list[int]:
+def labeled(texts: Sequence[str]) -> list[int]:
     """Returns which of many labels are written along an axis: every so many, so that none runs into the next."""
     longest = max(map(len, texts), default=0)
     most = max(2, min(MOST_LABELS, 48 // (longest + 1)))
@@ -134,7 +134,7 @@ def dots(
     x: Sequence[float],
     values: Sequence[float],
     window: Window,
-    colour: str,
+    color: str,
     texts: Sequence[str],
     keys: Sequence[str],
     *,
@@ -149,7 +149,7 @@ def dots(
         marker={
             "size": 6,
             "opacity": opacity,
-            "color": colour,
+            "color": color,
             "symbol": [mark(value, window) for value in values],
         },
         hovertext=list(texts),

@@ -30,7 +30,7 @@ class ParallelAxis(NamedTuple):
 class ParallelInfo(NamedTuple):
     """One line a finished search trial: its level on each axis, and its value; NaN is never in it.
 
-    `values` are None for trials that diverged; `low` and `high` bound the colours and hold the better three quarters.
+    `values` are None for trials that diverged; `low` and `high` bound the colors and hold the better three quarters.
     """
 
     optimizer: str
@@ -106,7 +106,7 @@ MOST_LINES = 120
 
 class _Group(NamedTuple):
     name: str
-    colour: str
+    color: str
     width: float
     opacity: float
     lines: list[int]
@@ -151,8 +151,8 @@ def _groups(info: ParallelInfo) -> list[_Group]:
     names = ("best 10 %", "10–25 %", "25–50 %", "worse half")
     looks = (
         (style.FRAME, 2.2, 0.95),
-        (style.colour(info.optimizer), 1.6, 0.7),
-        (style.colour(info.optimizer), 1.2, 0.3),
+        (style.color(info.optimizer), 1.6, 0.7),
+        (style.color(info.optimizer), 1.2, 0.3),
         (style.ZERO, 1.0, 0.22),
     )
     groups = [_Group(name, *look, known[a:b]) for name, look, a, b in zip(names, looks, cuts, cuts[1:], strict=False)]
@@ -176,7 +176,7 @@ def _trace(info: ParallelInfo, group: _Group) -> go.Scatter:
         x=x,
         y=y,
         mode="lines",
-        line={"color": group.colour, "width": group.width, "dash": "2px,3px" if group.name == "diverged" else "solid"},
+        line={"color": group.color, "width": group.width, "dash": "2px,3px" if group.name == "diverged" else "solid"},
         opacity=min(1.0, group.opacity * max(1.0, (120 / max(1, len(info.values))) ** 0.5)),
         hovertext=texts,
         hoverinfo="text",

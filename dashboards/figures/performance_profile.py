@@ -113,6 +113,6 @@ def _steps(line: ProfileLine, last: float) -> go.Scatter:
         x=gaps,
         y=[*shares, shares[-1]],
         mode="lines",
-        line={"shape": "hv", "color": style.colour(line.optimizer), "width": 2, "dash": style.dash(line.optimizer)},
+        line={"shape": "hv", "color": style.color(line.optimizer), "width": 2, "dash": style.dash(line.optimizer)},
         hovertemplate=f"{named(line.optimizer)}: within %{{x:.2f}} % at %{{y:.0%}} of {line.n} tasks<extra></extra>",
     )

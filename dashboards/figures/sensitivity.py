@@ -181,7 +181,7 @@ def _points(info: SensitivityInfo, axis: SensitivityAxis, window: Window, most: 
         [x + offset for x, offset, _, _ in shown],
         [level.values[at] for _, _, level, at in shown],
         window,
-        style.colour(info.optimizer),
+        style.color(info.optimizer),
         [
             f"{escape(info.value)}: {fixed(level.values[at], info.digits)} {escape(info.unit)}<br>"
             f"{escape(level.settings[at])}"
@@ -223,7 +223,7 @@ def _best(info: SensitivityInfo, axis: SensitivityAxis, i: str) -> go.Scatter:
         x=list(range(len(axis.levels))),
         y=[level.best for level in axis.levels],
         mode="lines",
-        line={"color": style.colour(info.optimizer), "width": 2, "dash": style.dash(info.optimizer)},
+        line={"color": style.color(info.optimizer), "width": 2, "dash": style.dash(info.optimizer)},
         hoverinfo="skip",
         **_where(i),
     )

@@ -90,7 +90,7 @@ def create_app(source: Snapshots, pages: Sequence[Page] = PAGES) -> Dash:
 def _looks() -> str:
     """Returns what the browser needs to know of the house's style, as JSON in which no tag can open."""
     methods = {
-        name: {"name": method(name), "colour": style.colour(name), "line": "solid" if style.is_lawn(name) else "dashed"}
+        name: {"name": method(name), "color": style.color(name), "line": "solid" if style.is_lawn(name) else "dashed"}
         for name in OPTIMIZERS
     }
     templates = {theme: style.template(theme) for theme in ("light", "dark")}

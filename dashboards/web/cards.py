@@ -210,7 +210,7 @@ class FigureCard(Card):
         ]
 
     def register(self, app: Dash, source: Snapshots) -> None:
-        """See `Card.register`; the drawing is put into its graph in the colours of the theme, in the browser.
+        """See `Card.register`; the drawing is put into its graph in the colors of the theme, in the browser.
 
         The graph's id is a text: where it is a pattern, Dash draws anew after every zoom, and the zoom is forgotten.
         """

@@ -31,7 +31,7 @@ def data(**values: str) -> dict[str, Any]:
 def choice(
     view: View, name: str, label: str, options: Sequence[Option], default: str = "", *, multiple: bool = False
 ) -> Component:
-    """Returns a labelled control that writes the filter `name` into the URL.
+    """Returns a labeled control that writes the filter `name` into the URL.
 
     Args:
         name: of the filter, `[a-z_]+`.
@@ -85,9 +85,9 @@ def tiles(*found: Component) -> Component:
 
 
 def method_name(optimizer: str) -> Component:
-    """Returns a method's name with its line: one colour a pair, LAWN solid, its base dashed."""
+    """Returns a method's name with its line: one color a pair, LAWN solid, its base dashed."""
     line = "solid" if style.is_lawn(optimizer) else "dashed"
-    mark = html.Span(className="line", style={"borderTop": f"2px {line} {style.colour(optimizer)}"})
+    mark = html.Span(className="line", style={"borderTop": f"2px {line} {style.color(optimizer)}"})
     return html.Span([mark, method(optimizer)], className="method")
 
 

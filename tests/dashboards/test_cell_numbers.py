@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from dashboards.figures.base import plain
 from dashboards.figures.best_so_far import best_so_far_figure, best_so_far_info
 from dashboards.figures.heat_map import MOST_WRITTEN, heat_map_figure, heat_map_info
-from dashboards.figures.panels import labelled, log_ticks, mark, round_ticks, sampled, shown, spread, within
+from dashboards.figures.panels import labeled, log_ticks, mark, round_ticks, sampled, shown, spread, within
 from dashboards.figures.parallel_coordinates import parallel_figure, parallel_info
 from dashboards.figures.sensitivity import sensitivity_figure, sensitivity_info, span
 from dashboards.style import template
@@ -291,7 +291,7 @@ def test_samples_keep_both_ends_and_their_number(n: int, most: int) -> None:
 @given(st.integers(1, 500))
 def test_labels_are_few_and_offsets_stay_at_their_level(n: int) -> None:
     texts = [f"{1 / (i + 1):g}" for i in range(n)]
-    written = [texts[i] for i in labelled(texts)]
+    written = [texts[i] for i in labeled(texts)]
     assert written[0] == texts[0]
     assert sum(len(text) + 1 for text in written) <= 48 or len(written) <= 2
     assert all(abs(offset) <= 0.25 for offset in spread(n))

@@ -99,10 +99,10 @@ def test_figures_share_their_epochs_and_mark_the_switch_in_every_panel() -> None
     assert logs["layout"]["yaxis"]["type"] == "log"
 
 
-@pytest.mark.parametrize("colour", style.TRIALS)
-def test_every_trial_is_seen_on_both_pages(colour: str) -> None:
-    assert contrast(colour, "#ffffff") >= 3
-    assert contrast(colour, "#15181d") >= 3
+@pytest.mark.parametrize("color", style.TRIALS)
+def test_every_trial_is_seen_on_both_pages(color: str) -> None:
+    assert contrast(color, "#ffffff") >= 3
+    assert contrast(color, "#15181d") >= 3
 
 
 # --- reliability -----------------------------------------------------------------------------------------------------

@@ -107,24 +107,24 @@ def test_empty_and_single_figures_draw() -> None:
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_every_method_is_seen_on_both_pages(optimizer: str) -> None:
-    assert contrast(style.colour(optimizer), "#ffffff") >= 3
-    assert contrast(style.colour(optimizer), "#15181d") >= 3
+    assert contrast(style.color(optimizer), "#ffffff") >= 3
+    assert contrast(style.color(optimizer), "#15181d") >= 3
 
 
-def test_ink_is_read_on_every_colour_of_the_heat_map() -> None:
+def test_ink_is_read_on_every_color_of_the_heat_map() -> None:
     for theme, scale in style.SCALE.items():
-        assert all(contrast(style.ON_SCALE[theme], colour) >= 4.5 for _, colour in scale)
+        assert all(contrast(style.ON_SCALE[theme], color) >= 4.5 for _, color in scale)
 
 
 @pytest.mark.parametrize(("base", "lawn"), LAWN_OF.items())
-def test_a_pair_shares_its_colour_and_differs_in_line_and_marker(base: str, lawn: str) -> None:
-    assert style.colour(base) == style.colour(lawn)
+def test_a_pair_shares_its_color_and_differs_in_line_and_marker(base: str, lawn: str) -> None:
+    assert style.color(base) == style.color(lawn)
     assert (style.dash(base), style.dash(lawn)) == ("6px,4px", "solid")
     assert style.symbol(base, confirmed=True) != style.symbol(lawn, confirmed=True)
 
 
-def test_pairs_have_different_colours() -> None:
-    assert all(style.colour(one) != style.colour(other) for one, other in combinations(LAWN_OF, 2))
+def test_pairs_have_different_colors() -> None:
+    assert all(style.color(one) != style.color(other) for one, other in combinations(LAWN_OF, 2))
 
 
 def test_nothing_offers_to_upload_a_figure() -> None:

@@ -73,7 +73,7 @@ def test_a_grid_tells_diverged_from_untrained_and_has_no_winner_without_values()
     assert info.low < info.high
 
 
-def test_all_cells_of_a_batch_size_share_their_colours(comparison: Comparison) -> None:
+def test_all_cells_of_a_batch_size_share_their_colors(comparison: Comparison) -> None:
     infos = heat_map_infos(comparison)
     assert len(infos) == 12
     for size in comparison.batch_sizes:

@@ -229,11 +229,11 @@ def test_the_theme_follows_the_system_until_one_is_chosen(browse: Browse) -> Non
     page.wait_for_selector("#lab-line .xtick text")
     dark = page.evaluate(PAPER), page.evaluate(INK)
     page.emulate_media(color_scheme="light")
-    expect(page.get_by_role("button", name="Switch to dark colours")).to_be_visible()
+    expect(page.get_by_role("button", name="Switch to dark colors")).to_be_visible()
     site.until(f"{INK} !== '{dark[1]}'")
     light = page.evaluate(PAPER), page.evaluate(INK)
     assert light[0] != dark[0]
-    page.get_by_role("button", name="Switch to dark colours").click()
+    page.get_by_role("button", name="Switch to dark colors").click()
     site.until(f"{INK} === '{dark[1]}'")
     page.reload()
     page.wait_for_selector("#lab-line .xtick text")

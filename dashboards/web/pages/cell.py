@@ -95,7 +95,7 @@ def edge(view: View) -> list[Component] | Empty:
         return Empty("There is no winner yet: no point of the grid is complete.")
     found = widenings(result, shortest_budget(view.snapshot.comparison))
     if not found:
-        return Empty("The winner is inside its grid: a neighbour on every side was tried and is no better.")
+        return Empty("The winner is inside its grid: a neighbor on every side was tried and is no better.")
     notes = [html.Li(note.text) for note in result.notes if note.flag is Flag.EDGE]
     notes += [html.Li(f"{widening.name} is left as it is: {widening.why}") for widening in found if widening.why]
     added = [widening for widening in found if widening.add is not None]
@@ -180,7 +180,7 @@ def _parallel(view: View) -> Drawing | Empty:
     if not info.values:
         return Empty("No search trial of this cell has finished.")
     lost = sum(value is None for value in info.values)
-    words = f"{count(len(info.values), 'finished trial')}, {lost} diverged. Colours rank by {info.value}."
+    words = f"{count(len(info.values), 'finished trial')}, {lost} diverged. Colors rank by {info.value}."
     if info.beyond:
         low, high = (f"{fixed(end, info.digits)}\u00a0{info.unit}".strip() for end in info.ends)
         side, edge = (f"below {low}", "bottom") if info.direction == "maximize" else (f"above {high}", "top")
@@ -232,7 +232,7 @@ def _page() -> Page:
                 title="Grid",
                 draw=grid,
                 height=200,
-                help="Mean over search seeds; stronger colour is better. Frame: the winner, dashed on an edge. "
+                help="Mean over search seeds; stronger color is better. Frame: the winner, dashed on an edge. "
                 "× diverged, ! failed, … running, · not trained. A click opens the point's trials.",
             ),
             FigureCard(
