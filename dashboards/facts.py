@@ -1,4 +1,4 @@
-"""Everything that a report says, as plain values: the one source of its pages, its Markdown and its JSON."""
+"""The content of a report, as plain values: the one source of its page, its Markdown and its JSON."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Span(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """What a report says beside the comparison itself, ready to print; rows are texts under their headers."""
+    """The content of a report next to the comparison itself, ready to print; rows are texts under their headers."""
 
     comparison: Comparison
     table: Table
@@ -59,17 +59,17 @@ class Facts(NamedTuple):
 
 
 WINNER_HEADER = ("Method", "Batch", "Winner", "Points", "Diverged", "Epochs", "Device time")
-WIDER_HEADER = ("Method", "Batch", "Line to add")
+WIDER_HEADER = ("Method", "Batch", "Suggested change")
 SENSITIVITY_HEADER = ("Method", "Batch", "Hyperparameter", "Level", "Best", "Median", "Complete", "Diverged", "Span")
-TUNING_HEADER = ("Method", "Batch", "k", "Best expected", "80 % of draws", "Its test", "Device time")
+TUNING_HEADER = ("Method", "Batch", "k", "Best expected", "80 % of draws", "Test value", "Device time")
 
 
 def facts(comparison: Comparison, trials: Sequence[TrialRow], storage: str | None = None) -> Facts:
-    """Returns what a report says.
+    """Returns the content of a report.
 
     Args:
         comparison: of one space.
-        trials: of that space; they tell costs, dates and the test values of search points.
+        trials: of that space; the source of costs, dates and the test values of search points.
         storage: URL of the ledger where it is not the default, for the commands to type; its password is masked.
     """
     curves = tuning_curve_infos(comparison, trials)
@@ -104,7 +104,7 @@ def report_markdown(found: Facts) -> str:
         markdown(found.comparison).rstrip(),
         "## Winners and cost",
         _pipes(WINNER_HEADER, [tuple(row.values()) for row in found.winners]),
-        *_titled("### On the edge: what to add", WIDER_HEADER, found.wider),
+        *_titled("### On the edge: suggested changes", WIDER_HEADER, found.wider),
         *_titled("## Each hyperparameter alone", SENSITIVITY_HEADER, found.sensitivity),
         *_titled("## Expected best of k random points", TUNING_HEADER, found.tuning_rows, TUNING_DEFINITION),
         *_titled("## Protocol and versions", ("What", "Value"), found.protocol),
@@ -115,8 +115,8 @@ def report_markdown(found: Facts) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _titled(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], said: str = "") -> list[str]:
-    return [title, escaped(said), _pipes(header, rows)] if rows else []
+def _titled(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], note: str = "") -> list[str]:
+    return [title, escaped(note), _pipes(header, rows)] if rows else []
 
 
 def _pipes(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

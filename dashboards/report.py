@@ -1,4 +1,4 @@
-"""The report: a whole comparison as one HTML file that loads nothing, from no one."""
+"""The report: a whole comparison as one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from lawn_tune.results import ResultSource
 from lawn_tune.words import method
 
 
-class Most(NamedTuple):
+class Limits(NamedTuple):
     """How much the figures of one cell may hold, so that the file stays small however large the study is.
 
     Args:
@@ -55,10 +55,10 @@ class Most(NamedTuple):
     epochs: int
 
 
-def most(cells: int) -> Most:
-    """Returns the limits of each of so many cells: shares of 12,000 points, 360 marks a level and 4,000 epochs."""
+def limits_of(cells: int) -> Limits:
+    """Returns the limits of one cell: its share of 12,000 points, 360 marks per level and 4,000 epochs."""
     shares = max(1, cells)
-    return Most(
+    return Limits(
         grid=max(64, 12_000 // shares),
         marks=max(6, min(12, 360 // shares)),
         epochs=max(30, min(150, 4_000 // shares)),
@@ -98,7 +98,7 @@ def render(found: Facts, curves: Curves, broken: Mapping[str, str] | None = None
     """Returns the page; equal arguments give equal text.
 
     Args:
-        found: all that it says.
+        found: its content.
         curves: of the winners' trials.
         broken: trial → why its curve cannot be read.
 
@@ -154,7 +154,7 @@ def _figures(found: Facts, curves: Curves) -> dict[str, _Group]:
     if sizes.lines:
         alt = "Test metric against batch size; the same numbers are in the table above"
         groups["sizes"].append(("sizes", alt, _without_legend(plain(batch_size_figure(sizes)))))
-    limits = most(len(comparison.cells))
+    limits = limits_of(len(comparison.cells))
     for curve in curve_infos(comparison, curves, limits.epochs):
         alt = f"Learning curves and median margins of the winners at batch {curve.batch_size:,}"
         groups["curves"].append((f"curve-{curve.batch_size}", alt, _without_legend(plain(curve_figure(curve)))))

@@ -65,7 +65,7 @@
 
     const alike = (a, b) => Boolean(a && b) && a.path === b.path && a.space === b.space;
 
-    // A page is laid out anew for another path or space, for the first space, and when what failed may be mended.
+    // A page is laid out again for another path or space, for the first space, and when a failure may be fixed.
     function route(place, known, version, wanted, laid) {
         if (!place) return NONE();
         const asked = wanted && alike(wanted.place, place);
@@ -73,7 +73,7 @@
         return asked && !(stale && alike(laid.place, place)) ? NONE() : { place, version };
     }
 
-    // The cards of the page that stands follow the address; those of a page that is being left do not.
+    // The cards of the current page follow the address; those of a page that is being left do not.
     function stay(place, laid, here) {
         return laid && alike(laid.place, place) && !same(place, here) ? place : NONE();
     }

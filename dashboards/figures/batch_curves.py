@@ -60,7 +60,7 @@ def batch_curves(results: Sequence[CellResult], measure: Measure, phase: Phase, 
         results: of one space.
         measure, phase, rows: see `measure.measured`.
 
-    The paper's values are shown beside the protocol's metric on test only: it prints no other.
+    The paper's values are shown for the protocol's metric on test only: it prints no other.
     """
     names = dict.fromkeys(result.cell.name.optimizer for result in results)
     split = results[0].cell.protocol.selection if phase == "search" and results else "test"
@@ -90,7 +90,7 @@ def _curve(results: Sequence[CellResult], measure: Measure, phase: Phase, rows: 
 
 
 def differs(results: Sequence[CellResult]) -> str:
-    """Returns the paper's set-up beside ours in one line; "" where the paper has no value for any of the cells."""
+    """Returns the paper's setup next to ours in one line; "" where the paper has no value for any of the cells."""
     pairs = [(value, result.cell) for result in results if (value := printed(result.cell)) and value.mean is not None]
     if not pairs:
         return ""

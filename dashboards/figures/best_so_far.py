@@ -83,7 +83,7 @@ def _seconds(point: Point, rows: Mapping[str, TrialRow]) -> float:
 # --- drawing ----------------------------------------------------------------------------------------------------------
 
 
-MOST_MARKS = 250
+MAX_MARKS = 250
 
 Spent = Literal["points", "time"]
 
@@ -111,7 +111,7 @@ def best_so_far_figure(info: BestSoFarInfo, against: Spent = "points") -> go.Fig
 
 def _some(info: BestSoFarInfo, steps: list[int]) -> list[int]:
     """Returns the steps that are drawn as marks: of many only some, and every one that was the best when it came."""
-    kept = {steps[rank] for rank in sampled(len(steps), MOST_MARKS)}
+    kept = {steps[rank] for rank in sampled(len(steps), MAX_MARKS)}
     return [
         i for i in steps if i in kept or (info.steps[i].value is not None and info.steps[i].value == info.steps[i].best)
     ]

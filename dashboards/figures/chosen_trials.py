@@ -1,4 +1,4 @@
-"""The trials that are looked at together: their names, letters and colors."""
+"""The trials selected together: their names, letters and colors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lawn_tune.words import method, setting
 
 
 class Chosen(NamedTuple):
-    """A trial that is looked at: its place among them, and its name for people.
+    """A selected trial: its place among them, and its display name.
 
     `switch` is the epoch at which LAWN's constraint starts; None for base optimizers and where it never does.
     """
@@ -31,7 +31,7 @@ class Chosen(NamedTuple):
 
     @property
     def letter(self) -> str:
-        """What stands for the trial in sentences: "A" for the first."""
+        """The trial's symbol in sentences: "A" for the first."""
         return chr(ord("A") + self.order)
 
 
@@ -74,5 +74,5 @@ def _switch(row: TrialRow) -> float | None:
 
 
 def tint(trial: Chosen) -> str:
-    """Returns the color of a trial among those that are looked at."""
+    """Returns the color of a trial among the selected ones."""
     return style.TRIALS[trial.order % len(style.TRIALS)]

@@ -25,7 +25,7 @@ class ForestRow(NamedTuple):
         mean: LAWN − base in the metric's unit: paired over fresh seeds, else of the searches' best values, else None.
         low, high: of the 95 % interval; None where there is none.
         confirmed: the mean is over fresh seeds.
-        verdict, tone: what can be said.
+        verdict, tone: the outcome.
         sentence: the pair's outcome in words.
         test: "p = 0.250, Holm 0.500", or "".
         paper: the paper's difference on test; None where it prints none, or where ours is not on test.
@@ -114,7 +114,8 @@ def _row(pair: PairResult) -> ForestRow:
 SHORT = {
     Verdict.TOO_FEW: "too few seeds",
     Verdict.NEVER_CONSTRAINED: "never constrained",
-    Verdict.ONLY_BASE: "only WD trains",
+    Verdict.ONLY_LAWN: "WD diverged",
+    Verdict.ONLY_BASE: "LAWN diverged",
     Verdict.NOT_COMPARABLE: "not comparable",
     Verdict.PENDING: "not confirmed",
 }
@@ -166,7 +167,7 @@ class _Look(NamedTuple):
 
 
 def _look(row: ForestRow) -> _Look:
-    """Returns how a pair looks: filled in its color where the two can be told apart."""
+    """Returns how a pair looks: filled in its color where the difference is separable from zero."""
     interval = row.low is not None and row.high is not None
     if row.tone in ("better", "worse"):
         return _Look(style.color(row.lawn), "circle", 3, interval)
@@ -208,7 +209,7 @@ def _paper(info: ForestInfo) -> go.Scatter:
 
 
 def _unmeasured(info: ForestInfo) -> list[dict[str, Any]]:
-    """Says beside zero why a pair has no mean."""
+    """Returns the notes next to zero that state why a pair has no mean."""
     return [
         {
             "x": 0, "y": i, "text": escape(row.verdict.value), "showarrow": False, "xanchor": "left", "xshift": 8,
@@ -220,7 +221,7 @@ def _unmeasured(info: ForestInfo) -> list[dict[str, Any]]:
 
 
 def _sides(maximize: bool) -> list[dict[str, Any]]:
-    """Says above the axis which side is whose gain, in few letters: a phone is narrow."""
+    """Returns the notes above the axis that name the side on which each wins; short, since phones are narrow."""
     left, right = ("WD", "LAWN") if maximize else ("LAWN", "WD")
     place = {"y": 1, "xref": "paper", "yref": "paper", "yanchor": "bottom", "showarrow": False, "opacity": 0.8}
     look = place | {"font": {"size": 11}}
@@ -258,10 +259,10 @@ def _cut(text: str, most: int = 20) -> str:
 
 
 def hover(row: ForestRow, digits: int) -> str:
-    """Returns what is said of a pair under the pointer, escaped, in short lines."""
+    """Returns a pair's hover text, escaped, in short lines."""
     parts = [row.sentence]
     if row.mean is not None and not row.confirmed:
-        parts.append(f"Difference of the best search values: {signed(row.mean, digits)}; no fresh run supports it.")
+        parts.append(f"Difference of the best search values: {signed(row.mean, digits)}; not confirmed by fresh runs.")
     if row.test:
         parts.append(f"{row.test}.")
     if row.paper is not None:

@@ -79,7 +79,7 @@ def heat_map_infos(comparison: Comparison) -> tuple[HeatMapInfo, ...]:
 
 
 def _color_range(comparison: Comparison, batch_size: int) -> tuple[float, float]:
-    """Returns least and greatest color: the better three quarters of all points, so that bad ones do not wash it."""
+    """Returns the ends of the color scale: the better three quarters of all points; bad ones do not dominate."""
     values = [
         point.value
         for result in comparison.cells
@@ -118,7 +118,7 @@ def _heat_map_info(result: CellResult, low: float, high: float) -> HeatMapInfo:
 
 
 def _axes(levels: Mapping[str, Sequence[float]]) -> tuple[str, str]:
-    """Returns the names on x and y: learning rate, and what tells LAWN from weight decay."""
+    """Returns the names on x and y: learning rate, and the hyperparameter that LAWN and weight decay do not share."""
     y = "free_epochs" if "free_epochs" in levels else "weight_decay"
     return "peak_lr", y
 
@@ -159,7 +159,7 @@ def _place(
 _ROW, _DENSE_ROW, _GAP, _TOP, _BOTTOM = 30, 14, 30, 78, 52
 """Pixels: a row of a heat map, one without values, the space between panels, and the margins."""
 
-MOST_WRITTEN = 14
+MAX_WRITTEN = 14
 """Columns of a heat map whose values are written into it."""
 
 _SIGNS = {"diverged": "×", "failed": "!", "running": "…", "missing": "·"}
@@ -190,18 +190,18 @@ def _row(info: HeatMapInfo) -> int:
 
 
 def _written(info: HeatMapInfo) -> bool:
-    """True where columns are wide enough to hold their values; else only hovering tells them."""
-    return len(info.x_levels) <= MOST_WRITTEN
+    """True where columns are wide enough to hold their values; else they are shown on hover only."""
+    return len(info.x_levels) <= MAX_WRITTEN
 
 
 def _heat_map_title(info: HeatMapInfo) -> dict[str, Any]:
-    said = [f"winner on the edge in {', '.join(info.edges)}"] if info.edges else []
+    notes = [f"winner on the edge in {', '.join(info.edges)}"] if info.edges else []
     if info.hidden:
         shown = len(info.panels) * len(info.x_levels) * len(info.y_levels)
-        said.append(f"{shown:,} of {shown + info.hidden:,} points, around the best")
+        notes.append(f"{shown:,} of {shown + info.hidden:,} points, around the winner")
     return {
         "text": f"<b>{named(info.optimizer)}, batch {info.batch_size:,}</b>",
-        "subtitle": {"text": escape("; ".join(said)), "font": {"size": 12}},
+        "subtitle": {"text": escape("; ".join(notes)), "font": {"size": 12}},
         "y": 1,
         "yanchor": "top",
         "pad": {"t": 6},

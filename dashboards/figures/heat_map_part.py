@@ -31,7 +31,7 @@ def fewer(info: HeatMapInfo, most: int) -> HeatMapInfo:
 
 
 def _window(n: int, around: int, most: int) -> range:
-    """Returns at most so many of n places, in a row, with `around` near their middle."""
+    """Returns at most `most` of n consecutive places, with `around` near their middle."""
     start = max(0, min(around - most // 2, n - most))
     return range(start, min(n, start + most))
 

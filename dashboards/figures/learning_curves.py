@@ -20,7 +20,7 @@ from lawn_tune.words import metric_name, metric_of
 
 
 class Curve(NamedTuple):
-    """A winner's curve over epochs: mean, least and greatest over its n runs; margins are medians over examples.
+    """A winner's curve over epochs: mean, lowest and highest over its n runs; margins are medians over examples.
 
     `switch` is the epoch at which LAWN's constraint starts; None for base optimizers.
     """
@@ -30,8 +30,8 @@ class Curve(NamedTuple):
     n: int
     epochs: tuple[int, ...]
     metric: tuple[float | None, ...]
-    least: tuple[float | None, ...]
-    greatest: tuple[float | None, ...]
+    lowest: tuple[float | None, ...]
+    highest: tuple[float | None, ...]
     margin: tuple[float | None, ...]
     switch: float | None
 
@@ -96,8 +96,8 @@ def _curve(
         n=len(known),
         epochs=tuple(int(i) + 1 for i in chosen),
         metric=_picked(values.mean(axis=0), chosen),
-        least=_picked(values.min(axis=0), chosen),
-        greatest=_picked(values.max(axis=0), chosen),
+        lowest=_picked(values.min(axis=0), chosen),
+        highest=_picked(values.max(axis=0), chosen),
         margin=_picked(margins.mean(axis=0), chosen) if margins.size else (None,) * len(chosen),
         switch=winner.get("free_epochs"),
     )
@@ -151,7 +151,7 @@ def _last(info: CurveInfo) -> int:
 def _band(curve: Curve) -> go.Scatter:
     known = [
         (epoch, low, high)
-        for epoch, low, high in zip(curve.epochs, curve.least, curve.greatest, strict=True)
+        for epoch, low, high in zip(curve.epochs, curve.lowest, curve.highest, strict=True)
         if low is not None and high is not None
     ]
     return go.Scatter(
@@ -204,14 +204,14 @@ def _focus(info: CurveInfo) -> list[float] | None:
     late = [
         value
         for curve in info.curves
-        for low, high in zip(curve.least, curve.greatest, strict=True)
+        for low, high in zip(curve.lowest, curve.highest, strict=True)
         for value in (low, high)
         if value is not None
     ]
     start = [
         value
         for curve in info.curves
-        for epoch, value in zip(curve.epochs, curve.least, strict=True)
+        for epoch, value in zip(curve.epochs, curve.lowest, strict=True)
         if value is not None and epoch >= 0.1 * curve.epochs[-1]
     ]
     if not late or not start or min(start) == max(late):

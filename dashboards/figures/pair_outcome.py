@@ -38,10 +38,10 @@ def paper_difference(pair: PairResult) -> float | None:
 
 
 def test_text(pair: PairResult) -> str:
-    """Returns the p-values of a pair in words, or ""."""
+    """Returns the p-values of a pair, or ""."""
     difference = pair.difference
     if difference is None or difference.test is None:
         return ""
-    holm = "" if difference.holm is None else f"; Holm over all pairs of the space {p_value(difference.holm)}"
-    least = p_value(difference.test.least)
-    return f"exact p {p_value(difference.test.p)} (least with {difference.n} seeds {least}){holm}"
+    holm = "" if difference.holm is None else f"; Holm-adjusted for all pairs of the space {p_value(difference.holm)}"
+    lowest = p_value(difference.test.least)
+    return f"exact p {p_value(difference.test.p)} (lowest possible with {difference.n} seeds: {lowest}){holm}"

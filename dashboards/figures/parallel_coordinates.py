@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 
 from dashboards import style
 from dashboards.figures.base import blank, capital
-from dashboards.figures.panels import MOST_LABELS, better_part, round_ticks, sampled
+from dashboards.figures.panels import MAX_LABELS, better_part, round_ticks, sampled
 from lawn_tune.cells import Cell
 from lawn_tune.planning.selection import search_series
 from lawn_tune.results import FINISHED, TrialRow
@@ -28,7 +28,7 @@ class ParallelAxis(NamedTuple):
 
 
 class ParallelInfo(NamedTuple):
-    """One line a finished search trial: its level on each axis, and its value; NaN is never in it.
+    """One line per finished search trial: its level on each axis, and its value; NaN is never in it.
 
     `values` are None for trials that diverged; `low` and `high` bound the colors and hold the better three quarters.
     """
@@ -46,7 +46,7 @@ class ParallelInfo(NamedTuple):
 
     @property
     def ends(self) -> tuple[float, float]:
-        """Least and greatest value on the metric's axis: the better three quarters, and a little on the worse side."""
+        """Lowest and highest value on the metric's axis: the better three quarters, and a little on the worse side."""
         pad = 0.15 * (self.high - self.low) or 0.5
         return (self.low - pad, self.high) if self.direction == "maximize" else (self.low, self.high + pad)
 
@@ -100,7 +100,7 @@ _FLOOR = -0.12
 """Where lines of diverged trials end, below the metric's axis, whose ends are 0 and 1."""
 
 
-MOST_LINES = 120
+MAX_LINES = 120
 """Lines of one group that are drawn, evenly spread over their ranks."""
 
 
@@ -113,7 +113,7 @@ class _Group(NamedTuple):
 
 
 def parallel_figure(info: ParallelInfo) -> go.Figure:
-    """Draws a line a trial, better ones stronger and in front; a click on the legend takes a group away."""
+    """Draws a line per trial, better ones stronger and in front; a click on the legend hides a group."""
     figure = blank(height=430)
     for group in _groups(info):
         figure.add_trace(_trace(info, group))
@@ -162,7 +162,7 @@ def _groups(info: ParallelInfo) -> list[_Group]:
 
 
 def _trace(info: ParallelInfo, group: _Group) -> go.Scatter:
-    shown = [group.lines[rank] for rank in sampled(len(group.lines), MOST_LINES)]
+    shown = [group.lines[rank] for rank in sampled(len(group.lines), MAX_LINES)]
     some = f"{len(shown):,} of " if len(shown) < len(group.lines) else ""
     x: list[float | None] = []
     y: list[float | None] = []
@@ -194,7 +194,7 @@ def _heights(info: ParallelInfo, i: int) -> list[float]:
 
 
 def _height(axis: ParallelAxis, place: int) -> float:
-    """Returns where a level stands on its axis, which reaches a little beyond the first and the last."""
+    """Returns the height of a level on its axis, which reaches a little beyond the first and the last."""
     return 0.06 + 0.88 * place / (len(axis.levels) - 1) if len(axis.levels) > 1 else 0.5
 
 
@@ -213,7 +213,7 @@ def _hover(info: ParallelInfo, i: int) -> str:
 
 def _add_axes(figure: go.Figure, info: ParallelInfo) -> None:
     for x, axis in enumerate(info.axes):
-        named = range(0, len(axis.levels), -(-len(axis.levels) // MOST_LABELS))
+        named = range(0, len(axis.levels), -(-len(axis.levels) // MAX_LABELS))
         _add_axis(figure, x, [_height(axis, i) for i in named], [f"{axis.levels[i]:g}" for i in named])
     marks = [(_share(info, value), f"{value:g}") for value in round_ticks(*info.ends)]
     marks += [(_FLOOR, "diverged")] if any(value is None for value in info.values) else []

@@ -12,8 +12,8 @@ from dashboards import style
 from dashboards.figures.base import UNDER, blank, named
 from lawn_tune.comparison.compare import CellResult
 
-LEAST = 3
-"""Tasks below which a share says nothing."""
+MIN_TASKS = 3
+"""Tasks below which a share is not informative."""
 
 
 class ProfileLine(NamedTuple):
@@ -53,7 +53,7 @@ def profile_info(results: Sequence[CellResult]) -> ProfileInfo:
     """
     every = [cells for cells in _tasks(results).values() if len(cells) > 1]
     settled = [cells for cells in every if all(r.confirmed or r.all_diverged for r in cells)]
-    judged = [cells for cells in settled if any(r.confirmed for r in cells)]  # nobody is best where nobody trains
+    judged = [cells for cells in settled if any(r.confirmed for r in cells)]  # no method is best where none trains
     gaps: dict[str, list[float]] = {}
     for cells in judged:
         for optimizer, gap in _gaps(cells).items():

@@ -43,7 +43,7 @@ def reliability_info(cells: Sequence[Cell], rows: Sequence[TrialRow]) -> Reliabi
 
 
 def ranks(cell: Cell) -> bool:
-    """True for a task that ranks candidates: its scores are no probability of being right, so nothing is calibrated."""
+    """True for a task that ranks candidates: its scores are not probabilities, so nothing is calibrated."""
     known = DATASETS.get(cell.task.dataset)
     return known is not None and "hr@10" in known.metrics
 

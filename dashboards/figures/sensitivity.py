@@ -121,11 +121,11 @@ _PANEL, _GAP, _TOP, _BOTTOM = 150, 72, 20, 64
 """Pixels: a panel, the space between two, and the margins."""
 
 
-MOST_MARKS = 40
+MAX_MARKS = 40
 """Points of one level that are drawn on a screen, evenly spread over their ranks; the best is one."""
 
 
-def sensitivity_figure(info: SensitivityInfo, most: int = MOST_MARKS) -> go.Figure:
+def sensitivity_figure(info: SensitivityInfo, most: int = MAX_MARKS) -> go.Figure:
     """Draws the points at each level, the best of each joined, the median as a bar; the winner's level is framed.
 
     Args:
@@ -174,7 +174,7 @@ def _middle(info: SensitivityInfo) -> str:
 
 
 def _points(info: SensitivityInfo, axis: SensitivityAxis, window: Window, most: int, i: str) -> go.Scatter:
-    """Returns the points of all levels; those beyond the panel stand on its border as open triangles."""
+    """Returns the points of all levels; those beyond the panel are drawn on its border as open triangles."""
     most = min(most, max(6, 5 * most // len(axis.levels)))
     shown = [(x, offset, level, at) for x, level in enumerate(axis.levels) for offset, at in _marks(info, level, most)]
     return dots(
@@ -240,7 +240,7 @@ def _without(axis: SensitivityAxis, low: float, i: str) -> go.Scatter:
         mode="text",
         textposition="top center",
         textfont={"size": 11},
-        hovertext=[_said(axis.levels[x]) for x in places],
+        hovertext=[_lost_text(axis.levels[x]) for x in places],
         hoverinfo="text",
         cliponaxis=False,
         **_where(i),
@@ -256,7 +256,7 @@ def _lost(level: SensitivityLevel) -> tuple[tuple[str, int], ...]:
     return ("×", level.diverged), ("!", level.failed), ("…", level.open)
 
 
-def _said(level: SensitivityLevel) -> str:
+def _lost_text(level: SensitivityLevel) -> str:
     counts = (("diverged", level.diverged), ("failed", level.failed), ("not finished", level.open))
     return ", ".join(f"{n} {what}" for what, n in counts if n)
 

@@ -12,7 +12,7 @@ Curves = Mapping[str, Mapping[str, NDArray[np.float64]]]
 
 
 CURVE_POINTS = 300
-"""Longer curves are thinned to about so many epochs, first and last kept."""
+"""Number of epochs that longer curves are thinned to; first and last are kept."""
 
 
 def readable(read: Callable[[Sequence[str]], Curves], keys: Sequence[str]) -> tuple[Curves, dict[str, str]]:
@@ -31,5 +31,5 @@ def readable(read: Callable[[Sequence[str]], Curves], keys: Sequence[str]) -> tu
 
 
 def thinned(epochs: int, points: int) -> NDArray[np.int64]:
-    """Returns the places [<= points] of so many epochs that are kept, evenly spread, first and last among them."""
+    """Returns the indices [<= points] of the epochs that are kept, evenly spread, first and last included."""
     return np.unique(np.linspace(0, epochs - 1, min(epochs, points)).round().astype(np.int64))

@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from dashboards import style
-from dashboards.figures.base import blank, named, with_unit
+from dashboards.figures.base import blank, capital, named, with_unit
 from dashboards.figures.best_so_far import Spent
 from dashboards.figures.panels import log_ticks
 from lawn_tune.comparison.compare import CellResult, Comparison
@@ -24,7 +24,7 @@ from trainables.config import Direction
 BAND = (0.1, 0.9)
 """Quantiles of the best value between which the band lies."""
 
-MOST_DRAWS = 40
+MAX_DRAWS = 40
 """Numbers of draws computed for one line, spread evenly in their logarithm."""
 
 ROUND = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
@@ -36,7 +36,7 @@ class Drawn(NamedTuple):
 
     Args:
         k: points drawn.
-        found: chance that one of them at least has a value, which a diverged one has not.
+        found: chance that at least one of them has a value; diverged points have none.
         value: expected value of the best, given that there is one, and its quantiles `BAND`.
         test: expected test value of that point; None where some point has none.
         seconds: expected device time of k points.
@@ -78,7 +78,7 @@ class TuningCurveInfo(NamedTuple):
 
 
 def tuning_curve_infos(comparison: Comparison, trials: Sequence[TrialRow]) -> tuple[TuningCurveInfo, ...]:
-    """Returns what smaller searches would have found, one figure a pair that has a value."""
+    """Returns what smaller searches would have found, one figure per pair that has a value."""
     rows = {row.key: row for row in trials}
     infos = (tuning_curve_info((pair.base, pair.lawn), rows) for pair in comparison.pairs)
     return tuple(info for info in infos if info.lines)
@@ -106,7 +106,7 @@ def tuning_curve_info(results: Sequence[CellResult], rows: Mapping[str, TrialRow
 
 
 def reached(line: TuningLine, target: float, direction: Direction) -> int | None:
-    """Returns the least number of draws computed whose expected best is as good as `target`; None if none is."""
+    """Returns the lowest computed number of draws whose expected best is as good as `target`; None if none is."""
     sign = 1.0 if direction == "maximize" else -1.0
     return next((drawn.k for drawn in line.draws if sign * drawn.value >= sign * target), None)
 
@@ -165,10 +165,10 @@ def best_rank_chances(k: int, total: int) -> NDArray[np.float64]:
 
 
 def _numbers(total: int) -> list[int]:
-    """Returns the numbers of draws to compute: all of few, else `MOST_DRAWS` from 1 to all, and those of `ROUND`."""
-    if total <= MOST_DRAWS:
+    """Returns the numbers of draws to compute: all of few, else `MAX_DRAWS` from 1 to all, and those of `ROUND`."""
+    if total <= MAX_DRAWS:
         return list(range(1, total + 1))
-    spread = {int(k) for k in np.geomspace(1, total, MOST_DRAWS).round()}
+    spread = {int(k) for k in np.geomspace(1, total, MAX_DRAWS).round()}
     return sorted(spread | {k for k in ROUND if k <= total})
 
 
@@ -203,7 +203,7 @@ def tuning_curve_figure(info: TuningCurveInfo, against: Spent = "points") -> go.
             "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks],
         },
         yaxis={"title": {"text": with_unit(f"Best {info.value}", info.unit)}, "domain": [0.46, 1]},
-        yaxis2={"title": {"text": with_unit(f"Its {info.test}", info.unit)}, "domain": [0, 0.4], "anchor": "x"},
+        yaxis2={"title": {"text": with_unit(capital(info.test), info.unit)}, "domain": [0, 0.4], "anchor": "x"},
         legend={"y": -0.13},
         margin={"t": 36},
     )  # fmt: skip
@@ -211,8 +211,8 @@ def tuning_curve_figure(info: TuningCurveInfo, against: Spent = "points") -> go.
 
 
 def _unit(info: TuningCurveInfo) -> tuple[float, str]:
-    most = max(line.seconds for line in info.lines)
-    return next((size, name) for least, size, name in _UNITS if most >= least)
+    longest = max(line.seconds for line in info.lines)
+    return next((size, name) for shortest, size, name in _UNITS if longest >= shortest)
 
 
 def _ends(line: TuningLine, against: Spent, unit: float) -> Sequence[float]:
@@ -272,6 +272,6 @@ def _hover(info: TuningCurveInfo, line: TuningLine, drawn: Drawn) -> str:
 
     points = f"{drawn.k} of {line.finished} points, {duration(drawn.seconds)}"
     best = f"best {info.value} {text(drawn.value)} (80 %: {text(drawn.low)} to {text(drawn.high)})"
-    test = f"its {info.test} {text(drawn.test)}" if drawn.test is not None else ""
+    test = f"{info.test} {text(drawn.test)}" if drawn.test is not None else ""
     parts = [f"<b>{named(line.optimizer)}</b>", *(escape(part) for part in (points, best, test) if part)]
     return "<br>".join(parts)

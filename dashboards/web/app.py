@@ -16,7 +16,7 @@ from dash.exceptions import PreventUpdate
 
 from dashboards import style
 from dashboards.web import components
-from dashboards.web.cards import clientside, told
+from dashboards.web.cards import clientside, logged
 from dashboards.web.filters import href
 from dashboards.web.page import HERE, PLACE, THEME, URL, VERSION, Empty, Page, View
 from dashboards.web.pages import PAGES
@@ -52,11 +52,11 @@ INDEX = """<!DOCTYPE html>
 
 
 def create_app(source: Snapshots, pages: Sequence[Page] = PAGES) -> Dash:
-    """Returns the application over a ledger. It reads only: there is no route that writes.
+    """Returns the application over a ledger. It is read-only: no route writes.
 
     Args:
         source: the ledger's snapshots.
-        pages: what there is to look at.
+        pages: the pages.
 
     Returns:
         The application; `security.guarded(app, …)` is what may be served.
@@ -255,7 +255,7 @@ def _nav_link(page: Page, space: str, current: bool) -> Component:
 
 
 def _content(page: Page | None, source: Snapshots, place: Mapping[str, Any]) -> Component:
-    """Returns the page's skeleton, or what is said in its place; an error is one of these."""
+    """Returns the page's skeleton, or a message in its place, errors included."""
     if page is None:
         return components.empty(Empty("There is no page at this address.", "Choose one of those at the top."))
     try:
@@ -265,11 +265,11 @@ def _content(page: Page | None, source: Snapshots, place: Mapping[str, Any]) -> 
     except LawnTuneError as error:
         return components.failure(error.message, error.hint or "")
     except Exception as error:
-        return components.failure(told(f"page {page.path}", error), "The other pages are not affected.")
+        return components.failure(logged(f"page {page.path}", error), "The other pages are not affected.")
 
 
 def nothing_launched(source: Snapshots) -> Empty:
-    """Returns what an empty ledger says."""
+    """Returns the message for an empty ledger."""
     return Empty(
         "Nothing has been launched into this ledger yet.",
         "Start the demo, or a space of yours; its trials appear here as they train, without reloading.",
@@ -298,7 +298,7 @@ def _register_routes(server: Any, source: Snapshots) -> None:
         except LawnTuneError as error:
             return flask.jsonify({"error": error.message}), 503
         except Exception as error:
-            return flask.jsonify({"error": told("live refresh", error)}), 500
+            return flask.jsonify({"error": logged("live refresh", error)}), 500
 
     @server.get("/budget")  # type: ignore[untyped-decorator]
     def former() -> Any:
@@ -310,8 +310,8 @@ def _register_routes(server: Any, source: Snapshots) -> None:
         code = getattr(error, "code", None)
         known = isinstance(code, int) and 400 <= code < 500
         if not known:
-            told("server", error)
-        text = "This request cannot be answered." if known else "The server could not answer; its terminal says why."
+            logged("server", error)
+        text = "This request cannot be answered." if known else "Internal error; see the server's log."
         return flask.Response(f"{text}\n", status=code if known else 500, mimetype="text/plain")
 
 
@@ -325,6 +325,6 @@ def _version(source: Snapshots, space: str) -> dict[str, Any]:
         snapshot = source.refreshed(space)
         token = repr((snapshot.version, snapshot.damage))
     except DamagedCells as error:
-        token = error.message  # the page says it; once it is repaired, the page is laid out anew
+        token = error.message  # shown on the page; once it is repaired, the page is laid out again
     text = repr((token, held))
     return {"version": blake2b(text.encode(), digest_size=12).hexdigest(), "spaces": spaces}

@@ -47,8 +47,8 @@ class SideTable(NamedTuple):
         title: what it is of.
         groups: (heading, columns below it), in order; a heading may be "".
         columns: headings of the columns.
-        rows: (method as printed, our name of it, an entry a column; None where the table has no such cell).
-        facts: sentences that stand below it.
+        rows: (method as printed, our name of it, an entry per column; None where the table has no such cell).
+        facts: sentences below it.
         doubts: what the paper leaves open of its own values.
         footnotes: what the marks mean.
     """
@@ -63,7 +63,7 @@ class SideTable(NamedTuple):
 
 
 def space_table(comparison: Comparison) -> SideTable:
-    """Returns a comparison's table, the paper's values beside ours where it has them."""
+    """Returns a comparison's table, the paper's values next to ours where it has them."""
     known, sizes = table(comparison), comparison.batch_sizes
     entries = {(r.cell.name.optimizer, r.cell.name.batch_size): _entry(r, known) for r in comparison.cells}
     theirs = []
@@ -101,7 +101,7 @@ def _printed(value: PublishedValue) -> str:
 
 
 def paper_table(printed_table: PublishedTable, results: Sequence[CellResult]) -> SideTable:
-    """Returns a table of the paper, ours beside each value that a cell of ours has measured on the same task.
+    """Returns a table of the paper, ours next to each value that a cell of ours has measured on the same task.
 
     Args:
         printed_table: as the paper has it.
@@ -153,7 +153,7 @@ def _paper_entry(value: PublishedValue, ours: Mapping[Place, CellResult]) -> Sid
 
 
 def _heading(batch: str, loss: str, losses: bool) -> str:
-    size = "batch size not said" if batch == "?" else batch
+    size = "batch size not given" if batch == "?" else batch
     if not losses:
         return size
     return f"{size}, γ = {loss.partition('-')[2]}" if loss.startswith("focal") else f"{size}, CE"
@@ -164,17 +164,17 @@ def _protocol(found: PublishedTable) -> list[str]:
     epochs = sorted({v.epochs for v in found.values})
     errors = f" Standard errors lie between {found.errors[0]:g} and {found.errors[1]:g}." if found.errors else ""
     bold = f" Bold: {found.bold}." if found.bold else ""
-    said = (
+    protocol = (
         f"Means of {found.runs} runs of {' and '.join(models)}, {' or '.join(map(str, epochs))} epochs.{errors}{bold}"
     )
-    return [said]
+    return [protocol]
 
 
 # --- drawing ----------------------------------------------------------------------------------------------------------
 
 
 def side_table(view: View, table: SideTable, *, ours: bool) -> list[Component]:
-    """Returns the table and all that stands below it; `ours` puts the measured values first."""
+    """Returns the table and the notes below it; `ours` puts the measured values first."""
     top = [html.Td(), *(html.Th(name, colSpan=n, scope="colgroup") for name, n in table.groups)]
     head = [html.Th("Method", scope="col"), *(html.Th(name, scope="col", className="number") for name in table.columns)]
     body = [

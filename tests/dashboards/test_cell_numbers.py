@@ -1,4 +1,4 @@
-"""Laws of a cell's numbers: no point is lost or invented, and the winner is where the comparison says."""
+"""Invariants of a cell's numbers: no point is lost or invented, and the winner is where the comparison says."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from dashboards.figures.base import plain
 from dashboards.figures.best_so_far import best_so_far_figure, best_so_far_info
-from dashboards.figures.heat_map import MOST_WRITTEN, heat_map_figure, heat_map_info
+from dashboards.figures.heat_map import MAX_WRITTEN, heat_map_figure, heat_map_info
 from dashboards.figures.panels import labeled, log_ticks, mark, round_ticks, sampled, shown, spread, within
 from dashboards.figures.parallel_coordinates import parallel_figure, parallel_info
 from dashboards.figures.sensitivity import sensitivity_figure, sensitivity_info, span
@@ -34,7 +34,7 @@ def result_of(cell: Cell, rows: list[TrialRow]) -> CellResult:
 
 @pytest.fixture
 def mixed() -> tuple[CellResult, list[TrialRow]]:
-    """A cell with points in every state; the best is at the greatest learning rate and the greatest weight decay."""
+    """A cell with points in every state; the best is at the highest learning rate and the highest weight decay."""
     cell = make_cell()
     rows = search_rows(cell, STATES)
     return result_of(cell, rows), rows
@@ -269,11 +269,11 @@ def test_a_points_keys_lie_where_its_value_does() -> None:
 
 
 def test_a_wide_grid_is_drawn_without_its_values() -> None:
-    for columns in (MOST_WRITTEN, MOST_WRITTEN + 1):
+    for columns in (MAX_WRITTEN, MAX_WRITTEN + 1):
         cell = make_cell(lrs=tuple(float(i + 1) for i in range(columns)))
         comparison = compare([cell], search_rows(cell, [50.0] * 3 * columns), {})
         heat = plain(heat_map_figure(heat_map_info(comparison, comparison.cells[0])))["data"][0]
-        assert ("texttemplate" in heat) == (columns == MOST_WRITTEN)
+        assert ("texttemplate" in heat) == (columns == MAX_WRITTEN)
         assert len(heat["customdata"][0]) == columns
 
 

@@ -1,4 +1,4 @@
-"""The figures of the page that compares: they draw what their numbers say, and nothing that a name could inject."""
+"""The figures of the page that compares: they draw their numbers, and nothing that a name could inject."""
 
 from __future__ import annotations
 

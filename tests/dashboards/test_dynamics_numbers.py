@@ -1,4 +1,4 @@
-"""Laws of what is seen inside trials: names tell them apart, curves stay as recorded, bins give back the ECE."""
+"""Invariants of the dynamics: names distinguish trials, curves stay as recorded, bins give back the ECE."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def test_all_cells_of_a_batch_size_share_their_colors(comparison: Comparison) ->
         assert ranges.pop()[1] == best
 
 
-def test_curves_are_mean_least_and_greatest_of_the_winners_runs(source: MemorySource, comparison: Comparison) -> None:
+def test_curves_are_mean_lowest_and_highest_of_the_winners_runs(source: MemorySource, comparison: Comparison) -> None:
     infos = curve_infos(comparison, source.curves(curve_keys(comparison)))
     assert [info.batch_size for info in infos] == [1_000, 10_000, 100_000]
     result = comparison.cell("adam-lawn", 1_000)
@@ -96,8 +96,8 @@ def test_curves_are_mean_least_and_greatest_of_the_winners_runs(source: MemorySo
     assert (curve.n, curve.phase, curve.switch) == (3, "confirm", 5.0)
     assert curve.epochs == tuple(range(1, 31))
     assert curve.metric == pytest.approx(runs.mean(axis=0))
-    assert curve.least == pytest.approx(runs.min(axis=0))
-    assert curve.greatest == pytest.approx(runs.max(axis=0))
+    assert curve.lowest == pytest.approx(runs.min(axis=0))
+    assert curve.highest == pytest.approx(runs.max(axis=0))
     assert next(curve for curve in infos[0].curves if curve.optimizer == "adam").switch is None
 
 

@@ -1,4 +1,4 @@
-"""Laws of the report: complete in itself, inert to hostile names, every number with its n."""
+"""Invariants of the report: complete in itself, inert to hostile names, every number with its n."""
 
 from __future__ import annotations
 
@@ -349,7 +349,7 @@ def test_hostile_names_stay_text_in_the_markdown() -> None:
 
 
 def launched(comparison: Comparison) -> tuple[str, ...]:
-    """The patterns of --cells that the report tells to type."""
+    """The patterns of --cells in the report's commands."""
     words = shlex.split(facts(comparison, []).commands[0])
     return tuple(word for before, word in pairwise(words) if before == "--cells")
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from dashboards.figures.base import plain
 from dashboards.figures.best_so_far import Spent
 from dashboards.figures.tuning_curve import (
-    MOST_DRAWS,
+    MAX_DRAWS,
     ROUND,
     TuningLine,
     best_rank_chances,
@@ -118,7 +118,7 @@ def test_more_points_never_make_it_worse_and_all_give_the_winner() -> None:
 
 def test_many_points_are_thinned_and_keep_their_ends() -> None:
     line = line_of([float(i) for i in range(500)])
-    assert len(line.draws) <= MOST_DRAWS + len(ROUND)
+    assert len(line.draws) <= MAX_DRAWS + len(ROUND)
     assert {k for k in ROUND if k <= line.finished} <= {drawn.k for drawn in line.draws}
     assert (line.draws[0].k, line.draws[-1].k) == (1, 500)
     assert line.draws[-1].value == 499

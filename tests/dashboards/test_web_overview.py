@@ -1,4 +1,4 @@
-"""The overview: its numbers as laws, and the page over a real ledger while a study trains."""
+"""The overview: its numbers as invariants, and the page over a real ledger while a study trains."""
 
 from __future__ import annotations
 

@@ -371,7 +371,7 @@ def test_an_empty_ledger_says_how_to_launch_and_fills_by_itself(browse: Browse) 
 
 def test_a_slow_ledger_is_waited_for(browse: Browse) -> None:
     class Slow(MemorySource):
-        """Takes longer to say what has changed than a page waits before it asks again."""
+        """Takes longer to answer what has changed than a page waits before it asks again."""
 
         def version(self, space: str) -> str:
             time.sleep(3.0)
@@ -407,7 +407,7 @@ def test_a_viewer_logs_in_once_and_is_asked_again_when_the_cookie_is_gone(browse
     expect(page.get_by_label("Token")).to_be_focused()
     page.keyboard.type("a wrong one")
     page.keyboard.press("Enter")
-    expect(page.get_by_role("alert")).to_have_text("This is not the token.")
+    expect(page.get_by_role("alert")).to_have_text("Wrong token.")
     site.problems.clear()  # the browser notes the answer 401
     page.get_by_label("Token").fill(token)
     page.get_by_role("button", name="Log in").click()

@@ -29,13 +29,13 @@ AGAINST = (("points", "points"), ("time", "device time"))
 
 
 def result_of(view: View) -> CellResult:
-    """Returns what is known of the cell that is looked at."""
+    """Returns what is known of the selected cell."""
     name = cell_of(view).name
     return next(result for result in view.snapshot.comparison.cells if result.cell.name == name)
 
 
 def label(cell: Cell) -> str:
-    """Returns a cell's name for people."""
+    """Returns a cell's display name."""
     return f"{method(cell.name.optimizer)}, batch {cell.name.batch_size:,}"
 
 
@@ -61,7 +61,7 @@ def winner(view: View) -> list[Component]:
     done = sum(point.finished for point in result.points)
     return [
         components.tiles(
-            components.tile("Best of the grid", value, f"{result.cell.protocol.selection}; the best of many flatters"),
+            components.tile("Best of the grid", value, f"{result.cell.protocol.selection}; optimistic (best of many)"),
             components.tile("Confirmed on test", confirmed, fresh.lstrip(", ")),
             components.tile("Points", f"{done:,} of {len(result.points):,}", _cost(result)),
         ),
@@ -84,8 +84,8 @@ def _caveats(result: CellResult) -> list[Component]:
     notes = [note for note in result.notes if note.flag is not Flag.EDGE]
     if not notes:
         return []
-    said = [html.Li([html.Strong(f"{note.flag.value}: "), note.text]) for note in notes]
-    return [html.Ul(said, className="caveats", **components.aria(label="Caveats"))]
+    items = [html.Li([html.Strong(f"{note.flag.value}: "), note.text]) for note in notes]
+    return [html.Ul(items, className="caveats", **components.aria(label="Caveats"))]
 
 
 def edge(view: View) -> list[Component] | Empty:
@@ -97,16 +97,16 @@ def edge(view: View) -> list[Component] | Empty:
     if not found:
         return Empty("The winner is inside its grid: a neighbor on every side was tried and is no better.")
     notes = [html.Li(note.text) for note in result.notes if note.flag is Flag.EDGE]
-    notes += [html.Li(f"{widening.name} is left as it is: {widening.why}") for widening in found if widening.why]
+    notes += [html.Li(f"{widening.name} stays as it is: {widening.why}") for widening in found if widening.why]
     added = [widening for widening in found if widening.add is not None]
     if not added:
         return [html.Ul(notes, className="caveats"), html.P("Nothing can be added to the space's file there.")]
     text = "\n".join([table_name(result), *(widening.toml for widening in added)])
     return [
         html.Ul(notes, className="caveats"),
-        html.P(f"To know more, change these lines in the file of the space '{view.space}':"),
+        html.P(f"To extend the search, change these lines in the file of space '{view.space}':"),
         _snippet(text),
-        html.P("Launch it again: only the new points are trained, and the winner is confirmed anew if it changes."),
+        html.P("Launch it again: only the new points are trained, and the winner is confirmed again if it changes."),
     ]
 
 
@@ -240,20 +240,20 @@ def _page() -> Page:
                 title="Each hyperparameter alone",
                 draw=sensitivity,
                 help="All points at each level; the line joins the best, the bar is the median. Frame: the winner's "
-                "level. Open triangles lie beyond the panel; n × diverged. Of many points, some are drawn.",
+                "level. Open triangles lie beyond the panel; n × diverged. Of many points, a sample is drawn.",
             ),
             FigureCard(
                 name="cell-parallel",
                 title="All hyperparameters together",
                 draw=parallel,
-                help="One line a search trial. A click on the legend hides a group, two show it alone.",
+                help="One line per search trial. Click a legend entry to hide it, double-click to show it alone.",
             ),
             FigureCard(
                 name="cell-best",
                 title="Best so far",
                 draw=best_so_far,
                 help="Points in the order in which they finished; the line is the best until then, crosses diverged. "
-                "Of many, some are drawn.",
+                "Of many, a sample is drawn.",
             ),
             TrialTable(
                 name="cell-trials",

@@ -28,12 +28,12 @@ AGAINST = (("points", "grid points"), ("time", "device time"))
 
 DEFINITION = (
     "Draw k different points at random from the finished points of a grid, and take the best by the value that "
-    "selects. The line is the mean of that best over all such draws, the band holds the middle 80 % of them; both are "
+    "selects. The line is the mean of that best over all such draws; the band holds the middle 80 % of them; both are "
     "exact: the chance that the r-th best of N points is the best of k is C(N − r, k − 1) / C(N, k).",
-    "The lower panel is the test value of the point selected, averaged over the same draws. It is of the same runs as "
-    "the selection: fresh seeds are on the Compare page.",
+    "The lower panel is the test value of the point selected, averaged over the same draws. It comes from the "
+    "same runs as the selection; fresh seeds are on the Compare page.",
     "A diverged point counts as drawn and has no value. Draws that hold no value at all are left out of the mean; the "
-    "table says how often that happens. Time is k times the mean device time of a point, diverged ones included.",
+    "table shows how often that happens. Time is k times the mean device time of a point, diverged ones included.",
 )
 
 
@@ -55,7 +55,7 @@ def _label(pair: PairResult) -> str:
 
 
 def info_of(view: View) -> TuningCurveInfo | Empty:
-    """Returns the numbers of the pair that is looked at; computed once a snapshot."""
+    """Returns the numbers of the pair that is selected; computed once per snapshot."""
     found = pairs(view)
     if not found:
         return Empty("This space has no pair of a base optimizer and its LAWN variant.")
@@ -80,28 +80,28 @@ def expected(view: View) -> Drawing | Empty:
 
 
 def sentences(info: TuningCurveInfo) -> list[str]:
-    """Returns what the figure shows: what one point and all points give, and when one rival passes the other's best."""
-    said = []
+    """Returns what one point and all points give, and when one rival reaches the other's best."""
+    notes = []
     for line in info.lines:
         first, last = line.draws[0], line.draws[-1]
-        said.append(
+        notes.append(
             f"{method(line.optimizer)}: one random point gives {fixed(first.value, info.digits)}, "
             f"all {last.k} give {fixed(last.value, info.digits)} {info.unit}."
         )
     if len(info.lines) == 2:
-        said.append(_passes(info, *info.lines))
-    return said
+        notes.append(_matched(info, *info.lines))
+    return notes
 
 
-def _passes(info: TuningCurveInfo, one: TuningLine, other: TuningLine) -> str:
+def _matched(info: TuningCurveInfo, one: TuningLine, other: TuningLine) -> str:
     sign = 1 if info.direction == "maximize" else -1
     better, worse = (one, other) if sign * one.draws[-1].value >= sign * other.draws[-1].value else (other, one)
     target = worse.draws[-1].value
     k = reached(better, target, info.direction)
-    said = (
+    whole = (
         f"The whole grid of {method(worse.optimizer)} ({count(worse.finished, 'point')}) is matched, in expectation, by"
     )
-    return f"{said} {count(k, 'random point') if k else 'no number of points'} of {method(better.optimizer)}."
+    return f"{whole} {count(k, 'random point') if k else 'no number of points'} of {method(better.optimizer)}."
 
 
 def definition(view: View) -> list[Component]:
@@ -136,7 +136,7 @@ def table(view: View) -> list[Component] | Empty:
     if isinstance(info, Empty):
         return info
     unit = f", {info.unit}" if info.unit else ""
-    header = ("k", "Method", f"Best expected{unit}", "80 % of draws", f"Its test{unit}", "Device time", "No value")
+    header = ("k", "Method", f"Best expected{unit}", "80 % of draws", f"Test value{unit}", "Device time", "No value")
     wanted = {*ROUND, *(line.finished for line in info.lines)}
     drawn = [(drawn.k, line, drawn) for line in info.lines for drawn in line.draws if drawn.k in wanted]
     drawn.sort(key=lambda found: found[0])
