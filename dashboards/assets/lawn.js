@@ -269,20 +269,21 @@
 
     // --- tables --------------------------------------------------------------------------------------------------
 
-    // A text that a spreadsheet would read as a formula is quoted; numbers stay numbers.
-    function harmless(value) {
+    // As lawn_tune/comparison/renderers/csv_field.py, whose pattern it takes: a text is never a formula.
+    const formula = new RegExp("^" + looks.formula);
+    function csvField(value) {
         if (value === null || value === undefined) return "";
         if (typeof value === "number") return String(value);
-        const text = String(value).replace(/\s+/g, " ");
-        return /^ ?[=+\-@|%]/.test(text) ? "'" + text : text;
+        const text = String(value).replace(/\r\n?/g, "\n");
+        return formula.test(text) ? "'" + text : text;
     }
 
     async function csv(grid) {
         const api = await window.dash_ag_grid.getApiAsync(grid);
         api.exportDataAsCsv({
             fileName: file(grid.replace(/-grid$/, ""), "csv"),
-            processCellCallback: (cell) => harmless(cell.value),
-            processHeaderCallback: (cell) => harmless(cell.column.getColDef().field),
+            processCellCallback: (cell) => csvField(cell.value),
+            processHeaderCallback: (cell) => csvField(cell.column.getColDef().field),
         });
     }
 
@@ -308,5 +309,5 @@
     window.dash_clientside = Object.assign({}, window.dash_clientside, {
         lawn: { sync, route, stay, poll, theme, arrive, draw, search },
     });
-    window.lawn = { looks, harmless };
+    window.lawn = { looks, csvField };
 })();

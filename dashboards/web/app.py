@@ -22,6 +22,7 @@ from dashboards.web.page import HERE, PLACE, THEME, URL, VERSION, Empty, Page, V
 from dashboards.web.pages import PAGES
 from dashboards.web.snapshot import FRESH_SECONDS, Snapshots
 from lawn_tune import __version__
+from lawn_tune.comparison.renderers.csv_field import FORMULA
 from lawn_tune.errors import LawnTuneError
 from lawn_tune.results import DamagedCells
 from lawn_tune.words import method
@@ -94,7 +95,7 @@ def _looks() -> str:
         for name in OPTIMIZERS
     }
     templates = {theme: style.template(theme) for theme in ("light", "dark")}
-    return json.dumps({"methods": methods, "templates": templates}).replace("<", "\\u003c")
+    return json.dumps({"methods": methods, "templates": templates, "formula": FORMULA}).replace("<", "\\u003c")
 
 
 # --- layout ----------------------------------------------------------------------------------------------------------
