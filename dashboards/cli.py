@@ -32,11 +32,11 @@ def report(
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="File to write.  [lawn-report-SPACE.FORMAT]")
     ] = None,
     storage: Storage = None,
-    format: Annotated[page.Format, typer.Option("--format", help="A page, or its facts as text or data.")] = "html",
+    format: Annotated[page.Format, typer.Option("--format", help="A page, or its contents as text or data.")] = "html",
 ) -> None:
     """Write one self-contained HTML page: verdicts, tables, figures, caveats, protocol. It loads nothing.
 
-    With --format md or json the same facts, without figures, for a text or another program.
+    With --format md or json the same contents without figures, for a text or another program.
 
     \b
     Examples:

@@ -19,8 +19,9 @@ from typing import Any
 import pytest
 
 from dashboards import cli as command
-from dashboards.facts import SCHEMA, facts
 from dashboards.report import Format, report, save
+from dashboards.report.contents import contents
+from dashboards.report.text import SCHEMA
 from lawn_tune.comparison.compare import Comparison, compare, compare_space
 from lawn_tune.comparison.renderers.exchange import to_dict
 from lawn_tune.comparison.tables import table
@@ -325,7 +326,7 @@ def test_the_json_is_whole_and_finite(source: MemorySource, comparison: Comparis
 
 
 def test_the_page_and_the_markdown_say_the_same(source: MemorySource, comparison: Comparison, page: Page) -> None:
-    found = facts(comparison, source.rows)
+    found = contents(comparison, source.rows)
     text = report(source, comparison, format="md").replace("\\", "")
     for row in (*found.tuning_rows, *found.protocol, *(tuple(row.values()) for row in found.winners)):
         assert f"| {' | '.join(row)} |" in text
@@ -350,7 +351,7 @@ def test_hostile_names_stay_text_in_the_markdown() -> None:
 
 def launched(comparison: Comparison) -> tuple[str, ...]:
     """The patterns of --cells in the report's commands."""
-    words = shlex.split(facts(comparison, []).commands[0])
+    words = shlex.split(contents(comparison, []).commands[0])
     return tuple(word for before, word in pairwise(words) if before == "--cells")
 
 

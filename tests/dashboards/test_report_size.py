@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from dashboards.figures.base import plotly_js
 from dashboards.figures.heat_map import HeatMapInfo, heat_map_info
 from dashboards.figures.heat_map_part import fewer
-from dashboards.report import limits_of, report
+from dashboards.report import report
+from dashboards.report.html_page import limits_of
 from lawn_tune.comparison.compare import compare_space
 from tests.helpers.memory_source import MemorySource, make_cell, search_rows
 

@@ -1,43 +1,38 @@
-"""The report: a whole comparison as one self-contained HTML file."""
+"""A report as one self-contained HTML page."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib.resources import files
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from dashboards import style
-from dashboards.facts import (
-    TUNING_DEFINITION,
-    TUNING_HEADER,
-    WIDER_HEADER,
-    WINNER_HEADER,
-    Facts,
-    facts,
-    report_json,
-    report_markdown,
-)
 from dashboards.figures.base import plain, plotly_js
 from dashboards.figures.batch_size import batch_size_figure, batch_size_info
 from dashboards.figures.forest import FOREST_HELP, forest_figure, forest_info
 from dashboards.figures.heat_map import heat_map_figure, heat_map_infos
 from dashboards.figures.heat_map_part import fewer
-from dashboards.figures.learning_curves import curve_figure, curve_infos, curve_keys
+from dashboards.figures.learning_curves import curve_figure, curve_infos
 from dashboards.figures.pair_outcome import TONES
 from dashboards.figures.sensitivity import sensitivity_figure, sensitivity_info
-from dashboards.figures.series import Curves, readable
+from dashboards.figures.series import Curves
 from dashboards.figures.tuning_curve import tuning_curve_figure
+from dashboards.report.contents import (
+    TUNING_DEFINITION,
+    TUNING_HEADER,
+    WIDER_HEADER,
+    WINNER_HEADER,
+    Contents,
+)
 from lawn_tune import __version__
-from lawn_tune.comparison.compare import CellResult, Comparison
+from lawn_tune.comparison.compare import CellResult
 from lawn_tune.comparison.tables import DIFFERENCE_HEADER
-from lawn_tune.results import ResultSource
 from lawn_tune.words import method
 
 
@@ -65,9 +60,6 @@ def limits_of(cells: int) -> Limits:
     )
 
 
-Format = Literal["html", "md", "json"]
-
-
 class Picture(NamedTuple):
     """One figure's place in the page."""
 
@@ -76,25 +68,7 @@ class Picture(NamedTuple):
     height: int
 
 
-def report(source: ResultSource, comparison: Comparison, storage: str | None = None, format: Format = "html") -> str:
-    """Returns the report of a comparison.
-
-    Args:
-        source: adds curves, costs and dates.
-        comparison: of one space.
-        storage: URL of the ledger where it is not the default, for the commands to type; its password is masked.
-        format: a page with figures, or the same facts as Markdown or JSON.
-    """
-    found = facts(comparison, source.trials(comparison.space), storage)
-    texts: Mapping[Format, Callable[[], str]] = {
-        "html": lambda: render(found, *readable(source.curves, curve_keys(comparison))),
-        "md": lambda: report_markdown(found),
-        "json": lambda: report_json(found),
-    }
-    return texts[format]()
-
-
-def render(found: Facts, curves: Curves, broken: Mapping[str, str] | None = None) -> str:
+def render(found: Contents, curves: Curves, broken: Mapping[str, str] | None = None) -> str:
     """Returns the page; equal arguments give equal text.
 
     Args:
@@ -116,7 +90,7 @@ def render(found: Facts, curves: Curves, broken: Mapping[str, str] | None = None
         lstrip_blocks=True,
     )
     return environment.get_template("report.html").render(
-        facts=found,
+        contents=found,
         comparison=comparison,
         rows=found.table,
         headers={
@@ -138,12 +112,10 @@ def render(found: Facts, curves: Curves, broken: Mapping[str, str] | None = None
     )  # fmt: skip
 
 
-# --- figures ---------------------------------------------------------------------------------------------------------
-
 _Group = list[tuple[str, str, dict[str, Any]]]
 
 
-def _figures(found: Facts, curves: Curves) -> dict[str, _Group]:
+def _figures(found: Contents, curves: Curves) -> dict[str, _Group]:
     """Returns kind → (id, description, figure) of every figure there is something to draw in."""
     comparison = found.comparison
     differences, sizes = forest_info(comparison.pairs), batch_size_info(comparison)
@@ -219,9 +191,6 @@ def _data(figures: Mapping[str, Any]) -> Markup:
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
 
-# --- files -----------------------------------------------------------------------------------------------------------
-
-
 def _resource(name: str) -> str:
     return (files("dashboards") / "templates" / name).read_text(encoding="utf-8")
 
@@ -233,10 +202,3 @@ def _inline(script: str) -> Markup:
 
 def _hash(script: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}"
-
-
-def save(text: str, path: Path) -> None:
-    """Writes the report whole or not at all."""
-    draft = path.with_name(f".{path.name}.part")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
