@@ -22,7 +22,7 @@ from benchmarks import big_ledger
 from benchmarks.browser import CHROMIUM, SETTLED, TITLE, launched
 from benchmarks.measure import summary
 
-PAGES = ("/", "/compare", "/cell", "/dynamics", "/budget")
+PAGES = ("/", "/compare", "/cell", "/dynamics", "/tuning-curve")
 VIEWPORT: ViewportSize = {"width": 1280, "height": 900}
 PORT = 8991
 ADDRESS = f"http://127.0.0.1:{PORT}"

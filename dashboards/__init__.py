@@ -1,1 +1,1 @@
-"""What people look at: numbers, figures and the report, drawn from a ledger's read side."""
+"""What people look at: figures, the report and the web application, drawn from a ledger's read side."""

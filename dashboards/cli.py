@@ -23,7 +23,7 @@ from lawn_tune.settings import DASHBOARD_TOKEN, SETTINGS, resolve
 from lawn_tune.storage import masked
 
 SHORTEST_TOKEN = 16
-"""Characters of a token that nobody guesses, if they are random."""
+"""Characters of a token that cannot be guessed, if they are random."""
 
 
 def report(
@@ -32,11 +32,11 @@ def report(
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="File to write.  [lawn-report-SPACE.FORMAT]")
     ] = None,
     storage: Storage = None,
-    format: Annotated[page.Format, typer.Option("--format", help="A page, or its facts as text or data.")] = "html",
+    format: Annotated[page.Format, typer.Option("--format", help="A page, or its contents as text or data.")] = "html",
 ) -> None:
     """Write one self-contained HTML page: verdicts, tables, figures, caveats, protocol. It loads nothing.
 
-    With --format md or json the same facts, without figures, for a text or another program.
+    With --format md or json the same contents without figures, for a text or another program.
 
     \b
     Examples:
@@ -69,10 +69,10 @@ def dashboard(
     ] = None,
     open_browser: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
 ) -> None:
-    """Serve the results as a local web page that follows running studies. It only reads. Ctrl-C stops it.
+    """Serve the results as a local web page that follows running studies. It is read-only. Ctrl-C stops it.
 
-    Beside loopback addresses a token is needed, of at least 16 characters, in a file or a variable: viewers give it
-    once. Traffic is not encrypted; put a proxy with TLS before it, or tunnel: ssh -L 8050:127.0.0.1:8050 HOST.
+    An address other than loopback requires a token of at least 16 characters, in a file or a variable; viewers enter it
+    once. Traffic is not encrypted: put a TLS proxy in front, or use a tunnel: ssh -L 8050:127.0.0.1:8050 HOST.
 
     \b
     Examples:
@@ -88,30 +88,30 @@ def dashboard(
     token = read_token(token_file)
     if token is None and not is_loopback(host):
         raise UsageError(
-            f"--host {host}: others can reach this address, so the dashboard wants a token",
+            f"--host {host}: others can reach this address, so the dashboard requires a token",
             "Make one: python3 -c 'import secrets; print(secrets.token_urlsafe())' > token.txt; "
             f"then --token-file token.txt, or set {DASHBOARD_TOKEN}.",
         )
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     shown = masked(resolve({"storage": storage}).storage)
-    told = elsewhere(storage)
+    url = elsewhere(storage)
     with reading(storage) as ledger, listen(host, port) as listening:
         source = Snapshots(
             ledger,
             lambda: drivers(ledger),
-            storage=f"--storage {shlex.quote(masked(told))}" if told else "",
+            storage=f"--storage {shlex.quote(masked(url))}" if url else "",
             shown=shown,
         )
         names = {name.lower() for name in (host, *(allow_host or []))}
         guard = guarded(create_app(source), Access(hosts=frozenset(names), token=token))
-        url = address(listening)
+        page_url = address(listening)
 
         def started() -> None:
             typer.echo(f"ledger     {shown}")
-            typer.echo(f"dashboard  {url}  (Ctrl-C stops it)")
+            typer.echo(f"dashboard  {page_url}  (Ctrl-C stops it)")
             threading.Thread(target=source.warm, daemon=True).start()
             if open_browser:
-                webbrowser.open(url)
+                webbrowser.open(page_url)
 
         serve(guard, listening, started)
 
@@ -150,7 +150,7 @@ def read_token(file: Path | None) -> str | None:
 
 
 def elsewhere(storage: str | None) -> str | None:
-    """Returns the URL of the ledger in force, or None where a command finds it without being told."""
+    """Returns the URL of the ledger in force, or None where a command finds it by default."""
     default = next(setting.default for setting in SETTINGS if setting.name == "storage")
     url = resolve({"storage": storage}).storage
     return None if url == default else url

@@ -1,4 +1,4 @@
-"""How figures look: one colour a pair of methods everywhere, LAWN solid and its base dashed; light and dark."""
+"""How figures look: one color per pair of methods everywhere, LAWN solid and its base dashed; light and dark."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from trainables.catalogue.methods import METHODS
 Theme = Literal["light", "dark"]
 
 OTHER = "#a067b1"
-"""Of methods that belong to no known pair."""
+"""For methods that belong to no known pair."""
 
 TRIALS = ("#3b82c4", "#d55e00", "#009e73", "#a067b1", "#a67c00", "#d6569b", "#12919e", "#7a828c")
-"""Of trials that are looked at together, in the order chosen; LAWN is solid and its base dashed here too."""
+"""For selected trials, in the order of selection; LAWN is solid and its base dashed here too."""
 
 SCALE: Mapping[Theme, tuple[tuple[float, str], ...]] = {
     "light": ((0.0, "#f1f3f6"), (0.5, "#bcd7ea"), (1.0, "#58a6d6")),
     "dark": ((0.0, "#232a33"), (0.5, "#264b67"), (1.0, "#2a74a8")),
 }
-"""Of heat maps, worst to best: near enough to the page all along for one ink on it."""
+"""For heat maps, worst to best: close enough to the page's color for one text color on it."""
 
 ON_SCALE: Mapping[Theme, str] = {"light": "#12181f", "dark": "#f4f7fa"}
 FRAME = "#d6245c"
 """Around a winner."""
 
 BACKED = "backed"
-"""Name of the notes that stand on the page's colour, so that lines behind them do not cross their letters."""
+"""Name of the annotations with the page's color behind them, so that lines do not cross their letters."""
 
 ZERO = "#8b939d"
 """The line of no difference."""
@@ -35,7 +35,7 @@ FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, s
 
 CONFIG: Mapping[str, Any] = {
     "displaylogo": False,
-    "showSendToCloud": False,  # plotly.js 4 shows an upload button unless told not to
+    "showSendToCloud": False,  # plotly.js 4 shows an upload button by default
     "displayModeBar": "hover",
     "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"],
 }
@@ -56,14 +56,14 @@ def is_lawn(optimizer: str) -> bool:
     return optimizer in METHODS and bool(METHODS[optimizer].baseline)
 
 
-def colour(optimizer: str) -> str:
-    """Returns a method's colour, which it shares with its partner."""
+def color(optimizer: str) -> str:
+    """Returns a method's color, which it shares with its partner."""
     return METHODS[optimizer].rule.color if optimizer in METHODS else OTHER
 
 
 def faint(optimizer: str) -> str:
-    """Returns a method's colour at a tenth of its strength, for bands."""
-    red, green, blue = (int(colour(optimizer)[i : i + 2], 16) for i in (1, 3, 5))
+    """Returns a method's color at a tenth of its strength, for bands."""
+    red, green, blue = (int(color(optimizer)[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red}, {green}, {blue}, 0.12)"
 
 

@@ -5,7 +5,7 @@
     const functions = (window.dashAgGridFunctions = window.dashAgGridFunctions || {});
     const parts = (window.dashAgGridComponentFunctions = window.dashAgGridComponentFunctions || {});
     const make = (...args) => window.React.createElement(...args);
-    const method = (name) => window.lawn.looks.methods[name] || { name: name, colour: "#a067b1", line: "dashed" };
+    const method = (name) => window.lawn.looks.methods[name] || { name: name, color: "#a067b1", line: "dashed" };
 
     functions.lawnNumber = (value, digits) => {
         if (value === null || value === undefined || Number.isNaN(Number(value))) return "–";
@@ -26,7 +26,7 @@
     parts.lawnMethod = (cell) => {
         if (!cell.value) return "";
         const look = method(cell.value);
-        const line = make("span", { className: "line", style: { borderTop: "2px " + look.line + " " + look.colour } });
+        const line = make("span", { className: "line", style: { borderTop: "2px " + look.line + " " + look.color } });
         return make("span", { className: "method" }, line, look.name);
     };
 })();

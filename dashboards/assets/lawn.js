@@ -65,7 +65,7 @@
 
     const alike = (a, b) => Boolean(a && b) && a.path === b.path && a.space === b.space;
 
-    // A page is laid out anew for another path or space, for the first space, and when what failed may be mended.
+    // A page is laid out again for another path or space, for the first space, and when a failure may be fixed.
     function route(place, known, version, wanted, laid) {
         if (!place) return NONE();
         const asked = wanted && alike(wanted.place, place);
@@ -73,7 +73,7 @@
         return asked && !(stale && alike(laid.place, place)) ? NONE() : { place, version };
     }
 
-    // The cards of the page that stands follow the address; those of a page that is being left do not.
+    // The cards of the current page follow the address; those of a page that is being left do not.
     function stay(place, laid, here) {
         return laid && alike(laid.place, place) && !same(place, here) ? place : NONE();
     }
@@ -192,7 +192,7 @@
 
     function put(theme) {
         root.dataset.theme = root.dataset.mantineColorScheme = root.dataset.agThemeMode = theme;
-        const label = theme === "dark" ? "Switch to light colours" : "Switch to dark colours";
+        const label = theme === "dark" ? "Switch to light colors" : "Switch to dark colors";
         return [theme, theme, label, label];
     }
 
@@ -269,20 +269,21 @@
 
     // --- tables --------------------------------------------------------------------------------------------------
 
-    // A text that a spreadsheet would read as a formula is quoted; numbers stay numbers.
-    function harmless(value) {
+    // As lawn_tune/comparison/renderers/csv_field.py, whose pattern it takes: a text is never a formula.
+    const formula = new RegExp("^" + looks.formula);
+    function csvField(value) {
         if (value === null || value === undefined) return "";
         if (typeof value === "number") return String(value);
-        const text = String(value).replace(/\s+/g, " ");
-        return /^ ?[=+\-@|%]/.test(text) ? "'" + text : text;
+        const text = String(value).replace(/\r\n?/g, "\n");
+        return formula.test(text) ? "'" + text : text;
     }
 
     async function csv(grid) {
         const api = await window.dash_ag_grid.getApiAsync(grid);
         api.exportDataAsCsv({
             fileName: file(grid.replace(/-grid$/, ""), "csv"),
-            processCellCallback: (cell) => harmless(cell.value),
-            processHeaderCallback: (cell) => harmless(cell.column.getColDef().field),
+            processCellCallback: (cell) => csvField(cell.value),
+            processHeaderCallback: (cell) => csvField(cell.column.getColDef().field),
         });
     }
 
@@ -308,5 +309,5 @@
     window.dash_clientside = Object.assign({}, window.dash_clientside, {
         lawn: { sync, route, stay, poll, theme, arrive, draw, search },
     });
-    window.lawn = { looks, harmless };
+    window.lawn = { looks, csvField };
 })();

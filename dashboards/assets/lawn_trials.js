@@ -3,13 +3,13 @@
     "use strict";
 
     const NONE = () => window.dash_clientside.no_update;
-    const MOST = 8;
+    const MAX_TRIALS = 8;
 
     function address(keys) {
         const query = new URLSearchParams();
         const space = new URLSearchParams(location.search).get("space");
         if (space) query.append("space", space);
-        keys.slice(0, MOST).forEach((key) => query.append("trial", key));
+        keys.slice(0, MAX_TRIALS).forEach((key) => query.append("trial", key));
         return "/dynamics?" + query.toString();
     }
 
@@ -33,8 +33,8 @@
     function ticked(rows) {
         const keys = (rows || []).map((row) => row.key);
         if (!keys.length) return ["Tick trials to compare them", "", "quiet faint"];
-        const shown = Math.min(keys.length, MOST);
-        const text = keys.length > MOST ? `Compare the first ${shown} of ${keys.length}` : `Compare ${shown}`;
+        const shown = Math.min(keys.length, MAX_TRIALS);
+        const text = keys.length > MAX_TRIALS ? `Compare the first ${shown} of ${keys.length}` : `Compare ${shown}`;
         return [text, address(keys), "quiet"];
     }
 

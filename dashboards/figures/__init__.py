@@ -1,8 +1,4 @@
-"""Numbers to Plotly figures, one module a figure; the only package that knows Plotly. Texts are escaped here."""
+"""The figures, one file each: a value, the function of results that makes it, and its drawing.
 
-from dashboards.figures.base import plain, plotly_js
-from dashboards.figures.batch_size import batch_size_figure
-from dashboards.figures.curves import curve_figure
-from dashboards.figures.grid import grid_figure
-
-__all__ = ["batch_size_figure", "curve_figure", "grid_figure", "plain", "plotly_js"]
+The only package that knows Plotly. Texts are escaped where they are drawn.
+"""

@@ -14,6 +14,9 @@ from lawn_tune.words import method
 
 LEGEND = {"orientation": "h", "yanchor": "top", "y": -0.22, "xanchor": "left", "x": 0, "title": {"text": ""}}
 
+UNDER = {"yref": "container", "yanchor": "bottom", "y": 0}
+"""A legend at the bottom edge, growing upwards: it meets no axis title when a narrow screen breaks it into rows."""
+
 
 def plain(figure: go.Figure) -> dict[str, Any]:
     """Returns a figure as JSON values, without its template."""

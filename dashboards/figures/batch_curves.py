@@ -1,18 +1,114 @@
-"""A measure against the batch size: our values with their errors, the paper's behind them, faint and dotted."""
+"""A measure against the batch size: one line per method with its errors, the paper's values faint behind."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
+from typing import NamedTuple
 
 import plotly.graph_objects as go
 
 from dashboards import style
-from dashboards.figures.base import blank, capital, named, with_unit
-from dashboards.figures.legends import UNDER
+from dashboards.figures.base import UNDER, blank, capital, named, with_unit
+from dashboards.figures.caveats import cell_caveats
+from dashboards.figures.figure_of_merit import Measure, Measured, Rows, measured
 from dashboards.figures.panels import dodge, log_range, whiskers
-from dashboards.numbers.batch_curves import BatchCurve, BatchCurves, BatchPoint
+from lawn_tune.cells import Phase
+from lawn_tune.comparison.compare import CellResult
+from lawn_tune.comparison.published import printed, published_curve
+from lawn_tune.comparison.tables import model_text
 from lawn_tune.words import fixed
+from search_spaces.published import PublishedValue
+
+
+class BatchPoint(NamedTuple):
+    """One cell's value, and its caveats in words."""
+
+    batch_size: int
+    value: Measured
+    caveats: tuple[str, ...]
+
+
+class BatchCurve(NamedTuple):
+    """One method: our points and the paper's, each ascending in batch size."""
+
+    optimizer: str
+    points: tuple[BatchPoint, ...]
+    paper: tuple[PublishedValue, ...]
+
+
+class BatchCurves(NamedTuple):
+    """The figure.
+
+    Args:
+        measure: what is shown.
+        split: of our values, "test" or the one that selects.
+        curves: in the order of the results; methods with no value of ours are left out.
+        paper: how the paper's runs differ from ours, "" where no value of theirs is shown.
+    """
+
+    measure: Measure
+    split: str
+    curves: tuple[BatchCurve, ...]
+    paper: str
+
+
+def batch_curves(results: Sequence[CellResult], measure: Measure, phase: Phase, rows: Rows) -> BatchCurves:
+    """Returns every method's values over batch sizes.
+
+    Args:
+        results: of one space.
+        measure, phase, rows: see `measure.measured`.
+
+    The paper's values are shown for the protocol's metric on test only: it prints no other.
+    """
+    names = dict.fromkeys(result.cell.name.optimizer for result in results)
+    split = results[0].cell.protocol.selection if phase == "search" and results else "test"
+    curves = [_curve([r for r in results if r.cell.name.optimizer == name], measure, phase, rows) for name in names]
+    if split != "test":
+        curves = [curve._replace(paper=()) for curve in curves]
+    shown = tuple(curve for curve in curves if curve.points)
+    return BatchCurves(measure, split, shown, differs(results) if any(curve.paper for curve in shown) else "")
+
+
+def _curve(results: Sequence[CellResult], measure: Measure, phase: Phase, rows: Rows) -> BatchCurve:
+    ordered = sorted(results, key=lambda result: result.cell.name.batch_size)
+    found = [(result, measured(result, measure, phase, rows)) for result in ordered]
+    first = results[0].cell
+    theirs = published_curve(
+        first.task.dataset, first.task.optimizer, metric=measure.metric or "", loss=first.task.loss
+    )
+    return BatchCurve(
+        optimizer=first.name.optimizer,
+        points=tuple(
+            BatchPoint(result.cell.name.batch_size, value, cell_caveats(result))
+            for result, value in found
+            if value is not None
+        ),
+        paper=theirs if measure.chosen else (),
+    )
+
+
+def differs(results: Sequence[CellResult]) -> str:
+    """Returns the paper's setup next to ours in one line; "" where the paper has no value for any of the cells."""
+    pairs = [(value, result.cell) for result in results if (value := printed(result.cell)) and value.mean is not None]
+    if not pairs:
+        return ""
+    theirs = _or({value.epochs for value, _ in pairs}), " or ".join(dict.fromkeys(value.model for value, _ in pairs))
+    ours = _or({cell.task.epochs for _, cell in pairs}), " or ".join(dict.fromkeys(model_text(c) for _, c in pairs))
+    schedules = " or ".join(dict.fromkeys(cell.task.schedule for _, cell in pairs))
+    return (
+        f"Paper: {theirs[0]} epochs, {theirs[1]} of a size not published, linear schedule, grids not published. "
+        f"Here: {ours[0]} epochs, {ours[1]}, {schedules} schedule."
+    )
+
+
+def _or(numbers: Iterable[int]) -> str:
+    return " or ".join(map(str, sorted(numbers)))
+
+
+# --- drawing ----------------------------------------------------------------------------------------------------------
+
 
 PAPER_DASH = "2px,3px"
 
@@ -44,16 +140,16 @@ def batch_curves_figure(info: BatchCurves) -> go.Figure:
 
 
 def _ours(curve: BatchCurve, info: BatchCurves, aside: float) -> go.Scatter:
-    colour = style.colour(curve.optimizer)
+    color = style.color(curve.optimizer)
     confirmed = [point.value.phase == "confirm" for point in curve.points]
     return go.Scatter(
         name=named(curve.optimizer),
         x=[point.batch_size * aside for point in curve.points],
         y=[point.value.mean for point in curve.points],
         mode="lines+markers",
-        line={"color": colour, "width": 2, "dash": style.dash(curve.optimizer)},
+        line={"color": color, "width": 2, "dash": style.dash(curve.optimizer)},
         marker={
-            "size": 9, "color": colour, "line": {"width": 2, "color": colour},
+            "size": 9, "color": color, "line": {"width": 2, "color": color},
             "symbol": [style.symbol(curve.optimizer, confirmed=sure) for sure in confirmed],
         },
         error_y=whiskers([point.value.error for point in curve.points]),
@@ -76,15 +172,15 @@ def _hover(optimizer: str, point: BatchPoint, info: BatchCurves) -> str:
 
 
 def _paper(curve: BatchCurve) -> go.Scatter:
-    colour = style.colour(curve.optimizer)
+    color = style.color(curve.optimizer)
     return go.Scatter(
         x=[value.batch_size for value in curve.paper],
         y=[value.mean for value in curve.paper],
         mode="lines+markers",
         opacity=0.5,
         showlegend=False,
-        line={"color": colour, "width": 1.5, "dash": PAPER_DASH},
-        marker={"size": 6, "color": colour, "symbol": style.symbol(curve.optimizer, confirmed=True)},
+        line={"color": color, "width": 1.5, "dash": PAPER_DASH},
+        marker={"size": 6, "color": color, "symbol": style.symbol(curve.optimizer, confirmed=True)},
         hovertext=[
             f"paper, Table {value.table}: {named(curve.optimizer)}, batch {escape(value.batch)}<br>{value.text}, "
             f"{value.epochs} epochs, 3 runs"

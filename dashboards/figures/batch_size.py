@@ -1,16 +1,63 @@
-"""The metric against the batch size."""
+"""The paper's Figure 2: the metric against the batch size, one line per method."""
 
 from __future__ import annotations
 
 from html import escape
+from typing import NamedTuple
 
 import plotly.graph_objects as go
 
 from dashboards import style
 from dashboards.figures.base import blank, named, with_unit
 from dashboards.figures.panels import dodge, log_range, whiskers
-from dashboards.numbers import BatchSizeInfo, BatchSizeLine
-from lawn_tune.words import fixed
+from lawn_tune.cells import Phase
+from lawn_tune.comparison.compare import Comparison
+from lawn_tune.words import fixed, metric_name, metric_of
+
+
+class BatchSizeLine(NamedTuple):
+    """One method's values over batch sizes, ascending; `errors` are standard errors, None where there is none."""
+
+    optimizer: str
+    batch_sizes: tuple[int, ...]
+    means: tuple[float, ...]
+    errors: tuple[float | None, ...]
+    counts: tuple[int, ...]
+    phases: tuple[Phase, ...]
+
+
+class BatchSizeInfo(NamedTuple):
+    """The paper's Figure 2: the metric against the batch size, one line a method."""
+
+    metric: str
+    unit: str
+    digits: int
+    lines: tuple[BatchSizeLine, ...]
+
+
+def batch_size_info(comparison: Comparison) -> BatchSizeInfo:
+    """Returns each method's confirmed values, and its search values where there is no other, over batch sizes."""
+    name = comparison.protocol.metric
+    metric = metric_of(name)
+    lines = [_batch_size_line(comparison, optimizer) for optimizer in comparison.optimizers]
+    shown = tuple(line for line in lines if line.batch_sizes)
+    return BatchSizeInfo(metric_name(name), metric.unit, metric.digits, shown)
+
+
+def _batch_size_line(comparison: Comparison, optimizer: str) -> BatchSizeLine:
+    found = [(size, comparison.cell(optimizer, size)) for size in comparison.batch_sizes]
+    known = [(size, result.estimate) for size, result in found if result is not None and result.estimate is not None]
+    return BatchSizeLine(
+        optimizer=optimizer,
+        batch_sizes=tuple(size for size, _ in known),
+        means=tuple(estimate.mean for _, estimate in known),
+        errors=tuple(estimate.error for _, estimate in known),
+        counts=tuple(estimate.n for _, estimate in known),
+        phases=tuple(estimate.phase for _, estimate in known),
+    )
+
+
+# --- drawing ----------------------------------------------------------------------------------------------------------
 
 
 def batch_size_figure(info: BatchSizeInfo) -> go.Figure:
@@ -41,17 +88,17 @@ def _batch_size_trace(info: BatchSizeInfo, line: BatchSizeLine, aside: float) ->
         value = f"{fixed(mean, info.digits)}{spread} {info.unit}, n = {n}"
         source = "confirmed on test" if sure else "search value, not confirmed"
         texts.append(f"<b>{named(line.optimizer)}</b>, batch {size:,}<br>{escape(value)}<br>{source}")
-    colour = style.colour(line.optimizer)
+    color = style.color(line.optimizer)
     return go.Scatter(
         name=named(line.optimizer),
         x=[size * aside for size in line.batch_sizes],
         y=line.means,
         mode="lines+markers",
-        line={"color": colour, "width": 2, "dash": style.dash(line.optimizer)},
+        line={"color": color, "width": 2, "dash": style.dash(line.optimizer)},
         marker={
             "size": 9,
-            "color": colour,
-            "line": {"width": 2, "color": colour},
+            "color": color,
+            "line": {"width": 2, "color": color},
             "symbol": [style.symbol(line.optimizer, confirmed=sure) for sure in confirmed],
         },
         error_y=whiskers(line.errors),

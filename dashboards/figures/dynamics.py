@@ -1,17 +1,79 @@
-"""What happens inside trials, epoch by epoch."""
+"""What happens inside trials, epoch by epoch: every recorded series of the selected trials."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import plotly.graph_objects as go
+from numpy.typing import NDArray
 
 from dashboards import style
 from dashboards.figures.base import blank
+from dashboards.figures.chosen_trials import Chosen, tint
 from dashboards.figures.panels import axis, domains
-from dashboards.numbers.dynamics import Chosen, DynamicsInfo, Series
+from dashboards.figures.series import CURVE_POINTS, Curves, thinned
+
+
+class Series(NamedTuple):
+    """One recorded series of one trial over epochs; None where it was not measured."""
+
+    trial: Chosen
+    name: str
+    epochs: tuple[int, ...]
+    values: tuple[float | None, ...]
+
+
+class DynamicsInfo(NamedTuple):
+    """The panels of one figure: each holds the named series of every trial that has them.
+
+    `last` is the last epoch of any trial, so that all figures of a page share their axis.
+    """
+
+    panels: tuple[tuple[Series, ...], ...]
+    last: int
+
+
+def dynamics_info(trials: Sequence[Chosen], curves: Curves, panels: Sequence[Sequence[str]]) -> DynamicsInfo:
+    """Returns the series of trials in the panels of one figure.
+
+    Args:
+        trials: what is looked at.
+        curves: of these trials; one that is missing has no line.
+        panels: names of series, such as (("weight_norm",), ("last_layer_norm",)).
+    """
+    return DynamicsInfo(
+        panels=tuple(
+            tuple(
+                series
+                for trial in trials
+                for name in names
+                if (series := _series(trial, name, curves.get(trial.key, {}))) is not None
+            )
+            for names in panels
+        ),
+        last=max((max(trial.epochs, _length(curves.get(trial.key, {}))) for trial in trials), default=1),
+    )
+
+
+def _series(trial: Chosen, name: str, curve: Mapping[str, NDArray[np.float64]]) -> Series | None:
+    values = curve.get(name)
+    if values is None or not np.isfinite(values).any():
+        return None
+    places = thinned(len(values), CURVE_POINTS)
+    picked = tuple(float(values[i]) if math.isfinite(values[i]) else None for i in places)
+    return Series(trial, name, tuple(int(i) + 1 for i in places), picked)
+
+
+def _length(curve: Mapping[str, NDArray[np.float64]]) -> int:
+    return max((len(values) for values in curve.values()), default=0)
+
+
+# --- drawing ----------------------------------------------------------------------------------------------------------
+
 
 _PANEL, _SMALL, _TOP, _BOTTOM = 250, 180, 16, 46
 """Pixels: a panel alone, one of several, and the margins."""
@@ -76,11 +138,6 @@ def _stacked(info: DynamicsInfo, titles: Sequence[str], *, log: bool) -> go.Figu
         hoverlabel={"namelength": 44},
     )
     return figure
-
-
-def tint(trial: Chosen) -> str:
-    """Returns the colour of a trial among those that are looked at."""
-    return style.TRIALS[trial.order % len(style.TRIALS)]
 
 
 def _line(series: Series, i: int) -> go.Scatter:

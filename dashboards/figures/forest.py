@@ -1,8 +1,8 @@
-"""Paired differences with their intervals as a forest: what can be told apart is filled, what cannot is open."""
+"""Paired differences LAWN − weight decay with their intervals, as a forest plot: filled where separable from zero."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -11,21 +11,118 @@ import plotly.graph_objects as go
 
 from dashboards import style
 from dashboards.figures.base import blank, named
-from dashboards.numbers.forest import ForestInfo, ForestRow
-from lawn_tune.comparison.compare import Verdict
-from lawn_tune.words import signed
+from dashboards.figures.pair_outcome import TONES, Tone, paper_difference, searched, test_text
+from lawn_tune.comparison.compare import PairResult, Verdict
+from lawn_tune.comparison.verdicts import sentence
+from lawn_tune.words import metric_name, metric_of, signed
+
+
+class ForestRow(NamedTuple):
+    """One pair.
+
+    Args:
+        space, base, lawn, batch_size: which one.
+        mean: LAWN − base in the metric's unit: paired over fresh seeds, else of the searches' best values, else None.
+        low, high: of the 95 % interval; None where there is none.
+        confirmed: the mean is over fresh seeds.
+        verdict, tone: the outcome.
+        sentence: the pair's outcome in words.
+        test: "p = 0.250, Holm 0.500", or "".
+        paper: the paper's difference on test; None where it prints none, or where ours is not on test.
+    """
+
+    space: str
+    base: str
+    lawn: str
+    batch_size: int
+    mean: float | None
+    low: float | None
+    high: float | None
+    confirmed: bool
+    verdict: Verdict
+    tone: Tone
+    sentence: str
+    test: str
+    paper: float | None
+
+
+class ForestInfo(NamedTuple):
+    """Pairs by space, base optimizer and batch size; `maximize` is False where lower is better."""
+
+    metric: str
+    digits: int
+    maximize: bool
+    rows: tuple[ForestRow, ...]
+
+    @property
+    def several(self) -> bool:
+        """True where the pairs are of more than one space."""
+        return len({row.space for row in self.rows}) > 1
+
+
+def forest_info(pairs: Sequence[PairResult]) -> ForestInfo:
+    """Returns the differences of pairs, in the order of space, base optimizer and batch size.
+
+    Pairs whose metric has another direction than the first one's are left out: their axis would point elsewhere.
+    """
+    first = pairs[0].base.cell.protocol if pairs else None
+    same = [pair for pair in pairs if first and pair.base.cell.protocol.direction == first.direction]
+    names = dict.fromkeys(metric_name(pair.base.cell.protocol.metric) for pair in same)
+    return ForestInfo(
+        metric=" or ".join(names),
+        digits=metric_of(first.metric).digits if first else 2,
+        maximize=first is None or first.direction == "maximize",
+        rows=tuple(map(_row, sorted(same, key=_order(same)))),
+    )
+
+
+def _order(pairs: Sequence[PairResult]) -> Callable[[PairResult], tuple[int, int, int]]:
+    spaces = list(dict.fromkeys(pair.base.cell.name.space for pair in pairs))
+    bases = list(dict.fromkeys(pair.base.cell.name.optimizer for pair in pairs))
+
+    def place(pair: PairResult) -> tuple[int, int, int]:
+        name = pair.base.cell.name
+        return spaces.index(name.space), bases.index(name.optimizer), name.batch_size
+
+    return place
+
+
+def _row(pair: PairResult) -> ForestRow:
+    name, difference, found = pair.base.cell.name, pair.difference, searched(pair)
+    alike = difference is not None or found is None or pair.base.cell.protocol.selection == "test"
+    interval = difference.interval if difference else None
+    return ForestRow(
+        space=name.space,
+        base=name.optimizer,
+        lawn=pair.lawn.cell.name.optimizer,
+        batch_size=name.batch_size,
+        mean=difference.mean if difference else found,
+        low=interval.low if interval else None,
+        high=interval.high if interval else None,
+        confirmed=difference is not None,
+        verdict=pair.verdict,
+        tone=TONES.get(pair.verdict, "none"),
+        sentence=sentence(pair),
+        test=test_text(pair),
+        paper=paper_difference(pair) if alike else None,
+    )
+
+
+# --- drawing ----------------------------------------------------------------------------------------------------------
+
 
 SHORT = {
     Verdict.TOO_FEW: "too few seeds",
     Verdict.NEVER_CONSTRAINED: "never constrained",
-    Verdict.ONLY_BASE: "only WD trains",
+    Verdict.ONLY_LAWN: "WD diverged",
+    Verdict.ONLY_BASE: "LAWN diverged",
     Verdict.NOT_COMPARABLE: "not comparable",
     Verdict.PENDING: "not confirmed",
 }
 """Verdicts too long for an axis."""
 
 FOREST_HELP = (
-    "LAWN − WD with its 95 % interval. Filled: separable from zero. Grey, open: not separable, or too few seeds. Open "
+    "LAWN − WD with its 95 % interval. Filled: separable from zero. Gray, open: not separable, or too few seeds. Open "
     "diamond: search values only. Faint diamond: the paper."
 )
 """How to read it."""
@@ -63,17 +160,17 @@ def _alike(info: ForestInfo) -> list[list[int]]:
 
 
 class _Look(NamedTuple):
-    colour: str
+    color: str
     symbol: str
     thickness: int
     interval: bool
 
 
 def _look(row: ForestRow) -> _Look:
-    """Returns how a pair looks: filled in its colour where the two can be told apart."""
+    """Returns how a pair looks: filled in its color where the difference is separable from zero."""
     interval = row.low is not None and row.high is not None
     if row.tone in ("better", "worse"):
-        return _Look(style.colour(row.lawn), "circle", 3, interval)
+        return _Look(style.color(row.lawn), "circle", 3, interval)
     return _Look(style.ZERO, "circle-open" if row.confirmed else "diamond-open", 1, interval)
 
 
@@ -85,7 +182,7 @@ def _measured(info: ForestInfo, places: Sequence[int]) -> go.Scatter:
         x=means,
         y=list(places),
         mode="markers",
-        marker={"size": 11, "color": look.colour, "symbol": look.symbol, "line": {"width": 2, "color": look.colour}},
+        marker={"size": 11, "color": look.color, "symbol": look.symbol, "line": {"width": 2, "color": look.color}},
         hovertext=[hover(row, info.digits) for row in rows],
         hoverinfo="text",
     )
@@ -93,7 +190,7 @@ def _measured(info: ForestInfo, places: Sequence[int]) -> go.Scatter:
         trace.error_x = {
             "array": [(row.high or 0.0) - mean for row, mean in zip(rows, means, strict=True)],
             "arrayminus": [mean - (row.low or 0.0) for row, mean in zip(rows, means, strict=True)],
-            "color": look.colour, "width": 6, "thickness": look.thickness,
+            "color": look.color, "width": 6, "thickness": look.thickness,
         }  # fmt: skip
     return trace
 
@@ -105,14 +202,14 @@ def _paper(info: ForestInfo) -> go.Scatter:
         y=[i for i, _, _ in found],
         mode="markers",
         opacity=0.5,
-        marker={"size": 9, "color": [style.colour(row.lawn) for _, row, _ in found], "symbol": "diamond"},
+        marker={"size": 9, "color": [style.color(row.lawn) for _, row, _ in found], "symbol": "diamond"},
         hovertext=[f"paper: {signed(value, 2)} points, difference of two printed means" for _, _, value in found],
         hoverinfo="text",
     )
 
 
 def _unmeasured(info: ForestInfo) -> list[dict[str, Any]]:
-    """Says beside zero why a pair has no mean."""
+    """Returns the notes next to zero that state why a pair has no mean."""
     return [
         {
             "x": 0, "y": i, "text": escape(row.verdict.value), "showarrow": False, "xanchor": "left", "xshift": 8,
@@ -124,7 +221,7 @@ def _unmeasured(info: ForestInfo) -> list[dict[str, Any]]:
 
 
 def _sides(maximize: bool) -> list[dict[str, Any]]:
-    """Says above the axis which side is whose gain, in few letters: a phone is narrow."""
+    """Returns the notes above the axis that name the side on which each wins; short, since phones are narrow."""
     left, right = ("WD", "LAWN") if maximize else ("LAWN", "WD")
     place = {"y": 1, "xref": "paper", "yref": "paper", "yanchor": "bottom", "showarrow": False, "opacity": 0.8}
     look = place | {"font": {"size": 11}}
@@ -162,10 +259,10 @@ def _cut(text: str, most: int = 20) -> str:
 
 
 def hover(row: ForestRow, digits: int) -> str:
-    """Returns what is said of a pair under the pointer, escaped, in short lines."""
+    """Returns a pair's hover text, escaped, in short lines."""
     parts = [row.sentence]
     if row.mean is not None and not row.confirmed:
-        parts.append(f"Difference of the best search values: {signed(row.mean, digits)}; no fresh run supports it.")
+        parts.append(f"Difference of the best search values: {signed(row.mean, digits)}; not confirmed by fresh runs.")
     if row.test:
         parts.append(f"{row.test}.")
     if row.paper is not None:

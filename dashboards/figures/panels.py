@@ -6,12 +6,22 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import plotly.graph_objects as go
 
 from dashboards import style
+from trainables.catalogue.rows import Direction
 
 Window = tuple[float, float]
-"""Least and greatest value that a panel shows."""
+"""Lowest and highest value that a panel shows."""
+
+
+def better_part(values: Sequence[float], direction: Direction) -> tuple[float, float]:
+    """Returns the ends of the better three quarters, so that bad points do not squeeze the good; (0, 1) of nothing."""
+    if not values:
+        return 0.0, 1.0
+    low, high = np.quantile(values, (0.25, 1.0) if direction == "maximize" else (0.0, 0.75))
+    return float(low), float(high)
 
 
 def shown(low: float, high: float) -> Window:
@@ -32,7 +42,7 @@ def mark(value: float, window: Window) -> str:
     return "triangle-up-open" if value > window[1] else "circle"
 
 
-MOST_LABELS = 9
+MAX_LABELS = 9
 
 
 def sampled(n: int, most: int) -> list[int]:
@@ -52,9 +62,9 @@ def axis(i: int) -> str:
 
 
 def level_axis(levels: Sequence[float]) -> dict[str, Any]:
-    """Returns an axis on which levels stand side by side, evenly, whatever their values."""
+    """Returns an axis with evenly spaced levels, whatever their values."""
     texts = [f"{level:g}" for level in levels]
-    named = labelled(texts)
+    named = labeled(texts)
     return {
         "tickvals": named,
         "ticktext": [texts[i] for i in named],
@@ -65,10 +75,10 @@ def level_axis(levels: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def labelled(texts: Sequence[str]) -> list[int]:
-    """Returns which of many labels are written along an axis: every so many, so that none runs into the next."""
+def labeled(texts: Sequence[str]) -> list[int]:
+    """Returns which of many labels are written along an axis: every n-th, so that they do not overlap."""
     longest = max(map(len, texts), default=0)
-    most = max(2, min(MOST_LABELS, 48 // (longest + 1)))
+    most = max(2, min(MAX_LABELS, 48 // (longest + 1)))
     return list(range(0, len(texts), -(-len(texts) // most)))
 
 
@@ -84,7 +94,7 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 
 def round_ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """Returns multiples of 1, 2 or 5 times a power of ten from `low` to `high`, two at least and at most `most`."""
+    """Returns multiples of 1, 2 or 5 times a power of ten from `low` to `high`, at least two and at most `most`."""
     for step in (m * 10.0**d for d in range(math.floor(math.log10(high - low)) - 2, 400) for m in (1, 2, 5)):
         first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
         if last - first < most:
@@ -124,14 +134,14 @@ def dots(
     x: Sequence[float],
     values: Sequence[float],
     window: Window,
-    colour: str,
+    color: str,
     texts: Sequence[str],
     keys: Sequence[str],
     *,
     opacity: float,
     **where: Any,
 ) -> go.Scatter:
-    """Returns points; those beyond the window stand on its border as open triangles."""
+    """Returns points; those beyond the window are drawn on its border as open triangles."""
     return go.Scatter(
         x=list(x),
         y=[within(value, window) for value in values],
@@ -139,7 +149,7 @@ def dots(
         marker={
             "size": 6,
             "opacity": opacity,
-            "color": colour,
+            "color": color,
             "symbol": [mark(value, window) for value in values],
         },
         hovertext=list(texts),

@@ -1,27 +1,131 @@
-"""How a cell's metric depends on each hyperparameter alone."""
+"""How a cell's metric depends on each hyperparameter alone: all points at each of its levels."""
 
 from __future__ import annotations
 
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import plotly.graph_objects as go
 
 from dashboards import style
 from dashboards.figures.base import blank, capital, with_unit
-from dashboards.figures.panels import Window, dots, level_axis, sampled, shown, spread
-from dashboards.numbers.sensitivity import SensitivityAxis, SensitivityInfo, SensitivityLevel
-from lawn_tune.words import fixed, hyperparameter
+from dashboards.figures.panels import Window, better_part, dots, level_axis, sampled, shown, spread
+from lawn_tune.comparison.compare import CellResult
+from lawn_tune.words import fixed, hyperparameter, metric_name, metric_of, setting
+from trainables.catalogue.rows import Direction
+
+
+class SensitivityLevel(NamedTuple):
+    """The points at one level of a hyperparameter.
+
+    `values` are those of complete points, `keys` their search trials, `settings` their places in the grid; `best` and
+    `median` are None without one. `diverged`, `failed` and `open` count the points without a value.
+    """
+
+    level: float
+    values: tuple[float, ...]
+    keys: tuple[tuple[str, ...], ...]
+    settings: tuple[str, ...]
+    best: float | None
+    median: float | None
+    diverged: int
+    failed: int
+    open: int
+
+
+class SensitivityAxis(NamedTuple):
+    """One hyperparameter with its levels, ascending; `chosen` is the winner's, which may be on the edge."""
+
+    name: str
+    levels: tuple[SensitivityLevel, ...]
+    chosen: float | None
+    edge: bool
+
+
+class SensitivityInfo(NamedTuple):
+    """One cell's axes, the one that moves the best value most first; `low` and `high` bound the better values."""
+
+    optimizer: str
+    batch_size: int
+    value: str
+    unit: str
+    digits: int
+    direction: Direction
+    axes: tuple[SensitivityAxis, ...]
+    low: float
+    high: float
+
+
+def sensitivity_info(result: CellResult) -> SensitivityInfo:
+    """Returns the axes of one cell's grid that have more than one level; of a grid of one point, all of them."""
+    cell = result.cell
+    metric = metric_of(cell.protocol.metric)
+    several = [name for name, levels in cell.grid.values.items() if len(levels) > 1] or list(cell.grid.values)
+    axes = [_axis(result, name) for name in several]
+    low, high = better_part(
+        [point.value for point in result.points if point.value is not None], cell.protocol.direction
+    )
+    return SensitivityInfo(
+        optimizer=cell.name.optimizer,
+        batch_size=cell.name.batch_size,
+        value=f"{cell.protocol.selection} {metric_name(cell.protocol.metric)}",
+        unit=metric.unit,
+        digits=metric.digits,
+        direction=cell.protocol.direction,
+        axes=tuple(sorted(axes, key=lambda axis: -span(axis))),
+        low=low,
+        high=high,
+    )
+
+
+def span(axis: SensitivityAxis) -> float:
+    """Returns how far apart the best values at the levels of a hyperparameter are, in the metric's unit."""
+    best = [level.best for level in axis.levels if level.best is not None]
+    return max(best) - min(best) if best else 0.0
+
+
+def _axis(result: CellResult, name: str) -> SensitivityAxis:
+    won = result.winner
+    return SensitivityAxis(
+        name=name,
+        levels=tuple(_level(result, name, level) for level in sorted(result.cell.grid.values[name])),
+        chosen=won.hyperparameters[name] if won else None,
+        edge=won is not None and name in won.edges,
+    )
+
+
+def _level(result: CellResult, name: str, level: float) -> SensitivityLevel:
+    here = [point for point in result.points if point.hyperparameters[name] == level]
+    known = [(point, point.value) for point in here if point.value is not None]
+    values = tuple(value for _, value in known)
+    better = max if result.cell.protocol.direction == "maximize" else min
+    statuses = [point.status for point in here]
+    return SensitivityLevel(
+        level=level,
+        values=values,
+        keys=tuple(point.keys for point, _ in known),
+        settings=tuple(setting(point.hyperparameters) for point, _ in known),
+        best=better(values, default=None),
+        median=float(np.median(values)) if values else None,
+        diverged=statuses.count("diverged"),
+        failed=statuses.count("failed"),
+        open=statuses.count("running") + statuses.count("missing"),
+    )
+
+
+# --- drawing ----------------------------------------------------------------------------------------------------------
+
 
 _PANEL, _GAP, _TOP, _BOTTOM = 150, 72, 20, 64
 """Pixels: a panel, the space between two, and the margins."""
 
 
-MOST_MARKS = 40
+MAX_MARKS = 40
 """Points of one level that are drawn on a screen, evenly spread over their ranks; the best is one."""
 
 
-def sensitivity_figure(info: SensitivityInfo, most: int = MOST_MARKS) -> go.Figure:
+def sensitivity_figure(info: SensitivityInfo, most: int = MAX_MARKS) -> go.Figure:
     """Draws the points at each level, the best of each joined, the median as a bar; the winner's level is framed.
 
     Args:
@@ -70,14 +174,14 @@ def _middle(info: SensitivityInfo) -> str:
 
 
 def _points(info: SensitivityInfo, axis: SensitivityAxis, window: Window, most: int, i: str) -> go.Scatter:
-    """Returns the points of all levels; those beyond the panel stand on its border as open triangles."""
+    """Returns the points of all levels; those beyond the panel are drawn on its border as open triangles."""
     most = min(most, max(6, 5 * most // len(axis.levels)))
     shown = [(x, offset, level, at) for x, level in enumerate(axis.levels) for offset, at in _marks(info, level, most)]
     return dots(
         [x + offset for x, offset, _, _ in shown],
         [level.values[at] for _, _, level, at in shown],
         window,
-        style.colour(info.optimizer),
+        style.color(info.optimizer),
         [
             f"{escape(info.value)}: {fixed(level.values[at], info.digits)} {escape(info.unit)}<br>"
             f"{escape(level.settings[at])}"
@@ -119,7 +223,7 @@ def _best(info: SensitivityInfo, axis: SensitivityAxis, i: str) -> go.Scatter:
         x=list(range(len(axis.levels))),
         y=[level.best for level in axis.levels],
         mode="lines",
-        line={"color": style.colour(info.optimizer), "width": 2, "dash": style.dash(info.optimizer)},
+        line={"color": style.color(info.optimizer), "width": 2, "dash": style.dash(info.optimizer)},
         hoverinfo="skip",
         **_where(i),
     )
@@ -136,7 +240,7 @@ def _without(axis: SensitivityAxis, low: float, i: str) -> go.Scatter:
         mode="text",
         textposition="top center",
         textfont={"size": 11},
-        hovertext=[_said(axis.levels[x]) for x in places],
+        hovertext=[_lost_text(axis.levels[x]) for x in places],
         hoverinfo="text",
         cliponaxis=False,
         **_where(i),
@@ -152,7 +256,7 @@ def _lost(level: SensitivityLevel) -> tuple[tuple[str, int], ...]:
     return ("×", level.diverged), ("!", level.failed), ("…", level.open)
 
 
-def _said(level: SensitivityLevel) -> str:
+def _lost_text(level: SensitivityLevel) -> str:
     counts = (("diverged", level.diverged), ("failed", level.failed), ("not finished", level.open))
     return ", ".join(f"{n} {what}" for what, n in counts if n)
 

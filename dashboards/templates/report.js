@@ -1,5 +1,5 @@
 "use strict";
-// Draws every figure as wide as its place and in the page's colours; again when these change or the page is printed.
+// Draws every figure as wide as its place and in the page's colors; again when these change or the page is printed.
 (() => {
   const { figures, templates, config } = JSON.parse(document.getElementById("data").textContent);
   const dark = window.matchMedia("(prefers-color-scheme: dark)");

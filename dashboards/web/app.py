@@ -16,12 +16,13 @@ from dash.exceptions import PreventUpdate
 
 from dashboards import style
 from dashboards.web import components
-from dashboards.web.cards import clientside, told
+from dashboards.web.cards import clientside, logged
 from dashboards.web.filters import href
 from dashboards.web.page import HERE, PLACE, THEME, URL, VERSION, Empty, Page, View
 from dashboards.web.pages import PAGES
 from dashboards.web.snapshot import FRESH_SECONDS, Snapshots
 from lawn_tune import __version__
+from lawn_tune.comparison.renderers.csv_field import FORMULA
 from lawn_tune.errors import LawnTuneError
 from lawn_tune.results import DamagedCells
 from lawn_tune.words import method
@@ -52,11 +53,11 @@ INDEX = """<!DOCTYPE html>
 
 
 def create_app(source: Snapshots, pages: Sequence[Page] = PAGES) -> Dash:
-    """Returns the application over a ledger. It reads only: there is no route that writes.
+    """Returns the application over a ledger. It is read-only: no route writes.
 
     Args:
         source: the ledger's snapshots.
-        pages: what there is to look at.
+        pages: the pages.
 
     Returns:
         The application; `security.guarded(app, …)` is what may be served.
@@ -90,11 +91,11 @@ def create_app(source: Snapshots, pages: Sequence[Page] = PAGES) -> Dash:
 def _looks() -> str:
     """Returns what the browser needs to know of the house's style, as JSON in which no tag can open."""
     methods = {
-        name: {"name": method(name), "colour": style.colour(name), "line": "solid" if style.is_lawn(name) else "dashed"}
+        name: {"name": method(name), "color": style.color(name), "line": "solid" if style.is_lawn(name) else "dashed"}
         for name in METHODS
     }
     templates = {theme: style.template(theme) for theme in ("light", "dark")}
-    return json.dumps({"methods": methods, "templates": templates}).replace("<", "\\u003c")
+    return json.dumps({"methods": methods, "templates": templates, "formula": FORMULA}).replace("<", "\\u003c")
 
 
 # --- layout ----------------------------------------------------------------------------------------------------------
@@ -255,7 +256,7 @@ def _nav_link(page: Page, space: str, current: bool) -> Component:
 
 
 def _content(page: Page | None, source: Snapshots, place: Mapping[str, Any]) -> Component:
-    """Returns the page's skeleton, or what is said in its place; an error is one of these."""
+    """Returns the page's skeleton, or a message in its place, errors included."""
     if page is None:
         return components.empty(Empty("There is no page at this address.", "Choose one of those at the top."))
     try:
@@ -265,11 +266,11 @@ def _content(page: Page | None, source: Snapshots, place: Mapping[str, Any]) -> 
     except LawnTuneError as error:
         return components.failure(error.message, error.hint or "")
     except Exception as error:
-        return components.failure(told(f"page {page.path}", error), "The other pages are not affected.")
+        return components.failure(logged(f"page {page.path}", error), "The other pages are not affected.")
 
 
 def nothing_launched(source: Snapshots) -> Empty:
-    """Returns what an empty ledger says."""
+    """Returns the message for an empty ledger."""
     return Empty(
         "Nothing has been launched into this ledger yet.",
         "Start the demo, or a space of yours; its trials appear here as they train, without reloading.",
@@ -298,15 +299,20 @@ def _register_routes(server: Any, source: Snapshots) -> None:
         except LawnTuneError as error:
             return flask.jsonify({"error": error.message}), 503
         except Exception as error:
-            return flask.jsonify({"error": told("live refresh", error)}), 500
+            return flask.jsonify({"error": logged("live refresh", error)}), 500
+
+    @server.get("/budget")  # type: ignore[untyped-decorator]
+    def former() -> Any:
+        """Leads links from before the page was renamed to it."""
+        return flask.redirect(f"/tuning-curve?{flask.request.query_string.decode('ascii', 'replace')}", 308)
 
     @server.errorhandler(Exception)  # type: ignore[untyped-decorator]
     def failed(error: Exception) -> Any:
         code = getattr(error, "code", None)
         known = isinstance(code, int) and 400 <= code < 500
         if not known:
-            told("server", error)
-        text = "This request cannot be answered." if known else "The server could not answer; its terminal says why."
+            logged("server", error)
+        text = "This request cannot be answered." if known else "Internal error; see the server's log."
         return flask.Response(f"{text}\n", status=code if known else 500, mimetype="text/plain")
 
 
@@ -320,6 +326,6 @@ def _version(source: Snapshots, space: str) -> dict[str, Any]:
         snapshot = source.refreshed(space)
         token = repr((snapshot.version, snapshot.damage))
     except DamagedCells as error:
-        token = error.message  # the page says it; once it is repaired, the page is laid out anew
+        token = error.message  # shown on the page; once it is repaired, the page is laid out again
     text = repr((token, held))
     return {"version": blake2b(text.encode(), digest_size=12).hexdigest(), "spaces": spaces}

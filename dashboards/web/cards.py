@@ -57,7 +57,7 @@ def page(
 
     Args:
         path, title, order: see `Page`.
-        cards: in reading order; two stand side by side where there is room and neither is `wide`.
+        cards: in reading order; two share a row where there is room and neither is `wide`.
         lead: a sentence or two below the title.
         controls: made by `components.choice`.
     """
@@ -66,10 +66,10 @@ def page(
     cards = (Block(name=f"{name}-damage", title="Damaged in the ledger", render=damage, wide=True, brief=True), *cards)
 
     def layout(view: View) -> Component:
-        said, chosen = lead(view), controls(view)
+        intro, chosen = lead(view), controls(view)
         return html.Div(
             [
-                *([html.P(said, className="lead")] if said else []),
+                *([html.P(intro, className="lead")] if intro else []),
                 *([components.controls(*chosen)] if chosen else []),
                 html.Div([card.layout(view) for card in cards], className="cards"),
             ]
@@ -91,7 +91,7 @@ class Card(ABC):
         title: its heading.
         help: one sentence on how to read it, below the heading.
         wide: it takes a whole row.
-        brief: it is not there at all while it is `Empty`.
+        brief: it is hidden while it is `Empty`.
     """
 
     name: str
@@ -139,17 +139,17 @@ class Card(ABC):
             return [*values, shown.note, "body" if shown.note is None else "body none", digest]
 
     def shown(self, source: Snapshots, place: Place) -> Shown:
-        """Returns what to show: whatever goes wrong is said by this card alone."""
+        """Returns what to show: a failure is reported by this card alone."""
         try:
             content = self.content(View.of(source, place))
         except LawnTuneError as error:
             return Shown(None, components.failure(error.message, error.hint or ""))
         except Exception as error:
-            return Shown(None, components.failure(told(self.name, error), "The other cards are not affected."))
+            return Shown(None, components.failure(logged(self.name, error), "The other cards are not affected."))
         return Shown(None, components.empty(content)) if isinstance(content, Empty) else Shown(content, None)
 
     def actions(self) -> list[Component]:
-        """Returns the buttons beside the heading."""
+        """Returns the buttons next to the heading."""
         return []
 
     @abstractmethod
@@ -210,9 +210,9 @@ class FigureCard(Card):
         ]
 
     def register(self, app: Dash, source: Snapshots) -> None:
-        """See `Card.register`; the drawing is put into its graph in the colours of the theme, in the browser.
+        """See `Card.register`; the drawing is put into its graph in the colors of the theme, in the browser.
 
-        The graph's id is a text: where it is a pattern, Dash draws anew after every zoom, and the zoom is forgotten.
+        The graph's id is a text: where it is a pattern, Dash redraws after every zoom, and the zoom is lost.
         """
         super().register(app, source)
         clientside(
@@ -249,7 +249,7 @@ class TableCard(Card):
 
     Args:
         columns: view → columns, made by `columns.text`, `columns.number`, …; read when the page or space changes.
-        rows: view → rows of plain JSON values, each with a "key" that tells it from the others.
+        rows: view → rows of plain JSON values, each with a unique "key".
         most: rows seen at once, before it scrolls.
     """
 
@@ -354,7 +354,7 @@ class Block(Card):
         return [Markup(content)]
 
 
-MOST_DAMAGE = 12
+MAX_DAMAGE = 12
 
 
 def damage(view: View) -> Component | Empty:
@@ -362,10 +362,8 @@ def damage(view: View) -> Component | Empty:
     found = view.snapshot.damage
     if not found:
         return Empty("Every row of this space can be read.")
-    listed = [
-        html.Li(text) for text in (found if len(found) <= MOST_DAMAGE else (*found[: MOST_DAMAGE - 1], found[-1]))
-    ]
-    more = [html.Li(f"and {len(found) - MOST_DAMAGE} more.")] if len(found) > MOST_DAMAGE else []
+    listed = [html.Li(text) for text in (found if len(found) <= MAX_DAMAGE else (*found[: MAX_DAMAGE - 1], found[-1]))]
+    more = [html.Li(f"and {len(found) - MAX_DAMAGE} more.")] if len(found) > MAX_DAMAGE else []
     return html.Ul([*listed, *more], className="caveats", role="alert")
 
 
@@ -385,11 +383,11 @@ def _digest(shown: Shown) -> str:
     return hashlib.blake2b(json.dumps(shown, default=repr).encode(), digest_size=12).hexdigest()
 
 
-def told(card: str, error: Exception) -> str:
-    """Logs an error that was not foreseen, and returns what a viewer may know of it."""
+def logged(card: str, error: Exception) -> str:
+    """Logs an unexpected error, and returns what a viewer may know of it."""
     place = error.__traceback__
     while place is not None and place.tb_next is not None:
         place = place.tb_next
     where = f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}" if place else "unknown place"
     LOG.error("card '%s': %s: %s (%s)", card, type(error).__name__, error, where)
-    return f"{type(error).__name__} in '{card}'; the server's terminal says more."
+    return f"{type(error).__name__} in '{card}'; see the server's log."

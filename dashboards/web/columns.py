@@ -34,12 +34,12 @@ def link(field: str, title: str, to: str, *, width: int = 0, hint: str = "") -> 
 
 
 def outcome(field: str = "outcome", title: str = "Outcome", *, width: int = 110) -> Column:
-    """Returns a column of outcomes, each with its mark and colour."""
+    """Returns a column of outcomes, each with its mark and color."""
     return _column(field, title, width, "") | {"cellRenderer": "lawnOutcome"}
 
 
 def method(field: str = "optimizer", title: str = "Method", *, width: int = 140) -> Column:
-    """Returns a column of optimizers, each with its line; names and colours are those of all figures."""
+    """Returns a column of optimizers, each with its line; names and colors are those of all figures."""
     return _column(field, title, width, "") | {
         "cellRenderer": "lawnMethod",
         "valueFormatter": {"function": "lawnMethodName(params.value)"},

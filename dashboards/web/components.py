@@ -1,4 +1,4 @@
-"""Pieces of pages: controls, tiles, small tables, names of methods, and what is said in place of content."""
+"""Pieces of pages: controls, tiles, small tables, names of methods, and messages in place of content."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def data(**values: str) -> dict[str, Any]:
 def choice(
     view: View, name: str, label: str, options: Sequence[Option], default: str = "", *, multiple: bool = False
 ) -> Component:
-    """Returns a labelled control that writes the filter `name` into the URL.
+    """Returns a labeled control that writes the filter `name` into the URL.
 
     Args:
         name: of the filter, `[a-z_]+`.
         label: what it chooses, above it.
-        options: what can be chosen; what the URL holds beside them is ignored.
-        default: the value that stands for nothing chosen; one of the options, or "" with `multiple`, where nothing
+        options: what can be chosen; other values in the URL are ignored.
+        default: the value that means nothing chosen; one of the options, or "" with `multiple`, where nothing
             chosen means everything.
         multiple: several may be chosen. Otherwise up to four options are shown at once, more are a list to search.
     """
@@ -85,9 +85,9 @@ def tiles(*found: Component) -> Component:
 
 
 def method_name(optimizer: str) -> Component:
-    """Returns a method's name with its line: one colour a pair, LAWN solid, its base dashed."""
+    """Returns a method's name with its line: one color per pair, LAWN solid, its base dashed."""
     line = "solid" if style.is_lawn(optimizer) else "dashed"
-    mark = html.Span(className="line", style={"borderTop": f"2px {line} {style.colour(optimizer)}"})
+    mark = html.Span(className="line", style={"borderTop": f"2px {line} {style.color(optimizer)}"})
     return html.Span([mark, method(optimizer)], className="method")
 
 
@@ -128,7 +128,7 @@ def link(text: str, to: str, class_name: str = "") -> Component:
 
 
 def progress(label: str, done: float, running: float = 0.0, bad: float = 0.0) -> Component:
-    """Returns a bar of shares from 0 to 1: done, of it diverged or failed, and running; `label` is what it says."""
+    """Returns a bar of shares from 0 to 1: done, of it diverged or failed, and running; `label` is its text."""
     parts = (("done", done - bad), ("bad", bad), ("running", running))
     bars = [
         html.Span(className=f"bar-{name}", style={"width": f"{100 * share:.2f}%"}) for name, share in parts if share
@@ -137,7 +137,7 @@ def progress(label: str, done: float, running: float = 0.0, bad: float = 0.0) ->
 
 
 def empty(why: Empty) -> Component:
-    """Returns what is said where there is nothing to show."""
+    """Returns the message where there is nothing to show."""
     children: list[Component] = [html.P(why.reason, className="empty-reason")]
     children += [html.P(why.todo)] if why.todo else []
     children += [command(why.command)] if why.command else []
@@ -145,6 +145,6 @@ def empty(why: Empty) -> Component:
 
 
 def failure(message: str, hint: str = "") -> Component:
-    """Returns what is said where a card failed."""
-    said = html.P([html.Strong("This could not be shown. "), message])
-    return html.Div([said, *([html.P(hint)] if hint else [])], className="failure", role="alert")
+    """Returns the message where a card failed."""
+    notice = html.P([html.Strong("This cannot be shown. "), message])
+    return html.Div([notice, *([html.P(hint)] if hint else [])], className="failure", role="alert")

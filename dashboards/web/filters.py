@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 SPACE = "space"
 NAME = re.compile(r"[a-z][a-z_]{0,30}")
-MOST_VALUES, LONGEST_VALUE = 100, 200
+MAX_VALUES, LONGEST_VALUE = 100, 200
 """What an address may hold for one filter; the rest is ignored."""
 
 
@@ -73,4 +73,4 @@ def _well_formed(values: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, ..
     for name, value in values.items():
         if NAME.fullmatch(name) and name != SPACE:
             listed = [value] if isinstance(value, str) else value if isinstance(value, list) else []
-            yield name, tuple(v for v in listed[:MOST_VALUES] if isinstance(v, str) and 0 < len(v) <= LONGEST_VALUE)
+            yield name, tuple(v for v in listed[:MAX_VALUES] if isinstance(v, str) and 0 < len(v) <= LONGEST_VALUE)

@@ -46,7 +46,7 @@ def tree(content: Component | str | float | Sequence[Any] | None) -> Node:
         return str(content)
     described = cast(Any, content).to_plotly_json()
     if described["namespace"] != HTML:
-        raise TypeError(f"{described['type']} is no element of HTML; only these can be markup")
+        raise TypeError(f"{described['type']} is not an HTML element; only these can be markup")
     attributes = {name: value for name, value in described["props"].items() if value is not None}
     children = tree(attributes.pop("children", None))
     return {"tag": described["type"].lower(), "attributes": attributes, "children": children}

@@ -1,4 +1,4 @@
-"""The contract of a page, and what a page gets to see.
+"""The contract of a page, and what a page is given.
 
 A page is a value, `Page`, that `pages/__init__.py` lists; nothing else knows it. Most pages are controls and cards:
 
@@ -21,12 +21,12 @@ How it runs:
 - `layout(view)` makes the skeleton once, when the page or the space changes. Each card then fills itself by its own
   callback, and again whenever a filter or the ledger changes; zoom, scroll and selection stay. What would look the same
   is not sent.
-- A card's function is pure, `View` → numbers. It may raise: its card says so and the others go on. It returns `Empty`
-  where there is nothing to show, with the reason and the next step.
+- A card's function is pure, `View` → numbers. It may raise: its card reports it and the others are not affected. It
+  returns `Empty` where there is nothing to show, with the reason and the next step.
 - `view.snapshot` is one consistent state of one space, shared by every viewer. What is costly and depends on nothing
-  else is computed once a snapshot with `view.snapshot.once(name, compute)`.
+  else is computed once per snapshot with `view.snapshot.once(name, compute)`.
 - `Drawing.figure` is what `dashboards.figures.plain` returns; template, dark mode, zoom and export are the card's work.
-  `Drawing.summary` says in one or two sentences of numbers what is seen; it is what a screen reader reads.
+  `Drawing.summary` states what is seen in one or two sentences of numbers, for screen readers.
 - Texts are put in as children of components or as values of rows, never as Markdown or HTML, so names are only text.
 - Card names are unique in the whole application: "<page>-<what>". Links: `view.href("/cell", cell="digits/adam/bs64")`.
 - What is clicked in a figure: `Input(cards.graph_id("cell-grid"), "clickData")` in a callback of the page's own.
@@ -59,7 +59,7 @@ it is not called for a page that is being left.
 
 @dataclass(frozen=True)
 class Empty:
-    """Said in place of a card's content: why there is none, and what to do; `command` is shown to be copied."""
+    """Shown in place of a card's content: why there is none, and what to do; `command` can be copied."""
 
     reason: str
     todo: str = ""
@@ -72,8 +72,8 @@ class View:
 
     Args:
         spaces: every space of the ledger, in alphabetical order.
-        snapshot: the state of the space that is looked at.
-        filters: what the URL says, without the space.
+        snapshot: the state of the space that is shown.
+        filters: those of the URL, without the space.
         source: gives snapshots of other spaces.
     """
 
@@ -97,7 +97,7 @@ class View:
 
     @property
     def space(self) -> str:
-        """The name of the space that is looked at."""
+        """The name of the space that is shown."""
         return self.snapshot.space
 
     @property
@@ -110,7 +110,7 @@ class View:
         return href(path, self.space, Filters.of(**filters))
 
     def command(self, text: str) -> str:
-        """Returns a command to type: `lawn-tune <text>`, told which ledger it is about; without any password."""
+        """Returns a command to type: `lawn-tune <text>` with this ledger's address; without any password."""
         return f"lawn-tune {text} {self.source.storage}".rstrip()
 
     def at(self, space: str) -> View:

@@ -1,4 +1,4 @@
-"""What every request passes first: method, size, host, token; and what every answer carries. No route is without it."""
+"""The checks of every request (method, size, host, token) and the headers of every response, for all routes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
-MOST_BODY, MOST_TOKEN, MOST_URL = 1_000_000, 4_000, 8_000
+MAX_BODY, MAX_TOKEN, MAX_URL = 1_000_000, 4_000, 8_000
 """Bytes of a request's body, of a login form, and of an address."""
 
 COOKIE = "lawn_tune_session"
@@ -34,7 +34,7 @@ class Access:
     """Who may look.
 
     Args:
-        hosts: names, beside loopback ones and IP addresses, by which a browser may address the server. A page
+        hosts: names, in addition to loopback ones and IP addresses, by which a browser may address the server. A page
             elsewhere can point its own name at this machine (DNS rebinding), but its requests still carry that name.
         token: secret that a viewer gives once; None where everyone on this machine may look.
     """
@@ -70,7 +70,7 @@ def policy(script_hashes: Iterable[str]) -> str:
 
 
 class Guard:
-    """WSGI middleware around the application; the order of its checks is the order in which they stand here.
+    """WSGI middleware around the application; its checks run in the order of this file.
 
     Args:
         app: what answers.
@@ -103,7 +103,7 @@ class Guard:
             "Content-Security-Policy": self._policy,
             "X-Content-Type-Options": "nosniff",
             "X-Frame-Options": "DENY",
-            # A form sends its origin only with a referrer, and the login wants to know that the form was ours.
+            # A form sends its origin only with a referrer, and the login checks that the form was ours.
             "Referrer-Policy": "same-origin" if path == LOGIN else "no-referrer",
             "Cross-Origin-Opener-Policy": "same-origin",
             "Cross-Origin-Resource-Policy": "same-origin",
@@ -116,18 +116,18 @@ class Guard:
         method = environ["REQUEST_METHOD"]
         posted = path in POSTED or (path == LOGIN and self._access.token is not None)
         if method not in ("GET", "HEAD") and not (method == "POST" and posted):
-            return _Answer("405 Method Not Allowed", "This server only shows; it takes GET.", Allow="GET, HEAD")
+            return _Answer("405 Method Not Allowed", "This server is read-only; it accepts GET.", Allow="GET, HEAD")
         if path.startswith("/_") and not path.startswith(DOORS):
             return _Answer("404 Not Found", "There is nothing at this address.")
-        if len(path) + len(environ.get("QUERY_STRING", "")) > MOST_URL:
-            return _Answer("414 URI Too Long", f"An address may have {MOST_URL} characters.")
+        if len(path) + len(environ.get("QUERY_STRING", "")) > MAX_URL:
+            return _Answer("414 URI Too Long", f"The address is longer than {MAX_URL} characters.")
         size = environ.get("CONTENT_LENGTH") or "0"
         if not size.isdecimal():
             return _Answer("400 Bad Request", "Content-Length must be a number.")
         if "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower() and "CONTENT_LENGTH" not in environ:
-            return _Answer("411 Length Required", "A body must say its length.")
-        if int(size) > (MOST_TOKEN if path == LOGIN else MOST_BODY):
-            return _Answer("413 Content Too Large", f"A request may have {MOST_BODY} bytes.")
+            return _Answer("411 Length Required", "A request body requires a Content-Length.")
+        if int(size) > (MAX_TOKEN if path == LOGIN else MAX_BODY):
+            return _Answer("413 Content Too Large", f"The request is larger than {MAX_BODY} bytes.")
         return None
 
     def _wrong_origin(self, environ: WSGIEnvironment) -> _Answer | None:
@@ -136,7 +136,7 @@ class Guard:
         if not self._allowed(name):
             return _Answer(
                 "421 Misdirected Request",
-                f"This server does not answer to the name '{name[:100]}'. Whoever runs it can allow the name: "
+                f"This server does not answer to the name '{name[:100]}'. To allow it, start it with "
                 "lawn-tune dashboard --allow-host NAME.",
             )
         origin = environ.get("HTTP_ORIGIN")
@@ -152,7 +152,7 @@ class Guard:
             ipaddress.ip_address(name)
         except ValueError:
             return False
-        return True  # nobody can point an address elsewhere
+        return True  # an IP address cannot be rebound
 
     def _known(self, environ: WSGIEnvironment, token: str) -> bool:
         scheme, _, given = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
@@ -171,7 +171,7 @@ class Guard:
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         given = parse_qs(body.decode("utf-8", "replace")).get("token", [""])[0]
         if not _equal(given.strip(), token):
-            return _page(start, "401 Unauthorized", "This is not the token.")
+            return _page(start, "401 Unauthorized", "Wrong token.")
         secure = "; Secure" if environ.get("wsgi.url_scheme") == "https" else ""
         cookie = f"{COOKIE}={session(token)}; Path=/; HttpOnly; SameSite=Strict{secure}"
         start("303 See Other", [("Location", "/"), ("Set-Cookie", cookie), ("Content-Length", "0")])
@@ -179,7 +179,7 @@ class Guard:
 
 
 def session(token: str) -> str:
-    """Returns the cookie's value: it proves the token and does not tell it; another token makes it worthless."""
+    """Returns the cookie's value: it proves the token without revealing it; a new token invalidates it."""
     return hmac.new(token.encode(), b"lawn_tune dashboard session", hashlib.sha256).hexdigest()
 
 
@@ -217,18 +217,18 @@ class _Answer:
 
 
 def _challenge(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
-    """Leads a person to the login page, and tells a program what is missing."""
+    """Sends browsers to the login page, and answers programs with what is missing."""
     if environ["REQUEST_METHOD"] == "GET" and "text/html" in environ.get("HTTP_ACCEPT", ""):
         start("303 See Other", [("Location", LOGIN), ("Content-Length", "0")])
         return []
-    text = "This server wants its token: Authorization: Bearer TOKEN, or log in with a browser."
+    text = "This server requires a token: Authorization: Bearer TOKEN, or log in with a browser."
     return _Answer("401 Unauthorized", text, WWW_Authenticate='Bearer realm="lawn_tune"')(environ, start)
 
 
 def _page(start: StartResponse, status: str, problem: str) -> Iterable[bytes]:
-    said = f'<p id="problem" role="alert">{escape(problem)}</p>' if problem else ""
+    alert = f'<p id="problem" role="alert">{escape(problem)}</p>' if problem else ""
     described = ' aria-describedby="problem" aria-invalid="true"' if problem else ""
-    body = _LOGIN_PAGE.replace("PROBLEM", said).replace("DESCRIBED", described).encode()
+    body = _LOGIN_PAGE.replace("PROBLEM", alert).replace("DESCRIBED", described).encode()
     start(status, [("Content-Type", "text/html; charset=utf-8"), ("Content-Length", str(len(body)))])
     return [body]
 
@@ -260,7 +260,7 @@ button { margin-top: .75rem; border: 0; background: light-dark(#24563b, #8fc3a3)
 <body>
 <main>
 <h1>lawn_tune</h1>
-<p>This dashboard is open to whoever has its token.</p>
+<p>This dashboard requires a token.</p>
 <form method="post" action="/login">
 PROBLEM
 <label for="token">Token</label>

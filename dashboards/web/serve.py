@@ -13,7 +13,7 @@ from types import FrameType
 from dash import Dash
 from waitress.server import create_server
 
-from dashboards.web.security import MOST_BODY, Access, Guard, policy
+from dashboards.web.security import MAX_BODY, Access, Guard, policy
 from lawn_tune.errors import UsageError
 
 THREADS = 8
@@ -29,7 +29,7 @@ def listen(host: str, port: int) -> socket.socket:
     """Returns a socket that listens; port 0 takes a free one.
 
     Raises:
-        UsageError: the port is taken, or the host is no address of this machine.
+        UsageError: the port is taken, or the host is not an address of this machine.
     """
     try:
         family, *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -66,7 +66,7 @@ def serve(guard: Guard, listening: socket.socket, started: Callable[[], None] = 
         sockets=[listening],
         threads=THREADS,
         ident=None,
-        max_request_body_size=MOST_BODY,
+        max_request_body_size=MAX_BODY,
         max_request_header_size=32_768,
         connection_limit=200,
         channel_timeout=60,

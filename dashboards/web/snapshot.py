@@ -20,7 +20,7 @@ FRESH_SECONDS, STALE_SECONDS = 2.0, 10.0
 """How old a snapshot may be before the ledger is asked whether it has changed: by the clock of an open page, which
 waits for the new one; and by anything else, which is answered at once from the last one while a page keeps it fresh."""
 
-MOST_SPACES = 16
+MAX_SPACES = 16
 """Snapshots kept at once; the one that was not looked at for longest goes first."""
 
 T = TypeVar("T")
@@ -70,7 +70,7 @@ class Snapshot:
 
     @property
     def comparison(self) -> Comparison:
-        """The comparison of the space; an epoch more of a running trial does not make it anew.
+        """The comparison of the space; an epoch more of a running trial does not recompute it.
 
         Raises:
             ValueError: the space has no cell.
@@ -91,7 +91,7 @@ class Snapshot:
         return (*cells, *trials, *((f"Such a trial counts as failed. {REPAIR}",) if trials else ()))
 
     def once(self, name: str, compute: Callable[[], T]) -> T:
-        """Returns compute(), called once a snapshot for that name, whoever asks."""
+        """Returns compute(), called once per snapshot and name."""
         with self._lock:
             if name not in self._once:
                 self._once[name] = compute()
@@ -109,7 +109,7 @@ class Snapshot:
         read = self._source.curves(missing) if missing else {}
         done = self.once("finished keys", lambda: {r.key for r in self.trials if r.outcome in ("complete", "diverged")})
         with self._lock:
-            if len(self._finished) > _MOST_CURVES:
+            if len(self._finished) > _MAX_CURVES:
                 self._finished.clear()
             self._finished.update({key: curve for key, curve in read.items() if key in done})
             return {key: curve for key in keys if (curve := read.get(key) or self._finished.get(key)) is not None}
@@ -125,13 +125,13 @@ class Snapshot:
         return {cell: tuple(rows) for cell, rows in groups.items()}
 
     def warm(self) -> None:
-        """Computes the comparison, whose errors are told to whoever asks for it."""
+        """Computes the comparison, whose errors are raised to each caller that asks for it."""
         with suppress(Exception):
             _ = self.comparison
 
     @property
     def compared(self) -> bool:
-        """True once somebody asked for the comparison."""
+        """True once the comparison was asked for."""
         return self._comparison is not None
 
     def _compared(self) -> Comparison:
@@ -140,7 +140,7 @@ class Snapshot:
         return compare(self.cells, self.trials, self._source.examples(keys))
 
 
-_MOST_CURVES = 2_000
+_MAX_CURVES = 2_000
 
 
 def cells_text(cells: Sequence[Cell]) -> str:
@@ -229,7 +229,7 @@ class Snapshots:
         with self._lock:
             self._kept.pop(space, None)
             self._kept[space] = kept
-            while len(self._kept) > MOST_SPACES:
+            while len(self._kept) > MAX_SPACES:
                 self._kept.pop(next(iter(self._kept)))
 
     def _read(self, space: str, before: Snapshot | None) -> Snapshot:
@@ -242,7 +242,7 @@ class Snapshots:
             ) from error
 
     def _read_rows(self, space: str, before: Snapshot | None) -> Snapshot:
-        version = self._source.version(space)  # first, so that what is read may be newer than it says, never older
+        version = self._source.version(space)  # first, so that what is read may be newer than the version, never older
         if before is not None and before.version == version and not before.damage:  # a repair changes no version
             return before
         cells, damaged = self._cells(space)

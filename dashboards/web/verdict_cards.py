@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dash import html
 from dash.development.base_component import Component
 
-from dashboards.numbers.caveats import caveat, pair_flags
-from dashboards.numbers.forest import TONES, paper_difference, searched
+from dashboards.figures.caveats import caveat, pair_flags
+from dashboards.figures.pair_outcome import TONES, paper_difference, searched
 from dashboards.web import components
 from lawn_tune.comparison.compare import CellResult, PairResult
 from lawn_tune.comparison.flags import Flag
@@ -17,7 +17,7 @@ from lawn_tune.words import fixed, method, metric_name, metric_of, signed
 
 
 def verdicts(pairs: Sequence[PairResult]) -> Component:
-    """Returns the outcomes of pairs, one a line."""
+    """Returns the outcomes of pairs, one per line."""
     return html.Ol([_verdict(pair) for pair in pairs], className="verdicts")
 
 
@@ -63,23 +63,23 @@ def _big(number: str, unit: str, below: str, *, sure: bool = True) -> Component:
 
 
 def _words(pair: PairResult) -> list[str]:
-    said = [sentence(pair)]
+    notes = [sentence(pair)]
     lawn, base = pair.lawn.winner, pair.base.winner
     if pair.difference is None and lawn and base:
         protocol = pair.base.cell.protocol
         digits = metric_of(protocol.metric).digits
-        said.append(
+        notes.append(
             f"So far, the best of each grid on {protocol.selection} {metric_name(protocol.metric)}: "
             f"{method(pair.lawn.cell.name.optimizer)} {fixed(lawn.value, digits)}, "
-            f"{method(pair.base.cell.name.optimizer)} {fixed(base.value, digits)}. The best of many flatters."
+            f"{method(pair.base.cell.name.optimizer)} {fixed(base.value, digits)}. The best of many is biased upward."
         )
     if (paper := paper_difference(pair)) is not None:
-        said.append(f"The paper prints {signed(paper, 2)} points for this pair, under a set-up of its own.")
-    return said
+        notes.append(f"The paper prints {signed(paper, 2)} points for this pair, under its own setup.")
+    return notes
 
 
 def _chips(pair: PairResult) -> Component:
-    """Returns the caveats, one chip a kind; it opens to say what is meant and of which method."""
+    """Returns the caveats, one chip per kind, which opens to show details per method."""
     found: dict[Flag, list[str]] = {}
     for who, notes in (("", pair.notes), (_who(pair.base), pair.base.notes), (_who(pair.lawn), pair.lawn.notes)):
         for note in notes:

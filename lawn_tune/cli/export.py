@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,6 +14,7 @@ import typer
 
 from lawn_tune.cli.options import Storage
 from lawn_tune.cli.source import launched, reading
+from lawn_tune.comparison.renderers.csv_field import csv_field
 from lawn_tune.errors import UsageError
 from lawn_tune.results import BINS, TrialRow
 
@@ -95,8 +95,8 @@ def to_csv(records: Sequence[Mapping[str, Any]]) -> str:
     header = sorted(columns, key=lambda name: FIELDS.index(name.partition(".")[0]))  # stable: entries keep their order
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([_safe(name) for name in header])
-    writer.writerows([[_safe(values.get(name)) for name in header] for values in flat])
+    writer.writerow([csv_field(name) for name in header])
+    writer.writerows([[csv_field(values.get(name)) for name in header] for values in flat])
     return text.getvalue()
 
 
@@ -108,17 +108,6 @@ def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
         else:
             flat[name] = value
     return flat
-
-
-def _safe(value: Any) -> Any:
-    """Returns the value for one field: numbers as they are, text that a spreadsheet might compute with a quote."""
-    if value is None or isinstance(value, int | float):
-        return value
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    text = text.replace("\r\n", "\n").replace(
-        "\r", "\n"
-    )  # one kind of line end; a lone \r is not quoted by every writer
-    return f"'{text}" if re.match(r"\s*[=+\-@\t\r\n|%]", text) else text
 
 
 def _finite(value: float | None) -> float | None:

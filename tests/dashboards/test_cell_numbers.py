@@ -1,4 +1,4 @@
-"""Laws of a cell's numbers: no point is lost or invented, and the winner is where the comparison says."""
+"""Invariants of a cell's numbers: no point is lost or invented, and the winner is where the comparison says."""
 
 from __future__ import annotations
 
@@ -12,17 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dashboards.figures.base import plain
-from dashboards.figures.best_so_far import best_so_far_figure
-from dashboards.figures.grid import MOST_WRITTEN, grid_figure
-from dashboards.figures.panels import labelled, log_ticks, mark, round_ticks, sampled, shown, spread, within
-from dashboards.figures.parallel import parallel_figure
-from dashboards.figures.sensitivity import sensitivity_figure
-from dashboards.numbers.best_so_far import best_so_far_info
-from dashboards.numbers.edges import table_name, widenings
-from dashboards.numbers.grid import grid_info
-from dashboards.numbers.parallel import parallel_info
-from dashboards.numbers.sensitivity import sensitivity_info, span
+from dashboards.figures.best_so_far import best_so_far_figure, best_so_far_info
+from dashboards.figures.heat_map import MAX_WRITTEN, heat_map_figure, heat_map_info
+from dashboards.figures.panels import labeled, log_ticks, mark, round_ticks, sampled, shown, spread, within
+from dashboards.figures.parallel_coordinates import parallel_figure, parallel_info
+from dashboards.figures.sensitivity import sensitivity_figure, sensitivity_info, span
 from dashboards.style import template
+from dashboards.widening import table_name, widenings
 from lawn_tune.cells import Cell
 from lawn_tune.comparison.compare import CellResult, compare, compare_space
 from lawn_tune.results import Outcome, TrialRow
@@ -38,7 +34,7 @@ def result_of(cell: Cell, rows: list[TrialRow]) -> CellResult:
 
 @pytest.fixture
 def mixed() -> tuple[CellResult, list[TrialRow]]:
-    """A cell with points in every state; the best is at the greatest learning rate and the greatest weight decay."""
+    """A cell with points in every state; the best is at the highest learning rate and the highest weight decay."""
     cell = make_cell()
     rows = search_rows(cell, STATES)
     return result_of(cell, rows), rows
@@ -262,7 +258,7 @@ def test_a_points_keys_lie_where_its_value_does() -> None:
     comparison = compare_space(source, "movielens_100k")
     rows = {row.key: row for row in source.rows}
     for result in comparison.cells:
-        info = grid_info(comparison, result)
+        info = heat_map_info(comparison, result)
         for panel in info.panels:
             for r, line in enumerate(panel.keys):
                 for c, keys in enumerate(line):
@@ -273,11 +269,11 @@ def test_a_points_keys_lie_where_its_value_does() -> None:
 
 
 def test_a_wide_grid_is_drawn_without_its_values() -> None:
-    for columns in (MOST_WRITTEN, MOST_WRITTEN + 1):
+    for columns in (MAX_WRITTEN, MAX_WRITTEN + 1):
         cell = make_cell(lrs=tuple(float(i + 1) for i in range(columns)))
         comparison = compare([cell], search_rows(cell, [50.0] * 3 * columns), {})
-        heat = plain(grid_figure(grid_info(comparison, comparison.cells[0])))["data"][0]
-        assert ("texttemplate" in heat) == (columns == MOST_WRITTEN)
+        heat = plain(heat_map_figure(heat_map_info(comparison, comparison.cells[0])))["data"][0]
+        assert ("texttemplate" in heat) == (columns == MAX_WRITTEN)
         assert len(heat["customdata"][0]) == columns
 
 
@@ -295,7 +291,7 @@ def test_samples_keep_both_ends_and_their_number(n: int, most: int) -> None:
 @given(st.integers(1, 500))
 def test_labels_are_few_and_offsets_stay_at_their_level(n: int) -> None:
     texts = [f"{1 / (i + 1):g}" for i in range(n)]
-    written = [texts[i] for i in labelled(texts)]
+    written = [texts[i] for i in labeled(texts)]
     assert written[0] == texts[0]
     assert sum(len(text) + 1 for text in written) <= 48 or len(written) <= 2
     assert all(abs(offset) <= 0.25 for offset in spread(n))

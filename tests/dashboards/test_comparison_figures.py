@@ -1,4 +1,4 @@
-"""The figures of the page that compares: they draw what their numbers say, and nothing that a name could inject."""
+"""The figures of the page that compares: they draw their numbers, and nothing that a name could inject."""
 
 from __future__ import annotations
 
@@ -8,13 +8,10 @@ from typing import Any
 import pytest
 
 from dashboards.figures.base import plain
-from dashboards.figures.batch_curves import batch_curves_figure
-from dashboards.figures.forest import SHORT, forest_figure
-from dashboards.figures.profile import profile_figure
-from dashboards.numbers.batch_curves import batch_curves
-from dashboards.numbers.forest import ForestInfo, forest_info
-from dashboards.numbers.measure import measures
-from dashboards.numbers.profile import ProfileInfo, ProfileLine
+from dashboards.figures.batch_curves import batch_curves, batch_curves_figure
+from dashboards.figures.figure_of_merit import measures
+from dashboards.figures.forest import SHORT, ForestInfo, forest_figure, forest_info
+from dashboards.figures.performance_profile import ProfileInfo, ProfileLine, profile_figure
 from lawn_tune.comparison.compare import Comparison, PairResult, Verdict, compare_space
 from tests.helpers.memory_source import MemorySource, demo_source, make_cell, search_rows
 

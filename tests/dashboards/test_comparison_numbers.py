@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dashboards.numbers.batch_curves import batch_curves
-from dashboards.numbers.caveats import cell_caveats
-from dashboards.numbers.forest import TONES, forest_info, paper_difference, searched
-from dashboards.numbers.measure import measured, measures
-from dashboards.numbers.profile import ProfileInfo, profile_info
-from dashboards.numbers.selected import selected
-from dashboards.numbers.side_by_side import SideEntry, paper_table, space_table
+from dashboards.figures.batch_curves import batch_curves
+from dashboards.figures.caveats import cell_caveats
+from dashboards.figures.figure_of_merit import measured, measures
+from dashboards.figures.forest import forest_info
+from dashboards.figures.pair_outcome import TONES, paper_difference, searched
+from dashboards.figures.performance_profile import ProfileInfo, profile_info
+from dashboards.web.comparison_part import selected
+from dashboards.web.side_table import SideEntry, paper_table, space_table
 from lawn_tune.comparison.compare import CellResult, Comparison, Verdict, compare, compare_space
 from lawn_tune.comparison.inference import mean_and_error
 from lawn_tune.comparison.published import lookup, paper_tables
@@ -143,7 +144,7 @@ def test_where_lower_is_better_the_axis_says_so_and_other_metrics_stay_out() -> 
 @pytest.mark.parametrize(
     ("best", "name"), [(0, "never constrained in 3 of 9 grid points"), (2, "winner never constrained")]
 )
-def test_points_that_never_are_constrained_are_told_from_such_a_winner(best: int, name: str) -> None:
+def test_points_that_never_are_constrained_are_distinguished_from_such_a_winner(best: int, name: str) -> None:
     cell = with_protocol(make_cell("adam-lawn", frees=(0.0, 1.0, 50.0)), full_epochs=99)
     values: list[float | Outcome] = [1.0] * 9
     values[best] = 2.0
@@ -342,7 +343,7 @@ def test_standard_errors_of_single_values_are_shown() -> None:
 # --- selection -------------------------------------------------------------------------------------------------------
 
 
-def test_a_selection_keeps_pairs_whole_and_makes_no_statistic_anew(comparison: Comparison) -> None:
+def test_a_selection_keeps_pairs_whole_and_recomputes_no_statistic(comparison: Comparison) -> None:
     part = selected(comparison, lambda base, size: base == "adam" and size >= 10_000)
     assert [(r.cell.name.optimizer, r.cell.name.batch_size) for r in part.cells] == [
         (name, size) for name in ("adam", "adam-lawn") for size in (10_000, 100_000)

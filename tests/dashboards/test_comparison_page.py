@@ -1,4 +1,4 @@
-"""The page that compares, in a real browser: what it says, its filters, its address, and every state of a ledger."""
+"""The Compare page, in a real browser: its texts, its filters, its address, and every state of a ledger."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from playwright.sync_api import Page, expect
 
-from dashboards.numbers.caveats import caveat
+from dashboards.figures.caveats import caveat
 from dashboards.web.pages.comparison import PAGE, PATH, plain_answer
 from lawn_tune.cells import CellName
 from lawn_tune.comparison.compare import compare_space
@@ -75,21 +75,21 @@ def test_a_newcomer_finds_the_answer_at_one_batch_size(browse: Browse, demo: Mem
     assert pair.difference is not None
     row = page.locator("#compare-answer .verdict")
     expect(row).to_have_count(1)
-    for said in ("Adam-LAWN", "Adam + WD", "batch 100,000", f"{pair.difference.mean:+.2f}", pair.verdict.value):
-        expect(row).to_contain_text(said)
+    for text in ("Adam-LAWN", "Adam + WD", "batch 100,000", f"{pair.difference.mean:+.2f}", pair.verdict.value):
+        expect(row).to_contain_text(text)
     expect(row).to_contain_text("n = 3 seeds × 943 test examples")
     expect(row).to_contain_text("The paper prints +3.04 points")
 
 
 @pytest.mark.parametrize(
-    ("gain", "said"),
+    ("gain", "text"),
     [
         (3.0, r"^Yes, on this test: LAWN is 3\.00 points of HR@10 ahead; the difference lies between \+"),
         (-3.0, r"^No: weight decay is 3\.00 points of HR@10 ahead; the difference lies between −"),
-        (0.0, r"^Not settled: (LAWN|Weight decay) is \d\.\d\d points of HR@10 ahead, but anything from −"),
+        (0.0, r"^Not settled: (LAWN|Weight decay) is \d\.\d\d points of HR@10 ahead, but any difference from −"),
     ],
 )
-def test_one_pair_is_answered_yes_no_or_not_settled(gain: float, said: str) -> None:
+def test_one_pair_is_answered_yes_no_or_not_settled(gain: float, text: str) -> None:
     cells = [make_cell(name, dataset="movielens-100k") for name in ("adam", "adam-lawn")]
     cells = [with_protocol(cell, metric="hr@10") for cell in cells]
     source = MemorySource(cells)
@@ -100,7 +100,7 @@ def test_one_pair_is_answered_yes_no_or_not_settled(gain: float, said: str) -> N
         source.rows[-1] = replace(source.rows[-1], summary={"last/test/hr@10": 67.3})
     answer = plain_answer(compare_space(source, "digits"))
     assert answer is not None
-    assert re.search(said, answer), answer
+    assert re.search(text, answer), answer
     assert plain_answer(compare_space(demo_source(epochs=5, users=50), SPACE)) is None
 
 
@@ -181,8 +181,8 @@ def test_nonsense_in_the_address_is_ignored(browse: Browse, demo: MemorySource) 
 def test_figures_have_their_numbers_in_words(browse: Browse, demo: MemorySource) -> None:
     page = opened(browse, demo).page
     means = [pair.difference.mean for pair in compare_space(demo, SPACE).pairs if pair.difference]
-    said = summary(page, "compare-forest").replace("−", "-")
-    assert f"{min(means):+.2f} to {max(means):+.2f} points" in said
+    text = summary(page, "compare-forest").replace("−", "-")
+    assert f"{min(means):+.2f} to {max(means):+.2f} points" in text
     assert "Paper: 300 or 500 epochs" in summary(page, "compare-batches")
     for name in ("Paired differences", "Over batch sizes"):
         figure = page.get_by_role("figure", name=name)
@@ -228,7 +228,7 @@ def test_measured_and_published_values_stand_side_by_side(browse: Browse, demo: 
 
 def test_a_profile_over_too_few_tasks_is_not_drawn(browse: Browse, demo: MemorySource) -> None:
     page = opened(browse, demo).page
-    expect(page.locator("#compare-profile")).to_contain_text("A share of 2 tasks says little")
+    expect(page.locator("#compare-profile")).to_contain_text("A profile of 2 tasks is not informative")
     expect(page.locator("#compare-profile .graph")).to_be_hidden()
     expect(page.locator("#compare-profile [data-export]").first).to_be_hidden()
     expect(page.locator("#compare-forest [data-export]").first).to_be_visible()

@@ -1,4 +1,4 @@
-"""A damaged row breaks itself alone: pages, tables and commands go on, and say in words what is damaged."""
+"""A damaged row breaks itself alone: pages, tables and commands go on, and state what is damaged."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.helpers.browser import Browse
 SPACE = "big"
 CELL = "big/adam/bs256"
 EVIL = "<img src=x onerror=alert(1)>"
-PAGES = ("/", "/compare", "/cell", "/dynamics", "/budget")
+PAGES = ("/", "/compare", "/cell", "/dynamics", "/tuning-curve")
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def winner_key(path: Path) -> str:
 
 
 def run(*arguments: str, path: Path) -> tuple[int, str]:
-    """Runs a command and returns its exit code and all that it said."""
+    """Runs a command and returns its exit code and its output."""
     result = CliRunner().invoke(app, [*arguments, "--storage", f"sqlite:///{path}"])
     assert result.exception is None or isinstance(result.exception, SystemExit), result.output
     return result.exit_code, result.output
@@ -173,15 +173,15 @@ def test_a_damaged_trial_is_left_out_and_named(copy: Path, damage: Callable[[Pat
 def test_commands_flag_a_damaged_trial(copy: Path, tmp_path: Path) -> None:
     key = winner_key(copy)
     summary_with_nan(copy, key)
-    code, said = run("compare", SPACE, "--format", "md", path=copy)
-    assert (code, key in said) == (0, True)
-    code, said = run("status", SPACE, path=copy)
-    assert (code, "failed" in said) == (0, True)
-    code, said = run("report", SPACE, "--format", "json", "--output", str(tmp_path / "report.json"), path=copy)
+    code, output = run("compare", SPACE, "--format", "md", path=copy)
+    assert (code, key in output) == (0, True)
+    code, output = run("status", SPACE, path=copy)
+    assert (code, "failed" in output) == (0, True)
+    code, output = run("report", SPACE, "--format", "json", "--output", str(tmp_path / "report.json"), path=copy)
     assert code == 0
     assert key in json.dumps(json.loads((tmp_path / "report.json").read_text())["caveats"])
-    code, said = run("export", SPACE, path=copy)
-    assert [row["error"] for row in json.loads(said) if row["key"] == key] == [
+    code, output = run("export", SPACE, path=copy)
+    assert [row["error"] for row in json.loads(output) if row["key"] == key] == [
         f"damaged in the ledger: trial {key}: summary: a number is NaN"
     ]
 
@@ -205,12 +205,12 @@ def test_commands_flag_a_damaged_trial(copy: Path, tmp_path: Path) -> None:
 def test_a_damaged_cell_is_one_clear_error_of_a_command(copy: Path, old: str, new: str, why: str) -> None:
     change(copy, "UPDATE lawn_cells SET definition = replace(definition, ?, ?) WHERE name = ?", old, new, CELL)
     for command in ("compare", "report", "status"):
-        code, said = run(command, SPACE, path=copy)
-        assert code == 3, said
-        assert CELL in said
-        assert why in said
-        assert "Launch the whole space again" in said
-        assert "Traceback" not in said
+        code, output = run(command, SPACE, path=copy)
+        assert code == 3, output
+        assert CELL in output
+        assert why in output
+        assert "Launch the whole space again" in output
+        assert "Traceback" not in output
 
 
 def test_a_damaged_curve_is_left_out_of_the_report(copy: Path) -> None:
@@ -266,12 +266,12 @@ def test_damaged_rows_break_no_page(browse: Browse, copy: Path) -> None:
         site = browse(ledger)
         for path in PAGES:
             page = site.open(f"{path}?space={SPACE}")
-            said = page.locator(f"#{path.strip('/') or 'overview'}-damage")
-            expect(said).to_contain_text("big/sgd/bs256")
-            expect(said).to_contain_text(EVIL)
-            expect(said).to_contain_text(key)
-            expect(said).to_contain_text("Launch the whole space again")
-            expect(said).to_contain_text("lawn_trials")
+            output = page.locator(f"#{path.strip('/') or 'overview'}-damage")
+            expect(output).to_contain_text("big/sgd/bs256")
+            expect(output).to_contain_text(EVIL)
+            expect(output).to_contain_text(key)
+            expect(output).to_contain_text("Launch the whole space again")
+            expect(output).to_contain_text("lawn_trials")
             assert page.locator(".failure").count() == 0
             assert page.locator(".card .body:not(.none)").count() > 2
         page = site.open(f"/?space={EVIL}")

@@ -1,4 +1,4 @@
-"""Laws of what is seen inside trials: names tell them apart, curves stay as recorded, bins give back the ECE."""
+"""Invariants of the dynamics: names distinguish trials, curves stay as recorded, bins give back the ECE."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 
 from dashboards import style
 from dashboards.figures.base import plain
-from dashboards.figures.dynamics import dynamics_figure, margin_figure
-from dashboards.figures.reliability import reliability_figure
-from dashboards.numbers.curves import CURVE_POINTS
-from dashboards.numbers.dynamics import chosen, dynamics_info
-from dashboards.numbers.reliability import ranks, reliability_info
+from dashboards.figures.chosen_trials import chosen
+from dashboards.figures.dynamics import dynamics_figure, dynamics_info, margin_figure
+from dashboards.figures.reliability import ranks, reliability_figure, reliability_info
+from dashboards.figures.series import CURVE_POINTS
 from lawn_tune.results import TrialRow
 from tests.helpers.contrast import contrast
 from tests.helpers.memory_source import confirm_rows, make_cell, make_row, search_rows
@@ -100,10 +99,10 @@ def test_figures_share_their_epochs_and_mark_the_switch_in_every_panel() -> None
     assert logs["layout"]["yaxis"]["type"] == "log"
 
 
-@pytest.mark.parametrize("colour", style.TRIALS)
-def test_every_trial_is_seen_on_both_pages(colour: str) -> None:
-    assert contrast(colour, "#ffffff") >= 3
-    assert contrast(colour, "#15181d") >= 3
+@pytest.mark.parametrize("color", style.TRIALS)
+def test_every_trial_is_seen_on_both_pages(color: str) -> None:
+    assert contrast(color, "#ffffff") >= 3
+    assert contrast(color, "#15181d") >= 3
 
 
 # --- reliability -----------------------------------------------------------------------------------------------------

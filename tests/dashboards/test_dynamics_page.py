@@ -38,7 +38,7 @@ def test_two_trials_from_the_address_are_side_by_side(browse: Browse) -> None:
 
 def test_without_a_choice_the_winners_stand_in(browse: Browse) -> None:
     page = browse(studied()).open("/dynamics?space=digits")
-    expect(page.locator("#dynamics-trials")).to_contain_text("Nothing is chosen: these are the winners")
+    expect(page.locator("#dynamics-trials")).to_contain_text("No trial is selected: these are the winners")
     expect(page.locator(".trial-name")).to_have_count(2)
     expect(page.locator("#dynamics-validation")).to_contain_text("nothing is left to validate on")
     expect(page.locator("#dynamics-trials")).to_contain_text("no validation metric")
@@ -79,7 +79,7 @@ def test_epochs_move_together_and_stay_when_results_come(browse: Browse) -> None
         assert x_range(page, f"#dynamics-{name}") == zoomed, name
     for row in (search(source, 0, 8), search(source, 1, 8)):
         source.series[row.key] = {name: values * 1.5 for name, values in source.series[row.key].items()}
-    source.rows.append(source.rows.pop(0))  # the ledger changes, so every figure is drawn anew
+    source.rows.append(source.rows.pop(0))  # the ledger changes, so every figure is redrawn
     site.until("document.querySelector('#dynamics-loss-summary').textContent.length > 0")
     page.locator("#toggle").click()
     page.wait_for_timeout(2500)
@@ -117,7 +117,7 @@ def test_only_damaged_curves_say_so_and_the_rest_of_the_page_stays(browse: Brows
 def test_an_unknown_trial_is_named(browse: Browse) -> None:
     page = browse(studied()).open("/dynamics?space=digits&trial=%3Cb%3Enone")
     expect(page.locator("#dynamics-trials")).to_contain_text("There is no trial '<b>none' in this space.")
-    expect(page.locator("#dynamics-loss")).to_contain_text("No trial is looked at.")
+    expect(page.locator("#dynamics-loss")).to_contain_text("No trial is selected.")
 
 
 def test_trials_without_bins_say_not_recorded(browse: Browse) -> None:

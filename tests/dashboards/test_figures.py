@@ -10,17 +10,12 @@ from typing import Any
 import pytest
 
 from dashboards import style
-from dashboards.figures import batch_size_figure, curve_figure, grid_figure, plain
-from dashboards.figures.forest import forest_figure
+from dashboards.figures.base import plain
+from dashboards.figures.batch_size import BatchSizeInfo, batch_size_figure, batch_size_info
+from dashboards.figures.forest import forest_figure, forest_info
+from dashboards.figures.heat_map import heat_map_figure, heat_map_infos
+from dashboards.figures.learning_curves import curve_figure, curve_infos, curve_keys
 from dashboards.figures.panels import log_range
-from dashboards.numbers import (
-    BatchSizeInfo,
-    batch_size_info,
-    curve_infos,
-    curve_keys,
-    grid_infos,
-)
-from dashboards.numbers.forest import forest_info
 from lawn_tune.comparison.compare import compare, compare_space
 from tests.helpers.contrast import contrast
 from tests.helpers.memory_source import demo_source, make_cell, search_rows
@@ -36,7 +31,7 @@ def figures() -> dict[str, dict[str, Any]]:
     return {
         "sizes": plain(batch_size_figure(batch_size_info(comparison))),
         "differences": plain(forest_figure(forest_info(comparison.pairs))),
-        "grid": plain(grid_figure(grid_infos(comparison)[-4])),
+        "grid": plain(heat_map_figure(heat_map_infos(comparison)[-4])),
         "curves": plain(curve_figure(curve_infos(comparison, curves)[0])),
     }
 
@@ -102,7 +97,7 @@ def test_empty_and_single_figures_draw() -> None:
     batch_size_figure(BatchSizeInfo("accuracy", "%", 2, ()))
     cell = make_cell()
     comparison = compare([cell], search_rows(cell, ["diverged"] * 9), {})
-    grid_figure(grid_infos(comparison)[0])
+    heat_map_figure(heat_map_infos(comparison)[0])
     one = compare([cell], search_rows(cell, [50.0] * 9), {})
     assert len(plain(batch_size_figure(batch_size_info(one)))["data"]) == 1
 
@@ -112,24 +107,24 @@ def test_empty_and_single_figures_draw() -> None:
 
 @pytest.mark.parametrize("optimizer", METHODS)
 def test_every_method_is_seen_on_both_pages(optimizer: str) -> None:
-    assert contrast(style.colour(optimizer), "#ffffff") >= 3
-    assert contrast(style.colour(optimizer), "#15181d") >= 3
+    assert contrast(style.color(optimizer), "#ffffff") >= 3
+    assert contrast(style.color(optimizer), "#15181d") >= 3
 
 
-def test_ink_is_read_on_every_colour_of_the_heat_map() -> None:
+def test_ink_is_read_on_every_color_of_the_heat_map() -> None:
     for theme, scale in style.SCALE.items():
-        assert all(contrast(style.ON_SCALE[theme], colour) >= 4.5 for _, colour in scale)
+        assert all(contrast(style.ON_SCALE[theme], color) >= 4.5 for _, color in scale)
 
 
 @pytest.mark.parametrize(("base", "lawn"), [(row.baseline, row.name) for row in METHODS.values() if row.baseline])
-def test_a_pair_shares_its_colour_and_differs_in_line_and_marker(base: str, lawn: str) -> None:
-    assert style.colour(base) == style.colour(lawn)
+def test_a_pair_shares_its_color_and_differs_in_line_and_marker(base: str, lawn: str) -> None:
+    assert style.color(base) == style.color(lawn)
     assert (style.dash(base), style.dash(lawn)) == ("6px,4px", "solid")
     assert style.symbol(base, confirmed=True) != style.symbol(lawn, confirmed=True)
 
 
-def test_pairs_have_different_colours() -> None:
-    assert all(style.colour(one) != style.colour(other) for one, other in combinations(RULES, 2))
+def test_pairs_have_different_colors() -> None:
+    assert all(style.color(one) != style.color(other) for one, other in combinations(RULES, 2))
 
 
 def test_nothing_offers_to_upload_a_figure() -> None:

@@ -5,13 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dashboards.numbers import (
-    CURVE_POINTS,
-    batch_size_info,
-    curve_infos,
-    curve_keys,
-    grid_infos,
-)
+from dashboards.figures.batch_size import batch_size_info
+from dashboards.figures.heat_map import heat_map_infos
+from dashboards.figures.learning_curves import curve_infos, curve_keys
+from dashboards.figures.series import CURVE_POINTS
 from lawn_tune.comparison.compare import Comparison, compare, compare_space
 from tests.helpers.memory_source import MemorySource, confirm_rows, demo_source, make_cell, search_rows, with_protocol
 
@@ -54,7 +51,7 @@ def test_a_cell_without_a_value_has_no_point_and_a_method_without_values_no_line
 def test_a_grid_holds_every_point_once_in_its_place() -> None:
     cell = make_cell(warmups=(1.0, 2.0), lrs=(0.001, 0.01, 0.1, 1.0))
     values = [float(i) for i in range(cell.grid.size)]
-    (info,) = grid_infos(compare([cell], search_rows(cell, values), {}))
+    (info,) = heat_map_infos(compare([cell], search_rows(cell, values), {}))
     assert (info.x, info.y) == ("peak_lr", "weight_decay")
     assert [panel.label for panel in info.panels] == ["warm-up epochs 1", "warm-up epochs 2"]
     for i in range(cell.grid.size):
@@ -69,15 +66,15 @@ def test_a_grid_holds_every_point_once_in_its_place() -> None:
 
 def test_a_grid_tells_diverged_from_untrained_and_has_no_winner_without_values() -> None:
     cell = make_cell("adam-lawn")
-    (info,) = grid_infos(compare([cell], search_rows(cell, ["diverged"] * 9)[:4], {}))
+    (info,) = heat_map_infos(compare([cell], search_rows(cell, ["diverged"] * 9)[:4], {}))
     statuses = [status for row in info.panels[0].statuses for status in row]
     assert (statuses.count("diverged"), statuses.count("missing"), info.winner) == (4, 5, None)
     assert info.y == "free_epochs"
     assert info.low < info.high
 
 
-def test_all_cells_of_a_batch_size_share_their_colours(comparison: Comparison) -> None:
-    infos = grid_infos(comparison)
+def test_all_cells_of_a_batch_size_share_their_colors(comparison: Comparison) -> None:
+    infos = heat_map_infos(comparison)
     assert len(infos) == 12
     for size in comparison.batch_sizes:
         ranges = {(info.low, info.high) for info in infos if info.batch_size == size}
@@ -88,7 +85,7 @@ def test_all_cells_of_a_batch_size_share_their_colours(comparison: Comparison) -
         assert ranges.pop()[1] == best
 
 
-def test_curves_are_mean_least_and_greatest_of_the_winners_runs(source: MemorySource, comparison: Comparison) -> None:
+def test_curves_are_mean_lowest_and_highest_of_the_winners_runs(source: MemorySource, comparison: Comparison) -> None:
     infos = curve_infos(comparison, source.curves(curve_keys(comparison)))
     assert [info.batch_size for info in infos] == [1_000, 10_000, 100_000]
     result = comparison.cell("adam-lawn", 1_000)
@@ -99,8 +96,8 @@ def test_curves_are_mean_least_and_greatest_of_the_winners_runs(source: MemorySo
     assert (curve.n, curve.phase, curve.switch) == (3, "confirm", 5.0)
     assert curve.epochs == tuple(range(1, 31))
     assert curve.metric == pytest.approx(runs.mean(axis=0))
-    assert curve.least == pytest.approx(runs.min(axis=0))
-    assert curve.greatest == pytest.approx(runs.max(axis=0))
+    assert curve.lowest == pytest.approx(runs.min(axis=0))
+    assert curve.highest == pytest.approx(runs.max(axis=0))
     assert next(curve for curve in infos[0].curves if curve.optimizer == "adam").switch is None
 
 

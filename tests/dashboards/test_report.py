@@ -1,4 +1,4 @@
-"""Laws of the report: complete in itself, inert to hostile names, every number with its n."""
+"""Invariants of the report: complete in itself, inert to hostile names, every number with its n."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from typing import Any
 import pytest
 
 from dashboards import cli as command
-from dashboards.facts import SCHEMA, facts
 from dashboards.report import Format, report, save
+from dashboards.report.contents import contents
+from dashboards.report.text import SCHEMA
 from lawn_tune.comparison.compare import Comparison, compare, compare_space
 from lawn_tune.comparison.renderers.exchange import to_dict
 from lawn_tune.comparison.tables import table
@@ -167,7 +168,7 @@ def test_every_figure_has_a_place_a_height_and_words(page: Page) -> None:
     data = json.loads(page.scripts[0])
     places = {a["id"]: a for tag, a in page.tags if tag == "figure"}
     assert set(data["figures"]) == set(places)
-    assert len(places) == 2 + 3 + 12 + 12 + 6  # differences, sizes; curves; grids; levels; budgets
+    assert len(places) == 2 + 3 + 12 + 12 + 6  # differences, sizes; curves; grids; levels; tuning curves
     assert all(a["aria-label"] and "height:" in (a["style"] or "") for a in places.values())
     assert not set("<>&") & set(page.scripts[0])
     assert set(data["templates"]) == {"light", "dark"}
@@ -327,9 +328,9 @@ def test_the_json_is_whole_and_finite(source: MemorySource, comparison: Comparis
 
 
 def test_the_page_and_the_markdown_say_the_same(source: MemorySource, comparison: Comparison, page: Page) -> None:
-    found = facts(comparison, source.rows)
+    found = contents(comparison, source.rows)
     text = report(source, comparison, format="md").replace("\\", "")
-    for row in (*found.budget_rows, *found.protocol, *(tuple(row.values()) for row in found.winners)):
+    for row in (*found.tuning_rows, *found.protocol, *(tuple(row.values()) for row in found.winners)):
         assert f"| {' | '.join(row)} |" in text
         assert " ".join(" ".join(row).split()) in page.text
     for line in found.commands:
@@ -351,8 +352,8 @@ def test_hostile_names_stay_text_in_the_markdown() -> None:
 
 
 def launched(comparison: Comparison) -> tuple[str, ...]:
-    """The patterns of --cells that the report tells to type."""
-    words = shlex.split(facts(comparison, []).commands[0])
+    """The patterns of --cells in the report's commands."""
+    words = shlex.split(contents(comparison, []).commands[0])
     return tuple(word for before, word in pairwise(words) if before == "--cells")
 
 

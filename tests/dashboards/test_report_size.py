@@ -1,4 +1,4 @@
-"""A report stays small however large the study is: what is left out is said, and the best is always there."""
+"""A report stays small however large the study is: what is left out is stated, and the best is always there."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dashboards.figures import plotly_js
-from dashboards.numbers.grid import GridInfo, fewer, grid_info
-from dashboards.report import most, report
+from dashboards.figures.base import plotly_js
+from dashboards.figures.heat_map import HeatMapInfo, heat_map_info
+from dashboards.figures.heat_map_part import fewer
+from dashboards.report import report
+from dashboards.report.html_page import limits_of
 from lawn_tune.comparison.compare import compare_space
 from tests.helpers.memory_source import MemorySource, make_cell, search_rows
 
-MOST_BYTES = 6_000_000
+MAX_BYTES = 6_000_000
 LEVELS = st.integers(1, 12)
 
 
 def study(*sides: int) -> MemorySource:
-    """Two rivals with a grid of so many learning rates, warm-ups and third levels, all trained."""
+    """Two rivals with a grid of the given number of learning rates, warm-ups and third levels, all trained."""
     lrs, warmups, thirds = (tuple(float(i + 1) for i in range(side)) for side in sides)
     source = MemorySource()
     for optimizer in ("adam", "adam-lawn"):
@@ -32,25 +34,25 @@ def study(*sides: int) -> MemorySource:
 
 
 def size(source: MemorySource) -> int:
-    """Returns the bytes of a report beside the drawing library."""
+    """Returns the bytes of a report without the drawing library."""
     return len(report(source, compare_space(source, "digits")).encode()) - len(plotly_js().encode())
 
 
 def test_doubling_a_large_grid_adds_less_than_a_tenth() -> None:
     half, whole = size(study(30, 10, 25)), size(study(30, 20, 25))  # 15,000 and 30,000 trials
     assert whole < 1.1 * half
-    assert whole < MOST_BYTES - len(plotly_js().encode())
+    assert whole < MAX_BYTES - len(plotly_js().encode())
 
 
 @pytest.mark.parametrize("cells", [1, 2, 6, 12, 36, 80])
 def test_shares_of_the_limits_sum_to_what_a_file_may_hold(cells: int) -> None:
-    limits = most(cells)
+    limits = limits_of(cells)
     assert cells * limits.grid <= max(12_000, 64 * cells)
     assert cells * limits.epochs <= max(4_000, 30 * cells)
     assert 6 <= limits.marks <= 12
 
 
-def shown(info: GridInfo) -> int:
+def shown(info: HeatMapInfo) -> int:
     return len(info.panels) * len(info.x_levels) * len(info.y_levels)
 
 
@@ -59,7 +61,7 @@ def shown(info: GridInfo) -> int:
 def test_a_grid_is_cut_around_its_best(sides: Sequence[int], limit: int) -> None:
     source = study(*sides)
     comparison = compare_space(source, "digits")
-    whole = grid_info(comparison, comparison.cells[0])
+    whole = heat_map_info(comparison, comparison.cells[0])
     cut = fewer(whole, limit)
     assert shown(cut) + cut.hidden == shown(whole)
     assert cut.hidden == 0 or shown(cut) <= limit

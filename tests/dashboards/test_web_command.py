@@ -1,4 +1,4 @@
-"""`lawn-tune dashboard`: where it listens, what it says, how it stops, and whom it refuses."""
+"""`lawn-tune dashboard`: where it listens, what it prints, how it stops, and whom it refuses."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def running(url: str, *arguments: str, **variables: str) -> Iterator[tuple[subpr
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ) as process:
         try:
             assert process.stdout is not None
-            said = process.stdout.readline() + process.stdout.readline()
-            found = re.search(r"http://\S+", said)
-            assert found, said + (process.stderr.read() if process.stderr and process.poll() is not None else "")
+            output = process.stdout.readline() + process.stdout.readline()
+            found = re.search(r"http://\S+", output)
+            assert found, output + (process.stderr.read() if process.stderr and process.poll() is not None else "")
             yield process, found[0]
         finally:
             process.kill()
@@ -83,7 +83,7 @@ def test_without_a_token_it_listens_on_this_machine_only(
     ledger: str, host: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(DASHBOARD_TOKEN, raising=False)
-    with pytest.raises(UsageError, match="wants a token") as refused:
+    with pytest.raises(UsageError, match="requires a token") as refused:
         cli.dashboard(storage=ledger, host=host)
     assert "--token-file" in (refused.value.hint or "")
 

@@ -1,4 +1,4 @@
-"""Markup: whatever is made of HTML's elements says the same as one component; nothing else can be."""
+"""Markup: whatever is made of HTML's elements equals the same as one component; nothing else can be."""
 
 from __future__ import annotations
 

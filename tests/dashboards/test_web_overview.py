@@ -1,4 +1,4 @@
-"""The overview: its numbers as laws, and the page over a real ledger while a study trains."""
+"""The overview: its numbers as invariants, and the page over a real ledger while a study trains."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from playwright.sync_api import expect
 
-from dashboards.numbers.overview import SpaceProgress, space_progress
 from dashboards.web.snapshot import Snapshots
+from dashboards.web.space_progress import SpaceProgress, space_progress
 from lawn_tune.cells import Cell, Phase
 from lawn_tune.comparison.compare import compare
 from lawn_tune.ledger import Ledger, Owner, PackRow, open_ledger

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboards.web.filters import MOST_VALUES, Filters, href
+from dashboards.web.filters import MAX_VALUES, Filters, href
 from dashboards.web.page import View
-from dashboards.web.snapshot import FRESH_SECONDS, MOST_SPACES, STALE_SECONDS, Driver, Snapshots
+from dashboards.web.snapshot import FRESH_SECONDS, MAX_SPACES, STALE_SECONDS, Driver, Snapshots
 from lawn_tune.comparison.compare import compare_space
 from lawn_tune.errors import UsageError
 from lawn_tune.results import TrialRow
@@ -107,7 +107,7 @@ def test_the_comparison_is_that_of_the_ledger(source: Counting) -> None:
     assert repr(Snapshots(source).snapshot(SPACE).comparison) == repr(compare_space(source, SPACE))
 
 
-def test_an_epoch_more_does_not_compare_anew_and_a_result_does(clock: Clock) -> None:
+def test_an_epoch_more_does_not_compare_again_and_a_result_does(clock: Clock) -> None:
     cell = make_cell("adam")
     rows = search_rows(cell, [90.0, "running", *[80.0 for _ in range(7)]])
     source = MemorySource([cell], rows)
@@ -149,7 +149,7 @@ def test_curves_of_running_trials_are_read_every_time(source: Counting) -> None:
 
 
 def test_only_so_many_spaces_are_kept(clock: Clock) -> None:
-    source = Counting([make_cell("adam", space=f"space-{i:02}") for i in range(MOST_SPACES + 4)])
+    source = Counting([make_cell("adam", space=f"space-{i:02}") for i in range(MAX_SPACES + 4)])
     snapshots = Snapshots(source, clock=clock)
     for name in source.spaces():
         snapshots.snapshot(name)
@@ -202,7 +202,7 @@ def test_what_is_malformed_is_left_out(values: dict[str, Any]) -> None:
 
 def test_filters_are_limited_and_nothing_chosen_allows_all() -> None:
     filters = Filters.from_dict({"batch": [str(i) for i in range(10_000)], "long": "x" * 10_000})
-    assert len(filters["batch"]) == MOST_VALUES
+    assert len(filters["batch"]) == MAX_VALUES
     assert filters["long"] == ()
     assert filters.allows("batch", 7)
     assert not filters.allows("batch", -1)

@@ -226,7 +226,7 @@ def test_debugging_is_off(guard: Guard) -> None:
 # --- token -----------------------------------------------------------------------------------------------------------
 
 
-def test_without_the_token_nothing_is_told(closed: Guard) -> None:
+def test_without_the_token_nothing_is_shown(closed: Guard) -> None:
     for path in ("/", "/_version?space=movielens_100k", "/_dash-layout", "/assets/lawn.js", "/_dash-dependencies"):
         answer = ask(closed, path)
         assert answer.status == 401, path
@@ -284,7 +284,7 @@ def test_a_wrong_token_is_said_and_not_repeated(closed: Guard) -> None:
     for wrong in ("", "x", TOKEN + "!", "<script>alert(1)</script>"):
         answer = log_in(closed, wrong)
         assert answer.status == 401
-        assert "This is not the token." in answer.text
+        assert "Wrong token." in answer.text
         assert not answer.header("Set-Cookie")
         assert "<script>" not in answer.text
     assert log_in(closed, TOKEN, origin="https://evil.example").status == 403
@@ -332,7 +332,7 @@ def callbacks(guard: Guard, space: str) -> list[tuple[str, Answer]]:
         output = one["output"]
         several = output.startswith("..")
         outputs = [_output(part) for part in output[2:-2].split("...")] if several else _output(output)
-        paths = {"/", "/compare", "/cell", "/dynamics", "/budget"}
+        paths = {"/", "/compare", "/cell", "/dynamics", "/tuning-curve"}
         for path in sorted(paths):
             place = {"path": path, "space": space, "filters": {}}
             values = {"here": place, "version": "1", "wanted": {"place": place, "version": "1"}}
@@ -352,13 +352,13 @@ def _output(text: str) -> dict[str, Any]:
 def test_no_answer_holds_the_databases_password(guard: Guard, source: Snapshots) -> None:
     answers = [(path, ask(guard, path)) for path in PATHS] + callbacks(guard, "movielens_100k")
     assert sum(answer.status == 200 for _, answer in answers) > len(PATHS)
-    assert any("db.example" in answer.text for _, answer in answers)  # where the ledger is, is told
+    assert any("db.example" in answer.text for _, answer in answers)  # the ledger's address is shown
     for name, answer in answers:
         assert CANARY not in answer.text, name
         assert all(CANARY not in value for _, value in answer.headers)
 
 
-def test_errors_are_told_without_secrets_or_tracebacks(caplog: pytest.LogCaptureFixture) -> None:
+def test_errors_are_reported_without_secrets_or_tracebacks(caplog: pytest.LogCaptureFixture) -> None:
     failing = Failing(planned=demo_source(epochs=10).planned)
     guard = guarded(create_app(Snapshots(failing, shown=masked(URL))), Access())
     answers = [(path, ask(guard, path)) for path in PATHS] + callbacks(guard, "movielens_100k")

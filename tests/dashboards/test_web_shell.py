@@ -127,10 +127,10 @@ def test_a_page_that_is_left_asks_for_nothing_more(browse: Browse, demo: MemoryS
     page = site.open("/compare")
     asked: list[str] = []
     page.on("request", lambda request: asked.append(json.loads(request.post_data or "{}").get("output", "")))
-    page.get_by_role("link", name="Budget").click()
-    expect(page.locator("#budget-table table")).to_be_visible()
+    page.get_by_role("link", name="Tuning curve").click()
+    expect(page.locator("#tuning-table table")).to_be_visible()
     site.settled()
-    assert any(output.startswith("..budget-table") for output in asked)
+    assert any(output.startswith("..tuning-table") for output in asked)
     assert not [output for output in asked if "compare-" in output]
     page.go_back()
     expect(page.locator("#compare-pairs table")).to_be_visible()
@@ -138,7 +138,7 @@ def test_a_page_that_is_left_asks_for_nothing_more(browse: Browse, demo: MemoryS
 
 def test_the_last_of_several_clicks_decides(browse: Browse, demo: MemorySource) -> None:
     page = browse(demo).open("/compare")
-    for name in ("Cell", "Budget", "Compare"):
+    for name in ("Cell", "Tuning curve", "Compare"):
         page.evaluate("name => [...document.links].find((link) => link.text === name).click()", name)
         page.wait_for_timeout(20)  # faster than any page is laid out
     page.wait_for_timeout(1000)
@@ -229,11 +229,11 @@ def test_the_theme_follows_the_system_until_one_is_chosen(browse: Browse) -> Non
     page.wait_for_selector("#lab-line .xtick text")
     dark = page.evaluate(PAPER), page.evaluate(INK)
     page.emulate_media(color_scheme="light")
-    expect(page.get_by_role("button", name="Switch to dark colours")).to_be_visible()
+    expect(page.get_by_role("button", name="Switch to dark colors")).to_be_visible()
     site.until(f"{INK} !== '{dark[1]}'")
     light = page.evaluate(PAPER), page.evaluate(INK)
     assert light[0] != dark[0]
-    page.get_by_role("button", name="Switch to dark colours").click()
+    page.get_by_role("button", name="Switch to dark colors").click()
     site.until(f"{INK} === '{dark[1]}'")
     page.reload()
     page.wait_for_selector("#lab-line .xtick text")
@@ -257,7 +257,7 @@ def test_no_page_scrolls_sideways(browse: Browse, demo: MemorySource, path: str,
 @pytest.mark.parametrize("width", [390, 320])
 def test_the_tab_of_the_page_is_in_view_on_a_phone(browse: Browse, demo: MemorySource, width: int) -> None:
     site = browse(demo, viewport={"width": width, "height": 700})
-    page = site.open("/budget?space=movielens_100k")
+    page = site.open("/tuning-curve?space=movielens_100k")
     nav, tab = (page.locator(place).bounding_box() for place in (".top nav", ".top nav [aria-current=page]"))
     assert nav is not None
     assert tab is not None
@@ -371,7 +371,7 @@ def test_an_empty_ledger_says_how_to_launch_and_fills_by_itself(browse: Browse) 
 
 def test_a_slow_ledger_is_waited_for(browse: Browse) -> None:
     class Slow(MemorySource):
-        """Takes longer to say what has changed than a page waits before it asks again."""
+        """Takes longer to answer what has changed than a page waits before it asks again."""
 
         def version(self, space: str) -> str:
             time.sleep(3.0)
@@ -407,7 +407,7 @@ def test_a_viewer_logs_in_once_and_is_asked_again_when_the_cookie_is_gone(browse
     expect(page.get_by_label("Token")).to_be_focused()
     page.keyboard.type("a wrong one")
     page.keyboard.press("Enter")
-    expect(page.get_by_role("alert")).to_have_text("This is not the token.")
+    expect(page.get_by_role("alert")).to_have_text("Wrong token.")
     site.problems.clear()  # the browser notes the answer 401
     page.get_by_label("Token").fill(token)
     page.get_by_role("button", name="Log in").click()

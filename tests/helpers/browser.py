@@ -86,7 +86,7 @@ Browse = Callable[..., Site]
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
     """One browser for all tests."""
-    expect.set_options(timeout=20_000)  # a busy machine is no failure
+    expect.set_options(timeout=20_000)  # a busy machine is not a failure
     with sync_playwright() as playwright, launched(playwright) as browser:
         yield browser
 

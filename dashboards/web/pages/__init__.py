@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dashboards.web.page import Page
-from dashboards.web.pages.budget import PAGE as BUDGET
 from dashboards.web.pages.cell import PAGE as CELL
 from dashboards.web.pages.comparison import PAGE as COMPARISON
 from dashboards.web.pages.dynamics import PAGE as DYNAMICS
 from dashboards.web.pages.overview import PAGE as OVERVIEW
+from dashboards.web.pages.tuning_curve import PAGE as TUNING_CURVE
 
-PAGES: tuple[Page, ...] = (OVERVIEW, COMPARISON, CELL, DYNAMICS, BUDGET)
+PAGES: tuple[Page, ...] = (OVERVIEW, COMPARISON, CELL, DYNAMICS, TUNING_CURVE)
 """Every page, in any order; `Page.order` is the order of the navigation."""

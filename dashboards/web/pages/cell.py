@@ -8,21 +8,17 @@ from dash import Dash, html
 from dash.development.base_component import Component
 
 from dashboards.figures.base import plain
-from dashboards.figures.best_so_far import Spent, best_so_far_figure
-from dashboards.figures.grid import grid_figure
-from dashboards.figures.parallel import parallel_figure
-from dashboards.figures.sensitivity import sensitivity_figure
-from dashboards.numbers.best_so_far import best_so_far_info
-from dashboards.numbers.edges import shortest_budget, table_name, widenings
-from dashboards.numbers.grid import GridInfo, grid_info
-from dashboards.numbers.parallel import parallel_info
-from dashboards.numbers.sensitivity import SensitivityInfo, sensitivity_info, span
+from dashboards.figures.best_so_far import Spent, best_so_far_figure, best_so_far_info
+from dashboards.figures.heat_map import HeatMapInfo, heat_map_figure, heat_map_info
+from dashboards.figures.parallel_coordinates import parallel_figure, parallel_info
+from dashboards.figures.sensitivity import SensitivityInfo, sensitivity_figure, sensitivity_info, span
 from dashboards.web import components
 from dashboards.web.cards import Block, Drawing, FigureCard, Rows, page
 from dashboards.web.columns import Column
 from dashboards.web.page import Empty, Page, View
 from dashboards.web.pages.trials import TrialTable, cell_of, href, opens, trial_columns, trial_rows
 from dashboards.web.snapshot import Snapshots
+from dashboards.widening import shortest_budget, table_name, widenings
 from lawn_tune.cells import Cell
 from lawn_tune.comparison.compare import CellResult
 from lawn_tune.comparison.flags import Flag
@@ -33,13 +29,13 @@ AGAINST = (("points", "points"), ("time", "device time"))
 
 
 def result_of(view: View) -> CellResult:
-    """Returns what is known of the cell that is looked at."""
+    """Returns what is known of the selected cell."""
     name = cell_of(view).name
     return next(result for result in view.snapshot.comparison.cells if result.cell.name == name)
 
 
 def label(cell: Cell) -> str:
-    """Returns a cell's name for people."""
+    """Returns a cell's display name."""
     return f"{method(cell.name.optimizer)}, batch {cell.name.batch_size:,}"
 
 
@@ -65,7 +61,7 @@ def winner(view: View) -> list[Component]:
     done = sum(point.finished for point in result.points)
     return [
         components.tiles(
-            components.tile("Best of the grid", value, f"{result.cell.protocol.selection}; the best of many flatters"),
+            components.tile("Best of the grid", value, f"{result.cell.protocol.selection}; optimistic (best of many)"),
             components.tile("Confirmed on test", confirmed, fresh.lstrip(", ")),
             components.tile("Points", f"{done:,} of {len(result.points):,}", _cost(result)),
         ),
@@ -88,8 +84,8 @@ def _caveats(result: CellResult) -> list[Component]:
     notes = [note for note in result.notes if note.flag is not Flag.EDGE]
     if not notes:
         return []
-    said = [html.Li([html.Strong(f"{note.flag.value}: "), note.text]) for note in notes]
-    return [html.Ul(said, className="caveats", **components.aria(label="Caveats"))]
+    items = [html.Li([html.Strong(f"{note.flag.value}: "), note.text]) for note in notes]
+    return [html.Ul(items, className="caveats", **components.aria(label="Caveats"))]
 
 
 def edge(view: View) -> list[Component] | Empty:
@@ -99,18 +95,18 @@ def edge(view: View) -> list[Component] | Empty:
         return Empty("There is no winner yet: no point of the grid is complete.")
     found = widenings(result, shortest_budget(view.snapshot.comparison))
     if not found:
-        return Empty("The winner is inside its grid: a neighbour on every side was tried and is no better.")
+        return Empty("The winner is inside its grid: a neighbor on every side was tried and is no better.")
     notes = [html.Li(note.text) for note in result.notes if note.flag is Flag.EDGE]
-    notes += [html.Li(f"{widening.name} is left as it is: {widening.why}") for widening in found if widening.why]
+    notes += [html.Li(f"{widening.name} stays as it is: {widening.why}") for widening in found if widening.why]
     added = [widening for widening in found if widening.add is not None]
     if not added:
         return [html.Ul(notes, className="caveats"), html.P("Nothing can be added to the space's file there.")]
     text = "\n".join([table_name(result), *(widening.toml for widening in added)])
     return [
         html.Ul(notes, className="caveats"),
-        html.P(f"To know more, change these lines in the file of the space '{view.space}':"),
+        html.P(f"To extend the search, change these lines in the file of space '{view.space}':"),
         _snippet(text),
-        html.P("Launch it again: only the new points are trained, and the winner is confirmed anew if it changes."),
+        html.P("Launch it again: only the new points are trained, and the winner is confirmed again if it changes."),
     ]
 
 
@@ -134,14 +130,14 @@ def grid(view: View) -> Drawing:
 
 
 def _grid(view: View) -> Drawing:
-    info = grid_info(view.snapshot.comparison, result_of(view))
-    figure = plain(grid_figure(info))
+    info = heat_map_info(view.snapshot.comparison, result_of(view))
+    figure = plain(heat_map_figure(info))
     del figure["layout"]["title"]
     figure["layout"]["margin"]["t"] = 26
     return Drawing(figure, _grid_words(info))
 
 
-def _grid_words(info: GridInfo) -> str:
+def _grid_words(info: HeatMapInfo) -> str:
     place = info.winner
     if place is None:
         return f"No point of {info.value} is complete."
@@ -184,7 +180,7 @@ def _parallel(view: View) -> Drawing | Empty:
     if not info.values:
         return Empty("No search trial of this cell has finished.")
     lost = sum(value is None for value in info.values)
-    words = f"{count(len(info.values), 'finished trial')}, {lost} diverged. Colours rank by {info.value}."
+    words = f"{count(len(info.values), 'finished trial')}, {lost} diverged. Colors rank by {info.value}."
     if info.beyond:
         low, high = (f"{fixed(end, info.digits)}\u00a0{info.unit}".strip() for end in info.ends)
         side, edge = (f"below {low}", "bottom") if info.direction == "maximize" else (f"above {high}", "top")
@@ -236,7 +232,7 @@ def _page() -> Page:
                 title="Grid",
                 draw=grid,
                 height=200,
-                help="Mean over search seeds; stronger colour is better. Frame: the winner, dashed on an edge. "
+                help="Mean over search seeds; stronger color is better. Frame: the winner, dashed on an edge. "
                 "× diverged, ! failed, … running, · not trained. A click opens the point's trials.",
             ),
             FigureCard(
@@ -244,20 +240,20 @@ def _page() -> Page:
                 title="Each hyperparameter alone",
                 draw=sensitivity,
                 help="All points at each level; the line joins the best, the bar is the median. Frame: the winner's "
-                "level. Open triangles lie beyond the panel; n × diverged. Of many points, some are drawn.",
+                "level. Open triangles lie beyond the panel; n × diverged. Of many points, a sample is drawn.",
             ),
             FigureCard(
                 name="cell-parallel",
                 title="All hyperparameters together",
                 draw=parallel,
-                help="One line a search trial. A click on the legend hides a group, two show it alone.",
+                help="One line per search trial. Click a legend entry to hide it, double-click to show it alone.",
             ),
             FigureCard(
                 name="cell-best",
                 title="Best so far",
                 draw=best_so_far,
                 help="Points in the order in which they finished; the line is the best until then, crosses diverged. "
-                "Of many, some are drawn.",
+                "Of many, a sample is drawn.",
             ),
             TrialTable(
                 name="cell-trials",

@@ -1,4 +1,4 @@
-"""The reason to come: does LAWN beat weight decay, where, by how much, how sure; beside it what the paper printed."""
+"""Does LAWN beat weight decay, where, by how much, and how sure is it; next to the values of the paper."""
 
 from __future__ import annotations
 
@@ -12,21 +12,18 @@ from dash.development.base_component import Component
 
 from dashboards import style
 from dashboards.figures.base import plain
-from dashboards.figures.batch_curves import batch_curves_figure
-from dashboards.figures.forest import FOREST_HELP, forest_figure
-from dashboards.figures.profile import profile_figure
-from dashboards.numbers.batch_curves import BatchCurve, BatchCurves, batch_curves
-from dashboards.numbers.caveats import caveat, pair_flags
-from dashboards.numbers.forest import TONES, ForestInfo, Tone, forest_info, paper_difference
-from dashboards.numbers.measure import Measure, measures
-from dashboards.numbers.profile import LEAST, ProfileLine, profile_info
-from dashboards.numbers.selected import selected
-from dashboards.numbers.side_by_side import paper_table, space_table
+from dashboards.figures.batch_curves import BatchCurve, BatchCurves, batch_curves, batch_curves_figure
+from dashboards.figures.caveats import caveat, pair_flags
+from dashboards.figures.figure_of_merit import Measure, measures
+from dashboards.figures.forest import FOREST_HELP, ForestInfo, forest_figure, forest_info
+from dashboards.figures.pair_outcome import TONES, Tone, paper_difference
+from dashboards.figures.performance_profile import MIN_TASKS, ProfileLine, profile_figure, profile_info
 from dashboards.web import components
 from dashboards.web.cards import Block, Drawing, FigureCard, page
+from dashboards.web.comparison_part import selected
 from dashboards.web.components import Content
 from dashboards.web.page import Empty, View
-from dashboards.web.side_table import side_table
+from dashboards.web.side_table import paper_table, side_table, space_table
 from dashboards.web.verdict_cards import verdicts
 from lawn_tune.cells import Phase
 from lawn_tune.comparison.compare import Comparison, PairResult, Verdict
@@ -37,8 +34,8 @@ from lawn_tune.results import TrialRow
 from lawn_tune.words import count, fixed, method, metric_name, metric_of, signed
 
 PATH = "/compare"
-MOST_SPACES = 16
-"""Spaces that can be compared at once; each is a whole comparison."""
+MAX_SPACES = 16
+"""Spaces that can be compared at once; each needs a whole comparison."""
 
 PHASES = (("confirm", "fresh seeds, test"), ("search", "search, validation"))
 HERE, EVERYWHERE, OURS = "here", "every", "ours"
@@ -65,7 +62,7 @@ def comparisons_of(view: View) -> list[Comparison]:
 
 
 def _several(view: View) -> bool:
-    return 1 < len(view.spaces) <= MOST_SPACES
+    return 1 < len(view.spaces) <= MAX_SPACES
 
 
 def rows_of(view: View) -> Mapping[str, TrialRow]:
@@ -86,7 +83,7 @@ def _controls(view: View) -> list[Component]:
 
 
 def nothing(view: View, comparison: Comparison) -> Empty | None:
-    """Returns what is said where there is nothing to compare, or None."""
+    """Returns the message where there is nothing to compare, or None."""
     if not comparison.cells:
         return Empty("No cell of this space fits the filters.", "Choose other base optimizers or batch sizes above.")
     if not comparison.pairs:
@@ -112,12 +109,12 @@ def answer(view: View) -> list[Component] | Empty:
     if (why := nothing(view, comparison)) is not None:
         return why
     hidden = len(view.snapshot.comparison.pairs) - len(comparison.pairs)
-    said = [f"{count(hidden, 'pair')} hidden by the filters."] if hidden else []
-    said += [found] if (found := chance(comparison, hidden > 0)) else []
+    notes = [f"{count(hidden, 'pair')} hidden by the filters."] if hidden else []
+    notes += [found] if (found := chance(comparison, hidden > 0)) else []
     return [
         html.P(plain_answer(comparison) or headline(comparison), className="headline"),
         verdicts(comparison.pairs),
-        *([html.P(" ".join(said), className="help")] if said else []),
+        *([html.P(" ".join(notes), className="help")] if notes else []),
     ]
 
 
@@ -126,15 +123,15 @@ def plain_answer(comparison: Comparison) -> str | None:
     if len(comparison.pairs) != 1:
         return None
     (pair,) = comparison.pairs
-    said, difference = _ANSWERS.get(pair.verdict), pair.difference
-    if said is None or difference is None or difference.interval is None:
+    template, difference = _ANSWERS.get(pair.verdict), pair.difference
+    if template is None or difference is None or difference.interval is None:
         return None
     digits = metric_of(pair.base.cell.protocol.metric).digits
     gain = difference.mean if pair.base.cell.protocol.direction == "maximize" else -difference.mean
     ahead = "LAWN" if gain > 0 else "Weight decay"
     low, high = (signed(end, digits) for end in (difference.interval.low, difference.interval.high))
     points = f"{fixed(abs(gain), digits)} points of {metric_name(pair.base.cell.protocol.metric)}"
-    return said.format(ahead=ahead, points=points, low=low, high=high)
+    return template.format(ahead=ahead, points=points, low=low, high=high)
 
 
 _ANSWERS: Mapping[Verdict, str] = {
@@ -142,8 +139,8 @@ _ANSWERS: Mapping[Verdict, str] = {
     "confidence.",
     Verdict.WORSE: "No: weight decay is {points} ahead; the difference lies between {low} and {high} with 95 % "
     "confidence.",
-    Verdict.NOT_SEPARABLE: "Not settled: {ahead} is {points} ahead, but anything from {low} to {high} fits these runs, "
-    "and so does no difference.",
+    Verdict.NOT_SEPARABLE: "Not settled: {ahead} is {points} ahead, but any difference from {low} to {high}, "
+    "none included, is compatible with these runs.",
 }
 
 
@@ -210,13 +207,13 @@ def curves(view: View) -> Drawing | Empty:
 
 
 def _curve_sentences(info: BatchCurves) -> list[str]:
-    said = [_curve_sentence(curve, info) for curve in info.curves]
+    notes = [_curve_sentence(curve, info) for curve in info.curves]
     unsure = sum(point.value.phase == "search" for curve in info.curves for point in curve.points)
     if unsure and info.split == "test":
-        said.append(f"{count(unsure, 'open marker')}: not confirmed, the search's value on the split that selects.")
+        notes.append(f"{count(unsure, 'open marker')}: not confirmed, the search's value on the split that selects.")
     if info.measure.chosen and info.split == "test":
-        said.append(info.paper or "The paper prints no value for this dataset and metric.")
-    return said
+        notes.append(info.paper or "The paper prints no value for this dataset and metric.")
+    return notes
 
 
 def _curve_sentence(curve: BatchCurve, info: BatchCurves) -> str:
@@ -238,7 +235,7 @@ def tables(view: View) -> list[Component] | Empty:
     chosen = view.filters.one("table", OURS)
     found = next((table for table in paper_tables() if str(table.number) == chosen), None)
     if found is not None:
-        views = view.every() if len(view.spaces) <= MOST_SPACES else (view,)
+        views = view.every() if len(view.spaces) <= MAX_SPACES else (view,)
         results = [r for there in views for r in there.snapshot.comparison.cells]
         return side_table(view, paper_table(found, results), ours=False)
     comparison = comparison_of(view)
@@ -251,7 +248,7 @@ _PAIR_HEADER = (*DIFFERENCE_HEADER, "Paper", "Caveats")
 
 
 def differences(view: View) -> list[Component] | Empty:
-    """Returns one row a pair, as `lawn-tune compare` prints it, with the paper's difference."""
+    """Returns one row per pair, as `lawn-tune compare` prints it, with the paper's difference."""
     comparison = comparison_of(view)
     if (why := nothing(view, comparison)) is not None:
         return why
@@ -280,13 +277,13 @@ def _base(pair: PairResult) -> str:
 
 
 def profile(view: View) -> Drawing | Empty:
-    """Draws how often each method is near the best; says why where there are too few tasks."""
+    """Draws how often each method is near the best; with the reason where there are too few tasks."""
     info = profile_info([result for comparison in comparisons_of(view) for result in comparison.cells])
-    if info.tasks < LEAST:
+    if info.tasks < MIN_TASKS:
         waiting = f" {count(info.unsettled, 'task')} not confirmed yet." if info.unsettled else ""
         return Empty(
-            f"A share of {count(info.tasks, 'task')} says little; at least {LEAST} are needed where every method is "
-            f"confirmed.{waiting}",
+            f"A profile of {count(info.tasks, 'task')} is not informative; at least {MIN_TASKS} are needed in which "
+            f"every method is confirmed.{waiting}",
             "Launch more batch sizes, or take every space together." if _several(view) else "Launch more batch sizes.",
         )
     lines = " ".join(_profile_sentence(line) for line in info.lines)
@@ -375,7 +372,7 @@ PAGE = page(
             render=differences,
             wide=True,
             help="p (exact) flips the signs of whole seeds: with n seeds it cannot go below 2 / 2ⁿ, whatever the data; "
-            "it counts from 6 seeds on. p (Holm) allows for all pairs of the space, whatever the filters.",
+            "it is informative from 6 seeds. p (Holm) is adjusted for all pairs of the space, whatever the filters.",
         ),
         FigureCard(
             name="compare-profile", title="Performance profile", draw=profile, help=PROFILE_HELP, height=200, wide=True

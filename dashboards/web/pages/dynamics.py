@@ -13,29 +13,28 @@ from dash.exceptions import PreventUpdate
 
 from dashboards import style
 from dashboards.figures.base import plain
-from dashboards.figures.dynamics import dynamics_figure, margin_figure, tint
-from dashboards.figures.reliability import reliability_figure
-from dashboards.numbers.curves import Curves, readable
-from dashboards.numbers.dynamics import Chosen, DynamicsInfo, chosen, dynamics_info
-from dashboards.numbers.reliability import ranks, reliability_info
+from dashboards.figures.chosen_trials import Chosen, chosen, tint
+from dashboards.figures.dynamics import DynamicsInfo, dynamics_figure, dynamics_info, margin_figure
+from dashboards.figures.reliability import ranks, reliability_figure, reliability_info
+from dashboards.figures.series import Curves, readable
 from dashboards.web import components
 from dashboards.web.cards import Block, Drawing, FigureCard, clientside, graph_id, page
 from dashboards.web.components import Content
 from dashboards.web.page import HERE, Empty, Page, View
-from dashboards.web.pages.trials import DYNAMICS, MOST_TRIALS, TRIAL, by_key
+from dashboards.web.pages.trials import DYNAMICS, MAX_TRIALS, TRIAL, by_key
 from dashboards.web.snapshot import Snapshots
 from lawn_tune.errors import LawnTuneError
 from lawn_tune.results import TrialRow
 from lawn_tune.words import duration, fixed, metric_name, metric_of
 
-MOST_OFFERED = 40
-"""Trials offered at once by the search box; a few more letters find the others."""
+MAX_OFFERED = 40
+"""Trials offered at once by the search box; a longer search finds the others."""
 
 
 class Looked(NamedTuple):
-    """What is looked at: the trials with their curves, keys that the space does not have, and unreadable curves.
+    """The selection: the trials with their curves, keys that the space does not have, and unreadable curves.
 
-    `default` is True where the address names no trial and the first pair's winners stand in.
+    `default` is True where the address names no trial and the first pair's winners are shown.
     """
 
     rows: tuple[TrialRow, ...]
@@ -48,7 +47,7 @@ class Looked(NamedTuple):
 
 def looked(view: View) -> Looked:
     """Returns what the address asks for."""
-    wanted = tuple(dict.fromkeys(view.filters[TRIAL]))[:MOST_TRIALS]
+    wanted = tuple(dict.fromkeys(view.filters[TRIAL]))[:MAX_TRIALS]
     known = by_key(view)
     keys = wanted or default_keys(view)
     rows = tuple(known[key] for key in keys if key in known)
@@ -76,10 +75,10 @@ _PICK = {"kind": "filter", "name": TRIAL, "default": ""}
 def _controls(view: View) -> list[Component]:
     picked = [key for key in view.filters[TRIAL] if key in by_key(view)]
     pick = dmc.MultiSelect(
-        id=_PICK, label=f"Trials (up to {MOST_TRIALS})", data=offers(view, "", picked), value=picked,
+        id=_PICK, label=f"Trials (up to {MAX_TRIALS})", data=offers(view, "", picked), value=picked,
         placeholder="search: method, batch, value, seed or key", searchable=True, clearable=True, size="xs",
-        maxValues=MOST_TRIALS, hidePickedOptions=True, filter={"function": "lawnAny"}, className="control trials",
-        nothingFoundMessage="no such trial", limit=MOST_OFFERED,
+        maxValues=MAX_TRIALS, hidePickedOptions=True, filter={"function": "lawnAny"}, className="control trials",
+        nothingFoundMessage="no such trial", limit=MAX_OFFERED,
     )  # fmt: skip
     scales = (("linear", "linear"), ("log", "log"))
     return [pick, components.choice(view, "scale", "Vertical axes", scales, "linear"), *_metric_control(view)]
@@ -105,7 +104,7 @@ def offers(view: View, search: str, picked: Sequence[str]) -> list[dict[str, str
     """Returns the trials that the control offers: those picked, and the first whose names hold every word searched."""
     names = view.snapshot.once("trial names", lambda: _names(view))
     words = search.lower().split()
-    found = [key for key, text in names.items() if all(word in text.lower() for word in words)][:MOST_OFFERED]
+    found = [key for key, text in names.items() if all(word in text.lower() for word in words)][:MAX_OFFERED]
     return [{"value": key, "label": names[key]} for key in dict.fromkeys([*picked, *found]) if key in names]
 
 
@@ -137,18 +136,18 @@ def trials(view: View) -> list[Component] | Empty:
     seen = looked(view)
     if not seen.rows and not seen.unknown:
         return Empty("No trial of this space has started.", "Its first epochs appear here as they are trained.")
-    said: list[Component] = [
+    notes: list[Component] = [
         html.P(f"There is no trial '{key}' in this space.", className="bad") for key in seen.unknown
     ]
-    said += [
+    notes += [
         html.P(f"The curves of trial {key} cannot be read: {why}.", className="bad") for key, why in seen.broken.items()
     ]
     if seen.default and seen.rows:
-        said.append(html.P("Nothing is chosen: these are the winners of the first pair.", className="help"))
+        notes.append(html.P("No trial is selected: these are the winners of the first pair.", className="help"))
     if not seen.rows:
-        return said
+        return notes
     if all(row.phase == "confirm" for row in seen.rows):
-        said.append(
+        notes.append(
             html.P("Confirm trials train on train + validation, so there is no validation metric.", className="help")
         )
     metric = metric_of(metrics(view)[0])
@@ -166,7 +165,7 @@ def trials(view: View) -> list[Component] | Empty:
         "Cell",
     )
     rows = [_trial_row(view, trial, row) for trial, row in zip(seen.trials, seen.rows, strict=True)]
-    return [*said, components.table(header, rows, "Trials that are looked at", numbers=range(2, 9))]
+    return [*notes, components.table(header, rows, "Selected trials", numbers=range(2, 9))]
 
 
 def _trial_row(view: View, trial: Chosen, row: TrialRow) -> list[Content]:
@@ -219,7 +218,7 @@ def _drawn(
 def nothing(seen: Looked, what: str) -> Empty:
     """Returns why a figure has no line."""
     if not seen.rows:
-        return Empty("No trial is looked at.", "Choose one above, or click a point on the Cell page.")
+        return Empty("No trial is selected.", "Select one above, or click a point on the Cell page.")
     if all(row.phase == "confirm" for row in seen.rows) and what.startswith("Validation"):
         return Empty("Confirm trials train on train + validation, so nothing is left to validate on.")
     return Empty(f"{what}: not recorded for {'this trial' if len(seen.rows) == 1 else 'these trials'}.")
@@ -299,7 +298,7 @@ def learning_rate(view: View) -> Drawing | Empty:
 
 def _peaks(info: DynamicsInfo) -> str:
     parts = [f"{s.trial.letter} {max(v for v in s.values if v is not None):.4g}" for s in info.panels[0]]
-    return "Greatest at an epoch's end: " + "; ".join(parts) + "."
+    return "Highest at an epoch's end: " + "; ".join(parts) + "."
 
 
 def reliability(view: View) -> Drawing | Empty:
@@ -353,7 +352,7 @@ def _page() -> Page:
             FigureCard(name="dynamics-gradient", title="Gradient norm", draw=gradient, height=310),
             FigureCard(
                 name="dynamics-norm", title="Weight norms", draw=weight_norms, height=570,
-                help="Dotted lines: the switch, from where LAWN holds constrained tensors' norms; others stay free.",
+                help="Dotted lines: the switch, after which LAWN holds constrained tensors' norms; others stay free.",
             ),
             FigureCard(
                 name="dynamics-reliability", title="Reliability", draw=reliability, height=470,
@@ -404,7 +403,7 @@ def _register_offers(app: Dash, source: Snapshots) -> None:
         # The control forgets a value that is not offered, and this answer may be older than the value picked last: what
         # was offered a moment ago stays.
         new = {option["value"] for option in found}
-        return [*found, *[option for option in before if option["value"] not in new][: 3 * MOST_OFFERED]]
+        return [*found, *[option for option in before if option["value"] not in new][: 3 * MAX_OFFERED]]
 
 
 PAGE = _page()

@@ -8,21 +8,21 @@ import shlex
 from dash import html
 from dash.development.base_component import Component
 
-from dashboards.numbers.overview import CellProgress, RunningPack, SpaceProgress, Trouble, space_progress
 from dashboards.web import components
 from dashboards.web.cards import Block, page
 from dashboards.web.components import Content
 from dashboards.web.filters import href
 from dashboards.web.page import Empty, View
+from dashboards.web.space_progress import CellProgress, RunningPack, SpaceProgress, Trouble, space_progress
 from lawn_tune.results import DamagedCells
 from lawn_tune.words import count, duration, metric_name, metric_of
 
-MOST_SPACES = 12
+MAX_SPACES = 12
 """Spaces whose progress is shown; of more, only the names."""
 
 
 def progress_of(view: View) -> SpaceProgress:
-    """Returns the progress of the space that is looked at; computed once for all cards and viewers."""
+    """Returns the progress of the space that is selected; computed once for all cards and viewers."""
     snapshot = view.snapshot
     rows = {str(cell.name): snapshot.rows_of(cell) for cell in snapshot.cells}
     held = str(sorted(view.source.drivers().items()))
@@ -88,7 +88,7 @@ _CELL_HEADER = ("Method", "Batch", "Progress", "Trials", "Diverged", "Failed", "
 
 
 def cells(view: View) -> list[Component]:
-    """Returns one line a cell."""
+    """Returns one line per cell."""
     found = progress_of(view)
     metrics = view.snapshot.comparison.distinct(lambda cell: cell.protocol.metric)
     unit = " or ".join(dict.fromkeys(f"{metric_name(name)}, {metric_of(name).unit}".strip(", ") for name in metrics))
@@ -128,7 +128,7 @@ def _unless_zero(n: int, tone: str = "") -> Content:
 
 
 def running(view: View) -> list[Component] | Empty:
-    """Returns one line a pack that trains."""
+    """Returns one line per pack that trains."""
     found = progress_of(view)
     if not found.running:
         if found.done >= found.planned:
@@ -139,7 +139,7 @@ def running(view: View) -> list[Component] | Empty:
     header = ("Cell", "Phase", "Trials", "Epoch", "Driver")
     shown: list[Component] = [components.table(header, lines, "Packs that train now", numbers=(2,))]
     if not all(pack.alive for pack in found.running):
-        shown.append(html.P("A pack without a driver was interrupted: the next launch takes it up.", className="help"))
+        shown.append(html.P("A pack without a driver was interrupted: the next launch resumes it.", className="help"))
     return shown
 
 
@@ -159,7 +159,7 @@ def _running_row(view: View, pack: RunningPack) -> list[Content]:
 
 
 def failures(view: View) -> list[Component] | Empty:
-    """Returns one line a kind of failure."""
+    """Returns one line per kind of failure."""
     found = progress_of(view)
     if not found.troubles:
         return Empty("No trial has failed.")
@@ -181,10 +181,10 @@ def _trouble_row(trouble: Trouble) -> list[Content]:
 
 
 def spaces(view: View) -> list[Component] | Empty:
-    """Returns one line a space of the ledger."""
+    """Returns one line per space of the ledger."""
     if len(view.spaces) == 1:
         return Empty("This ledger holds one space.")
-    counted = len(view.spaces) <= MOST_SPACES
+    counted = len(view.spaces) <= MAX_SPACES
     lines = [_space_row(view, name) if counted else [_space_link(name, view.space)] for name in view.spaces]
     header = ("Space", "Progress", "Trials", "Running") if counted else ("Space",)
     return [components.table(header, lines, "Spaces of this ledger", numbers=(2, 3))]

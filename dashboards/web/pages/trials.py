@@ -1,4 +1,4 @@
-"""Trials as rows of a large table, and what leads from a trial to its dynamics; pages share it, it is none itself."""
+"""Trials as rows of a large table, and what leads from a trial to its dynamics; shared by pages, not a page itself."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ DYNAMICS = "/dynamics"
 TRIAL = "trial"
 """Path and filter of the page that shows trials from inside."""
 
-MOST_TRIALS = 8
-"""Trials that can be told apart when looked at together."""
+MAX_TRIALS = 8
+"""Trials that can be distinguished when shown together."""
 
 
 def cell_of(view: View) -> Cell:
@@ -41,7 +41,7 @@ def by_key(view: View) -> Mapping[str, TrialRow]:
 
 
 def trial_rows(view: View, cell: Cell) -> list[dict[str, Any]]:
-    """Returns a cell's trials as rows; computed once a snapshot."""
+    """Returns a cell's trials as rows; computed once per snapshot."""
     rows = view.snapshot.rows_of(cell)
     return view.snapshot.once(f"table {cell.name}", lambda: [_row(view, cell, row) for row in rows])
 

@@ -9,8 +9,8 @@ from lawn_tune.comparison.compare import Comparison
 from lawn_tune.comparison.tables import DIFFERENCE_HEADER, DifferenceRow, Entry, Table, difference_cells, table
 from lawn_tune.words import method
 
-LEFT = frozenset(("Method", "Pair", "Verdict", "Winner", "Hyperparameter", "What", "Value", "Line to add"))
-"""Columns of texts; all others hold numbers and stand on the right."""
+LEFT = frozenset(("Method", "Pair", "Verdict", "Winner", "Hyperparameter", "What", "Value", "Suggested change"))
+"""Columns of texts; all others hold numbers and are aligned right."""
 
 
 def markdown(comparison: Comparison) -> str:

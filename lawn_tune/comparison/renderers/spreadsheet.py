@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from typing import Any
 
 from lawn_tune.comparison.compare import CellResult, Comparison, PairResult
+from lawn_tune.comparison.renderers.csv_field import csv_field
 from lawn_tune.words import setting
 
 
 def csv_text(comparison: Comparison) -> str:
-    """Returns one line a cell; a LAWN cell's line also carries its difference to the base optimizer.
+    """Returns one line per cell; a LAWN cell's line also carries its difference to the base optimizer.
 
     Numbers are plain numbers with all their digits; a text that a spreadsheet would read as a formula is quoted.
     """
@@ -21,7 +21,7 @@ def csv_text(comparison: Comparison) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, fieldnames=list(records[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows({name: _csv_cell(value) for name, value in record.items()} for record in records)
+    writer.writerows({name: csv_field(value) for name, value in record.items()} for record in records)
     return out.getvalue()
 
 
@@ -56,10 +56,3 @@ def _csv_record(result: CellResult, pair: PairResult | None) -> dict[str, Any]:
         "p_holm": difference.holm if difference else None,
         "verdict": pair.verdict.value if pair else None,
     }
-
-
-def _csv_cell(value: str | float | None) -> str | float | None:
-    if not isinstance(value, str):
-        return value
-    text = re.sub(r"\s+", " ", value)  # a line end would break the row in some readers
-    return f"'{text}" if re.match(r" ?[=+\-@|%]", text) else text

@@ -7,8 +7,15 @@ from dash.development.base_component import Component
 
 from dashboards.figures.base import plain
 from dashboards.figures.best_so_far import Spent
-from dashboards.figures.budget import budget_figure
-from dashboards.numbers.budget import ROUND, BudgetInfo, BudgetLine, Drawn, budget_info, reached
+from dashboards.figures.tuning_curve import (
+    ROUND,
+    Drawn,
+    TuningCurveInfo,
+    TuningLine,
+    reached,
+    tuning_curve_figure,
+    tuning_curve_info,
+)
 from dashboards.web import components
 from dashboards.web.cards import Block, Drawing, FigureCard, page
 from dashboards.web.components import Content
@@ -21,12 +28,12 @@ AGAINST = (("points", "grid points"), ("time", "device time"))
 
 DEFINITION = (
     "Draw k different points at random from the finished points of a grid, and take the best by the value that "
-    "selects. The line is the mean of that best over all such draws, the band holds the middle 80 % of them; both are "
+    "selects. The line is the mean of that best over all such draws; the band holds the middle 80 % of them; both are "
     "exact: the chance that the r-th best of N points is the best of k is C(N − r, k − 1) / C(N, k).",
-    "The lower panel is the test value of the point selected, averaged over the same draws. It is of the same runs as "
-    "the selection: fresh seeds are on the Compare page.",
+    "The lower panel is the test value of the point selected, averaged over the same draws. It comes from the "
+    "same runs as the selection; fresh seeds are on the Compare page.",
     "A diverged point counts as drawn and has no value. Draws that hold no value at all are left out of the mean; the "
-    "table says how often that happens. Time is k times the mean device time of a point, diverged ones included.",
+    "table shows how often that happens. Time is k times the mean device time of a point, diverged ones included.",
 )
 
 
@@ -47,15 +54,15 @@ def _label(pair: PairResult) -> str:
     )
 
 
-def info_of(view: View) -> BudgetInfo | Empty:
-    """Returns the numbers of the pair that is looked at; computed once a snapshot."""
+def info_of(view: View) -> TuningCurveInfo | Empty:
+    """Returns the numbers of the pair that is selected; computed once per snapshot."""
     found = pairs(view)
     if not found:
         return Empty("This space has no pair of a base optimizer and its LAWN variant.")
     name = view.filters.one("pair")
     pair = found.get(name) or next(iter(found.values()))
     info = view.snapshot.once(
-        f"budget {pair.base.cell.name}", lambda: budget_info((pair.base, pair.lawn), by_key(view))
+        f"tuning curve {pair.base.cell.name}", lambda: tuning_curve_info((pair.base, pair.lawn), by_key(view))
     )
     return info if info.lines else Empty("No point of either grid is complete yet.")
 
@@ -66,35 +73,35 @@ def expected(view: View) -> Drawing | Empty:
     if isinstance(info, Empty):
         return info
     against: Spent = "time" if view.filters.one("against") == "time" else "points"
-    figure = plain(budget_figure(info, against))
+    figure = plain(tuning_curve_figure(info, against))
     figure["layout"]["title"]["text"] = ""
     figure["layout"]["margin"]["t"] = 12
     return Drawing(figure, " ".join(sentences(info)))
 
 
-def sentences(info: BudgetInfo) -> list[str]:
-    """Returns what the figure shows: what one point and all points give, and when one rival passes the other's best."""
-    said = []
+def sentences(info: TuningCurveInfo) -> list[str]:
+    """Returns what one point and all points give, and when one rival reaches the other's best."""
+    notes = []
     for line in info.lines:
         first, last = line.draws[0], line.draws[-1]
-        said.append(
+        notes.append(
             f"{method(line.optimizer)}: one random point gives {fixed(first.value, info.digits)}, "
             f"all {last.k} give {fixed(last.value, info.digits)} {info.unit}."
         )
     if len(info.lines) == 2:
-        said.append(_passes(info, *info.lines))
-    return said
+        notes.append(_matched(info, *info.lines))
+    return notes
 
 
-def _passes(info: BudgetInfo, one: BudgetLine, other: BudgetLine) -> str:
+def _matched(info: TuningCurveInfo, one: TuningLine, other: TuningLine) -> str:
     sign = 1 if info.direction == "maximize" else -1
     better, worse = (one, other) if sign * one.draws[-1].value >= sign * other.draws[-1].value else (other, one)
     target = worse.draws[-1].value
     k = reached(better, target, info.direction)
-    said = (
+    whole = (
         f"The whole grid of {method(worse.optimizer)} ({count(worse.finished, 'point')}) is matched, in expectation, by"
     )
-    return f"{said} {count(k, 'random point') if k else 'no number of points'} of {method(better.optimizer)}."
+    return f"{whole} {count(k, 'random point') if k else 'no number of points'} of {method(better.optimizer)}."
 
 
 def definition(view: View) -> list[Component]:
@@ -129,7 +136,7 @@ def table(view: View) -> list[Component] | Empty:
     if isinstance(info, Empty):
         return info
     unit = f", {info.unit}" if info.unit else ""
-    header = ("k", "Method", f"Best expected{unit}", "80 % of draws", f"Its test{unit}", "Device time", "No value")
+    header = ("k", "Method", f"Best expected{unit}", "80 % of draws", f"Test value{unit}", "Device time", "No value")
     wanted = {*ROUND, *(line.finished for line in info.lines)}
     drawn = [(drawn.k, line, drawn) for line in info.lines for drawn in line.draws if drawn.k in wanted]
     drawn.sort(key=lambda found: found[0])
@@ -139,7 +146,7 @@ def table(view: View) -> list[Component] | Empty:
     return [components.table(header, lines, "Expected best of k random points", numbers=(0, 2, 3, 4, 5, 6))]
 
 
-def _drawn_row(info: BudgetInfo, line: BudgetLine, drawn: Drawn, *, first: bool) -> list[Content]:
+def _drawn_row(info: TuningCurveInfo, line: TuningLine, drawn: Drawn, *, first: bool) -> list[Content]:
     def text(value: float | None) -> str:
         return "–" if value is None else fixed(value, info.digits)
 
@@ -156,8 +163,8 @@ def _drawn_row(info: BudgetInfo, line: BudgetLine, drawn: Drawn, *, first: bool)
 
 
 PAGE = page(
-    path="/budget",
-    title="Budget",
+    path="/tuning-curve",
+    title="Tuning curve",
     order=50,
     lead=lambda view: (
         "How much search each rival needs: what a smaller grid, drawn at random from this one, would have found."
@@ -165,10 +172,10 @@ PAGE = page(
     controls=_controls,
     cards=(
         FigureCard(
-            name="budget-expected", title="Expected best of k random points", draw=expected, height=560, wide=True
+            name="tuning-expected", title="Expected best of k random points", draw=expected, height=560, wide=True
         ),
-        Block(name="budget-costs", title="Cost", render=costs),
-        Block(name="budget-definition", title="How it is computed", render=definition),
-        Block(name="budget-table", title="In numbers", render=table, wide=True),
+        Block(name="tuning-costs", title="Cost", render=costs),
+        Block(name="tuning-definition", title="How it is computed", render=definition),
+        Block(name="tuning-table", title="In numbers", render=table, wide=True),
     ),
 )

@@ -1,52 +1,42 @@
-"""The report: a whole comparison as one HTML file that loads nothing, from no one."""
+"""A report as one self-contained HTML page."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib.resources import files
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from dashboards import style
-from dashboards.facts import (
-    BUDGET_DEFINITION,
-    BUDGET_HEADER,
+from dashboards.figures.base import plain, plotly_js
+from dashboards.figures.batch_size import batch_size_figure, batch_size_info
+from dashboards.figures.forest import FOREST_HELP, forest_figure, forest_info
+from dashboards.figures.heat_map import heat_map_figure, heat_map_infos
+from dashboards.figures.heat_map_part import fewer
+from dashboards.figures.learning_curves import curve_figure, curve_infos
+from dashboards.figures.pair_outcome import TONES
+from dashboards.figures.sensitivity import sensitivity_figure, sensitivity_info
+from dashboards.figures.series import Curves
+from dashboards.figures.tuning_curve import tuning_curve_figure
+from dashboards.report.contents import (
+    TUNING_DEFINITION,
+    TUNING_HEADER,
     WIDER_HEADER,
     WINNER_HEADER,
-    Facts,
-    facts,
-    report_json,
-    report_markdown,
+    Contents,
 )
-from dashboards.figures import batch_size_figure, curve_figure, grid_figure, plain, plotly_js
-from dashboards.figures.budget import budget_figure
-from dashboards.figures.forest import FOREST_HELP, forest_figure
-from dashboards.figures.sensitivity import sensitivity_figure
-from dashboards.numbers import (
-    Curves,
-    batch_size_info,
-    curve_infos,
-    curve_keys,
-    grid_infos,
-)
-from dashboards.numbers.curves import readable
-from dashboards.numbers.forest import TONES, forest_info
-from dashboards.numbers.grid import fewer
-from dashboards.numbers.sensitivity import sensitivity_info
 from lawn_tune import __version__
-from lawn_tune.comparison.compare import CellResult, Comparison
+from lawn_tune.comparison.compare import CellResult
 from lawn_tune.comparison.tables import DIFFERENCE_HEADER
-from lawn_tune.results import ResultSource
 from lawn_tune.words import method
 
 
-class Most(NamedTuple):
+class Limits(NamedTuple):
     """How much the figures of one cell may hold, so that the file stays small however large the study is.
 
     Args:
@@ -60,17 +50,14 @@ class Most(NamedTuple):
     epochs: int
 
 
-def most(cells: int) -> Most:
-    """Returns the limits of each of so many cells: shares of 12,000 points, 360 marks a level and 4,000 epochs."""
+def limits_of(cells: int) -> Limits:
+    """Returns the limits of one cell: its share of 12,000 points, 360 marks per level and 4,000 epochs."""
     shares = max(1, cells)
-    return Most(
+    return Limits(
         grid=max(64, 12_000 // shares),
         marks=max(6, min(12, 360 // shares)),
         epochs=max(30, min(150, 4_000 // shares)),
     )
-
-
-Format = Literal["html", "md", "json"]
 
 
 class Picture(NamedTuple):
@@ -81,29 +68,11 @@ class Picture(NamedTuple):
     height: int
 
 
-def report(source: ResultSource, comparison: Comparison, storage: str | None = None, format: Format = "html") -> str:
-    """Returns the report of a comparison.
-
-    Args:
-        source: adds curves, costs and dates.
-        comparison: of one space.
-        storage: URL of the ledger where it is not the default, for the commands to type; its password is masked.
-        format: a page with figures, or the same facts as Markdown or JSON.
-    """
-    found = facts(comparison, source.trials(comparison.space), storage)
-    texts: Mapping[Format, Callable[[], str]] = {
-        "html": lambda: render(found, *readable(source.curves, curve_keys(comparison))),
-        "md": lambda: report_markdown(found),
-        "json": lambda: report_json(found),
-    }
-    return texts[format]()
-
-
-def render(found: Facts, curves: Curves, broken: Mapping[str, str] | None = None) -> str:
+def render(found: Contents, curves: Curves, broken: Mapping[str, str] | None = None) -> str:
     """Returns the page; equal arguments give equal text.
 
     Args:
-        found: all that it says.
+        found: its content.
         curves: of the winners' trials.
         broken: trial → why its curve cannot be read.
 
@@ -121,13 +90,13 @@ def render(found: Facts, curves: Curves, broken: Mapping[str, str] | None = None
         lstrip_blocks=True,
     )
     return environment.get_template("report.html").render(
-        facts=found,
+        contents=found,
         comparison=comparison,
         rows=found.table,
         headers={
-            "differences": DIFFERENCE_HEADER, "winners": WINNER_HEADER, "wider": WIDER_HEADER, "budget": BUDGET_HEADER
+            "differences": DIFFERENCE_HEADER, "winners": WINNER_HEADER, "wider": WIDER_HEADER, "tuning": TUNING_HEADER
         },
-        definition=BUDGET_DEFINITION,
+        definition=TUNING_DEFINITION,
         forest_help=FOREST_HELP,
         broken=broken or {},
         methods=[_legend(name) for name in comparison.optimizers],
@@ -143,33 +112,31 @@ def render(found: Facts, curves: Curves, broken: Mapping[str, str] | None = None
     )  # fmt: skip
 
 
-# --- figures ---------------------------------------------------------------------------------------------------------
-
 _Group = list[tuple[str, str, dict[str, Any]]]
 
 
-def _figures(found: Facts, curves: Curves) -> dict[str, _Group]:
+def _figures(found: Contents, curves: Curves) -> dict[str, _Group]:
     """Returns kind → (id, description, figure) of every figure there is something to draw in."""
     comparison = found.comparison
     differences, sizes = forest_info(comparison.pairs), batch_size_info(comparison)
-    groups: dict[str, _Group] = {"differences": [], "sizes": [], "curves": [], "grids": [], "levels": [], "budget": []}
+    groups: dict[str, _Group] = {"differences": [], "sizes": [], "curves": [], "grids": [], "levels": [], "tuning": []}
     if any(row.confirmed for row in differences.rows):
         alt = "Paired differences with 95 % intervals; the same numbers are in the table below"
         groups["differences"].append(("differences", alt, plain(forest_figure(differences))))
     if sizes.lines:
         alt = "Test metric against batch size; the same numbers are in the table above"
         groups["sizes"].append(("sizes", alt, _without_legend(plain(batch_size_figure(sizes)))))
-    limits = most(len(comparison.cells))
+    limits = limits_of(len(comparison.cells))
     for curve in curve_infos(comparison, curves, limits.epochs):
         alt = f"Learning curves and median margins of the winners at batch {curve.batch_size:,}"
         groups["curves"].append((f"curve-{curve.batch_size}", alt, _without_legend(plain(curve_figure(curve)))))
-    for i, grid in enumerate(grid_infos(comparison)):
+    for i, grid in enumerate(heat_map_infos(comparison)):
         alt = f"Grid of {method(grid.optimizer)} at batch {grid.batch_size:,}, values of {grid.value}"
-        groups["grids"].append((f"grid-{i}", alt, _still(plain(grid_figure(fewer(grid, limits.grid))), "skip")))
+        groups["grids"].append((f"grid-{i}", alt, _still(plain(heat_map_figure(fewer(grid, limits.grid))), "skip")))
     groups["levels"] += [_levels(i, result, limits.marks) for i, result in enumerate(comparison.cells) if result.winner]
-    for i, info in enumerate(found.budgets):
+    for i, info in enumerate(found.tuning_curves):
         alt = f"Expected best of k random points at batch {info.batch_size:,}; numbers are in the table below"
-        groups["budget"].append((f"budget-{i}", alt, _still(plain(budget_figure(info)), "x+y+name")))
+        groups["tuning"].append((f"tuning-{i}", alt, _still(plain(tuning_curve_figure(info)), "x+y+name")))
     return groups
 
 
@@ -204,7 +171,7 @@ def _picture(id_: str, alt: str, figure: Mapping[str, Any]) -> Picture:
 
 def _legend(optimizer: str) -> dict[str, str]:
     line = "solid" if style.is_lawn(optimizer) else "dashed"
-    return {"name": method(optimizer), "colour": style.colour(optimizer), "line": line}
+    return {"name": method(optimizer), "color": style.color(optimizer), "line": line}
 
 
 def _rounded(value: Any) -> Any:
@@ -224,9 +191,6 @@ def _data(figures: Mapping[str, Any]) -> Markup:
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
 
-# --- files -----------------------------------------------------------------------------------------------------------
-
-
 def _resource(name: str) -> str:
     return (files("dashboards") / "templates" / name).read_text(encoding="utf-8")
 
@@ -238,10 +202,3 @@ def _inline(script: str) -> Markup:
 
 def _hash(script: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}"
-
-
-def save(text: str, path: Path) -> None:
-    """Writes the report whole or not at all."""
-    draft = path.with_name(f".{path.name}.part")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)

@@ -1,7 +1,8 @@
-"""A cell's trials as lines over their hyperparameters, drawn without WebGL: its code is made of text at run time."""
+"""A cell's trials as lines over their hyperparameters and values; no WebGL, whose code is compiled from text."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
@@ -10,28 +11,109 @@ import plotly.graph_objects as go
 
 from dashboards import style
 from dashboards.figures.base import blank, capital
-from dashboards.figures.panels import MOST_LABELS, round_ticks, sampled
-from dashboards.numbers.parallel import ParallelAxis, ParallelInfo
-from lawn_tune.words import fixed, hyperparameter
+from dashboards.figures.panels import MAX_LABELS, better_part, round_ticks, sampled
+from lawn_tune.cells import Cell
+from lawn_tune.planning.selection import search_series
+from lawn_tune.results import FINISHED, TrialRow
+from lawn_tune.words import fixed, hyperparameter, metric_name, metric_of
+from trainables.catalogue.rows import Direction
+
+
+class ParallelAxis(NamedTuple):
+    """A hyperparameter by level: `places` holds the index in `levels` of each line."""
+
+    name: str
+    levels: tuple[float, ...]
+    places: tuple[int, ...]
+
+
+class ParallelInfo(NamedTuple):
+    """One line per finished search trial: its level on each axis, and its value; NaN is never in it.
+
+    `values` are None for trials that diverged; `low` and `high` bound the colors and hold the better three quarters.
+    """
+
+    optimizer: str
+    batch_size: int
+    value: str
+    unit: str
+    digits: int
+    direction: Direction
+    axes: tuple[ParallelAxis, ...]
+    values: tuple[float | None, ...]
+    low: float
+    high: float
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Lowest and highest value on the metric's axis: the better three quarters, and a little on the worse side."""
+        pad = 0.15 * (self.high - self.low) or 0.5
+        return (self.low - pad, self.high) if self.direction == "maximize" else (self.low, self.high + pad)
+
+    @property
+    def beyond(self) -> int:
+        """Values that are worse than the axis shows, and so are drawn at its end."""
+        low, high = self.ends
+        return sum(value is not None and not low <= value <= high for value in self.values)
+
+
+def parallel_info(cell: Cell, rows: Sequence[TrialRow]) -> ParallelInfo:
+    """Returns the lines of a cell's finished search trials; trials of other grids or budgets are left out."""
+    found = {row.key: row for row in rows}
+    planned = [trial for trial in cell.search_trials if trial.key in found]
+    shown = [trial for trial in planned if found[trial.key].outcome in FINISHED]
+    series, metric = search_series(cell.protocol), metric_of(cell.protocol.metric)
+    values = tuple(_finite(found[trial.key].summary.get(series), found[trial.key]) for trial in shown)
+    known = [value for value in values if value is not None]
+    low, high = better_part(known, cell.protocol.direction)
+    return ParallelInfo(
+        optimizer=cell.name.optimizer,
+        batch_size=cell.name.batch_size,
+        value=f"{cell.protocol.selection} {metric_name(cell.protocol.metric)}",
+        unit=metric.unit,
+        digits=metric.digits,
+        direction=cell.protocol.direction,
+        axes=tuple(
+            ParallelAxis(name, levels, tuple(levels.index(trial.hyperparameters[name]) for trial in shown))
+            for name, levels in _varied(cell)
+        ),
+        values=values,
+        low=low,
+        high=high,
+    )
+
+
+def _varied(cell: Cell) -> list[tuple[str, tuple[float, ...]]]:
+    """Returns the hyperparameters that a grid varies with their levels, ascending; all of them if it varies none."""
+    levels = [(name, tuple(sorted(values))) for name, values in cell.grid.values.items()]
+    return [(name, values) for name, values in levels if len(values) > 1] or levels
+
+
+def _finite(value: float | None, row: TrialRow) -> float | None:
+    return value if row.outcome == "complete" and value is not None and math.isfinite(value) else None
+
+
+# --- drawing ----------------------------------------------------------------------------------------------------------
+
 
 _FLOOR = -0.12
 """Where lines of diverged trials end, below the metric's axis, whose ends are 0 and 1."""
 
 
-MOST_LINES = 120
+MAX_LINES = 120
 """Lines of one group that are drawn, evenly spread over their ranks."""
 
 
 class _Group(NamedTuple):
     name: str
-    colour: str
+    color: str
     width: float
     opacity: float
     lines: list[int]
 
 
 def parallel_figure(info: ParallelInfo) -> go.Figure:
-    """Draws a line a trial, better ones stronger and in front; a click on the legend takes a group away."""
+    """Draws a line per trial, better ones stronger and in front; a click on the legend hides a group."""
     figure = blank(height=430)
     for group in _groups(info):
         figure.add_trace(_trace(info, group))
@@ -69,8 +151,8 @@ def _groups(info: ParallelInfo) -> list[_Group]:
     names = ("best 10 %", "10–25 %", "25–50 %", "worse half")
     looks = (
         (style.FRAME, 2.2, 0.95),
-        (style.colour(info.optimizer), 1.6, 0.7),
-        (style.colour(info.optimizer), 1.2, 0.3),
+        (style.color(info.optimizer), 1.6, 0.7),
+        (style.color(info.optimizer), 1.2, 0.3),
         (style.ZERO, 1.0, 0.22),
     )
     groups = [_Group(name, *look, known[a:b]) for name, look, a, b in zip(names, looks, cuts, cuts[1:], strict=False)]
@@ -80,7 +162,7 @@ def _groups(info: ParallelInfo) -> list[_Group]:
 
 
 def _trace(info: ParallelInfo, group: _Group) -> go.Scatter:
-    shown = [group.lines[rank] for rank in sampled(len(group.lines), MOST_LINES)]
+    shown = [group.lines[rank] for rank in sampled(len(group.lines), MAX_LINES)]
     some = f"{len(shown):,} of " if len(shown) < len(group.lines) else ""
     x: list[float | None] = []
     y: list[float | None] = []
@@ -94,7 +176,7 @@ def _trace(info: ParallelInfo, group: _Group) -> go.Scatter:
         x=x,
         y=y,
         mode="lines",
-        line={"color": group.colour, "width": group.width, "dash": "2px,3px" if group.name == "diverged" else "solid"},
+        line={"color": group.color, "width": group.width, "dash": "2px,3px" if group.name == "diverged" else "solid"},
         opacity=min(1.0, group.opacity * max(1.0, (120 / max(1, len(info.values))) ** 0.5)),
         hovertext=texts,
         hoverinfo="text",
@@ -112,7 +194,7 @@ def _heights(info: ParallelInfo, i: int) -> list[float]:
 
 
 def _height(axis: ParallelAxis, place: int) -> float:
-    """Returns where a level stands on its axis, which reaches a little beyond the first and the last."""
+    """Returns the height of a level on its axis, which reaches a little beyond the first and the last."""
     return 0.06 + 0.88 * place / (len(axis.levels) - 1) if len(axis.levels) > 1 else 0.5
 
 
@@ -131,7 +213,7 @@ def _hover(info: ParallelInfo, i: int) -> str:
 
 def _add_axes(figure: go.Figure, info: ParallelInfo) -> None:
     for x, axis in enumerate(info.axes):
-        named = range(0, len(axis.levels), -(-len(axis.levels) // MOST_LABELS))
+        named = range(0, len(axis.levels), -(-len(axis.levels) // MAX_LABELS))
         _add_axis(figure, x, [_height(axis, i) for i in named], [f"{axis.levels[i]:g}" for i in named])
     marks = [(_share(info, value), f"{value:g}") for value in round_ticks(*info.ends)]
     marks += [(_FLOOR, "diverged")] if any(value is None for value in info.values) else []

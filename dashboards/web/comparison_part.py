@@ -11,7 +11,7 @@ from lawn_tune.comparison.compare import Comparison
 
 
 def selected(comparison: Comparison, wanted: Callable[[str, int], bool]) -> Comparison:
-    """Returns the cells and pairs that are wanted; no statistic is made anew, so Holm's are still over all pairs.
+    """Returns the selected cells and pairs; statistics are not recomputed, so adjusted ones still cover all pairs.
 
     Args:
         wanted: (base optimizer, batch size) → whether it is shown.

@@ -1,4 +1,4 @@
-"""Where a winner sits on the border of its grid, and which levels would tell more."""
+"""Where a winner sits on the border of its grid, and which levels to add."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _below(levels: Sequence[float]) -> float | None:
 
 
 def _above(levels: Sequence[float]) -> float:
-    """Returns the next level by the ratio of the last two, or three times one without a positive neighbour."""
+    """Returns the next level by the ratio of the last two, or three times one without a positive neighbor."""
     last, before = levels[-1], levels[-2] if len(levels) > 1 else 0.0
     if last <= 0:
         return 1.0
@@ -95,8 +95,8 @@ def _as_levels(value: float | None, name: str, levels: Sequence[float]) -> float
     """Returns the value as a new level with the digits that the levels have, or a few more; epochs stay whole."""
     if value is None:
         return None
-    least = next((n for n in (1, 2) if all(float(f"{level:.{n}g}") == level for level in levels)), 3)
-    found = [float(f"{value:.{digits}g}") for digits in range(least, 5)]
+    shortest_digits = next((n for n in (1, 2) if all(float(f"{level:.{n}g}") == level for level in levels)), 3)
+    found = [float(f"{value:.{digits}g}") for digits in range(shortest_digits, 5)]
     if name.endswith("_epochs") and all(level.is_integer() for level in levels):
         found = [float(round(level)) for level in found] if value >= 1 else [float(levels[0] > 1)]
     return next((level for level in found if level not in levels), None)

@@ -1,4 +1,4 @@
-"""Names of caveats where they stand alone, without their sentence."""
+"""Names of caveats where they appear alone, without their sentence."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def pair_flags(pair: PairResult) -> tuple[Flag, ...]:
 
 
 def caveat(flag: Flag, result: CellResult) -> str:
-    """Returns a caveat's name; points that never were constrained are counted, so that none takes it for the winner."""
+    """Returns a caveat's name; never-constrained points are counted, so as not to be mistaken for the winner."""
     if flag is not Flag.NEVER_CONSTRAINED:
         return flag.value
     if result.never_constrained:
@@ -30,6 +30,6 @@ def caveat(flag: Flag, result: CellResult) -> str:
 
 
 def in_view(flags: Iterable[Flag]) -> tuple[Flag, ...]:
-    """Returns the flags, each once, that of too few epochs first: it touches every number beside it."""
+    """Returns the flags, each once, that of too few epochs first: it affects every number next to it."""
     found = set(flags)
     return tuple(sorted((flag for flag in Flag if flag in found), key=lambda flag: flag is not Flag.CAPPED))

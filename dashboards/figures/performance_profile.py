@@ -6,10 +6,14 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+import plotly.graph_objects as go
+
+from dashboards import style
+from dashboards.figures.base import UNDER, blank, named
 from lawn_tune.comparison.compare import CellResult
 
-LEAST = 3
-"""Tasks below which a share says nothing."""
+MIN_TASKS = 3
+"""Tasks below which a share is not informative."""
 
 
 class ProfileLine(NamedTuple):
@@ -49,7 +53,7 @@ def profile_info(results: Sequence[CellResult]) -> ProfileInfo:
     """
     every = [cells for cells in _tasks(results).values() if len(cells) > 1]
     settled = [cells for cells in every if all(r.confirmed or r.all_diverged for r in cells)]
-    judged = [cells for cells in settled if any(r.confirmed for r in cells)]  # nobody is best where nobody trains
+    judged = [cells for cells in settled if any(r.confirmed for r in cells)]  # no method is best where none trains
     gaps: dict[str, list[float]] = {}
     for cells in judged:
         for optimizer, gap in _gaps(cells).items():
@@ -85,3 +89,30 @@ def _line(optimizer: str, gaps: Sequence[float]) -> ProfileLine:
     steps = sorted(set(finite))
     shares = [sum(gap <= at for gap in finite) / len(gaps) for at in steps]
     return ProfileLine(optimizer, tuple(steps), tuple(shares), len(gaps))
+
+
+# --- drawing ----------------------------------------------------------------------------------------------------------
+
+
+def profile_figure(info: ProfileInfo) -> go.Figure:
+    """Draws the share of tasks at which each method is within tau percent of the best, against tau."""
+    figure = blank(height=340)
+    figure.update_layout(margin={"t": 12, "b": 96}, legend=UNDER)
+    last = 1.15 * max((gap for line in info.lines for gap in line.gaps), default=0.0) or 1.0
+    for line in info.lines:
+        figure.add_trace(_steps(line, last))
+    figure.update_xaxes(title_text="within … percent of the best", range=[0, last], ticksuffix=" %")
+    figure.update_yaxes(title_text="share of tasks", range=[-0.03, 1.05], tickformat=".0%")
+    return figure
+
+
+def _steps(line: ProfileLine, last: float) -> go.Scatter:
+    gaps, shares = [0.0, *line.gaps, last], [line.within(0.0), *line.shares]
+    return go.Scatter(
+        name=named(line.optimizer),
+        x=gaps,
+        y=[*shares, shares[-1]],
+        mode="lines",
+        line={"shape": "hv", "color": style.color(line.optimizer), "width": 2, "dash": style.dash(line.optimizer)},
+        hovertemplate=f"{named(line.optimizer)}: within %{{x:.2f}} % at %{{y:.0%}} of {line.n} tasks<extra></extra>",
+    )

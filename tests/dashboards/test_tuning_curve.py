@@ -1,4 +1,4 @@
-"""Laws of the search budget: the expected best of k random points equals the mean over every draw there is."""
+"""Invariants of the tuning curve: the expected best of k random points equals the mean over every draw there is."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 
 from dashboards.figures.base import plain
 from dashboards.figures.best_so_far import Spent
-from dashboards.figures.budget import budget_figure
-from dashboards.numbers.budget import (
-    MOST_DRAWS,
+from dashboards.figures.tuning_curve import (
+    MAX_DRAWS,
     ROUND,
-    BudgetLine,
+    TuningLine,
     best_rank_chances,
-    budget_info,
-    budget_infos,
     reached,
+    tuning_curve_figure,
+    tuning_curve_info,
+    tuning_curve_infos,
 )
 from lawn_tune.comparison.compare import Comparison, compare, compare_space
 from lawn_tune.results import Outcome, TrialRow
@@ -31,12 +31,12 @@ from tests.helpers.memory_source import demo_source, make_cell, make_row, with_p
 Value = float | Outcome
 
 
-def line_of(values: list[Value], direction: str = "maximize") -> BudgetLine:
+def line_of(values: list[Value], direction: str = "maximize") -> TuningLine:
     """The line of a cell whose points have these values in plan order, a test value of −v and a cost of 1 + v² each."""
     cell = with_protocol(make_cell(lrs=tuple(range(1, len(values) + 1)), decays=(0.0,)), direction=direction)
     rows = [row_of(trial_value, i) for i, trial_value in enumerate(zip(cell.search_trials, values, strict=True))]
     comparison = compare([cell], [replace(row, cell=str(cell.name)) for row in rows], {})
-    (line,) = budget_info(comparison.cells, {row.key: row for row in rows}).lines
+    (line,) = tuning_curve_info(comparison.cells, {row.key: row for row in rows}).lines
     return line
 
 
@@ -102,7 +102,7 @@ def test_rank_chances_are_those_of_drawing_without_replacement(total: int, data:
 def test_more_points_never_make_it_worse_and_all_give_the_winner() -> None:
     source = demo_source(epochs=5)
     comparison = compare_space(source, "movielens_100k")
-    infos = budget_infos(comparison, source.rows)
+    infos = tuning_curve_infos(comparison, source.rows)
     assert len(infos) == len(comparison.pairs)
     for info in infos:
         for line in info.lines:
@@ -118,7 +118,7 @@ def test_more_points_never_make_it_worse_and_all_give_the_winner() -> None:
 
 def test_many_points_are_thinned_and_keep_their_ends() -> None:
     line = line_of([float(i) for i in range(500)])
-    assert len(line.draws) <= MOST_DRAWS + len(ROUND)
+    assert len(line.draws) <= MAX_DRAWS + len(ROUND)
     assert {k for k in ROUND if k <= line.finished} <= {drawn.k for drawn in line.draws}
     assert (line.draws[0].k, line.draws[-1].k) == (1, 500)
     assert line.draws[-1].value == 499
@@ -128,11 +128,11 @@ def test_a_missing_test_value_is_missing_and_unfinished_points_are_no_draws() ->
     cell = make_cell()
     rows = [make_row(cell, trial, {"last/validation/accuracy": 1.0}) for trial in cell.search_trials[:4]]
     rows.append(make_row(cell, cell.search_trials[4], {}, "running"))
-    info = budget_info(compare([cell], rows, {}).cells, {row.key: row for row in rows})
+    info = tuning_curve_info(compare([cell], rows, {}).cells, {row.key: row for row in rows})
     (line,) = info.lines
     assert (line.finished, line.planned) == (4, 9)
     assert {drawn.test for drawn in line.draws} == {None}
-    assert budget_info(compare([cell], [], {}).cells, {}).lines == ()
+    assert tuning_curve_info(compare([cell], [], {}).cells, {}).lines == ()
 
 
 def test_reached_is_the_first_number_of_points_that_is_as_good() -> None:
@@ -147,8 +147,8 @@ def test_reached_is_the_first_number_of_points_that_is_as_good() -> None:
 def test_the_figure_draws_both_rivals_in_both_panels(against: Spent) -> None:
     source = demo_source(epochs=5)
     comparison: Comparison = compare_space(source, "movielens_100k")
-    for info in budget_infos(comparison, source.rows):
-        figure = plain(budget_figure(info, against))
+    for info in tuning_curve_infos(comparison, source.rows):
+        figure = plain(tuning_curve_figure(info, against))
         assert [trace.get("yaxis", "y") for trace in figure["data"]] == ["y", "y", "y2"] * len(info.lines)
         shown = [trace["name"] for trace in figure["data"] if trace.get("showlegend", True)]
         assert len(shown) == len(info.lines) == 2

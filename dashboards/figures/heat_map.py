@@ -1,0 +1,296 @@
+"""A cell's grid as heat maps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from itertools import product
+from typing import Any, NamedTuple
+
+import plotly.graph_objects as go
+
+from dashboards import style
+from dashboards.figures.base import blank, capital, named
+from dashboards.figures.panels import better_part, labeled
+from lawn_tune.comparison.compare import CellResult, Comparison
+from lawn_tune.planning.selection import Point, PointStatus
+from lawn_tune.words import fixed, hyperparameter, metric_name, metric_of
+from trainables.catalogue.rows import Direction
+
+
+class HeatMapPanel(NamedTuple):
+    """One heat map: rows are y levels, columns x levels; a value is None where the point is not complete.
+
+    `keys` are those of each point's search trials.
+    """
+
+    label: str
+    values: tuple[tuple[float | None, ...], ...]
+    statuses: tuple[tuple[PointStatus, ...], ...]
+    keys: tuple[tuple[tuple[str, ...], ...], ...]
+
+
+class HeatMapPlace(NamedTuple):
+    """A point's place: panel, row and column."""
+
+    panel: int
+    row: int
+    column: int
+
+
+class HeatMapInfo(NamedTuple):
+    """One cell's grid, as panels of y (`free_epochs` or `weight_decay`) against x (`peak_lr`).
+
+    `low` and `high` bound the colors of all cells of a batch size, so that they compare; `edges` are the winner's
+    hyperparameters on the border of the grid; `hidden` points are not shown.
+    """
+
+    optimizer: str
+    batch_size: int
+    value: str
+    unit: str
+    digits: int
+    direction: Direction
+    x: str
+    x_levels: tuple[float, ...]
+    y: str
+    y_levels: tuple[float, ...]
+    panels: tuple[HeatMapPanel, ...]
+    winner: HeatMapPlace | None
+    edges: tuple[str, ...]
+    low: float
+    high: float
+    hidden: int = 0
+
+
+def heat_map_info(comparison: Comparison, result: CellResult) -> HeatMapInfo:
+    """Returns the heat map of one cell of a comparison."""
+    return _heat_map_info(result, *_color_range(comparison, result.cell.name.batch_size))
+
+
+def heat_map_infos(comparison: Comparison) -> tuple[HeatMapInfo, ...]:
+    """Returns one heat map a cell, by batch size and then method."""
+    return tuple(
+        _heat_map_info(result, *_color_range(comparison, size))
+        for size in comparison.batch_sizes
+        for optimizer in comparison.optimizers
+        if (result := comparison.cell(optimizer, size)) is not None
+    )
+
+
+def _color_range(comparison: Comparison, batch_size: int) -> tuple[float, float]:
+    """Returns the ends of the color scale: the better three quarters of all points; bad ones do not dominate."""
+    values = [
+        point.value
+        for result in comparison.cells
+        if result.cell.name.batch_size == batch_size
+        for point in result.points
+        if point.value is not None
+    ]
+    return better_part(values, comparison.protocol.direction)
+
+
+def _heat_map_info(result: CellResult, low: float, high: float) -> HeatMapInfo:
+    cell, levels = result.cell, result.cell.grid.values
+    metric = metric_of(cell.protocol.metric)
+    x, y = _axes(levels)
+    others = [name for name in levels if name not in (x, y)]
+    combinations = list(product(*(levels[name] for name in others)))
+    by_place = {tuple(point.hyperparameters.values()): point for point in result.points}
+    panels = tuple(_panel(dict(zip(others, values, strict=True)), levels, x, y, by_place) for values in combinations)
+    return HeatMapInfo(
+        optimizer=cell.name.optimizer,
+        batch_size=cell.name.batch_size,
+        value=f"{cell.protocol.selection} {metric_name(cell.protocol.metric)}",
+        unit=metric.unit,
+        digits=metric.digits,
+        direction=cell.protocol.direction,
+        x=x,
+        x_levels=levels[x],
+        y=y,
+        y_levels=levels[y],
+        panels=panels,
+        winner=_place(result, x, y, others, combinations),
+        edges=result.winner.edges if result.winner else (),
+        low=low,
+        high=high,
+    )
+
+
+def _axes(levels: Mapping[str, Sequence[float]]) -> tuple[str, str]:
+    """Returns the names on x and y: learning rate, and the hyperparameter that LAWN and weight decay do not share."""
+    y = "free_epochs" if "free_epochs" in levels else "weight_decay"
+    return "peak_lr", y
+
+
+def _panel(
+    fixed: Mapping[str, float],
+    levels: Mapping[str, Sequence[float]],
+    x: str,
+    y: str,
+    by_place: Mapping[tuple[float, ...], Point],
+) -> HeatMapPanel:
+    def at(row: float, column: float) -> Point:
+        chosen = {**fixed, x: column, y: row}
+        return by_place[tuple(chosen[name] for name in levels)]
+
+    rows = [[at(row, column) for column in levels[x]] for row in levels[y]]
+    return HeatMapPanel(
+        label=", ".join(f"{hyperparameter(name)} {value:g}" for name, value in fixed.items()),
+        values=tuple(tuple(point.value for point in row) for row in rows),
+        statuses=tuple(tuple(point.status for point in row) for row in rows),
+        keys=tuple(tuple(point.keys for point in row) for row in rows),
+    )
+
+
+def _place(
+    result: CellResult, x: str, y: str, others: Sequence[str], combinations: Sequence[tuple[float, ...]]
+) -> HeatMapPlace | None:
+    if result.winner is None:
+        return None
+    chosen, levels = result.winner.hyperparameters, result.cell.grid.values
+    panel = combinations.index(tuple(chosen[name] for name in others))
+    return HeatMapPlace(panel, levels[y].index(chosen[y]), levels[x].index(chosen[x]))
+
+
+# --- drawing ----------------------------------------------------------------------------------------------------------
+
+
+_ROW, _DENSE_ROW, _GAP, _TOP, _BOTTOM = 30, 14, 30, 78, 52
+"""Pixels: a row of a heat map, one without values, the space between panels, and the margins."""
+
+MAX_WRITTEN = 14
+"""Columns of a heat map whose values are written into it."""
+
+_SIGNS = {"diverged": "×", "failed": "!", "running": "…", "missing": "·"}
+
+
+def heat_map_figure(info: HeatMapInfo) -> go.Figure:
+    """Draws one cell's grid, panels one below the other; the winner is framed, by dashes where it is on an edge."""
+    height, panels = len(info.y_levels) * _row(info), len(info.panels)
+    inside = panels * height + (panels - 1) * _GAP
+    figure = blank(height=inside + _TOP + _BOTTOM, legend=False)
+    for i, panel in enumerate(info.panels):
+        top = 1 - i * (height + _GAP) / inside
+        _add_panel(figure, info, panel, i, (max(0.0, top - height / inside), top))
+    figure.update_layout(
+        title=_heat_map_title(info),
+        margin={"t": _TOP, "b": _BOTTOM, "l": _left(info), "r": 8},
+    )
+    return figure
+
+
+def _left(info: HeatMapInfo) -> int:
+    """Returns the pixels that the labels of the rows and their title need."""
+    return 38 + 8 * max(len(f"{level:g}") for level in info.y_levels)
+
+
+def _row(info: HeatMapInfo) -> int:
+    return _ROW if _written(info) else _DENSE_ROW
+
+
+def _written(info: HeatMapInfo) -> bool:
+    """True where columns are wide enough to hold their values; else they are shown on hover only."""
+    return len(info.x_levels) <= MAX_WRITTEN
+
+
+def _heat_map_title(info: HeatMapInfo) -> dict[str, Any]:
+    notes = [f"winner on the edge in {', '.join(info.edges)}"] if info.edges else []
+    if info.hidden:
+        shown = len(info.panels) * len(info.x_levels) * len(info.y_levels)
+        notes.append(f"{shown:,} of {shown + info.hidden:,} points, around the winner")
+    return {
+        "text": f"<b>{named(info.optimizer)}, batch {info.batch_size:,}</b>",
+        "subtitle": {"text": escape("; ".join(notes)), "font": {"size": 12}},
+        "y": 1,
+        "yanchor": "top",
+        "pad": {"t": 6},
+    }
+
+
+def _add_panel(figure: go.Figure, info: HeatMapInfo, panel: HeatMapPanel, i: int, domain: tuple[float, float]) -> None:
+    suffix = "" if i == 0 else str(i + 1)
+    x, y = [f"{level:g}" for level in info.x_levels], [f"{level:g}" for level in info.y_levels]
+    last = i == len(info.panels) - 1
+    figure.add_trace(_heat(info, panel, x, y, suffix))
+    figure.add_trace(_signs(info, panel, x, y, suffix))
+    axis = {"type": "category", "showgrid": False, "showline": False, "ticks": "", "zeroline": False}
+    x_title = capital(hyperparameter(info.x)) if last else None
+    figure.layout[f"xaxis{suffix}"] = axis | {
+        "anchor": f"y{suffix}", "showticklabels": last, "tickvals": [x[i] for i in labeled(x)],
+        "title": {"text": x_title}, "range": [-0.5, len(x) - 0.5]
+    }  # fmt: skip
+    figure.layout[f"yaxis{suffix}"] = axis | {
+        "anchor": f"x{suffix}",
+        "domain": domain,
+        "title": {"text": capital(hyperparameter(info.y)) if i == len(info.panels) // 2 else None},
+        "range": [-0.5, len(y) - 0.5],
+    }
+    figure.add_annotation(
+        text=escape(panel.label), xref="paper", yref="paper", x=0, y=domain[1], yanchor="bottom", xanchor="left",
+        showarrow=False, font={"size": 12},
+    )  # fmt: skip
+    if info.winner is not None and info.winner.panel == i:
+        _frame(figure, info, suffix)
+
+
+def _heat(info: HeatMapInfo, panel: HeatMapPanel, x: list[str], y: list[str], suffix: str) -> go.Heatmap:
+    return go.Heatmap(
+        x=x,
+        y=y,
+        z=panel.values,
+        texttemplate=f"%{{z:.{min(1, info.digits)}f}}" if _written(info) else None,
+        customdata=[[" ".join(keys) for keys in row] for row in panel.keys],
+        hovertemplate=_heat_hover(info, panel),
+        hoverongaps=False,
+        zmin=info.low,
+        zmax=max(info.high, info.low + 1e-9),
+        reversescale=info.direction == "minimize",
+        showscale=False,
+        xgap=2 if _written(info) else 1,
+        ygap=2 if _written(info) else 1,
+        xaxis=f"x{suffix}",
+        yaxis=f"y{suffix}",
+    )
+
+
+def _signs(info: HeatMapInfo, panel: HeatMapPanel, x: list[str], y: list[str], suffix: str) -> go.Scatter:
+    """Returns signs on the points without a value: × diverged, ! failed, … running, · missing."""
+    places = [(r, c) for r in range(len(y)) for c in range(len(x)) if panel.values[r][c] is None]
+    return go.Scatter(
+        x=[x[c] for _, c in places],
+        y=[y[r] for r, _ in places],
+        text=[_SIGNS.get(panel.statuses[r][c], "?") for r, c in places],
+        customdata=[" ".join(panel.keys[r][c]) for r, c in places],
+        mode="text",
+        textfont={"size": 17},
+        hovertext=[_heat_map_hover(info, panel, r, c) for r, c in places],
+        hoverinfo="text",
+        showlegend=False,
+        xaxis=f"x{suffix}",
+        yaxis=f"y{suffix}",
+    )
+
+
+def _heat_hover(info: HeatMapInfo, panel: HeatMapPanel) -> str:
+    value = f"{escape(info.value)}: %{{z:.{info.digits}f}} {escape(info.unit)}"
+    place = f"{hyperparameter(info.x)} %{{x}}, {hyperparameter(info.y)} %{{y}}"
+    return "<br>".join(text for text in (value, place, escape(panel.label)) if text) + "<extra></extra>"
+
+
+def _heat_map_hover(info: HeatMapInfo, panel: HeatMapPanel, row: int, column: int) -> str:
+    value = panel.values[row][column]
+    shown = panel.statuses[row][column] if value is None else f"{fixed(value, info.digits)} {info.unit}"
+    place = f"{hyperparameter(info.x)} {info.x_levels[column]:g}, {hyperparameter(info.y)} {info.y_levels[row]:g}"
+    return "<br>".join(escape(text) for text in (f"{info.value}: {shown}", place, panel.label) if text)
+
+
+def _frame(figure: go.Figure, info: HeatMapInfo, suffix: str) -> None:
+    place = info.winner
+    if place is None:
+        return
+    figure.add_shape(
+        type="rect", xref=f"x{suffix}", yref=f"y{suffix}",
+        x0=place.column - 0.48, x1=place.column + 0.48, y0=place.row - 0.46, y1=place.row + 0.46,
+        line={"width": 3, "color": style.FRAME, "dash": "4px,3px" if info.edges else "solid"},
+    )  # fmt: skip

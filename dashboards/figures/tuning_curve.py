@@ -1,0 +1,277 @@
+"""The tuning curve: the expected best of k points drawn at random from a grid, against k or device time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import NamedTuple
+
+import numpy as np
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+
+from dashboards import style
+from dashboards.figures.base import blank, capital, named, with_unit
+from dashboards.figures.best_so_far import Spent
+from dashboards.figures.panels import log_ticks
+from lawn_tune.comparison.compare import CellResult, Comparison
+from lawn_tune.planning.selection import Point
+from lawn_tune.results import TrialRow
+from lawn_tune.words import duration, fixed, metric_name, metric_of
+from trainables.catalogue.rows import Direction
+
+BAND = (0.1, 0.9)
+"""Quantiles of the best value between which the band lies."""
+
+MAX_DRAWS = 40
+"""Numbers of draws computed for one line, spread evenly in their logarithm."""
+
+ROUND = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+"""Numbers of draws that tables name, where the grid is as large."""
+
+
+class Drawn(NamedTuple):
+    """The best of k points drawn at random, without replacement, from the finished points of a grid.
+
+    Args:
+        k: points drawn.
+        found: chance that at least one of them has a value; diverged points have none.
+        value: expected value of the best, given that there is one, and its quantiles `BAND`.
+        test: expected test value of that point; None where some point has none.
+        seconds: expected device time of k points.
+    """
+
+    k: int
+    found: float
+    value: float
+    low: float
+    high: float
+    test: float | None
+    seconds: float
+
+
+class TuningLine(NamedTuple):
+    """One cell: its draws by k, ascending, the last being the whole of the `finished` of `planned` points."""
+
+    optimizer: str
+    finished: int
+    planned: int
+    diverged: int
+    seconds: float
+    draws: tuple[Drawn, ...]
+
+
+class TuningCurveInfo(NamedTuple):
+    """Both rivals of a pair at one batch size, the base optimizer first; cells without a value are left out.
+
+    `value` selects and `test` is that of the point selected, in the search itself: the same runs, no fresh seeds.
+    """
+
+    batch_size: int
+    value: str
+    test: str
+    unit: str
+    digits: int
+    direction: Direction
+    lines: tuple[TuningLine, ...]
+
+
+def tuning_curve_infos(comparison: Comparison, trials: Sequence[TrialRow]) -> tuple[TuningCurveInfo, ...]:
+    """Returns what smaller searches would have found, one figure per pair that has a value."""
+    rows = {row.key: row for row in trials}
+    infos = (tuning_curve_info((pair.base, pair.lawn), rows) for pair in comparison.pairs)
+    return tuple(info for info in infos if info.lines)
+
+
+def tuning_curve_info(results: Sequence[CellResult], rows: Mapping[str, TrialRow]) -> TuningCurveInfo:
+    """Returns the lines of several cells of one batch size.
+
+    Args:
+        results: of the cells.
+        rows: key → trial.
+    """
+    protocol = results[0].cell.protocol
+    metric, name = metric_of(protocol.metric), metric_name(protocol.metric)
+    lines = tuple(_line(result, rows) for result in results if any(p.value is not None for p in result.points))
+    return TuningCurveInfo(
+        batch_size=results[0].cell.name.batch_size,
+        value=f"{protocol.selection} {name}",
+        test=f"test {name}",
+        unit=metric.unit,
+        digits=metric.digits,
+        direction=protocol.direction,
+        lines=lines,
+    )
+
+
+def reached(line: TuningLine, target: float, direction: Direction) -> int | None:
+    """Returns the lowest computed number of draws whose expected best is as good as `target`; None if none is."""
+    sign = 1.0 if direction == "maximize" else -1.0
+    return next((drawn.k for drawn in line.draws if sign * drawn.value >= sign * target), None)
+
+
+def _line(result: CellResult, rows: Mapping[str, TrialRow]) -> TuningLine:
+    finished = [point for point in result.points if point.finished]
+    sign = -1.0 if result.cell.protocol.direction == "maximize" else 1.0
+    ranked = sorted(  # of equal points the first in plan order is selected, as by `selection.best`
+        ((point, point.value) for point in finished if point.value is not None), key=lambda pair: sign * pair[1]
+    )
+    series = f"{result.cell.protocol.reported}/test/{result.cell.protocol.metric}"
+    tests = [_mean(point, rows, series) for point, _ in ranked]
+    seconds = math.fsum(rows[key].summary.get("seconds") or 0.0 for point in finished for key in point.keys)
+    values = np.array([value for _, value in ranked])
+    known = [test for test in tests if test is not None]
+    measured = np.array(known) if len(known) == len(tests) else None
+    return TuningLine(
+        optimizer=result.cell.name.optimizer,
+        finished=len(finished),
+        planned=len(result.points),
+        diverged=sum(point.status == "diverged" for point in finished),
+        seconds=seconds,
+        draws=tuple(_drawn(k, len(finished), values, measured, seconds) for k in _numbers(len(finished))),
+    )
+
+
+def _drawn(k: int, total: int, values: NDArray[np.float64], tests: NDArray[np.float64] | None, seconds: float) -> Drawn:
+    """Returns the best of k of `total` points, of which len(values) have a value, the best first."""
+    chance = best_rank_chances(k, total)[: len(values)]
+    found = float(chance.sum())
+    chance = chance / found
+    worst_first = np.cumsum(chance[::-1])
+    at = [len(values) - 1 - int(np.searchsorted(worst_first, q - 1e-12)) for q in BAND]
+    ends = sorted(float(values[max(0, i)]) for i in at)
+    return Drawn(
+        k=k,
+        found=min(1.0, found),
+        value=float(chance @ values),
+        low=ends[0],
+        high=ends[1],
+        test=None if tests is None else float(chance @ tests),
+        seconds=seconds * k / total,
+    )
+
+
+def best_rank_chances(k: int, total: int) -> NDArray[np.float64]:
+    """Returns the chance that the best of k out of `total` points drawn without replacement has rank r = 1, 2, …
+
+    P(r) = C(total − r, k − 1) / C(total, k), computed by P(1) = k / total and
+    P(r + 1) = P(r) · (total − r − k + 1) / (total − r); it is 0 from r > total − k + 1 on.
+    """
+    ranks = np.arange(1, total)
+    steps = np.clip(total - ranks - k + 1, 0, None) / (total - ranks)
+    chances: NDArray[np.float64] = k / total * np.concatenate([[1.0], np.cumprod(steps)])
+    return chances
+
+
+def _numbers(total: int) -> list[int]:
+    """Returns the numbers of draws to compute: all of few, else `MAX_DRAWS` from 1 to all, and those of `ROUND`."""
+    if total <= MAX_DRAWS:
+        return list(range(1, total + 1))
+    spread = {int(k) for k in np.geomspace(1, total, MAX_DRAWS).round()}
+    return sorted(spread | {k for k in ROUND if k <= total})
+
+
+def _mean(point: Point, rows: Mapping[str, TrialRow], series: str) -> float | None:
+    values = [rows[key].summary.get(series) for key in point.keys]
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    return math.fsum(known) / len(values) if len(known) == len(values) else None
+
+
+# --- drawing ----------------------------------------------------------------------------------------------------------
+
+
+_UNITS = ((7200.0, 3600.0, "hours"), (120.0, 60.0, "minutes"), (0.0, 1.0, "seconds"))
+"""Longest time from which on a unit is used, seconds in it, and its name."""
+
+
+def tuning_curve_figure(info: TuningCurveInfo, against: Spent = "points") -> go.Figure:
+    """Draws the expected best of k random points with its band, and below it the test value of the point selected."""
+    figure = blank(height=560)
+    unit, name = _unit(info)
+    for line in info.lines:
+        x = [float(drawn.k) if against == "points" else drawn.seconds / unit for drawn in line.draws]
+        figure.add_traces([_band(line, x), _expected(info, line, x), _tested(info, line, x)])
+    ends = [x for line in info.lines for x in _ends(line, against, unit)]
+    ticks = log_ticks(min(ends), max(ends))
+    title = "Random grid points, k (log scale)" if against == "points" else f"Device time ({name}, log scale)"
+    figure.update_layout(
+        title_text=f"<b>Batch {info.batch_size:,}</b>",
+        hovermode="closest",
+        xaxis={
+            "type": "log", "title": {"text": title}, "anchor": "y2",
+            "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks],
+        },
+        yaxis={"title": {"text": with_unit(f"Best {info.value}", info.unit)}, "domain": [0.46, 1]},
+        yaxis2={"title": {"text": with_unit(capital(info.test), info.unit)}, "domain": [0, 0.4], "anchor": "x"},
+        legend={"y": -0.13},
+        margin={"t": 36},
+    )  # fmt: skip
+    return figure
+
+
+def _unit(info: TuningCurveInfo) -> tuple[float, str]:
+    longest = max(line.seconds for line in info.lines)
+    return next((size, name) for shortest, size, name in _UNITS if longest >= shortest)
+
+
+def _ends(line: TuningLine, against: Spent, unit: float) -> Sequence[float]:
+    first, last = line.draws[0], line.draws[-1]
+    found = (float(first.k), float(last.k)) if against == "points" else (first.seconds / unit, last.seconds / unit)
+    return [x for x in found if x > 0] or [1.0]
+
+
+def _band(line: TuningLine, x: Sequence[float]) -> go.Scatter:
+    return go.Scatter(
+        x=[*x, *reversed(x)],
+        y=[*(drawn.high for drawn in line.draws), *(drawn.low for drawn in reversed(line.draws))],
+        mode="lines",
+        fill="toself",
+        fillcolor=style.faint(line.optimizer),
+        line={
+            "width": 0.8,
+            "color": style.faint(line.optimizer).replace("0.12", "0.6"),
+            "dash": style.dash(line.optimizer),
+        },
+        hoverinfo="skip",
+        showlegend=False,
+        legendgroup=line.optimizer,
+    )
+
+
+def _expected(info: TuningCurveInfo, line: TuningLine, x: Sequence[float]) -> go.Scatter:
+    return go.Scatter(
+        name=f"{named(line.optimizer)} ({line.finished} points)",
+        x=list(x),
+        y=[drawn.value for drawn in line.draws],
+        mode="lines" if len(x) > 1 else "markers",
+        line={"color": style.color(line.optimizer), "width": 2, "dash": style.dash(line.optimizer)},
+        hovertext=[_hover(info, line, drawn) for drawn in line.draws],
+        hoverinfo="text",
+        legendgroup=line.optimizer,
+    )
+
+
+def _tested(info: TuningCurveInfo, line: TuningLine, x: Sequence[float]) -> go.Scatter:
+    return go.Scatter(
+        x=list(x),
+        y=[drawn.test for drawn in line.draws],
+        yaxis="y2",
+        mode="lines" if len(x) > 1 else "markers",
+        line={"color": style.color(line.optimizer), "width": 2, "dash": style.dash(line.optimizer)},
+        hovertext=[_hover(info, line, drawn) for drawn in line.draws],
+        hoverinfo="text",
+        showlegend=False,
+        legendgroup=line.optimizer,
+    )
+
+
+def _hover(info: TuningCurveInfo, line: TuningLine, drawn: Drawn) -> str:
+    def text(value: float) -> str:
+        return fixed(value, info.digits)
+
+    points = f"{drawn.k} of {line.finished} points, {duration(drawn.seconds)}"
+    best = f"best {info.value} {text(drawn.value)} (80 %: {text(drawn.low)} to {text(drawn.high)})"
+    test = f"{info.test} {text(drawn.test)}" if drawn.test is not None else ""
+    parts = [f"<b>{named(line.optimizer)}</b>", *(escape(part) for part in (points, best, test) if part)]
+    return "<br>".join(parts)

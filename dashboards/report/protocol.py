@@ -1,0 +1,112 @@
+"""How a comparison was made: its protocol and dates, and the commands that reproduce it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from lawn_tune.cells import Cell
+from lawn_tune.comparison.compare import Comparison
+from lawn_tune.comparison.tables import model_text
+from lawn_tune.planning.spaces import builtin_spaces, find_space
+from lawn_tune.results import TrialRow
+from lawn_tune.storage import masked
+from lawn_tune.words import duration, metric_name
+from search_spaces.loader import SUFFIX
+
+_CONSTRAINED = {
+    "all": "every tensor with two or more dimensions, embeddings included; biases and 1-D tensors are free",
+    "final": "the tensors of the last homogeneous sub-network; all others are free",
+}
+
+
+class Span(NamedTuple):
+    """When the trials ran: first start and last end as the ledger states them, or empty."""
+
+    first: str
+    last: str
+
+
+def dates(trials: Sequence[TrialRow]) -> Span:
+    """Returns when the trials ran, by their provenance."""
+    starts = sorted(str(row.provenance["started"]) for row in trials if row.provenance.get("started"))
+    ends = sorted(str(row.provenance["ended"]) for row in trials if row.provenance.get("ended"))
+    return Span(starts[0][:10] if starts else "", ends[-1][:10] if ends else "")
+
+
+def protocol(comparison: Comparison, when: Span) -> list[tuple[str, str]]:
+    """Returns (what, value) of the protocol, cost, dates and versions of a comparison."""
+    of: dict[str, Callable[[Cell], str]] = {
+        "dataset": lambda cell: cell.task.dataset,
+        "model": model_text,
+        "loss": lambda cell: cell.task.loss,
+        "metric": _metric,
+        "selection": _selection,
+        "search seeds": lambda cell: _listed(cell.protocol.search_seeds),
+        "confirm seeds": lambda cell: f"{_listed(cell.protocol.confirm_seeds)}; trained on train + validation",
+        "epochs": lambda cell: str(cell.task.epochs),
+        "schedule": lambda cell: f"{cell.task.schedule}, one schedule across both phases",
+        "constrained by LAWN": lambda cell: _CONSTRAINED.get(cell.task.constrain, cell.task.constrain),
+        "precision": lambda cell: cell.task.precision,
+    }
+    rows = [(name, " | ".join(comparison.distinct(value))) for name, value in of.items()]
+    rows += [
+        ("intervals", "95 %, 10,000 resamples of seeds and test examples (two-way bootstrap), paired"),
+        ("device time", duration(sum(result.seconds for result in comparison.cells))),
+        ("trained", " to ".join(dict.fromkeys(day for day in when if day)) or "unknown"),
+    ]
+    return rows + [(name.replace("libraries.", ""), ", ".join(v)) for name, v in comparison.provenance.items()]
+
+
+def _metric(cell: Cell) -> str:
+    return f"{metric_name(cell.protocol.metric)}, {cell.protocol.reported} epoch, on the test split"
+
+
+def _selection(cell: Cell) -> str:
+    protocol = cell.protocol
+    return f"mean {protocol.reported}-epoch {protocol.selection} {metric_name(protocol.metric)}"
+
+
+def _listed(seeds: Sequence[int]) -> str:
+    return ", ".join(map(str, seeds)) or "none"
+
+
+def commands(comparison: Comparison, storage: str | None) -> list[str]:
+    """Returns what to type; a space of the user's own is known by name only, so its file is a placeholder."""
+    name = shlex.quote(comparison.space)
+    built_in = comparison.space in builtin_spaces()
+    file = name if built_in else shlex.quote(f"path/to/{comparison.space}{SUFFIX}")
+    where = f" --storage {shlex.quote(masked(storage))}" if storage else ""
+    cells = [result.cell for result in comparison.cells]
+    caps = sorted({cell.task.epochs for cell in cells if cell.task.epochs < cell.protocol.full_epochs})
+    cap = f" --max-epochs {caps[-1]}" if caps else ""
+    confirm = max(len(cell.protocol.confirm_seeds) for cell in cells)
+    seeds = f" --seeds {confirm}" if confirm else ""
+    return [
+        f"lawn-tune launch {file}{_filter(comparison)}{seeds}{cap}{where}",
+        f"lawn-tune compare {name}{where}",
+        f"lawn-tune report {name}{where}",
+    ]
+
+
+def _filter(comparison: Comparison) -> str:
+    """Returns the --cells options that plan exactly the cells of the comparison; "" for all of a built-in space.
+
+    A ledger does not keep the patterns of a launch, and the file of a user's own space may plan more than was launched.
+    """
+    present = [result.cell.name for result in comparison.cells]
+    planned: dict[str, set[int]] = {}
+    if comparison.space in builtin_spaces():
+        space = find_space(comparison.space)
+        planned = {optimizer: {budget.batch_size for budget in space.budgets} for optimizer in space.grids}
+    if planned and {(c.optimizer, c.batch_size) for c in present} == {
+        (o, b) for o, sizes in planned.items() for b in sizes
+    }:
+        return ""
+    patterns: list[str] = []
+    for optimizer in dict.fromkeys(cell.optimizer for cell in present):
+        sizes = [cell.batch_size for cell in present if cell.optimizer == optimizer]
+        whole = set(sizes) == planned.get(optimizer)
+        patterns += [f"{optimizer}/*"] if whole else [f"{optimizer}/bs{size}" for size in sizes]
+    return "".join(f" --cells {shlex.quote(pattern)}" for pattern in patterns)

@@ -1,0 +1,90 @@
+"""A report as Markdown and as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from dashboards.report.contents import (
+    SENSITIVITY_HEADER,
+    TUNING_DEFINITION,
+    TUNING_HEADER,
+    WIDER_HEADER,
+    WINNER_HEADER,
+    Contents,
+)
+from lawn_tune import __version__
+from lawn_tune.comparison.renderers.exchange import to_dict
+from lawn_tune.comparison.renderers.markdown import escaped, markdown, pipes
+from lawn_tune.comparison.tables import DIFFERENCE_HEADER, difference_cells
+from lawn_tune.words import method
+
+SCHEMA = "lawn-tune/report/2"
+
+
+def report_markdown(found: Contents) -> str:
+    """Returns the report in GitHub's Markdown."""
+    parts = [
+        f"# {escaped(found.comparison.space)}: does LAWN beat weight decay?",
+        markdown(found.comparison).rstrip(),
+        "## Winners and cost",
+        _pipes(WINNER_HEADER, [tuple(row.values()) for row in found.winners]),
+        *_titled("### On the edge: suggested changes", WIDER_HEADER, found.wider),
+        *_titled("## Each hyperparameter alone", SENSITIVITY_HEADER, found.sensitivity),
+        *_titled("## Expected best of k random points", TUNING_HEADER, found.tuning_rows, TUNING_DEFINITION),
+        *_titled("## Protocol and versions", ("What", "Value"), found.protocol),
+        "## Reproduce",
+        "```sh\n" + "\n".join(found.commands) + "\n```",
+        f"Written by lawn-tune {__version__}.",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _titled(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], note: str = "") -> list[str]:
+    return [title, escaped(note), _pipes(header, rows)] if rows else []
+
+
+def _pipes(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return pipes([escaped(name) for name in header], [[escaped(value) for value in row] for row in rows])
+
+
+def report_json(found: Contents) -> str:
+    """Returns the report as JSON: what the Markdown prints, under the same headers, and every number in full."""
+    rows = found.table
+    values = {
+        "schema": SCHEMA,
+        "lawn_tune": __version__,
+        "space": found.comparison.space,
+        "headline": rows.headline,
+        "verdicts": [
+            {"verdict": pair.verdict.value, "sentence": text}
+            for pair, text in zip(found.comparison.pairs, rows.sentences, strict=True)
+        ],
+        "values": {
+            "title": rows.title,
+            "caption": rows.caption,
+            "rows": [
+                {"method": method(entry.optimizer), "batch_size": entry.batch_size, "text": entry.text}
+                | {"best": entry.best, "paper": entry.published, "caveats": list(entry.marks)}
+                for entry in rows.entries.values()
+            ],
+        },
+        "differences": [
+            dict(zip(DIFFERENCE_HEADER, difference_cells(row), strict=True)) | {"caveats": list(row.marks)}
+            for row in rows.differences
+        ],
+        "caveats": [{"mark": note.mark, "flag": note.flag.value, "texts": list(note.texts)} for note in rows.footnotes],
+        "remarks": list(rows.remarks),
+        "winners": list(found.winners),
+        "wider": _named(WIDER_HEADER, found.wider),
+        "sensitivity": _named(SENSITIVITY_HEADER, found.sensitivity),
+        "tuning_curve": {"definition": TUNING_DEFINITION, "rows": _named(TUNING_HEADER, found.tuning_rows)},
+        "protocol": dict(found.protocol),
+        "commands": list(found.commands),
+        "comparison": to_dict(found.comparison),
+    }
+    return json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _named(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[dict[str, str]]:
+    return [dict(zip(header, row, strict=True)) for row in rows]
