@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from trainables.catalogue.methods import METHODS
+from trainables.catalogue import shown_method
 
 Theme = Literal["light", "dark"]
 
@@ -48,17 +48,19 @@ _PAGE: Mapping[Theme, str] = {"light": "#ffffff", "dark": "#15181d"}
 
 def base_of(optimizer: str) -> str:
     """Returns the base optimizer of a method; a base is its own."""
-    return (optimizer in METHODS and METHODS[optimizer].baseline) or optimizer
+    row = shown_method(optimizer)
+    return (row.baseline if row else "") or optimizer
 
 
 def is_lawn(optimizer: str) -> bool:
     """True for a LAWN variant."""
-    return optimizer in METHODS and bool(METHODS[optimizer].baseline)
+    return base_of(optimizer) != optimizer
 
 
 def color(optimizer: str) -> str:
     """Returns a method's color, which it shares with its partner."""
-    return METHODS[optimizer].rule.color if optimizer in METHODS else OTHER
+    row = shown_method(optimizer)
+    return row.rule.color if row else OTHER
 
 
 def faint(optimizer: str) -> str:

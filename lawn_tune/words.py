@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from trainables.catalogue.losses import METRICS
+from trainables.catalogue import shown_method, shown_metric
 from trainables.catalogue.methods import METHODS
 from trainables.catalogue.rows import Metric
 
@@ -14,8 +14,9 @@ _HYPERPARAMETERS: Mapping[str, str] = {
 
 
 def method(name: str) -> str:
-    """Returns a built-in method's name as printed, "Adam-LAWN"; any other as it is."""
-    return METHODS[name].label if name in METHODS else name
+    """Returns a method's name as printed, "Adam-LAWN"; one that no task brought is printed as it is."""
+    row = shown_method(name)
+    return row.label if row else name
 
 
 def metric_name(metric: str) -> str:
@@ -25,7 +26,7 @@ def metric_name(metric: str) -> str:
 
 def metric_of(name: str) -> Metric:
     """Returns direction, unit and digits of a metric; a name this version does not know is printed without unit."""
-    return METRICS.get(name) or Metric(name=name, label=name, direction="maximize")
+    return shown_metric(name) or Metric(name=name, label=name, direction="maximize")
 
 
 def hyperparameter(name: str) -> str:

@@ -16,7 +16,7 @@ def cell_caveats(result: CellResult) -> tuple[str, ...]:
 
 def pair_flags(pair: PairResult) -> tuple[Flag, ...]:
     """Returns the kinds of caveat of a pair and both its cells, each once."""
-    return in_view(note.flag for note in (*pair.notes, *pair.base.notes, *pair.lawn.notes))
+    return in_view(note.flag for note in (*pair.notes, *pair.baseline.notes, *pair.challenger.notes))
 
 
 def caveat(flag: Flag, result: CellResult) -> str:

@@ -143,10 +143,10 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class PairResult:
-    """A base optimizer with weight decay against its LAWN variant at one batch size."""
+    """A challenger, LAWN unless a space declares another, against its baseline at one batch size."""
 
-    base: CellResult
-    lawn: CellResult
+    baseline: CellResult
+    challenger: CellResult
     difference: Difference | None
     verdict: Verdict
     notes: tuple[Note, ...]
@@ -154,7 +154,7 @@ class PairResult:
     @property
     def batch_size(self) -> int:
         """Examples per step."""
-        return self.base.cell.name.batch_size
+        return self.baseline.cell.name.batch_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -312,7 +312,7 @@ def _pair(base: CellResult, lawn: CellResult, examples: Mapping[str, NDArray[np.
         difference, caveats = _difference(base.confirmed, lawn.confirmed, examples)
         notes += caveats
     verdict = _verdict(base, lawn, difference) if comparable else Verdict.NOT_COMPARABLE
-    return PairResult(base=base, lawn=lawn, difference=difference, verdict=verdict, notes=in_order(notes))
+    return PairResult(baseline=base, challenger=lawn, difference=difference, verdict=verdict, notes=in_order(notes))
 
 
 def _difference(

@@ -264,7 +264,7 @@ LAWN = make_cell("adam-lawn")
 def test_cells_of_different_tasks_are_never_compared(lawn: Cell, words: str) -> None:
     comparison = changed_pair(lawn)
     (pair,) = comparison.pairs
-    assert pair.lawn.confirmed is not None
+    assert pair.challenger.confirmed is not None
     assert (pair.verdict, pair.difference) == (Verdict.NOT_COMPARABLE, None)
     (note,) = [note for note in pair.notes if note.flag is Flag.DIFFERENT_TASKS]
     assert words in note.text
@@ -385,7 +385,7 @@ def test_methods_are_ordered_base_then_lawn_whatever_the_plan() -> None:
     comparison = compare(cells, [], {})
     assert comparison.optimizers == ("adam", "adam-lawn", "lamb", "lamb-lawn")
     assert comparison.batch_sizes == (16, 64)
-    assert {(pair.base.cell.name.optimizer, pair.batch_size) for pair in comparison.pairs} == {
+    assert {(pair.baseline.cell.name.optimizer, pair.batch_size) for pair in comparison.pairs} == {
         (name, size) for name in ("adam", "lamb") for size in (16, 64)
     }
 

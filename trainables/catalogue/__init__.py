@@ -19,7 +19,7 @@ from trainables.catalogue.models import MODELS
 from trainables.catalogue.plugins import CatalogueError, Rows, installed_rows, plain, read_rows
 from trainables.catalogue.rows import Control, Dataset, Loss, Method, Metric, Model, Rule
 
-__all__ = ["ECE_BINS", "Catalogue", "CatalogueError", "carried", "catalogue"]
+__all__ = ["ECE_BINS", "Catalogue", "CatalogueError", "carried", "catalogue", "shown_method", "shown_metric"]
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,31 @@ class Catalogue:
 BUILT_IN = Catalogue(RULES, CONTROLS, LOSSES, METRICS, MODELS, DATASETS, METHODS)
 
 
+_shown: dict[str, dict[str, Any]] = {"methods": dict(METHODS), "metrics": dict(METRICS)}
+
+
 @cache
 def catalogue(rows: str = "") -> Catalogue:
     """Returns the built-in rows, and those that a task carries as JSON text."""
-    return BUILT_IN.with_rows(json.loads(rows), "rows of a task") if rows else BUILT_IN
+    if not rows:
+        return BUILT_IN
+    whole = BUILT_IN.with_rows(json.loads(rows), "rows of a task")
+    for kind, named in _shown.items():
+        named.update({name: row for name, row in getattr(whole, kind).items() if name not in named})
+    return whole
+
+
+def shown_method(name: str) -> Method | None:
+    """Returns the row of a method for its label and color: built in, or carried by a task that this process has read.
+
+    Only for what is shown; what is trained or compared asks its task, which is sure to mean the same row.
+    """
+    return _shown["methods"].get(name)
+
+
+def shown_metric(name: str) -> Metric | None:
+    """Returns the row of a metric for its label and unit, see `shown_method`."""
+    return _shown["metrics"].get(name)
 
 
 def carried(whole: Catalogue, *, method: str, dataset: str, model: str, loss: str, metric: str) -> str:
