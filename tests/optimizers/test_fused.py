@@ -1,4 +1,4 @@
-"""The compiled step is `rules.step`: same numbers up to rounding, same bits for any company and any thread count."""
+"""The compiled step equals `rules.step` up to rounding, with the same bits for any other rows and thread count."""
 
 from __future__ import annotations
 

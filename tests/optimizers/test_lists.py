@@ -1,4 +1,4 @@
-"""Sums over lists of tensors: exact where it counts, the same on every path; and how many operations a step takes."""
+"""Sums over lists of tensors: accuracy, agreement of all code paths, and the number of operations per step."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_half_precision_is_summed_in_fp32() -> None:
 
 
 @pytest.mark.parametrize("a", [0.1, 0.9])
-def test_a_float_and_a_tensor_say_the_same(a: float) -> None:
+def test_a_float_and_a_tensor_give_the_same_result(a: float) -> None:
     generator = torch.Generator().manual_seed(1)
     x, y = (torch.randn(2, 40, generator=generator, dtype=torch.float64) for _ in range(2))
     column = torch.full((2, 1), a, dtype=torch.float64)
@@ -168,7 +168,7 @@ def operations(optimizer: torch.optim.Optimizer, ps: list[Tensor]) -> int:
 def test_a_constrained_step_takes_few_times_the_operations_of_adamw_however_many_tensors(
     rule: str, times: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """LAMB's own trust ratio takes the norms of all weights and directions besides."""
+    """LAMB's trust ratio takes the norms of all weights and directions in addition."""
     monkeypatch.setattr(faces, "PORTION", 10**9)
     ps, few = parameters(), parameters()[:9]
     adamw = operations(torch.optim.AdamW(few, lr=1e-3, foreach=True), few)

@@ -234,7 +234,7 @@ def test_a_failure_of_the_paper_has_no_caveat() -> None:
         ("runs = 3", "runs = 0", ("tables[0].runs", "whole number from 1")),
         ("main = true", "mean = true", ("tables[0].main", "missing key")),
         ("errors = [0.1, 0.45]", "errors = [0.1]", ("tables[2].errors", "must hold 2 numbers")),
-        ("number = 1", "number = 1\ncolour = 3", ("tables[0].colour", "unknown key")),
+        ("number = 1", "number = 1\ncolor = 3", ("tables[0].color", "unknown key")),
         ('batch_sizes = ["256", "16k"]', 'batch_sizes = ["256", "17k"]', ("tables[0].blocks[0].batch_sizes", "'17k'")),
         ("epochs = [300, 500]", "epochs = [300, 500, 500]", ("tables[1].blocks[0].epochs", "1 value or 2")),
         ('"1k" = 1000', '"1k" = "1000"', ("batch_sizes.1k", "whole number")),

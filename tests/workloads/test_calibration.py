@@ -1,4 +1,4 @@
-"""Laws of the reliability diagram: its bins hold every prediction once, give back the ECE, and reach the rows."""
+"""The reliability diagram: its bins count every prediction once, give the ECE, and are stored in the rows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PREDICTIONS = st.lists(
 
 
 @given(PREDICTIONS)
-def test_bins_hold_every_prediction_once_and_give_back_the_ece(predictions: list[tuple[float, bool]]) -> None:
+def test_bins_count_every_prediction_once_and_give_the_ece(predictions: list[tuple[float, bool]]) -> None:
     p = torch.tensor([confidence for confidence, _ in predictions], dtype=torch.float64)
     hits = torch.tensor([hit for _, hit in predictions])
     bins = calibration(p, hits)
@@ -85,7 +85,7 @@ def test_rows_without_bins_have_none() -> None:
     assert row(ece=0.1).calibration == ()
 
 
-def test_a_spreadsheet_is_not_cluttered_and_json_loses_nothing() -> None:
+def test_bins_are_in_json_but_not_in_csv() -> None:
     bins: dict[str, float | None] = {f"calibration/{what}/07": 0.5 for what in ("examples", "confidence", "accuracy")}
     full = record(replace(row(), summary={"ece": 0.1} | bins))
     assert "calibration" not in to_csv([full])

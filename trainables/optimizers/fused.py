@@ -81,9 +81,7 @@ def step(
     numbers = _numbers(rows, lr, t, hyper)
     held = _radii(radii, rows, len(layers), hyper)
     squares = torch.empty(rows, dtype=torch.float64, device="cpu")
-    dense = [
-        _dense(gradient) for gradient in gradients
-    ]  # kept in a variable, as a temporary would be freed before the call
+    dense = [_dense(gradient) for gradient in gradients]  # in a variable, as a temporary would be freed before the call
     w_at, first_at, last_at, held_at, squares_at, *gradients_at = _addresses(
         ("w", w, torch.float32, w.shape),
         (f"slot '{first}'", state[first], torch.float32, w.shape),
@@ -100,9 +98,7 @@ def step(
         held_at, buffer_at, sums_at, squares_at, torch.get_num_threads(),
     )  # fmt: skip
     for changed in (w, state[first], state[last]):
-        torch.autograd.graph.increment_version(
-            changed
-        )  # as an in-place operation does, so that autograd detects the change
+        torch.autograd.graph.increment_version(changed)  # as an in-place operation does, for autograd's checks
     return squares
 
 
