@@ -141,8 +141,10 @@ def run_launch(
         ExecutionError: packs failed for good, or the means of execution broke.
     """
     from lawn_tune.executors.build import build_executor
-    from lawn_tune.launching.launch import Heartbeat, Launch, check_same_space
+    from lawn_tune.launching.launch import Launch
+    from lawn_tune.launching.leases import Heartbeat
     from lawn_tune.launching.progress import Display, tell, tell_left
+    from lawn_tune.launching.same_space import check_same_space
     from lawn_tune.ledger import Owner, Patience, open_ledger
     from lawn_tune.planning.remaining import Remaining
 
@@ -160,7 +162,7 @@ def run_launch(
         with Display(console, cells, quiet) as display:
             agenda = Launch(cells, ledger, owner, display, pack_size=pack_size, retries=retries, budget=budget)
             patience.stopping = lambda: agenda.interrupted
-            with Heartbeat(agenda), _stopped_by_signals(agenda, console), ExitStack() as stack:
+            with Heartbeat(agenda.leases), _stopped_by_signals(agenda, console), ExitStack() as stack:
                 stack.callback(agenda.close)
                 if agenda.expects_work() or agenda.has_work():
                     executor = build_executor(settings, ray_address, progress_seconds=60 * progress_timeout)

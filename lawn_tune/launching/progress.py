@@ -13,8 +13,8 @@ from rich.progress import TimeRemainingColumn as RemainingColumn
 
 from lawn_tune.cells import Cell, Phase
 from lawn_tune.executors.base import Job
-from lawn_tune.launching.launch import Tally
 from lawn_tune.launching.limits import Budget
+from lawn_tune.launching.listener import Tally
 from lawn_tune.planning.remaining import Remaining
 from trainables.config import METRICS, EpochRecord, TrialOutcome
 

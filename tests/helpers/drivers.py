@@ -42,7 +42,7 @@ def server() -> ForkServerContext:
 
 def run_command(folder: str, arguments: Sequence[str], lease: float, change: Change | None) -> None:
     """What a driver's process does: the command as typed in `folder`, with a diary of what is trained."""
-    import lawn_tune.launching.launch
+    import lawn_tune.launching.leases
     from lawn_tune.cli.main import main
     from lawn_tune.executors import worker as imported
 
@@ -51,7 +51,7 @@ def run_command(folder: str, arguments: Sequence[str], lease: float, change: Cha
     sys.stdin.close()
     for stream, name in ((sys.stdout, "out"), (sys.stderr, "err")):
         os.dup2(os.open(f"{os.getpid()}.{name}", os.O_WRONLY | os.O_CREAT), stream.fileno())
-    lawn_tune.launching.launch.LEASE_SECONDS = lease
+    lawn_tune.launching.leases.LEASE_SECONDS = lease
     sys.argv = ["lawn-tune", *arguments]
     train = worker.train_pack
 
