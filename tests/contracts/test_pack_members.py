@@ -9,7 +9,7 @@ import torch
 
 from tests.helpers.fabricated import write_fashion_mnist, write_movielens
 from trainables.config import DATASETS, MODELS, EpochRecord, Member, ModelConfig, Ncf, PackConfig, SmallVgg, Task
-from trainables.training.trial import train_pack
+from trainables.training.trial import PackRun, Records
 from trainables.workloads import WORKLOADS
 
 TINY: dict[str, ModelConfig] = {"small-vgg": SmallVgg(width=2), "ncf": Ncf(factors=2, init="xavier")}
@@ -33,10 +33,8 @@ def task(dataset: str, train_on: str, batch_size: int) -> Task:
 
 
 def curve(what: Task, members: list[Member], data_dir: Path) -> list[EpochRecord]:
-    records: list[EpochRecord] = []
-    pack = PackConfig(task=what, members=tuple(members))
-    train_pack(pack, data_dir=data_dir, device=torch.device("cpu"), report=records.extend)
-    return records
+    run = PackRun(PackConfig(task=what, members=tuple(members)), data_dir=data_dir, device=torch.device("cpu"))
+    return [record for event in run if isinstance(event, Records) for record in event.records]
 
 
 def members(seeds: list[int]) -> list[Member]:

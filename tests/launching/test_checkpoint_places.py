@@ -16,8 +16,10 @@ import pytest
 
 from lawn_tune.executors.base import Job
 from lawn_tune.executors.checkpoints import Folder, Store, open_store, shared_token
-from tests.helpers.jobs import a_job, curve, run, settings
+from tests.helpers.jobs import a_job, curve, place, run, settings
 from trainables import data
+
+__all__ = ["place"]
 
 
 def test_another_worker_goes_on_where_the_first_one_was_stopped(place: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,8 @@ import pytest
 import torch
 
 from tests.helpers.tasks import curve, eight_points, pack, point, run, task, training
-from trainables.config import OPTIMIZERS, SERIES, Ncf, SmallVgg
-from trainables.training.checkpoint import load_checkpoint, save_checkpoint
-from trainables.training.trial import Interrupted
+from trainables.config import OPTIMIZERS, SERIES, Ncf, SmallVgg, TrialOutcome
+from trainables.training.checkpoint import UnusableCheckpoint, load_checkpoint, save_checkpoint
 
 LAWN = [name for name, kind in OPTIMIZERS.items() if kind.lawn]
 
@@ -107,14 +107,10 @@ def test_resuming_after_any_epoch_gives_the_same_bits(optimizer: str, tmp_path: 
     whole, ends = run(config)
     stops = iter([True] * 3)
     file = tmp_path / "pack.safetensors"
-    attempts = 0
-    while True:
+    attempts, resumed = 0, list[TrialOutcome]()
+    while not resumed:
         attempts += 1
-        try:
-            again, resumed = run(config, checkpoint=file, should_stop=lambda: next(stops, False))
-            break
-        except Interrupted:
-            continue
+        again, resumed = run(config, checkpoint=file, should_stop=lambda: next(stops, False))
     assert attempts == 4
     assert again == whole
     plain = [dataclasses.replace(end, summary={}) for end in ends]
@@ -152,7 +148,8 @@ def test_a_useless_checkpoint_is_ignored(harm: str, tmp_path: Path) -> None:
     )
     file.unlink() if content is None else file.write_bytes(content)
     fresh = training(config)
-    assert load_checkpoint(file, fresh) is None
+    with nullcontext() if harm == "missing" else pytest.raises(UnusableCheckpoint):
+        assert load_checkpoint(file, fresh) is None
     assert fresh.epoch == 0
     assert run(config, checkpoint=file)[0] == run(config)[0]
 
