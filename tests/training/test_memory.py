@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from tests.helpers.tasks import pack, point, task
-from trainables.training.process_memory import peak_memory, process_peak, reset_process_peak
+from trainables.training.peak_memory import peak_memory
+from trainables.training.process_memory import process_peak, reset_process_peak
 from trainables.training.trial import PackRun
 
 MEGABYTES = 200

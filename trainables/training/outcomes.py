@@ -9,7 +9,7 @@ import numpy as np
 from trainables.config import METRICS, EpochRecord, TrialOutcome
 from trainables.metrics import Calibration
 from trainables.training.loop import Training
-from trainables.training.process_memory import peak_memory
+from trainables.training.peak_memory import peak_memory
 from trainables.training.rows import row_of_member
 
 

@@ -1,4 +1,4 @@
-"""Memory of training: how the C library keeps it, and its peak, of the process and on a device."""
+"""Memory of the process: how the C library keeps it, and its peak."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import ctypes
 import resource
 import sys
 from pathlib import Path
-
-import torch
 
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 """glibc's names and numbers (malloc.h)."""
@@ -56,23 +54,3 @@ def process_peak() -> int:
         lines = []
     marks = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
     return 1024 * (marks[0] if marks else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-
-
-def reset_peak_memory(device: torch.device) -> None:
-    """Resets `peak_memory` for a pack, as a worker trains one pack after another."""
-    if device.type == "cuda":
-        torch.cuda.init()  # type: ignore[no-untyped-call]  # before it there is no peak to reset
-        torch.cuda.reset_peak_memory_stats(device)
-    else:
-        reset_process_peak()
-
-
-def peak_memory(device: torch.device) -> float:
-    """Returns the peak memory since `reset_peak_memory`, bytes: allocated on the device, or of the process on a CPU.
-
-    The process's includes what it already held then: libraries, data, and freed blocks that the C library keeps. Where
-    the peak cannot be reset (not Linux), it is that of the whole process.
-    """
-    if device.type == "cuda":
-        return float(torch.cuda.max_memory_allocated(device))
-    return float(process_peak())

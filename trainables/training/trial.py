@@ -21,7 +21,8 @@ from trainables.optimizers.fused import build_kernels
 from trainables.training.checkpoint import UNWRITABLE, UnusableCheckpoint, load_checkpoint, save_checkpoint
 from trainables.training.loop import Training
 from trainables.training.outcomes import outcomes
-from trainables.training.process_memory import keep_freed_memory, reset_peak_memory
+from trainables.training.peak_memory import reset_peak_memory
+from trainables.training.process_memory import keep_freed_memory
 from trainables.training.seeding import make_deterministic
 from trainables.workloads import build_workload
 from trainables.workloads.base import Workload
