@@ -26,10 +26,10 @@ from lawn_tune.storage import masked
 
 if TYPE_CHECKING:
     from lawn_tune.launching.launch import Launch
-    from lawn_tune.launching.limits import Budget
+    from lawn_tune.launching.limits import Limits
     from lawn_tune.ledger import Ledger
 
-BUDGET_SPENT = 6
+AT_LIMIT = 6
 """Exit code of a launch that stopped at a limit and left trials to the next one."""
 
 
@@ -143,12 +143,12 @@ def run_launch(
     from lawn_tune.executors.build import build_executor
     from lawn_tune.launching.launch import Launch
     from lawn_tune.launching.leases import Heartbeat
-    from lawn_tune.launching.progress import Display, tell, tell_left
+    from lawn_tune.launching.progress import Display, print_left, print_summary
     from lawn_tune.launching.same_space import check_same_space
     from lawn_tune.ledger import Owner, Patience, open_ledger
     from lawn_tune.planning.remaining import Remaining
 
-    budget = budget_of(settings, here=ray_address is None)
+    limits = limits_of(settings, here=ray_address is None)
     patience = Patience(lambda text: console.print(f"[yellow]{escape(text)}[/]", highlight=False, soft_wrap=True))
     ledger = open_ledger(settings.storage, patience=patience)
     try:
@@ -156,11 +156,11 @@ def run_launch(
             check_same_space(_readable(ledger, space), cells)
         ledger.register(cells)
         spaces = list(dict.fromkeys(cell.name.space for cell in cells))
-        for space in spaces if budget.limited else ():
-            budget.pace.learn(cells, ledger.trials(space))
+        for space in spaces if limits.limited else ():
+            limits.speeds.learn(cells, ledger.trials(space))
         owner = Owner.current()
         with Display(console, cells, quiet) as display:
-            agenda = Launch(cells, ledger, owner, display, pack_size=pack_size, retries=retries, budget=budget)
+            agenda = Launch(cells, ledger, owner, display, pack_size=pack_size, retries=retries, limits=limits)
             patience.stopping = lambda: agenda.interrupted
             with Heartbeat(agenda.leases), _stopped_by_signals(agenda, console), ExitStack() as stack:
                 stack.callback(agenda.close)
@@ -173,16 +173,16 @@ def run_launch(
         left = agenda.left() if agenda.at_limit else Remaining()
         stopped = agenda.interrupted or left.trials > 0
         if not quiet or stopped:
-            tell(console, cells, agenda.tally, stopped, storage)
+            print_summary(console, cells, agenda.tally, stopped, storage)
         if left.trials:
-            tell_left(console, left, budget)
+            print_left(console, left, limits)
         tell_damage(console, [row for name in spaces for row in ledger.trials(name)])
     finally:
         ledger.close()
     if agenda.interrupted:
         raise typer.Exit(130)
     if left.trials:
-        raise typer.Exit(BUDGET_SPENT)
+        raise typer.Exit(AT_LIMIT)
     if agenda.tally.errors:
         raise ExecutionError(
             f"{agenda.tally.failed} trials failed: {agenda.tally.errors[-1]}", "Launch again to retry."
@@ -197,7 +197,7 @@ def _readable(ledger: Ledger, space: str) -> Sequence[Cell]:
         return error.readable
 
 
-def budget_of(settings: Settings, here: bool = True) -> Budget:
+def limits_of(settings: Settings, here: bool = True) -> Limits:
     """Returns the limits that the settings set for a launch that starts now.
 
     Args:
@@ -207,18 +207,19 @@ def budget_of(settings: Settings, here: bool = True) -> Budget:
         UsageError: the deadline has passed.
     """
     from lawn_tune.executors.build import machine_slots
-    from lawn_tune.launching.limits import Budget
+    from lawn_tune.launching.limits import Limits
+    from lawn_tune.planning.speed import Speeds
 
     now = datetime.now().astimezone()
     end = None if settings.deadline is None else moment(settings.deadline, now)
     if end is not None and end <= now:
         raise UsageError(f"--deadline: {end.isoformat(' ', 'minutes')} has passed", "Give a later one, as 8h or 18:30.")
     share = machine_slots(settings).gpus
-    return Budget(
+    return Limits(
         device_seconds=inf if settings.max_device_hours is None else 3600 * settings.max_device_hours,
         deadline=inf if end is None else end.timestamp(),
         share=share or 1.0,
-        table=here and not share,
+        speeds=Speeds(table=here and not share),
     )
 
 

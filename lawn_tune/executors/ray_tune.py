@@ -42,6 +42,7 @@ from lawn_tune.executors.checkpoints import shared_token  # noqa: E402
 from lawn_tune.executors.messages import WorkerSettings  # noqa: E402
 from lawn_tune.executors.slots import Node, Room, Slots, report_seconds, slots_on  # noqa: E402
 from lawn_tune.storage import forget  # noqa: E402
+from lawn_tune.words import duration  # noqa: E402
 
 if TYPE_CHECKING:
     from lawn_tune.executors.ray_jobs import OpenJobs
@@ -97,7 +98,7 @@ class RayTuneExecutor:
             with _quiet(), self._on_cluster(jobs, slots):
                 tuner(jobs, folder, slots).fit()
             if jobs.deserted:
-                text = f"no machine of the cluster could take a job for {DESERTED / 60:.0f} minutes"
+                text = f"no machine of the cluster could take a job for {duration(DESERTED)}"
                 raise ExecutionError(text, hint="Start workers; the same command continues where it ended.")
         except (ray.exceptions.RayError, TuneError, ConnectionError) as error:
             raise ExecutionError(f"Ray stopped: {error}", hint="The same command continues where it ended.") from error

@@ -14,7 +14,7 @@ from lawn_tune.cells import Cell, Phase, Trial
 from lawn_tune.executors.base import Event, Failed, Finished, Job, Nothing, Progress
 from lawn_tune.launching import leases
 from lawn_tune.launching.leases import HeldLeases
-from lawn_tune.launching.limits import Budget
+from lawn_tune.launching.limits import Limits
 from lawn_tune.launching.listener import Listener, Tally
 from lawn_tune.ledger import LeaseLost, Ledger, Owner, PackRow, Unreachable
 from lawn_tune.planning.packing import make_packs
@@ -87,7 +87,7 @@ class Launch:
         listener: the display.
         pack_size: trials a pack, or None for the plan's rule.
         retries: how often a failed pack is tried again in this launch.
-        budget: its limits; none by default. At one it stops as by `stop`, and before it no pack is begun that would
+        limits: of time; none by default. At one it stops as by `stop`, and before it no pack is begun that would
             pass it: that cell is left as it is, and the next one has its turn.
         clock: returns the time, s.
     """
@@ -101,11 +101,11 @@ class Launch:
         *,
         pack_size: int | None = None,
         retries: int = 2,
-        budget: Budget | None = None,
+        limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.ledger, self.owner, self.listener = ledger, owner, listener
-        self.budget = budget or Budget()
+        self.limits = limits or Limits()
         self.pack_size, self.retries = pack_size, retries
         self.leases = HeldLeases(ledger, owner)
         self.tally = Tally()
@@ -121,7 +121,7 @@ class Launch:
     @property
     def stopping(self) -> bool:
         """See `Agenda.stopping`."""
-        return self._stop.is_set() or self.budget.over
+        return self._stop.is_set() or self.limits.over
 
     @property
     def interrupted(self) -> bool:
@@ -131,13 +131,13 @@ class Launch:
     @property
     def at_limit(self) -> bool:
         """True if a limit, and nobody, ended it."""
-        return not self.interrupted and (self.budget.over or self.tally.left_out)
+        return not self.interrupted and (self.limits.over or self.tally.left_out)
 
     def left(self) -> Remaining:
         """Returns what its cells lack now."""
-        pace, cells = self.budget.pace, [work.cell for work in self._works]
+        speeds, cells = self.limits.speeds, [work.cell for work in self._works]
         rows = {space: self.ledger.trials(space) for space in {cell.name.space for cell in cells}}
-        return sum((remaining(cell, rows[cell.name.space], pace, self.pack_size) for cell in cells), Remaining())
+        return sum((remaining(cell, rows[cell.name.space], speeds, self.pack_size) for cell in cells), Remaining())
 
     def stop(self) -> None:
         """Asks for no more work; what runs is given up at once and continues from its checkpoint next time."""
@@ -192,13 +192,13 @@ class Launch:
             self._show(event.notes, self.listener.noted)
             return
         del self._jobs[event.job.pack]
-        self.budget.end(event.job.pack)
+        self.limits.end(event.job.pack)
         work.running.discard(pack.id)
         with self._left_if_lost(work):
             if isinstance(event, Finished):
                 self._store(pack, event)
-                if self.budget.limited:
-                    self.budget.pace.add(work.cell, work.phase, event.outcomes)
+                if self.limits.limited:
+                    self.limits.speeds.add(work.cell, work.phase, event.outcomes)
             elif not self._lost(work):
                 self._give_up(work, pack, event)
 
@@ -302,8 +302,8 @@ class Launch:
         """Begins the cell's next pack; None if it does not fit the limits, or the cell is another launch's by now."""
         pack = work.queue.popleft()
         trials = [work.trials[key] for key in pack.keys]
-        seconds = self.budget.pace.seconds(work.cell, work.phase, trials) if self.budget.limited else None
-        if not self.budget.fits(seconds):
+        seconds = self.limits.speeds.seconds(work.cell, work.phase, trials) if self.limits.limited else None
+        if not self.limits.fits(seconds):
             self.tally.left_out = True
             work.stop(State.LEFT_OUT)
             return None
@@ -313,7 +313,7 @@ class Launch:
             self.leases.lose(work.cell.name)
             self._lost(work)
             return None
-        self.budget.begin(pack.id, seconds)
+        self.limits.begin(pack.id, seconds)
         work.running.add(pack.id)
         self._jobs[pack.id] = (work, pack)
         members = tuple(trial.member for trial in trials)

@@ -24,11 +24,11 @@ from typer.testing import CliRunner, Result
 import lawn_tune.cli.export
 import lawn_tune.cli.plan
 import lawn_tune.cli.status
-import lawn_tune.planning.costs
 from lawn_tune.cells import Cell
 from lawn_tune.cli.main import app
 from lawn_tune.ledger import Lease, open_ledger
-from lawn_tune.planning.costs import MACHINE, Speed, estimate
+from lawn_tune.planning import speed
+from lawn_tune.planning.costs import estimate
 from lawn_tune.planning.plan import plan
 from lawn_tune.planning.spaces import builtin_spaces, find_space
 from lawn_tune.settings import SETTINGS
@@ -82,17 +82,20 @@ def test_plan_lists_every_cell_and_the_totals() -> None:
     assert lines[0] == ["quickstart"]
     assert [line[:3] for line in lines[2:6]] == [[short(cell), "9", "3"] for cell in QUICKSTART]
     assert "4 cells, 36 search + 12 confirm trials in 8 packs" in result.stdout
-    assert "ledger sqlite:///lawn-tune.db: not there yet" in result.stdout
+    assert "ledger sqlite:///lawn-tune.db: not created yet" in result.stdout
     assert not list(Path().iterdir()), "planning writes nothing"
 
 
 def test_plan_tells_hours_where_they_are_known_and_where_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lawn_tune.planning.costs, "SPEEDS", {("digits", "small-vgg"): Speed(1e-3, 0.0)})
-    cost = sum(estimate(cell).passes for cell in QUICKSTART) * 1e-3 / 60
-    assert f"core time: {cost:.0f} min (from {MACHINE})" in run("plan", "quickstart").stdout
+    monkeypatch.setattr(speed, "SPEEDS", {("digits", "small-vgg"): speed.Speed(1e-3, 0.0)})
+    cost = sum(estimate(cell).examples for cell in QUICKSTART) * 1e-3 / 60
+    assert f"time on one worker: {cost:.0f} min (from {speed.MACHINE})" in run("plan", "quickstart").stdout
     mixed = run("plan", "quickstart", "fashion_mnist").stdout
-    assert f"core time: {cost:.0f} min for 4 of 19 cells, the rest unknown until measured (from {MACHINE})" in mixed
-    assert "core time: unknown until measured" in run("plan", "fashion_mnist").stdout
+    assert (
+        f"time on one worker: {cost:.0f} min for 4 of 19 cells, the rest unknown until measured (from {speed.MACHINE})"
+        in mixed
+    )
+    assert "time on one worker: unknown until measured" in run("plan", "fashion_mnist").stdout
 
 
 def test_plan_as_json_holds_what_the_table_holds() -> None:
@@ -101,7 +104,7 @@ def test_plan_as_json_holds_what_the_table_holds() -> None:
     assert [cell["cell"] for cell in document["cells"]] == expected
     assert document["ledger"] is None
     assert {cell["ledger"] for cell in document["cells"]} == {None}
-    assert all(cell["example_passes"] > 0 for cell in document["cells"])
+    assert all(cell["examples_trained"] > 0 for cell in document["cells"])
 
 
 def test_plan_takes_filters_caps_and_seeds() -> None:
