@@ -14,18 +14,18 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import typer
 from sqlalchemy import Connection, select
 
-from lawn_tune.cli.options import AsJson, Storage, print_json
+from lawn_tune.cli.options import AsJson, DataDir, RayAddress, Storage, WorkDir, print_json, settings_of
 from lawn_tune.errors import LawnTuneError
 from lawn_tune.executors.build import NVIDIA
 from lawn_tune.ledger.database import NETWORK_FILE_SYSTEMS, Database, clock, file_system
 from lawn_tune.ledger.definitions import REVISION
 from lawn_tune.ledger.schema import current_revision, open_schema
-from lawn_tune.settings import Settings, check_ray_address, resolve, sqlite_file
+from lawn_tune.settings import Settings, sqlite_file
 from trainables import data
 from trainables.config import DATASETS
 
@@ -85,11 +85,9 @@ class Check:
 
 def doctor(
     storage: Storage = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Folder of the data sets; default data.")] = None,
-    work_dir: Annotated[Path | None, typer.Option(help="Folder of checkpoints; default .lawn-tune.")] = None,
-    ray_address: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="A Ray cluster to look at as well, or auto.")
-    ] = None,
+    data_dir: DataDir = None,
+    work_dir: WorkDir = None,
+    ray_address: RayAddress = None,
     as_json: AsJson = False,
 ) -> None:
     """Check this machine: packages, devices, disk, ledger, data. Fails if something keeps it from training.
@@ -100,10 +98,9 @@ def doctor(
       lawn-tune doctor --json --storage postgresql://me@db/lawn
       lawn-tune doctor --ray-address head:6379
     """
-    settings = resolve({"storage": storage, "data_dir": data_dir, "work_dir": work_dir})
-    check_ray_address(ray_address)
+    settings = settings_of(locals())
     checks = [check for part in PARTS for check in part(settings)]
-    checks += [] if ray_address is None else [cluster(ray_address)]
+    checks += [] if settings.ray_address is None else [cluster(settings.ray_address)]
     failed = any(check.state == "fail" for check in checks)
     if as_json:
         print_json({"ok": not failed, "checks": [asdict(check) for check in checks]})

@@ -9,6 +9,7 @@ from typing import Any
 
 from lawn_tune.executors import checkpoints
 from lawn_tune.executors.base import Agenda, Event, Failed, Finished, Job, Progress
+from lawn_tune.settings import Settings
 from trainables.config import EpochRecord, PackConfig, TrialOutcome
 
 Message = dict[str, Any]
@@ -33,13 +34,13 @@ class WorkerSettings:
 
     data_dir: str
     checkpoint_dir: str
-    checkpoint_seconds: float = 30.0
+    checkpoint_seconds: float = Settings.checkpoint_seconds
     token: str = ""
-    fetch_data: bool = False
+    fetch_data: bool = Settings.fetch_data
     threads: int = 1
     use_gpu: bool = False
     report_seconds: float = 0.5
-    progress_seconds: float = 0.0
+    progress_seconds: float = 60 * Settings.progress_timeout
 
     @property
     def checkpoints(self) -> checkpoints.Store:
@@ -58,7 +59,7 @@ def read_message(job: Job, message: Mapping[str, Any]) -> Event:
 
 
 def deliver(agenda: Agenda, job: Job, message: Mapping[str, Any], settings: WorkerSettings) -> None:
-    """Gives a message to the agenda; once it stored a job's outcomes, the job's checkpoint has had its day."""
+    """Gives a message to the agenda; once it stored a job's outcomes, the job's checkpoint is no longer needed."""
     event = read_message(job, message)
     agenda.handle(event)
     if isinstance(event, Finished):

@@ -18,7 +18,6 @@ from typer.testing import CliRunner
 from lawn_tune.cells import Cell
 from lawn_tune.cli.main import app
 from lawn_tune.executors.base import Event, Job, Progress
-from lawn_tune.launching.deadlines import moment, parse_deadline
 from lawn_tune.launching.launch import Launch
 from lawn_tune.launching.limits import Limits
 from lawn_tune.ledger import Ledger, Owner, open_ledger
@@ -26,6 +25,7 @@ from lawn_tune.planning.plan import plan
 from lawn_tune.planning.remaining import Remaining, remaining
 from lawn_tune.planning.spaces import find_space
 from lawn_tune.planning.speed import Speeds
+from lawn_tune.settings.deadlines import moment, parse_deadline
 from tests.helpers.fakes import FakeExecutor, Recorder, succeed
 from tests.helpers.tiny import SPACE
 
