@@ -187,7 +187,7 @@ def run_launch(
 
 
 def _readable(ledger: Ledger, space: str) -> Sequence[Cell]:
-    """Returns the cells of a space that can be read; the launch writes its own anew."""
+    """Returns the cells of a space that can be read; the launch rewrites its own."""
     try:
         return ledger.cells(space)
     except DamagedCells as error:
@@ -234,7 +234,7 @@ def _stopped_by_signals(agenda: Launch, console: Console) -> Iterator[None]:
             signal.signal(signum, signal.SIG_DFL)
             signal.raise_signal(signum)
         agenda.stop()
-        console.print("[yellow]stopping: results so far are kept; once more to end at once[/]")
+        console.print("[yellow]stopping: results so far are kept; press Ctrl-C again to quit immediately[/]")
 
     numbers = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:

@@ -66,7 +66,7 @@ class _Console(Console):
 
 
 def console() -> Console:
-    """Returns a console on standard output that never cuts a table because nobody looks at it."""
+    """Returns a console on standard output that never cuts a table where there is no terminal."""
     return _Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 
 

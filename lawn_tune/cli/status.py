@@ -139,7 +139,7 @@ COUNTS = ("planned", "done", "complete", "diverged", "running", "failed", "missi
 
 
 def _progress(counts: Counts, rows: Sequence[TrialRow], left: Remaining) -> dict[str, Any]:
-    """Returns what a cell and the total both say; the last change is when a trial last ended."""
+    """Returns what a cell and the total both show; the last change is when a trial last ended."""
     return {
         **{name: getattr(counts, name) for name in COUNTS},
         "finished_share": counts.share,

@@ -13,7 +13,7 @@ from lawn_tune.executors.slots import Slots, report_seconds, slots_of
 from lawn_tune.settings import Settings
 
 NVIDIA = Path("/proc/driver/nvidia/gpus")
-"""Where NVIDIA's driver says which GPUs there are."""
+"""Where NVIDIA's driver lists the GPUs."""
 
 
 def build_executor(settings: Settings) -> Executor:

@@ -63,7 +63,7 @@ def open_store(place: str) -> Store:
 
 @contextmanager
 def shared_token(place: str) -> Iterator[str]:
-    """Puts a file into the folder at `place` for a while, by whose name others can tell whether they see this folder.
+    """Puts a file into the folder at `place` for a while, by whose name others can check whether they see this folder.
 
     Returns:
         The file's name; "" for a URL, which means the same everywhere, and for a folder that takes no files.

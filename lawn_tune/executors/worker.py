@@ -36,10 +36,10 @@ def work(
     should_stop: Callable[[], bool] = lambda: False,
     where: Mapping[str, str] | None = None,
 ) -> None:
-    """Trains one job; sends any number of progress messages, then one that ends it. Never raises for a job's sake.
+    """Trains one job; sends any number of progress messages, then one that ends it. Errors of a job become a message.
 
     Args:
-        where: what the executor knows of this machine, kept with the trials' provenance.
+        where: what the executor knows of this machine, stored with the trials' provenance.
     """
     started = datetime.now(UTC)
     keep_freed_memory()
@@ -117,7 +117,7 @@ class _Notes:
 
 
 def _reason(error: Exception) -> str:
-    """Returns what went wrong without the file's name or a request's number, so that the same reason is told once."""
+    """Returns what went wrong without the file's name or a request's number, so that the same reason is logged once."""
     text = getattr(error, "strerror", None) or (str(error).strip().splitlines() or [type(error).__name__])[0]
     found = re.search(r"AWS Error \w+", text)
     return found[0] if found else text
@@ -200,13 +200,13 @@ def _kernel_lines() -> tuple[str, ...]:
 
 
 def _bring_data(job: Job, settings: WorkerSettings) -> None:
-    """Downloads a data set that this machine lacks, where that is allowed; one of its workers does, and others wait."""
+    """Downloads a data set that this machine lacks, if allowed; one of its workers does, and others wait."""
     if settings.fetch_data:
         data.fetch_once(job.config.task.dataset, Path(settings.data_dir))
 
 
 def memory_ended(error: Exception) -> bool:
-    """True if an error says that memory ended: on a CPU torch says so by a RuntimeError, and in words only."""
+    """True if an error means that memory ran out: on a CPU torch raises a RuntimeError with one of these texts."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     if isinstance(error, OSError):

@@ -58,7 +58,7 @@ class Limits:
         return self.limited and (self._clock() >= self.deadline or self.spent >= self.device_seconds)
 
     def fits(self, seconds: float | None) -> bool:
-        """Tells whether a job that takes so long (None: unknown) may begin now."""
+        """True if a job that takes the given seconds (None: unknown) may begin now."""
         if seconds is None or seconds > self._whole:
             return not self.over
         now = self._clock()

@@ -67,7 +67,7 @@ def resolve(
 
 
 def debugging(environ: Mapping[str, str] | None = None) -> bool:
-    """Tells whether `LAWN_TUNE_DEBUG` asks for tracebacks; empty counts as not set.
+    """True if `LAWN_TUNE_DEBUG` asks for tracebacks; empty counts as not set.
 
     Raises:
         UsageError: it is neither yes nor no.

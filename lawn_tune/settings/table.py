@@ -22,7 +22,7 @@ def _read(parse: Callable[[str], Any], help: str, metavar: str = "") -> dict[str
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings in force, and their declarations: default, kind, help, and what stands for a value in a usage."""
+    """The settings in force, and their declarations: default, kind, help, and the value's placeholder in a usage."""
 
     storage: str = field(default="sqlite:///lawn-tune.db", metadata=_read(kinds.url, "Ledger: a database URL.", "URL"))
     data_dir: Path = field(default=Path("data"), metadata=_read(kinds.folder, "Folder of the data sets.", "DIR"))
@@ -102,7 +102,7 @@ class Setting:
         parse: text → value; raises ValueError with the rule.
         default: value without flag, variable or file.
         help: one line.
-        metavar: what stands for its value in a usage; "" for a flag without one.
+        metavar: placeholder of its value in a usage; "" for a flag without one.
     """
 
     name: str

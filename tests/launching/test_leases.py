@@ -67,7 +67,7 @@ def test_while_a_lost_cells_job_still_runs_the_next_cell_has_its_turn(cells: tup
     for _ in range(3):
         assert next_job(agenda).config.task.optimizer == cells[1].name.optimizer
     assert agenda.next_job() is Nothing.NOW
-    agenda.handle(Failed(first, "stopped", "not wanted any more"))
+    agenda.handle(Failed(first, "stopped", "no longer wanted"))
     assert agenda.next_job() is Nothing.NOW, "the other launch has the cell"
 
 
@@ -78,7 +78,7 @@ def test_a_lost_cell_is_taken_up_again_once_it_is_given_back(cells: tuple[Cell, 
     rob(ledger, cells[0])
     agenda.handle(Progress(first, []))  # the ledger refuses it
     assert not agenda.wanted(first)
-    agenda.handle(Failed(first, "stopped", "not wanted any more"))
+    agenda.handle(Failed(first, "stopped", "no longer wanted"))
     assert agenda.next_job() is Nothing.NOW
     ledger.release(cells[0].name, OTHER)
     ledger.clock.now += 1.0
@@ -105,7 +105,7 @@ class Workers:
     def step(self, which: int) -> None:
         if self.running:
             job, events = list(self.running.values())[which % len(self.running)]
-            event = next(events) if self.agenda.wanted(job) else Failed(job, "stopped", "not wanted any more")
+            event = next(events) if self.agenda.wanted(job) else Failed(job, "stopped", "no longer wanted")
             if not isinstance(event, Progress):
                 del self.running[job.pack]
             self.agenda.handle(event)

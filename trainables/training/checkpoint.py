@@ -1,8 +1,8 @@
 """All that a resumed pack needs, in one file that is either whole or absent. No pickle is written or read.
 
-A file may be cut, mixed up or another program's, and a pack that goes on from a wrong state ends with wrong numbers or
-is taken for diverged, which is final. So what can be derived from the pack itself is compared, everything else is
-checked against what training can produce, and a digest covers the rest.
+A file may be cut, mixed up or written by another program, and a pack that goes on from a wrong state ends with wrong
+numbers or is taken for diverged, which is final. So what can be derived from the pack itself is compared, everything
+else is checked against what training can produce, and a digest covers the rest.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _DAMAGE = (OSError, SafetensorError, ValueError, LookupError, TypeError, Attribu
 
 
 class UnusableCheckpoint(ValueError):
-    """A file that is there and cannot be read, or holds another state than its training's; the text says why."""
+    """A file that is there and cannot be read, or holds another state than its training's; the text is the reason."""
 
 
 def save_checkpoint(path: Path, training: Training, seconds: float) -> None:
@@ -185,7 +185,7 @@ def _read_story(story: Any, training: Training) -> _Story:
 
 
 def _rows_after(training: Training, epochs: int, diverged: Mapping[int, int]) -> tuple[Row, ...]:
-    """Returns the rows of a fresh training after so many epochs, if these trials diverge in these epochs."""
+    """Returns the rows of a fresh training after the given epochs, if these trials diverge in these epochs."""
     rows, length = training.rows, training.steps_per_epoch
     for epoch in range(epochs):
         steps = range(epoch * length, (epoch + 1) * length)

@@ -84,9 +84,9 @@ class PackRun:
         config: the pack.
         data_dir: folder of the data sets.
         device: where to train.
-        checkpoint: file to resume from and to write, or None for neither; deleted by whoever stored the outcomes.
-        checkpoint_seconds: least time between two writes, s; doubled by every write that failed.
-        report_seconds: least time between two `Records`, s.
+        checkpoint: file to resume from and to write, or None for neither; deleted once the outcomes are stored.
+        checkpoint_seconds: minimum time between two writes, s; doubled by every write that failed.
+        report_seconds: minimum time between two `Records`, s.
 
     Iterating raises:
         torch.OutOfMemoryError: the pack does not fit the device.
