@@ -30,7 +30,7 @@ from lawn_tune.planning.plan import plan_all
 from lawn_tune.planning.spaces import find_spaces
 from trainables.tasks import PackConfig
 from trainables.training.process_memory import keep_freed_memory
-from trainables.training.trial import train_pack
+from trainables.training.trial import PackRun
 
 ROOT = Path(__file__).parents[1]
 SPACE = """
@@ -134,7 +134,8 @@ def main() -> None:
     spans = []
     for job in jobs(space)[number::workers]:
         start = time.time()
-        train_pack(job.config, data_dir=Path("data"), device=torch.device("cpu"))
+        for _ in PackRun(job.config, data_dir=Path("data"), device=torch.device("cpu")):
+            pass
         spans.append((start, time.time()))
     print(json.dumps(spans))
 

@@ -74,9 +74,10 @@ free_epochs = [1, 3]
 def drive(arguments: list[str]) -> None:
     """Runs the command with short leases and slow epochs; logs the start of each trial in a file."""
     import lawn_tune.launching.launch
+    import lawn_tune.launching.leases
     from lawn_tune.cli.main import main as command
 
-    lawn_tune.launching.launch.LEASE_SECONDS = LEASE_SECONDS
+    lawn_tune.launching.leases.LEASE_SECONDS = LEASE_SECONDS
     begin = lawn_tune.launching.launch.Launch._begin
 
     def logged(launch: Any, *given: Any) -> Any:

@@ -62,9 +62,11 @@ def p_value(p: float) -> str:
 
 def duration(seconds: float) -> str:
     """Returns a time for people: "42 s", "13 min", "2.6 h"."""
-    if seconds < 120:
+    if 0 < seconds < 0.5:
+        return "<1 s"
+    if round(seconds) < 120:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
+    return f"{seconds / 60:.0f} min" if round(seconds / 60) < 120 else f"{seconds / 3600:,.1f} h"
 
 
 def _no_negative_zero(value: float, digits: int) -> float:

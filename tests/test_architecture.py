@@ -26,6 +26,20 @@ MAY_IMPORT = {
 TORCH_FREE = ("trainables.catalogue", "trainables.tasks", "trainables.outcomes", "trainables.data")
 """The part of trainables that the service may import outside its executors."""
 
+PARTS = (
+    ("errors", "words"),
+    ("storage", "paths"),
+    ("settings", "cells"),
+    ("results",),
+    ("planning",),
+    ("comparison",),
+    ("ledger",),
+    ("executors",),
+    ("launching",),
+    ("cli",),
+)
+"""Parts of lawn_tune from the lowest up; each may import those of lower lines only."""
+
 ONLY_IN = {
     "ray": {"lawn_tune/executors/ray_tune.py", "lawn_tune/executors/ray_jobs.py"},
     "optuna": {"lawn_tune/ledger/studies.py"},
@@ -86,6 +100,16 @@ def test_imports_go_down_only(path: Path) -> None:
     package = module_of(path).split(".")[0]
     foreign = {name.split(".")[0] for name in ours(path)} - {package}
     assert foreign <= MAY_IMPORT[package]
+
+
+def test_parts_of_the_service_import_lower_ones_only() -> None:
+    level = {part: place for place, parts in enumerate(PARTS) for part in parts}
+    for path in files():
+        package, _, rest = module_of(path).partition(".")
+        part = rest.partition(".")[0]
+        if package == "lawn_tune" and part:
+            found = {name.split(".")[1] for name in ours(path) if name.startswith("lawn_tune.")} - {part}
+            assert not [name for name in found if level[name] >= level[part]], module_of(path)
 
 
 def uses(path: Path, library: str) -> bool:

@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from lawn_tune.cli.options import console
+from lawn_tune.cli.options import DataDir, console
 from lawn_tune.errors import DataError, UsageError
 from lawn_tune.settings import resolve
 from trainables import data
@@ -26,7 +26,6 @@ app = typer.Typer(
 )
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help=f"One of {', '.join(DATASETS)}.")]
-DataDir = Annotated[Path | None, typer.Option(help="Folder of the data sets; default data.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 COLOURS = {"ready": "green", "missing": "yellow", "broken": "red"}
@@ -94,7 +93,7 @@ def _known(name: str) -> str:
     return name
 
 
-def _folder(flag: Path | None) -> Path:
+def _folder(flag: str | None) -> Path:
     return resolve({"data_dir": flag}).data_dir
 
 

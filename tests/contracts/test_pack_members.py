@@ -12,7 +12,7 @@ from trainables.catalogue import catalogue
 from trainables.catalogue.datasets import DATASETS
 from trainables.outcomes import EpochRecord
 from trainables.tasks import ModelConfig, PackConfig, Task, Trial, model_config
-from trainables.training.trial import train_pack
+from trainables.training.trial import PackRun, Records
 
 TINY: dict[str, ModelConfig] = {
     "small-vgg": model_config("small-vgg", width=2),
@@ -37,10 +37,8 @@ def task(dataset: str, train_on: str, batch_size: int) -> Task:
 
 
 def curve(what: Task, members: list[Trial], data_dir: Path) -> list[EpochRecord]:
-    records: list[EpochRecord] = []
-    pack = PackConfig(task=what, members=tuple(members))
-    train_pack(pack, data_dir=data_dir, device=torch.device("cpu"), report=records.extend)
-    return records
+    run = PackRun(PackConfig(task=what, members=tuple(members)), data_dir=data_dir, device=torch.device("cpu"))
+    return [record for event in run if isinstance(event, Records) for record in event.records]
 
 
 def members(seeds: list[int]) -> list[Trial]:

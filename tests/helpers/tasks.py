@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from trainables.catalogue.methods import METHODS
 from trainables.outcomes import EpochRecord, TrialOutcome
 from trainables.tasks import PackConfig, Task, Trial, model_config, trial_key
 from trainables.training.loop import Training
-from trainables.training.trial import train_pack
+from trainables.training.trial import EpochEnded, Event, PackRun, Records
 from trainables.workloads import build_workload
 
 CPU = torch.device("cpu")
@@ -51,10 +52,25 @@ def training(config: PackConfig) -> Training:
     return Training(config, build_workload(config.task, Path("nowhere"), CPU), CPU)
 
 
-def run(config: PackConfig, **options: Any) -> tuple[list[EpochRecord], list[TrialOutcome]]:
-    records: list[EpochRecord] = []
-    ends = train_pack(config, data_dir=Path("nowhere"), device=CPU, report=records.extend, **options)
-    return records, ends
+def run(
+    config: PackConfig, should_stop: Callable[[], bool] = lambda: False, **options: Any
+) -> tuple[list[EpochRecord], list[TrialOutcome]]:
+    """Trains a pack to its end; without outcomes if it was stopped, which is asked after every epoch."""
+    events, outcomes = events_of(config, should_stop, **options)
+    return [record for event in events if isinstance(event, Records) for record in event.records], outcomes or []
+
+
+def events_of(
+    config: PackConfig, should_stop: Callable[[], bool] = lambda: False, **options: Any
+) -> tuple[list[Event], list[TrialOutcome] | None]:
+    """Like `run`, with all that happened."""
+    pack_run = PackRun(config, data_dir=Path("nowhere"), device=CPU, **options)
+    events = []
+    for event in pack_run:
+        events.append(event)
+        if isinstance(event, EpochEnded) and should_stop():
+            pack_run.stop()
+    return events, pack_run.outcomes
 
 
 def curve(records: list[EpochRecord], member: int) -> list[dict[str, float | None]]:

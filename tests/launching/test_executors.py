@@ -107,7 +107,7 @@ def test_every_job_ends_once_and_an_error_ends_its_job_only(
 @pytest.mark.ray
 def test_ray_refuses_gpus_it_has_not(tmp_path: Path) -> None:
     executor = RayTuneExecutor(settings=worker(tmp_path), slots=1, cpus=1, gpus=1, total_gpus=0, work_dir=tmp_path)
-    with pytest.raises(ExecutionError, match="a job wants 1 GPU, and Ray has 0"):
+    with pytest.raises(ExecutionError, match="a job needs 1 GPU, and Ray has 0"):
         executor.run(Agenda([job("a")]))
 
 

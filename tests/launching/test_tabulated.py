@@ -16,11 +16,12 @@ from benchmarks.tabulated import SimulatedClock, StoredResults, TabulatedExecuto
 from lawn_tune.cells import Cell, Phase
 from lawn_tune.executors.base import Event, Finished, Job, Nothing
 from lawn_tune.launching.launch import Launch
-from lawn_tune.launching.limits import Budget
+from lawn_tune.launching.limits import Limits
 from lawn_tune.ledger import Ledger, Owner, open_ledger
 from lawn_tune.planning.makespan import makespan
 from lawn_tune.planning.plan import plan
 from lawn_tune.planning.spaces import find_space
+from lawn_tune.planning.speed import Speeds
 from tests.helpers.fakes import Recorder, succeed
 from trainables.tasks import PackConfig, Trial
 
@@ -43,10 +44,10 @@ def table(job: Job) -> Iterator[tuple[float, Event]]:
         yield whole * min(1.0, (i + 1) / (len(events) - 1)), event
 
 
-def simulate(ledger: Ledger, executor: TabulatedExecutor, cells: Sequence[Cell] = CELLS, **limits: float) -> Launch:
+def simulate(ledger: Ledger, executor: TabulatedExecutor, cells: Sequence[Cell] = CELLS, **given: float) -> Launch:
     ledger.register(cells)
-    budget = Budget(table=False, clock=executor.clock, **limits)
-    agenda = Launch(cells, ledger, OWNER, Recorder(), pack_size=3, budget=budget)
+    limits = Limits(speeds=Speeds(table=False), clock=executor.clock, **given)
+    agenda = Launch(cells, ledger, OWNER, Recorder(), pack_size=3, limits=limits)
     if agenda.has_work():
         executor.run(agenda)
     agenda.close()

@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from tests.helpers.tasks import pack, point, task
+from trainables.training.peak_memory import peak_memory
 from trainables.training.process_memory import keep_freed_memory, process_peak, reset_process_peak
-from trainables.training.trial import peak_memory, train_pack
+from trainables.training.trial import PackRun
 
 MEGABYTES = 200
 
@@ -82,7 +83,7 @@ def test_a_packs_peak_on_a_gpu_starts_afresh_before_anything_is_built(monkeypatc
 
     monkeypatch.setattr("trainables.training.trial.resident_workload", build)
     with pytest.raises(LookupError, match="built"):
-        train_pack(pack(task(), [point("adam-lawn")]), data_dir=Path("nowhere"), device=device)
+        next(iter(PackRun(pack(task(), [point("adam-lawn")]), data_dir=Path("nowhere"), device=device)))
     assert done == ["init", device]
     assert peak_memory(device) == 2**20
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,11 +15,10 @@ import torch
 
 from tests.helpers.tasks import curve, eight_points, pack, point, run, task, training
 from trainables.catalogue.methods import METHODS
-from trainables.outcomes import SERIES
+from trainables.outcomes import SERIES, TrialOutcome
 from trainables.tasks import model_config
 from trainables.training import trial
-from trainables.training.checkpoint import load_checkpoint, save_checkpoint
-from trainables.training.trial import Interrupted
+from trainables.training.checkpoint import UnusableCheckpoint, load_checkpoint, save_checkpoint
 
 LAWN = [name for name, method in METHODS.items() if method.switch]
 
@@ -112,14 +112,10 @@ def test_resuming_after_any_epoch_gives_the_same_bits(optimizer: str, tmp_path: 
     whole, ends = run(config)
     stops = iter([True] * 3)
     file = tmp_path / "pack.safetensors"
-    attempts = 0
-    while True:
+    attempts, resumed = 0, list[TrialOutcome]()
+    while not resumed:
         attempts += 1
-        try:
-            again, resumed = run(config, checkpoint=file, should_stop=lambda: next(stops, False))
-            break
-        except Interrupted:
-            continue
+        again, resumed = run(config, checkpoint=file, should_stop=lambda: next(stops, False))
     assert attempts == 4
     assert again == whole
     plain = [dataclasses.replace(end, summary={}) for end in ends]
@@ -176,7 +172,8 @@ def test_a_useless_checkpoint_is_ignored(harm: str, tmp_path: Path) -> None:
     )
     file.unlink() if content is None else file.write_bytes(content)
     fresh = training(config)
-    assert load_checkpoint(file, fresh) is None
+    with nullcontext() if harm == "missing" else pytest.raises(UnusableCheckpoint):
+        assert load_checkpoint(file, fresh) is None
     assert fresh.epoch == 0
     assert run(config, checkpoint=file)[0] == run(config)[0]
 

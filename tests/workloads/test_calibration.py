@@ -18,7 +18,7 @@ from trainables.catalogue.losses import ECE_BINS
 from trainables.metrics import calibration, ece
 from trainables.outcomes import TrialOutcome
 from trainables.tasks import PackConfig, Task, Trial, model_config
-from trainables.training.trial import train_pack
+from trainables.training.trial import PackRun
 
 PREDICTIONS = st.lists(
     st.tuples(st.floats(0, 1) | st.integers(0, 15).map(lambda b: b / 15), st.booleans()), min_size=1, max_size=40
@@ -63,7 +63,10 @@ def trained(dataset: str) -> list[TrialOutcome]:
     )
     point = {"peak_lr": 0.01, "warmup_epochs": 0.0, "weight_decay": 0.0}
     members = tuple(Trial(key=f"k{seed}", seed=seed, hyperparameters=point) for seed in (0, 1))
-    return train_pack(PackConfig(task=task, members=members), data_dir=Path("nowhere"), device=torch.device("cpu"))
+    run = PackRun(PackConfig(task=task, members=members), data_dir=Path("nowhere"), device=torch.device("cpu"))
+    for _ in run:
+        pass
+    return run.outcomes or []
 
 
 def test_training_records_the_bins_of_its_ece() -> None:
