@@ -106,8 +106,8 @@ def check_data(cells: Sequence[Cell], settings: Settings) -> None:
     from trainables import data
 
     try:
-        for dataset in dict.fromkeys(cell.task.dataset for cell in cells):
-            data.require(dataset, settings.data_dir)
+        for row in {cell.task.dataset: cell.task.dataset_row for cell in cells}.values():
+            data.require(row.name, settings.data_dir, {row.name: row})
     except data.DataError as error:
         raise DataError(str(error)) from None
 

@@ -202,7 +202,8 @@ def _kernel_lines() -> tuple[str, ...]:
 def _bring_data(job: Job, settings: WorkerSettings) -> None:
     """Downloads a data set that this machine lacks, if allowed; one of its workers does, and others wait."""
     if settings.fetch_data:
-        data.fetch_once(job.config.task.dataset, Path(settings.data_dir))
+        task = job.config.task
+        data.fetch_once(task.dataset, Path(settings.data_dir), task.catalogue.datasets)
 
 
 def memory_ended(error: Exception) -> bool:
