@@ -51,6 +51,16 @@ def test_confirm_seeds_in_one_pack_equal_solo_runs(optimizer: str) -> None:
             assert packed["weight_norm"] == pytest.approx(solo["weight_norm"], rel=REL)
 
 
+def test_a_row_that_forks_within_an_epoch_goes_on_with_the_batches_of_its_seed() -> None:
+    what, seeds, free = task("adam-lawn", epochs=2), [7, 7, 8], [0.5, 1.5, 0.5]
+    points = [point("adam-lawn", free_epochs=epochs) for epochs in free]
+    together, _ = run(pack(what, points, seeds=seeds))
+    for position, (seed, values) in enumerate(zip(seeds, points, strict=True)):
+        alone, _ = run(pack(what, [values], seeds=[seed]))
+        for packed, solo in zip(curve(together, position), curve(alone, 0), strict=True):
+            assert packed["train_loss"] == pytest.approx(solo["train_loss"], rel=REL, abs=ABS)
+
+
 def test_different_seeds_give_different_runs() -> None:
     records, _ = run(pack(task(), [point("adam-lawn")] * 2, seeds=[1, 2]))
     assert records[0].series["train_loss"][0] != records[0].series["train_loss"][1]
