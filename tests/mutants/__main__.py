@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tests.mutants.areas import areas_under
 from tests.mutants.equivalents import Equivalents
+from tests.mutants.mutations import mutations_of
 from tests.mutants.report import Report
 from tests.mutants.sample import sample
 from tests.mutants.workshop import Workshop
@@ -34,6 +35,10 @@ def main() -> int:
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
+    for entry in equivalents.stale(
+        {f: mutations_of(f, (ROOT / f).read_bytes()) for a in areas for f in a.sources(ROOT)}
+    ):
+        print("no longer in the code, remove it from equivalent.toml:", *entry, sep="\n  ")
     drawn = sample(ROOT, areas, arguments.n, arguments.seed, arguments.only)
     os.environ["MUTANTS_ROOT"] = str(ROOT)
     with tempfile.TemporaryDirectory(prefix="lawn-tune-mutants-") as folder:

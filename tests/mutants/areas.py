@@ -51,7 +51,6 @@ AREAS = (
             "tests/spaces",
             "tests/cli/test_counts.py",
             "tests/comparison",
-            "tests/launching/test_budget.py",
         ),
     ),
     Area("lawn_tune/launching", ("tests/launching",)),

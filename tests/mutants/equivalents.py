@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,3 +34,8 @@ class Equivalents:
     def lists(self, mutation: Mutation) -> bool:
         """Whether a mutation is on the list."""
         return (mutation.file, mutation.function, mutation.before, mutation.after) in self.reasons
+
+    def stale(self, current: Mapping[str, Iterable[Mutation]]) -> list[tuple[str, str, str, str]]:
+        """Returns the entries of some files, given with all their mutations, that are none of them any more."""
+        known = {(m.file, m.function, m.before, m.after) for mutations in current.values() for m in mutations}
+        return [entry for entry in self.reasons if entry[0] in current and entry not in known]

@@ -207,6 +207,18 @@ def test_the_free_phase_is_the_base_bit_for_bit(name: str) -> None:
     assert same(train(ours, optimizer, range(4)), train(theirs, base, range(4)))
 
 
+@pytest.mark.parametrize("name", ["torch SGD", "torch SGD with momentum", "torch AdamW"])
+def test_a_base_that_has_trained_goes_on_in_the_free_phase(name: str) -> None:
+    """Whether its state counts steps or not."""
+    momentum = {"momentum": 0.9} if "momentum" in name else {}
+    build = built(getattr(torch.optim, name.split()[1]), momentum)
+    ours, theirs = parameters(), parameters()
+    bases = [build(ours), build(theirs)]
+    for params, base in zip((ours, theirs), bases, strict=True):
+        train(params, base, range(2))
+    assert same(train(ours, Lawn(bases[0]), range(2, 5)), train(theirs, bases[1], range(2, 5)))
+
+
 @every
 def test_only_the_weights_carry_over_from_the_free_phase(name: str) -> None:
     """Counts in param groups and attributes are reset with the moments, and held norms stay."""

@@ -51,6 +51,33 @@ def test_confirm_seeds_in_one_pack_equal_solo_runs(optimizer: str) -> None:
             assert packed["weight_norm"] == pytest.approx(solo["weight_norm"], rel=REL)
 
 
+def test_a_row_that_forks_within_an_epoch_goes_on_with_the_batches_of_its_seed() -> None:
+    what, seeds, free = task("adam-lawn", epochs=2), [7, 7, 8], [0.5, 1.5, 0.5]
+    points = [point("adam-lawn", free_epochs=epochs) for epochs in free]
+    together, _ = run(pack(what, points, seeds=seeds))
+    for position, (seed, values) in enumerate(zip(seeds, points, strict=True)):
+        alone, _ = run(pack(what, [values], seeds=[seed]))
+        for packed, solo in zip(curve(together, position), curve(alone, 0), strict=True):
+            assert packed["train_loss"] == pytest.approx(solo["train_loss"], rel=REL, abs=ABS)
+
+
+def test_the_training_loss_is_the_mean_over_examples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A smaller last batch counts less. Tolerance: a batch's sum is one product in fp32."""
+    session = training(pack(task("adam", batch_size=50), [point("adam"), point("adam", peak_lr=0.02)]))
+    step, taken = session.pack.apply, []
+
+    def watched(lr: torch.Tensor) -> torch.Tensor:
+        taken.append(step(lr))
+        return taken[-1]
+
+    monkeypatch.setattr(session.pack, "apply", watched)
+    record = session.run_epoch()
+    sizes = torch.tensor([50, 50, 50, session.workload.examples - 150], dtype=torch.float64)
+    assert 0 < sizes[-1] < 50
+    expected = torch.stack(taken, dim=1).double() @ sizes / session.workload.examples
+    assert record.series["train_loss"] == pytest.approx(expected.tolist(), rel=1e-6)
+
+
 def test_different_seeds_give_different_runs() -> None:
     records, _ = run(pack(task(), [point("adam-lawn")] * 2, seeds=[1, 2]))
     assert records[0].series["train_loss"][0] != records[0].series["train_loss"][1]
