@@ -109,7 +109,7 @@ def definition(view: View) -> list[Component]:
     return [html.P(text, className="help") for text in DEFINITION]
 
 
-_COSTS = ("Method", "Points", "Diverged", "Time a point", "Time in all")
+_COSTS = ("Method", "Points", "Diverged", "Time per point", "Total time")
 
 
 def costs(view: View) -> list[Component] | Empty:
