@@ -176,7 +176,7 @@ def test_a_page_has_landmarks_and_every_control_a_name(browse: Browse) -> None:
     assert page.locator(f"#{figure.get_attribute('aria-describedby')}").text_content() == "4 values"
 
 
-def test_unknown_pages_and_spaces_are_said(browse: Browse) -> None:
+def test_unknown_pages_and_spaces_are_shown(browse: Browse) -> None:
     site = browse(make_source(), pages=LABORATORY)
     expect(site.open("/nowhere").get_by_text("There is no page at this address.")).to_be_visible()
     expect(site.open(f"/lab?space={EVIL}").get_by_text(f"there is no space '{EVIL}'")).to_be_visible()
@@ -357,7 +357,7 @@ def zoom(page: BrowserPage) -> list[float]:
     return zoomed
 
 
-def test_an_empty_ledger_says_how_to_launch_and_fills_by_itself(browse: Browse) -> None:
+def test_an_empty_ledger_shows_how_to_launch_and_fills_by_itself(browse: Browse) -> None:
     source = MemorySource()
     page = browse(source, pages=LABORATORY).open()
     expect(page.get_by_text("Nothing has been launched into this ledger yet.")).to_be_visible()
@@ -386,7 +386,7 @@ def test_a_slow_ledger_is_waited_for(browse: Browse) -> None:
     expect(page.locator("#lab-line-summary")).to_have_text("6 values")
 
 
-def test_a_lost_server_is_said_and_found_again(browse: Browse) -> None:
+def test_a_lost_server_is_shown_and_found_again(browse: Browse) -> None:
     site = browse(make_source(), pages=LABORATORY)
     page = site.open()
     page.route("**/_version*", lambda route: route.abort())
