@@ -127,7 +127,7 @@ def test_a_page_that_is_left_asks_for_nothing_more(browse: Browse, demo: MemoryS
     page = site.open("/compare")
     asked: list[str] = []
     page.on("request", lambda request: asked.append(json.loads(request.post_data or "{}").get("output", "")))
-    page.get_by_role("link", name="Tuning curve").click()
+    page.get_by_role("link", name="Tuning").click()
     expect(page.locator("#tuning-table table")).to_be_visible()
     site.settled()
     assert any(output.startswith("..tuning-table") for output in asked)
@@ -138,7 +138,7 @@ def test_a_page_that_is_left_asks_for_nothing_more(browse: Browse, demo: MemoryS
 
 def test_the_last_of_several_clicks_decides(browse: Browse, demo: MemorySource) -> None:
     page = browse(demo).open("/compare")
-    for name in ("Cell", "Tuning curve", "Compare"):
+    for name in ("Cell", "Tuning", "Compare"):
         page.evaluate("name => [...document.links].find((link) => link.text === name).click()", name)
         page.wait_for_timeout(20)  # faster than any page is laid out
     page.wait_for_timeout(1000)

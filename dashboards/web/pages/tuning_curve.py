@@ -164,10 +164,10 @@ def _drawn_row(info: TuningCurveInfo, line: TuningLine, drawn: Drawn, *, first: 
 
 PAGE = page(
     path="/tuning-curve",
-    title="Tuning curve",
+    title="Tuning",
     order=50,
     lead=lambda view: (
-        "How much search each rival needs: what a smaller grid, drawn at random from this one, would have found."
+        "Tuning curves: how much search each rival needs, by what a smaller grid drawn at random would have found."
     ),
     controls=_controls,
     cards=(
