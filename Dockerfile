@@ -1,7 +1,7 @@
-# One image for every part: Ray head, GPU workers and the commands. Builds from a checkout.
+# One image for all services: Ray head, GPU workers and the commands. Built from a checkout.
 FROM python:3.11-slim
 
-# gcc compiles the optimizer kernels on the machine they run on (trainables/optimizers/fused.py).
+# gcc compiles the optimizer kernels on the machine that runs them (trainables/optimizers/native.py).
 RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev libgomp1 && rm -rf /var/lib/apt/lists/*
 RUN useradd --create-home --uid 1000 lawn && mkdir /study && chown lawn /study
 COPY pyproject.toml constraints.txt README.md LICENSE /app/

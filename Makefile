@@ -1,4 +1,4 @@
-# `make demo` and `make test` do all the set-up; both need only Python 3.11+, make and a network for packages.
+# `make demo` and `make test` set everything up; they require Python 3.11+, make and a network connection for packages.
 
 PYTHON ?= python3
 VENV := .venv
@@ -9,17 +9,20 @@ BUILD := build
 KERNELS := trainables/optimizers/kernels.c
 FUZZ := tests/optimizers/sanitize/fuzz_kernels.c
 FUZZ_SECONDS := 20
+N := 300
+SEED := 1
+AREA :=
 SANITIZE := -O2 -g -march=native -fno-math-errno -fno-trapping-math -fopenmp -Wall -Wextra -Werror \
 	-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 
-.PHONY: demo test check sanitize bench bench-check clean
+.PHONY: demo test check mutants sanitize bench bench-check clean
 
-demo: $(READY)  ## the main job on bundled data: grid, confirmation, comparison, report
+demo: $(READY)  ## a study on bundled data: grid, confirmation, comparison, report
 	$(BIN)/lawn-tune launch quickstart
 	$(BIN)/lawn-tune compare quickstart
 	$(BIN)/lawn-tune report quickstart
 
-test: $(TESTS)  ## every law, on the CPU and offline
+test: $(TESTS)  ## the test suite, on the CPU and offline
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 check: $(TESTS)  ## formatting, lint, types
@@ -27,17 +30,20 @@ check: $(TESTS)  ## formatting, lint, types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-sanitize: $(BUILD)/fuzz_kernels  ## random steps through kernels.c, watched by the compiler's sanitizers
+mutants: $(TESTS)  ## a sample of small changes to the code, and how many of them the tests notice
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutants --n $(N) --seed $(SEED) --area '$(AREA)'
+
+sanitize: $(BUILD)/fuzz_kernels  ## random steps through kernels.c under the compiler's sanitizers
 	$(BUILD)/fuzz_kernels $(FUZZ_SECONDS) 1
 
 $(BUILD)/fuzz_kernels: $(KERNELS) $(FUZZ) Makefile
 	mkdir -p $(BUILD)
 	$(CC) $(SANITIZE) -DKERNELS='"$(abspath $(KERNELS))"' -o $@ $(FUZZ) -lm
 
-bench: $(TESTS)  ## measured numbers, as JSON in benchmarks/results
+bench: $(TESTS)  ## benchmarks; results as JSON in benchmarks/results
 	$(BIN)/python -m benchmarks
 
-bench-check: $(TESTS)  ## our speed against rivals in the same run, with generous margins
+bench-check: $(TESTS)  ## speed relative to alternatives in the same run, with generous margins
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.regression
 
 clean:

@@ -29,12 +29,14 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def main() -> None:
-    """Writes one JSON file a benchmark, with the machine it ran on."""
+    """Writes one JSON file per benchmark, with the machine it ran on."""
     parser = argparse.ArgumentParser(description="Measure lawn_tune; results go to benchmarks/results/NAME.json.")
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help="see `known` in the error for a wrong name; default all"
+        "names", nargs="*", metavar="NAME", help="benchmark to run, all by default; an unknown name lists them"
     )
-    parser.add_argument("--data-dir", type=Path, default=Path("data"), help="data sets that are not there are left out")
+    parser.add_argument(
+        "--data-dir", type=Path, default=Path("data"), help="folder of the datasets; missing ones are skipped"
+    )
     options = parser.parse_args()
     benchmarks: dict[str, Callable[[], dict[str, Any]]] = {
         "startup": startup.run,

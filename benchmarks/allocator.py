@@ -1,4 +1,4 @@
-"""An NCF epoch at batch 100,000 with glibc keeping freed memory, against its default: a process each, one thread."""
+"""An NCF epoch at batch 100,000 with glibc keeping freed memory, against its default: one process each, one thread."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ MODES = ("default", "keep freed memory")
 
 
 def run(data_dir: Path, repeats: int = 5) -> dict[str, Any]:
-    """Measures the third epoch of each process, in turn; nothing where the data is not there."""
+    """Measures the third epoch of each process, interleaved; returns nothing if the data is missing."""
     if check("movielens-100k", data_dir).state != "ready":
         return {}
     seconds: dict[str, list[float]] = {mode: [] for mode in MODES}
     for _ in range(repeats):
         for mode in MODES:
             command = [sys.executable, "-m", "benchmarks.allocator", str(data_dir), mode]
-            found = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
-            seconds[mode].append(float(found.stdout))
+            completed = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
+            seconds[mode].append(float(completed.stdout))
     return {
         "seconds_per_epoch": {mode: summary(values) for mode, values in seconds.items()},
         "ratio": ratio(seconds["keep freed memory"], seconds["default"]),

@@ -1,7 +1,7 @@
-"""Writes a ledger as large as a study of months, in seconds: made-up numbers of the shape that training gives.
+"""Writes a ledger of the size of a study of months, in seconds: synthetic numbers of the form of real ones.
 
 Curves are smooth functions of the hyperparameters with an optimum inside the grid, so that winners, edges, divergence
-and intervals look as they do in a real ledger. Nothing in it was trained, and its provenance says so.
+and intervals look as in a real ledger. Nothing in it was trained, as its provenance shows.
 """
 
 from __future__ import annotations
@@ -18,14 +18,18 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from lawn_tune import __version__
-from lawn_tune.cells import Cell, CellName, Phase, Protocol, Trial
+from lawn_tune.cells import Cell, CellName, Phase, Protocol
 from lawn_tune.ledger import PackRow, curves, definitions, open_ledger, packs, roster, trials
 from lawn_tune.ledger.database import Database, insert
 from lawn_tune.ledger.mirror import Mirror
 from lawn_tune.planning.packing import make_packs, pack_size
 from search_spaces.space import Grid
-from trainables.config import DATASETS, METRICS, OPTIMIZERS, EpochRecord, ModelConfig, Ncf, SmallVgg, Task
-from trainables.config import TrialOutcome as Outcome
+from trainables.catalogue.datasets import DATASETS
+from trainables.catalogue.losses import METRICS
+from trainables.catalogue.methods import METHODS
+from trainables.outcomes import EpochRecord
+from trainables.outcomes import TrialOutcome as Outcome
+from trainables.tasks import ModelConfig, Task, Trial, model_config
 
 Array = NDArray[np.float64]
 BATCH_SIZES = (256, 512, 1024, 2048, 4096, 10_000)
@@ -38,7 +42,7 @@ PROVENANCE = {
     "lawn_tune": __version__,
     "python": "none",
     "libraries": {"torch": "none", "numpy": np.__version__},
-    "device": "none: made-up numbers",
+    "device": "none: synthetic numbers",
     "threads": 1,
     "host": "none",
 }
@@ -46,7 +50,7 @@ PROVENANCE = {
 
 @dataclass(frozen=True)
 class _Kind:
-    """What a made-up space trains, how good it gets in the metric's unit, and how many test examples it has."""
+    """A synthetic space: its task, its best metric, and its number of test examples."""
 
     dataset: str
     loss: str
@@ -56,7 +60,11 @@ class _Kind:
     examples: int
 
     def model(self, i: int) -> ModelConfig:
-        return SmallVgg(width=16 + i) if self.dataset == "fashion-mnist" else Ncf(factors=64 + i)
+        return (
+            model_config("small-vgg", width=16 + i)
+            if self.dataset == "fashion-mnist"
+            else model_config("ncf", factors=64 + i)
+        )
 
 
 KINDS = (
@@ -68,15 +76,15 @@ KINDS = (
 def write(
     url: str, *, trials: int = 10_000, epochs: int = 300, spaces: int = 1, seed: int = 0, optuna: bool = False
 ) -> None:
-    """Writes a ledger where all is finished but in the last cell of each space, where packs failed and others run.
+    """Writes a ledger where all cells are finished except the last of each space, with failed and running packs.
 
     Args:
         url: of a ledger that does not have these spaces ("big", "big_2", …) yet.
-        trials: search trials in all, as near as whole grids come; three confirm trials a finished cell come on top.
+        trials: approximate number of search trials; three confirm trials per finished cell are added.
         epochs: of every trial.
-        spaces: number of spaces, in turn of Fashion-MNIST's kind and MovieLens' kind.
-        seed: of all made-up numbers.
-        optuna: write the Optuna studies as well, as a launch does; most of the time goes there.
+        spaces: number of spaces, alternately like Fashion-MNIST and like MovieLens.
+        seed: of all synthetic numbers.
+        optuna: write the Optuna studies as well, as a launch does; this takes most of the time.
     """
     with open_ledger(url) as ledger:
         planned = [_cells(i, max(trials // spaces, 1), epochs) for i in range(spaces)]
@@ -99,12 +107,12 @@ def write(
 
 def _cells(i: int, trials: int, epochs: int) -> list[Cell]:
     kind = KINDS[i % len(KINDS)]
-    count = min(max(trials // (len(OPTIMIZERS) * 16), 1), len(BATCH_SIZES))
+    count = min(max(trials // (len(METHODS) * 16), 1), len(BATCH_SIZES))
     batch_sizes = [kind.batch_scale * size for size in BATCH_SIZES[:: len(BATCH_SIZES) // count][:count]]
-    points = trials / (count * len(OPTIMIZERS))
+    points = trials / (count * len(METHODS))
     return [
         _cell("big" if i == 0 else f"big_{i + 1}", kind, kind.model(i), name, size, points, epochs)
-        for name in OPTIMIZERS
+        for name in METHODS
         for size in batch_sizes
     ]
 
@@ -137,11 +145,11 @@ def _cell(
 
 
 def _grid(optimizer: str, points: float, epochs: int) -> Grid:
-    """Returns a grid of about so many points, its levels spread evenly in the logarithm around the optimum."""
+    """Returns a grid of about this number of points, its levels spread evenly in the logarithm around the optimum."""
     side = points ** (1 / 3)
     warmups, thirds = max(round(0.7 * side), 1), max(round(side), 1)
     rates = max(round(points / (warmups * thirds)), 1)
-    third = "free_epochs" if OPTIMIZERS[optimizer].lawn else "weight_decay"
+    third = METHODS[optimizer].switch or "weight_decay"
     return Grid(
         {
             "peak_lr": _spread(_best(optimizer, "peak_lr", epochs), 1.5, rates),
@@ -153,7 +161,7 @@ def _grid(optimizer: str, points: float, epochs: int) -> Grid:
 
 def _best(optimizer: str, name: str, epochs: int) -> float:
     optima = {
-        "peak_lr": BEST_LR[OPTIMIZERS[optimizer].rule],
+        "peak_lr": BEST_LR[METHODS[optimizer].rule.name],
         "warmup_epochs": 0.04 * epochs,
         "free_epochs": 0.05 * epochs,
         "weight_decay": 5e-4 if optimizer == "sgd" else 0.1,
@@ -171,7 +179,7 @@ def _spread(middle: float, decades: float, count: int) -> tuple[float, ...]:
 
 @dataclass(frozen=True)
 class _Numbers:
-    """What N trials gave: series → values [N, E], the epochs each of them lasted [N], and bits [N, examples]."""
+    """Numbers of N trials: series → values [N, E], epochs trained [N], and outcomes [N, examples]."""
 
     series: Mapping[str, Array]
     lasted: NDArray[np.int64]
@@ -180,7 +188,7 @@ class _Numbers:
 
 def _numbers(cell: Cell, kind: _Kind, phase: Phase, planned: Sequence[Trial], random: np.random.Generator) -> _Numbers:
     epochs, optimizer = cell.task.epochs, cell.name.optimizer
-    lawn = OPTIMIZERS[optimizer].lawn
+    lawn = METHODS[optimizer].switch is not None
     value = {name: np.array([trial.hyperparameters[name] for trial in planned])[:, None] for name in cell.grid.values}
     off = {name: np.log10(values / _best(optimizer, name, epochs)) for name, values in value.items()}
     size = np.log2(cell.name.batch_size / (256 * kind.batch_scale))
@@ -227,7 +235,7 @@ def _numbers(cell: Cell, kind: _Kind, phase: Phase, planned: Sequence[Trial], ra
 
 
 def _bits(accuracy: Array, kind: _Kind, random: np.random.Generator) -> NDArray[np.bool_]:
-    """Returns outcomes [N, examples] of that accuracy (%); an example that is hard for one trial is so for most."""
+    """Returns outcomes [N, examples] of that accuracy (%); an example that is hard for one trial is hard for most."""
     hardness = np.random.default_rng(kind.examples).standard_normal(kind.examples, np.float32)
     scores = hardness + 0.7 * random.standard_normal((len(accuracy), kind.examples), np.float32)
     right = np.clip(np.round(accuracy / 100 * kind.examples), 1, kind.examples).astype(int)
@@ -259,7 +267,7 @@ def _write_cell(connection: Connection, cell: Cell, kind: _Kind, seed: list[int]
 
 
 def _record(connection: Connection, cell: Cell, phase: Phase, planned: Sequence[Trial]) -> tuple[PackRow, ...]:
-    size = min(pack_size(cell, phase), max(cell.grid.size // 6, 1))  # even a small grid has packs to fail and to run
+    size = min(pack_size(cell, phase), max(cell.grid.size // 6, 1))  # even a small grid needs failed and running packs
     groups = [[trial.key for trial in pack] for pack in make_packs(cell, phase, planned, size)]
     roster.assign(connection, cell, phase, planned)
     packs.add(connection, cell.name, phase, groups)
@@ -274,7 +282,7 @@ def _write_packs(
     numbers: _Numbers,
     done: Sequence[PackRow],
 ) -> None:
-    """Writes what `Ledger.finish` would leave of these packs, without the epochs that it would drop again."""
+    """Writes the rows that `Ledger.finish` would leave of these packs, without the epochs that it would drop."""
     place = {trial.key: i for i, trial in enumerate(planned)}
     rows, curve_rows, example_rows = [], [], []
     for number, pack in enumerate(done):
@@ -334,12 +342,12 @@ def _row(cell: Cell, pack: PackRow, outcome: Outcome, began: str, ended: str) ->
 def _fail(connection: Connection, pack: PackRow) -> None:
     packs.change(connection, pack, attempts=3)
     failed = packs.get(connection, pack)
-    trials.fail(connection, failed, "RuntimeError: a made-up failure")
-    packs.change(connection, failed, state="failed", error="RuntimeError: a made-up failure")
+    trials.fail(connection, failed, "RuntimeError: a synthetic failure")
+    packs.change(connection, failed, state="failed", error="RuntimeError: a synthetic failure")
 
 
 def _run(connection: Connection, cell: Cell, pack: PackRow, numbers: _Numbers) -> None:
-    """Leaves a pack as a launch that is half through it."""
+    """Leaves a pack as if a launch were half through it."""
     packs.change(connection, pack, state="running", attempts=1)
     begun = packs.get(connection, pack)
     trials.start(connection, begun)
@@ -354,8 +362,8 @@ def _run(connection: Connection, cell: Cell, pack: PackRow, numbers: _Numbers) -
 
 
 def main() -> None:
-    """Writes a big ledger and says how long that took."""
-    parser = argparse.ArgumentParser(description="Write a big ledger of made-up numbers.")
+    """Writes a big ledger and prints the duration."""
+    parser = argparse.ArgumentParser(description="Write a big ledger of synthetic numbers.")
     parser.add_argument("url", help="sqlite:////path/to/file.db, or a PostgreSQL URL")
     parser.add_argument("--trials", type=int, default=10_000)
     parser.add_argument("--epochs", type=int, default=300)

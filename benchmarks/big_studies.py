@@ -1,4 +1,4 @@
-"""Optuna studies of a whole ledger by bulk inserts: what an Optuna user would load, written in seconds."""
+"""Optuna studies of a whole ledger by bulk inserts: as an Optuna user would load them, written in seconds."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ PHASES: tuple[Phase, ...] = ("search", "confirm")
 STATES = {"complete": "COMPLETE", "diverged": "PRUNED", "failed": "FAIL"}
 WHOLE = sys.maxsize
 Rows = dict[str, list[dict[str, Any]]]
-"""Name of a table of Optuna's → rows."""
+"""Name of an Optuna table → rows."""
 
 
 def write(ledger_url: str, url: str, *, curve_values: int = THINNED) -> tuple[str, ...]:
-    """Writes the studies of a ledger to a database of their own and returns their names.
+    """Writes the studies of a ledger to a separate database and returns their names.
 
-    The studies are made by Optuna and hold what a launch writes to them; only their trials skip its API, which takes
-    tens of milliseconds for each.
+    The studies are created by Optuna with the content that a launch writes; only the trials bypass its API, which takes
+    tens of milliseconds per trial.
 
     Args:
         ledger_url: of the ledger.
         url: of a new database.
-        curve_values: intermediate values of a trial, at most; `WHOLE` for every epoch.
+        curve_values: maximum number of intermediate values of a trial; `WHOLE` for every epoch.
     """
     source, target = Database(ledger_url), Database(url)
     studies = Studies(target)
@@ -70,7 +70,7 @@ def _insert(target: Database, spec: StudySpec, trials: list[StudyTrial]) -> None
 
 
 def _add(rows: Rows, identity: dict[str, int], spec: StudySpec, trial: StudyTrial) -> None:
-    """Adds one trial as Optuna's storage lays it out."""
+    """Adds one trial in the layout of Optuna's storage."""
     me = {"trial_id": identity["trial_id"]}
     measured = trial.value is not None and not math.isnan(trial.value)
     state = STATES[trial.outcome] if measured or trial.outcome != "complete" else "PRUNED"

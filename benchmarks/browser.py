@@ -1,4 +1,4 @@
-"""The browser in which tests look at the dashboard and benchmarks time it."""
+"""The browser for tests and benchmarks of the dashboard."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Playwright
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
 )
-"""The system's browser; without one playwright takes its own (`playwright install chromium`)."""
+"""The system's browser; otherwise playwright uses its own (`playwright install chromium`)."""
 
 ARGUMENTS = (
     "--no-sandbox",
@@ -25,12 +25,12 @@ SETTLED = (
     f"{TITLE} && !document.querySelector('.body.waiting:not(.brief *)')"
     " && !document.querySelector('[data-dash-is-loading], .dash-graph--pending')"
 )
-"""Holds when every card has its content and no callback and no drawing is under way."""
+"""True when every card has its content and no callback or drawing is in progress."""
 
 
 @contextmanager
 def launched(playwright: Playwright) -> Iterator[Browser]:
-    """Runs the browser until it is left."""
+    """Runs the browser inside the context."""
     browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
     try:
         yield browser

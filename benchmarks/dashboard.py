@@ -1,7 +1,7 @@
-"""The dashboard over a ledger of 10,000 trials x 300 epochs, in a real Chromium: what a viewer waits for.
+"""The dashboard over a ledger of 10,000 trials x 300 epochs, in Chromium: waiting times of a user.
 
 First paint is the browser's first contentful paint; "first card" and "every card" are when content replaces the waiting
-cards. Interactions run on a page that stands and are timed by its own clock: from the click to the last change of its
+cards. Interactions run on a loaded page and are timed by its own clock: from the click to the last change of its
 main part.
 """
 
@@ -29,7 +29,7 @@ ADDRESS = f"http://127.0.0.1:{PORT}"
 PAINT = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime / 1000"
 FIRST = f"{TITLE} && document.querySelector('.body:not(.waiting)')"
 CALM = 0.4
-"""Seconds without a change after which an interaction is over; marks of what loads or may be resized are none."""
+"""Seconds without a change after which an interaction is over, ignoring marks for loading and resizing."""
 WATCH = """() => {
     const seen = (window.seen = { click: null, change: 0 });
     const unseen = (m) => m.attributeName === "data-dash-is-loading" || m.target.matches?.(".js-plotly-plot");
@@ -43,7 +43,7 @@ OVER = f"window.seen.click && {TOOK} > 0 && performance.now() - window.seen.chan
 
 
 def run(trials: int = 10_000, epochs: int = 300, repeats: int = 5) -> dict[str, Any]:
-    """Measures every page opened anew in a fresh browser context, then what is clicked; nothing without a Chromium."""
+    """Measures every page in a new browser context, then single clicks; returns nothing without Chromium."""
     if CHROMIUM is None:
         return {}
     with tempfile.TemporaryDirectory(prefix="lawn-tune-dashboard-") as folder:
@@ -75,7 +75,7 @@ def serving(url: str) -> Iterator[None]:
                 break
             except OSError:
                 continue
-        time.sleep(3)  # it reads the first space ahead of the first viewer
+        time.sleep(3)  # it reads the first space before the first request
         yield
     finally:
         process.terminate()
@@ -83,7 +83,7 @@ def serving(url: str) -> Iterator[None]:
 
 
 def opened(page: Page, path: str) -> dict[str, float]:
-    """Returns seconds from the address to the first paint, the first card and every card."""
+    """Returns seconds from navigation to the first paint, the first card and every card."""
     start = time.perf_counter()
     page.goto(ADDRESS + path, wait_until="commit")
     first = until(page, FIRST, start)
@@ -92,7 +92,7 @@ def opened(page: Page, path: str) -> dict[str, float]:
 
 
 def clicked(page: Page) -> dict[str, float]:
-    """Returns seconds of single interactions, each on a page whose cards are all there."""
+    """Returns seconds of single interactions, each on a completely loaded page."""
     opened(page, "/compare")
     found = {"compare: another page": timed(page, lambda: page.get_by_role("link", name="Budget").click())}
     opened(page, "/compare")
@@ -115,10 +115,10 @@ def timed(page: Page, act: Callable[[], object]) -> float:
 
 
 def until(page: Page, condition: str, start: float, limit: float = 30.0) -> float:
-    """Returns seconds since `start` when an expression holds."""
+    """Waits until an expression is true and returns the seconds since `start`."""
     while not page.evaluate(f"Boolean({condition})"):
         if time.perf_counter() - start > limit:
-            raise TimeoutError(f"never came true: {condition}")
+            raise TimeoutError(f"still false after {limit:g} s: {condition}")
         page.wait_for_timeout(20)
     return time.perf_counter() - start
 

@@ -1,7 +1,7 @@
 """How the cost of a training step grows with the pack size K and the batch size: seconds and peak memory.
 
-Every point has a process of its own, so that its peak memory is its own. NCF on random interactions of MovieLens-100k's
-size: nothing has to be fetched.
+Every point runs in a separate process, so that its peak memory is separate. NCF on random interactions of
+MovieLens-100k's size, without a download.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
 
+from trainables.catalogue.methods import METHODS
 from trainables.losses import bce
 from trainables.models.ncf import Ncf
 from trainables.training.pack import Pack
@@ -41,8 +41,8 @@ def run() -> dict[str, Any]:
 
 def _measured(factors: int, size: int, batch: int) -> dict[str, float]:
     command = [sys.executable, "-m", "benchmarks.growth", str(factors), str(size), str(batch)]
-    found = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
-    values: dict[str, float] = json.loads(found.stdout)
+    completed = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
+    values: dict[str, float] = json.loads(completed.stdout)
     return {"K": size, "batch_size": batch} | values
 
 
@@ -54,15 +54,20 @@ def step_seconds(factors: int, size: int, batch: int, repeats: int = 9) -> list[
 
 
 def stepper(factors: int, size: int, batch: int) -> tuple[Pack, Callable[[], object]]:
-    """Returns K stacked models, and what takes their next step on one shared batch."""
+    """Returns K stacked models, and a function that takes their next step on one shared batch."""
     torch.manual_seed(0)
     models = [Ncf(users=USERS, items=ITEMS, factors=factors, init="xavier") for _ in range(size)]
     values = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.01}
     hyper = {name: torch.full((size, 1), value, dtype=torch.float64) for name, value in values.items()}
-    pack = Pack(models, "adam", hyper, bce, constrain="all", device=torch.device("cpu"))
+    pack = Pack(models, METHODS["adam"], hyper, bce, constrain="all", device=torch.device("cpu"))
     inputs = torch.randint(USERS, (batch,)), torch.randint(ITEMS, (batch,))
     targets, lr = (torch.rand(batch) < 0.2).float(), torch.full((size, 1), 1e-3, dtype=torch.float64)
-    return pack, partial(pack.train_step, inputs, targets, True, lr)
+
+    def step() -> None:
+        pack.gradients(inputs, targets, shared=True)
+        pack.apply(lr)
+
+    return pack, step
 
 
 def _timed(step: Callable[[], object], inner: int) -> float:
@@ -73,16 +78,16 @@ def _timed(step: Callable[[], object], inner: int) -> float:
 
 
 def flops(factors: int, batch: int) -> float:
-    """Multiplications and additions of one model's step: three matrix products a layer, forward and twice backward.
+    """Multiplications and additions of one model's step: three matrix products per layer, one forward and two backward.
 
-    The first layer meets each row of a table once, or each example of the batch, whichever is less (models/ncf.py).
+    The first layer multiplies each row of a table or each example of the batch, whichever are fewer (models/ncf.py).
     """
     first = (min(USERS, batch) + min(ITEMS, batch)) * (2 * factors) ** 2
     return 3 * 2 * (first + batch * (2 * factors * factors + factors))
 
 
 def peak_flops(size: int = 1024, repeats: int = 20) -> float:
-    """Returns FLOP/s of one thread in a large fp32 matrix product: what the machine can do at best."""
+    """Returns FLOP/s of one thread in a large fp32 matrix product: the practical peak of the machine."""
     a, b = torch.randn(size, size), torch.randn(size, size)
     seconds = []
     for _ in range(repeats):
@@ -93,7 +98,7 @@ def peak_flops(size: int = 1024, repeats: int = 20) -> float:
 
 
 def main() -> None:
-    """Prints one point as JSON: seconds a step and model, share of the core's peak, peak memory."""
+    """Prints one point as JSON: seconds per step and model, share of the core's peak, peak memory."""
     torch.set_num_threads(1)
     keep_freed_memory()
     factors, size, batch = map(int, sys.argv[1:])

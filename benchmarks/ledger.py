@@ -1,9 +1,9 @@
-"""Reading a big ledger: `compare`, `status` and `export` as whole commands, and all trials against the same by Optuna.
+"""Reading a big ledger: `compare`, `status` and `export` as whole commands, and all trials, compared with Optuna.
 
-Ledgers of 100, 1,000 and 10,000 trials x 300 epochs. Optuna holds the same trials twice: with the few intermediate
-values that our mirror keeps, and with the curve that selects at every epoch, as someone stores it who has no tables of
-curves. Both sides open the database anew in every repeat, in one process, in turn; a repeat of our side reads all
-trials with every value and every whole curve of each trial of one cell.
+Ledgers of 100, 1,000 and 10,000 trials x 300 epochs. Optuna stores the same trials in two ways: with the few
+intermediate values of our Optuna studies, and with the selection metric at every epoch, as without separate tables of
+curves. Both sides open the database in every repeat, interleaved in one process; a repeat of our side reads all trials
+with every value and the whole curves of one cell.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
 }
 CLI = "lawn_tune.cli.main"
 WHOLE_UP_TO = 1_000
-"""Trials beyond which Optuna does not load whole curves here: at 10,000 it would take minutes and gigabytes."""
+"""Maximum number of trials for which Optuna loads whole curves: at 10,000 it takes minutes and gigabytes."""
 
 
 def run(
@@ -64,10 +64,10 @@ def _measure(folder: Path, trials: int, epochs: int, repeats: int, optuna_repeat
     big_ledger.write(ours, trials=trials, epochs=epochs)
     written = time.perf_counter() - start
     points = {"thinned": THINNED} | ({"whole": epochs} if trials <= WHOLE_UP_TO else {})
-    rivals = {name: f"sqlite:///{folder}/{name}.db" for name in points}
+    databases = {name: f"sqlite:///{folder}/{name}.db" for name in points}
     with open_ledger(ours) as ledger:
         count = len(ledger.trials(SPACE))
-    for name, url in rivals.items():
+    for name, url in databases.items():
         big_studies.write(ours, url, curve_values=points[name])
     commands = interleaved({name: partial(_command, words, ours) for name, words in COMMANDS.items()}, repeats)
     return {
@@ -76,17 +76,17 @@ def _measure(folder: Path, trials: int, epochs: int, repeats: int, optuna_repeat
         "bytes": {path.stem: path.stat().st_size for path in sorted(folder.glob("*.db"))},
         "seconds_to_write": written,
         "commands": {name: summary(values) for name, values in commands.items()},
-        "reads": {name: _against_optuna(ours, url, optuna_repeats) for name, url in rivals.items()},
+        "reads": {name: _against_optuna(ours, url, optuna_repeats) for name, url in databases.items()},
     }
 
 
 def _against_optuna(ours: str, url: str, repeats: int) -> dict[str, Any]:
-    rivals: dict[str, Callable[[], object]] = {
+    calls: dict[str, Callable[[], object]] = {
         "lawn_tune": partial(read, ours),
         "lawn_tune, every curve": partial(read, ours, cells=None),
         "optuna": partial(load, url),
     }
-    seconds = interleaved(rivals, repeats)
+    seconds = interleaved(calls, repeats)
     return {
         "seconds": {name: summary(values) for name, values in seconds.items()},
         "optuna_over_lawn_tune": {
@@ -105,7 +105,7 @@ def read(url: str, cells: int | None = 1) -> tuple[int, int]:
 
 
 def load(url: str) -> list[FrozenTrial]:
-    """Reads every trial of every study as Optuna's users do."""
+    """Reads every trial of every study as Optuna users do."""
     optuna.logging.set_verbosity(logging.WARNING)
     storage = RDBStorage(url)
     names = optuna.get_all_study_names(storage)

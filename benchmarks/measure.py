@@ -1,4 +1,4 @@
-"""Times rivals side by side: interleaved repeats in one run, compared as ratios, with an interval."""
+"""Times alternatives in interleaved repeats of one run and compares them by ratios with an interval."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 
-def interleaved(rivals: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Returns seconds of each rival's call, `repeats` times, in turn, so that a busy machine slows all alike."""
-    seconds: dict[str, list[float]] = {name: [] for name in rivals}
+def interleaved(calls: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+    """Returns the seconds of each call, `repeats` times, interleaved so that load on the machine affects all alike."""
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(repeats):
-        for name, call in rivals.items():
+        for name, call in calls.items():
             start = time.perf_counter()
             call()
             seconds[name].append(time.perf_counter() - start)
@@ -32,7 +32,7 @@ def ratio(of: Sequence[float], to: Sequence[float]) -> dict[str, float]:
 
 
 def summary(seconds: Sequence[float]) -> dict[str, float]:
-    """Returns least, median and greatest seconds, and n."""
+    """Returns minimum, median and maximum seconds, and n."""
     return {
         "min": min(seconds),
         "median": float(np.median(seconds)),
@@ -42,7 +42,7 @@ def summary(seconds: Sequence[float]) -> dict[str, float]:
 
 
 def machine() -> dict[str, Any]:
-    """Returns where a number was measured."""
+    """Returns a description of this machine."""
     return {
         "cpu": _cpu_name(),
         "cores": len(os.sched_getaffinity(0)),

@@ -1,4 +1,4 @@
-"""One constrained LAWN step against the optimizers a user would pick, on parameters the size of VGG-19 (20 million)."""
+"""One constrained LAWN step and steps of common optimizers, on parameters of the size of VGG-19 (20 million)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SHAPES += [(256, 256, 3, 3)] * 3 + [(512, 256, 3, 3)] + [(512, 512, 3, 3)] * 7 +
 
 
 class WithoutKernels(AdamLawn):
-    """AdamLawn on a machine that cannot compile, and what an accelerator runs."""
+    """AdamLawn without compiled kernels, as on an accelerator."""
 
     def _advance(self) -> None:
         with mock.patch.object(fused, "usable", return_value=False):
@@ -33,7 +33,7 @@ def run(repeats: int = 20) -> dict[str, Any]:
     """Measures the step of each optimizer on its own copy of the parameters, one thread."""
     torch.set_num_threads(1)
     fused.build_kernels()
-    seconds = interleaved({name: _stepper(build) for name, build in _rivals().items()}, repeats)
+    seconds = interleaved({name: _stepper(build) for name, build in _optimizers().items()}, repeats)
     compiled = seconds["AdamW fused"]
     lawn, foreach = seconds["AdamLawn constrained"], seconds["AdamW foreach"]
     return {
@@ -45,8 +45,8 @@ def run(repeats: int = 20) -> dict[str, Any]:
     }
 
 
-def _rivals() -> Mapping[str, Build]:
-    rivals: dict[str, Build] = {
+def _optimizers() -> Mapping[str, Build]:
+    builds: dict[str, Build] = {
         "AdamW fused": lambda p: torch.optim.AdamW(p, fused=True),
         "AdamW foreach": lambda p: torch.optim.AdamW(p, foreach=True),
         "AdamLawn free": lambda p: AdamLawn(p, lr=1e-3),
@@ -59,11 +59,11 @@ def _rivals() -> Mapping[str, Build]:
             torch.optim.AdamW(p, weight_decay=0.0, fused=True), free_steps=0
         ),
     }
-    return rivals | _from_elsewhere()
+    return builds | _third_party()
 
 
-def _from_elsewhere() -> dict[str, Build]:
-    """Optimizers of other packages, where they are installed (`pip install adamp torch-optimizer`)."""
+def _third_party() -> dict[str, Build]:
+    """Optimizers of other packages, if installed (`pip install adamp torch-optimizer`)."""
     found: dict[str, Build] = {}
     if find_spec("adamp"):
         from adamp import AdamP

@@ -1,8 +1,8 @@
-"""What the engine adds: packs of about 20 s through `launch` on Ray, against the same packs by bare `train_pack`.
+"""Overhead of the engine: packs of about 20 s by `launch` on Ray, compared with the same packs by `train_pack` alone.
 
-The bare side is one plain process a worker that trains its share of the packs one after the other, on as many threads,
-with nothing stored. Both times run from the start of the first pack to the end of the last one, so that neither side
-pays for the start of its processes; the launch pays for its reports, its ledger and what lies between packs.
+The bare side is one plain process per worker that trains its share of the packs in sequence, on as many threads,
+without storing anything. Both times run from the start of the first pack to the end of the last, so process starts are
+excluded; the launch includes its reports, its ledger and the time between packs.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from lawn_tune.ledger import open_ledger
 from lawn_tune.planning.packing import make_packs
 from lawn_tune.planning.plan import plan_all
 from lawn_tune.planning.spaces import find_spaces
-from trainables.config import PackConfig
+from trainables.tasks import PackConfig
 from trainables.training.process_memory import keep_freed_memory
-from trainables.training.trial import train_pack
+from trainables.training.trial import PackRun
 
 ROOT = Path(__file__).parents[1]
 SPACE = """
@@ -59,17 +59,17 @@ def run(epochs: int = 140, workers: tuple[int, ...] = (2,), repeats: int = 3) ->
     """Measures the grid's search packs with several numbers of workers.
 
     Args:
-        epochs: of every trial; so many that a pack takes about 20 s.
+        epochs: of every trial; enough for a pack of about 20 s.
         workers: packs at once; they share the machine's cores as threads.
-        repeats: of both sides, in turn.
+        repeats: of both sides, interleaved.
     """
     return {f"{count} workers": _measure(epochs, count, repeats) for count in workers}
 
 
 def _measure(epochs: int, workers: int, repeats: int) -> dict[str, Any]:
     spans: dict[str, list[list[tuple[float, float]]]] = {"launch": [], "bare": []}
-    rivals = {"launch": partial(_launch, epochs, workers), "bare": partial(_bare, epochs, workers)}
-    interleaved({name: lambda name=name: spans[name].append(rivals[name]()) for name in rivals}, repeats)  # type: ignore[misc]
+    sides = {"launch": partial(_launch, epochs, workers), "bare": partial(_bare, epochs, workers)}
+    interleaved({name: lambda name=name: spans[name].append(sides[name]()) for name in sides}, repeats)  # type: ignore[misc]
     walls = {name: [max(e for _, e in found) - min(s for s, _ in found) for found in spans[name]] for name in spans}
     return {
         "seconds": {name: summary(values) for name, values in walls.items()},
@@ -79,7 +79,7 @@ def _measure(epochs: int, workers: int, repeats: int) -> dict[str, Any]:
 
 
 def _launch(epochs: int, workers: int) -> list[tuple[float, float]]:
-    """Returns start and end of every search pack, by the workers' clock."""
+    """Returns start and end of every search pack, by the clocks of the workers."""
     with tempfile.TemporaryDirectory(prefix="lawn-tune-overhead-") as folder:
         space, url = _space(Path(folder), epochs), f"sqlite:///{folder}/ledger.db"
         command = [sys.executable, "-m", "lawn_tune.cli.main", "launch", str(space), "--executor", "ray", "--quiet"]
@@ -119,10 +119,10 @@ def _space(folder: Path, epochs: int) -> Path:
 
 
 def jobs(space: Path) -> list[Job]:
-    """Returns the search packs of the space as the launch makes them."""
+    """Returns the search packs of the space, as in a launch."""
     (cell,) = plan_all(find_spaces([str(space)]), cells=(), max_epochs=None, seeds=None)
     packs = make_packs(cell, "search", cell.search_trials, PACK)
-    configs = [PackConfig(task=cell.task, members=tuple(trial.member for trial in pack)) for pack in packs]
+    configs = [PackConfig(task=cell.task, members=tuple(trial for trial in pack)) for pack in packs]
     return [read_job(write_job(Job(pack=str(i), config=config))) for i, config in enumerate(configs)]
 
 
@@ -134,7 +134,8 @@ def main() -> None:
     spans = []
     for job in jobs(space)[number::workers]:
         start = time.time()
-        train_pack(job.config, data_dir=Path("data"), device=torch.device("cpu"))
+        for _ in PackRun(job.config, data_dir=Path("data"), device=torch.device("cpu")):
+            pass
         spans.append((start, time.time()))
     print(json.dumps(spans))
 

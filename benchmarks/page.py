@@ -13,13 +13,13 @@ TEXT = Path(__file__).with_name("performance.md.in")
 
 UNKNOWN = "(not measured yet)"
 
-BARS: Mapping[str, Mapping[str, float]] = {
+GOALS: Mapping[str, Mapping[str, float]] = {
     "movielens-100k ncf-8 batch 1000": {"typical": 15, "expert": 2},
     "movielens-100k ncf-64 batch 100000": {"typical": 10, "expert": 2},
     "movielens-100k ncf-64 batch 1000": {"typical": 2.5, "expert": 1},
     "digits quickstart": {"typical": 3},
 }
-"""Ratios that were set as goals before anything was measured."""
+"""Goals for the ratios, set before any measurement."""
 
 
 def main() -> None:
@@ -28,7 +28,7 @@ def main() -> None:
 
 
 def page() -> str:
-    """Returns the page as the committed results make it."""
+    """Returns the page for the committed results."""
     found = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
     results = {name: content["results"] for name, content in found.items()}
     parts = {
@@ -52,51 +52,53 @@ def page() -> str:
 
 
 def throughput(results: Mapping[str, Any]) -> str:
-    """One line a case and rival: trial-epochs a second of ours over theirs, the goal, and the whole command's ratio."""
+    """One row per case and alternative: ratio of trial epochs per second, its goal, and ratio of whole commands."""
     rows = []
     for case, found in results.items():
         for rival, ratio in found["ratio_throughput"].items():
-            goal = BARS[case].get(rival)
+            goal = GOALS[case].get(rival)
             rows.append(
                 (case, rival, _ratio(ratio), "" if goal is None else f"{goal:g}", _ratio(found["ratio_wall"][rival]))
             )
-    return table(("case", "rival", "throughput, ours / rival", "goal", "whole command, rival / ours"), rows)
+    return table(
+        ("case", "alternative", "throughput, ours / alternative", "goal", "whole command, alternative / ours"), rows
+    )
 
 
 def packs(results: Mapping[str, Any]) -> str:
-    """Two lines a model: how many times as many trials a second K stacked models train as one does, and the memory."""
+    """Two rows per model: throughput of K stacked models relative to one, and peak memory."""
     rows = []
     for model, curves in results.items():
         points = curves["pack_size"]
         seconds = [point["seconds_per_trial_step"] for point in points]
-        rows.append((f"{model}, batch 1000: times one", *(f"{seconds[0] / each:.2f}" for each in seconds)))
+        rows.append((f"{model}, batch 1000: relative to K = 1", *(f"{seconds[0] / each:.2f}" for each in seconds)))
         rows.append(("peak memory, MiB", *(f"{point['peak_memory_bytes'] / 2**20:.0f}" for point in points)))
     sizes = [point["K"] for point in next(iter(results.values()))["pack_size"]]
     return table(("cell", *(f"K = {size}" for size in sizes)), rows)
 
 
 def profile(results: Mapping[str, Any]) -> str:
-    """One line a case: milliseconds a step and model, and the share of each group of operations."""
+    """One row per case: milliseconds per step, and the share of each group of operations."""
     names = list(next(iter(results.values()))["shares"])
     rows = [
         (case, f"{1e3 * found['seconds_per_step']:.1f}", *(f"{100 * found['shares'][name]:.0f} %" for name in names))
         for case, found in results.items()
     ]
-    return table(("a step of", "ms", *names), rows)
+    return table(("step of", "ms", *names), rows)
 
 
 def optimizer_step(results: Mapping[str, Any]) -> str:
-    """One line an optimizer: its step over fused AdamW's."""
+    """One row per optimizer: time of a step, relative to fused AdamW."""
     rows = [
         (name, f"{1e3 * results['seconds'][name]['median']:.1f}", _ratio(ratio))
         for name, ratio in results["ratio_to_fused"].items()
     ]
     rows.insert(0, ("AdamW fused", f"{1e3 * results['seconds']['AdamW fused']['median']:.1f}", "1"))
-    return table(("step", "ms", "times fused AdamW"), rows)
+    return table(("step", "ms", "relative to fused AdamW"), rows)
 
 
 def growth(results: Mapping[str, Any]) -> str:
-    """One line a model and batch size: milliseconds a step, share of the core's peak FLOP/s, peak memory."""
+    """One row per model and batch size: milliseconds per step, share of the core's peak FLOP/s, peak memory."""
     rows = [
         (
             model,
@@ -108,20 +110,22 @@ def growth(results: Mapping[str, Any]) -> str:
         for model, curves in results.items()
         for point in curves["batch_size"]
     ]
-    return table(("model, K = 1", "batch size", "ms a step", "of one core's peak FLOP/s", "peak memory, MiB"), rows)
+    return table(
+        ("model, K = 1", "batch size", "ms per step", "share of one core's peak FLOP/s", "peak memory, MiB"), rows
+    )
 
 
 def overhead(results: Mapping[str, Any]) -> str:
-    """One line a number of workers: seconds of a pack, and the launch's wall time over the bare one's."""
+    """One row per number of workers: seconds per pack, and wall time of the launch relative to `train_pack` alone."""
     rows = [
         (name, f"{found['pack_seconds']['bare']['median']:.1f}", _ratio(found["launch_over_bare"]))
         for name, found in results.items()
     ]
-    return table(("eight packs on", "seconds a pack", "launch / bare"), rows)
+    return table(("eight packs on", "seconds per pack", "launch / `train_pack` alone"), rows)
 
 
 def ledger(results: Mapping[str, Any]) -> str:
-    """One line a size: seconds of whole commands, and the size of the database."""
+    """One row per size: seconds of whole commands, and the size of the database."""
     rows = [
         (
             f"{found['trials']:,} x {found['epochs']}",
@@ -134,7 +138,7 @@ def ledger(results: Mapping[str, Any]) -> str:
 
 
 def against_optuna(results: Mapping[str, Any]) -> str:
-    """One line a size: Optuna's loading of the same trials over our reading."""
+    """One row per size: time of Optuna's loading relative to our reading of the same trials."""
     rows = []
     for found in results.values():
         reads = found["reads"]
@@ -144,7 +148,12 @@ def against_optuna(results: Mapping[str, Any]) -> str:
         ]
         seconds = f"{reads['thinned']['seconds']['optuna']['median']:.1f}"
         rows.append((f"{found['trials']:,}", seconds, *ratios))
-    heads = ("trials", "Optuna, 20 values a trial, s", "Optuna / ours, 20 values a trial", "whole curves in Optuna")
+    heads = (
+        "trials",
+        "Optuna, 20 values per trial, s",
+        "Optuna / ours, 20 values per trial",
+        "Optuna / ours, whole curves",
+    )
     return table(heads, rows)
 
 
@@ -153,7 +162,7 @@ def _seconds(results: Mapping[str, Mapping[str, float]], what: str = "command") 
         (name, f"{found['median']:.2f}", f"{found['min']:.2f} to {found['max']:.2f}", str(found["n"]))
         for name, found in results.items()
     ]
-    return table((what, "seconds", "least to most", "n"), rows)
+    return table((what, "seconds", "min to max", "n"), rows)
 
 
 def _ratio(found: Mapping[str, float]) -> str:
@@ -163,13 +172,13 @@ def _ratio(found: Mapping[str, float]) -> str:
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Returns a Markdown table: text on the left, numbers to its right."""
+    """Returns a Markdown table: the first column left-aligned, the others right-aligned."""
     lines = [heads, ["---", *("---:" for _ in heads[1:])], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def machine_text(machine: Mapping[str, Any], date: str) -> str:
-    """Returns where and when something was measured."""
+    """Returns the machine and the date of a measurement."""
     libraries = ", ".join(f"{name} {version}" for name, version in machine["libraries"].items())
     return f"{machine['cores']} cores of an {machine['cpu']}, Python {machine['python']}, {libraries}; {date}"
 

@@ -1,8 +1,8 @@
-"""The paper's whole study as cells, and what its packs would take on a GPU: arithmetic on assumptions, not measured.
+"""The paper's whole study as cells, and the time of its packs on a GPU: computed from assumptions, not measured.
 
-Tables 1 to 5 of the paper: five optimizers on six data sets at their batch sizes and epochs; label smoothing and
+Tables 1 to 5 of the paper: five optimizers on six datasets at their batch sizes and epochs; label smoothing and
 Hoffer's method (Table 2); focal loss at three strengths (Table 5). The paper's grids are not public, so every grid has
-the 24 points that the built-in spaces have; three fresh seeds confirm each winner, as the paper's three runs do.
+the 24 points that the built-in spaces have; three seeds confirm each winner, like the paper's three runs.
 """
 
 from __future__ import annotations
@@ -17,36 +17,38 @@ from benchmarks.tabulated import Timed
 from lawn_tune.cells import Cell, CellName, Phase, Protocol
 from lawn_tune.executors.base import Failed, Finished, Job, Progress
 from search_spaces.space import Grid
-from trainables.config import OPTIMIZERS, SERIES, EpochRecord, Member, Ncf, SmallVgg, Task, TrialOutcome
+from trainables.catalogue.methods import METHODS
+from trainables.outcomes import SERIES, EpochRecord, TrialOutcome
+from trainables.tasks import Task, Trial, model_config
 
 # --- assumptions about the GPU ---------------------------------------------------------------------------------------
 
 PEAK_FLOPS = 15.7e12
 """float32 peak of the paper's GPU, an NVIDIA V100, FLOP/s (data sheet)."""
 SUSTAINED = 0.4 * PEAK_FLOPS
-"""What training sustains of it, FLOP/s: 6.3e12. Assumed."""
+"""Sustained by training, FLOP/s: 6.3e12. Assumed."""
 BANDWIDTH = 540e9
-"""60 % of the 900 GB/s of its memory, bytes/s. The share is assumed."""
+"""60 % of its memory bandwidth of 900 GB/s, bytes/s. The share is assumed."""
 STATE_PASSES = 12
 """Reads and writes of each weight in one constrained optimizer step (docs/performance.md)."""
 START_SECONDS = 2.0
-"""From a worker's being free to the first step of its next job. Assumed."""
+"""From a free worker to the first step of its next job. Assumed."""
 MEMORY_SECONDS = 20.0
 """From a pack's start until it runs out of memory. Assumed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """A data set of the paper with its network. Counts are of facts; `dispatch` and `largest_pack` are assumed.
+    """A dataset of the paper with its network. Counts are facts; `dispatch` and `largest_pack` are assumed.
 
     Args:
-        examples: of one epoch of the whole training set; for recommenders four negatives a positive.
+        examples: of one epoch of the whole training set; for recommenders four negatives per positive.
         tested: predictions of one evaluation.
-        outcomes: test examples of which a hit or miss is stored.
+        outcomes: test examples with a stored hit or miss.
         forward: multiply-adds of one example's forward pass. A training step takes 3 x 2 FLOP each: forward, and twice
             as much backward.
         weights: parameters.
-        dispatch: seconds that one step's kernel launches take at least, whatever the size of the pack.
+        dispatch: minimum seconds for the kernel launches of one step, for any pack size.
         largest_pack: trials that fit the GPU's memory at once.
         budgets: batch size → epochs.
     """
@@ -66,7 +68,7 @@ class Kind:
         """Returns the time of one epoch of a pack on one GPU.
 
         steps x dispatch + K x (examples x 6 MAC / FLOP/s + steps x weights x 4 bytes x passes / bandwidth
-        + evaluations x 2 MAC / FLOP/s): packing shares the launches of kernels, and saves no arithmetic.
+        + evaluations x 2 MAC / FLOP/s): packing saves kernel launches, but no arithmetic.
         """
         examples = self.examples * (0.9 if phase == "search" and self.metric == "accuracy" else 1.0)
         steps = ceil(examples / batch_size)
@@ -77,7 +79,7 @@ class Kind:
 
 
 def _ncf(name: str, examples: int, users: int, items: int, budgets: dict[int, int]) -> Kind:
-    """NCF with 64 factors: embeddings of 128, a tower 256-128-64-1; 100 candidates a user."""
+    """NCF with 64 factors: embeddings of 128, a tower 256-128-64-1; 100 candidates per user."""
     tower = 256 * 128 + 128 * 64 + 64
     return Kind(
         name=name,
@@ -166,8 +168,8 @@ def _cells(kind: Kind, cap: int | None) -> Iterator[Cell]:
 def _cell(kind: Kind, space: str, optimizer: str, batch_size: int, loss: str, cap: int | None) -> Cell:
     epochs = min(kind.budgets[batch_size], cap or kind.budgets[batch_size])
     # The service has no ResNet and no VGG-19 yet, so another model stands for them; costs are of `Kind`.
-    model = Ncf() if kind.metric == "hr@10" else SmallVgg()
-    third = "free_epochs" if OPTIMIZERS[optimizer].lawn else "weight_decay"
+    model = model_config("ncf") if kind.metric == "hr@10" else model_config("small-vgg")
+    third = METHODS[optimizer].switch or "weight_decay"
     return Cell(
         name=CellName(space, optimizer, batch_size),
         task=Task(
@@ -195,13 +197,13 @@ def _cell(kind: Kind, space: str, optimizer: str, batch_size: int, loss: str, ca
 
 
 def pack_seconds(task: Task, members: int) -> float:
-    """Returns how long a worker takes for a job of so many members, its start included."""
+    """Returns the seconds of a worker for a job with this number of members, its start included."""
     phase: Phase = "search" if task.train_on == "train" else "confirm"
     return START_SECONDS + task.epochs * KINDS[task.dataset].epoch_seconds(task.batch_size, members, phase)
 
 
 def reports(task: Task, members: int, every: float) -> list[int]:
-    """Returns after which epochs a job reports, if at most once in `every` seconds; the last one among them."""
+    """Returns the epochs after which a job reports, at most once in `every` seconds, and the last one."""
     epoch = (pack_seconds(task, members) - START_SECONDS) / task.epochs
     stride = max(1, ceil(min(every / epoch, task.epochs) - 1e-9))
     return [*range(stride, task.epochs, stride), task.epochs]
@@ -209,10 +211,10 @@ def reports(task: Task, members: int, every: float) -> list[int]:
 
 @dataclass(frozen=True)
 class PaperTable:
-    """The table of the simulated executor: made-up numbers of the shape that training gives, at assumed times.
+    """The table of the simulated executor: synthetic numbers of the form of real ones, at assumed times.
 
     Args:
-        every: seconds between two reports of a worker, at least.
+        every: minimum seconds between two reports of a worker.
     """
 
     every: float
@@ -234,7 +236,7 @@ class PaperTable:
 PROVENANCE = {"device": "none: simulated", "host": "none", "threads": 1, "libraries": {}}
 
 
-def score(member: Member) -> float:
+def score(member: Trial) -> float:
     """A made-up metric from 60 to 70 that depends on the trial alone."""
     return 60.0 + int(member.key, 16) % 10_000 / 1000
 
@@ -251,7 +253,7 @@ def _record(task: Task, epoch: int, values: list[float]) -> EpochRecord:
     return EpochRecord(epoch=epoch, series=series)
 
 
-def _outcome(task: Task, member: Member, seconds: float) -> TrialOutcome:
+def _outcome(task: Task, member: Trial, seconds: float) -> TrialOutcome:
     kind, value = KINDS[task.dataset], score(member)
     summary: dict[str, float | None] = {f"last/{name}": value for name in _names(task)}
     summary |= {f"best/{split}/{kind.metric}": value for split in ("validation", "test")}

@@ -17,12 +17,12 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 RESULTS = Path(__file__).parent / "results"
 PAGES = Path(__file__).parents[1] / "docs" / "performance"
-COLOURS = {"ncf-8": "#3b82c4", "ncf-64": "#d55e00"}
+COLORS = {"ncf-8": "#3b82c4", "ncf-64": "#d55e00"}
 LABELS = {"ncf-8": "NCF, 8 factors", "ncf-64": "NCF, 64 factors"}
 
 
 def main() -> None:
-    """Draws every figure whose results are there."""
+    """Draws every figure that has results."""
     PAGES.mkdir(exist_ok=True)
     for name, draw in {"growth": growth, "ledger": ledger, "scaling": scaling}.items():
         if (path := RESULTS / f"{name}.json").exists():
@@ -30,8 +30,11 @@ def main() -> None:
 
 
 def growth(results: Mapping[str, Mapping[str, Sequence[Mapping[str, float]]]]) -> None:
-    """Milliseconds a step and model, and peak memory where it was measured, against K and against the batch size."""
-    values = {"seconds_per_trial_step": ("ms a step and model", 1e3), "peak_memory_bytes": ("peak memory, MiB", 2**-20)}
+    """Milliseconds per step and model, and peak memory where measured, against K and batch size."""
+    values = {
+        "seconds_per_trial_step": ("ms per step and model", 1e3),
+        "peak_memory_bytes": ("peak memory, MiB", 2**-20),
+    }
     shown = {name: unit for name, unit in values.items() if name in next(iter(results.values()))["pack_size"][0]}
     figure, axes = plt.subplots(len(shown), 2, figsize=(9, 3.2 * len(shown)), layout="constrained", squeeze=False)
     for column, (kind, key, title) in enumerate(
@@ -40,7 +43,7 @@ def growth(results: Mapping[str, Mapping[str, Sequence[Mapping[str, float]]]]) -
         for axis, (value, (unit, scale)) in zip(axes[:, column], shown.items(), strict=True):
             for model, curves in results.items():
                 x, y = ([point[name] for point in curves[kind]] for name in (key, value))
-                axis.plot(x, [scale * number for number in y], "o-", color=COLOURS[model], label=LABELS[model])
+                axis.plot(x, [scale * number for number in y], "o-", color=COLORS[model], label=LABELS[model])
             _log(axis, title, unit if column == 0 else "")
     axes[0, 0].legend(frameon=False)
     _save(figure, "growth")
@@ -63,14 +66,14 @@ def ledger(results: Mapping[str, Any]) -> None:
 
 
 def scaling(results: Mapping[str, Any]) -> None:
-    """Hours of the paper's study against GPUs; CPU of the driver by what it does, against GPUs."""
+    """Hours of the paper's study against GPUs; CPU of the driver against GPUs."""
     figure, axis = plt.subplots(figsize=(6.5, 4), layout="constrained")
     shown = {("whole paper", None): "o-", ("without ImageNet", None): "s-", ("without ImageNet", 1): "s--"}
     for (name, size), style in shown.items():
         line = [one for one in results["schedules"] if (one["plan"], one["pack_size"]) == (name, size)]
-        x, y, least = ([one[key] for one in line] for key in ("workers", "makespan_hours", "longest_chain_hours"))
+        x, y, lower = ([one[key] for one in line] for key in ("workers", "makespan_hours", "longest_chain_hours"))
         (drawn,) = axis.plot(x, y, style, label=name + (", packs of 1" if size else ""))
-        axis.plot(x, least, ":", color=drawn.get_color(), linewidth=1)
+        axis.plot(x, lower, ":", color=drawn.get_color(), linewidth=1)
     _log(axis, "simulated GPUs (dotted: the longest chain)", "hours")
     _label(axis.xaxis, x)
     _label(axis.yaxis, (3, 10, 30, 100, 300, 1000))
@@ -80,8 +83,8 @@ def scaling(results: Mapping[str, Any]) -> None:
     for name, style in (("sqlite", "o-"), ("postgresql", "s-")):
         line = [one for one in results["dense"] if one["database"] == name]
         axis.plot([one["workers"] for one in line], [100 * one["cpu_share"] for one in line], style, label=name)
-    axis.axhline(100, color="grey", linewidth=1, linestyle=":")
-    _log(axis, "simulated GPUs, densest part of the study", "driver, % of one core")
+    axis.axhline(100, color="gray", linewidth=1, linestyle=":")
+    _log(axis, "simulated GPUs, busiest part of the study", "driver, % of one core")
     axis.set_yscale("linear")
     axis.set_ylim(bottom=0)
     _label(axis.xaxis, [one["workers"] for one in line])

@@ -1,8 +1,8 @@
-"""A check for CI: our speed against a rival's in the same run, with margins that a noisy machine keeps.
+"""A check for CI: our speed relative to alternatives in the same run, with margins for noisy machines.
 
     python -m benchmarks.regression
 
-The bars are looser than what `docs/performance.md` measures; falling below one means that something broke.
+The limits are looser than the results in `docs/performance.md`; missing one means that something broke.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from trainables.training.process_memory import keep_freed_memory
 
 
 @dataclass(frozen=True)
-class Bar:
-    """What is measured, the ratio, and the most (or least) it may be."""
+class Check:
+    """A measured ratio and its upper (or lower) limit."""
 
     text: str
     ratio: float
@@ -30,48 +30,62 @@ class Bar:
     at_most: bool
 
     @property
-    def held(self) -> bool:
-        """True if the ratio is on the right side."""
+    def passed(self) -> bool:
+        """True if the ratio is within its limit."""
         return self.ratio <= self.limit if self.at_most else self.ratio >= self.limit
 
     def __str__(self) -> str:
         sign = "<=" if self.at_most else ">="
-        return f"{'ok  ' if self.held else 'FAIL'} {self.text}: {self.ratio:.2f} (bar {sign} {self.limit:g})"
+        return f"{'ok  ' if self.passed else 'FAIL'} {self.text}: {self.ratio:.2f} (limit {sign} {self.limit:g})"
 
 
-def optimizer_bars() -> list[Bar]:
-    """A constrained step against torch's AdamW."""
+def optimizer_checks() -> list[Check]:
+    """A constrained step, relative to torch's AdamW."""
     found = optimizer_step.run(repeats=7)
     ratios, listed = found["lawn_ratio_to"], found["ratio_to_foreach"]["AdamLawn constrained, torch operations"]
     return [
-        Bar("AdamLawn constrained step by torch operations, times foreach AdamW", listed["median"], 3.0, at_most=True),
-        Bar("AdamLawn constrained step, times fused AdamW", ratios["AdamW fused"]["median"], 6.0, at_most=True),
-        Bar("AdamLawn constrained step, times foreach AdamW", ratios["AdamW foreach"]["median"], 1.0, at_most=True),
+        Check(
+            "AdamLawn constrained step with torch operations, relative to foreach AdamW",
+            listed["median"],
+            3.0,
+            at_most=True,
+        ),
+        Check("AdamLawn constrained step, relative to fused AdamW", ratios["AdamW fused"]["median"], 6.0, at_most=True),
+        Check(
+            "AdamLawn constrained step, relative to foreach AdamW", ratios["AdamW foreach"]["median"], 1.0, at_most=True
+        ),
     ]
 
 
-def pack_bars() -> list[Bar]:
-    """Stacked models against one model; a step each, in turn."""
+def pack_checks() -> list[Check]:
+    """Stacked models, relative to one model."""
     solo = statistics.median(step_seconds(8, 1, 256) + step_seconds(8, 1, 256))
     stacked = statistics.median(step_seconds(8, 16, 256)) / 16
-    return [Bar("NCF, 8 factors, batch 256: pack of 16, times solo runs", solo / stacked, 2.0, at_most=False)]
+    return [
+        Check(
+            "NCF, 8 factors, batch 256: throughput of a pack of 16, relative to solo runs",
+            solo / stacked,
+            2.0,
+            at_most=False,
+        )
+    ]
 
 
-CHECKS: tuple[Callable[[], list[Bar]], ...] = (optimizer_bars, pack_bars)
+GROUPS: tuple[Callable[[], list[Check]], ...] = (optimizer_checks, pack_checks)
 
 
 def main() -> None:
-    """Prints every bar; the exit status tells whether all held, after a second try for those that did not."""
+    """Prints every check; exits with 0 if all passed, after a second try for those that did not."""
     torch.set_num_threads(1)
     keep_freed_memory()
     if not fused.build_kernels():
-        sys.exit("no kernels can be compiled here, and the bars are those of compiled kernels")
+        sys.exit("cannot compile kernels on this machine, and the limits are for compiled kernels")
     good = True
-    for check in CHECKS:
-        bars = check()
-        bars = bars if all(bar.held for bar in bars) else check()
-        print(*bars, sep="\n", flush=True)
-        good &= all(bar.held for bar in bars)
+    for measure in GROUPS:
+        checks = measure()
+        checks = checks if all(check.passed for check in checks) else measure()
+        print(*checks, sep="\n", flush=True)
+        good &= all(check.passed for check in checks)
     sys.exit(0 if good else 1)
 
 

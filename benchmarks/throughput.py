@@ -1,17 +1,16 @@
-"""Whole grids through Ray Tune and Optuna as their users write them, and through lawn_tune: trials a second.
+"""Throughput of whole grids by Ray Tune and Optuna, as their users write them, and by lawn_tune.
 
-Every side trains the same points for the same epochs on the same splits, measures validation and test after each epoch,
-and has two workers of one thread. A repeat runs each side once, in its own process and an empty folder, in turn. Two
-things are measured:
+Every side trains the same points for the same epochs on the same splits, evaluates validation and test after each
+epoch, and has two workers with one thread each. A repeat runs each side once, in a new process and an empty folder.
+Measured:
 
-- throughput, which is what is claimed: epochs of trials a second, from the start of the first trial's training to the
-  end of the last one's. Processes that a rival starts between trials count; the start of Ray does not, on any side.
-- wall time of the whole command, shown beside it: with imports, Ray's start and, for lawn_tune alone, the confirmation
-  of each cell's winner, an additional trial that the schema of a space demands.
+- throughput, the main result: trial epochs per second, from the start of the first trial's training to the end of the
+  last. Processes that an alternative starts between trials are included; the start of Ray is not, on any side.
+- wall time of the whole command: with imports, Ray's start and, for lawn_tune only, the confirmation of each cell's
+  winner, an additional trial that a space requires.
 
-Few epochs a trial make the start of an actor weigh more than it would in a long search, so the seconds that a worker
-spends inside trials, for each epoch of each trial, are given as well: no start of a process counts there, but the
-reading of the data does, which a fresh process repeats with its imports.
+With few epochs per trial, starting an actor weighs more than in a long search. So the seconds of a worker inside
+trials, per trial epoch, are recorded as well: without process starts, but with reading the data in each new process.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ RIVALS: Mapping[str, tuple[str, ...]] = {
 }
 OURS = "lawn_tune"
 Found = tuple[float, list[Span], list[Mapping[str, float]]]
-"""Wall seconds, spans of work, and what each trial measured last."""
+"""Wall seconds, spans of work, and the last metrics of each trial."""
 CLI = "lawn_tune.cli.main"
 METRIC = {"movielens-100k": "hr@10", "digits": "accuracy"}
 MEASURED = ("train_loss", "validation", "test")
@@ -85,17 +84,17 @@ CASES: Mapping[str, Case] = {
         weight_decay=(0.01, 0.1, 1.0),
     ),
 }
-"""The quickstart is its Adam half: plain AdamW knows no LAWN."""
+"""Of the quickstart only the Adam half: plain AdamW has no LAWN."""
 
 
 def run(data_dir: Path, repeats: int = 3, cases: Sequence[str] | None = None, slow_repeats: int = 1) -> dict[str, Any]:
-    """Races all sides on the named cases, or on all whose data is there.
+    """Compares all sides on the given cases, or on all whose data is available.
 
     Args:
         data_dir: folder of the data sets.
         repeats: how often the expert and lawn_tune run.
         cases: keys of `CASES`; None takes all.
-        slow_repeats: how often the typical rival and plain Optuna run, which take minutes each.
+        slow_repeats: how often the typical alternative and plain Optuna run, which take minutes each.
     """
     chosen = {name: CASES[name] for name in (CASES if cases is None else cases)}
     return {
@@ -107,11 +106,11 @@ def run(data_dir: Path, repeats: int = 3, cases: Sequence[str] | None = None, sl
 
 SLOW = frozenset({"typical", "optuna"})
 WITH_OPTUNA = frozenset({"digits quickstart"})
-"""Cases that plain Optuna runs as well: its trial is the typical one, and MovieLens takes it minutes more."""
+"""Cases that plain Optuna runs too: its trial is the typical one, and on MovieLens it takes minutes longer."""
 
 
 def rivals_of(case: str) -> list[str]:
-    """Returns the rivals of a case of that name."""
+    """Returns the alternatives for the case with that name."""
     return [rival for rival in RIVALS if rival != "optuna" or case in WITH_OPTUNA]
 
 
@@ -151,9 +150,9 @@ class Run:
 
     Args:
         wall: seconds of the whole command.
-        throughput: epochs of trials a second, from the first start to the last end.
+        throughput: trial epochs per second, from the first start to the last end.
         busy: seconds of one worker for each epoch of each trial.
-        last: means over the points of what was measured after the last epoch.
+        last: metrics after the last epoch, averaged over the points.
     """
 
     wall: float
@@ -183,7 +182,7 @@ def _rival(command: tuple[str, ...], case: Case, data_dir: Path, folder: Path) -
 
 
 def _ours(case: Case, data_dir: Path, folder: Path) -> Found:
-    """A span is a pack's; the confirmation, which no rival does, is in the wall time only."""
+    """Spans are those of packs; the confirmation, which only lawn_tune runs, is in the wall time only."""
     (folder / "raced.toml").write_text(space_text(case))
     arguments = ["launch", "raced.toml", "--executor", "ray", "--workers", str(WORKERS), "--gpus", "0"]
     wall = _timed([CLI, *arguments, "--data-dir", str(data_dir)], folder)
@@ -227,7 +226,7 @@ def _timed(arguments: Sequence[str], folder: Path) -> float:
 
 
 def _command(arguments: Sequence[str], folder: Path) -> str:
-    """Runs a module in a folder, on as many cores as there are workers, with one thread each; returns its stdout."""
+    """Runs a module in a folder, with one core and one thread per worker; returns its stdout."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, cores[:WORKERS])

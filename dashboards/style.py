@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from trainables.config import LAWN_OF
+from trainables.catalogue import shown_method
 
 Theme = Literal["light", "dark"]
-
-COLORS: Mapping[str, str] = {"adam": "#3b82c4", "lamb": "#d55e00", "sgd": "#009e73"}
-"""By base optimizer: hues that color-blind people can distinguish, with contrast >= 3 on white and on the dark page."""
 
 OTHER = "#a067b1"
 """For methods that belong to no known pair."""
@@ -51,17 +48,19 @@ _PAGE: Mapping[Theme, str] = {"light": "#ffffff", "dark": "#15181d"}
 
 def base_of(optimizer: str) -> str:
     """Returns the base optimizer of a method; a base is its own."""
-    return next((base for base, lawn in LAWN_OF.items() if lawn == optimizer), optimizer)
+    row = shown_method(optimizer)
+    return (row.baseline if row else "") or optimizer
 
 
 def is_lawn(optimizer: str) -> bool:
     """True for a LAWN variant."""
-    return optimizer in LAWN_OF.values()
+    return base_of(optimizer) != optimizer
 
 
 def color(optimizer: str) -> str:
     """Returns a method's color, which it shares with its partner."""
-    return COLORS.get(base_of(optimizer), OTHER)
+    row = shown_method(optimizer)
+    return row.rule.color if row else OTHER
 
 
 def faint(optimizer: str) -> str:

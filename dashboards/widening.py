@@ -61,15 +61,16 @@ def _next(result: CellResult, name: str, shortest: int) -> tuple[float | None, s
     won, epochs = result.winner, result.cell.task.epochs
     value = won.hyperparameters[name] if won else 0.0
     levels = sorted(result.cell.grid.values[name])
-    if name == "free_epochs":
-        levels = [level for level in levels if level < epochs]
+    switch = result.cell.method.switch
+    if name == switch:
+        levels = sorted(result.cell.constraining_levels)
     if value == levels[0] and len(levels) > 1:
         return _as_levels(_below(levels), name, levels), ""
     beyond = _as_levels(_above(levels), name, levels)
     if name == "warmup_epochs" and beyond is not None and beyond >= shortest:
         why = f"the next warm-up, {beyond:g}, would not end within the {shortest} epochs of the shortest budget"
         return None, f"{why}; it can be tried with more epochs only"
-    if name != "free_epochs":
+    if name != switch:
         return beyond, ""
     found = _as_levels(min(_above(levels), (value + epochs) / 2), name, levels)
     between = found is not None and value < found < epochs

@@ -9,7 +9,8 @@ from functools import cached_property
 from typing import Any, Literal
 
 from search_spaces.space import Grid
-from trainables.config import Direction, Member, Task, trial_key
+from trainables.catalogue.rows import Direction, Method, Metric
+from trainables.tasks import Task, Trial, trial_key
 
 Phase = Literal["search", "confirm"]
 
@@ -53,34 +54,54 @@ class Protocol:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trial:
-    """A point with one seed, planned: its key is its identity everywhere."""
-
-    key: str
-    phase: Phase
-    seed: int
-    hyperparameters: Mapping[str, float]
-
-    @property
-    def member(self) -> Member:
-        """The trial as a worker sees it."""
-        return Member(key=self.key, seed=self.seed, hyperparameters=self.hyperparameters)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One (space, optimizer, batch size) as planned; the ledger stores it, so results are readable without the file."""
+    """One (space, method, batch size) as planned; the ledger stores it, so results are readable without the file.
+
+    Args:
+        name, task, grid, protocol: what is trained, and how it is read.
+        baselines: methods that this one is compared with, as its challenger; () for a baseline.
+    """
 
     name: CellName
     task: Task
     grid: Grid
     protocol: Protocol
+    baselines: tuple[str, ...] = ()
+
+    @property
+    def method(self) -> Method:
+        """The method that is trained."""
+        return self.task.method
+
+    @property
+    def metric(self) -> Metric:
+        """The metric that selects and is reported."""
+        return self.task.catalogue.metrics[self.protocol.metric]
+
+    def free_epochs(self, point: Mapping[str, float]) -> float | None:
+        """Returns how many epochs of a point are free of the control; None for a method without a switch."""
+        return None if self.method.switch is None else point[self.method.switch]
+
+    def never_constrained(self, point: Mapping[str, float]) -> bool:
+        """True for a point whose free phase lasts as long as its training: no step of it is under the control."""
+        free = self.free_epochs(point)
+        return free is not None and free >= self.task.epochs
+
+    @property
+    def constraining_levels(self) -> tuple[float, ...]:
+        """Levels of the switch that end before the last epoch; () for a method without a switch."""
+        levels = self.grid.values.get(self.method.switch or "", ())
+        return tuple(level for level in levels if level < self.task.epochs)
+
+    def siblings_key(self, trial: Trial) -> tuple[tuple[str, float], ...]:
+        """Returns the hyperparameters that trials sharing a free phase have in common: all but the switch."""
+        return tuple((name, value) for name, value in trial.hyperparameters.items() if name != self.method.switch)
 
     @cached_property
     def search_trials(self) -> tuple[Trial, ...]:
         """Every grid point with every search seed, in plan order: seed by seed, then point by point."""
         points = [self.grid.point(i) for i in range(self.grid.size)]
-        return tuple(self._trial(self.task, "search", seed, p) for seed in self.protocol.search_seeds for p in points)
+        return tuple(self._trial(self.task, seed, p) for seed in self.protocol.search_seeds for p in points)
 
     @property
     def confirm_task(self) -> Task:
@@ -90,7 +111,7 @@ class Cell:
     def confirm_trials(self, winner: Mapping[str, float]) -> tuple[Trial, ...]:
         """Returns the winner's retraining, one trial a confirm seed."""
         seeds = self.protocol.confirm_seeds
-        return tuple(self._trial(self.confirm_task, "confirm", seed, winner) for seed in seeds)
+        return tuple(self._trial(self.confirm_task, seed, winner) for seed in seeds)
 
     def planned_trials(self, phase: Phase) -> tuple[Trial, ...]:
         """Returns the trials of `phase` as far as a plan knows them: any point is confirmed at the winner's cost."""
@@ -101,8 +122,8 @@ class Cell:
         return self.task if phase == "search" else self.confirm_task
 
     @staticmethod
-    def _trial(task: Task, phase: Phase, seed: int, point: Mapping[str, float]) -> Trial:
-        return Trial(key=trial_key(task, seed, point), phase=phase, seed=seed, hyperparameters=dict(point))
+    def _trial(task: Task, seed: int, point: Mapping[str, float]) -> Trial:
+        return Trial(key=trial_key(task, seed, point), seed=seed, hyperparameters=dict(point))
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain JSON values."""
@@ -111,17 +132,24 @@ class Cell:
             "task": self.task.to_dict(),
             "grid": {name: list(levels) for name, levels in self.grid.values.items()},
             "protocol": asdict(self.protocol),
+            "baselines": list(self.baselines),
         }
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> Cell:
         """The inverse of `to_dict`."""
-        protocol = dict(values["protocol"])
+        protocol, task = dict(values["protocol"]), Task.from_dict(values["task"])
         for name in ("search_seeds", "confirm_seeds"):
             protocol[name] = tuple(protocol[name])
         return Cell(
             name=CellName.parse(values["name"]),
-            task=Task.from_dict(values["task"]),
+            task=task,
             grid=Grid({name: tuple(levels) for name, levels in values["grid"].items()}),
             protocol=Protocol(**protocol),
+            baselines=tuple(values["baselines"]) if "baselines" in values else default_baselines(task.method),
         )
+
+
+def default_baselines(method: Method) -> tuple[str, ...]:
+    """Returns what a method is compared with where its space names nothing else."""
+    return (method.baseline,) if method.baseline else ()

@@ -4,31 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from trainables.config import METRICS, Metric
+from trainables.catalogue import shown_method, shown_metric
+from trainables.catalogue.methods import METHODS
+from trainables.catalogue.rows import Metric
 
-_METHODS: Mapping[str, str] = {"sgd": "SGD", "adam": "Adam", "lamb": "LAMB", "lawn": "LAWN"}
-_METRICS: Mapping[str, str] = {"accuracy": "accuracy", "hr@10": "HR@10", "ndcg@10": "NDCG@10"}
 _HYPERPARAMETERS: Mapping[str, str] = {
-    "peak_lr": "peak learning rate",
-    "warmup_epochs": "warm-up epochs",
-    "free_epochs": "free epochs",
-    "weight_decay": "weight decay",
+    row.name: row.label or row.name for method in METHODS.values() for _, row in method.roles()
 }
 
 
-def method(optimizer: str) -> str:
-    """Returns a method's name as printed: "adam-lawn" is Adam-LAWN."""
-    return "-".join(_METHODS.get(part, part) for part in optimizer.split("-"))
+def method(name: str) -> str:
+    """Returns a method's name as printed, "Adam-LAWN"; one that no task brought is printed as it is."""
+    row = shown_method(name)
+    return row.label if row else name
 
 
 def metric_name(metric: str) -> str:
     """Returns a metric's name as printed."""
-    return _METRICS.get(metric, metric)
+    return metric_of(metric).label
 
 
 def metric_of(name: str) -> Metric:
     """Returns direction, unit and digits of a metric; a name this version does not know is printed without unit."""
-    return METRICS.get(name, Metric("maximize", ""))
+    return shown_metric(name) or Metric(name=name, label=name, direction="maximize")
 
 
 def hyperparameter(name: str) -> str:
@@ -64,9 +62,11 @@ def p_value(p: float) -> str:
 
 def duration(seconds: float) -> str:
     """Returns a time for people: "42 s", "13 min", "2.6 h"."""
-    if seconds < 120:
+    if 0 < seconds < 0.5:
+        return "<1 s"
+    if round(seconds) < 120:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
+    return f"{seconds / 60:.0f} min" if round(seconds / 60) < 120 else f"{seconds / 3600:,.1f} h"
 
 
 def _no_negative_zero(value: float, digits: int) -> float:

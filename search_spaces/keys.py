@@ -1,4 +1,4 @@
-"""Keys of a TOML file: where one stands, whether it may stand there, and the one form of every error about it."""
+"""Keys of a TOML file: where a key is, whether it is allowed there, and the form of every error about it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from search_spaces.space import SpaceError
 
 
 def space_error(source: Path, key: str, rule: str, got: object, todo: str) -> SpaceError:
-    """Returns the error of one key in one form: `file: key: rule, got value. What to do.`
+    """Returns the error of one key in the form `file: key: rule, got value. What to do.`
 
     Args:
         source: the file.
         key: dotted key, "" for the file as a whole.
-        rule: what must hold, and the values allowed.
-        got: the value found, shown as Python writes it and cut short.
-        todo: the next step, a sentence.
+        rule: the requirement, and the values allowed.
+        got: the value found, shown as its `repr`, shortened.
+        todo: the next step, as a sentence.
     """
     text = repr(got)
     text = text if len(text) <= 120 else f"{text[:117]}..."
@@ -34,7 +34,7 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
 
 @dataclass(frozen=True)
 class Keys:
-    """A TOML table with the dotted key it stands under, so that every error can name its place."""
+    """A TOML table with its dotted key, so that every error can name the place."""
 
     source: Path
     prefix: str
@@ -49,12 +49,12 @@ class Keys:
         return space_error(self.source, self.key(name), rule, got, todo)
 
     def only(self, known: Collection[str]) -> None:
-        """Raises SpaceError if there is a name that is not known."""
+        """Raises SpaceError if a name is not a known one."""
         for name in self.values:
             if name not in known:
                 listed = ", ".join(known)
                 todo = f"{did_you_mean(name, known)}Rename or remove it."
-                raise self.error(name, f"unknown key; the keys here are {listed}", self.values[name], todo)
+                raise self.error(name, f"unknown key; known keys are {listed}", self.values[name], todo)
 
     def requires(self, names: Iterable[str]) -> None:
         """Raises SpaceError if one of these names is missing."""

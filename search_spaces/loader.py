@@ -1,4 +1,4 @@
-"""TOML to SearchSpace. Checks the form of a file; whether its names exist is the planner's business."""
+"""TOML to SearchSpace. Checks the form of a file; the planner checks that the names in it exist."""
 
 from __future__ import annotations
 
@@ -10,14 +10,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from search_spaces.keys import Keys, space_error
-from search_spaces.space import Budget, Grid, SearchSpace, SpaceError
+from search_spaces.space import Budget, Grid, Pairing, SearchSpace, SpaceError
 
 SUFFIX = ".toml"
 LARGEST = 2**31 - 1
-"""Upper bound of batch sizes, epochs and seeds: every random generator and database takes a seed up to it."""
-
-POSITIVE = frozenset({"peak_lr", "eps"})
-"""Hyperparameters for which zero makes no sense: a rate of 0 trains nothing, an epsilon of 0 divides by it."""
+"""Upper bound of batch sizes, epochs and seeds: every random generator and database accepts seeds up to it."""
 
 DEFAULTS: Mapping[str, str] = {
     "selection": "validation",
@@ -27,6 +24,12 @@ DEFAULTS: Mapping[str, str] = {
     "precision": "float32",
 }
 """Keys that a file may leave out."""
+
+BATCH = "batch"
+"""Key of a method under which batch sizes override its levels."""
+
+OPTIONAL = ("compare", "catalogue")
+"""Tables that a file may leave out."""
 
 REQUIRED = ("description", "dataset", "loss", "metric", "model", "seeds", "budgets", "optimizers")
 
@@ -40,18 +43,18 @@ def load_space(path: Path) -> SearchSpace:
     """Reads a search space; its name is the file's stem.
 
     Raises:
-        SpaceError: the file cannot be read, is no TOML, or breaks the form documented in its built-in neighbours; the
-            text names the file, the dotted key, the value got, what is allowed and what to do.
+        SpaceError: the file cannot be read, is not valid TOML, or breaks the form that the built-in spaces document;
+            the message names the file, the dotted key, the value found, what is allowed and what to do.
     """
     values = _parse(path)
     top = _Table(path, "", values)
-    top.only([*REQUIRED, *DEFAULTS])
+    top.only([*REQUIRED, *DEFAULTS, *OPTIONAL])
     top.requires(REQUIRED)
     seeds = top.table("seeds")
     seeds.only(["search", "confirm"])
     seeds.requires(["search", "confirm"])
     return SearchSpace(
-        name=_check_name(path, "the file's name", path.name.removesuffix(SUFFIX)),
+        name=_check_name(path, "the file name", path.name.removesuffix(SUFFIX)),
         source=path,
         description=top.text("description"),
         dataset=top.name("dataset"),
@@ -67,6 +70,9 @@ def load_space(path: Path) -> SearchSpace:
         confirm_seeds=_confirm_seeds(seeds),
         budgets=_budgets(top),
         grids=_grids(top.table("optimizers")),
+        overrides=_overrides(top.table("optimizers")),
+        compare=_comparisons(top) if "compare" in values else (),
+        catalogue=top.table("catalogue").values if "catalogue" in values else {},
     )
 
 
@@ -77,25 +83,27 @@ def _parse(path: Path) -> dict[str, Any]:
         reason = error.strerror or type(error).__name__
         raise SpaceError(f"{path}: cannot be read: {reason}. Check the path and its permissions.") from None
     except UnicodeDecodeError as error:
-        raise SpaceError(f"{path}: must be UTF-8 text, byte {error.start} is not. Save the file as UTF-8.") from None
+        raise SpaceError(
+            f"{path}: must be UTF-8 text, but byte {error.start} is not. Save the file as UTF-8."
+        ) from None
     try:
         return tomllib.loads(text)
     except RecursionError:
-        raise SpaceError(f"{path}: is no TOML: nested too deeply. Write plain lists of numbers.") from None
-    except ValueError as error:  # TOMLDecodeError, and what Python's own number parsing adds
-        raise SpaceError(f"{path}: is no TOML: {error}. Correct that line.") from None
+        raise SpaceError(f"{path}: is not valid TOML: nested too deeply. Write plain lists of numbers.") from None
+    except ValueError as error:  # TOMLDecodeError, and errors of Python's own number parsing
+        raise SpaceError(f"{path}: is not valid TOML: {error}. Fix that line.") from None
 
 
 # --- one table of the file ---------------------------------------------------------------------------------------
 
 
 class _Table(Keys):
-    """A table of a space, with readers for the kinds of value that a space has."""
+    """A table of a space, with a reader for each kind of value in a space."""
 
     def text(self, name: str) -> str:
         value = self.values.get(name, DEFAULTS.get(name))
         if not isinstance(value, str) or not value.strip():
-            raise self.error(name, "must be a text that is not empty", value, "Write it in quotes.")
+            raise self.error(name, "must be a non-empty string", value, "Write it in quotes.")
         return value
 
     def name(self, name: str) -> str:
@@ -114,14 +122,14 @@ class _Table(Keys):
         return value
 
     def integers(self, name: str) -> tuple[int, ...]:
-        return _distinct(self, name, [self.integer(name, value, least=0) for value in self.items(name)])
+        return _distinct(self, name, [self.integer(name, value, minimum=0) for value in self.items(name)])
 
-    def integer(self, name: str, value: object, *, least: int) -> int:
+    def integer(self, name: str, value: object, *, minimum: int) -> int:
         if isinstance(value, bool) or not isinstance(value, int):
-            raise self.error(name, f"must be a whole number from {least} to {LARGEST}", value, "Write it as 12.")
-        if not least <= value <= LARGEST:
+            raise self.error(name, f"must be a whole number from {minimum} to {LARGEST}", value, "Write it as 12.")
+        if not minimum <= value <= LARGEST:
             todo = "Choose a number in that range."
-            raise self.error(name, f"must be a whole number from {least} to {LARGEST}", value, todo)
+            raise self.error(name, f"must be a whole number from {minimum} to {LARGEST}", value, todo)
         return value
 
     def numbers(self, name: str) -> tuple[float, ...]:
@@ -129,18 +137,17 @@ class _Table(Keys):
 
     def number(self, name: str, value: object) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise self.error(name, "must hold numbers only", value, "Write plain numbers such as 0.01 or 3.")
-        rule = f"must hold finite numbers {'above' if name in POSITIVE else 'from'} 0"
+            raise self.error(name, "must contain only numbers", value, "Write plain numbers such as 0.01 or 3.")
         number = _finite(value)
-        if number is None or number < 0 or (number == 0 and name in POSITIVE):
-            raise self.error(name, rule, value, "Remove or correct that value.")
+        if number is None or number < 0:
+            raise self.error(name, "must contain only finite numbers >= 0", value, "Remove or fix that value.")
         return number + 0.0  # turns -0.0 into 0.0, so that equal values print and hash alike
 
 
 def _finite(value: float) -> float | None:
     try:
         number = float(value)
-    except OverflowError:  # a whole number beyond every float
+    except OverflowError:  # an integer too large for a float
         return None
     return number if math.isfinite(number) else None
 
@@ -148,7 +155,7 @@ def _finite(value: float) -> float | None:
 def _distinct(table: _Table, name: str, values: list[Number]) -> tuple[Number, ...]:
     for i, value in enumerate(values):
         if value in values[:i]:
-            raise table.error(name, "must not repeat a value", value, "Remove the repetition.")
+            raise table.error(name, "must not contain a value twice", value, "Remove the duplicate.")
     return tuple(values)
 
 
@@ -165,7 +172,7 @@ def _model(table: _Table) -> dict[str, Any]:
     table.requires(["name"])
     for name, value in table.values.items():
         if not isinstance(value, str | int | float | bool):
-            raise table.error(name, "must be one number, text or true/false", value, "Write a single value.")
+            raise table.error(name, "must be a single number, string or boolean", value, "Write a single value.")
     return {**table.values, "name": table.name("name")}
 
 
@@ -173,8 +180,10 @@ def _confirm_seeds(seeds: _Table) -> tuple[int, ...]:
     search, confirm = seeds.integers("search"), seeds.integers("confirm")
     shared = sorted(set(search) & set(confirm))
     if shared:
-        rule = f"must be fresh seeds, none of seeds.search = {list(search)}"
-        raise seeds.error("confirm", rule, shared, "Replace those seeds, so that the winner is judged anew.")
+        rule = f"must not contain any of seeds.search = {list(search)}"
+        raise seeds.error(
+            "confirm", rule, shared, "Replace those seeds, so that each winner is retrained with new ones."
+        )
     return confirm
 
 
@@ -187,9 +196,11 @@ def _budgets(top: _Table) -> tuple[Budget, ...]:
         table = _Table(top.source, f"budgets[{i}]", value)
         table.only(["batch_size", "epochs"])
         table.requires(["batch_size", "epochs"])
-        sizes = {name: table.integer(name, value[name], least=1) for name in ("batch_size", "epochs")}
+        sizes = {name: table.integer(name, value[name], minimum=1) for name in ("batch_size", "epochs")}
         if sizes["batch_size"] in [budget.batch_size for budget in budgets]:
-            raise table.error("batch_size", "must differ from every other budget's", sizes["batch_size"], "Keep one.")
+            raise table.error(
+                "batch_size", "must differ from that of every other budget", sizes["batch_size"], "Keep one."
+            )
         budgets.append(Budget(**sizes))
     return tuple(budgets)
 
@@ -198,11 +209,47 @@ def _grids(optimizers: _Table) -> dict[str, Grid]:
     if not optimizers.values:
         todo = "Add a table such as [optimizers.adam]."
         raise space_error(optimizers.source, "optimizers", "must name at least one optimizer", {}, todo)
-    grids: dict[str, Grid] = {}
+    return {name: Grid(_levels(_named(optimizers, name), but=BATCH)) for name in optimizers.values}
+
+
+def _overrides(optimizers: _Table) -> dict[str, dict[int, dict[str, tuple[float, ...]]]]:
+    """Returns the levels of `[optimizers.<method>.batch.<size>]`, of the methods that have any."""
+    found: dict[str, dict[int, dict[str, tuple[float, ...]]]] = {}
     for name in optimizers.values:
-        table = optimizers.table(name)
-        _check_name(table.source, table.prefix, name)
-        for key in table.values:
-            _check_name(table.source, table.key(key), key)
-        grids[name] = Grid({key: table.numbers(key) for key in table.values})
-    return grids
+        table = _named(optimizers, name)
+        if BATCH in table.values:
+            sizes = table.table(BATCH)
+            found[name] = {_batch_size(sizes, size): _levels(sizes.table(size)) for size in sizes.values}
+    return found
+
+
+def _batch_size(sizes: _Table, text: str) -> int:
+    if not text.isascii() or not text.isdigit() or text.startswith("0"):
+        raise sizes.error(text, "must be a batch size", text, "Write the table as [optimizers.adam.batch.4096].")
+    return int(text)
+
+
+def _named(optimizers: _Table, name: str) -> _Table:
+    table = optimizers.table(name)
+    _check_name(table.source, table.prefix, name)
+    return table
+
+
+def _levels(table: _Table, but: str = "") -> dict[str, tuple[float, ...]]:
+    keys = [key for key in table.values if key != but]
+    for key in keys:
+        _check_name(table.source, table.key(key), key)
+    return {key: table.numbers(key) for key in keys}
+
+
+def _comparisons(top: _Table) -> tuple[Pairing, ...]:
+    form = "Write each as [[compare]] with challenger and baseline."
+    found = []
+    for i, value in enumerate(top.items("compare", form)):
+        if not isinstance(value, dict):
+            raise top.error("compare", "must be a list of tables", value, form)
+        table = _Table(top.source, f"compare[{i}]", value)
+        table.only(["challenger", "baseline"])
+        table.requires(["challenger", "baseline"])
+        found.append(Pairing(challenger=table.name("challenger"), baseline=table.name("baseline")))
+    return tuple(found)

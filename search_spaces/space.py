@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
 from pathlib import Path
@@ -11,12 +11,12 @@ from typing import Any
 
 
 class SpaceError(ValueError):
-    """A search space that cannot be used; the text names file, key, value got, values allowed and what to do."""
+    """A search space that cannot be used; the message names file, key, value found, values allowed and what to do."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """The product of explicit value lists; point i is computed from i, so no product is ever held in memory.
+    """The product of explicit value lists; point i is computed from i, so the product is never held in memory.
 
     Args:
         values: hyperparameter → its levels in file order; the last key varies fastest.
@@ -44,7 +44,7 @@ class Grid:
         return {name: chosen[name] for name in self.values}
 
     def edges(self, point: Mapping[str, float]) -> tuple[str, ...]:
-        """Returns the hyperparameters whose value in `point` is the least or greatest of several levels."""
+        """Returns the hyperparameters whose value in `point` is the lowest or highest of several levels."""
         return tuple(
             name
             for name, levels in self.values.items()
@@ -61,24 +61,35 @@ class Budget:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Pairing:
+    """A comparison that a space declares: two of its methods, by name."""
+
+    challenger: str
+    baseline: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class SearchSpace:
     """One file of `search_spaces/`; field names are the file's keys.
 
     Args:
         name: file stem; the first part of every study's name.
-        source: where it was read from, for error messages.
-        description: one line for people.
+        source: file it was read from, for error messages.
+        description: one line, shown to the user.
         dataset: name of a dataset.
         model: the model's name under "name", and its options.
         loss: name of a loss.
-        metric: name of the metric that selects and is reported.
-        selection: split that chooses the winner; "test" reproduces the paper and is flagged in every output.
-        reported: "last" epoch's value or "best" epoch's, which is flagged.
+        metric: name of the metric that selects winners and is reported.
+        selection: split that chooses the winner; "test" is the paper's way and is flagged in every output.
+        reported: value of the "last" or of the "best" epoch; "best" is flagged.
         schedule, constrain, precision: see `docs/choices.md`.
         search_seeds: seeds of the grid; winners are chosen on the mean over them.
-        confirm_seeds: fresh seeds that retrain each winner; none may be a search seed.
+        confirm_seeds: new seeds that retrain each winner; none may be a search seed.
         budgets: batch sizes with epochs.
-        grids: optimizer name → grid.
+        grids: method name → grid.
+        overrides: method name → batch size → levels that replace those of its grid.
+        compare: comparisons instead of those that the methods themselves declare (LAWN against weight decay).
+        catalogue: rows that the space brings, as in the file.
     """
 
     name: str
@@ -97,3 +108,11 @@ class SearchSpace:
     confirm_seeds: tuple[int, ...]
     budgets: tuple[Budget, ...]
     grids: Mapping[str, Grid]
+    overrides: Mapping[str, Mapping[int, Mapping[str, tuple[float, ...]]]] = field(default_factory=dict)
+    compare: tuple[Pairing, ...] = ()
+    catalogue: Mapping[str, Any] = field(default_factory=dict)
+
+    def grid(self, method: str, batch_size: int) -> Grid:
+        """Returns the grid of one cell: the method's, with the levels that this batch size overrides."""
+        override = self.overrides.get(method, {}).get(batch_size)
+        return Grid({**self.grids[method].values, **override}) if override else self.grids[method]

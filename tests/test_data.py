@@ -1,4 +1,4 @@
-"""Checking and fetching data sets, over a server on this machine that also lies, breaks off and refuses."""
+"""Checking and fetching data sets, with a local server that also truncates, corrupts and rejects downloads."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from typer.testing import CliRunner
 from lawn_tune.cli.data import app
 from lawn_tune.errors import DataError as ServiceError
 from lawn_tune.errors import UsageError
-from trainables import data
-from trainables.config import DATASETS
-from trainables.data import DataError, DataFile, MissingDataError, Source, check, fetch, missing_data, require
+from trainables.catalogue.datasets import DATASETS
+from trainables.catalogue.rows import DataFile, Dataset
+from trainables.data import DataError, MissingDataError, check, fetch, missing_data, require
 
 RATINGS = b"2\t1\t5\t20\n1\t1\t4\t10\n1\t2\t3\t11\n"
 IMAGES = b"\0\0\x08\x01" + bytes(range(200)) * 400
@@ -43,7 +43,7 @@ def zipped(member: str, content: bytes) -> bytes:
 
 @dataclass
 class Site:
-    """A server with archives by name; `cut` breaks one off half-way."""
+    """A server with archives by name; those in `cut` end half-way."""
 
     address: str
     archives: dict[str, bytes]
@@ -87,60 +87,58 @@ def site() -> Iterator[Site]:
 
 
 @pytest.fixture
-def sources(site: Site) -> dict[str, Source]:
+def sources(site: Site) -> dict[str, Dataset]:
     ordered = sha256(b"".join(sorted(RATINGS.splitlines(keepends=True))))
     images_md5 = "md5:" + hashlib.md5(site.archives["images.gz"]).hexdigest()
-    return {
-        "zip": Source("ratings", "1 kB", (DataFile("set/u.data", f"{site.address}/set.zip", ordered, any_order=True),)),
-        "gz": Source(
-            "images",
-            "2 kB",
-            (
-                DataFile("raw/images", f"{site.address}/images.gz", sha256(IMAGES), archive_hash=images_md5),
-                DataFile("raw/labels", f"{site.address}/labels.gz", sha256(b"labels")),
+    files = {
+        "zip": (DataFile(path="set/u.data", url=f"{site.address}/set.zip", sha256=ordered, any_order=True),),
+        "gz": (
+            DataFile(
+                path="raw/images", url=f"{site.address}/images.gz", sha256=sha256(IMAGES), archive_hash=images_md5
             ),
+            DataFile(path="raw/labels", url=f"{site.address}/labels.gz", sha256=sha256(b"labels")),
         ),
     }
+    plain = DATASETS["digits"]
+    return {name: replace(plain, name=name, files=those, package="") for name, those in files.items()}
 
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_the_table_is_the_one_of_the_configuration() -> None:
-    assert list(data.SOURCES) == list(DATASETS)
-    for name, source in data.SOURCES.items():
-        assert DATASETS[name].bundled == (not source.files)
-        assert len({file.path for file in source.files}) == len(source.files)
+def test_no_data_set_has_a_file_twice() -> None:
+    for row in DATASETS.values():
+        assert len({file.path for file in row.files}) == len(row.files)
 
 
 @pytest.mark.parametrize("name", ["zip", "gz"])
-def test_fetch_brings_the_files_and_nothing_else(name: str, tmp_path: Path, sources: dict[str, Source]) -> None:
+def test_fetch_brings_the_files_and_nothing_else(name: str, tmp_path: Path, sources: dict[str, Dataset]) -> None:
     assert check(name, tmp_path / "new", sources).state == "missing"
-    assert fetch(name, tmp_path / "new", sources=sources).state == "ready"
+    assert fetch(name, tmp_path / "new", known=sources).state == "ready"
     expected = {"set/u.data": RATINGS} if name == "zip" else {"raw/images": IMAGES, "raw/labels": b"labels"}
     assert contents(tmp_path / "new") == expected
     require(name, tmp_path / "new", sources)
 
 
-def test_what_is_ready_is_not_fetched_again(tmp_path: Path, site: Site, sources: dict[str, Source]) -> None:
-    fetch("gz", tmp_path, sources=sources)
-    fetch("gz", tmp_path, sources=sources)
+def test_ready_files_are_not_fetched_again(tmp_path: Path, site: Site, sources: dict[str, Dataset]) -> None:
+    fetch("gz", tmp_path, known=sources)
+    fetch("gz", tmp_path, known=sources)
     (tmp_path / "raw" / "labels").unlink()
-    fetch("gz", tmp_path, sources=sources)
+    fetch("gz", tmp_path, known=sources)
     assert site.asked == ["images.gz", "labels.gz", "labels.gz"]
 
 
-def test_a_damaged_file_is_broken_and_fetch_mends_it(tmp_path: Path, sources: dict[str, Source]) -> None:
-    fetch("zip", tmp_path, sources=sources)
+def test_a_damaged_file_is_broken_and_fetch_replaces_it(tmp_path: Path, sources: dict[str, Dataset]) -> None:
+    fetch("zip", tmp_path, known=sources)
     (tmp_path / "set" / "u.data").write_bytes(RATINGS[:-1] + b"0\n")
     assert check("zip", tmp_path, sources).state == "broken"
     with pytest.raises(DataError, match=r"'zip' is damaged .*u\.data.* Fetch it again: `lawn-tune data fetch zip"):
         require("zip", tmp_path, sources)
-    assert fetch("zip", tmp_path, sources=sources).state == "ready"
+    assert fetch("zip", tmp_path, known=sources).state == "ready"
 
 
-def test_only_the_order_of_ratings_may_differ(tmp_path: Path, sources: dict[str, Source]) -> None:
+def test_only_the_order_of_ratings_may_differ(tmp_path: Path, sources: dict[str, Dataset]) -> None:
     path = tmp_path / "set" / "u.data"
     path.parent.mkdir()
     lines = RATINGS.splitlines(keepends=True)
@@ -153,10 +151,10 @@ def test_only_the_order_of_ratings_may_differ(tmp_path: Path, sources: dict[str,
 
 @pytest.mark.parametrize("before", [{}, {"raw/images": b"old"}], ids=["nothing before", "damaged before"])
 @pytest.mark.parametrize("fault", ["broken off", "another content", "no archive", "not there", "wrong md5"])
-def test_a_failed_download_changes_nothing_and_says_what_to_do(
-    fault: str, before: dict[str, bytes], tmp_path: Path, site: Site, sources: dict[str, Source]
+def test_a_failed_download_changes_nothing_and_its_error_has_instructions(
+    fault: str, before: dict[str, bytes], tmp_path: Path, site: Site, sources: dict[str, Dataset]
 ) -> None:
-    # The second file fails, so the first one has come already.
+    # The second file fails, after the first was downloaded.
     if fault == "broken off":
         site.cut.add("labels.gz")
     elif fault == "another content":
@@ -171,14 +169,14 @@ def test_a_failed_download_changes_nothing_and_says_what_to_do(
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_bytes(content)
     with pytest.raises(DataError, match="'gz' could not be fetched") as caught:
-        fetch("gz", tmp_path, sources=sources)
+        fetch("gz", tmp_path, known=sources)
     assert contents(tmp_path) == before
     for needed in (f"{site.address}/labels.gz", str(tmp_path / "raw/labels"), f"data check gz --data-dir {tmp_path}"):
         assert needed in str(caught.value)
 
 
 @pytest.mark.parametrize("fault", ["broken off", "other member", "truncated"])
-def test_a_failed_zip_changes_nothing(fault: str, tmp_path: Path, site: Site, sources: dict[str, Source]) -> None:
+def test_a_failed_zip_changes_nothing(fault: str, tmp_path: Path, site: Site, sources: dict[str, Dataset]) -> None:
     if fault == "broken off":
         site.cut.add("set.zip")
     elif fault == "other member":
@@ -186,21 +184,21 @@ def test_a_failed_zip_changes_nothing(fault: str, tmp_path: Path, site: Site, so
     else:
         site.archives["set.zip"] = site.archives["set.zip"][:-40]
     with pytest.raises(DataError, match="'zip' could not be fetched"):
-        fetch("zip", tmp_path, sources=sources)
+        fetch("zip", tmp_path, known=sources)
     assert contents(tmp_path) == {}
 
 
-def test_an_unreachable_server_and_a_folder_that_cannot_be_made(tmp_path: Path, sources: dict[str, Source]) -> None:
+def test_an_unreachable_server_and_a_folder_that_cannot_be_made(tmp_path: Path, sources: dict[str, Dataset]) -> None:
     (file,) = sources["zip"].files
     gone = {"zip": replace(sources["zip"], files=(replace(file, url="http://127.0.0.1:9/set.zip"),))}
     with pytest.raises(DataError, match="could not be fetched"):
-        fetch("zip", tmp_path, sources=gone)
+        fetch("zip", tmp_path, known=gone)
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="could not be fetched"):
-        fetch("zip", tmp_path / "file", sources=sources)
+        fetch("zip", tmp_path / "file", known=sources)
 
 
-def test_a_bar_is_told_of_every_byte(tmp_path: Path, site: Site, sources: dict[str, Source]) -> None:
+def test_a_bar_counts_every_byte(tmp_path: Path, site: Site, sources: dict[str, Dataset]) -> None:
     class Bar:
         total, seen, closed = 0, 0, False
 
@@ -226,16 +224,16 @@ def test_missing_data_names_command_place_and_address(name: str, tmp_path: Path)
     with pytest.raises(MissingDataError) as caught:
         require(name, tmp_path)
     assert str(caught.value) == str(missing_data(name, tmp_path))
-    for needed in (f"`lawn-tune data fetch {name} --data-dir {tmp_path}`", data.SOURCES[name].files[0].url):
+    for needed in (f"`lawn-tune data fetch {name} --data-dir {tmp_path}`", DATASETS[name].files[0].url):
         assert needed in str(caught.value)
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
 def test_a_package_that_is_not_installed_is_named(tmp_path: Path) -> None:
-    sources = {"carried": Source("images", package="no_such_package")}
-    assert check("carried", tmp_path, sources).state == "missing"
-    with pytest.raises(MissingDataError, match=r"carried by no_such_package; pip install 'lawn-tune\[train\]'"):
-        require("carried", tmp_path, sources)
+    sources = {"packaged": replace(DATASETS["digits"], package="no_such_package")}
+    assert check("packaged", tmp_path, sources).state == "missing"
+    with pytest.raises(MissingDataError, match=r"part of no_such_package; pip install 'lawn-tune\[train\]'"):
+        require("packaged", tmp_path, sources)
 
 
 def test_an_unknown_name_lists_the_known_ones(tmp_path: Path) -> None:
@@ -248,12 +246,12 @@ def test_an_unknown_name_lists_the_known_ones(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def served(tmp_path: Path, sources: dict[str, Source], monkeypatch: pytest.MonkeyPatch) -> Path:
+def served(tmp_path: Path, sources: dict[str, Dataset], monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a command line whose MovieLens comes from the server."""
     for name in ("LAWN_TUNE_DATA_DIR", "LAWN_TUNE_STORAGE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(cast(dict[str, Source], data.SOURCES), "movielens-100k", sources["zip"])
+    monkeypatch.setitem(cast(dict[str, Dataset], DATASETS), "movielens-100k", sources["zip"])
     return tmp_path / "data"
 
 
@@ -281,7 +279,7 @@ def test_the_folder_comes_from_flag_or_variable(served: Path, tmp_path: Path, mo
     assert set(contents(tmp_path)) == {"by variable/set/u.data", "by flag/set/u.data"}
 
 
-def test_a_fetch_that_fails_is_a_data_error_with_the_way_by_hand(served: Path, site: Site) -> None:
+def test_a_fetch_that_fails_is_a_data_error_with_the_manual_download(served: Path, site: Site) -> None:
     site.archives.clear()
     result = CliRunner().invoke(app, ["fetch", "movielens-100k"])
     assert isinstance(result.exception, ServiceError)

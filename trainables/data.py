@@ -1,4 +1,4 @@
-"""Where data sets come from: checks what is on disk and fetches what is not. Imports no torch."""
+"""Sources of data sets: checks the files on disk and fetches missing ones. Does not import torch."""
 
 from __future__ import annotations
 
@@ -16,71 +16,38 @@ from typing import Literal, Protocol
 
 import pooch  # type: ignore[import-untyped]
 
+from trainables.catalogue.datasets import DATASETS
+from trainables.catalogue.rows import DataFile, Dataset
+
 TIMEOUT = 30.0
-"""Seconds without an answer or a byte before a download is given up."""
+"""Seconds without a response or data after which a download fails."""
 CHUNK = 1 << 16
 
 
 class DataError(ValueError):
-    """A data set that cannot be used; the text says why and what to do."""
+    """A data set that cannot be used; the message gives the reason and what to do."""
 
 
 class MissingDataError(DataError):
-    """A data set that has to be fetched first; the text gives the command and the address."""
+    """A data set that has to be fetched first; the message gives the command and the URL."""
 
 
 class ProgressBar(Protocol):
-    """What a download tells: `total` bytes are expected (0 if unknown), `update` adds to those that came."""
+    """Progress of a download: `total` bytes are expected (0 if unknown), `update` adds received bytes."""
 
     total: int
 
     def update(self, count: int) -> None:
-        """Adds `count` bytes."""
+        """Adds `count` received bytes."""
         ...
 
     def reset(self) -> None:
-        """Goes back to zero."""
+        """Resets the count to zero."""
         ...
 
     def close(self) -> None:
-        """The download ended well."""
+        """Ends the bar of a successful download."""
         ...
-
-
-@dataclass(frozen=True)
-class DataFile:
-    """One file of a data set.
-
-    Args:
-        path: place in the data folder.
-        url: archive that holds it: a .zip with the member `path`, or the file itself as .gz.
-        sha256: of the content; with `any_order` of its lines sorted and each ended by a newline.
-        any_order: True if the order of lines carries no meaning.
-        archive_hash: "md5:…" of the archive where its publisher names one.
-    """
-
-    path: str
-    url: str
-    sha256: str
-    any_order: bool = False
-    archive_hash: str | None = None
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a data set comes from.
-
-    Args:
-        summary: what it holds, for people.
-        download: size of what is downloaded, for people; "" if nothing is.
-        files: what has to be on disk.
-        package: installed package that carries it instead, and how to install that; None if it needs none.
-    """
-
-    summary: str
-    download: str = ""
-    files: tuple[DataFile, ...] = ()
-    package: str | None = None
 
 
 @dataclass(frozen=True)
@@ -89,8 +56,8 @@ class Status:
 
     Args:
         name: of the data set.
-        state: "ready"; "missing", if any of its files is; "broken", if a file is there with another content.
-        detail: one line for people.
+        state: "ready"; "missing" if any of its files is; "broken" if the content of a file differs.
+        detail: one line, shown to the user.
     """
 
     name: str
@@ -98,108 +65,58 @@ class Status:
     detail: str
 
 
-def _fashion_mnist(stem: str, archive_md5: str, sha256: str) -> DataFile:
-    url = f"http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/{stem}.gz"
-    return DataFile(f"FashionMNIST/raw/{stem}", url, sha256, archive_hash=f"md5:{archive_md5}")
-
-
-SOURCES: Mapping[str, Source] = {
-    "synthetic": Source("10 noisy patterns, made from a fixed seed"),
-    "digits": Source("1,797 images of 8x8 pixels, 10 classes", package="sklearn"),
-    "fashion-mnist": Source(
-        "70,000 images of 28x28 pixels, 10 classes",
-        "31 MB",
-        (
-            _fashion_mnist(
-                "train-images-idx3-ubyte",
-                "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
-                "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
-            ),
-            _fashion_mnist(
-                "train-labels-idx1-ubyte",
-                "25c81989df183df01b3e8a0aad5dffbe",
-                "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
-            ),
-            _fashion_mnist(
-                "t10k-images-idx3-ubyte",
-                "bef4ecab320f06d8554ea6380940ec79",
-                "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
-            ),
-            _fashion_mnist(
-                "t10k-labels-idx1-ubyte",
-                "bb300cfdad3c16e7a12a480ee83cd310",
-                "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
-            ),
-        ),
-    ),
-    "movielens-100k": Source(
-        "100,000 ratings of 1,682 films by 943 users",
-        "5 MB",
-        (
-            DataFile(
-                "ml-100k/u.data",
-                "https://files.grouplens.org/datasets/movielens/ml-100k.zip",
-                "3c61dc9b90a365d2ac50bdee9df8024ddf0eea4b1a15678d9934a77e75fe0ede",
-                any_order=True,
-            ),
-        ),
-    ),
-}
-"""The only table of data sets to fetch; its names are those of `config.DATASETS`."""
-
-
-def check(name: str, data_dir: Path, sources: Mapping[str, Source] = SOURCES) -> Status:
-    """Returns the state of data set `name`, its content compared with the published one.
+def check(name: str, data_dir: Path, known: Mapping[str, Dataset] = DATASETS) -> Status:
+    """Returns the state of data set `name`, comparing its content with the published one.
 
     Raises:
-        DataError: there is no such data set.
+        DataError: the data set is unknown.
     """
-    source = _source(name, sources)
-    if source.package is not None and find_spec(source.package) is None:
-        return Status(name, "missing", f"carried by {source.package}; pip install 'lawn-tune[train]'")
+    source = _source(name, known)
+    if source.package and find_spec(source.package) is None:
+        return Status(name, "missing", f"part of {source.package}; pip install 'lawn-tune[train]'")
     if not source.files:
-        return Status(name, "ready", f"carried by {source.package}" if source.package else "made when needed")
+        return Status(name, "ready", f"part of {source.package}" if source.package else "generated when needed")
     missing = _absent(source, data_dir)
     if missing:
-        return Status(name, "missing", f"no file {', '.join(missing)}")
+        return Status(name, "missing", f"missing file {', '.join(missing)}")
     closed = [str(data_dir / file.path) for file in source.files if not os.access(data_dir / file.path, os.R_OK)]
     if closed:
-        return Status(name, "broken", f"may not be read by this user: {', '.join(closed)}")
+        return Status(name, "broken", f"not readable by this user: {', '.join(closed)}")
     broken = [str(data_dir / file.path) for file in source.files if not _intact(file, data_dir / file.path)]
     if broken:
-        return Status(name, "broken", f"not the published content: {', '.join(broken)}")
+        return Status(name, "broken", f"content differs from the published one: {', '.join(broken)}")
     return Status(name, "ready", str((data_dir / source.files[0].path).parent))
 
 
-def _absent(source: Source, data_dir: Path) -> list[str]:
+def _absent(source: Dataset, data_dir: Path) -> list[str]:
     return [str(data_dir / file.path) for file in source.files if not (data_dir / file.path).is_file()]
 
 
-def require(name: str, data_dir: Path, sources: Mapping[str, Source] = SOURCES) -> None:
-    """Does nothing if data set `name` is ready.
+def require(name: str, data_dir: Path, known: Mapping[str, Dataset] = DATASETS) -> None:
+    """Checks that data set `name` is ready.
 
     Raises:
-        MissingDataError: it is not there.
-        DataError: it has another content than published, or there is no such data set.
+        MissingDataError: it is missing.
+        DataError: its content differs from the published one, or the data set is unknown.
     """
-    status = check(name, data_dir, sources)
+    status = check(name, data_dir, known)
     if status.state == "missing":
-        raise missing_data(name, data_dir, sources)
+        raise missing_data(name, data_dir, known)
     if status.state == "broken":
         raise DataError(
-            f"data set '{name}' is damaged ({status.detail}); results would not be comparable with anyone's. "
+            f"data set '{name}' is damaged ({status.detail}); results would not be comparable. "
             f"Fetch it again: `{fetch_command(name, data_dir)}`"
         )
 
 
-def missing_data(name: str, data_dir: Path, sources: Mapping[str, Source] = SOURCES) -> MissingDataError:
-    """Returns the error of a data set that is not on disk: where it was looked for, and how to get it."""
-    source = _source(name, sources)
+def missing_data(name: str, data_dir: Path, known: Mapping[str, Dataset] = DATASETS) -> MissingDataError:
+    """Returns the error of a data set that is not on disk: the expected path, and how to get it."""
+    source = _source(name, known)
     if not source.files:
-        return MissingDataError(f"data set '{name}' is {check(name, data_dir, sources).detail}")
+        return MissingDataError(f"data set '{name}' is {check(name, data_dir, known).detail}")
     urls = ", ".join(dict.fromkeys(file.url for file in source.files))
     return MissingDataError(
-        f"data set '{name}' is not in {data_dir} (looked for {data_dir / source.files[0].path}). "
+        f"data set '{name}' is not in {data_dir} (expected {data_dir / source.files[0].path}). "
         f"Fetch it: `{fetch_command(name, data_dir)}` (from {urls})"
     )
 
@@ -213,46 +130,46 @@ def fetch(
     name: str,
     data_dir: Path,
     progress: Callable[[str], ProgressBar] | None = None,
-    sources: Mapping[str, Source] = SOURCES,
+    known: Mapping[str, Dataset] = DATASETS,
 ) -> Status:
-    """Brings the files of data set `name` that are missing or damaged, all of them or none.
+    """Fetches the missing or damaged files of data set `name`, all of them or none.
 
-    Files are downloaded and verified in a temporary folder of `data_dir` and then moved, so an interrupted or refused
-    download leaves what was there before.
+    Files are downloaded and verified in a temporary folder of `data_dir` and then moved, so an interrupted or rejected
+    download does not change existing files.
 
     Args:
         name: of the data set; nothing is done if it is ready.
         data_dir: created if it does not exist.
         progress: called with each file's name; returns its bar.
-        sources: the table.
+        known: rows of data sets.
 
     Returns:
         The state afterwards.
 
     Raises:
-        DataError: a download failed or brought another content; the text gives the way by hand.
+        DataError: a download failed or has the wrong content; the message describes the manual download.
     """
-    before = check(name, data_dir, sources)
-    wanted = [file for file in _source(name, sources).files if not _intact(file, data_dir / file.path)]
+    before = check(name, data_dir, known)
+    wanted = [file for file in _source(name, known).files if not _intact(file, data_dir / file.path)]
     if before.state == "ready" or not wanted:
         return before
     failure = None
     try:
-        _bring(wanted, data_dir, progress)
+        _fetch_all(wanted, data_dir, progress)
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         failure = f"{type(error).__name__}: {error}"
-    if failure is not None:  # raised out here, as the first error would keep its connection open
+    if failure is not None:  # raised here, as the original error would keep its connection open
         raise DataError(_failure(name, data_dir, wanted, failure))
-    return check(name, data_dir, sources)
+    return check(name, data_dir, known)
 
 
-def fetch_once(name: str, data_dir: Path, sources: Mapping[str, Source] = SOURCES) -> None:
-    """Brings the files of data set `name` if one is missing; of processes that ask at once one downloads, others wait.
+def fetch_once(name: str, data_dir: Path, known: Mapping[str, Dataset] = DATASETS) -> None:
+    """Fetches data set `name` if a file is missing; of concurrent processes, one downloads and the others wait.
 
     Raises:
         DataError: see `fetch`; or the folder cannot be written.
     """
-    source = _source(name, sources)
+    source = _source(name, known)
     if not _absent(source, data_dir):
         return
     try:
@@ -260,16 +177,16 @@ def fetch_once(name: str, data_dir: Path, sources: Mapping[str, Source] = SOURCE
         with (data_dir / ".fetch.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if _absent(source, data_dir):
-                fetch(name, data_dir, sources=sources)
+                fetch(name, data_dir, known=known)
     except OSError as error:
-        raise DataError(f"data set '{name}' cannot be put into {data_dir}: {error.strerror}") from None
+        raise DataError(f"data set '{name}' cannot be written to {data_dir}: {error.strerror}") from None
 
 
-def _bring(wanted: list[DataFile], data_dir: Path, progress: Callable[[str], ProgressBar] | None) -> None:
+def _fetch_all(wanted: list[DataFile], data_dir: Path, progress: Callable[[str], ProgressBar] | None) -> None:
     data_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=data_dir) as scratch:
-        found = {file.path: _download(file, Path(scratch), progress) for file in wanted}
-        for path, content in found.items():
+        contents = {file.path: _download(file, Path(scratch), progress) for file in wanted}
+        for path, content in contents.items():
             (data_dir / path).parent.mkdir(parents=True, exist_ok=True)
             os.replace(content, data_dir / path)
 
@@ -291,7 +208,7 @@ def _download(file: DataFile, scratch: Path, progress: Callable[[str], ProgressB
         raise ValueError(f"{archive} has no member {file.path}")
     content = Path(paths[0])
     if not _intact(file, content):
-        raise ValueError(f"{file.path} in {archive} has another content than published (sha256 differs)")
+        raise ValueError(f"{file.path} in {archive} differs from the published content (sha256)")
     return content
 
 
@@ -305,14 +222,14 @@ def _intact(file: DataFile, path: Path) -> bool:
 
 
 def _failure(name: str, data_dir: Path, wanted: list[DataFile], failure: str) -> str:
-    by_hand = "; ".join(f"{file.url}, unpacked, as {data_dir / file.path}" for file in wanted)
+    manually = "; ".join(f"{file.url}, unpacked, as {data_dir / file.path}" for file in wanted)
     return (
-        f"data set '{name}' could not be fetched: {failure}. Nothing was changed in {data_dir}. Try again, or fetch by "
-        f"hand: {by_hand}; then `lawn-tune data check {name} --data-dir {data_dir}`"
+        f"data set '{name}' could not be fetched: {failure}. Nothing was changed in {data_dir}. Try again, or "
+        f"download manually: {manually}; then `lawn-tune data check {name} --data-dir {data_dir}`"
     )
 
 
-def _source(name: str, sources: Mapping[str, Source]) -> Source:
-    if name not in sources:
-        raise DataError(f"data set must be one of {', '.join(sources)}, got '{name}'")
-    return sources[name]
+def _source(name: str, known: Mapping[str, Dataset]) -> Dataset:
+    if name not in known:
+        raise DataError(f"data set must be one of {', '.join(known)}, got '{name}'")
+    return known[name]

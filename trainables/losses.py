@@ -1,14 +1,9 @@
-"""Losses of single examples, by the name a search space uses; the mean over a batch is the training loop's business."""
+"""Losses of single examples, by their name in a search space; the training loop takes the mean over a batch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
 import torch.nn.functional as F
 from torch import Tensor
-
-ExampleLoss = Callable[[Tensor, Tensor], Tensor]
-"""Maps outputs [B, ...] and targets [B] to the loss of each example [B], in fp32."""
 
 
 def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -27,17 +22,13 @@ def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
 def bce(outputs: Tensor, targets: Tensor) -> Tensor:
     """Binary cross-entropy of a logit z, -y log σ(z) - (1 - y) log(1 - σ(z)); the log loss of NCF.
 
-    For a label of 0 or 1 that is log(1 + exp(±z)), so one pass: softplus of z where y = 0, of -z where y = 1.
+    For a label of 0 or 1 this is log(1 + exp(±z)): softplus of z where y = 0, of -z where y = 1.
 
     Args:
         outputs: logits [B].
-        targets: labels [B], 0 or 1 as floats.
+        targets: labels [B], 0 or 1, as floats.
 
     Returns:
         Nats, [B].
     """
     return F.softplus((1 - 2 * targets) * outputs.float(), threshold=30)  # beyond it, exp(-z) is lost in fp32 anyway
-
-
-LOSSES: Mapping[str, ExampleLoss] = {"cross-entropy": cross_entropy, "bce": bce}
-"""The only table of losses; its names are `config.LOSSES`."""

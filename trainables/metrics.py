@@ -1,4 +1,4 @@
-"""Figures of merit as pure functions; every tensor may carry leading dimensions, such as [R] stacked models."""
+"""Metrics as pure functions; every tensor may have leading dimensions, such as [R] stacked models."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from trainables.config import ECE_BINS
+from trainables.catalogue.losses import ECE_BINS
 
 MISSED = torch.iinfo(torch.int64).max
-"""Rank of a positive whose score is NaN: behind everything, however few the candidates are."""
+"""Rank of a positive whose score is NaN: last, for any number of candidates."""
 
 
 def correct(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Says of each example whether the greatest logit is its target's; outputs with a NaN are wrong.
+    """Returns whether the largest logit of each example is that of its target; outputs with a NaN are wrong.
 
     Args:
         outputs: logits [..., E, C].
@@ -41,12 +41,12 @@ def percentage(hits: Tensor) -> Tensor:
 def rank_of_positive(scores: Tensor, valid: Tensor | None = None) -> Tensor:
     """Ranks the positive in column 0 among its negatives: the number of negatives not scored strictly below it.
 
-    A tie thus counts against the positive (our choice: a constant model scores 0, not 100), and so does a negative's
-    NaN. A positive's NaN makes the rank `MISSED`.
+    So a tie counts against the positive (our choice: a constant model scores 0, not 100), and so does a negative with
+    score NaN. If the positive's score is NaN, the rank is `MISSED`.
 
     Args:
         scores: [..., E, 1 + N], the positive first.
-        valid: bool [E, 1 + N], False at columns that only pad a row with fewer negatives; None if there are none.
+        valid: bool [E, 1 + N], False at columns that pad a row with fewer negatives; None without padding.
 
     Returns:
         Ranks from 0, int64 [..., E].
@@ -59,7 +59,7 @@ def rank_of_positive(scores: Tensor, valid: Tensor | None = None) -> Tensor:
 
 
 def hit_at_k(ranks: Tensor, k: int = 10) -> Tensor:
-    """Says of each positive whether it is among the first k: rank < k.
+    """Returns whether each positive is among the first k: rank < k.
 
     Args:
         ranks: from 0, int64 [..., E].
@@ -72,7 +72,7 @@ def hit_at_k(ranks: Tensor, k: int = 10) -> Tensor:
 
 
 def ndcg_at_k(ranks: Tensor, k: int = 10) -> Tensor:
-    """Normalised discounted cumulative gain with one relevant item, 100 · mean(1 / log2(rank + 2) where rank < k).
+    """Normalized discounted cumulative gain with one relevant item, 100 · mean(1 / log2(rank + 2) where rank < k).
 
     Args:
         ranks: from 0, int64 [..., E].
@@ -86,7 +86,7 @@ def ndcg_at_k(ranks: Tensor, k: int = 10) -> Tensor:
 
 
 def multiclass_margin(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Logit margin, the target's logit less the greatest other one (paper §2.1).
+    """Logit margin, the logit of the target minus the largest other one (paper §2.1).
 
     Args:
         outputs: logits [..., E, C].
@@ -114,12 +114,12 @@ def binary_margin(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 class Calibration(NamedTuple):
-    """A reliability diagram: how many predictions fell into each bin of confidence, and how many of them were right.
+    """A reliability diagram: number of predictions in each confidence bin, and the fraction that is correct.
 
     Args:
         examples: predictions in each bin, int64 [..., bins].
         confidence: their mean confidence, fp64 [..., bins]; NaN in an empty bin.
-        accuracy: the fraction of them that is right, fp64 [..., bins]; NaN in an empty bin.
+        accuracy: the fraction of them that is correct, fp64 [..., bins]; NaN in an empty bin.
     """
 
     examples: Tensor
@@ -132,7 +132,7 @@ def calibration(confidence: Tensor, hits: Tensor, bins: int = ECE_BINS) -> Calib
 
     Args:
         confidence: probability of the predicted class, in [0, 1], [..., E].
-        hits: whether the prediction is right, bool [..., E].
+        hits: whether the prediction is correct, bool [..., E].
         bins: number of equal-width bins.
     """
     p, index = confidence.double(), _bin(confidence, bins)
@@ -146,20 +146,20 @@ def calibration(confidence: Tensor, hits: Tensor, bins: int = ECE_BINS) -> Calib
 def ece(confidence: Tensor, hits: Tensor, bins: int = ECE_BINS) -> Tensor:
     """Expected calibration error, Σ_b (n_b / E) · |accuracy_b - confidence_b| over equal-width bins.
 
-    Bin b holds the confidences in (b/bins, (b+1)/bins]; a confidence of exactly 0 belongs to the first.
+    Bin b contains the confidences in (b/bins, (b+1)/bins]; a confidence of exactly 0 belongs to the first.
     Source: the measure of the paper's Table 6; 15 bins are our choice.
 
     Args:
         confidence: probability of the predicted class, in [0, 1], [..., E].
-        hits: whether the prediction is right, bool [..., E].
+        hits: whether the prediction is correct, bool [..., E].
         bins: number of bins.
 
     Returns:
         Fraction in [0, 1], [...], fp64.
     """
     p, index = confidence.double(), _bin(confidence, bins)
-    # |n_b·acc_b - n_b·conf_b| / E is the absolute sum of (hit - p) over the bin; no empty bin divides by zero, and the
-    # sum over bins one by one is deterministic on every device, which a scatter is not.
+    # |n_b·acc_b - n_b·conf_b| / E is the absolute sum of (hit - p) over the bin: no division by zero if empty, and
+    # summing bin by bin is deterministic on every device, unlike a scatter.
     gap = hits.double() - p
     parts = [torch.where(index == b, gap, 0.0).sum(dim=-1).abs() for b in range(bins)]
     return torch.stack(parts).sum(dim=0) / p.shape[-1]

@@ -1,1 +1,1 @@
-"""The same searches as their users would write them: Ray Tune plainly, Ray Tune by an expert, Optuna in processes."""
+"""The same searches as users would write them: typical Ray Tune, expert Ray Tune, Optuna in processes."""

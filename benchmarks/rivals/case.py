@@ -1,4 +1,4 @@
-"""What is raced: one grid of AdamW on one data set, as every side is given it."""
+"""A benchmark case: one grid of AdamW on one dataset, the same for every side."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Report = Callable[[dict[str, float]], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A grid, and what it trains.
+    """A grid with its dataset and model.
 
     Args:
         dataset: "movielens-100k" or "digits".
@@ -64,7 +64,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Job:
-    """What the command of a rival is told: the case, where the data is, and where to write its `Span`s."""
+    """Arguments of an alternative: the case, the data folder, and the output file for its `Span`s."""
 
     case: Case
     data_dir: Path
@@ -79,7 +79,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Span:
-    """When one trial trained, in seconds since the epoch, and what it reported last."""
+    """Start and end of one trial, in Unix time, and its last metrics."""
 
     started: float
     ended: float
@@ -87,12 +87,12 @@ class Span:
 
 
 def write_spans(path: Path, spans: list[Span]) -> None:
-    """Writes what `read_spans` reads."""
+    """Writes spans for `read_spans`."""
     path.write_text(json.dumps([asdict(span) for span in spans]))
 
 
 def read_spans(path: Path) -> list[Span]:
-    """Returns the spans that a rival wrote."""
+    """Returns the spans that `write_spans` wrote."""
     return [Span(**values) for values in json.loads(path.read_text())]
 
 

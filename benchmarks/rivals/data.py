@@ -1,4 +1,4 @@
-"""The data sets as plain tensors, with the splits and the evaluation candidates that `trainables` uses."""
+"""The datasets as plain tensors, with the splits and the evaluation candidates that `trainables` uses."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from trainables.workloads.images import LabelledImages
+from trainables.workloads.images import LabeledImages
 from trainables.workloads.interactions import leave_latest_out, read_interactions
 from trainables.workloads.movielens import CANDIDATE_SEEDS
 from trainables.workloads.negatives import candidates
@@ -16,7 +16,7 @@ from trainables.workloads.negatives import candidates
 
 @dataclass(frozen=True)
 class Images:
-    """Standardised images [N, 1, 8, 8] and labels [N] of each split."""
+    """Standardized images [N, 1, 8, 8] and labels [N] of each split."""
 
     train: tuple[Tensor, Tensor]
     held_out: dict[str, tuple[Tensor, Tensor]]
@@ -24,7 +24,7 @@ class Images:
 
 @dataclass(frozen=True)
 class Ratings:
-    """Who watched what.
+    """Interactions of users with films.
 
     Args:
         users, items: training pairs [P].
@@ -41,11 +41,11 @@ class Ratings:
 
 def digits() -> Images:
     """Returns scikit-learn's digits: 1,293 images to train, 144 to validate, 360 to test."""
-    from sklearn.datasets import load_digits  # slow, and the films do without; trainables reads it as late
+    from sklearn.datasets import load_digits  # slow import, only needed here
 
     bunch = load_digits()
     pixels = torch.from_numpy(bunch.images).float().unsqueeze(1)
-    rest, test = LabelledImages(pixels, torch.from_numpy(bunch.target).long()).hold_out(every=5)
+    rest, test = LabeledImages(pixels, torch.from_numpy(bunch.target).long()).hold_out(every=5)
     train, validation = rest.hold_out(every=10)
     std, mean = torch.std_mean(train.images)
     parts = [((part.images - mean) / std, part.labels) for part in (train, validation, test)]

@@ -1,4 +1,4 @@
-"""Ray Tune as an expert uses it in eager mode: resident tensors, vectorised negatives, fused AdamW, reused actors.
+"""Ray Tune as an expert uses it in eager mode: resident tensors, vectorized negatives, fused AdamW, reused actors.
 
 All that PyTorch offers for a small model on one thread: no DataLoader, one permutation an epoch, rates computed
 beforehand, no number read back within an epoch, both embeddings in one table, evaluation in large batches, data read
@@ -21,9 +21,9 @@ from benchmarks.rivals.case import Case, Point, Report, rate_factor
 
 NEGATIVES = 4
 PAIRS_PER_CALL = 6400
-"""Pairs that an evaluation passes at once, so that activations stay in the cache."""
+"""Pairs per call of an evaluation, so that activations fit in the cache."""
 ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "2147483647", "MALLOC_ARENA_MAX": "1"}
-"""glibc keeps what is freed: a quarter off the steps of a large batch."""
+"""glibc keeps freed memory: steps of a large batch take a quarter less time."""
 
 
 def train(case: Case, point: Point, data_dir: Path, report: Report) -> None:
@@ -54,7 +54,7 @@ def train(case: Case, point: Point, data_dir: Path, report: Report) -> None:
 
 
 class Task(Protocol):
-    """A data set with its model: what differs between classifying images and recommending films."""
+    """A dataset with its model."""
 
     model: nn.Module
     examples: int
@@ -70,7 +70,7 @@ class Task(Protocol):
         ...
 
     def hits(self, split: str) -> Tensor:
-        """Returns whether each held-out example is right, bool [E]."""
+        """Returns whether each held-out example is correct, bool [E]."""
         ...
 
 
@@ -118,7 +118,7 @@ class MovieLens:
         return F.binary_cross_entropy_with_logits(outputs, targets)
 
     def epoch(self) -> tuple[Tensor, Tensor]:
-        """Returns pairs [N, 2] and labels [N], with fresh negatives."""
+        """Returns pairs [N, 2] and labels [N], with new negatives."""
         films = self.films
         negatives = films.draw(films.users.repeat(NEGATIVES))
         items = torch.cat([films.items, negatives])
@@ -136,7 +136,7 @@ class MovieLens:
 
 
 class Films:
-    """The ratings, with all that can be computed once a process."""
+    """The ratings, with everything that can be computed once per process."""
 
     def __init__(self, ratings: data.Ratings) -> None:
         self.users, self.items = ratings.users, ratings.items
@@ -149,7 +149,7 @@ class Films:
         }
 
     def draw(self, users: Tensor) -> Tensor:
-        """Returns an item for each user that he has not, by rejection."""
+        """Returns an item for each user without an interaction, by rejection."""
         items = torch.randint(self.item_count, users.shape)
         rejected = self.known[users * self.item_count + items].nonzero().squeeze(1)
         while len(rejected):

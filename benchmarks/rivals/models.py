@@ -1,4 +1,4 @@
-"""The two models as plain PyTorch code: the initial values of `trainables.models`, none of their short cuts."""
+"""The two models as plain PyTorch code: with the initialization of `trainables.models`, without its optimizations."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Ncf(nn.Module):
 
 
 class JoinedNcf(nn.Module):
-    """The same net with both embeddings in one table, so that one look-up gathers and concatenates them."""
+    """The same network with both embeddings in one table, so that one lookup gathers and concatenates them."""
 
     def __init__(self, users: int, items: int, factors: int) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class JoinedNcf(nn.Module):
         self.tower = nn.Sequential(plain.hidden1, nn.ReLU(), plain.hidden2, nn.ReLU(), plain.output)
 
     def forward(self, pairs: Tensor) -> Tensor:
-        """Returns logits [B] of rows of the table [B, 2]: a user, and an item counted on from the last user."""
+        """Returns logits [B] of rows of the table [B, 2]: a user, and an item offset by the number of users."""
         logits: Tensor = self.tower(self.embedding(pairs).flatten(1))
         return logits.squeeze(-1)
 

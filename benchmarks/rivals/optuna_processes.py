@@ -30,7 +30,7 @@ def main() -> None:
 
 
 def work(job: Job) -> None:
-    """Trains until the sampler says that the grid is exhausted."""
+    """Trains until the sampler has exhausted the grid."""
     torch.set_num_threads(1)
 
     def objective(trial: optuna.Trial) -> float:
@@ -50,7 +50,7 @@ def work(job: Job) -> None:
 
 
 def first_of_each_point(trials: list[optuna.trial.FrozenTrial]) -> list[Span]:
-    """Returns a span a point: the sampler may train one twice, and what ended first counts."""
+    """Returns one span per point: the sampler may train a point twice, and the first to end counts."""
     spans: dict[tuple[float, ...], Span] = {}
     for trial in trials:
         if trial.datetime_start is None or trial.datetime_complete is None:

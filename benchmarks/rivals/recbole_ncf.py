@@ -1,6 +1,6 @@
-"""Training examples a second of RecBole's trainer on NCF's MLP, against ours: one thread, a process each, in turn.
+"""Training examples per second of RecBole's trainer on NCF's MLP and of ours: one thread, one process each.
 
-RecBole trains without any measurement, ours with all of it. Needs RecBole, which is none of our dependencies.
+RecBole trains without evaluation, ours with it. Requires RecBole, which is not a dependency.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ import torch
 
 from benchmarks.measure import ratio, summary
 from lawn_tune.planning.packing import EXAMPLES, MAX_SIZE
-from trainables.config import Member, Ncf, PackConfig, Task
 from trainables.data import check
+from trainables.tasks import PackConfig, Task, Trial, model_config
 from trainables.training.loop import Training
 from trainables.training.process_memory import keep_freed_memory
 from trainables.workloads import build_workload
@@ -33,11 +33,11 @@ SIZES = ((8, 1000), (64, 1000), (64, 100_000))
 EPOCHS = 3
 NEGATIVES = 4
 RENAMED = {"float_": np.float64, "complex_": np.complex128, "unicode_": np.str_}
-"""What RecBole 1.2.1 asks of NumPy, and NumPy 2 calls otherwise."""
+"""Names that RecBole 1.2.1 uses, renamed in NumPy 2."""
 
 
 def run(data_dir: Path, repeats: int = 3) -> dict[str, Any]:
-    """Measures every size; nothing where RecBole or the data is not there."""
+    """Measures every size; returns nothing if RecBole or the data is missing."""
     if not find_spec("recbole") or check("movielens-100k", data_dir).state != "ready":
         return {}
     return {f"ncf-{factors} batch {batch}": _race(factors, batch, data_dir, repeats) for factors, batch in SIZES}
@@ -58,7 +58,7 @@ def _race(factors: int, batch: int, data_dir: Path, repeats: int) -> dict[str, A
 
 
 def recbole(factors: int, batch: int, data_dir: Path) -> float:
-    """Returns examples a second of RecBole's NeuMF with the MLP alone, the same tower as ours."""
+    """Returns examples per second of RecBole's NeuMF with the MLP alone, the same tower as ours."""
     for name, now in RENAMED.items():
         setattr(np, name, now)
     settings, utils, datasets = (import_module(f"recbole.{name}") for name in ("config", "utils", "data"))
@@ -94,12 +94,12 @@ def recbole(factors: int, batch: int, data_dir: Path) -> float:
 
 
 def solo(factors: int, batch: int, data_dir: Path) -> float:
-    """Returns examples a second of one of our trials alone."""
+    """Returns examples per second of one of our trials alone."""
     return _ours(factors, batch, data_dir, members=1)
 
 
 def pack(factors: int, batch: int, data_dir: Path) -> float:
-    """Returns examples a second of a pack as the plan makes it, over all its trials."""
+    """Returns examples per second of a pack of the planned size, over all its trials."""
     return _ours(factors, batch, data_dir, members=min(max(EXAMPLES // batch, 1), MAX_SIZE))
 
 
@@ -108,15 +108,14 @@ SIDES: Mapping[str, Callable[[int, int, Path], float]] = {"recbole": recbole, "s
 
 def _ours(factors: int, batch: int, data_dir: Path, members: int) -> float:
     keep_freed_memory()
-    model = Ncf(factors=factors, init="xavier")
+    model = model_config("ncf", factors=factors, init="xavier")
     task = Task(dataset="movielens-100k", model=model, loss="bce", optimizer="adam", batch_size=batch, epochs=1000)
     points = [{"peak_lr": 0.003, "warmup_epochs": 1.0, "weight_decay": 0.01 * (1 + i)} for i in range(members)]
-    trials = tuple(Member(key=str(i), seed=0, hyperparameters=point) for i, point in enumerate(points))
+    trials = tuple(Trial(key=str(i), seed=0, hyperparameters=point) for i, point in enumerate(points))
     cpu = torch.device("cpu")
     workload = build_workload(task, data_dir, cpu)
     training = Training(PackConfig(task=task, members=trials), workload, cpu)
-    examples = members * workload.epoch(torch.Generator())[0].shape[-1]
-    return examples / _epoch_seconds(training.run_epoch)
+    return members * workload.examples / _epoch_seconds(training.run_epoch)
 
 
 def _epoch_seconds(epoch: Callable[[], object]) -> float:
@@ -131,7 +130,7 @@ def _epoch_seconds(epoch: Callable[[], object]) -> float:
 
 
 def main() -> None:
-    """Prints examples a second, as the last line; arguments: side, factors, batch size, data folder."""
+    """Prints examples per second, as the last line; arguments: side, factors, batch size, data folder."""
     torch.set_num_threads(1)
     side, factors, batch, data_dir = sys.argv[1:]
     print(SIDES[side](int(factors), int(batch), Path(data_dir).resolve()))

@@ -1,4 +1,4 @@
-"""A grid through Ray Tune's `grid_search`, a trial a core, in the ways of `USES`."""
+"""A grid by Ray Tune's `grid_search`, one trial per core, in the variants of `USES`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Use:
 
     Args:
         train: trains one point.
-        options: of `TuneConfig`, where not the defaults.
+        options: of `TuneConfig`, if not the defaults.
         environment: variables set before Ray starts, whose workers inherit them.
     """
 

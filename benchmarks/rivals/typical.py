@@ -1,4 +1,4 @@
-"""Ray Tune as most code in public uses it: DataLoader, default AdamW, LambdaLR, negatives drawn in a Python loop."""
+"""Ray Tune as in most public code: DataLoader, default AdamW, LambdaLR, negatives drawn in a Python loop."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def train(case: Case, point: Point, data_dir: Path, report: Report) -> None:
 
 
 class Task(Protocol):
-    """A data set with its model: what differs between classifying images and recommending films."""
+    """A dataset with its model."""
 
     model: nn.Module
     loss: nn.Module
@@ -94,7 +94,7 @@ class MovieLens:
         self.examples = len(self.pairs) * (1 + NEGATIVES)
 
     def epoch(self) -> TensorDataset:
-        """Returns users, items and labels, with fresh negatives."""
+        """Returns users, items and labels, with new negatives."""
         users, items, labels = [], [], []
         for user, item in self.pairs:
             users.append(user)

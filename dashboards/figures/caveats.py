@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 from lawn_tune.comparison.compare import CellResult, PairResult
 from lawn_tune.comparison.flags import Flag
-from lawn_tune.planning.selection import never_constrained
 from lawn_tune.words import count
 
 
@@ -17,7 +16,7 @@ def cell_caveats(result: CellResult) -> tuple[str, ...]:
 
 def pair_flags(pair: PairResult) -> tuple[Flag, ...]:
     """Returns the kinds of caveat of a pair and both its cells, each once."""
-    return in_view(note.flag for note in (*pair.notes, *pair.base.notes, *pair.lawn.notes))
+    return in_view(note.flag for note in (*pair.notes, *pair.baseline.notes, *pair.challenger.notes))
 
 
 def caveat(flag: Flag, result: CellResult) -> str:
@@ -26,7 +25,7 @@ def caveat(flag: Flag, result: CellResult) -> str:
         return flag.value
     if result.never_constrained:
         return f"winner {flag.value}"
-    lost = sum(never_constrained(result.cell, point.hyperparameters) for point in result.points)
+    lost = sum(result.cell.never_constrained(point.hyperparameters) for point in result.points)
     return f"{flag.value} in {lost:,} of {count(len(result.points), 'grid point')}"
 
 

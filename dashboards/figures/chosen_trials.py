@@ -53,7 +53,7 @@ def chosen(cells: Sequence[Cell], rows: Sequence[TrialRow]) -> tuple[Chosen, ...
             name=short[i],
             outcome=row.outcome,
             epochs=row.epochs,
-            switch=_switch(row),
+            switch=_switch(by_name[row.cell], row),
         )
         for i, row in enumerate(rows)
     )
@@ -68,8 +68,8 @@ def _parts(cell: Cell, row: TrialRow) -> tuple[str, str, str, str]:
     return method(cell.name.optimizer), f"batch {cell.name.batch_size:,}", point, seed
 
 
-def _switch(row: TrialRow) -> float | None:
-    free = row.hyperparameters.get("free_epochs")
+def _switch(cell: Cell, row: TrialRow) -> float | None:
+    free = cell.free_epochs(row.hyperparameters)
     return free if free is not None and free < row.total_epochs else None
 
 

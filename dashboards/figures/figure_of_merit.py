@@ -11,7 +11,7 @@ from lawn_tune.comparison.compare import CellResult
 from lawn_tune.comparison.inference import mean_and_error
 from lawn_tune.results import TrialRow
 from lawn_tune.words import metric_name, metric_of
-from trainables.config import DATASETS
+from trainables.catalogue.datasets import DATASETS
 
 Rows = Mapping[str, TrialRow]
 """Key → trial."""

@@ -65,9 +65,9 @@ def forest_info(pairs: Sequence[PairResult]) -> ForestInfo:
 
     Pairs whose metric has another direction than the first one's are left out: their axis would point elsewhere.
     """
-    first = pairs[0].base.cell.protocol if pairs else None
-    same = [pair for pair in pairs if first and pair.base.cell.protocol.direction == first.direction]
-    names = dict.fromkeys(metric_name(pair.base.cell.protocol.metric) for pair in same)
+    first = pairs[0].baseline.cell.protocol if pairs else None
+    same = [pair for pair in pairs if first and pair.baseline.cell.protocol.direction == first.direction]
+    names = dict.fromkeys(metric_name(pair.baseline.cell.protocol.metric) for pair in same)
     return ForestInfo(
         metric=" or ".join(names),
         digits=metric_of(first.metric).digits if first else 2,
@@ -77,24 +77,24 @@ def forest_info(pairs: Sequence[PairResult]) -> ForestInfo:
 
 
 def _order(pairs: Sequence[PairResult]) -> Callable[[PairResult], tuple[int, int, int]]:
-    spaces = list(dict.fromkeys(pair.base.cell.name.space for pair in pairs))
-    bases = list(dict.fromkeys(pair.base.cell.name.optimizer for pair in pairs))
+    spaces = list(dict.fromkeys(pair.baseline.cell.name.space for pair in pairs))
+    bases = list(dict.fromkeys(pair.baseline.cell.name.optimizer for pair in pairs))
 
     def place(pair: PairResult) -> tuple[int, int, int]:
-        name = pair.base.cell.name
+        name = pair.baseline.cell.name
         return spaces.index(name.space), bases.index(name.optimizer), name.batch_size
 
     return place
 
 
 def _row(pair: PairResult) -> ForestRow:
-    name, difference, found = pair.base.cell.name, pair.difference, searched(pair)
-    alike = difference is not None or found is None or pair.base.cell.protocol.selection == "test"
+    name, difference, found = pair.baseline.cell.name, pair.difference, searched(pair)
+    alike = difference is not None or found is None or pair.baseline.cell.protocol.selection == "test"
     interval = difference.interval if difference else None
     return ForestRow(
         space=name.space,
         base=name.optimizer,
-        lawn=pair.lawn.cell.name.optimizer,
+        lawn=pair.challenger.cell.name.optimizer,
         batch_size=name.batch_size,
         mean=difference.mean if difference else found,
         low=interval.low if interval else None,

@@ -12,10 +12,11 @@ import plotly.graph_objects as go
 from dashboards import style
 from dashboards.figures.base import blank, capital, named
 from dashboards.figures.panels import better_part, labeled
+from lawn_tune.cells import Cell
 from lawn_tune.comparison.compare import CellResult, Comparison
 from lawn_tune.planning.selection import Point, PointStatus
 from lawn_tune.words import fixed, hyperparameter, metric_name, metric_of
-from trainables.config import Direction
+from trainables.catalogue.rows import Direction
 
 
 class HeatMapPanel(NamedTuple):
@@ -39,7 +40,7 @@ class HeatMapPlace(NamedTuple):
 
 
 class HeatMapInfo(NamedTuple):
-    """One cell's grid, as panels of y (`free_epochs` or `weight_decay`) against x (`peak_lr`).
+    """One cell's grid, as panels of y (a hyperparameter of the control) against x (`peak_lr`).
 
     `low` and `high` bound the colors of all cells of a batch size, so that they compare; `edges` are the winner's
     hyperparameters on the border of the grid; `hidden` points are not shown.
@@ -93,7 +94,7 @@ def _color_range(comparison: Comparison, batch_size: int) -> tuple[float, float]
 def _heat_map_info(result: CellResult, low: float, high: float) -> HeatMapInfo:
     cell, levels = result.cell, result.cell.grid.values
     metric = metric_of(cell.protocol.metric)
-    x, y = _axes(levels)
+    x, y = _axes(cell)
     others = [name for name in levels if name not in (x, y)]
     combinations = list(product(*(levels[name] for name in others)))
     by_place = {tuple(point.hyperparameters.values()): point for point in result.points}
@@ -117,10 +118,10 @@ def _heat_map_info(result: CellResult, low: float, high: float) -> HeatMapInfo:
     )
 
 
-def _axes(levels: Mapping[str, Sequence[float]]) -> tuple[str, str]:
-    """Returns the names on x and y: learning rate, and the hyperparameter that LAWN and weight decay do not share."""
-    y = "free_epochs" if "free_epochs" in levels else "weight_decay"
-    return "peak_lr", y
+def _axes(cell: Cell) -> tuple[str, str]:
+    """Returns the names on x and y: learning rate, and the hyperparameter of the control, which rivals do not share."""
+    roles = [*cell.method.names("control"), *cell.method.names("loss"), *cell.method.names("rule"), "warmup_epochs"]
+    return "peak_lr", next(name for name in roles if name in cell.grid.values)
 
 
 def _panel(

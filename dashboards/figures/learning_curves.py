@@ -99,7 +99,7 @@ def _curve(
         lowest=_picked(values.min(axis=0), chosen),
         highest=_picked(values.max(axis=0), chosen),
         margin=_picked(margins.mean(axis=0), chosen) if margins.size else (None,) * len(chosen),
-        switch=winner.get("free_epochs"),
+        switch=result.cell.free_epochs(winner),
     )
 
 

@@ -24,14 +24,14 @@ TONES: Mapping[Verdict, Tone] = {
 
 def searched(pair: PairResult) -> float | None:
     """Returns the difference of the best values of the two searches, which no fresh run supports; None without one."""
-    base, lawn = pair.base.winner, pair.lawn.winner
+    base, lawn = pair.baseline.winner, pair.challenger.winner
     comparable = pair.verdict is not Verdict.NOT_COMPARABLE
     return lawn.value - base.value if base and lawn and comparable else None
 
 
 def paper_difference(pair: PairResult) -> float | None:
     """Returns LAWN − base as the paper prints them for this dataset, metric, loss and batch size."""
-    base, lawn = printed(pair.base.cell), printed(pair.lawn.cell)
+    base, lawn = printed(pair.baseline.cell), printed(pair.challenger.cell)
     if base is None or lawn is None or base.mean is None or lawn.mean is None:
         return None
     return lawn.mean - base.mean

@@ -10,7 +10,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from dashboards import style
-from trainables.config import Direction
+from trainables.catalogue.rows import Direction
 
 Window = tuple[float, float]
 """Lowest and highest value that a panel shows."""

@@ -16,7 +16,7 @@ from lawn_tune.cells import Cell
 from lawn_tune.planning.selection import search_series
 from lawn_tune.results import FINISHED, TrialRow
 from lawn_tune.words import fixed, hyperparameter, metric_name, metric_of
-from trainables.config import Direction
+from trainables.catalogue.rows import Direction
 
 
 class ParallelAxis(NamedTuple):

@@ -14,7 +14,8 @@ from dashboards.figures.base import blank
 from dashboards.figures.chosen_trials import Chosen, chosen, tint
 from lawn_tune.cells import Cell
 from lawn_tune.results import CalibrationBin, TrialRow
-from trainables.config import DATASETS, ECE_BINS
+from trainables.catalogue.datasets import DATASETS
+from trainables.catalogue.losses import ECE_BINS
 
 
 class ReliabilityLine(NamedTuple):

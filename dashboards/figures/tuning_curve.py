@@ -19,7 +19,7 @@ from lawn_tune.comparison.compare import CellResult, Comparison
 from lawn_tune.planning.selection import Point
 from lawn_tune.results import TrialRow
 from lawn_tune.words import duration, fixed, metric_name, metric_of
-from trainables.config import Direction
+from trainables.catalogue.rows import Direction
 
 BAND = (0.1, 0.9)
 """Quantiles of the best value between which the band lies."""
@@ -80,7 +80,7 @@ class TuningCurveInfo(NamedTuple):
 def tuning_curve_infos(comparison: Comparison, trials: Sequence[TrialRow]) -> tuple[TuningCurveInfo, ...]:
     """Returns what smaller searches would have found, one figure per pair that has a value."""
     rows = {row.key: row for row in trials}
-    infos = (tuning_curve_info((pair.base, pair.lawn), rows) for pair in comparison.pairs)
+    infos = (tuning_curve_info((pair.baseline, pair.challenger), rows) for pair in comparison.pairs)
     return tuple(info for info in infos if info.lines)
 
 

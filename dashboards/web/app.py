@@ -26,7 +26,7 @@ from lawn_tune.comparison.renderers.csv_field import FORMULA
 from lawn_tune.errors import LawnTuneError
 from lawn_tune.results import DamagedCells
 from lawn_tune.words import method
-from trainables.config import OPTIMIZERS
+from trainables.catalogue.methods import METHODS
 
 TITLE = "lawn_tune"
 ASSETS = files("dashboards") / "assets"
@@ -92,7 +92,7 @@ def _looks() -> str:
     """Returns what the browser needs to know of the house's style, as JSON in which no tag can open."""
     methods = {
         name: {"name": method(name), "color": style.color(name), "line": "solid" if style.is_lawn(name) else "dashed"}
-        for name in OPTIMIZERS
+        for name in METHODS
     }
     templates = {theme: style.template(theme) for theme in ("light", "dark")}
     return json.dumps({"methods": methods, "templates": templates, "formula": FORMULA}).replace("<", "\\u003c")

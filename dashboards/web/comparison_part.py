@@ -23,5 +23,5 @@ def selected(comparison: Comparison, wanted: Callable[[str, int], bool]) -> Comp
     return replace(
         comparison,
         cells=tuple(result for result in comparison.cells if kept(result.cell)),
-        pairs=tuple(pair for pair in comparison.pairs if kept(pair.base.cell)),
+        pairs=tuple(pair for pair in comparison.pairs if kept(pair.baseline.cell)),
     )

@@ -10,7 +10,8 @@ from lawn_tune.cells import Cell, Phase
 from lawn_tune.comparison.compare import CellResult
 from lawn_tune.comparison.tables import value_text
 from lawn_tune.planning.counts import Counts, count
-from lawn_tune.results import FINISHED, TrialRow
+from lawn_tune.planning.speed import Speeds
+from lawn_tune.results import TrialRow
 from lawn_tune.words import count as number_of
 from lawn_tune.words import fixed, metric_of
 
@@ -129,8 +130,9 @@ def space_progress(
         alive: whether a driver works on a cell.
     """
     every = [row for result in results for row in rows.get(str(result.cell.name), ())]
-    usual = _speed(every)
-    cells = tuple(_cell(result, rows.get(str(result.cell.name), ()), usual) for result in results)
+    speeds = Speeds(table=False, borrow=True)
+    speeds.learn([result.cell for result in results], every)
+    cells = tuple(_cell(result, rows.get(str(result.cell.name), ()), speeds) for result in results)
     lefts = [cell.left for cell in cells]
     return SpaceProgress(
         space=space,
@@ -142,13 +144,13 @@ def space_progress(
     )
 
 
-def _cell(result: CellResult, rows: Sequence[TrialRow], usual: float | None) -> CellProgress:
+def _cell(result: CellResult, rows: Sequence[TrialRow], speeds: Speeds) -> CellProgress:
     cell, counts = result.cell, count(result.cell, rows)
     planned = counts.planned * cell.task.epochs
     running = sum(row.epochs for row in rows if row.outcome == "running" and row.total_epochs == cell.task.epochs)
     trained = min(planned, counts.done * cell.task.epochs + running)
     missing = planned - trained
-    speed = _speed(rows) or usual
+    speed = speeds.epoch_seconds(cell)
     return CellProgress(
         cell=str(cell.name),
         optimizer=cell.name.optimizer,
@@ -173,13 +175,6 @@ def best_text(result: CellResult) -> str:
         return f"{mean} {protocol.selection}, best so far"
     spread = "" if estimate.error is None else f" ± {fixed(estimate.error, digits)}"
     return f"{mean}{spread} test, {number_of(estimate.n, 'seed')}"
-
-
-def _speed(rows: Iterable[TrialRow]) -> float | None:
-    """Returns seconds of device time an epoch of one trial, over the finished trials; None while there is none."""
-    known = [(row.summary.get("seconds"), row.epochs) for row in rows if row.outcome in FINISHED and row.epochs]
-    pairs = [(seconds, epochs) for seconds, epochs in known if seconds is not None]
-    return math.fsum(s for s, _ in pairs) / sum(e for _, e in pairs) if pairs else None
 
 
 def _running(cell: Cell, rows: Mapping[str, Sequence[TrialRow]], alive: Alive) -> Iterable[RunningPack]:

@@ -26,8 +26,8 @@ def _verdict(pair: PairResult) -> Component:
         [
             html.Div(
                 [
-                    html.Div(components.method_name(pair.lawn.cell.name.optimizer), className="rival"),
-                    html.Div([components.method_name(pair.base.cell.name.optimizer), " + WD"], className="rival"),
+                    html.Div(components.method_name(pair.challenger.cell.name.optimizer), className="rival"),
+                    html.Div([components.method_name(pair.baseline.cell.name.optimizer), " + WD"], className="rival"),
                     html.Div(f"batch {pair.batch_size:,}", className="at"),
                 ],
                 className="rivals",
@@ -45,7 +45,7 @@ def _badge(pair: PairResult) -> Component:
 
 def _number(pair: PairResult) -> Component:
     """Returns the difference in large digits with its interval; in weak ones where no fresh run supports it."""
-    protocol = pair.base.cell.protocol
+    protocol = pair.baseline.cell.protocol
     digits, name = metric_of(protocol.metric).digits, metric_name(protocol.metric)
     unit = f" points of {name}"
     if pair.difference is not None:
@@ -64,14 +64,15 @@ def _big(number: str, unit: str, below: str, *, sure: bool = True) -> Component:
 
 def _words(pair: PairResult) -> list[str]:
     notes = [sentence(pair)]
-    lawn, base = pair.lawn.winner, pair.base.winner
+    lawn, base = pair.challenger.winner, pair.baseline.winner
     if pair.difference is None and lawn and base:
-        protocol = pair.base.cell.protocol
+        protocol = pair.baseline.cell.protocol
         digits = metric_of(protocol.metric).digits
         notes.append(
             f"So far, the best of each grid on {protocol.selection} {metric_name(protocol.metric)}: "
-            f"{method(pair.lawn.cell.name.optimizer)} {fixed(lawn.value, digits)}, "
-            f"{method(pair.base.cell.name.optimizer)} {fixed(base.value, digits)}. The best of many is biased upward."
+            f"{method(pair.challenger.cell.name.optimizer)} {fixed(lawn.value, digits)}, "
+            f"{method(pair.baseline.cell.name.optimizer)} {fixed(base.value, digits)}. "
+            "The best of many is biased upward."
         )
     if (paper := paper_difference(pair)) is not None:
         notes.append(f"The paper prints {signed(paper, 2)} points for this pair, under its own setup.")
@@ -81,10 +82,14 @@ def _words(pair: PairResult) -> list[str]:
 def _chips(pair: PairResult) -> Component:
     """Returns the caveats, one chip per kind, which opens to show details per method."""
     found: dict[Flag, list[str]] = {}
-    for who, notes in (("", pair.notes), (_who(pair.base), pair.base.notes), (_who(pair.lawn), pair.lawn.notes)):
+    for who, notes in (
+        ("", pair.notes),
+        (_who(pair.baseline), pair.baseline.notes),
+        (_who(pair.challenger), pair.challenger.notes),
+    ):
         for note in notes:
             found.setdefault(note.flag, []).append(f"{who}{note.text}.")
-    chips = [_chip(caveat(flag, pair.lawn), found[flag]) for flag in pair_flags(pair)]
+    chips = [_chip(caveat(flag, pair.challenger), found[flag]) for flag in pair_flags(pair)]
     return html.Div(chips, className="chips", **components.aria(label="Caveats"))
 
 

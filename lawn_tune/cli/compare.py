@@ -42,7 +42,7 @@ def comparison_of(source: ResultSource, space: str) -> Comparison:
     """Returns the comparison of a space given by its name or its TOML file.
 
     Raises:
-        UsageError: the ledger has no result of that space; the hint says what to type.
+        UsageError: the ledger has no result of that space; the hint is what to type.
         LedgerError: none of its results can be read.
     """
     name = launched(source, space)

@@ -15,18 +15,17 @@ from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from lawn_tune.cli.options import console
+from lawn_tune.cli.options import DataDir, console
 from lawn_tune.errors import DataError, UsageError
 from lawn_tune.settings import resolve
 from trainables import data
-from trainables.config import DATASETS
+from trainables.catalogue.datasets import DATASETS
 
 app = typer.Typer(
     help="List, fetch and check data sets.", no_args_is_help=True, add_completion=False, rich_markup_mode=None
 )
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help=f"One of {', '.join(DATASETS)}.")]
-DataDir = Annotated[Path | None, typer.Option(help="Folder of the data sets; default data.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 COLOURS = {"ready": "green", "missing": "yellow", "broken": "red"}
@@ -94,7 +93,7 @@ def _known(name: str) -> str:
     return name
 
 
-def _folder(flag: Path | None) -> Path:
+def _folder(flag: str | None) -> Path:
     return resolve({"data_dir": flag}).data_dir
 
 
@@ -106,7 +105,7 @@ def _show(found: Sequence[data.Status], as_json: bool) -> None:
     for title in ("data set", "state", "holds", "download", "where"):
         table.add_column(title, overflow="fold", no_wrap=title in ("data set", "state", "download"))
     for status in found:
-        source = data.SOURCES[status.name]
+        source = DATASETS[status.name]
         state = f"[{COLOURS[status.state]}]{status.state}[/]"
         table.add_row(status.name, state, source.summary, source.download or "-", escape(status.detail))
     console().print(table)

@@ -1,4 +1,4 @@
-"""`lawn-tune doctor`: what this machine can do, and what stands in the way."""
+"""`lawn-tune doctor`: what this machine can do, and what prevents it from training."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import typer
 from sqlalchemy import Connection, select
 
-from lawn_tune.cli.options import AsJson, Storage, print_json
+from lawn_tune.cli.options import AsJson, DataDir, RayAddress, Storage, WorkDir, print_json, settings_of
 from lawn_tune.errors import LawnTuneError
-from lawn_tune.executors.build import NVIDIA
+from lawn_tune.executors.build import NVIDIA, machine_cpus
 from lawn_tune.ledger.database import NETWORK_FILE_SYSTEMS, Database, clock, file_system
 from lawn_tune.ledger.definitions import REVISION
 from lawn_tune.ledger.schema import current_revision, open_schema
-from lawn_tune.settings import Settings, check_ray_address, resolve, sqlite_file
+from lawn_tune.settings import Settings, sqlite_file
 from trainables import data
-from trainables.config import DATASETS
+from trainables.catalogue.datasets import DATASETS
 
 State = Literal["ok", "warn", "fail"]
 
@@ -67,7 +67,7 @@ print("\\n" + json.dumps(found), flush=True)
 RAY_SECONDS, CONNECT_SECONDS = 45, 5
 
 AMD = Path("/dev/kfd")
-"""Where AMD's driver says that there is a GPU."""
+"""Where AMD's driver shows a GPU."""
 
 SKEW_SECONDS = 3.0
 """Difference of two clocks from which times of trials, taken here, and times of the database are hard to compare."""
@@ -85,11 +85,9 @@ class Check:
 
 def doctor(
     storage: Storage = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Folder of the data sets; default data.")] = None,
-    work_dir: Annotated[Path | None, typer.Option(help="Folder of checkpoints; default .lawn-tune.")] = None,
-    ray_address: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="A Ray cluster to look at as well, or auto.")
-    ] = None,
+    data_dir: DataDir = None,
+    work_dir: WorkDir = None,
+    ray_address: RayAddress = None,
     as_json: AsJson = False,
 ) -> None:
     """Check this machine: packages, devices, disk, ledger, data. Fails if something keeps it from training.
@@ -100,10 +98,9 @@ def doctor(
       lawn-tune doctor --json --storage postgresql://me@db/lawn
       lawn-tune doctor --ray-address head:6379
     """
-    settings = resolve({"storage": storage, "data_dir": data_dir, "work_dir": work_dir})
-    check_ray_address(ray_address)
+    settings = settings_of(locals())
     checks = [check for part in PARTS for check in part(settings)]
-    checks += [] if ray_address is None else [cluster(ray_address)]
+    checks += [] if settings.ray_address is None else [cluster(settings.ray_address)]
     failed = any(check.state == "fail" for check in checks)
     if as_json:
         print_json({"ok": not failed, "checks": [asdict(check) for check in checks]})
@@ -114,9 +111,9 @@ def doctor(
 
 
 def _print(checks: Iterable[Check]) -> None:
-    colours = {"ok": typer.colors.GREEN, "warn": typer.colors.YELLOW, "fail": typer.colors.RED}
+    colors = {"ok": typer.colors.GREEN, "warn": typer.colors.YELLOW, "fail": typer.colors.RED}
     for check in checks:
-        state = typer.style(f"{check.state:4}", fg=colours[check.state])
+        state = typer.style(f"{check.state:4}", fg=colors[check.state])
         typer.echo(f"{state}  {check.name}: {check.detail}")
         if check.todo:
             typer.echo(f"      {check.todo}")
@@ -127,10 +124,9 @@ def _print(checks: Iterable[Check]) -> None:
 
 def python(_: Settings) -> list[Check]:
     """Python, system and CPU cores."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return [
         Check("python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
-        Check("cores", "ok", f"{cores} CPU cores for this process"),
+        Check("cores", "ok", f"{machine_cpus()} CPU cores for this process"),
     ]
 
 
@@ -146,8 +142,8 @@ def _package(name: str, absent: State) -> Check:
             return Check(name, "ok", "not installed; only PostgreSQL needs it")
         return Check(name, absent, "not installed", "pip install 'lawn-tune[all]'")
     if name == "ray" and release(found) < RAY_AT_LEAST:
-        least = ".".join(map(str, RAY_AT_LEAST))
-        return Check(name, "fail", f"{found}, at least {least} is needed", f"pip install 'ray[tune]>={least}'")
+        lowest = ".".join(map(str, RAY_AT_LEAST))
+        return Check(name, "fail", f"{found}, at least {lowest} is needed", f"pip install 'ray[tune]>={lowest}'")
     return Check(name, "ok", found)
 
 
@@ -183,7 +179,7 @@ def torch(_: Settings) -> list[Check]:
 
 
 def unused_gpus(found: Mapping[str, Any], visible: str | None) -> list[Check]:
-    """Why GPUs of this machine would not train.
+    """Why GPUs of this machine would not be used.
 
     Args:
         found: what `TORCH` printed.
@@ -199,15 +195,15 @@ def unused_gpus(found: Mapping[str, Any], visible: str | None) -> list[Check]:
         todo = "Install torch's CUDA build; pytorch.org names the command."
     elif count and not found["gpus"]:
         detail = f"{there}, but torch, built for CUDA {found['cuda']}, cannot use one"
-        todo = "See what nvidia-smi says; a driver older than that CUDA has to be updated, or take an older torch."
+        todo = "Check nvidia-smi; update a driver that is older than that CUDA, or install an older torch."
     elif AMD.exists() and not count:
-        detail = "an AMD GPU is here; lawn-tune looks for NVIDIA's only, and trains on CPU cores"
-        todo = "With ROCm's torch, 'launch --executor ray --gpus 1' may work; nobody has tried."
+        detail = "an AMD GPU is here; lawn-tune uses NVIDIA GPUs only, and trains on CPU cores"
+        todo = "With ROCm's torch, 'launch --executor ray --gpus 1' may work; untested."
     return [Check("GPU", "warn", detail, todo)] if detail else []
 
 
 def cluster(address: str) -> Check:
-    """A Ray cluster, from a process of its own with a time limit, as Ray waits long for what does not answer."""
+    """A Ray cluster, from a process of its own with a time limit, as Ray waits long for one that does not answer."""
     command = [sys.executable, "-c", RAY, address]
     try:
         _connect(address)
@@ -263,7 +259,10 @@ def ray_token(_: Settings) -> list[Check]:
     if mode == "disabled":
         return [
             Check(
-                "ray token", "warn", "RAY_AUTH_MODE=disabled: whoever reaches a port runs code", "unset RAY_AUTH_MODE"
+                "ray token",
+                "warn",
+                "RAY_AUTH_MODE=disabled: anyone who can reach a port can run code",
+                "unset RAY_AUTH_MODE",
             )
         ]
     given = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
@@ -288,7 +287,7 @@ def _space(place: Path, names: list[str]) -> Check:
     free = shutil.disk_usage(place).free
     detail = f"{free / 1e9:.1f} GB free in {place} ({', '.join(names)})"
     if not place.is_dir():
-        return Check("disk", "fail", f"{place} ({', '.join(names)}) is no folder", "Choose another place.")
+        return Check("disk", "fail", f"{place} ({', '.join(names)}) is not a folder", "Choose another place.")
     if not os.access(place, os.W_OK | os.X_OK):
         closed = f"{place} ({', '.join(names)}) may not be written by this user"
         if names == ["data_dir"]:
@@ -368,7 +367,7 @@ def _clocks(connection: Connection) -> list[Check]:
     if abs(ahead) <= SKEW_SECONDS + (after - before) / 2:
         return [Check("clocks", "ok", f"{abs(ahead):.1f} s between this machine and the database server")]
     side = "ahead of" if ahead > 0 else "behind"
-    detail = f"this machine is {abs(ahead):.1f} s {side} the database server; times of trials will not fit"
+    detail = f"this machine is {abs(ahead):.1f} s {side} the database server; timestamps will be inconsistent"
     return [Check("clocks", "warn", detail, "Set both by NTP: timedatectl set-ntp true.")]
 
 

@@ -86,7 +86,7 @@ def to_json(records: Sequence[Mapping[str, Any]]) -> str:
 def to_csv(records: Sequence[Mapping[str, Any]]) -> str:
     """Returns a header and one line a trial; columns are the same for all, empty where a trial lacks the value.
 
-    The bins of reliability diagrams are left out: they are many columns that say nothing alone; JSON has them.
+    The bins of reliability diagrams are left out: they are many columns that mean nothing alone; JSON has them.
     No text starts like a formula, so a spreadsheet shows what was stored and computes nothing.
     """
     flat = [_flat(record) for record in records]

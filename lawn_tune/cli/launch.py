@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from math import inf
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,19 +16,39 @@ from rich.markup import escape
 
 from lawn_tune.cells import Cell
 from lawn_tune.cli.damage import tell_damage
-from lawn_tune.cli.options import Cells, MaxEpochs, Seeds, Storage
+from lawn_tune.cli.options import (
+    Cells,
+    Checkpoints,
+    CheckpointSeconds,
+    DataDir,
+    DeadlineText,
+    ExecutorName,
+    FetchData,
+    Gpus,
+    MaxDeviceHours,
+    MaxEpochs,
+    PackSize,
+    ProgressTimeout,
+    RayAddress,
+    Retries,
+    Seeds,
+    Storage,
+    WorkDir,
+    Workers,
+    settings_of,
+)
 from lawn_tune.errors import DataError, ExecutionError, UsageError
-from lawn_tune.launching.deadlines import moment
 from lawn_tune.results import DamagedCells
-from lawn_tune.settings import Settings, check_ray_address, check_work_dir, resolve
+from lawn_tune.settings import Settings, check_work_dir
+from lawn_tune.settings.deadlines import moment
 from lawn_tune.storage import masked
 
 if TYPE_CHECKING:
     from lawn_tune.launching.launch import Launch
-    from lawn_tune.launching.limits import Budget
+    from lawn_tune.launching.limits import Limits
     from lawn_tune.ledger import Ledger
 
-BUDGET_SPENT = 6
+AT_LIMIT = 6
 """Exit code of a launch that stopped at a limit and left trials to the next one."""
 
 
@@ -38,32 +57,21 @@ def launch(
     cells: Cells = None,
     max_epochs: MaxEpochs = None,
     seeds: Seeds = None,
-    pack_size: Annotated[int | None, typer.Option(min=1, help="Trials trained as one; default: by the plan.")] = None,
-    retries: Annotated[int, typer.Option(min=0, help="How often a failed pack is tried again.")] = 2,
-    workers: Annotated[int | None, typer.Option(min=1, help="Packs trained at once.")] = None,
-    gpus: Annotated[int | None, typer.Option(min=0, help="GPUs to use; workers beyond them share.")] = None,
-    executor: Annotated[str | None, typer.Option(help="ray, inline, or auto.")] = None,
-    ray_address: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="A running Ray cluster, or auto; default: start Ray here.")
-    ] = None,
-    progress_timeout: Annotated[
-        float, typer.Option(min=0, metavar="MINUTES", help="End a Ray worker that ends no epoch for so long; 0: never.")
-    ] = 120.0,
-    max_device_hours: Annotated[
-        str | None, typer.Option(metavar="H", help="Stop before the jobs have held GPUs for H hours in all.")
-    ] = None,
-    deadline: Annotated[
-        str | None, typer.Option(metavar="WHEN", help="Stop after 8h or 90m, at 18:30, or at an ISO time.")
-    ] = None,
+    pack_size: PackSize = None,
+    retries: Retries = None,
+    workers: Workers = None,
+    gpus: Gpus = None,
+    executor: ExecutorName = None,
+    ray_address: RayAddress = None,
+    progress_timeout: ProgressTimeout = None,
+    max_device_hours: MaxDeviceHours = None,
+    deadline: DeadlineText = None,
     storage: Storage = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Folder of the data sets; default data.")] = None,
-    work_dir: Annotated[Path | None, typer.Option(help="Folder of checkpoints; default .lawn-tune.")] = None,
-    checkpoints: Annotated[
-        str | None, typer.Option(metavar="URL|DIR", help="Where a cluster keeps checkpoints; default in --work-dir.")
-    ] = None,
-    fetch_data: Annotated[
-        bool | None, typer.Option("--fetch-data", help="Let workers download a data set that their machine lacks.")
-    ] = None,
+    data_dir: DataDir = None,
+    work_dir: WorkDir = None,
+    checkpoints: Checkpoints = None,
+    checkpoint_seconds: CheckpointSeconds = None,
+    fetch_data: FetchData = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show problems only.")] = False,
 ) -> None:
     """Train what the ledger lacks: search each cell's grid, then confirm its winner with fresh seeds.
@@ -82,33 +90,15 @@ def launch(
       lawn-tune launch my/space.toml --workers 4 --gpus 1
       lawn-tune launch my/space.toml --deadline 7h30m --max-device-hours 24
     """
+    settings = settings_of(locals())
     from lawn_tune.planning.plan import plan_all
     from lawn_tune.planning.spaces import find_spaces
 
-    flags: dict[str, object] = {"storage": storage, "data_dir": data_dir, "work_dir": work_dir}
-    settings = resolve(
-        flags
-        | {"workers": workers, "gpus": gpus, "executor": executor}
-        | {"checkpoints": checkpoints, "fetch_data": fetch_data}
-        | {"max_device_hours": max_device_hours, "deadline": deadline}
-    )
-    check_ray_address(ray_address)
     planned = plan_all(find_spaces(spaces), cells=cells or (), max_epochs=max_epochs, seeds=seeds)
-    console = Console(stderr=True)
-    if ray_address is None and not settings.fetch_data:
+    if settings.ray_address is None and not settings.fetch_data:
         check_data(planned, settings)
     check_work_dir(settings)
-    run_launch(
-        planned,
-        settings,
-        console,
-        ray_address=ray_address,
-        progress_timeout=progress_timeout,
-        pack_size=pack_size,
-        retries=retries,
-        quiet=quiet,
-        storage=storage and masked(storage),
-    )
+    run_launch(planned, settings, Console(stderr=True), quiet=quiet, storage=storage and masked(storage))
 
 
 def check_data(cells: Sequence[Cell], settings: Settings) -> None:
@@ -127,26 +117,27 @@ def run_launch(
     settings: Settings,
     console: Console,
     *,
-    ray_address: str | None = None,
-    progress_timeout: float = 0.0,
-    pack_size: int | None = None,
-    retries: int = 2,
     quiet: bool = False,
     storage: str | None = None,
 ) -> None:
-    """Opens the ledger, works the cells off and says what was done.
+    """Opens the ledger, trains the cells and prints what was done.
+
+    Args:
+        storage: the ledger's URL as typed, if it was, without its password.
 
     Raises:
         LedgerError: the ledger cannot be used.
         ExecutionError: packs failed for good, or the means of execution broke.
     """
     from lawn_tune.executors.build import build_executor
-    from lawn_tune.launching.launch import Heartbeat, Launch, check_same_space
-    from lawn_tune.launching.progress import Display, tell, tell_left
+    from lawn_tune.launching.launch import Launch
+    from lawn_tune.launching.leases import Heartbeat
+    from lawn_tune.launching.progress import Display, print_left, print_summary
+    from lawn_tune.launching.same_space import check_same_space
     from lawn_tune.ledger import Owner, Patience, open_ledger
     from lawn_tune.planning.remaining import Remaining
 
-    budget = budget_of(settings, here=ray_address is None)
+    limits = limits_of(settings)
     patience = Patience(lambda text: console.print(f"[yellow]{escape(text)}[/]", highlight=False, soft_wrap=True))
     ledger = open_ledger(settings.storage, patience=patience)
     try:
@@ -154,16 +145,24 @@ def run_launch(
             check_same_space(_readable(ledger, space), cells)
         ledger.register(cells)
         spaces = list(dict.fromkeys(cell.name.space for cell in cells))
-        for space in spaces if budget.limited else ():
-            budget.pace.learn(cells, ledger.trials(space))
+        for space in spaces if limits.limited else ():
+            limits.speeds.learn(cells, ledger.trials(space))
         owner = Owner.current()
         with Display(console, cells, quiet) as display:
-            agenda = Launch(cells, ledger, owner, display, pack_size=pack_size, retries=retries, budget=budget)
+            agenda = Launch(
+                cells,
+                ledger,
+                owner,
+                display,
+                pack_size=settings.pack_size,
+                retries=settings.retries,
+                limits=limits,
+            )
             patience.stopping = lambda: agenda.interrupted
-            with Heartbeat(agenda), _stopped_by_signals(agenda, console), ExitStack() as stack:
+            with Heartbeat(agenda.leases), _stopped_by_signals(agenda, console), ExitStack() as stack:
                 stack.callback(agenda.close)
                 if agenda.expects_work() or agenda.has_work():
-                    executor = build_executor(settings, ray_address, progress_seconds=60 * progress_timeout)
+                    executor = build_executor(settings)
                     stack.callback(executor.close)
                     executor.prepare()
                     if agenda.has_work():
@@ -171,16 +170,16 @@ def run_launch(
         left = agenda.left() if agenda.at_limit else Remaining()
         stopped = agenda.interrupted or left.trials > 0
         if not quiet or stopped:
-            tell(console, cells, agenda.tally, stopped, storage)
+            print_summary(console, cells, agenda.tally, stopped, storage)
         if left.trials:
-            tell_left(console, left, budget)
+            print_left(console, left, limits)
         tell_damage(console, [row for name in spaces for row in ledger.trials(name)])
     finally:
         ledger.close()
     if agenda.interrupted:
         raise typer.Exit(130)
     if left.trials:
-        raise typer.Exit(BUDGET_SPENT)
+        raise typer.Exit(AT_LIMIT)
     if agenda.tally.errors:
         raise ExecutionError(
             f"{agenda.tally.failed} trials failed: {agenda.tally.errors[-1]}", "Launch again to retry."
@@ -188,35 +187,35 @@ def run_launch(
 
 
 def _readable(ledger: Ledger, space: str) -> Sequence[Cell]:
-    """Returns the cells of a space that can be read; the launch writes its own anew."""
+    """Returns the cells of a space that can be read; the launch rewrites its own."""
     try:
         return ledger.cells(space)
     except DamagedCells as error:
         return error.readable
 
 
-def budget_of(settings: Settings, here: bool = True) -> Budget:
+def limits_of(settings: Settings) -> Limits:
     """Returns the limits that the settings set for a launch that starts now.
 
-    Args:
-        here: True if it trains on this machine; of a cluster's devices no speed is known before one was measured.
+    The table of measured speeds is of CPU cores: GPUs and a cluster's devices have none before one is measured.
 
     Raises:
         UsageError: the deadline has passed.
     """
     from lawn_tune.executors.build import machine_slots
-    from lawn_tune.launching.limits import Budget
+    from lawn_tune.launching.limits import Limits
+    from lawn_tune.planning.speed import Speeds
 
     now = datetime.now().astimezone()
     end = None if settings.deadline is None else moment(settings.deadline, now)
     if end is not None and end <= now:
         raise UsageError(f"--deadline: {end.isoformat(' ', 'minutes')} has passed", "Give a later one, as 8h or 18:30.")
     share = machine_slots(settings).gpus
-    return Budget(
+    return Limits(
         device_seconds=inf if settings.max_device_hours is None else 3600 * settings.max_device_hours,
         deadline=inf if end is None else end.timestamp(),
         share=share or 1.0,
-        table=here and not share,
+        speeds=Speeds(table=settings.ray_address is None and not share),
     )
 
 
@@ -235,7 +234,7 @@ def _stopped_by_signals(agenda: Launch, console: Console) -> Iterator[None]:
             signal.signal(signum, signal.SIG_DFL)
             signal.raise_signal(signum)
         agenda.stop()
-        console.print("[yellow]stopping: results so far are kept; once more to end at once[/]")
+        console.print("[yellow]stopping: results so far are kept; press Ctrl-C again to quit immediately[/]")
 
     numbers = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:

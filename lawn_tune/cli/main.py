@@ -88,7 +88,7 @@ class LazyGroup(TyperGroup):
             sys.stdout.flush()
             return result
         except KeyboardInterrupt:
-            _say("interrupted")
+            _print_error("interrupted")
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
             raise typer.Exit(BROKEN_PIPE) from None
@@ -161,7 +161,7 @@ def main() -> None:
 
 
 class _Output:
-    """Standard output whose errors say what they are: a disk that is full may be that of the ledger, too."""
+    """Standard output whose errors name it: a full disk may be that of the ledger, too."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -252,13 +252,13 @@ def _explain(error: Exception) -> int:
     """Prints an error for people and returns its exit code."""
     code = _exit_code(error)
     if code is not None or isinstance(error, OSError):
-        _say(f"error: {error}", getattr(error, "hint", None))
+        _print_error(f"error: {error}", getattr(error, "hint", None))
     else:
-        _say(f"error: {type(error).__name__}: {error}", f"This is a fault of lawn-tune; {DEBUG}=1 shows where.")
+        _print_error(f"error: {type(error).__name__}: {error}", f"This is a bug in lawn-tune; {DEBUG}=1 shows where.")
     return code or 1
 
 
-def _say(text: str, hint: str | None = None) -> None:
+def _print_error(text: str, hint: str | None = None) -> None:
     typer.echo(text, err=True)
     if hint:
         typer.echo(f"hint: {hint}", err=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -12,9 +12,31 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-Storage = Annotated[
-    str | None, typer.Option("--storage", metavar="URL", help="Ledger: a database URL.  [sqlite:///lawn-tune.db]")
-]
+from lawn_tune.settings import SETTINGS, Settings, resolve
+
+
+def _option(name: str) -> Any:
+    """Returns the option of a setting; its text is read and checked by `settings.resolve`."""
+    (setting,) = (setting for setting in SETTINGS if setting.name == name)
+    return typer.Option(setting.flag, metavar=setting.metavar or None, help=setting.described)
+
+
+Storage = Annotated[str | None, _option("storage")]
+DataDir = Annotated[str | None, _option("data_dir")]
+WorkDir = Annotated[str | None, _option("work_dir")]
+Checkpoints = Annotated[str | None, _option("checkpoints")]
+CheckpointSeconds = Annotated[str | None, _option("checkpoint_seconds")]
+FetchData = Annotated[bool | None, _option("fetch_data")]
+Workers = Annotated[str | None, _option("workers")]
+Gpus = Annotated[str | None, _option("gpus")]
+ExecutorName = Annotated[str | None, _option("executor")]
+RayAddress = Annotated[str | None, _option("ray_address")]
+ProgressTimeout = Annotated[str | None, _option("progress_timeout")]
+PackSize = Annotated[str | None, _option("pack_size")]
+Retries = Annotated[str | None, _option("retries")]
+MaxDeviceHours = Annotated[str | None, _option("max_device_hours")]
+DeadlineText = Annotated[str | None, _option("deadline")]
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of a table.")]
 Cells = Annotated[
     list[str] | None,
@@ -27,6 +49,16 @@ PIPE_WIDTH = 10_000
 """Columns for what goes to a file or a pipe, where no terminal gives a width: nothing is as wide, so nothing folds."""
 
 
+def settings_of(arguments: Mapping[str, Any]) -> Settings:
+    """Returns the settings in force for a command.
+
+    Args:
+        arguments: of the command by name; those that are not settings are ignored.
+    """
+    names = {setting.name for setting in SETTINGS}
+    return resolve({name: value for name, value in arguments.items() if name in names})
+
+
 class _Console(Console):
     def on_broken_pipe(self) -> None:
         """Leaves it to the command line, which knows the exit code."""
@@ -34,7 +66,7 @@ class _Console(Console):
 
 
 def console() -> Console:
-    """Returns a console on standard output that never cuts a table because nobody looks at it."""
+    """Returns a console on standard output that never cuts a table where there is no terminal."""
     return _Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 
 

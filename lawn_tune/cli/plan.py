@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from math import ceil
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,10 +12,13 @@ from lawn_tune.cells import Cell
 from lawn_tune.cli.options import AsJson, Cells, MaxEpochs, Seeds, Storage, console, plain_table, print_json
 from lawn_tune.errors import UsageError
 from lawn_tune.planning.costs import Cost, estimate
+from lawn_tune.planning.makespan import makespan
 from lawn_tune.planning.plan import plan_all, unconstrained_points
 from lawn_tune.planning.spaces import builtin_spaces, find_spaces
+from lawn_tune.planning.speed import Speeds
 from lawn_tune.settings import resolve, sqlite_file
 from lawn_tune.storage import masked
+from lawn_tune.words import duration
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -32,7 +34,7 @@ def plan(
     max_epochs: MaxEpochs = None,
     seeds: Seeds = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Also tell how long N such workers take, by simulation.")
+        int | None, typer.Option(min=1, metavar="N", help="Also show how long N such workers take, by simulation.")
     ] = None,
     storage: Storage = None,
     as_json: AsJson = False,
@@ -53,9 +55,12 @@ def plan(
     planned = plan_all(chosen, cells=cells or (), max_epochs=max_epochs, seeds=seeds)
     url = resolve({"storage": storage}).storage
     held = _held(url, planned)
-    costs = [estimate(cell, rows=held[0] if held else ()) for cell in planned]
+    speeds = Speeds()
+    if held is not None:
+        speeds.learn(planned, held[0])
+    costs = [estimate(cell, speeds=speeds) for cell in planned]
     counts = [_count(cell, held) for cell in planned]
-    wall = None if workers is None else _makespan(planned, held[0] if held else [], workers)
+    wall = None if workers is None else makespan(planned, speeds.seconds, workers)
     if as_json:
         print_json(
             _document(planned, costs, counts, url) | ({} if workers is None else {"makespan_hours": _hours(wall)})
@@ -65,15 +70,6 @@ def plan(
     if workers is not None:
         text = "unknown until measured" if wall is None else f"about {_time(wall)}"
         console().print(f"from nothing on {workers} such workers: {text}", soft_wrap=True, markup=False)
-
-
-def _makespan(cells: Sequence[Cell], rows: Sequence[TrialRow], workers: int) -> float | None:
-    from lawn_tune.launching.limits import Pace  # brings numpy
-    from lawn_tune.planning.makespan import makespan
-
-    pace = Pace()
-    pace.learn(cells, rows)
-    return makespan(cells, pace.seconds, workers)
 
 
 def _hours(seconds: float | None) -> float | None:
@@ -128,8 +124,8 @@ def _row(cell: Cell, cost: Cost, counted: Counts | None) -> dict[str, Any]:
         "confirm_trials": cost.trials[1],
         "search_packs": cost.packs[0],
         "confirm_packs": cost.packs[1],
-        "example_passes": cost.passes,
-        "example_passes_saved": cost.saved,
+        "examples_trained": cost.examples,
+        "examples_saved": cost.saved,
         "hours": _hours(cost.seconds),
         "hours_from": cost.basis,
         "ledger": None if counted is None else asdict(counted) | {"missing": counted.missing},
@@ -147,7 +143,7 @@ def _print(cells: Sequence[Cell], costs: Sequence[Cost], counts: Sequence[Counts
 
 
 def _table(space: str, lines: Sequence[tuple[Cell, Cost, Counts | None]]) -> Table:
-    columns = ("cell", "points", "search", "confirm", "packs", "epochs", "passes", "time", "done")
+    columns = ("cell", "points", "search", "confirm", "packs", "epochs", "examples", "time", "done")
     seeds = any(cell.grid.size != cost.trials[0] for cell, cost, _ in lines)  # else the points are the search trials
     rows = [
         (
@@ -156,7 +152,7 @@ def _table(space: str, lines: Sequence[tuple[Cell, Cost, Counts | None]]) -> Tab
             *(f"{number}" for number in cost.trials),
             f"{sum(cost.packs)}",
             _epochs(cell),
-            _passes(cost.passes),
+            _examples(cost.examples),
             _time(cost.seconds),
             "" if counted is None else f"{counted.done}/{counted.planned}",
         )
@@ -183,43 +179,38 @@ def _epochs(cell: Cell) -> str:
     return f"{cell.task.epochs}" if cell.task.epochs == full else f"{cell.task.epochs}/{full}"
 
 
-def _passes(passes: float) -> str:
+def _examples(count: float) -> str:
     """Returns a number of examples in thousands (k), millions (M) or thousands of millions (G)."""
     for size, unit in ((1e9, "G"), (1e6, "M")):
-        if passes >= size:
-            return f"{passes / size:,.1f} {unit}"
-    return f"{passes / 1e3:,.0f} k"
+        if count >= size:
+            return f"{count / size:,.1f} {unit}"
+    return f"{count / 1e3:,.0f} k"
 
 
 def _time(seconds: float | None) -> str:
-    """Returns a duration in the unit that suits it: 20 s, 3 min, 1.5 h."""
-    if seconds is None:
-        return "unknown"
-    if seconds < 90:
-        return f"{ceil(seconds)} s"
-    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:,.1f} h"
+    return "unknown" if seconds is None else duration(seconds)
 
 
 def _total(cells: Sequence[Cell], costs: Sequence[Cost], counts: Sequence[Counts | None], url: str) -> str:
     search, confirm = (sum(cost.trials[phase] for cost in costs) for phase in (0, 1))
     saved = sum(cost.saved for cost in costs)
-    shared = f" ({_passes(saved)} saved by sharing free phases)" if saved else ""
+    shared = f" ({_examples(saved)} saved by sharing free phases)" if saved else ""
     lines = [
         f"{len(cells)} cells, {search} search + {confirm} confirm trials in {sum(sum(c.packs) for c in costs)} packs",
-        f"{_passes(sum(cost.passes for cost in costs))} example passes{shared}",
+        f"{_examples(sum(cost.examples for cost in costs))} examples trained{shared}",
         _total_time(costs),
     ]
     known = [counted for counted in counts if counted is not None]
     finished, missing = sum(c.done for c in known), sum(c.planned - c.done for c in known)
-    state = f"{finished} trials finished, {missing} missing" if known else "not there yet"
+    state = f"{finished} trials finished, {missing} missing" if known else "not created yet"
     return "\n".join([*lines, f"ledger {masked(url)}: {state}"])
 
 
 def _total_time(costs: Sequence[Cost]) -> str:
     known = {cost.basis for cost in costs if cost.seconds is not None}
     if not known:
-        return "core time: unknown until measured"
+        return "time on one worker: unknown until measured"
     total = sum(cost.seconds for cost in costs if cost.seconds is not None)
     count = sum(cost.seconds is not None for cost in costs)
     part = "" if count == len(costs) else f" for {count} of {len(costs)} cells, the rest unknown until measured"
-    return f"core time: {_time(total)}{part} (from {', '.join(sorted(known))})"
+    return f"time on one worker: {_time(total)}{part} (from {', '.join(sorted(known))})"

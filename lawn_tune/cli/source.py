@@ -33,7 +33,7 @@ def launched(source: ResultSource, space: str) -> str:
     """Returns the name of a launched space, given by its name or its TOML file.
 
     Raises:
-        UsageError: the ledger does not have it; the text tells one not yet trained from one that does not exist.
+        UsageError: the ledger does not have it; the text says whether it is not yet trained or does not exist.
     """
     name = space.replace("\\", "/").rpartition("/")[2].removesuffix(SUFFIX)
     known = source.spaces()

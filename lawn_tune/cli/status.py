@@ -14,10 +14,10 @@ from lawn_tune.cells import Cell
 from lawn_tune.cli.damage import tell_damage
 from lawn_tune.cli.options import AsJson, Storage, console, plain_table, print_json
 from lawn_tune.cli.source import launched, reading
-from lawn_tune.launching.limits import Pace
 from lawn_tune.ledger.leases import Lease
 from lawn_tune.planning.counts import Counts, count
 from lawn_tune.planning.remaining import Remaining, remaining
+from lawn_tune.planning.speed import Speeds
 from lawn_tune.results import DamagedCells, ResultSource, TrialRow
 
 SCHEMA = 1
@@ -121,9 +121,9 @@ def _document(found: Sequence[_Look]) -> dict[str, Any]:
 
 
 def _left(look: _Look) -> Remaining:
-    pace = Pace()
-    pace.learn([look.cell], look.rows)
-    return remaining(look.cell, look.rows, pace)
+    speeds = Speeds()
+    speeds.learn([look.cell], look.rows)
+    return remaining(look.cell, look.rows, speeds)
 
 
 def _row(look: _Look, left: Remaining) -> dict[str, Any]:
@@ -139,7 +139,7 @@ COUNTS = ("planned", "done", "complete", "diverged", "running", "failed", "missi
 
 
 def _progress(counts: Counts, rows: Sequence[TrialRow], left: Remaining) -> dict[str, Any]:
-    """Returns what a cell and the total both say; the last change is when a trial last ended."""
+    """Returns what a cell and the total both show; the last change is when a trial last ended."""
     return {
         **{name: getattr(counts, name) for name in COUNTS},
         "finished_share": counts.share,

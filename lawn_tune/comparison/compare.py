@@ -24,9 +24,8 @@ from lawn_tune.comparison.inference import (
     sign_flip,
 )
 from lawn_tune.comparison.published import published
-from lawn_tune.planning.selection import Point, Winner, best, never_constrained, score, search_series
+from lawn_tune.planning.selection import Point, Winner, best, score, search_series
 from lawn_tune.results import ResultSource, TrialRow
-from trainables.config import LAWN_OF
 
 T = TypeVar("T", bound=Hashable)
 
@@ -113,7 +112,7 @@ class CellResult:
     @property
     def never_constrained(self) -> bool:
         """True when the winner of a LAWN cell is one whose free phase never ends."""
-        return self.winner is not None and never_constrained(self.cell, self.winner.hyperparameters)
+        return self.winner is not None and self.cell.never_constrained(self.winner.hyperparameters)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,10 +143,10 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class PairResult:
-    """A base optimizer with weight decay against its LAWN variant at one batch size."""
+    """A challenger, LAWN unless a space declares another, against its baseline at one batch size."""
 
-    base: CellResult
-    lawn: CellResult
+    baseline: CellResult
+    challenger: CellResult
     difference: Difference | None
     verdict: Verdict
     notes: tuple[Note, ...]
@@ -155,7 +154,7 @@ class PairResult:
     @property
     def batch_size(self) -> int:
         """Examples per step."""
-        return self.base.cell.name.batch_size
+        return self.baseline.cell.name.batch_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,10 +184,15 @@ class Comparison:
 
     @property
     def optimizers(self) -> tuple[str, ...]:
-        """Optimizers in plan order, each base followed by its LAWN variant."""
-        plan = tuple(dict.fromkeys(result.cell.name.optimizer for result in self.cells))
-        paired = [name for base in plan if base not in LAWN_OF.values() for name in (base, LAWN_OF.get(base, base))]
-        return tuple(dict.fromkeys(name for name in (*paired, *plan) if name in plan))
+        """Methods in plan order, each baseline followed by its challengers."""
+        against = {result.cell.name.optimizer: result.cell.baselines for result in self.cells}
+        paired = [
+            name
+            for base in against
+            if not set(against[base]) & set(against)
+            for name in (base, *(other for other, baselines in against.items() if base in baselines))
+        ]
+        return tuple(dict.fromkeys((*paired, *against)))
 
     @property
     def empty(self) -> bool:
@@ -290,11 +294,12 @@ def _estimate(phase: Phase, series: str, keys: Mapping[int, str], rows: Mapping[
 
 
 def _pairs(results: Sequence[CellResult], examples: Mapping[str, NDArray[np.bool_]]) -> list[PairResult]:
-    by_name = {(result.cell.name.optimizer, result.cell.name.batch_size): result for result in results}
     found = [
-        (base, by_name[LAWN_OF[optimizer], batch_size])
-        for (optimizer, batch_size), base in by_name.items()
-        if (LAWN_OF.get(optimizer), batch_size) in by_name
+        (base, challenger)
+        for base in results
+        for challenger in results
+        if base.cell.name.optimizer in challenger.cell.baselines
+        and base.cell.name.batch_size == challenger.cell.name.batch_size
     ]
     with ThreadPoolExecutor() as threads:  # nearly all of the time is the bootstrap's draws, which run without the GIL
         return list(threads.map(lambda pair: _pair(pair[0], pair[1], examples), found))
@@ -307,7 +312,7 @@ def _pair(base: CellResult, lawn: CellResult, examples: Mapping[str, NDArray[np.
         difference, caveats = _difference(base.confirmed, lawn.confirmed, examples)
         notes += caveats
     verdict = _verdict(base, lawn, difference) if comparable else Verdict.NOT_COMPARABLE
-    return PairResult(base=base, lawn=lawn, difference=difference, verdict=verdict, notes=in_order(notes))
+    return PairResult(baseline=base, challenger=lawn, difference=difference, verdict=verdict, notes=in_order(notes))
 
 
 def _difference(

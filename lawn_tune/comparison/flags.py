@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from lawn_tune.cells import Cell, Trial
+from lawn_tune.cells import Cell
 from lawn_tune.comparison.published import caveat
-from lawn_tune.planning.selection import Point, Winner, constraining_levels, never_constrained
+from lawn_tune.planning.selection import Point, Winner
 from lawn_tune.results import DAMAGED, FINISHED, REPAIR, Outcome, TrialRow
-from lawn_tune.words import count, method
-from trainables.config import OPTIMIZERS
+from lawn_tune.words import count
+from trainables.tasks import Trial
 
 FEW = 3
 """Seeds below which a mean says little of other seeds; the paper uses 3."""
@@ -121,7 +121,7 @@ def in_order(notes: Iterable[Note]) -> tuple[Note, ...]:
 
 
 def _unconstrained(cell: Cell, scored: Sequence[Point], won: Winner | None) -> Iterator[Note]:
-    lost = sum(never_constrained(cell, point.hyperparameters) for point in scored)
+    lost = sum(cell.never_constrained(point.hyperparameters) for point in scored)
     if not lost:
         return
     epochs, plain = count(cell.task.epochs, "epoch"), plain_base(cell)
@@ -129,18 +129,18 @@ def _unconstrained(cell: Cell, scored: Sequence[Point], won: Winner | None) -> I
     has, reach, are = verbs.split("|")
     yield Note(
         Flag.NEVER_CONSTRAINED,
-        f"{lost} of {count(len(scored), 'point')} {has} free_epochs >= {epochs} and never {reach} the constraint: "
-        f"{are} {plain}",
+        f"{lost} of {count(len(scored), 'point')} {has} {cell.method.switch} >= {epochs} and never {reach} the "
+        f"constraint: {are} {plain}",
     )
-    if won is not None and never_constrained(cell, won.hyperparameters):
-        free = won.hyperparameters["free_epochs"]
-        text = f"the winner never reached its constraint: free_epochs = {free:g} of {epochs}; it is {plain}, not LAWN"
+    if won is not None and cell.never_constrained(won.hyperparameters):
+        free, switch = cell.free_epochs(won.hyperparameters), cell.method.switch
+        text = f"the winner never reached its constraint: {switch} = {free:g} of {epochs}; it is {plain}, not LAWN"
         yield Note(Flag.NEVER_CONSTRAINED, text)
 
 
 def plain_base(cell: Cell) -> str:
     """Returns what a LAWN point that never reaches its constraint is: "plain Adam without weight decay"."""
-    return f"plain {method(OPTIMIZERS[cell.name.optimizer].rule)} without weight decay"
+    return f"plain {cell.method.rule.label} without weight decay"
 
 
 def _paper(cell: Cell) -> Iterator[Note]:
@@ -156,7 +156,7 @@ def _edge(cell: Cell, won: Winner | None) -> Iterator[Note]:
         side = "least" if value == min(levels) else "greatest"
         advice = "it has no value below" if side == "least" and value == 0 else "widen it there"
         among = f"its {len(levels)} levels"
-        if name == "free_epochs" and len(reaching := constraining_levels(cell)) < len(levels):
+        if name == cell.method.switch and len(reaching := cell.constraining_levels) < len(levels):
             side = "least" if value == min(reaching) and len(reaching) > 1 else "greatest"
             among = f"the {count(len(reaching), 'level')} below {count(cell.task.epochs, 'epoch')}"
             advice = advice if side == "least" else "try values between it and the budget, or more epochs"

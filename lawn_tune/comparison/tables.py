@@ -184,22 +184,22 @@ def _better(pair: PairResult) -> tuple[str, int] | None:
     None while one is unconfirmed, at a tie in the digits shown, and for a pair that is not LAWN against weight decay
     on one task.
     """
-    base, lawn = pair.base.confirmed, pair.lawn.confirmed
+    base, lawn = pair.baseline.confirmed, pair.challenger.confirmed
     if base is None or lawn is None or pair.verdict in (Verdict.NOT_COMPARABLE, Verdict.NEVER_CONSTRAINED):
         return None
-    if fixed(base.mean, _digits(pair.base)) == fixed(lawn.mean, _digits(pair.base)):
+    if fixed(base.mean, _digits(pair.baseline)) == fixed(lawn.mean, _digits(pair.baseline)):
         return None
-    maximize = pair.base.cell.protocol.direction == "maximize"
-    better = pair.lawn if (lawn.mean > base.mean) == maximize else pair.base
+    maximize = pair.baseline.cell.protocol.direction == "maximize"
+    better = pair.challenger if (lawn.mean > base.mean) == maximize else pair.baseline
     return better.cell.name.optimizer, pair.batch_size
 
 
 def _difference_row(pair: PairResult, marks: Mapping[Flag, str]) -> DifferenceRow:
-    difference, digits = pair.difference, _digits(pair.base)
+    difference, digits = pair.difference, _digits(pair.baseline)
     interval = difference.interval if difference else None
     test = difference.test if difference else None
     return DifferenceRow(
-        methods=f"{method(pair.lawn.cell.name.optimizer)} − {method(pair.base.cell.name.optimizer)}",
+        methods=f"{method(pair.challenger.cell.name.optimizer)} − {method(pair.baseline.cell.name.optimizer)}",
         batch_size=pair.batch_size,
         difference=signed(difference.mean, digits) if difference else "–",
         interval=f"{signed(interval.low, digits)} to {signed(interval.high, digits)}" if interval else "–",
@@ -207,7 +207,7 @@ def _difference_row(pair: PairResult, marks: Mapping[Flag, str]) -> DifferenceRo
         p=f"{p_value(test.p)} (least {p_value(test.least)})" if test else "–",
         holm=p_value(difference.holm) if difference and difference.holm is not None else "–",
         verdict=pair.verdict.value,
-        marks=_marks((*pair.notes, *pair.base.notes, *pair.lawn.notes), marks),
+        marks=_marks((*pair.notes, *pair.baseline.notes, *pair.challenger.notes), marks),
     )
 
 
@@ -228,7 +228,7 @@ def _located(comparison: Comparison) -> list[tuple[str, Note]]:
         for note in r.notes
     ]
     pairs = [
-        (f"pair {method(pair.base.cell.name.optimizer)} {pair.batch_size:,}", note)
+        (f"pair {method(pair.baseline.cell.name.optimizer)} {pair.batch_size:,}", note)
         for pair in comparison.pairs
         for note in pair.notes
     ]

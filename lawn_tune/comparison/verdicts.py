@@ -43,14 +43,14 @@ def sentence(pair: PairResult) -> str:
 
 
 def _unconstrained(pair: PairResult) -> list[str]:
-    if not pair.lawn.never_constrained:
+    if not pair.challenger.never_constrained:
         return []
-    name, plain = method(pair.lawn.cell.name.optimizer), plain_base(pair.lawn.cell)
+    name, plain = method(pair.challenger.cell.name.optimizer), plain_base(pair.challenger.cell)
     return [f"The winner of {name} never reached its constraint: it is {plain}, not LAWN."]
 
 
 def _outcome(pair: PairResult) -> str:
-    base, lawn = method(pair.base.cell.name.optimizer), method(pair.lawn.cell.name.optimizer)
+    base, lawn = method(pair.baseline.cell.name.optimizer), method(pair.challenger.cell.name.optimizer)
     where = f"at batch {pair.batch_size:,}"
     if pair.verdict is Verdict.NOT_COMPARABLE:
         why = "; ".join(note.text for note in pair.notes if note.flag is Flag.DIFFERENT_TASKS)
@@ -80,10 +80,10 @@ def evidence(difference: Difference, digits: int) -> str:
 
 
 def _measured(pair: PairResult, difference: Difference, lawn_is: str, base: str, where: str) -> str:
-    digits = metric_of(pair.base.cell.protocol.metric).digits
+    digits = metric_of(pair.baseline.cell.protocol.metric).digits
     shown = f"{fixed(abs(difference.mean), digits)} points"
     proof = evidence(difference, digits)
-    maximize = pair.base.cell.protocol.direction == "maximize"
+    maximize = pair.baseline.cell.protocol.direction == "maximize"
     side = "better" if (difference.mean > 0) == maximize else "worse"
     than = f"{shown} {side} than" if round(difference.mean, digits) else "equal to"
     if pair.verdict in (Verdict.BETTER, Verdict.WORSE):

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Literal, Protocol
 
-from trainables.config import EpochRecord, PackConfig, TrialOutcome
+from trainables.outcomes import EpochRecord, TrialOutcome
+from trainables.tasks import PackConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +63,7 @@ class Failed:
 
     Args:
         reason: "memory" when the pack did not fit the device, "stopped" when it was asked to stop, "lost" when its
-            machine is gone, "data" when that machine has not the data set, else "error".
+            machine was lost, "data" when that machine lacks the data set, else "error".
         error: text for people, with the traceback where there is one.
     """
 
@@ -86,7 +87,7 @@ class Agenda(Protocol):
         ...
 
     def wanted(self, job: Job) -> bool:
-        """False once a job is worth nothing: it should end soon, with Failed("stopped"), and others go on."""
+        """False once a job is no longer wanted: it should end soon, with Failed("stopped"), and others go on."""
         ...
 
     @property
@@ -104,7 +105,7 @@ class Executor(Protocol):
         ...
 
     def prepare(self) -> None:
-        """Begins in the background what takes long to start; `run` does so itself where nobody asked before."""
+        """Begins in the background what takes long to start; `run` does so itself if it was not called."""
         ...
 
     def close(self) -> None:
@@ -112,7 +113,7 @@ class Executor(Protocol):
         ...
 
     def run(self, agenda: Agenda) -> None:
-        """Works until the agenda has nothing for ever and every job handed out has ended.
+        """Works until the agenda has nothing more and every job handed out has ended.
 
         Raises:
             ExecutionError: the means of execution broke; jobs in flight are reported as Failed first.

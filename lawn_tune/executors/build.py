@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,17 +13,11 @@ from lawn_tune.executors.slots import Slots, report_seconds, slots_of
 from lawn_tune.settings import Settings
 
 NVIDIA = Path("/proc/driver/nvidia/gpus")
-"""Where NVIDIA's driver says which GPUs there are."""
+"""Where NVIDIA's driver lists the GPUs."""
 
 
-def build_executor(settings: Settings, ray_address: str | None = None, *, progress_seconds: float = 0.0) -> Executor:
+def build_executor(settings: Settings) -> Executor:
     """Returns the executor that the settings ask for.
-
-    Args:
-        settings: in force.
-        ray_address: of a running Ray cluster; None starts Ray on this machine.
-        progress_seconds: a worker that ends no epoch for so long is ended; 0 lets it hang. Inline jobs share the
-            launch's process, and are never ended.
 
     Raises:
         UsageError: Ray is asked for and not installed, or GPUs are asked for and there are none.
@@ -38,7 +31,7 @@ def build_executor(settings: Settings, ray_address: str | None = None, *, progre
         threads=slots.cpus,
         report_seconds=report_seconds(slots.count),
         use_gpu=slots.gpus > 0,
-        progress_seconds=progress_seconds,
+        progress_seconds=60 * settings.progress_timeout,
     )
     kind = settings.executor
     if kind == "auto":
@@ -46,7 +39,7 @@ def build_executor(settings: Settings, ray_address: str | None = None, *, progre
     if kind == "inline" and settings.gpus is not None and settings.gpus > machine_gpus():
         text = f"--gpus: this machine has {machine_gpus()} NVIDIA GPUs, got {settings.gpus}"
         raise UsageError(text, "Leave --gpus out to use what is.")
-    return _inline(worker) if kind == "inline" else _ray(worker, slots, settings, ray_address)
+    return _inline(worker) if kind == "inline" else _ray(worker, slots, settings)
 
 
 def machine_slots(settings: Settings) -> Slots:
@@ -70,10 +63,10 @@ def machine_gpus() -> int:
 def _inline(worker: WorkerSettings) -> Executor:
     from lawn_tune.executors.inline import InlineExecutor  # brings torch
 
-    return InlineExecutor(replace(worker, progress_seconds=0.0))
+    return InlineExecutor(worker)
 
 
-def _ray(worker: WorkerSettings, slots: Slots, asked: Settings, address: str | None) -> Executor:
+def _ray(worker: WorkerSettings, slots: Slots, asked: Settings) -> Executor:
     if not find_spec("ray"):
         raise UsageError(
             "the executor is 'ray', but Ray is not installed", "pip install 'lawn-tune[ray]', or use inline."
@@ -86,7 +79,7 @@ def _ray(worker: WorkerSettings, slots: Slots, asked: Settings, address: str | N
         cpus=slots.cpus,
         gpus=slots.gpus,
         work_dir=asked.work_dir,
-        address=address,
+        address=asked.ray_address,
         most_jobs=asked.workers,
         most_gpus=asked.gpus,
     )

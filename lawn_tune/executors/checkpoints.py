@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
-SCHEMES = ("file", "s3", "gs", "gcs", "abfs", "abfss", "hdfs")
-"""Of URLs that pyarrow opens; all but `file` need it. It comes with Ray."""
+from lawn_tune.settings.kinds import checkpoint_place
 
 
 class Store(Protocol):
@@ -50,26 +49,21 @@ def open_store(place: str) -> Store:
     """Returns the store at a folder's path or a URL.
 
     Args:
-        place: a path, or a URL with one of `SCHEMES`. Credentials come from the machine: its role, variables or files.
+        place: a path, or a URL with one of `kinds.SCHEMES`; credentials come from the machine's role, variables or
+            files.
 
     Raises:
         ValueError: no such URL; the text is the rule that it breaks.
     """
     if "://" not in place:
         return Folder(Path(place))
-    url = urlsplit(place)
-    if url.scheme not in SCHEMES:
-        raise ValueError(f"a folder, or a URL that begins with {', '.join(f'{scheme}://' for scheme in SCHEMES)}")
-    if ("@" in url.netloc and not url.scheme.startswith("abfs")) or url.password:
-        raise ValueError("a URL without keys: those come from each machine's role, variables or files")
-    if url.scheme == "file":
-        return Folder(Path(unquote(url.path)))
-    return Remote(place)
+    url = urlsplit(checkpoint_place(place))
+    return Folder(Path(unquote(url.path))) if url.scheme == "file" else Remote(place)
 
 
 @contextmanager
 def shared_token(place: str) -> Iterator[str]:
-    """Puts a file into the folder at `place` for a while, by whose name others can tell whether they see this folder.
+    """Puts a file into the folder at `place` for a while, by whose name others can check whether they see this folder.
 
     Returns:
         The file's name; "" for a URL, which means the same everywhere, and for a folder that takes no files.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lawn_tune.executors.base import Agenda, Nothing
 from lawn_tune.executors.messages import WorkerSettings, deliver
@@ -12,7 +12,7 @@ from lawn_tune.executors.worker import work
 
 @dataclass(frozen=True)
 class InlineExecutor:
-    """One job at a time, in the calling thread."""
+    """One job at a time, in the calling thread; none is ended for want of progress, as the launch would end with it."""
 
     settings: WorkerSettings
     slots: int = 1
@@ -25,6 +25,7 @@ class InlineExecutor:
 
     def run(self, agenda: Agenda) -> None:
         """See `Executor.run`."""
+        settings = replace(self.settings, progress_seconds=0.0)
         while (job := agenda.next_job()) is not Nothing.EVER:
             if isinstance(job, Nothing):
                 time.sleep(0.05)
@@ -32,7 +33,7 @@ class InlineExecutor:
             current = job
             work(
                 current,
-                self.settings,
+                settings,
                 send=lambda message, job=current: deliver(agenda, job, message, self.settings),  # type: ignore[misc]
                 should_stop=lambda job=current: agenda.stopping or not agenda.wanted(job),  # type: ignore[misc]
             )

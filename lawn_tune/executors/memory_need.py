@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
-from trainables.config import DATASETS, OPTIMIZERS, ModelConfig, Ncf, PackConfig, SmallVgg
+from trainables.catalogue.rows import Footprint
+from trainables.tasks import PackConfig, Task
 
 MIB, GIB = 2**20, 2**30
 FLOAT = 4
@@ -19,51 +17,8 @@ GPU_PROCESS = 1900 * MIB
 COPIES = 3
 """Copies of weights and slots beside themselves: what an update and a checkpoint make on their way."""
 
-SLOTS: Mapping[str, int] = {"sgd": 1, "adam": 2, "lamb": 2}
-"""Buffers an update rule keeps, each as large as the weights."""
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """What memory depends on in a data set.
-
-    Args:
-        resident: bytes of the examples, with what is made of them when they are read and each epoch.
-        channels, pixels: of images; `pixels` is their height and width.
-        users, items: of interactions.
-        classes: of images.
-    """
-
-    resident: int
-    channels: int = 0
-    pixels: int = 0
-    users: int = 0
-    items: int = 0
-    classes: int = 10
-
-
-DATA: Mapping[str, Sizes] = {
-    "synthetic": Sizes(1 * MIB, channels=1, pixels=8),
-    "digits": Sizes(1 * MIB, channels=1, pixels=8),
-    "fashion-mnist": Sizes(350 * MIB, channels=1, pixels=28),
-    "movielens-100k": Sizes(120 * MIB, users=943, items=1682),
-}
-"""Fashion-MNIST: 70,000 images, and floats of them once for their mean. MovieLens: an epoch's draws, and candidates."""
-
-
-@dataclass(frozen=True)
-class _Footprint:
-    """Of one model: its weights, the floats all its layers put out for one example, and examples it evaluates at once.
-
-    Args:
-        kept: copies of `floats` that a training step holds at its height, for a row alone and for several at once.
-    """
-
-    weights: int
-    floats: int
-    evaluated: int
-    kept: tuple[int, int]
-
+UNKNOWN = GIB
+"""Of a pack whose model's footprint is not known, besides process and data (our choice)."""
 
 FORWARD = 3
 """Copies of a layer's output while a model is evaluated, which happens row by row."""
@@ -78,14 +33,15 @@ def memory_need(pack: PackConfig, *, gpu: bool = False) -> int:
     the examples of one evaluation. It is meant to lie above what is used, and at most three times as high (our choice;
     the factors come from peaks of packs on a CPU, which tests/launching/test_memory_need.py takes again).
     """
-    data = DATA[pack.task.dataset]
+    task, data = pack.task, pack.task.dataset_row
     if gpu:
         return step_above(GPU_PROCESS + data.resident)
-    model, rows = _footprint(pack.task.model, data), len(pack.members)
-    state = rows * model.weights * (2 + SLOTS[OPTIMIZERS[pack.task.optimizer].rule]) * COPIES
+    model, rows = footprint(task), len(pack.members)
+    if model is None:
+        return step_above(PROCESS + data.resident + UNKNOWN)
+    state = rows * model.weights * (2 + len(task.method.rule.state)) * COPIES
     kept = model.kept[0] if rows == 1 else model.kept[1]
-    examples = DATASETS[pack.task.dataset].full_examples
-    batch, evaluated = min(pack.task.batch_size, examples), min(model.evaluated, examples)
+    batch, evaluated = min(task.batch_size, data.full_examples), min(model.evaluated, data.full_examples)
     floats = (rows * batch * kept + evaluated * FORWARD) * model.floats
     return step_above(PROCESS + data.resident + FLOAT * (state + floats))
 
@@ -98,22 +54,7 @@ def step_above(need: int) -> int:
     return step if step >= need else 3 * step // 2
 
 
-def _footprint(model: ModelConfig, data: Sizes) -> _Footprint:
-    return _vgg(model, data) if isinstance(model, SmallVgg) else _ncf(model, data)
-
-
-def _vgg(model: SmallVgg, data: Sizes) -> _Footprint:
-    channels, width, side = data.channels, model.width, data.pixels
-    weights, floats = 0, channels * side * side
-    while side >= 4:
-        weights += 9 * channels * width + 2 * width
-        floats += width * side * side
-        channels, width, side = width, 2 * width, side // 2
-    weights += (channels * side * side + 1) * data.classes
-    return _Footprint(weights, floats, evaluated=256, kept=(7, 10))
-
-
-def _ncf(model: Ncf, data: Sizes) -> _Footprint:
-    f = model.factors
-    weights = 2 * f * (data.users + data.items) + (4 * f + 1) * 2 * f + (2 * f + 1) * f + f + 1
-    return _Footprint(weights, floats=3 * f + 1, evaluated=25_600, kept=(5, 10))
+def footprint(task: Task) -> Footprint | None:
+    """Returns the size of a task's model on its data set; None where its row does not tell."""
+    known = task.model_row.footprint
+    return known(task.model.options, task.dataset_row.shape) if callable(known) else known

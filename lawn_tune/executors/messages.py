@@ -9,37 +9,39 @@ from typing import Any
 
 from lawn_tune.executors import checkpoints
 from lawn_tune.executors.base import Agenda, Event, Failed, Finished, Job, Progress
-from trainables.config import EpochRecord, PackConfig, TrialOutcome
+from lawn_tune.settings import Settings
+from trainables.outcomes import EpochRecord, TrialOutcome
+from trainables.tasks import PackConfig
 
 Message = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerSettings:
-    """What a worker must know beside the job; none of it changes a trial's numbers, but for threads by rounding.
+    """What a worker must know besides the job; none of it changes a trial's numbers, except threads, by rounding.
 
     Args:
         data_dir: folder of the data sets, absolute.
         checkpoint_dir: place of the packs' checkpoints: an absolute folder, or a URL as `checkpoints.open_store` takes.
-        checkpoint_seconds: least time between two checkpoints of a pack, s.
-        token: name of a file that the launch put there, so that workers can tell whether they see its folder; "" for
+        checkpoint_seconds: minimum time between two checkpoints of a pack, s.
+        token: name of a file that the launch put there, so that workers can check whether they see its folder; "" for
             none.
         fetch_data: True to download a data set that the worker's machine lacks.
         threads: CPU threads for torch.
         use_gpu: True to train on the GPU that this process can see.
-        report_seconds: least time between two progress messages of a job, s.
-        progress_seconds: the process ends itself when no epoch ends for so long; 0 lets it hang. See `Watchdog`.
+        report_seconds: minimum time between two progress messages of a job, s.
+        progress_seconds: the process ends itself when no epoch ends for this long; 0 lets it hang. See `Watchdog`.
     """
 
     data_dir: str
     checkpoint_dir: str
-    checkpoint_seconds: float = 30.0
+    checkpoint_seconds: float = Settings.checkpoint_seconds
     token: str = ""
-    fetch_data: bool = False
+    fetch_data: bool = Settings.fetch_data
     threads: int = 1
     use_gpu: bool = False
     report_seconds: float = 0.5
-    progress_seconds: float = 0.0
+    progress_seconds: float = 60 * Settings.progress_timeout
 
     @property
     def checkpoints(self) -> checkpoints.Store:
@@ -48,7 +50,7 @@ class WorkerSettings:
 
 
 def read_message(job: Job, message: Mapping[str, Any]) -> Event:
-    """Returns the event that a message of `work` stands for."""
+    """Returns the event that a message of `work` means."""
     if message["kind"] == "progress":
         records = [EpochRecord(**record) for record in message["records"]]
         return Progress(job, records, message.get("warnings", ()), message.get("notes", ()))
@@ -58,7 +60,7 @@ def read_message(job: Job, message: Mapping[str, Any]) -> Event:
 
 
 def deliver(agenda: Agenda, job: Job, message: Mapping[str, Any], settings: WorkerSettings) -> None:
-    """Gives a message to the agenda; once it stored a job's outcomes, the job's checkpoint has had its day."""
+    """Passes a message to the agenda; once it stored a job's outcomes, the job's checkpoint is no longer needed."""
     event = read_message(job, message)
     agenda.handle(event)
     if isinstance(event, Finished):

@@ -1,4 +1,4 @@
-"""The launch's jobs as Ray Tune sees them: a searcher that asks the agenda, and a callback that tells it the results.
+"""The launch's jobs as Ray Tune sees them: a searcher that asks the agenda, and a callback that passes it the results.
 
 Apart from `ray_tune.py` because Tune takes half a second to import, which is spent while Ray's own processes start.
 """
@@ -26,11 +26,11 @@ from lawn_tune.executors.messages import WorkerSettings, deliver, read_job, writ
 from lawn_tune.executors.slots import Room, Slots
 
 MEMORY = ("OutOfMemoryError", "memory usage threshold", "low on memory")
-"""What Ray says of a worker that it, or the system, ended for its memory."""
+"""Ray's errors for a worker that it, or the system, ended for its memory."""
 
 
 NODE_GONE = ("node has died", "node was terminated", "node was preempted", "node is dead")
-"""What Ray says of a worker whose machine is gone, once it noticed."""
+"""Ray's errors for a worker whose machine is lost, once it noticed."""
 
 ANSWER = 2.0
 """Seconds that a machine has to answer."""
@@ -84,13 +84,13 @@ class _Open:
     Args:
         job: what was handed out.
         memory: bytes that it asked for, 0 where jobs ask for none.
-        heard: when it began or last reported, by the monotonic clock.
+        last_report: when it began or last reported, by the monotonic clock.
         node: id of the machine that last reported, "" before.
     """
 
     job: Job
     memory: float
-    heard: float
+    last_report: float
     node: str = ""
 
 
@@ -116,7 +116,7 @@ class OpenJobs:
         memory = 0.0
         if self.room is not None:
             memory = self.room.memory(memory_need(job.config, gpu=self.room.slots.gpus > 0))
-        self.jobs[trial_id] = _Open(job, memory, time.monotonic())
+        self.jobs[trial_id] = _Open(job, memory, last_report=time.monotonic())
         return {"job": json.dumps(write_job(job)), "memory": memory}
 
     def _most_memory(self) -> float:
@@ -124,26 +124,26 @@ class OpenJobs:
         return max((opened.memory for opened in self.jobs.values()), default=0.0)
 
     def handle(self, trial_id: str, message: dict[str, Any], node: str = "") -> None:
-        """Passes on what a worker said of an open job, and notes the id of the machine that said it."""
+        """Passes on a worker's message about an open job, and records the id of its machine."""
         assert self.agenda is not None
         if trial_id not in self.jobs:
             return
         opened = self.jobs[trial_id] if message["kind"] == "progress" else self.jobs.pop(trial_id)
         deliver(self.agenda, opened.job, message, self.settings)
-        opened.heard, opened.node = time.monotonic(), node
+        opened.last_report, opened.node = time.monotonic(), node
 
     def lose(self, trial_id: str, error: str) -> None:
-        """Reports a job whose worker is gone, by what Ray says of it."""
+        """Reports a job whose worker process ended, by Ray's error."""
         if self.agenda is not None and (opened := self.jobs.pop(trial_id, None)) is not None:
             self.agenda.handle(self._loss(opened, error))
 
     def _loss(self, opened: _Open, error: str) -> Failed:
         if self.room is not None and (any(words in error for words in NODE_GONE) or _gone(opened.node)):
-            return Failed(opened.job, "lost", "the machine that trained it is gone")
+            return Failed(opened.job, "lost", "the machine that trained it was lost")
         text = "the worker process ended"
         if any(words in error for words in MEMORY):
             return Failed(opened.job, "memory", f"{text}: its machine ran out of memory")
-        silent, limit = time.monotonic() - opened.heard, self.settings.progress_seconds
+        silent, limit = time.monotonic() - opened.last_report, self.settings.progress_seconds
         if limit and silent >= limit:
             text += f": no epoch ended for {silent:.0f} s (--progress-timeout)"
         return Failed(opened.job, "error", text)
@@ -154,13 +154,13 @@ class OpenJobs:
         return self.room is not None and self.room.seconds_without > DESERTED
 
     def wanted(self, trial_id: str) -> bool:
-        """Tells whether the agenda still wants a job."""
+        """True while the agenda still wants a job."""
         return self.agenda is None or trial_id not in self.jobs or self.agenda.wanted(self.jobs[trial_id].job)
 
     def leave(self, trial_id: str) -> None:
-        """Reports a job that was ended because nobody wants it."""
+        """Reports a job that was ended because the agenda no longer wants it."""
         if self.agenda is not None and (opened := self.jobs.pop(trial_id, None)) is not None:
-            self.agenda.handle(Failed(opened.job, "stopped", "not wanted any more"))
+            self.agenda.handle(Failed(opened.job, "stopped", "no longer wanted"))
 
     def give_up(self, reason: Any, error: str) -> None:
         """Reports every open job as failed."""
@@ -180,7 +180,7 @@ class _AgendaSearcher(Searcher):
         return self._jobs.next_config(trial_id)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """A job that reported its end is no longer open; `_AgendaCallback` hears why Tune calls one an error."""
+        """A job that reported its end is no longer open; `_AgendaCallback` learns why Tune reports one as an error."""
         if not error:
             self._jobs.leave(trial_id)
 
@@ -195,7 +195,7 @@ class _AgendaSearcher(Searcher):
 
 
 class _AgendaStopper(Stopper):
-    """Ends the experiment as soon as the launch is stopping, and single jobs that nobody wants any more."""
+    """Ends the experiment as soon as the launch is stopping, and single jobs that are no longer wanted."""
 
     def __init__(self, jobs: OpenJobs) -> None:
         self._jobs = jobs
@@ -247,7 +247,7 @@ def _name(here: str) -> str:
 
 
 def _gone(node: str) -> bool:
-    """Tells whether a machine (or any, if "" names none) is dead or does not answer: Ray notices only later."""
+    """True if a machine (or any, if "" names none) is dead or does not answer: Ray notices only later."""
     machines = [machine for machine in ray.nodes() if node in ("", machine["NodeID"])]  # type: ignore[no-untyped-call]
     if node and not any(machine["Alive"] for machine in machines):
         return True

@@ -42,6 +42,7 @@ from lawn_tune.executors.checkpoints import shared_token  # noqa: E402
 from lawn_tune.executors.messages import WorkerSettings  # noqa: E402
 from lawn_tune.executors.slots import Node, Room, Slots, report_seconds, slots_on  # noqa: E402
 from lawn_tune.storage import forget  # noqa: E402
+from lawn_tune.words import duration  # noqa: E402
 
 if TYPE_CHECKING:
     from lawn_tune.executors.ray_jobs import OpenJobs
@@ -55,7 +56,7 @@ class RayTuneExecutor:
 
     Args:
         settings: what every worker must know.
-        slots: jobs at once; like the next two, found out from the cluster where there is an address.
+        slots: jobs at once; like the next two, taken from the cluster where there is an address.
         cpus: CPU cores of a job.
         gpus: GPUs of a job; fractions share one.
         work_dir: folder for Tune's own files, removed afterwards.
@@ -97,7 +98,7 @@ class RayTuneExecutor:
             with _quiet(), self._on_cluster(jobs, slots):
                 tuner(jobs, folder, slots).fit()
             if jobs.deserted:
-                text = f"no machine of the cluster could take a job for {DESERTED / 60:.0f} minutes"
+                text = f"no machine of the cluster could take a job for {duration(DESERTED)}"
                 raise ExecutionError(text, hint="Start workers; the same command continues where it ended.")
         except (ray.exceptions.RayError, TuneError, ConnectionError) as error:
             raise ExecutionError(f"Ray stopped: {error}", hint="The same command continues where it ended.") from error
@@ -113,7 +114,7 @@ class RayTuneExecutor:
 
     @contextlib.contextmanager
     def _on_cluster(self, jobs: OpenJobs, slots: Slots) -> Iterator[None]:
-        """Lets jobs follow the cluster as it grows and shrinks, and its workers tell whether they see our folder."""
+        """Lets jobs follow the cluster as it grows and shrinks, and its workers check whether they see our folder."""
         if self.address is None:
             yield
             return
@@ -137,7 +138,7 @@ class RayTuneExecutor:
             try:
                 ray.init(**common, **(local if self.address is None else {"address": self.address}))
             except (ValueError, ImportError) as error:
-                text = f"--ray-address: '{self.address}' is no cluster's address: {error}"
+                text = f"--ray-address: '{self.address}' is not the address of a cluster: {error}"
                 raise UsageError(text, ADDRESSES) from None
             nodes = _nodes()
             if self.address is None:
@@ -154,16 +155,16 @@ def _nodes() -> list[dict[str, float]]:
 
 
 def _check_resources(slots: Slots, nodes: Sequence[Node]) -> None:
-    """Tune would wait for ever for what no machine has."""
+    """Tune would wait forever for what no machine has."""
     if any(slots.on(node) for node in nodes):
         return
     for name, wanted in (("GPU", slots.gpus), ("CPU", float(slots.cpus))):
         most = max((node.get(name, 0.0) for node in nodes), default=0.0)
         if most < wanted:
-            text = f"a job wants {wanted:g} {name}, and Ray has {most:g}"
+            text = f"a job needs {wanted:g} {name}, and Ray has {most:g}"
             break
     else:
-        text = f"a job wants {slots.cpus} CPU and {slots.gpus:g} GPU on one machine, and none of Ray's has both"
+        text = f"a job needs {slots.cpus} CPU and {slots.gpus:g} GPU on one machine, and none of Ray's has both"
     raise ExecutionError(text, hint="Lower --gpus, or start workers that have them.")
 
 
@@ -175,7 +176,7 @@ class _Starting:
         self.done: Future[Slots] = self._thread.submit(start)
 
     def close(self) -> None:
-        """Ends Ray, however far it came; what went wrong is told by `done` alone."""
+        """Ends Ray, however far it came; errors are reported by `done` alone."""
         self.done.exception()
         with _quiet():
             ray.shutdown()

@@ -29,14 +29,14 @@ class Slots:
     gpus: float
 
     def on(self, node: Node, memory: float = 0.0) -> int:
-        """Returns how many jobs a machine has room for, each with so many bytes; 0 asks for none."""
+        """Returns how many jobs a machine has room for, each with the given bytes; 0 asks for none."""
         cores = int(node.get("CPU", 0.0)) // self.cpus
         room = min(cores, int(node.get("GPU", 0.0)) * round(1 / self.gpus)) if self.gpus else cores
         return min(room, int(node.get("memory", 0.0) // memory)) if memory else room
 
 
 def report_seconds(jobs: int) -> float:
-    """Returns the least time between two reports of a worker, s: half a second, and more when many jobs report."""
+    """Returns the minimum time between two reports of a worker, s: half a second, and more when many jobs report."""
     return max(0.5, jobs / REPORTS)
 
 
@@ -86,7 +86,7 @@ class Room:
         nodes: asks for the machines there are now.
         workers: a number of jobs asked for, kept with Ray even where there is no room, so that an autoscaler sees them;
             None for as many as there is room for.
-        most: more jobs than that are never wanted.
+        most: maximum number of jobs at once.
     """
 
     ASK = 2.0
@@ -102,7 +102,7 @@ class Room:
         self._seen = time.monotonic()
 
     def jobs(self, memory: float = 0.0) -> int:
-        """Returns how many jobs may be with Ray now, if each asks for so many bytes."""
+        """Returns how many jobs may be with Ray now, if each asks for the given bytes."""
         now = time.monotonic()
         if now >= self._ask_again:
             self._machines, self._ask_again = tuple(self.nodes()), now + self.ASK

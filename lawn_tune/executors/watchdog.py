@@ -13,12 +13,12 @@ SLOWEST_EPOCHS = 10
 
 
 class Watchdog:
-    """Ends this process, with a traceback in its log, when no epoch ends for long; used as a context manager.
+    """Ends this process, with a traceback in its log, when no epoch ends for too long; used as a context manager.
 
     The interpreter's own watchdog does it, a thread in C: a hang may hold Python's lock, and then no Python runs.
 
     Args:
-        seconds: how long an epoch, or what comes before the first one, may take; 0 waits for ever. Ten times the
+        seconds: how long an epoch, or what comes before the first one, may take; 0 waits forever. Ten times the
             slowest epoch so far is waited for in any case.
     """
 
@@ -45,7 +45,7 @@ class Watchdog:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Around waiting for somebody else, who may take as long as he likes."""
+        """Around waiting for another process, which may take any time."""
         self.__exit__()
         try:
             yield

@@ -7,7 +7,7 @@ import platform
 import re
 import socket
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -24,10 +24,9 @@ from lawn_tune.executors.base import Job
 from lawn_tune.executors.messages import Message, WorkerSettings
 from lawn_tune.executors.watchdog import Watchdog
 from trainables import data
-from trainables.config import EpochRecord, TrialOutcome
 from trainables.optimizers import fused
 from trainables.training.process_memory import keep_freed_memory
-from trainables.training.trial import Interrupted, train_pack
+from trainables.training.trial import EpochEnded, PackRun, Records, Resumed, Saved, Unsaved, Unusable
 
 
 def work(
@@ -37,10 +36,10 @@ def work(
     should_stop: Callable[[], bool] = lambda: False,
     where: Mapping[str, str] | None = None,
 ) -> None:
-    """Trains one job; sends any number of progress messages, then one that ends it. Never raises for a job's sake.
+    """Trains one job; sends any number of progress messages, then one that ends it. Errors of a job become a message.
 
     Args:
-        where: what the executor knows of this machine, kept with the trials' provenance.
+        where: what the executor knows of this machine, stored with the trials' provenance.
     """
     started = datetime.now(UTC)
     keep_freed_memory()
@@ -48,11 +47,9 @@ def work(
     device = torch.device("cuda" if settings.use_gpu and torch.cuda.is_available() else "cpu")
     notes = _Notes(settings, where or {})
     try:
-        outcomes = _train(job, settings, device, send, should_stop, notes)
-    except Interrupted as stop:
-        send({"kind": "failed", "reason": "stopped", "error": str(stop)})
+        message = _train(job, settings, device, send, should_stop, notes)
     except LedgerError:
-        raise  # of the driver, which trains in this process; no fault of the job
+        raise  # of the driver, which trains in this process; not the job's fault
     except data.DataError as error:
         send({"kind": "failed", "reason": "data", "error": f"{notes.machine}: {error}"})
     except Exception as error:
@@ -61,9 +58,9 @@ def work(
         text = f"{device} memory: {error}" if full else text
         send({"kind": "failed", "reason": "memory" if full else "error", "error": text})
     else:
-        held = ", ".join(outcomes[0].constrained)
-        found = provenance(device, started) | notes.provenance() | ({"constrained tensors": held} if held else {})
-        send({"kind": "finished", "outcomes": [asdict(outcome) for outcome in outcomes], "provenance": found})
+        if message["kind"] == "finished":
+            message["provenance"] |= provenance(device, started)
+        send(message)
 
 
 @dataclass
@@ -81,19 +78,20 @@ class _Notes:
         """The machine's name."""
         return self.where.get("node") or socket.gethostname()
 
-    def resumed(self, epoch: int) -> None:
-        """Notes the epoch that the pack goes on from."""
-        self.epoch = epoch
+    def add(self, event: Resumed | Unusable | Unsaved) -> None:
+        """Notes what happened to the pack's checkpoint."""
+        if isinstance(event, Resumed):
+            self.epoch = event.epoch
+        elif isinstance(event, Unsaved):
+            self.unsaved(event.error)
+        else:
+            where = f"{self.settings.checkpoint_dir}/{event.file.name}"
+            text = f"the checkpoint {where} cannot be used on {self.machine}: {event.reason}; its pack starts again"
+            self.texts.append(("warnings", text))
 
     def unsaved(self, error: Exception) -> None:
         """Notes once that checkpoints cannot be written."""
         self.warn(f"no checkpoint can be kept in {self.settings.checkpoint_dir} from {self.machine}: {_reason(error)}")
-
-    def unusable(self, file: Path, reason: str) -> None:
-        """Notes that a checkpoint was not loaded."""
-        where = f"{self.settings.checkpoint_dir}/{file.name}"
-        text = f"the checkpoint {where} cannot be used on {self.machine}: {reason}; its pack starts again"
-        self.texts.append(("warnings", text))
 
     def warn(self, text: str) -> None:
         """Notes what people should know, once."""
@@ -119,7 +117,7 @@ class _Notes:
 
 
 def _reason(error: Exception) -> str:
-    """Returns what went wrong without the file's name or a request's number, so that the same reason is told once."""
+    """Returns what went wrong without the file's name or a request's number, so that the same reason is logged once."""
     text = getattr(error, "strerror", None) or (str(error).strip().splitlines() or [type(error).__name__])[0]
     found = re.search(r"AWS Error \w+", text)
     return found[0] if found else text
@@ -146,40 +144,51 @@ def _train(
     send: Callable[[Message], None],
     should_stop: Callable[[], bool],
     notes: _Notes,
-) -> list[TrialOutcome]:
+) -> Message:
+    """Trains a job and returns the message that ends it."""
     if device.type == "cpu":
         for line in _kernel_lines():
             notes.note(line)
     _bring_data(job, settings)
     with _checkpoint(job, settings, notes) as checkpoint, Watchdog(settings.progress_seconds) as watchdog:
-
-        def report(records: Sequence[EpochRecord]) -> None:
-            message = {"kind": "progress", "records": [asdict(record) for record in records]}
-            with watchdog.paused():
-                send(message | notes.take())
-
-        def saved() -> None:
-            if checkpoint is not None:
-                settings.checkpoints.keep(job.pack, checkpoint)
-
-        def after_epoch() -> bool:
-            watchdog.epoch_ended()
-            return should_stop()
-
-        return train_pack(
+        run = PackRun(
             job.config,
             data_dir=Path(settings.data_dir),
             device=device,
-            report=report,
             checkpoint=checkpoint,
             checkpoint_seconds=settings.checkpoint_seconds,
             report_seconds=settings.report_seconds,
-            saved=saved,
-            unsaved=notes.unsaved,
-            resumed=notes.resumed,
-            unusable=notes.unusable,
-            should_stop=after_epoch,
         )
+        trained = 0
+        for event in run:
+            if isinstance(event, EpochEnded):
+                watchdog.epoch_ended()
+                trained = event.epoch
+                if should_stop():
+                    run.stop()
+            elif isinstance(event, Records):
+                with watchdog.paused():
+                    records = [asdict(record) for record in event.records]
+                    send({"kind": "progress", "records": records} | notes.take())
+            elif isinstance(event, Saved):
+                _keep(job, settings, run, event, notes)
+            else:
+                notes.add(event)
+    if run.outcomes is None:
+        text = f"stopped after epoch {trained} of {job.config.task.epochs}"
+        return {"kind": "failed", "reason": "stopped", "error": text}
+    held = ", ".join(run.outcomes[0].constrained)
+    found = notes.provenance() | ({"constrained tensors": held} if held else {})
+    return {"kind": "finished", "outcomes": [asdict(outcome) for outcome in run.outcomes], "provenance": found}
+
+
+def _keep(job: Job, settings: WorkerSettings, run: PackRun, saved: Saved, notes: _Notes) -> None:
+    """Brings a checkpoint to where other machines find it."""
+    try:
+        settings.checkpoints.keep(job.pack, saved.file)
+    except OSError as error:
+        run.postpone_checkpoints()
+        notes.unsaved(error)
 
 
 @cache
@@ -191,13 +200,13 @@ def _kernel_lines() -> tuple[str, ...]:
 
 
 def _bring_data(job: Job, settings: WorkerSettings) -> None:
-    """Downloads a data set that this machine lacks, where that is allowed; one of its workers does, and others wait."""
+    """Downloads a data set that this machine lacks, if allowed; one of its workers does, and others wait."""
     if settings.fetch_data:
         data.fetch_once(job.config.task.dataset, Path(settings.data_dir))
 
 
 def memory_ended(error: Exception) -> bool:
-    """True if an error says that memory ended: on a CPU torch says so by a RuntimeError, and in words only."""
+    """True if an error means that memory ran out: on a CPU torch raises a RuntimeError with one of these texts."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     if isinstance(error, OSError):

@@ -8,72 +8,73 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Protocol
+from enum import Enum, auto
 
-from lawn_tune.cells import Cell, CellName, Phase, Trial
-from lawn_tune.errors import LedgerError, UsageError
+from lawn_tune.cells import Cell, Phase
 from lawn_tune.executors.base import Event, Failed, Finished, Job, Nothing, Progress
-from lawn_tune.launching.limits import Budget
+from lawn_tune.launching import leases
+from lawn_tune.launching.leases import HeldLeases
+from lawn_tune.launching.limits import Limits
+from lawn_tune.launching.listener import Listener, Tally
 from lawn_tune.ledger import LeaseLost, Ledger, Owner, PackRow, Unreachable
 from lawn_tune.planning.packing import make_packs
 from lawn_tune.planning.remaining import Remaining, remaining
 from lawn_tune.planning.selection import winner
 from lawn_tune.results import FINISHED
-from trainables.config import EpochRecord, PackConfig, TrialOutcome
+from trainables.tasks import PackConfig, Trial
 
-LEASE_SECONDS = 30.0
-LOSSES = 10
-"""How often a pack is tried again because its machine is gone, which is no fault of the pack (our choice)."""
+LOST_MACHINES = 10
+"""How often a pack is tried again because its machine is gone, which is not the pack's fault (our choice)."""
 
 
-class Listener(Protocol):
-    """What a display is told; every method returns at once."""
+class State(Enum):
+    """What a launch does with a cell."""
 
-    def found(self, cell: Cell, phase: Phase, done: int, missing: int) -> None:
-        """A phase of a cell was taken up: `done` trials were in the ledger, `missing` will be trained."""
+    WAITING = auto()
+    """Not leased: its turn has not come, or another launch works on it."""
+    OPEN = auto()
+    """Leased: its packs are trained."""
+    FAILED = auto()
+    """Leased: its packs are trained, but one failed for good, so that its winner is not confirmed."""
+    LEFT_OUT = auto()
+    """Leased: no pack is begun any more, as a limit would be passed."""
+    LOST = auto()
+    """Another launch's by now: no pack is begun, and running ones end; then it waits again."""
+    DONE = auto()
+    """Given back."""
 
-    def advanced(self, job: Job, records: Sequence[EpochRecord]) -> None:
-        """A job finished epochs."""
 
-    def finished(self, job: Job, outcomes: Sequence[TrialOutcome]) -> None:
-        """A job's outcomes are in the ledger."""
-
-    def failed(self, job: Job, error: str, again: bool) -> None:
-        """A job failed, and will be tried again or not."""
-
-    def warned(self, text: str) -> None:
-        """Something is amiss, though training goes on."""
-
-    def noted(self, text: str) -> None:
-        """Something was done on a machine that trains."""
-
-    def waiting(self, cells: Sequence[Cell]) -> None:
-        """Only cells that another launch works on are left."""
+OPENED = (State.OPEN, State.FAILED, State.LEFT_OUT, State.LOST)
 
 
 @dataclass
 class _Work:
-    """One phase of one leased cell: packs still to train, and those in training."""
+    """A cell, and of the phase that is trained: the packs still to begin, and those in training."""
 
     cell: Cell
-    phase: Phase
-    trials: dict[str, Trial]
-    queue: deque[PackRow]
+    state: State = State.WAITING
+    phase: Phase = "search"
+    trials: dict[str, Trial] = field(default_factory=dict)
+    queue: deque[PackRow] = field(default_factory=deque)
     running: set[str] = field(default_factory=set)
-    failed: bool = False
-    left_out: bool = False
+
+    def stop(self, state: State) -> None:
+        """Begins no more packs."""
+        self.state = state
+        self.queue.clear()
 
 
 @dataclass
-class Tally:
-    """What a launch did, counted in trials."""
+class _Next:
+    """What `next_job` goes by besides the cells.
 
-    trained: int = 0
-    found: int = 0
-    diverged: int = 0
-    failed: int = 0
-    seconds: float = 0.0
-    errors: list[str] = field(default_factory=list)
+    Args:
+        job: begun before there was an executor, and handed out first.
+        lease_at: no cell is leased before, by the launch's clock.
+    """
+
+    job: Job | None = None
+    lease_at: float = 0.0
 
 
 class Launch:
@@ -86,8 +87,9 @@ class Launch:
         listener: the display.
         pack_size: trials a pack, or None for the plan's rule.
         retries: how often a failed pack is tried again in this launch.
-        budget: its limits; none by default. At one it stops as by `stop`, and before it no pack is begun that would
+        limits: of time; none by default. At one it stops as by `stop`, and before it no pack is begun that would
             pass it: that cell is left as it is, and the next one has its turn.
+        clock: returns the time, s.
     """
 
     def __init__(
@@ -99,29 +101,27 @@ class Launch:
         *,
         pack_size: int | None = None,
         retries: int = 2,
-        budget: Budget | None = None,
+        limits: Limits | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.ledger, self.owner, self.listener = ledger, owner, listener
-        self.budget = budget or Budget()
+        self.limits = limits or Limits()
         self.pack_size, self.retries = pack_size, retries
+        self.leases = HeldLeases(ledger, owner)
         self.tally = Tally()
-        self._left_out = False
-        self._cells = tuple(cells)
-        self._waiting = deque(cells)
-        self._open: list[_Work] = []
+        self._clock = clock
+        self._works = [_Work(cell) for cell in cells]  # those of one state in the order in which they have their turn
         self._jobs: dict[str, tuple[_Work, PackRow]] = {}
         self._tries: dict[str, int] = {}
-        self._losses: dict[str, int] = {}
+        self._lost_machines: dict[str, int] = {}
         self._shown: set[str] = set()
         self._stop = threading.Event()
-        self._ask_again = 0.0
-        self._ahead: Job | None = None
-        self._lost: set[CellName] = set()
+        self._next = _Next()
 
     @property
     def stopping(self) -> bool:
         """See `Agenda.stopping`."""
-        return self._stop.is_set() or self.budget.over
+        return self._stop.is_set() or self.limits.over
 
     @property
     def interrupted(self) -> bool:
@@ -130,14 +130,14 @@ class Launch:
 
     @property
     def at_limit(self) -> bool:
-        """True if the budget, and nobody, ended it."""
-        return not self.interrupted and (self.budget.over or self._left_out)
+        """True if a limit, and nobody, ended it."""
+        return not self.interrupted and (self.limits.over or self.tally.left_out)
 
     def left(self) -> Remaining:
         """Returns what its cells lack now."""
-        pace, cells = self.budget.pace, self._cells
+        speeds, cells = self.limits.speeds, [work.cell for work in self._works]
         rows = {space: self.ledger.trials(space) for space in {cell.name.space for cell in cells}}
-        return sum((remaining(cell, rows[cell.name.space], pace, self.pack_size) for cell in cells), Remaining())
+        return sum((remaining(cell, rows[cell.name.space], speeds, self.pack_size) for cell in cells), Remaining())
 
     def stop(self) -> None:
         """Asks for no more work; what runs is given up at once and continues from its checkpoint next time."""
@@ -146,165 +146,177 @@ class Launch:
     def expects_work(self) -> bool:
         """True if a search trial is missing in a cell that nobody else works on, by one look and without a lease."""
         taken = {name for name, lease in self.ledger.leases().items() if lease.active}
-        free = [trial.key for cell in self._waiting if cell.name not in taken for trial in cell.search_trials]
+        cells = [work.cell for work in self._in(State.WAITING) if work.cell.name not in taken]
+        free = [trial.key for cell in cells for trial in cell.search_trials]
         outcomes = self.ledger.outcomes(free)
         return any(outcomes.get(key) not in FINISHED for key in free)
 
     def has_work(self) -> bool:
-        """Waits until there is a job, or none for ever; asked before an executor is started for nothing."""
-        while self._ahead is None:
+        """Waits until there is a job, or will be none; asked before an executor is started for nothing."""
+        while self._next.job is None:
             job = self.next_job()
             if job is Nothing.EVER:
                 return False
             if job is Nothing.NOW:
                 time.sleep(0.2)
             else:
-                self._ahead = job
+                self._next.job = job
         return True
 
     def next_job(self) -> Job | Nothing:
         """See `Agenda.next_job`."""
-        if self._ahead is not None:
-            job, self._ahead = self._ahead, None
+        if self._next.job is not None:
+            job, self._next.job = self._next.job, None
             return job
         while not self.stopping:
-            self._leave_lost_cells()
-            for work in list(self._open):
-                if work.queue and (begun := self._begin(work)):
+            for work in self._in(*OPENED):
+                if not self._lost(work) and work.queue and (begun := self._begin(work)):
                     return begun
-                if work.cell.name in self._lost:
-                    break
                 if not work.running:
-                    self._next_phase(work)
+                    self._move_on(work)
                     break
             else:
                 if not self._lease_cell():
-                    return Nothing.NOW if self._jobs or self._waiting else Nothing.EVER
+                    return Nothing.NOW if self._jobs or self._in(State.WAITING) else Nothing.EVER
         return Nothing.EVER if not self._jobs else Nothing.NOW
 
     def handle(self, event: Event) -> None:
         """See `Agenda.handle`."""
         work, pack = self._jobs[event.job.pack]
         if isinstance(event, Progress):
-            if work.cell.name not in self._lost:
-                with self._left_if_lost(work.cell):
+            with self._left_if_lost(work):
+                if not self._lost(work):
                     self.ledger.progress(pack, event.records)
             self.listener.advanced(event.job, event.records)
             self._show(event.warnings, self.listener.warned)
             self._show(event.notes, self.listener.noted)
             return
         del self._jobs[event.job.pack]
-        self.budget.end(event.job.pack)
+        self.limits.end(event.job.pack)
         work.running.discard(pack.id)
-        with self._left_if_lost(work.cell):
+        with self._left_if_lost(work):
             if isinstance(event, Finished):
                 self._store(pack, event)
-                if self.budget.limited:
-                    self.budget.pace.add(work.cell, work.phase, event.outcomes)
-            elif work.cell.name not in self._lost:
+                if self.limits.limited:
+                    self.limits.speeds.add(work.cell, work.phase, event.outcomes)
+            elif not self._lost(work):
                 self._give_up(work, pack, event)
 
     def wanted(self, job: Job) -> bool:
         """See `Agenda.wanted`."""
         work, _ = self._jobs.get(job.pack, (None, None))
-        return work is not None and work.cell.name not in self._lost
-
-    def renew_leases(self) -> None:
-        """Holds the leases for another while; a cell that another launch took meanwhile is left to it."""
-        mine = {work.cell.name for work in list(self._open)}
-        self._lost |= mine - self.ledger.renew(self.owner, LEASE_SECONDS)
+        return work is not None and not self._lost(work)
 
     def close(self) -> None:
         """Marks what did not end as not running, and gives back every lease."""
-        for work in self._open:
+        for work in self._in(*OPENED):
             with suppress(LeaseLost):
                 self.ledger.reconcile(work.cell.name, self.owner)
-            self.ledger.release(work.cell.name, self.owner)
-        self._open.clear()
+            self._give_back(work)
+
+    # --- cells -------------------------------------------------------------------------------------------------------
+
+    def _in(self, *states: State) -> list[_Work]:
+        return [work for work in self._works if work.state in states]
+
+    def _lost(self, work: _Work) -> bool:
+        """True once a cell is another launch's; from then on no pack of it is begun here."""
+        if work.state is not State.LOST and not self.leases.holds(work.cell.name):
+            work.stop(State.LOST)
+        return work.state is State.LOST
 
     @contextmanager
-    def _left_if_lost(self, cell: Cell) -> Iterator[None]:
+    def _left_if_lost(self, work: _Work) -> Iterator[None]:
         """Around writes, which the ledger refuses once another launch leases the cell: that one trains it, not us."""
         try:
             yield
         except LeaseLost:
-            self._lost.add(cell.name)
+            self.leases.lose(work.cell.name)
 
-    def _leave_lost_cells(self) -> None:
-        """Stops handing out packs of cells that are another's by now, and queues up for them again."""
-        for work in [work for work in self._open if work.cell.name in self._lost]:
-            work.queue.clear()
-            if not work.running:
-                self._open.remove(work)
-                self._lost.discard(work.cell.name)
-                self._waiting.append(work.cell)
+    def _enqueue(self, work: _Work, state: State) -> None:
+        """Changes a cell's state; its turn comes after all others of that state."""
+        work.state = state
+        self._works.remove(work)
+        self._works.append(work)
 
     def _lease_cell(self) -> bool:
         """Opens the first waiting cell that nobody else works on; False if there is none now."""
-        for cell in list(self._waiting):
-            if time.monotonic() < self._ask_again:
+        waiting = self._in(State.WAITING)
+        for work in waiting:
+            if self._clock() < self._next.lease_at:
                 return False
-            if self._lease(cell):
-                with suppress(LeaseLost):
-                    self.ledger.reconcile(cell.name, self.owner)
-                    self._waiting.remove(cell)
-                    self._open_phase(cell, "search", cell.search_trials)
+            if self._lease(work):
                 return True
-        if self._waiting:
-            self._ask_again = max(self._ask_again, time.monotonic() + 1.0)
+        if waiting:
+            self._next.lease_at = max(self._next.lease_at, self._clock() + 1.0)
             if not self._jobs:
-                self.listener.waiting(list(self._waiting))
+                self.listener.waiting([work.cell for work in waiting])
         return False
 
-    def _lease(self, cell: Cell) -> bool:
-        """Leases a cell; after an outage not at once: those who work on it could not renew, and go first."""
+    def _lease(self, work: _Work) -> bool:
+        """Leases and opens a cell; after an outage not at once: those who work on it could not renew, and go first."""
         try:
-            return self.ledger.lease(cell.name, self.owner, LEASE_SECONDS)
+            if not self.leases.take(work.cell.name):
+                return False
         except Unreachable:
             self.ledger.leases()  # waits until the ledger is back
-            self._ask_again = time.monotonic() + LEASE_SECONDS / 2
+            self._next.lease_at = self._clock() + leases.LEASE_SECONDS / 2
             return False
+        with self._left_if_lost(work):
+            self.ledger.reconcile(work.cell.name, self.owner)
+            self._open_phase(work, "search", work.cell.search_trials)
+        return True
 
-    def _open_phase(self, cell: Cell, phase: Phase, trials: Sequence[Trial]) -> None:
-        outcomes = self.ledger.outcomes([trial.key for trial in trials])
+    def _open_phase(self, work: _Work, phase: Phase, trials: Sequence[Trial]) -> None:
+        cell, outcomes = work.cell, self.ledger.outcomes([trial.key for trial in trials])
         missing = {trial.key for trial in trials if outcomes.get(trial.key) not in FINISHED}
         self.tally.found += len(trials) - len(missing)
         self.listener.found(cell, phase, len(trials) - len(missing), len(missing))
         self.ledger.assign(cell.name, phase, trials)
         planned = make_packs(cell, phase, [trial for trial in trials if trial.key in missing], self.pack_size)
         packs = self.ledger.record_packs(cell.name, phase, planned) if missing else ()
-        queue = deque(pack for pack in packs if pack.state != "split" and missing.intersection(pack.keys))
-        self._open.append(_Work(cell, phase, {trial.key: trial for trial in trials}, queue))
+        work.phase, work.trials = phase, {trial.key: trial for trial in trials}
+        work.queue = deque(pack for pack in packs if pack.state != "split" and missing.intersection(pack.keys))
+        self._enqueue(work, State.OPEN)
 
-    def _next_phase(self, work: _Work) -> None:
-        """Goes on from search to confirm, or is done with the cell."""
-        self._open.remove(work)
-        if work.phase == "search" and not work.failed and not work.left_out:
+    def _move_on(self, work: _Work) -> None:
+        """Goes on with a cell of which no pack runs: from search to confirm, to the end, or back to waiting."""
+        if work.state is State.LOST:
+            self._enqueue(work, State.WAITING)
+            return
+        if work.phase == "search" and work.state is State.OPEN:
             rows = [row for row in self.ledger.trials(work.cell.name.space) if row.key in work.trials]
             best = winner(work.cell, rows)
             if best is not None:
-                self._open_phase(work.cell, "confirm", work.cell.confirm_trials(best.hyperparameters))
+                self._open_phase(work, "confirm", work.cell.confirm_trials(best.hyperparameters))
                 return
-        self.ledger.release(work.cell.name, self.owner)
+        self._give_back(work)
+
+    def _give_back(self, work: _Work) -> None:
+        work.stop(State.DONE)
+        self.leases.give_back(work.cell.name)
+
+    # --- packs -------------------------------------------------------------------------------------------------------
 
     def _begin(self, work: _Work) -> Job | None:
-        """Begins the cell's next pack; None if it does not fit the budget, or the cell is another launch's by now."""
+        """Begins the cell's next pack; None if it does not fit the limits, or the cell is another launch's by now."""
         pack = work.queue.popleft()
         trials = [work.trials[key] for key in pack.keys]
-        seconds = self.budget.pace.seconds(work.cell, work.phase, trials) if self.budget.limited else None
-        if not self.budget.fits(seconds):
-            work.queue.clear()
-            work.left_out = self._left_out = True
+        seconds = self.limits.speeds.seconds(work.cell, work.phase, trials) if self.limits.limited else None
+        if not self.limits.fits(seconds):
+            self.tally.left_out = True
+            work.stop(State.LEFT_OUT)
             return None
         try:
             pack = self.ledger.begin(pack, trials, self.owner)
         except LeaseLost:
-            self._lost.add(work.cell.name)
+            self.leases.lose(work.cell.name)
+            self._lost(work)
             return None
-        self.budget.begin(pack.id, seconds)
+        self.limits.begin(pack.id, seconds)
         work.running.add(pack.id)
         self._jobs[pack.id] = (work, pack)
-        members = tuple(trial.member for trial in trials)
+        members = tuple(trial for trial in trials)
         return Job(pack=pack.id, config=PackConfig(task=work.cell.task_of(work.phase), members=members))
 
     def _store(self, pack: PackRow, event: Finished) -> None:
@@ -329,64 +341,14 @@ class Launch:
             self.listener.failed(event.job, event.error, again=True)
             return
         lost = event.reason == "lost"
-        tries, limit = (self._losses, LOSSES) if lost else (self._tries, self.retries)
+        tries, limit = (self._lost_machines, LOST_MACHINES) if lost else (self._tries, self.retries)
         tries[pack.id] = tries.get(pack.id, 0) + 1
         again = tries[pack.id] <= limit and event.reason != "data" and not self.stopping
         self.listener.failed(event.job, event.error, again)
         if again:
             work.queue.append(pack)
             return
-        work.failed = True
+        work.state = State.FAILED if work.state is State.OPEN else work.state
         self.ledger.fail(pack, event.error)
         self.tally.failed += len(pack.keys)
         self.tally.errors.append(event.error)
-
-
-FIXED = ("dataset", "model", "loss", "schedule", "constrain", "precision")
-"""What all cells of one space share; a space that changes it is another space and needs another name."""
-
-
-def check_same_space(launched: Sequence[Cell], cells: Sequence[Cell]) -> None:
-    """Refuses a space whose name the ledger knows with another fixed part: its cells would stand in one table.
-
-    Args:
-        launched: cells of the ledger, of the same space names.
-        cells: cells about to be launched; those of the ledger that they replace are not compared.
-
-    Raises:
-        UsageError: a dataset, model, loss, schedule, constraint or precision differs.
-    """
-    replaced = {cell.name for cell in cells}
-    for old in (cell for cell in launched if cell.name not in replaced):
-        for new in (cell for cell in cells if cell.name.space == old.name.space):
-            for name in FIXED:
-                before, now = (getattr(cell.task, name) for cell in (old, new))
-                if before != now:
-                    text = f"space '{new.name.space}': {name} is {now}, and {before} in this ledger's cell {old.name}"
-                    raise UsageError(text, "Rename the space's file, or keep it in a ledger of its own by --storage.")
-
-
-class Heartbeat:
-    """Renews a launch's leases from a thread until it is left; used as a context manager."""
-
-    def __init__(self, launch: Launch) -> None:
-        self._launch = launch
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="lease-heartbeat", daemon=True)
-
-    def __enter__(self) -> Heartbeat:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._done.set()
-        self._thread.join()
-
-    def _beat(self) -> None:
-        pause = LEASE_SECONDS / 4
-        while not self._done.wait(pause):
-            pause = LEASE_SECONDS / 4
-            try:
-                self._launch.renew_leases()
-            except LedgerError:  # the driver's own writes report it; once it is back, the leases come first
-                pause = min(1.0, pause)

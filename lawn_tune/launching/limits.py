@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from math import inf
 
-from lawn_tune.cells import Cell, Phase, Trial
-from lawn_tune.planning.costs import examples, pack_seconds
-from lawn_tune.results import FINISHED, TrialRow
-from trainables.config import TrialOutcome
+from lawn_tune.planning.speed import Speeds
 
 
-class Budget:
+class Limits:
     """The limits of one launch, and what its jobs take of them. Without limits everything fits.
 
-    A job's device time is its wall time times its slot's share of a device. A job fits if its estimated end is before
+    A job's device time is its wall time times its share of a device. A job fits if its estimated end is before
     the deadline, and its device time and what the running jobs are estimated to need still are within the limit. It
     is begun as well if its time is unknown, or if it is longer than the limits as a whole: only its checkpoint, launch
     after launch, can finish it.
@@ -23,8 +20,8 @@ class Budget:
     Args:
         device_seconds: limit of the device time of all jobs together.
         deadline: limit of `clock`.
-        share: devices a job holds: a fraction where jobs share a GPU. A slot of CPU cores is one device.
-        table: True if the table of measured speeds holds for these devices; it is of CPU cores.
+        share: devices a job holds: a fraction where jobs share a GPU; without GPUs, its CPU cores count as one.
+        speeds: how fast cells train on these devices.
         clock: returns the time, s.
     """
 
@@ -34,7 +31,7 @@ class Budget:
         device_seconds: float = inf,
         deadline: float = inf,
         share: float = 1.0,
-        table: bool = True,
+        speeds: Speeds | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.device_seconds, self.deadline = device_seconds, deadline
@@ -43,7 +40,7 @@ class Budget:
         self._ended = 0.0
         self._running: dict[str, tuple[float, float]] = {}  # pack → when it began, and its estimated seconds
         self._began = 0.0  # sum over the running packs
-        self.pace = Pace(table)
+        self.speeds = speeds or Speeds()
 
     @property
     def limited(self) -> bool:
@@ -61,7 +58,7 @@ class Budget:
         return self.limited and (self._clock() >= self.deadline or self.spent >= self.device_seconds)
 
     def fits(self, seconds: float | None) -> bool:
-        """Tells whether a job that takes so long (None: unknown) may begin now."""
+        """True if a job that takes the given seconds (None: unknown) may begin now."""
         if seconds is None or seconds > self._whole:
             return not self.over
         now = self._clock()
@@ -71,48 +68,13 @@ class Budget:
         )
 
     def begin(self, pack: str, seconds: float | None) -> None:
-        """Notes that a pack begins, and its estimated seconds."""
+        """Records that a pack begins, and its estimated seconds."""
         now = self._clock()
         self._running[pack] = (now, seconds or 0.0)
         self._began += now
 
     def end(self, pack: str) -> None:
-        """Notes that a pack ended, in whatever way."""
+        """Records that a pack ended, in whatever way."""
         began, _ = self._running.pop(pack)
         self._began = self._began - began if self._running else 0.0
         self._ended += self.share * (self._clock() - began)
-
-
-class Pace:
-    """How fast each cell trains: by its finished trials, else by the table of speeds, else unknown.
-
-    Args:
-        table: True to use the table.
-    """
-
-    def __init__(self, table: bool = True) -> None:
-        self._table = table
-        self._measured: dict[str, tuple[float, float]] = {}  # cell → seconds, example passes
-
-    def learn(self, cells: Sequence[Cell], rows: Iterable[TrialRow]) -> None:
-        """Takes up the finished trials of a ledger."""
-        known = {str(cell.name): cell for cell in cells}
-        for row in rows:
-            if row.cell in known and row.outcome in FINISHED:
-                self._add(known[row.cell], row.phase, row.epochs, row.summary.get("seconds"))
-
-    def add(self, cell: Cell, phase: Phase, outcomes: Sequence[TrialOutcome]) -> None:
-        """Takes up a pack that ended."""
-        for outcome in outcomes:
-            self._add(cell, phase, outcome.epochs, outcome.summary.get("seconds"))
-
-    def seconds(self, cell: Cell, phase: Phase, pack: Sequence[Trial]) -> float | None:
-        """Returns how long one slot takes for a pack from its first epoch on, None if unknown."""
-        seconds, passes = self._measured.get(str(cell.name), (0.0, 0.0))
-        return pack_seconds(cell, phase, pack, seconds / passes if passes else None, self._table)
-
-    def _add(self, cell: Cell, phase: Phase, epochs: int, seconds: float | None) -> None:
-        if seconds is None or not epochs:
-            return
-        before = self._measured.get(str(cell.name), (0.0, 0.0))
-        self._measured[str(cell.name)] = (before[0] + seconds, before[1] + epochs * examples(cell, phase))

@@ -13,10 +13,12 @@ from rich.progress import TimeRemainingColumn as RemainingColumn
 
 from lawn_tune.cells import Cell, Phase
 from lawn_tune.executors.base import Job
-from lawn_tune.launching.launch import Tally
-from lawn_tune.launching.limits import Budget
+from lawn_tune.launching.limits import Limits
+from lawn_tune.launching.listener import Tally
 from lawn_tune.planning.remaining import Remaining
-from trainables.config import METRICS, EpochRecord, TrialOutcome
+from lawn_tune.words import count, duration
+from trainables.catalogue.losses import METRICS
+from trainables.outcomes import EpochRecord, TrialOutcome
 
 
 class Display:
@@ -47,7 +49,7 @@ class Display:
         self._all = self._bars.add_task("[bold]all trials", total=total, unit="epochs")
         self._tasks: dict[str, TaskID] = {}
         self._epochs: dict[str, int] = {}
-        self._said_waiting = False
+        self._shown_waiting = False
 
     def __enter__(self) -> Display:
         self._bars.start()
@@ -60,7 +62,7 @@ class Display:
         """See `Listener.found`."""
         self._shorten(done * cell.task.epochs)
         if missing:
-            self._say(f"{cell.name} [cyan]{phase}[/]: {missing} to train" + (f", {done} in the ledger" if done else ""))
+            self._log(f"{cell.name} [cyan]{phase}[/]: {missing} to train" + (f", {done} in the ledger" if done else ""))
 
     def advanced(self, job: Job, records: Sequence[EpochRecord]) -> None:
         """See `Listener.advanced`."""
@@ -76,7 +78,7 @@ class Display:
         """See `Listener.finished`."""
         self._forget(job)
         diverged = sum(outcome.outcome == "diverged" for outcome in outcomes)
-        self._say(f"[green]✓[/] {_label(job)}{_best(outcomes)}" + (f", {diverged} diverged" if diverged else ""))
+        self._log(f"[green]✓[/] {_label(job)}{_best(outcomes)}" + (f", {diverged} diverged" if diverged else ""))
 
     def failed(self, job: Job, error: str, again: bool) -> None:
         """See `Listener.failed`."""
@@ -91,16 +93,16 @@ class Display:
 
     def noted(self, text: str) -> None:
         """See `Listener.noted`."""
-        self._say(escape(text))
+        self._log(escape(text))
 
     def waiting(self, cells: Sequence[Cell]) -> None:
         """See `Listener.waiting`."""
-        if not self._said_waiting:
+        if not self._shown_waiting:
             names = ", ".join(str(cell.name) for cell in cells)
-            self._say(f"waiting for another launch that is working on {names}")
-        self._said_waiting = True
+            self._log(f"waiting for another launch that is working on {names}")
+        self._shown_waiting = True
 
-    def _say(self, text: str) -> None:
+    def _log(self, text: str) -> None:
         if not self.quiet:
             self.console.print(f"[dim]{time.strftime('%H:%M:%S')}[/] {text}", highlight=False, soft_wrap=True)
 
@@ -114,8 +116,8 @@ class Display:
             self._bars.remove_task(task)
 
 
-def tell(console: Console, cells: Sequence[Cell], tally: Tally, stopped: bool, storage: str | None) -> None:
-    """Says what a launch did, and what to type next.
+def print_summary(console: Console, cells: Sequence[Cell], tally: Tally, stopped: bool, storage: str | None) -> None:
+    """Prints what a launch did, and what to type next.
 
     Args:
         storage: the ledger's URL as typed, if it was, without its password.
@@ -128,26 +130,22 @@ def tell(console: Console, cells: Sequence[Cell], tally: Tally, stopped: bool, s
     else:
         kept = f", {tally.found} were in the ledger" if tally.found else ""
         lost = f", {tally.diverged} of them diverged" if tally.diverged else ""
-        spent = f"{tally.seconds / 60:.1f} worker-minutes"
-        console.print(f"trained {tally.trained} trials{lost} in {spent}{kept}", highlight=False)
+        spent = duration(tally.seconds)
+        console.print(f"trained {tally.trained} trials{lost} in {spent} of device time{kept}", highlight=False)
     flag = f" --storage {storage}" if storage else ""
     for space in dict.fromkeys(cell.name.space for cell in cells):
         console.print(f"next: lawn-tune compare {space}{flag}", highlight=False, soft_wrap=True)
 
 
-def tell_left(console: Console, left: Remaining, budget: Budget) -> None:
-    """Says what a launch spent and left to the next one when it came to a limit."""
-    hours = "an unknown number of" if left.seconds is None else f"about {_hours(budget.share * left.seconds)}"
-    trials, packs = (f"{n} {word}{'' if n == 1 else 's'}" for n, word in ((left.trials, "trial"), (left.packs, "pack")))
+def print_left(console: Console, left: Remaining, limits: Limits) -> None:
+    """Prints what a launch spent and left to the next one when it came to a limit."""
+    needs = "unknown" if left.seconds is None else f"about {duration(limits.share * left.seconds)}"
     console.print(
-        f"spent {_hours(budget.spent)} device hours; left: {trials} in {packs}, {hours} device hours",
+        f"device time spent: {duration(limits.spent)}; left: {count(left.trials, 'trial')} in "
+        f"{count(left.packs, 'pack')}, device time {needs}",
         highlight=False,
         soft_wrap=True,
     )
-
-
-def _hours(seconds: float) -> str:
-    return f"{seconds / 3600:,.1f}" if seconds >= 3600 else f"{seconds / 3600:.4f}"
 
 
 def _trials(cell: Cell) -> int:
@@ -161,7 +159,7 @@ def _label(job: Job) -> str:
 
 
 def _best(outcomes: Sequence[TrialOutcome]) -> str:
-    """Returns the best last value on validation data, or the mean one on test data, where a maximum would flatter."""
+    """Returns the best last value on validation data, or the mean on test data, where a maximum is biased upward."""
     for split, word in (("validation", "best"), ("test", "mean")):
         for name, metric in METRICS.items():
             values = [outcome.summary.get(f"last/{split}/{name}") for outcome in outcomes]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lawn_tune.cells import Cell, CellName, Phase, Trial
+from lawn_tune.cells import Cell, CellName, Phase
 from lawn_tune.errors import LedgerError
 from lawn_tune.ledger import leases, packs, reads, roster, trials
 from lawn_tune.ledger.curves import Curve
@@ -20,7 +20,8 @@ from lawn_tune.ledger.packs import PackRow
 from lawn_tune.ledger.patience import Patience, patient
 from lawn_tune.ledger.schema import open_schema
 from lawn_tune.results import Outcome, TrialRow
-from trainables.config import EpochRecord, TrialOutcome
+from trainables.outcomes import EpochRecord, TrialOutcome
+from trainables.tasks import Trial
 
 if TYPE_CHECKING:
     from lawn_tune.ledger.mirror import Mirror

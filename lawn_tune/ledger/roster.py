@@ -10,10 +10,11 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, select, update
 
-from lawn_tune.cells import Cell, CellName, Phase, Trial
+from lawn_tune.cells import Cell, CellName, Phase
 from lawn_tune.errors import LedgerError
 from lawn_tune.ledger.database import insert
 from lawn_tune.ledger.definitions import cells, plan, trials
+from trainables.tasks import Trial
 
 UNPLANNED = 2**31 - 1
 """Position of search trials that the last launch did not plan (another grid or budget); they come last."""

@@ -9,7 +9,7 @@ from typing import Any, NoReturn, get_args, get_type_hints
 
 from lawn_tune.cells import Cell, Phase, Protocol
 from lawn_tune.results import DAMAGED, Outcome, TrialRow
-from trainables.config import DATASETS, METRICS, OPTIMIZERS, trial_key
+from trainables.tasks import trial_key
 
 UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, RecursionError, OverflowError)
 """What reading a damaged row may raise."""
@@ -46,8 +46,10 @@ def cell(name: str, definition: str) -> Cell:
     found = Cell.from_dict(_object("definition", definition))
     if str(found.name) != name:
         raise ValueError(f"its definition is of cell '{found.name}'")
-    _check_choice("optimizer", found.task.optimizer, OPTIMIZERS)
-    _check_choice("dataset", found.task.dataset, DATASETS)
+    known = found.task.catalogue
+    _check_choice("optimizer", found.task.optimizer, known.methods)
+    _check_choice("dataset", found.task.dataset, known.datasets)
+    _check_choice("metric", found.protocol.metric, known.metrics)
     _check_protocol(found.protocol)
     _check_whole("epochs and batch size", (found.task.epochs, found.task.batch_size))
     for levels in found.grid.values.values():
@@ -57,7 +59,6 @@ def cell(name: str, definition: str) -> Cell:
 
 
 def _check_protocol(protocol: Protocol) -> None:
-    _check_choice("metric", protocol.metric, METRICS)
     for name, allowed in _PROTOCOL.items():
         _check_choice(name, getattr(protocol, name), allowed)
     _check_whole("seeds and epochs", (*protocol.search_seeds, *protocol.confirm_seeds, protocol.full_epochs))

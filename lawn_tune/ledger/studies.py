@@ -29,7 +29,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from lawn_tune.ledger.database import Database, Unreachable, patiently
-from trainables.config import Direction
+from trainables.catalogue.rows import Direction
 
 Levels = Mapping[str, Sequence[float]]
 """Hyperparameter → its levels, ascending."""

@@ -18,7 +18,7 @@ from lawn_tune.ledger.definitions import curves as curve_table
 from lawn_tune.ledger.definitions import examples, progress, trials
 from lawn_tune.ledger.packs import PackRow
 from lawn_tune.results import FINISHED
-from trainables.config import EpochRecord, TrialOutcome
+from trainables.outcomes import EpochRecord, TrialOutcome
 
 
 def start(connection: Connection, pack: PackRow) -> None:

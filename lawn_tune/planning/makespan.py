@@ -7,8 +7,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from lawn_tune.cells import Cell, Phase, Trial
+from lawn_tune.cells import Cell, Phase
 from lawn_tune.planning.packing import make_packs
+from trainables.tasks import Trial
 
 PackSeconds = Callable[[Cell, Phase, Sequence[Trial]], float | None]
 """How long a worker takes for a pack; None if unknown."""

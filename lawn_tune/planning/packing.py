@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from math import ceil
 
-from lawn_tune.cells import Cell, Phase, Trial
+from lawn_tune.cells import Cell, Phase
+from trainables.tasks import Trial
 
 MAX_SIZE = 16
 EXAMPLES = 16_384
@@ -27,8 +28,8 @@ def pack_size(cell: Cell, phase: Phase) -> int:
 def make_packs(cell: Cell, phase: Phase, trials: Sequence[Trial], size: int | None = None) -> list[tuple[Trial, ...]]:
     """Divides the trials of one phase into packs: each trial in exactly one, in plan order as far as possible.
 
-    A search pack has one seed. Its trials that differ in `free_epochs` only sit side by side, and in one pack when
-    they fit, because they share the free phase. Packs are as few as that allows, and as equal in size as can be.
+    A search pack has one seed. Its trials that differ only in when their control begins are neighbors, and in one pack
+    when they fit, because they share the free phase. Packs are as few as that allows, and as equal in size as can be.
 
     Args:
         cell, phase: what the trials belong to.
@@ -45,20 +46,15 @@ def make_packs(cell: Cell, phase: Phase, trials: Sequence[Trial], size: int | No
         return _join([(trial,) for trial in trials], limit)
     packs: list[tuple[Trial, ...]] = []
     for seed in dict.fromkeys(trial.seed for trial in trials):
-        siblings = _siblings([trial for trial in trials if trial.seed == seed])
+        siblings = _siblings(cell, [trial for trial in trials if trial.seed == seed])
         packs += _join([part for group in siblings for part in _cut(group, limit)], limit)
     return packs
 
 
-def siblings_key(trial: Trial) -> tuple[tuple[str, float], ...]:
-    """Returns the hyperparameters that trials sharing a free phase have in common: all but `free_epochs`."""
-    return tuple((name, value) for name, value in trial.hyperparameters.items() if name != "free_epochs")
-
-
-def _siblings(trials: Sequence[Trial]) -> list[tuple[Trial, ...]]:
+def _siblings(cell: Cell, trials: Sequence[Trial]) -> list[tuple[Trial, ...]]:
     groups: dict[tuple[tuple[str, float], ...], list[Trial]] = {}
     for trial in trials:
-        groups.setdefault(siblings_key(trial), []).append(trial)
+        groups.setdefault(cell.siblings_key(trial), []).append(trial)
     return [tuple(group) for group in groups.values()]
 
 

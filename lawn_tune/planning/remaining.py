@@ -1,15 +1,16 @@
-"""What a cell still lacks: trials, packs and time, as `status` and the end of a launch tell it."""
+"""What a cell still lacks: trials, packs and time, as `status` and the end of a launch show it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from lawn_tune.cells import Cell, Phase, Trial
-from lawn_tune.launching.limits import Pace
+from lawn_tune.cells import Cell, Phase
 from lawn_tune.planning.packing import make_packs
 from lawn_tune.planning.selection import winner
+from lawn_tune.planning.speed import Speeds
 from lawn_tune.results import FINISHED, TrialRow
+from trainables.tasks import Trial
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Remaining:
 
     Args:
         trials, packs: how many.
-        seconds: time of one slot for them, each pack from its first epoch on; None where a speed is unknown.
+        seconds: time of one worker for them, each pack from its first epoch on; None where a speed is unknown.
     """
 
     trials: int = 0
@@ -30,19 +31,19 @@ class Remaining:
         return Remaining(self.trials + other.trials, self.packs + other.packs, known)
 
 
-def remaining(cell: Cell, rows: Iterable[TrialRow], pace: Pace, pack_size: int | None = None) -> Remaining:
+def remaining(cell: Cell, rows: Iterable[TrialRow], speeds: Speeds, pack_size: int | None = None) -> Remaining:
     """Returns what a cell lacks.
 
     Args:
         rows: trials of the cell's space in a ledger.
-        pace: how fast the cell trains.
+        speeds: how fast the cell trains.
         pack_size: trials a pack, or None for the plan's rule.
     """
     known = [row for row in rows if row.cell == str(cell.name)]
     done = {row.key for row in known if row.outcome in FINISHED}
     search = [trial for trial in cell.search_trials if trial.key not in done]
     confirm = cell.planned_trials("confirm") if search else _missing_confirm(cell, known, done)
-    return _price(cell, "search", search, pace, pack_size) + _price(cell, "confirm", confirm, pace, pack_size)
+    return _price(cell, "search", search, speeds, pack_size) + _price(cell, "confirm", confirm, speeds, pack_size)
 
 
 def _missing_confirm(cell: Cell, rows: Sequence[TrialRow], done: set[str]) -> Sequence[Trial]:
@@ -52,8 +53,8 @@ def _missing_confirm(cell: Cell, rows: Sequence[TrialRow], done: set[str]) -> Se
     return [trial for trial in cell.confirm_trials(best.hyperparameters) if trial.key not in done]
 
 
-def _price(cell: Cell, phase: Phase, trials: Sequence[Trial], pace: Pace, pack_size: int | None) -> Remaining:
+def _price(cell: Cell, phase: Phase, trials: Sequence[Trial], speeds: Speeds, pack_size: int | None) -> Remaining:
     left = Remaining()
     for pack in make_packs(cell, phase, trials, pack_size):
-        left += Remaining(len(pack), 1, pace.seconds(cell, phase, pack))
+        left += Remaining(len(pack), 1, speeds.seconds(cell, phase, pack))
     return left

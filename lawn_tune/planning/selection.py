@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from lawn_tune.cells import Cell, Protocol, Trial
+from lawn_tune.cells import Cell, Protocol
 from lawn_tune.results import FINISHED, TrialRow
+from trainables.tasks import Trial
 
 PointStatus = Literal["complete", "diverged", "failed", "running", "missing"]
 
@@ -40,7 +41,7 @@ class Winner:
         hyperparameters: its place in the grid.
         keys: of its search trials.
         value: mean of the protocol's value over the search seeds.
-        edges: hyperparameters at the border of their levels; for free_epochs, of those that reach the constraint.
+        edges: hyperparameters at the border of their levels; for the switch, of those that reach the constraint.
     """
 
     hyperparameters: Mapping[str, float]
@@ -90,24 +91,14 @@ def winner(cell: Cell, trials: Iterable[TrialRow]) -> Winner | None:
     return best(cell, scored) if all(point.finished for point in scored) else None
 
 
-def constraining_levels(cell: Cell) -> tuple[float, ...]:
-    """Returns the levels of free_epochs that end before the last epoch; none for a base optimizer."""
-    return tuple(level for level in cell.grid.values.get("free_epochs", ()) if level < cell.task.epochs)
-
-
-def never_constrained(cell: Cell, point: Mapping[str, float]) -> bool:
-    """True for a LAWN point whose free phase lasts as long as its training: no step of it holds a norm."""
-    return "free_epochs" in point and point["free_epochs"] >= cell.task.epochs
-
-
 def _edges(cell: Cell, point: Mapping[str, float]) -> tuple[str, ...]:
-    """Returns the grid's edges, where the greatest free_epochs that reaches the constraint is the border."""
-    edges = set(cell.grid.edges(point))
-    levels = cell.grid.values.get("free_epochs", ())
-    if never_constrained(cell, point):
-        edges.discard("free_epochs")
-    elif len(levels) > 1 and point["free_epochs"] == max(constraining_levels(cell)):
-        edges.add("free_epochs")
+    """Returns the grid's edges; that of the switch is the largest level that reaches the constraint."""
+    edges, switch = set(cell.grid.edges(point)), cell.method.switch
+    if switch is not None:
+        if cell.never_constrained(point):
+            edges.discard(switch)
+        elif len(cell.grid.values[switch]) > 1 and point[switch] == max(cell.constraining_levels):
+            edges.add(switch)
     return tuple(name for name in cell.grid.values if name in edges)
 
 

@@ -16,7 +16,9 @@ from benchmarks import ledger as ledger_benchmark
 from lawn_tune.comparison.compare import compare_space
 from lawn_tune.ledger import Ledger, open_ledger
 from lawn_tune.results import FINISHED, TrialRow
-from trainables.config import DATASETS, SERIES, trial_key
+from trainables.catalogue.datasets import DATASETS
+from trainables.outcomes import SERIES
+from trainables.tasks import trial_key
 
 TRIALS, EPOCHS = 96, 12
 

@@ -22,14 +22,14 @@ from benchmarks.rivals.optuna_processes import first_of_each_point
 from benchmarks.throughput import CASES, space_text
 from lawn_tune.planning.plan import plan
 from search_spaces.loader import load_space
-from trainables.config import Member, ModelConfig, Ncf, PackConfig, SmallVgg, Task
 from trainables.models.ncf import Ncf as OurNcf
 from trainables.models.vgg import SmallVgg as OurVgg
+from trainables.tasks import ModelConfig, PackConfig, Task, Trial, model_config
 from trainables.training.loop import Training
 from trainables.training.schedules import lr_factor
 from trainables.training.seeding import epoch_generator, seeded_init
 from trainables.workloads import build_workload
-from trainables.workloads.base import Workload
+from trainables.workloads.base import Resident
 
 CPU = torch.device("cpu")
 TRAIN: dict[str, Callable[..., None]] = {"typical": typical.train, "expert": expert.train}
@@ -43,22 +43,28 @@ def a_case(dataset: str, batch_size: int, epochs: int, peak_lr: float, size: int
 
 
 def model_of(case: Case) -> ModelConfig:
-    return SmallVgg(width=case.size) if case.dataset == "digits" else Ncf(factors=case.size, init="xavier")
+    return (
+        model_config("small-vgg", width=case.size)
+        if case.dataset == "digits"
+        else model_config("ncf", factors=case.size, init="xavier")
+    )
 
 
-def workload_of(case: Case, data_dir: Path) -> tuple[Task, Workload]:
+def workload_of(case: Case, data_dir: Path) -> tuple[Task, Resident]:
     loss = "cross-entropy" if case.dataset == "digits" else "bce"
     batch, epochs = case.batch_size[0], case.epochs
     what = Task(
         dataset=case.dataset, model=model_of(case), loss=loss, optimizer="adam", batch_size=batch, epochs=epochs
     )
-    return what, build_workload(what, data_dir, CPU)
+    workload = build_workload(what, data_dir, CPU)
+    assert isinstance(workload, Resident)
+    return what, workload
 
 
 def ours(case: Case, data_dir: Path) -> list[dict[str, Any]]:
     what, workload = workload_of(case, data_dir)
     point = {name: value for name, value in case.points[0].items() if name != "batch_size"}
-    member = Member(key="ours", seed=0, hyperparameters=point)
+    member = Trial(key="ours", seed=0, hyperparameters=point)
     training = Training(PackConfig(task=what, members=(member,)), workload, CPU)
     metric = "accuracy" if case.dataset == "digits" else "hr@10"
     names = {"train_loss": "train_loss"} | {split: f"{split}/{metric}" for split in ("validation", "test")}
@@ -124,7 +130,7 @@ FULL = {
 }
 
 
-def epochs_of(workload: Workload) -> Iterator[tuple[Tensor, ...]]:
+def epochs_of(workload: Resident) -> Iterator[tuple[Tensor, ...]]:
     """What we train on, epoch after epoch."""
     return (workload.epoch(epoch_generator(0, epoch)) for epoch in count())
 

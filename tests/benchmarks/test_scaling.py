@@ -19,7 +19,7 @@ from lawn_tune.executors.slots import REPORTS, report_seconds
 from lawn_tune.launching.launch import Launch
 from lawn_tune.ledger import Owner, open_ledger
 from lawn_tune.planning.makespan import schedule
-from trainables.config import PackConfig
+from trainables.tasks import PackConfig
 
 ALL = paper_plan.cells()
 
@@ -42,7 +42,7 @@ def test_the_plan_has_every_cell_of_the_papers_tables() -> None:
 @pytest.mark.parametrize("every", [0.01, 0.5, 10.0, math.inf])
 @pytest.mark.parametrize("cell", ALL[::29], ids=lambda cell: str(cell.name))
 def test_a_job_reports_every_epoch_once_and_not_too_often(every: float, cell: Cell) -> None:
-    members = tuple(trial.member for trial in cell.search_trials[: KINDS[cell.task.dataset].largest_pack])
+    members = tuple(trial for trial in cell.search_trials[: KINDS[cell.task.dataset].largest_pack])
     *reports, (last, end) = PaperTable(every)(Job(pack="p", config=PackConfig(task=cell.task, members=members)))
     assert isinstance(end, Finished)
     assert last == paper_plan.pack_seconds(cell.task, len(members))
@@ -56,7 +56,7 @@ def test_a_job_reports_every_epoch_once_and_not_too_often(every: float, cell: Ce
 
 def test_a_pack_beyond_the_gpus_memory_fails_for_memory() -> None:
     cell = next(cell for cell in ALL if cell.task.dataset == "imagenet")
-    members = tuple(trial.member for trial in cell.search_trials[:2])
+    members = tuple(trial for trial in cell.search_trials[:2])
     ((_, event),) = PaperTable(1.0)(Job(pack="p", config=PackConfig(task=cell.task, members=members)))
     assert isinstance(event, Failed)
     assert event.reason == "memory"

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -24,15 +24,16 @@ from typer.testing import CliRunner, Result
 import lawn_tune.cli.export
 import lawn_tune.cli.plan
 import lawn_tune.cli.status
-import lawn_tune.planning.costs
 from lawn_tune.cells import Cell
 from lawn_tune.cli.main import app
 from lawn_tune.ledger import Lease, open_ledger
-from lawn_tune.planning.costs import MACHINE, Speed, estimate
+from lawn_tune.planning.costs import estimate
 from lawn_tune.planning.plan import plan
 from lawn_tune.planning.spaces import builtin_spaces, find_space
 from lawn_tune.settings import SETTINGS
 from tests.helpers.memory_ledger import PROVENANCE, QUICKSTART, MemoryLedger, row, rows
+from trainables.catalogue.datasets import DATASETS, MACHINE
+from trainables.catalogue.rows import Dataset, Speed
 
 ROOT = Path(__file__).parents[2]
 
@@ -82,17 +83,21 @@ def test_plan_lists_every_cell_and_the_totals() -> None:
     assert lines[0] == ["quickstart"]
     assert [line[:3] for line in lines[2:6]] == [[short(cell), "9", "3"] for cell in QUICKSTART]
     assert "4 cells, 36 search + 12 confirm trials in 8 packs" in result.stdout
-    assert "ledger sqlite:///lawn-tune.db: not there yet" in result.stdout
+    assert "ledger sqlite:///lawn-tune.db: not created yet" in result.stdout
     assert not list(Path().iterdir()), "planning writes nothing"
 
 
 def test_plan_tells_hours_where_they_are_known_and_where_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lawn_tune.planning.costs, "SPEEDS", {("digits", "small-vgg"): Speed(1e-3, 0.0)})
-    cost = sum(estimate(cell).passes for cell in QUICKSTART) * 1e-3 / 60
-    assert f"core time: {cost:.0f} min (from {MACHINE})" in run("plan", "quickstart").stdout
+    for name, speeds in (("digits", {"small-vgg": Speed(1e-3, 0.0)}), ("fashion-mnist", {})):
+        monkeypatch.setitem(cast(dict[str, Dataset], DATASETS), name, replace(DATASETS[name], speeds=speeds))
+    cost = sum(estimate(cell).examples for cell in QUICKSTART) * 1e-3 / 60
+    assert f"time on one worker: {cost:.0f} min (from {MACHINE})" in run("plan", "quickstart").stdout
     mixed = run("plan", "quickstart", "fashion_mnist").stdout
-    assert f"core time: {cost:.0f} min for 4 of 19 cells, the rest unknown until measured (from {MACHINE})" in mixed
-    assert "core time: unknown until measured" in run("plan", "fashion_mnist").stdout
+    assert (
+        f"time on one worker: {cost:.0f} min for 4 of 19 cells, the rest unknown until measured (from {MACHINE})"
+        in mixed
+    )
+    assert "time on one worker: unknown until measured" in run("plan", "fashion_mnist").stdout
 
 
 def test_plan_as_json_holds_what_the_table_holds() -> None:
@@ -101,7 +106,7 @@ def test_plan_as_json_holds_what_the_table_holds() -> None:
     assert [cell["cell"] for cell in document["cells"]] == expected
     assert document["ledger"] is None
     assert {cell["ledger"] for cell in document["cells"]} == {None}
-    assert all(cell["example_passes"] > 0 for cell in document["cells"])
+    assert all(cell["examples_trained"] > 0 for cell in document["cells"])
 
 
 def test_plan_takes_filters_caps_and_seeds() -> None:
@@ -129,11 +134,13 @@ def test_plan_tells_what_a_real_ledger_has() -> None:
     ("seconds", "shown"),
     [
         (None, "unknown"),
-        (0.2, "1 s"),
+        (0.2, "<1 s"),
         (20, "20 s"),
-        (89, "89 s"),
+        (119.4, "119 s"),
+        (119.6, "2 min"),
         (180, "3 min"),
-        (5400, "1.5 h"),
+        (7160, "119 min"),
+        (7190, "2.0 h"),
         (3.6e6, "1,000.0 h"),
     ],
 )

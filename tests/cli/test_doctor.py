@@ -16,7 +16,7 @@ from lawn_tune.cli.doctor import Check
 from lawn_tune.cli.main import app
 from lawn_tune.ledger import open_ledger
 from lawn_tune.settings import SETTINGS, Settings, resolve
-from trainables.config import DATASETS
+from trainables.catalogue.datasets import DATASETS
 
 
 @pytest.fixture(autouse=True)

@@ -135,7 +135,7 @@ def test_a_folder_that_may_not_be_looked_into_is_told_of(place: Path) -> None:
 def test_a_file_in_the_place_of_a_folder_is_told_of(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     checks = doctor.disk(settings(work_dir=str(tmp_path / "file"), data_dir=str(tmp_path)))
-    assert [check.state for check in checks if "file (work_dir) is no folder" in check.detail] == ["fail"]
+    assert [check.state for check in checks if "file (work_dir) is not a folder" in check.detail] == ["fail"]
 
 
 # --- ledgers ----------------------------------------------------------------------------------------------------------

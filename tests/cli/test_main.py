@@ -213,9 +213,9 @@ def test_an_interruption_is_130(raising: list[BaseException]) -> None:
     [
         (
             RuntimeError("odd"),
-            ["error: RuntimeError: odd", "hint: This is a fault of lawn-tune; LAWN_TUNE_DEBUG=1 shows"],
+            ["error: RuntimeError: odd", "hint: This is a bug in lawn-tune; LAWN_TUNE_DEBUG=1 shows"],
         ),
-        (ValueError("odd"), ["error: ValueError: odd", "hint: This is a fault of lawn-tune"]),
+        (ValueError("odd"), ["error: ValueError: odd", "hint: This is a bug in lawn-tune"]),
         (OSError(28, "No space left on device"), ["error: [Errno 28] No space left on device"]),
     ],
 )

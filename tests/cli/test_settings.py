@@ -11,6 +11,7 @@ import pytest
 
 from lawn_tune.errors import UsageError
 from lawn_tune.settings import FILE, SETTINGS, Settings, check_work_dir, resolve, sqlite_file
+from lawn_tune.settings.page import page
 from lawn_tune.storage import masked
 
 EXAMPLES: dict[str, tuple[list[str], list[Any]]] = {
@@ -26,6 +27,10 @@ EXAMPLES: dict[str, tuple[list[str], list[Any]]] = {
     "workers": (["1", "2", "3"], [1, 2, 3]),
     "gpus": (["0", "1", "2"], [0, 1, 2]),
     "executor": (["inline", "ray", "auto"], ["inline", "ray", "auto"]),
+    "ray_address": (["auto", "head:6379", "[::1]:1"], ["auto", "head:6379", "[::1]:1"]),
+    "progress_timeout": (["0", "0.5", "300"], [0.0, 0.5, 300.0]),
+    "pack_size": (["1", "2", "3"], [1, 2, 3]),
+    "retries": (["0", "1", "2"], [0, 1, 2]),
     "max_device_hours": (["1", "0.5", "48"], [1.0, 0.5, 48.0]),
     "deadline": (["8h", "1h30m", "18:30"], [timedelta(hours=8), timedelta(hours=1.5), time(18, 30)]),
 }
@@ -41,6 +46,10 @@ BAD = {
     "workers": ["0", "-1", "two", "1.5", "", "1000000", "٣"],
     "gpus": ["-1", "all", ""],
     "executor": ["Ray", "slurm", ""],
+    "ray_address": ["head", "two words", ""],
+    "progress_timeout": ["-1", "soon", ""],
+    "pack_size": ["0", "-1", "two", ""],
+    "retries": ["-1", "many", ""],
     "max_device_hours": ["0", "-1", "8h", "inf", ""],
     "deadline": ["8", "h", "8h later", "tomorrow", "2026-13-01", ""],
 }
@@ -50,6 +59,10 @@ def test_the_table_the_value_and_the_examples_have_the_same_names() -> None:
     names = [setting.name for setting in SETTINGS]
     assert names == [field.name for field in fields(Settings)] == list(EXAMPLES) == list(BAD)
     assert all(setting.help.endswith(".") for setting in SETTINGS)
+
+
+def test_the_page_on_settings_is_what_their_declarations_make_of_it() -> None:
+    assert (Path(__file__).parents[2] / "docs/settings.md").read_text() == page()
 
 
 def test_defaults(tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ def test_a_pack_whose_machine_dies_goes_on_elsewhere_with_the_same_bits(tmp_path
         cluster.kill("second")
         _, said = process.communicate(timeout=LIMIT)
         assert process.returncode == 0, said
-        assert "the machine that trained it is gone — trying again" in said
+        assert "the machine that trained it was lost — trying again" in said
         check_dashboard(study, cluster)
         assert "not the folder that the launch sees" not in said, "the machines share this folder"
     rows = {row.key: row for row in study.trials()}

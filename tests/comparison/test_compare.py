@@ -30,7 +30,7 @@ from tests.helpers.memory_source import (
     search_rows,
     with_protocol,
 )
-from trainables.config import Ncf, SmallVgg
+from trainables.tasks import model_config
 
 MIDDLE = 4
 """Index of the point in the middle of the 3 x 1 x 3 grid: on no edge."""
@@ -248,8 +248,8 @@ LAWN = make_cell("adam-lawn")
 @pytest.mark.parametrize(
     ("lawn", "words"),
     [
-        (changed_task(LAWN, model=SmallVgg(width=4)), "model width 16 against 4"),
-        (changed_task(LAWN, model=Ncf()), "model small-vgg against ncf"),
+        (changed_task(LAWN, model=model_config("small-vgg", width=4)), "model width 16 against 4"),
+        (changed_task(LAWN, model=model_config("ncf")), "model small-vgg against ncf"),
         (changed_task(LAWN, dataset="synthetic"), "dataset digits against synthetic"),
         (changed_task(LAWN, loss="bce"), "loss cross-entropy against bce"),
         (changed_task(LAWN, batch_size=32), "batch size 64 against 32"),
@@ -264,7 +264,7 @@ LAWN = make_cell("adam-lawn")
 def test_cells_of_different_tasks_are_never_compared(lawn: Cell, words: str) -> None:
     comparison = changed_pair(lawn)
     (pair,) = comparison.pairs
-    assert pair.lawn.confirmed is not None
+    assert pair.challenger.confirmed is not None
     assert (pair.verdict, pair.difference) == (Verdict.NOT_COMPARABLE, None)
     (note,) = [note for note in pair.notes if note.flag is Flag.DIFFERENT_TASKS]
     assert words in note.text
@@ -283,7 +283,7 @@ def test_other_epochs_and_seeds_are_another_budget_and_no_other_task() -> None:
 def test_the_caption_names_tasks_that_differ_and_only_then() -> None:
     shared, mixed = (
         compared(pair_source([1, 2, 3], [1, 2, 3])),
-        changed_pair(changed_task(LAWN, model=SmallVgg(width=4))),
+        changed_pair(changed_task(LAWN, model=model_config("small-vgg", width=4))),
     )
     assert "not all of one task" not in caption(shared)
     assert "not all of one task: model small-vgg (width 16) or small-vgg (width 4)" in caption(mixed)
@@ -385,7 +385,7 @@ def test_methods_are_ordered_base_then_lawn_whatever_the_plan() -> None:
     comparison = compare(cells, [], {})
     assert comparison.optimizers == ("adam", "adam-lawn", "lamb", "lamb-lawn")
     assert comparison.batch_sizes == (16, 64)
-    assert {(pair.base.cell.name.optimizer, pair.batch_size) for pair in comparison.pairs} == {
+    assert {(pair.baseline.cell.name.optimizer, pair.batch_size) for pair in comparison.pairs} == {
         (name, size) for name in ("adam", "lamb") for size in (16, 64)
     }
 

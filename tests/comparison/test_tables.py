@@ -64,14 +64,14 @@ def test_each_value_is_shown_with_error_and_n(comparison: Comparison) -> None:
 def test_bold_is_the_better_confirmed_mean_of_a_pair(comparison: Comparison) -> None:
     entries = table(comparison).entries
     for pair in comparison.pairs:
-        base, lawn = (entries[r.cell.name.optimizer, pair.batch_size] for r in (pair.base, pair.lawn))
-        if pair.base.confirmed is None or pair.lawn.confirmed is None:
+        base, lawn = (entries[r.cell.name.optimizer, pair.batch_size] for r in (pair.baseline, pair.challenger))
+        if pair.baseline.confirmed is None or pair.challenger.confirmed is None:
             assert not base.best
             assert not lawn.best
         else:
             assert [base.best, lawn.best] == [
-                pair.base.confirmed.mean > pair.lawn.confirmed.mean,
-                pair.lawn.confirmed.mean > pair.base.confirmed.mean,
+                pair.baseline.confirmed.mean > pair.challenger.confirmed.mean,
+                pair.challenger.confirmed.mean > pair.baseline.confirmed.mean,
             ]
 
 
@@ -87,7 +87,7 @@ def test_every_mark_has_a_footnote_and_every_footnote_a_mark(comparison: Compari
 def test_the_caveats_of_both_cells_stand_next_to_their_difference(comparison: Comparison) -> None:
     rows = table(comparison)
     for row, pair in zip(rows.differences, comparison.pairs, strict=True):
-        for result in (pair.base, pair.lawn):
+        for result in (pair.baseline, pair.challenger):
             entry = rows.entries[result.cell.name.optimizer, pair.batch_size]
             assert set(entry.marks) <= set(row.marks)
 

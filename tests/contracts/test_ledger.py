@@ -15,14 +15,15 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
-from lawn_tune.cells import Cell, CellName, Phase, Protocol, Trial
+from lawn_tune.cells import Cell, CellName, Phase, Protocol
 from lawn_tune.errors import LedgerError
 from lawn_tune.ledger import Ledger, Owner, PackRow, open_ledger, pack_id
 from lawn_tune.ledger.database import Database
 from lawn_tune.ledger.mirror import Mirror
 from lawn_tune.results import ResultSource
 from search_spaces.space import Grid
-from trainables.config import EpochRecord, SmallVgg, Task, TrialOutcome
+from trainables.outcomes import EpochRecord, TrialOutcome
+from trainables.tasks import Task, Trial, model_config
 
 EPOCHS = 5
 SECONDS = 60.0
@@ -42,7 +43,7 @@ def make_cell(
         name=CellName(space, "adam", batch_size),
         task=Task(
             dataset="digits",
-            model=SmallVgg(),
+            model=model_config("small-vgg"),
             loss="cross-entropy",
             optimizer="adam",
             batch_size=batch_size,
@@ -230,8 +231,9 @@ def test_trials_come_in_plan_order_whatever_the_order_of_training(ledger: Ledger
     train(ledger, cell, cell.search_trials[2:4])
     train(ledger, cell, cell.search_trials[:2])
     train(ledger, small, small.search_trials[:1])
-    expected = [*small.search_trials[:1], *cell.search_trials[:4], *confirm]
-    assert [(row.key, row.phase) for row in ledger.trials("demo")] == [(trial.key, trial.phase) for trial in expected]
+    search = [(trial.key, "search") for trial in (*small.search_trials[:1], *cell.search_trials[:4])]
+    expected = [*search, *((trial.key, "confirm") for trial in confirm)]
+    assert [(row.key, row.phase) for row in ledger.trials("demo")] == expected
 
 
 # --- versions ------------------------------------------------------------------------------------------------------

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from trainables.config import LAWN_OF, OPTIMIZERS, optimizer_config
+from trainables.catalogue.methods import METHODS
 from trainables.optimizers import rules
 from trainables.optimizers.layers import layers_of
 
@@ -18,7 +17,7 @@ SCHEDULE = {"peak_lr", "warmup_epochs", "free_epochs"}
 REQUIRED = {"peak_lr": 0.01, "warmup_epochs": 1.0, "free_epochs": 2.0, "weight_decay": 0.1}
 LAYERS = layers_of([("embedding", torch.Size([6, 4])), ("bias", torch.Size([5])), ("kernel", torch.Size([3, 2, 2, 2]))])
 SIZE = LAYERS[-1].stop
-LAWN = [name for name, config in OPTIMIZERS.items() if config.lawn]
+LAWN = [name for name, method in METHODS.items() if method.control and method.control.name == "lawn"]
 
 
 def random(seed: int, *shape: int) -> Tensor:
@@ -26,9 +25,9 @@ def random(seed: int, *shape: int) -> Tensor:
 
 
 def hyper_of(name: str, changed: Mapping[str, float] | None = None) -> dict[str, Any]:
-    required = {f.name: REQUIRED[f.name] for f in fields(OPTIMIZERS[name]) if f.name in REQUIRED}
-    config = optimizer_config(name, required | dict(changed or {}))
-    return {f.name: getattr(config, f.name) for f in fields(config) if f.name not in SCHEDULE}
+    method = METHODS[name]
+    required = {key: REQUIRED[key] for key in method.required}
+    return {key: value for key, value in method.complete(required | dict(changed or {})).items() if key not in SCHEDULE}
 
 
 def train(
@@ -40,30 +39,28 @@ def train(
     changed: Mapping[str, float] | None = None,
 ) -> list[Tensor]:
     """Returns the weights after each step; LAWN optimizers switch after `free_steps`, others never."""
-    config, hyper = OPTIMIZERS[name], hyper_of(name, changed)
-    state, radii, t, trail = rules.init_state(config.rule, w), None, 0, []
+    lawn, rule, hyper = name in LAWN, METHODS[name].rule.name, hyper_of(name, changed)
+    state, radii, t, trail = rules.init_state(rule, w), None, 0, []
     for i in range(steps):
-        if config.lawn and i == free_steps:
-            state, radii, t = rules.init_state(config.rule, w), rules.radii_of(w, LAYERS), 0
+        if lawn and i == free_steps:
+            state, radii, t = rules.init_state(rule, w), rules.radii_of(w, LAYERS), 0
         t += 1
         options: dict[str, Any] = {"constrained": radii is not None, "radii": radii}
         g = random(i + 10) + 0.3 * w
-        w, state = rules.step(config.rule, w, g, state, lr=lr, t=t, hyper=hyper, layers=LAYERS, **options)
+        w, state = rules.step(rule, w, g, state, lr=lr, t=t, hyper=hyper, layers=LAYERS, **options)
         trail.append(w)
     return trail
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", METHODS)
 def test_a_grids_keys_are_what_the_rule_reads(name: str) -> None:
-    config = OPTIMIZERS[name]
-    names = {f.name for f in fields(config)}
-    assert names >= {"peak_lr", "warmup_epochs"}
-    assert ("free_epochs" in names) == config.lawn
-    assert ("weight_decay" in names) == (not config.lawn)
-    assert names - SCHEDULE - {"weight_decay"} == set(rules.RULES[config.rule].hyper)
+    method = METHODS[name]
+    assert method.names("schedule") == ("peak_lr", "warmup_epochs")
+    assert method.names("control") == (("free_epochs",) if name in LAWN else ("weight_decay",))
+    assert method.names("rule") == rules.RULES[method.rule.name].hyper
 
 
-KEYS = [(name, f.name) for name, config in OPTIMIZERS.items() for f in fields(config) if f.name not in SCHEDULE]
+KEYS = [(name, key) for name, method in METHODS.items() for key in method.hyperparameters if key not in SCHEDULE]
 
 
 @pytest.mark.parametrize(("name", "key"), KEYS)
@@ -75,32 +72,32 @@ def test_every_key_changes_a_step(name: str, key: str, free_steps: int) -> None:
     assert not torch.allclose(changed, plain, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("free_steps", [0, 3, 6])
 def test_a_learning_rate_of_zero_moves_nothing(name: str, free_steps: int) -> None:
     for w in train(name, random(0), free_steps, lr=0.0):
         torch.testing.assert_close(w, random(0), rtol=1e-15, atol=0)
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", METHODS)
 def test_a_step_is_proportional_to_the_learning_rate_until_rescaled(name: str) -> None:
     w = random(0)
     small, large = (train(name, w, 6, steps=1, lr=lr)[0] - w for lr in (0.01, 0.02))
     torch.testing.assert_close(large, 2 * small, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", METHODS)
 def test_training_goes_downhill(name: str) -> None:
     """On |w − target|², from a start of the target's norms, so that both lie on one sphere."""
-    config, target = OPTIMIZERS[name], random(1)
+    lawn, rule, target = name in LAWN, METHODS[name].rule.name, random(1)
     radii = rules.radii_of(target, LAYERS)
     w = rules.rescale(random(0), LAYERS, radii > 0, radii)
     start = (w - target).norm()
-    state, hyper = rules.init_state(config.rule, w), hyper_of(name, {} if config.lawn else {"weight_decay": 0.0})
+    state, hyper = rules.init_state(rule, w), hyper_of(name, {} if lawn else {"weight_decay": 0.0})
     for t in range(1, 401):
-        options: dict[str, Any] = {"constrained": config.lawn, "radii": radii if config.lawn else None}
+        options: dict[str, Any] = {"constrained": lawn, "radii": radii if lawn else None}
         g, lr = 2 * (w - target), 0.05 * (1 - t / 400)
-        w, state = rules.step(config.rule, w, g, state, lr=lr, t=t, hyper=hyper, layers=LAYERS, **options)
+        w, state = rules.step(rule, w, g, state, lr=lr, t=t, hyper=hyper, layers=LAYERS, **options)
     assert float((w - target).norm()) < 0.01 * float(start)
 
 
@@ -115,7 +112,7 @@ def test_norms_are_constant_from_the_switch_on(name: str, free_steps: int) -> No
     assert [layer.name for layer, is_free in zip(LAYERS, free, strict=True) if is_free] == ["bias"]
 
 
-@pytest.mark.parametrize(("base", "lawn"), LAWN_OF.items())
+@pytest.mark.parametrize(("base", "lawn"), [(METHODS[name].baseline, name) for name in LAWN])
 def test_a_lawn_pair_shares_its_free_phase(base: str, lawn: str) -> None:
     """Without decay and with the same epsilon the two are the same optimizer until the switch."""
     hyper = hyper_of(lawn)

@@ -8,11 +8,16 @@ import pytest
 import torch
 
 from tests.helpers.fabricated import write_fashion_mnist, write_movielens
-from trainables.config import DATASETS, MODELS, EpochRecord, Member, ModelConfig, Ncf, PackConfig, SmallVgg, Task
-from trainables.training.trial import train_pack
-from trainables.workloads import WORKLOADS
+from trainables.catalogue import catalogue
+from trainables.catalogue.datasets import DATASETS
+from trainables.outcomes import EpochRecord
+from trainables.tasks import ModelConfig, PackConfig, Task, Trial, model_config
+from trainables.training.trial import PackRun, Records
 
-TINY: dict[str, ModelConfig] = {"small-vgg": SmallVgg(width=2), "ncf": Ncf(factors=2, init="xavier")}
+TINY: dict[str, ModelConfig] = {
+    "small-vgg": model_config("small-vgg", width=2),
+    "ncf": model_config("ncf", factors=2, init="xavier"),
+}
 SAME = ("train_loss", "weight_norm", "last_layer_norm", "margin_p50", "grad_norm")
 
 
@@ -25,30 +30,27 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def task(dataset: str, train_on: str, batch_size: int) -> Task:
-    fits = DATASETS[dataset]
-    model = TINY[fits.models[0]]
-    assert type(model) is MODELS[fits.models[0]]
-    plain = {"dataset": dataset, "loss": fits.losses[0], "optimizer": "adam-lawn", "epochs": 2}
+    row = DATASETS[dataset]
+    model, loss = TINY[catalogue().models_of(row)[0]], catalogue().losses_of(row)[0]
+    plain = {"dataset": dataset, "loss": loss, "optimizer": "adam-lawn", "epochs": 2}
     return Task(**plain, model=model, batch_size=batch_size, train_on=train_on)  # type: ignore[arg-type]
 
 
-def curve(what: Task, members: list[Member], data_dir: Path) -> list[EpochRecord]:
-    records: list[EpochRecord] = []
-    pack = PackConfig(task=what, members=tuple(members))
-    train_pack(pack, data_dir=data_dir, device=torch.device("cpu"), report=records.extend)
-    return records
+def curve(what: Task, members: list[Trial], data_dir: Path) -> list[EpochRecord]:
+    run = PackRun(PackConfig(task=what, members=tuple(members)), data_dir=data_dir, device=torch.device("cpu"))
+    return [record for event in run if isinstance(event, Records) for record in event.records]
 
 
-def members(seeds: list[int]) -> list[Member]:
+def members(seeds: list[int]) -> list[Trial]:
     return [
-        Member(
+        Trial(
             key=str(i), seed=seed, hyperparameters={"peak_lr": 0.003 * (1 + i), "warmup_epochs": 0.5, "free_epochs": i}
         )
         for i, seed in enumerate(seeds)
     ]
 
 
-@pytest.mark.parametrize("dataset", WORKLOADS)
+@pytest.mark.parametrize("dataset", DATASETS)
 @pytest.mark.parametrize(("train_on", "seeds"), [("train", [3, 3, 3]), ("train+validation", [4, 5, 6])])
 @pytest.mark.parametrize("batch_size", [64, 160])
 def test_a_member_equals_its_solo_run(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import get_args
 
 import pytest
@@ -13,16 +15,21 @@ from torch import Tensor
 from torch.func import functional_call, stack_module_state
 
 from tests.helpers.fabricated import write_fashion_mnist, write_movielens
-from trainables.config import DATASETS, LOSSES, ModelConfig, Ncf, SmallVgg, Split, Task, TrainOn
-from trainables.data import SOURCES, MissingDataError
+from trainables.catalogue import catalogue
+from trainables.catalogue.datasets import DATASETS
+from trainables.data import MissingDataError
+from trainables.tasks import ModelConfig, Split, Task, TrainOn, model_config
 from trainables.training.measure import margin_series
-from trainables.workloads import WORKLOADS, build_workload
-from trainables.workloads.base import Evaluation, Workload
+from trainables.workloads import build_workload
+from trainables.workloads.base import Batch, Evaluation, Resident, Workload
 
 CPU = torch.device("cpu")
-TINY: dict[str, ModelConfig] = {"small-vgg": SmallVgg(width=2), "ncf": Ncf(factors=2, init="xavier")}
+TINY: dict[str, ModelConfig] = {
+    "small-vgg": model_config("small-vgg", width=2),
+    "ncf": model_config("ncf", factors=2, init="xavier"),
+}
 
-every_workload = pytest.mark.parametrize("name", WORKLOADS)
+every_workload = pytest.mark.parametrize("name", DATASETS)
 every_mode = pytest.mark.parametrize("train_on", get_args(TrainOn))
 
 
@@ -38,13 +45,24 @@ def task(name: str, train_on: TrainOn = "train") -> Task:
     dataset = DATASETS[name]
     return Task(
         dataset=name,
-        model=TINY[dataset.models[0]],
-        loss=dataset.losses[0],
+        model=TINY[catalogue().models_of(dataset)[0]],
+        loss=catalogue().losses_of(dataset)[0],
         optimizer="adam",
         batch_size=32,
         epochs=1,
         train_on=train_on,
     )
+
+
+def resident(what: Task, data_dir: Path) -> Resident:
+    workload = build_workload(what, data_dir, CPU)
+    assert isinstance(workload, Resident)
+    return workload
+
+
+def loss_of(what: Task) -> Callable[..., Tensor]:
+    function: Callable[..., Tensor] = resolve_name(what.loss_row.function)
+    return function
 
 
 def generator(seed: int) -> torch.Generator:
@@ -90,15 +108,10 @@ def same(first: Evaluation, second: Evaluation) -> bool:
     return metrics and first.hits.equal(second.hits)
 
 
-def test_the_tables_have_the_same_rows() -> None:
-    assert list(WORKLOADS) == list(DATASETS) == list(SOURCES)
-    assert {loss for dataset in DATASETS.values() for loss in dataset.losses} <= set(LOSSES)
-
-
 @every_workload
 @every_mode
 def test_an_epoch_is_drawn_from_its_generator_alone(name: str, train_on: TrainOn, data_dir: Path) -> None:
-    first, second = (build_workload(task(name, train_on), data_dir, CPU) for _ in range(2))
+    first, second = (resident(task(name, train_on), data_dir) for _ in range(2))
     torch.manual_seed(1)
     epoch = first.epoch(generator(5))
     torch.manual_seed(2)
@@ -116,7 +129,7 @@ def test_an_epoch_is_drawn_from_its_generator_alone(name: str, train_on: TrainOn
 @every_workload
 @every_mode
 def test_every_positive_is_seen_once_an_epoch(name: str, train_on: TrainOn, data_dir: Path) -> None:
-    workload = build_workload(task(name, train_on), data_dir, CPU)
+    workload = resident(task(name, train_on), data_dir)
     first, second = (positives(workload.epoch(generator(seed))) for seed in (1, 2))
     assert sorted(first) == sorted(second)
     assert len(first) == len(set(first))
@@ -124,7 +137,7 @@ def test_every_positive_is_seen_once_an_epoch(name: str, train_on: TrainOn, data
 
 @every_workload
 def test_confirm_trains_on_more(name: str, data_dir: Path) -> None:
-    search, full = (build_workload(task(name, mode), data_dir, CPU) for mode in get_args(TrainOn))
+    search, full = (resident(task(name, mode), data_dir) for mode in get_args(TrainOn))
     assert len(search.epoch(generator(0))[0]) < len(full.epoch(generator(0))[0])
     stack = Stack(search, 2)
     assert same(search.evaluate(stack.predict, "test"), search.evaluate(stack.predict, "test"))
@@ -135,7 +148,7 @@ def test_confirm_trains_on_more(name: str, data_dir: Path) -> None:
 
 @every_workload
 def test_a_batch_a_row_is_each_rows_batch(name: str, data_dir: Path) -> None:
-    workload = build_workload(task(name), data_dir, CPU)
+    workload = resident(task(name), data_dir)
     rows = [tuple(part[:7] for part in workload.epoch(generator(seed))) for seed in range(3)]
     stacked = tuple(torch.stack(parts) for parts in zip(*rows, strict=True))
     inputs, targets = workload.batch(*stacked)
@@ -148,23 +161,49 @@ def test_a_batch_a_row_is_each_rows_batch(name: str, data_dir: Path) -> None:
 
 @every_workload
 def test_loss_and_margin_are_one_number_an_example(name: str, data_dir: Path) -> None:
-    workload = build_workload(task(name), data_dir, CPU)
+    workload = resident(task(name), data_dir)
     torch.manual_seed(0)
     model = workload.build_model()
     inputs, targets = workload.batch(*(part[:9] for part in workload.epoch(generator(0))))
     outputs = model(*inputs)
-    loss, margin = workload.loss(outputs, targets), workload.margin(outputs, targets)
+    loss, margin = loss_of(task(name))(outputs, targets), workload.margin(outputs, targets)
     assert loss.shape == margin.shape == (9,)
     assert loss.isfinite().all()
     # Raising what the margin measures lowers the loss, for every example.
     (slope,) = torch.autograd.grad(margin.sum(), outputs, retain_graph=True)
-    assert (workload.loss(outputs + 0.01 * slope, targets) < loss).all()
+    assert (loss_of(task(name))(outputs + 0.01 * slope, targets) < loss).all()
+
+
+@every_workload
+@every_mode
+@pytest.mark.parametrize("seeds", [[5], [5, 6]])
+def test_steps_and_micro_batches_are_an_epoch_cut_into_parts(
+    name: str, train_on: TrainOn, seeds: list[int], data_dir: Path
+) -> None:
+    workload, size, micro_batch = resident(task(name, train_on), data_dir), 50, 20
+    epochs = [workload.batch(*workload.epoch(generator(seed))) for seed in seeds]
+    whole = [Batch(*part, workload.examples) for part in epochs]
+    assert all(len(batch.targets) == workload.examples for batch in whole)
+    steps = [list(step) for step in workload.batches(list(map(generator, seeds)), size, micro_batch)]
+    assert len(steps) == -(-workload.examples // size)
+    assert [sum(part.examples for part in step) for step in steps[:-1]] == [size] * (len(steps) - 1)
+    assert all(0 < part.examples <= micro_batch for step in steps for part in step)
+    axis = 1 if len(seeds) > 1 else 0
+    for place in range(1 + len(whole[0].inputs)):
+
+        def cut(batch: Batch, place: int = place) -> Tensor:
+            return (*batch.inputs, batch.targets)[place]
+
+        joined = torch.cat([cut(part) for step in steps for part in step], dim=axis)
+        assert joined.equal(torch.stack(list(map(cut, whole))) if axis else cut(whole[0]))
+    uncut = [list(step) for step in workload.batches(list(map(generator, seeds)), size)]
+    assert [len(step) for step in uncut] == [1] * len(steps)
 
 
 @every_workload
 @every_mode
 def test_stacked_models_are_judged_like_solo_ones(name: str, train_on: TrainOn, data_dir: Path) -> None:
-    workload = build_workload(task(name, train_on), data_dir, CPU)
+    workload = resident(task(name, train_on), data_dir)
     stack = Stack(workload, 3)
     for split in splits(train_on):
         together = workload.evaluate(stack.predict, split)
@@ -185,7 +224,7 @@ def test_stacked_models_are_judged_like_solo_ones(name: str, train_on: TrainOn, 
 
 @every_workload
 def test_every_evaluation_is_cut_into_calls_and_the_same_as_uncut(name: str, data_dir: Path) -> None:
-    workload = build_workload(task(name), data_dir, CPU)
+    workload = resident(task(name), data_dir)
     stack, calls = Stack(workload, 2), list[int]()
 
     def predict(*inputs: Tensor) -> Tensor:
@@ -197,7 +236,7 @@ def test_every_evaluation_is_cut_into_calls_and_the_same_as_uncut(name: str, dat
         calls.clear()
         workload.examples_per_call = limit
         margins = margin_series(predict, workload)
-        assert sum(calls) == len(workload.probe()[0])
+        assert sum(calls) == len(workload.probe_examples()[0])
         assert len(calls) == -(-sum(calls) // limit)
         evaluation = workload.evaluate(predict, "test")
         assert max(calls) <= limit
@@ -210,7 +249,7 @@ def test_every_evaluation_is_cut_into_calls_and_the_same_as_uncut(name: str, dat
 
 @every_workload
 def test_a_model_of_nan_scores_nothing(name: str, data_dir: Path) -> None:
-    workload = build_workload(task(name), data_dir, CPU)
+    workload = resident(task(name), data_dir)
     stack = Stack(workload, 2)
     evaluation = workload.evaluate(lambda *inputs: stack.predict(*inputs) * torch.nan, "test")
     assert not evaluation.hits.any()
@@ -222,8 +261,8 @@ def test_splits_and_candidates_do_not_depend_on_any_seed(name: str, data_dir: Pa
     found = []
     for seed in (1, 2):
         torch.manual_seed(seed)
-        workload = build_workload(task(name), data_dir, CPU)
-        found.append((workload, workload.probe()))
+        workload = resident(task(name), data_dir)
+        found.append((workload, workload.probe_examples()))
     stack = Stack(found[0][0], 2)
     for split in splits("train"):
         assert same(*(workload.evaluate(stack.predict, split) for workload, _ in found))
@@ -233,19 +272,19 @@ def test_splits_and_candidates_do_not_depend_on_any_seed(name: str, data_dir: Pa
 @every_workload
 @every_mode
 def test_the_probe_is_a_fixed_sample_of_training_examples(name: str, train_on: TrainOn, data_dir: Path) -> None:
-    workload = build_workload(task(name, train_on), data_dir, CPU)
-    probe = workload.probe()
+    workload = resident(task(name, train_on), data_dir)
+    probe = workload.probe_examples()
     epoch = workload.epoch(generator(0))
     assert 0 < len(probe[0]) <= 4096
     assert [part.dtype for part in probe] == [part.dtype for part in epoch]
-    assert all(a.equal(b) for a, b in zip(probe, workload.probe(), strict=True))
+    assert all(a.equal(b) for a, b in zip(probe, workload.probe_examples(), strict=True))
     labels = workload.batch(*epoch)[1].double().mean()
     assert workload.batch(*probe)[1].double().mean().item() == pytest.approx(labels.item(), rel=0.1)
 
 
 @every_workload
 def test_models_come_from_the_global_generator(name: str, data_dir: Path) -> None:
-    workload = build_workload(task(name), data_dir, CPU)
+    workload = resident(task(name), data_dir)
     models = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
@@ -256,7 +295,7 @@ def test_models_come_from_the_global_generator(name: str, data_dir: Path) -> Non
 
 @every_workload
 def test_a_task_that_does_not_fit_is_refused(name: str, data_dir: Path) -> None:
-    wrong_model: ModelConfig = Ncf() if "small-vgg" in DATASETS[name].models else SmallVgg()
+    wrong_model: ModelConfig = model_config("ncf") if DATASETS[name].data == "images" else model_config("small-vgg")
     with pytest.raises(ValueError, match=f"model of dataset '{name}' must be one of"):
         build_workload(replace(task(name), model=wrong_model), data_dir, CPU)
     with pytest.raises(ValueError, match=f"loss of dataset '{name}' must be one of .*, got 'hinge'"):
@@ -268,7 +307,7 @@ def test_an_unknown_dataset_is_refused(data_dir: Path) -> None:
         build_workload(replace(task("digits"), dataset="cifar"), data_dir, CPU)
 
 
-@pytest.mark.parametrize("name", [name for name in WORKLOADS if not DATASETS[name].bundled])
+@pytest.mark.parametrize("name", [name for name in DATASETS if not DATASETS[name].bundled])
 def test_missing_data_is_reported_with_the_command_that_fetches_it(name: str, tmp_path: Path) -> None:
     with pytest.raises(MissingDataError, match=f"`lawn-tune data fetch {name} --data-dir {tmp_path}`") as caught:
         build_workload(task(name), tmp_path, CPU)

@@ -23,7 +23,7 @@ from lawn_tune.cells import Cell
 from lawn_tune.comparison.compare import CellResult, compare, compare_space
 from lawn_tune.results import Outcome, TrialRow
 from tests.helpers.memory_source import demo_source, make_cell, search_rows, with_protocol
-from trainables.config import Direction
+from trainables.catalogue.rows import Direction
 
 STATES: list[float | Outcome] = [50.0, 60.0, 70.0, "diverged", "failed", "running", 55.0, 65.0, 90.0]
 

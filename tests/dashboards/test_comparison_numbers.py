@@ -77,7 +77,7 @@ def filled(
 def test_a_forest_shows_every_pair_as_it_was_compared(comparison: Comparison) -> None:
     info = forest_info(comparison.pairs)
     assert len(info.rows) == len(comparison.pairs)
-    by_place = {(pair.base.cell.name.optimizer, pair.batch_size): pair for pair in comparison.pairs}
+    by_place = {(pair.baseline.cell.name.optimizer, pair.batch_size): pair for pair in comparison.pairs}
     for row in info.rows:
         pair = by_place[row.base, row.batch_size]
         assert row.verdict is pair.verdict
@@ -104,14 +104,14 @@ def test_an_unconfirmed_pair_shows_the_difference_of_its_searches_as_such(compar
     (row,) = [row for row in forest_info(comparison.pairs).rows if not row.confirmed]
     pair = next(pair for pair in comparison.pairs if pair.difference is None)
     assert (row.base, row.batch_size, row.verdict) == ("lamb", 100_000, Verdict.PENDING)
-    assert pair.lawn.winner is not None
-    assert pair.base.winner is not None
-    assert row.mean == searched(pair) == pair.lawn.winner.value - pair.base.winner.value
+    assert pair.challenger.winner is not None
+    assert pair.baseline.winner is not None
+    assert row.mean == searched(pair) == pair.challenger.winner.value - pair.baseline.winner.value
     assert (row.low, row.high, row.tone, row.test) == (None, None, "none", "")
 
 
 def test_rows_are_sorted_by_space_base_and_batch_size_whatever_the_order_of_pairs(comparison: Comparison) -> None:
-    adam = [pair for pair in comparison.pairs if pair.base.cell.name.optimizer == "adam"]
+    adam = [pair for pair in comparison.pairs if pair.baseline.cell.name.optimizer == "adam"]
     for pairs in permutations(adam):
         assert [row.batch_size for row in forest_info(pairs).rows] == [1_000, 10_000, 100_000]
     other = filled({("adam", 64): 90.0, ("adam-lawn", 64): 91.0})
@@ -122,7 +122,7 @@ def test_rows_are_sorted_by_space_base_and_batch_size_whatever_the_order_of_pair
 
 
 def test_the_papers_difference_is_of_its_own_two_values(comparison: Comparison) -> None:
-    found = {(pair.base.cell.name.optimizer, pair.batch_size): paper_difference(pair) for pair in comparison.pairs}
+    found = {(pair.baseline.cell.name.optimizer, pair.batch_size): paper_difference(pair) for pair in comparison.pairs}
     assert found["adam", 100_000] == pytest.approx(66.24 - 63.20)
     assert found["lamb", 1_000] == pytest.approx(66.56 - 65.45)
     assert paper_difference(filled({("adam", 64): 90.0, ("adam-lawn", 64): 91.0}).pairs[0]) is None
@@ -348,7 +348,7 @@ def test_a_selection_keeps_pairs_whole_and_recomputes_no_statistic(comparison: C
     assert [(r.cell.name.optimizer, r.cell.name.batch_size) for r in part.cells] == [
         (name, size) for name in ("adam", "adam-lawn") for size in (10_000, 100_000)
     ]
-    kept = [p for p in comparison.pairs if p.base.cell.name.optimizer == "adam" and p.batch_size >= 10_000]
+    kept = [p for p in comparison.pairs if p.baseline.cell.name.optimizer == "adam" and p.batch_size >= 10_000]
     assert part.pairs == tuple(kept)
     assert selected(comparison, lambda base, size: True) == comparison
     assert selected(comparison, lambda base, size: False).cells == ()

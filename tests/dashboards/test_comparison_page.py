@@ -71,7 +71,7 @@ def test_the_page_shows_of_every_pair_what_compare_shows(browse: Browse, demo: M
 
 def test_a_newcomer_finds_the_answer_at_one_batch_size(browse: Browse, demo: MemorySource) -> None:
     page = opened(browse, demo, "&base=adam&batch=100000").page
-    (pair,) = [p for p in compare_space(demo, SPACE).pairs if str(p.base.cell.name).endswith("adam/bs100000")]
+    (pair,) = [p for p in compare_space(demo, SPACE).pairs if str(p.baseline.cell.name).endswith("adam/bs100000")]
     assert pair.difference is not None
     row = page.locator("#compare-answer .verdict")
     expect(row).to_have_count(1)
@@ -115,8 +115,8 @@ def test_what_filters_hide_is_counted(browse: Browse, demo: MemorySource) -> Non
 
 def test_caveats_are_chips_that_open_by_keyboard(browse: Browse, demo: MemorySource) -> None:
     page = opened(browse, demo, "&base=adam&batch=100000").page
-    (pair,) = [p for p in compare_space(demo, SPACE).pairs if str(p.base.cell.name).endswith("adam/bs100000")]
-    flags = {caveat(note.flag, pair.lawn) for note in (*pair.notes, *pair.base.notes, *pair.lawn.notes)}
+    (pair,) = [p for p in compare_space(demo, SPACE).pairs if str(p.baseline.cell.name).endswith("adam/bs100000")]
+    flags = {caveat(note.flag, pair.challenger) for note in (*pair.notes, *pair.baseline.notes, *pair.challenger.notes)}
     chips = page.locator("#compare-answer .chip summary")
     assert set(chips.all_text_contents()) == flags
     text = page.locator("#compare-answer .chip", has_text="diverged").first.locator("li").first

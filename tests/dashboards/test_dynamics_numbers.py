@@ -19,7 +19,7 @@ from dashboards.figures.series import CURVE_POINTS
 from lawn_tune.results import TrialRow
 from tests.helpers.contrast import contrast
 from tests.helpers.memory_source import confirm_rows, make_cell, make_row, search_rows
-from trainables.config import ECE_BINS
+from trainables.catalogue.losses import ECE_BINS
 
 CELLS = (make_cell("adam"), make_cell("adam-lawn"), make_cell("adam-lawn", 512))
 

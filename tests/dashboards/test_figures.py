@@ -19,7 +19,7 @@ from dashboards.figures.panels import log_range
 from lawn_tune.comparison.compare import compare, compare_space
 from tests.helpers.contrast import contrast
 from tests.helpers.memory_source import demo_source, make_cell, search_rows
-from trainables.config import LAWN_OF, OPTIMIZERS
+from trainables.catalogue.methods import METHODS, RULES
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def test_empty_and_single_figures_draw() -> None:
 # --- style -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", METHODS)
 def test_every_method_is_seen_on_both_pages(optimizer: str) -> None:
     assert contrast(style.color(optimizer), "#ffffff") >= 3
     assert contrast(style.color(optimizer), "#15181d") >= 3
@@ -116,7 +116,7 @@ def test_ink_is_read_on_every_color_of_the_heat_map() -> None:
         assert all(contrast(style.ON_SCALE[theme], color) >= 4.5 for _, color in scale)
 
 
-@pytest.mark.parametrize(("base", "lawn"), LAWN_OF.items())
+@pytest.mark.parametrize(("base", "lawn"), [(row.baseline, row.name) for row in METHODS.values() if row.baseline])
 def test_a_pair_shares_its_color_and_differs_in_line_and_marker(base: str, lawn: str) -> None:
     assert style.color(base) == style.color(lawn)
     assert (style.dash(base), style.dash(lawn)) == ("6px,4px", "solid")
@@ -124,7 +124,7 @@ def test_a_pair_shares_its_color_and_differs_in_line_and_marker(base: str, lawn:
 
 
 def test_pairs_have_different_colors() -> None:
-    assert all(style.color(one) != style.color(other) for one, other in combinations(LAWN_OF, 2))
+    assert all(style.color(one) != style.color(other) for one, other in combinations(RULES, 2))
 
 
 def test_nothing_offers_to_upload_a_figure() -> None:

@@ -30,7 +30,7 @@ from lawn_tune.planning.plan import plan, select
 from lawn_tune.planning.spaces import find_space
 from lawn_tune.words import duration
 from tests.helpers.memory_source import MemorySource, demo_source, make_cell, search_rows, with_protocol
-from trainables.config import SmallVgg
+from trainables.tasks import model_config
 
 EVIL = "</script><script>alert('1')</script><img src=x onerror=\"alert(2)\">&"
 
@@ -222,7 +222,9 @@ def test_it_names_the_ledger_without_its_password() -> None:
 
 def test_its_protocol_lists_every_distinct_value() -> None:
     cells = [make_cell("adam"), make_cell("adam-lawn")]
-    cells[1] = replace(cells[1], task=replace(cells[1].task, model=SmallVgg(width=4), dataset="synthetic"))
+    cells[1] = replace(
+        cells[1], task=replace(cells[1].task, model=model_config("small-vgg", width=4), dataset="synthetic")
+    )
     text = typed(compare(cells, [], {}))
     assert "digits | synthetic" in text
     assert "small-vgg (width 16) | small-vgg (width 4)" in text

@@ -31,7 +31,7 @@ def test_the_axis_becomes_time_and_the_address_keeps_it(browse: Browse) -> None:
 
 def test_a_pair_is_chosen(browse: Browse) -> None:
     site = browse(demo_source(epochs=10))
-    page = site.open("/tuning-curve?space=movielens_100k&pair=lamb%2Fbs1000")
+    page = site.open("/tuning-curve?space=movielens_100k&pair=lamb-lawn%3Alamb%2Fbs1000")
     expect(page.locator("#tuning-costs")).to_contain_text("LAMB-LAWN")
     page.go_back()
 

@@ -14,13 +14,14 @@ from playwright.sync_api import expect
 
 from dashboards.web.snapshot import Snapshots
 from dashboards.web.space_progress import SpaceProgress, space_progress
-from lawn_tune.cells import Cell, Phase, Trial
+from lawn_tune.cells import Cell, Phase
 from lawn_tune.comparison.compare import compare
 from lawn_tune.ledger import Ledger, Owner, PackRow, open_ledger
 from lawn_tune.results import Outcome, TrialRow
 from tests.helpers.browser import Browse
 from tests.helpers.memory_source import MemorySource, confirm_rows, demo_source, make_cell, search_rows
-from trainables.config import EpochRecord, TrialOutcome
+from trainables.outcomes import EpochRecord, TrialOutcome
+from trainables.tasks import Trial
 
 OUTCOMES: tuple[Outcome, ...] = ("complete", "diverged", "failed", "running")
 RUNNING: tuple[Outcome, ...] = ("running",) * 8

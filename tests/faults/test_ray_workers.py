@@ -11,7 +11,7 @@ import pytest
 from lawn_tune.executors.base import Event, Failed, Finished, Job, Nothing, Progress
 from lawn_tune.executors.messages import WorkerSettings
 from lawn_tune.executors.ray_tune import RayTuneExecutor
-from trainables.config import Member, PackConfig, SmallVgg, Task
+from trainables.tasks import PackConfig, Task, Trial, model_config
 
 MANY = 100_000
 
@@ -19,14 +19,14 @@ MANY = 100_000
 def job(name: str, epochs: int = 2) -> Job:
     task = Task(
         dataset="synthetic",
-        model=SmallVgg(width=2),
+        model=model_config("small-vgg", width=2),
         loss="cross-entropy",
         optimizer="adam",
         batch_size=96,
         epochs=epochs,
     )
     point = {"peak_lr": 0.01, "warmup_epochs": 1.0, "weight_decay": 0.1}
-    return Job(pack=name, config=PackConfig(task=task, members=(Member(key=name, seed=0, hyperparameters=point),)))
+    return Job(pack=name, config=PackConfig(task=task, members=(Trial(key=name, seed=0, hyperparameters=point),)))
 
 
 @dataclass

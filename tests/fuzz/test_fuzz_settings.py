@@ -16,7 +16,7 @@ from lawn_tune.errors import LawnTuneError, UsageError
 from lawn_tune.ledger.database import Database
 from lawn_tune.planning.plan import plan_all, select
 from lawn_tune.planning.spaces import find_space
-from lawn_tune.settings import FILE, SETTINGS, Setting, check_ray_address, resolve
+from lawn_tune.settings import FILE, SETTINGS, Setting, resolve
 
 SNIPPETS = (
     *("~nouser", "~", "x" * 300, "y/" * 3_000, "%zz", "%00", ":99999999", ":-1", "?a=b&a=c", "file:", ":memory:", "@@"),
@@ -115,7 +115,7 @@ def test_a_pattern_chooses_cells_or_is_refused(pattern: str) -> None:
 @given(address=typed(("head:6379", "auto", "ray://head:10001", "[::1]:6379", "10.0.0.1:1", "")))
 def test_an_address_has_a_host_and_a_port_or_is_refused(address: str) -> None:
     try:
-        check_ray_address(address)
+        resolve({"ray_address": address}, environ={}, directory=Path("nowhere"))
     except UsageError as error:
         check(error, "--ray-address")
     else:

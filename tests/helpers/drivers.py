@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from multiprocessing.context import ForkServerContext, ForkServerProcess
@@ -42,26 +42,25 @@ def server() -> ForkServerContext:
 
 def run_command(folder: str, arguments: Sequence[str], lease: float, change: Change | None) -> None:
     """What a driver's process does: the command as typed in `folder`, with a diary of what is trained."""
-    import lawn_tune.launching.launch
+    import lawn_tune.launching.leases
     from lawn_tune.cli.main import main
-    from lawn_tune.executors import worker as imported
+    from trainables.training.trial import Event, PackRun
 
-    worker: Any = imported
     os.chdir(folder)
     sys.stdin.close()
     for stream, name in ((sys.stdout, "out"), (sys.stderr, "err")):
         os.dup2(os.open(f"{os.getpid()}.{name}", os.O_WRONLY | os.O_CREAT), stream.fileno())
-    lawn_tune.launching.launch.LEASE_SECONDS = lease
+    lawn_tune.launching.leases.LEASE_SECONDS = lease
     sys.argv = ["lawn-tune", *arguments]
-    train = worker.train_pack
+    train = PackRun.__iter__
 
-    def noted(config: Any, **options: Any) -> Any:
-        ends = train(config, **options)
-        with open("diary", "a") as diary:
-            diary.write("".join(f"{os.getpid()} {member.key}\n" for member in config.members))
-        return ends
+    def noted(run: PackRun) -> Iterator[Event]:
+        yield from train(run)
+        if run.outcomes is not None:
+            with open("diary", "a") as diary:
+                diary.write("".join(f"{os.getpid()} {member.key}\n" for member in run.config.members))
 
-    worker.train_pack = noted
+    PackRun.__iter__ = noted  # type: ignore[method-assign]
     if change is not None:
         change()
     main()

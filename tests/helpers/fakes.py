@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 from lawn_tune.cells import Cell, Phase
 from lawn_tune.executors.base import Agenda, Event, Failed, Finished, Job, Nothing, Progress
-from trainables.config import EpochRecord, Member, TrialOutcome
+from trainables.outcomes import EpochRecord, TrialOutcome
+from trainables.tasks import Trial
 
 
 @dataclass
@@ -39,12 +40,12 @@ class Recorder:
         self.lines.append("waiting")
 
 
-def score(member: Member) -> float:
+def score(member: Trial) -> float:
     """A made-up metric that depends on the point and the seed only."""
     return 90.0 + (int(member.key, 16) % 1000) / 200
 
 
-def outcome(member: Member, epochs: int) -> TrialOutcome:
+def outcome(member: Trial, epochs: int) -> TrialOutcome:
     value = score(member)
     summary = {f"last/{split}/accuracy": value for split in ("validation", "test")} | {"seconds": 0.1}
     return TrialOutcome(

@@ -6,11 +6,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lawn_tune.cells import Cell, CellName, Trial
+from lawn_tune.cells import Cell, CellName
 from lawn_tune.ledger import Lease
 from lawn_tune.planning.plan import plan
 from lawn_tune.planning.spaces import find_space
 from lawn_tune.results import Outcome, TrialRow
+from tests.helpers.phases import phase_of
+from trainables.tasks import Trial
 
 PROVENANCE: Mapping[str, Any] = {
     "lawn_tune": "0.1.0",
@@ -59,7 +61,7 @@ def row(
     return TrialRow(
         key=trial.key,
         cell=str(cell.name),
-        phase=trial.phase,
+        phase=phase_of(cell, trial),
         seed=trial.seed,
         hyperparameters=trial.hyperparameters,
         outcome=outcome,

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lawn_tune.cells import Cell, CellName, Phase, Protocol, Trial
+from lawn_tune.cells import Cell, CellName, Phase, Protocol, default_baselines
 from lawn_tune.results import Outcome, TrialRow
 from search_spaces.space import Grid
-from trainables.config import Ncf, SmallVgg, Task
+from tests.helpers.phases import phase_of
+from trainables.catalogue.methods import METHODS
+from trainables.tasks import Task, Trial, model_config
 
 PROVENANCE: Mapping[str, Any] = {
     "lawn_tune": "0.1.0",
@@ -86,13 +88,14 @@ def make_cell(
 ) -> Cell:
     """Returns a cell of 3 x 1 x 3 points unless told otherwise."""
     last = {"free_epochs": frees} if optimizer.endswith("-lawn") else {"weight_decay": decays}
-    model: SmallVgg | Ncf = Ncf() if dataset == "movielens-100k" else SmallVgg()
+    model = model_config("ncf" if dataset == "movielens-100k" else "small-vgg")
     loss = "bce" if dataset == "movielens-100k" else "cross-entropy"
     return Cell(
         name=CellName(space, optimizer, batch_size),
         task=Task(dataset=dataset, model=model, loss=loss, optimizer=optimizer, batch_size=batch_size, epochs=epochs),
         grid=Grid({"peak_lr": lrs, "warmup_epochs": warmups} | last),
         protocol=protocol,
+        baselines=default_baselines(METHODS[optimizer]) if optimizer in METHODS else (),
     )
 
 
@@ -108,7 +111,7 @@ def make_row(
     return TrialRow(
         key=trial.key,
         cell=str(cell.name),
-        phase=trial.phase,
+        phase=phase_of(cell, trial),
         seed=trial.seed,
         hyperparameters=trial.hyperparameters,
         outcome=outcome,
@@ -136,7 +139,7 @@ def confirm_rows(cell: Cell, winner: Mapping[str, float], values: Sequence[float
 def _row(cell: Cell, trial: Trial, value: float | Outcome) -> TrialRow:
     if isinstance(value, str):
         return make_row(cell, trial, {"seconds": 1.0}, value)
-    return make_row(cell, trial, summary(cell, trial.phase, value))
+    return make_row(cell, trial, summary(cell, phase_of(cell, trial), value))
 
 
 def summary(cell: Cell, phase: Phase, value: float) -> dict[str, float | None]:
@@ -241,7 +244,7 @@ def _confirm(
 
 def _demo_row(source: MemorySource, cell: Cell, trial: Trial, value: float, generator: np.random.Generator) -> TrialRow:
     metric, epochs = cell.protocol.metric, cell.task.epochs
-    split = "validation" if trial.phase == "search" else "test"
+    split = "validation" if phase_of(cell, trial) == "search" else "test"
     t = np.arange(1, epochs + 1)
     free = trial.hyperparameters.get("free_epochs")
     peak = 45 + (value - 45) * (1 - np.exp(-t / (epochs / 12)))

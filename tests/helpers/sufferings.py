@@ -56,8 +56,8 @@ def eager_checkpoints() -> None:
     import lawn_tune.executors.worker
 
     worker: Any = lawn_tune.executors.worker
-    train = worker.train_pack
-    worker.train_pack = lambda config, **options: train(config, **(options | {"checkpoint_seconds": 0.0}))
+    run = worker.PackRun
+    worker.PackRun = lambda config, **options: run(config, **(options | {"checkpoint_seconds": 0.0}))
 
 
 def wrong_clock(days: float) -> None:

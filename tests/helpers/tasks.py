@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from trainables.config import (
-    OPTIMIZERS,
-    EpochRecord,
-    Member,
-    PackConfig,
-    SmallVgg,
-    Task,
-    TrialOutcome,
-    trial_key,
-)
+from trainables.catalogue.methods import METHODS
+from trainables.outcomes import EpochRecord, TrialOutcome
+from trainables.tasks import PackConfig, Task, Trial, model_config, trial_key
 from trainables.training.loop import Training
-from trainables.training.trial import train_pack
+from trainables.training.trial import EpochEnded, Event, PackRun, Records
 from trainables.workloads import build_workload
 
 CPU = torch.device("cpu")
@@ -30,7 +24,7 @@ PEAK_LR = {"sgd": 0.05, "adam": 0.01, "lamb": 0.02}
 def task(optimizer: str = "adam-lawn", **changes: Any) -> Task:
     plain = Task(
         dataset="synthetic",
-        model=SmallVgg(width=4),
+        model=model_config("small-vgg", width=4),
         loss="cross-entropy",
         optimizer=optimizer,
         batch_size=48,
@@ -40,15 +34,15 @@ def task(optimizer: str = "adam-lawn", **changes: Any) -> Task:
 
 
 def point(optimizer: str, **changes: float) -> dict[str, float]:
-    kind = OPTIMIZERS[optimizer]
-    own = {"free_epochs": 1.0} if kind.lawn else {"weight_decay": 0.01}
-    return {"peak_lr": PEAK_LR[kind.rule], "warmup_epochs": 1.0} | own | changes
+    method = METHODS[optimizer]
+    own = {"free_epochs": 1.0} if method.switch else {"weight_decay": 0.01}
+    return {"peak_lr": PEAK_LR[method.rule.name], "warmup_epochs": 1.0} | own | changes
 
 
 def pack(what: Task, points: list[dict[str, float]], seeds: list[int] | None = None) -> PackConfig:
     seeds = seeds or [0] * len(points)
     members = tuple(
-        Member(key=trial_key(what, seed, values), seed=seed, hyperparameters=values)
+        Trial(key=trial_key(what, seed, values), seed=seed, hyperparameters=values)
         for values, seed in zip(points, seeds, strict=True)
     )
     return PackConfig(task=what, members=members)
@@ -58,10 +52,25 @@ def training(config: PackConfig) -> Training:
     return Training(config, build_workload(config.task, Path("nowhere"), CPU), CPU)
 
 
-def run(config: PackConfig, **options: Any) -> tuple[list[EpochRecord], list[TrialOutcome]]:
-    records: list[EpochRecord] = []
-    ends = train_pack(config, data_dir=Path("nowhere"), device=CPU, report=records.extend, **options)
-    return records, ends
+def run(
+    config: PackConfig, should_stop: Callable[[], bool] = lambda: False, **options: Any
+) -> tuple[list[EpochRecord], list[TrialOutcome]]:
+    """Trains a pack to its end; without outcomes if it was stopped, which is asked after every epoch."""
+    events, outcomes = events_of(config, should_stop, **options)
+    return [record for event in events if isinstance(event, Records) for record in event.records], outcomes or []
+
+
+def events_of(
+    config: PackConfig, should_stop: Callable[[], bool] = lambda: False, **options: Any
+) -> tuple[list[Event], list[TrialOutcome] | None]:
+    """Like `run`, with all that happened."""
+    pack_run = PackRun(config, data_dir=Path("nowhere"), device=CPU, **options)
+    events = []
+    for event in pack_run:
+        events.append(event)
+        if isinstance(event, EpochEnded) and should_stop():
+            pack_run.stop()
+    return events, pack_run.outcomes
 
 
 def curve(records: list[EpochRecord], member: int) -> list[dict[str, float | None]]:
@@ -70,10 +79,10 @@ def curve(records: list[EpochRecord], member: int) -> list[dict[str, float | Non
 
 def eight_points(optimizer: str) -> list[dict[str, float]]:
     """Eight points that differ in everything a grid may differ in."""
-    kind = OPTIMIZERS[optimizer]
-    own = "free_epochs" if kind.lawn else "weight_decay"
-    values = [0.0, 0.5, 1.0, 9.0] if kind.lawn else [0.0, 0.01, 0.1, 1.0]
-    peak = PEAK_LR[kind.rule]
+    method = METHODS[optimizer]
+    own = method.switch or "weight_decay"
+    values = [0.0, 0.5, 1.0, 9.0] if method.switch else [0.0, 0.01, 0.1, 1.0]
+    peak = PEAK_LR[method.rule.name]
     return [
         point(optimizer, peak_lr=lr, warmup_epochs=warmup) | {own: value}
         for lr, warmup in ((peak, 0.0), (peak / 3, 1.5))

@@ -13,54 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
-from lawn_tune.executors import checkpoints
 from lawn_tune.executors.base import Job
-from lawn_tune.executors.checkpoints import Folder, Remote, Store, open_store, shared_token
-from lawn_tune.executors.messages import WorkerSettings
-from lawn_tune.executors.worker import work
+from lawn_tune.executors.checkpoints import Folder, Store, open_store, shared_token
+from tests.helpers.jobs import a_job, curve, place, run, settings
 from trainables import data
-from trainables.config import Member, PackConfig, SmallVgg, Task
+from trainables.catalogue.datasets import DATASETS
 
-
-def a_job(epochs: int = 4) -> Job:
-    model = SmallVgg(width=2)
-    task = Task(dataset="synthetic", model=model, loss="cross-entropy", optimizer="adam", batch_size=96, epochs=epochs)
-    point = {"peak_lr": 0.01, "warmup_epochs": 1.0, "weight_decay": 0.1}
-    return Job(pack="p", config=PackConfig(task=task, members=(Member(key="k", seed=0, hyperparameters=point),)))
-
-
-class Tree(Remote):
-    """A remote store whose file system is a folder seen through pyarrow."""
-
-    def _at(self, pack: str) -> tuple[Any, str]:
-        return SubTreeFileSystem(self.url, LocalFileSystem()), f"prefix/{pack}.safetensors"
-
-
-@pytest.fixture(params=["folder", "file URL", "remote"])
-def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A place of checkpoints of each kind."""
-    if request.param == "remote":
-        monkeypatch.setattr(
-            checkpoints, "open_store", lambda url: Tree(url) if url == str(tmp_path) else Folder(Path(url))
-        )
-    return {"file URL": (tmp_path / "a b").as_uri()}.get(request.param, str(tmp_path))
-
-
-def settings(place: str, **values: Any) -> WorkerSettings:
-    return WorkerSettings(data_dir="nowhere", checkpoint_dir=place, checkpoint_seconds=0.0, **values)
-
-
-def run(job: Job, with_settings: WorkerSettings, stop_after: int | None = None) -> list[dict[str, Any]]:
-    said: list[dict[str, Any]] = []
-    epochs = iter(range(1, 1000))
-    work(job, with_settings, said.append, lambda: stop_after is not None and next(epochs) >= stop_after)
-    return said
-
-
-def curve(said: list[dict[str, Any]]) -> dict[int, Any]:
-    return {record["epoch"]: record["series"] for message in said for record in message.get("records", ())}
+__all__ = ["place"]
 
 
 def test_another_worker_goes_on_where_the_first_one_was_stopped(place: str) -> None:
@@ -148,7 +108,7 @@ def test_a_machine_without_the_data_says_so_or_fetches_it_once(tmp_path: Path, m
         assert inside.acquire(blocking=False), "one at a time"
         asked.append(name)
         time.sleep(0.05)
-        for file in data.SOURCES[name].files:
+        for file in DATASETS[name].files:
             (data_dir / file.path).parent.mkdir(parents=True, exist_ok=True)
             (data_dir / file.path).touch()
         inside.release()

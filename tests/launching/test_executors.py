@@ -23,14 +23,14 @@ from lawn_tune.executors.ray_tune import RayTuneExecutor
 from lawn_tune.executors.slots import slots_of
 from lawn_tune.settings import resolve
 from tests.helpers.fakes import succeed
-from trainables.config import Member, PackConfig, SmallVgg, Task
+from trainables.tasks import PackConfig, Task, Trial, model_config
 
 
 def job(name: str, dataset: str = "synthetic") -> Job:
-    model = SmallVgg(width=2)
+    model = model_config("small-vgg", width=2)
     task = Task(dataset=dataset, model=model, loss="cross-entropy", optimizer="adam", batch_size=96, epochs=2)
     point = {"peak_lr": 0.01, "warmup_epochs": 1.0, "weight_decay": 0.1}
-    member = Member(key=name, seed=0, hyperparameters=point)
+    member = Trial(key=name, seed=0, hyperparameters=point)
     return Job(pack=name, config=PackConfig(task=task, members=(member,)))
 
 
@@ -107,7 +107,7 @@ def test_every_job_ends_once_and_an_error_ends_its_job_only(
 @pytest.mark.ray
 def test_ray_refuses_gpus_it_has_not(tmp_path: Path) -> None:
     executor = RayTuneExecutor(settings=worker(tmp_path), slots=1, cpus=1, gpus=1, total_gpus=0, work_dir=tmp_path)
-    with pytest.raises(ExecutionError, match="a job wants 1 GPU, and Ray has 0"):
+    with pytest.raises(ExecutionError, match="a job needs 1 GPU, and Ray has 0"):
         executor.run(Agenda([job("a")]))
 
 

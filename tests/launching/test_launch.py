@@ -12,43 +12,21 @@ import pytest
 from lawn_tune.cells import Cell
 from lawn_tune.errors import UsageError
 from lawn_tune.executors.base import Event, Failed, Job, Nothing, Progress
-from lawn_tune.launching.launch import LOSSES, Launch, check_same_space
+from lawn_tune.launching.launch import LOST_MACHINES, Launch
+from lawn_tune.launching.same_space import check_same_space
 from lawn_tune.ledger import Ledger, Owner, open_ledger
 from lawn_tune.planning.plan import plan
 from search_spaces.loader import load_space
 from tests.helpers.fakes import FakeExecutor, Recorder, fail, record, score, succeed
+from tests.helpers.tiny import TWO_CELLS, TWO_CELLS_TRIALS
 
-SPACE = """
-description = "three points a cell"
-dataset = "synthetic"
-loss = "cross-entropy"
-metric = "accuracy"
-[model]
-name = "small-vgg"
-width = 4
-[seeds]
-search = [0]
-confirm = [11, 12]
-[[budgets]]
-batch_size = 64
-epochs = 3
-[optimizers.adam]
-peak_lr = [0.01, 0.02, 0.03]
-warmup_epochs = [1]
-weight_decay = [0.1]
-[optimizers.adam-lawn]
-peak_lr = [0.01, 0.02, 0.03]
-warmup_epochs = [1]
-free_epochs = [1]
-"""
-TRIALS = 2 * (3 + 2)
 OWNER = Owner.current()
 
 
 @pytest.fixture
 def cells(tmp_path: Path) -> tuple[Cell, ...]:
     file = tmp_path / "tiny.toml"
-    file.write_text(SPACE)
+    file.write_text(TWO_CELLS)
     return plan(load_space(file))
 
 
@@ -75,12 +53,12 @@ def complete(ledger: Ledger) -> Counter[str]:
 def test_each_key_is_trained_once_and_a_second_launch_trains_nothing(cells: tuple[Cell, ...], ledger: Ledger) -> None:
     executor = FakeExecutor()
     first = launch(cells, ledger, executor)
-    assert first.tally.trained == TRIALS
+    assert first.tally.trained == TWO_CELLS_TRIALS
     assert executor.trained == complete(ledger)
     assert set(executor.trained.values()) == {1}
     second = launch(cells, ledger, executor)
     assert second.tally.trained == 0
-    assert second.tally.found == TRIALS
+    assert second.tally.found == TWO_CELLS_TRIALS
 
 
 def test_work_is_expected_while_a_search_trial_is_missing_in_a_free_cell(
@@ -101,13 +79,13 @@ def test_the_winner_is_what_is_confirmed(cells: tuple[Cell, ...], ledger: Ledger
     launch(cells, ledger, FakeExecutor())
     rows = ledger.trials("tiny")
     for cell in cells:
-        best = max(cell.search_trials, key=lambda trial: score(trial.member))
+        best = max(cell.search_trials, key=lambda trial: score(trial))
         confirmed = [row for row in rows if row.cell == str(cell.name) and row.phase == "confirm"]
         assert [row.seed for row in confirmed] == [11, 12]
         assert all(row.hyperparameters == best.hyperparameters for row in confirmed)
 
 
-@pytest.mark.parametrize("after", range(0, 2 * TRIALS * 4, 3))
+@pytest.mark.parametrize("after", range(0, 2 * TWO_CELLS_TRIALS * 4, 3))
 def test_a_launch_that_dies_anywhere_is_continued_by_the_same_command(
     after: int, cells: tuple[Cell, ...], ledger: Ledger
 ) -> None:
@@ -119,7 +97,7 @@ def test_a_launch_that_dies_anywhere_is_continued_by_the_same_command(
     launch(cells, ledger, executor)
     assert executor.trained == complete(ledger)
     assert set(executor.trained.values()) == {1}
-    assert len(executor.trained) == TRIALS
+    assert len(executor.trained) == TWO_CELLS_TRIALS
 
 
 def test_a_failing_pack_is_tried_again_then_reported_then_retried_by_the_next_launch(
@@ -134,8 +112,8 @@ def test_a_failing_pack_is_tried_again_then_reported_then_retried_by_the_next_la
     assert isinstance(listener, Recorder)
     assert Counter(listener.lines)["failed True"] == 2 * Counter(listener.lines)["failed False"]
     healed = launch(cells, ledger, FakeExecutor())
-    assert healed.tally.trained == TRIALS
-    assert len(complete(ledger)) == TRIALS
+    assert healed.tally.trained == TWO_CELLS_TRIALS
+    assert len(complete(ledger)) == TWO_CELLS_TRIALS
 
 
 def test_machines_that_die_cost_no_retries_and_data_that_is_not_there_no_time(
@@ -145,16 +123,16 @@ def test_machines_that_die_cost_no_retries_and_data_that_is_not_there_no_time(
 
     def moody(job: Job) -> list[Event]:
         seen[job.pack] += 1
-        return fail("lost")(job) if seen[job.pack] <= LOSSES else succeed(job)
+        return fail("lost")(job) if seen[job.pack] <= LOST_MACHINES else succeed(job)
 
     nowhere = launch(cells, ledger, FakeExecutor(behave=fail("data")), retries=5)
     assert isinstance(nowhere.listener, Recorder)
     assert "failed True" not in nowhere.listener.lines
     executor = FakeExecutor(behave=moody)
     assert launch(cells, ledger, executor, retries=0).tally.failed == 0
-    assert set(seen.values()) == {LOSSES + 1}
+    assert set(seen.values()) == {LOST_MACHINES + 1}
     assert set(executor.trained.values()) == {1}
-    assert len(complete(ledger)) == TRIALS
+    assert len(complete(ledger)) == TWO_CELLS_TRIALS
 
 
 def test_a_pack_whose_machines_always_die_is_given_up(cells: tuple[Cell, ...], ledger: Ledger) -> None:
@@ -180,7 +158,7 @@ def test_one_failure_in_between_costs_nothing(cells: tuple[Cell, ...], ledger: L
     executor = FakeExecutor(behave=once)
     assert launch(cells, ledger, executor).tally.failed == 0
     assert set(executor.trained.values()) == {1}
-    assert len(complete(ledger)) == TRIALS
+    assert len(complete(ledger)) == TWO_CELLS_TRIALS
 
 
 def test_a_pack_too_large_for_memory_is_halved_until_it_fits(cells: tuple[Cell, ...], ledger: Ledger) -> None:
@@ -191,7 +169,7 @@ def test_a_pack_too_large_for_memory_is_halved_until_it_fits(cells: tuple[Cell, 
     agenda = launch(cells, ledger, executor, pack_size=3)
     assert agenda.tally.failed == 0
     assert executor.trained == complete(ledger)
-    assert len(executor.trained) == TRIALS
+    assert len(executor.trained) == TWO_CELLS_TRIALS
 
 
 def test_a_single_trial_too_large_for_memory_is_a_failure(cells: tuple[Cell, ...], ledger: Ledger) -> None:
@@ -213,7 +191,7 @@ def test_stopping_leaves_the_rest_to_the_next_launch(cells: tuple[Cell, ...], le
     assert agenda.tally.trained == agenda.tally.failed == 0
     assert not [row for row in ledger.trials("tiny") if row.outcome == "running"]
     executor.behave = succeed
-    assert launch(cells, ledger, executor).tally.trained == TRIALS
+    assert launch(cells, ledger, executor).tally.trained == TWO_CELLS_TRIALS
 
 
 def test_packs_are_trained_again_as_they_were_recorded(cells: tuple[Cell, ...], ledger: Ledger) -> None:
@@ -236,7 +214,7 @@ def test_a_cell_that_another_launch_took_is_left_to_it(cells: tuple[Cell, ...], 
         for cell in cells:
             ledger.release(cell.name, OWNER)
             assert ledger.lease(cell.name, other, 60)
-        agenda.renew_leases()
+        agenda.leases.renew()
         agenda.stop()
         return succeed(job)
 
@@ -251,14 +229,14 @@ def test_a_cell_that_another_launch_took_is_left_to_it(cells: tuple[Cell, ...], 
         ledger.release(cell.name, other)
     launch(cells, ledger, executor := FakeExecutor())
     assert executor.trained == complete(ledger)
-    assert sum(executor.trained.values()) == TRIALS
+    assert sum(executor.trained.values()) == TWO_CELLS_TRIALS
 
 
 def test_a_grid_that_grew_trains_its_new_points_only(tmp_path: Path, cells: tuple[Cell, ...], ledger: Ledger) -> None:
     executor = FakeExecutor()
     launch(cells, ledger, executor)
     wider = tmp_path / "tiny.toml"
-    wider.write_text(SPACE.replace("[0.01, 0.02, 0.03]", "[0.01, 0.02, 0.03, 0.04]"))
+    wider.write_text(TWO_CELLS.replace("[0.01, 0.02, 0.03]", "[0.01, 0.02, 0.03, 0.04]"))
     grown = plan(load_space(wider))
     ledger.register(grown)
     agenda = launch(grown, ledger, executor)
@@ -270,13 +248,13 @@ def test_trials_that_another_space_trained_are_found(tmp_path: Path, cells: tupl
     executor = FakeExecutor()
     launch(cells, ledger, executor)
     other = tmp_path / "other.toml"
-    other.write_text(SPACE.replace("[0.01, 0.02, 0.03]", "[0.02, 0.03, 0.05]"))
+    other.write_text(TWO_CELLS.replace("[0.01, 0.02, 0.03]", "[0.02, 0.03, 0.05]"))
     planned = plan(load_space(other))
     ledger.register(planned)
     agenda = launch(planned, ledger, executor)
     assert set(executor.trained.values()) == {1}
     assert agenda.tally.found >= 4
-    assert agenda.tally.trained + agenda.tally.found == TRIALS
+    assert agenda.tally.trained + agenda.tally.found == TWO_CELLS_TRIALS
 
 
 @pytest.mark.parametrize(
@@ -287,7 +265,7 @@ def test_a_space_that_changed_what_is_fixed_needs_another_name(
     before: str, after: str, tmp_path: Path, cells: tuple[Cell, ...]
 ) -> None:
     file = tmp_path / "tiny.toml"
-    file.write_text(SPACE.replace(before, after))
+    file.write_text(TWO_CELLS.replace(before, after))
     changed = plan(load_space(file))
     check_same_space(cells, cells)
     check_same_space(cells, changed)  # all cells are replaced, so none of the old ones stays beside the new

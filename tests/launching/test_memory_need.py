@@ -12,9 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lawn_tune.executors.memory_need import DATA, GIB, memory_need, step_above
+from lawn_tune.executors.memory_need import GIB, footprint, memory_need, step_above
 from lawn_tune.executors.slots import Room, Slots, slots_on
-from trainables.config import DATASETS, Member, ModelConfig, Ncf, PackConfig, SmallVgg, Task
+from trainables.catalogue import catalogue
+from trainables.catalogue.datasets import DATASETS
+from trainables.tasks import ModelConfig, PackConfig, Task, Trial, model_config
 
 WEIGHT_DECAY = {"peak_lr": 0.001, "warmup_epochs": 1.0, "weight_decay": 0.1}
 
@@ -23,12 +25,12 @@ def pack(dataset: str, model: ModelConfig, batch_size: int, size: int, seeds: in
     task = Task(
         dataset=dataset,
         model=model,
-        loss=DATASETS[dataset].losses[0],
+        loss=catalogue().losses_of(DATASETS[dataset])[0],
         optimizer="adam",
         batch_size=batch_size,
         epochs=1,
     )
-    members = (Member(key=str(i), seed=i % seeds, hyperparameters=WEIGHT_DECAY) for i in range(size))
+    members = (Trial(key=str(i), seed=i % seeds, hyperparameters=WEIGHT_DECAY) for i in range(size))
     return PackConfig(task=task, members=tuple(members))
 
 
@@ -53,9 +55,9 @@ def peak(config: PackConfig, folder: Path) -> float:
 @pytest.mark.parametrize(
     "config",
     [
-        pack("synthetic", SmallVgg(width=4), 32, 1),
-        pack("digits", SmallVgg(width=96), 1293, 1),
-        pack("digits", SmallVgg(width=32), 431, 4, seeds=4),
+        pack("synthetic", model_config("small-vgg", width=4), 32, 1),
+        pack("digits", model_config("small-vgg", width=96), 1293, 1),
+        pack("digits", model_config("small-vgg", width=32), 431, 4, seeds=4),
     ],
     ids=["small", "a large batch", "rows with a batch each"],
 )
@@ -66,9 +68,19 @@ def test_the_need_is_above_the_real_peak_and_at_most_three_times_it(config: Pack
 SIZES = st.integers(2, 16)
 IMAGES = st.sampled_from(["synthetic", "digits", "fashion-mnist"])
 PACKS = st.one_of(
-    st.builds(pack, IMAGES, st.builds(SmallVgg, width=st.integers(1, 64)), st.integers(2, 10_000), SIZES),
     st.builds(
-        pack, st.just("movielens-100k"), st.builds(Ncf, factors=st.integers(1, 128)), st.integers(1, 400_000), SIZES
+        pack,
+        IMAGES,
+        st.builds(model_config, st.just("small-vgg"), width=st.integers(1, 64)),
+        st.integers(2, 10_000),
+        SIZES,
+    ),
+    st.builds(
+        pack,
+        st.just("movielens-100k"),
+        st.builds(model_config, st.just("ncf"), factors=st.integers(1, 128)),
+        st.integers(1, 400_000),
+        SIZES,
     ),
 )
 
@@ -87,8 +99,12 @@ def test_steps_are_few_and_half_too_high_at_most(need: int) -> None:
     assert step_above(step) == step
 
 
-def test_every_data_set_has_its_sizes() -> None:
-    assert DATA.keys() == DATASETS.keys()
+@pytest.mark.parametrize("name", DATASETS)
+def test_every_built_in_data_set_and_model_has_its_sizes(name: str) -> None:
+    row = DATASETS[name]
+    assert row.resident > 0
+    for model in catalogue().models_of(row):
+        assert footprint(pack(name, model_config(model), 32, 1).task) is not None
 
 
 @given(

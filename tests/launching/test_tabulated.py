@@ -13,16 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.tabulated import SimulatedClock, StoredResults, TabulatedExecutor
-from lawn_tune.cells import Cell, Phase, Trial
+from lawn_tune.cells import Cell, Phase
 from lawn_tune.executors.base import Event, Finished, Job, Nothing
 from lawn_tune.launching.launch import Launch
-from lawn_tune.launching.limits import Budget
+from lawn_tune.launching.limits import Limits
 from lawn_tune.ledger import Ledger, Owner, open_ledger
 from lawn_tune.planning.makespan import makespan
 from lawn_tune.planning.plan import plan
 from lawn_tune.planning.spaces import find_space
+from lawn_tune.planning.speed import Speeds
 from tests.helpers.fakes import Recorder, succeed
-from trainables.config import PackConfig
+from trainables.tasks import PackConfig, Trial
 
 OWNER = Owner.current()
 CELLS = plan(find_space("quickstart"), max_epochs=3)
@@ -36,17 +37,17 @@ def seconds(cell: Cell, phase: Phase, pack: Sequence[Trial]) -> float:
 
 def table(job: Job) -> Iterator[tuple[float, Event]]:
     phase: Phase = "search" if job.config.task.train_on == "train" else "confirm"
-    trials = [Trial(key=m.key, phase=phase, seed=m.seed, hyperparameters={}) for m in job.config.members]
+    trials = [Trial(key=m.key, seed=m.seed, hyperparameters={}) for m in job.config.members]
     events = succeed(job)
     whole = seconds(CELLS[0], phase, trials)
     for i, event in enumerate(events):
         yield whole * min(1.0, (i + 1) / (len(events) - 1)), event
 
 
-def simulate(ledger: Ledger, executor: TabulatedExecutor, cells: Sequence[Cell] = CELLS, **limits: float) -> Launch:
+def simulate(ledger: Ledger, executor: TabulatedExecutor, cells: Sequence[Cell] = CELLS, **given: float) -> Launch:
     ledger.register(cells)
-    budget = Budget(table=False, clock=executor.clock, **limits)
-    agenda = Launch(cells, ledger, OWNER, Recorder(), pack_size=3, budget=budget)
+    limits = Limits(speeds=Speeds(table=False), clock=executor.clock, **given)
+    agenda = Launch(cells, ledger, OWNER, Recorder(), pack_size=3, limits=limits)
     if agenda.has_work():
         executor.run(agenda)
     agenda.close()
@@ -176,4 +177,4 @@ def test_events_come_in_order_of_time() -> None:
 
 def _config(i: int) -> PackConfig:
     cell = CELLS[0]
-    return PackConfig(task=replace(cell.task, epochs=3), members=(cell.search_trials[i].member,))
+    return PackConfig(task=replace(cell.task, epochs=3), members=(cell.search_trials[i],))

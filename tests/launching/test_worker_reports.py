@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from test_checkpoint_places import a_job, curve, place, run, settings
 
 from lawn_tune.executors import worker
 from lawn_tune.executors.base import Progress
 from lawn_tune.executors.messages import read_message
 from lawn_tune.launching.launch import Launch
 from lawn_tune.launching.progress import Display
+from tests.helpers.jobs import a_job, curve, place, run, settings
 from trainables.optimizers import fused
 
 __all__ = ["place"]

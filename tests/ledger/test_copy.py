@@ -29,7 +29,7 @@ from lawn_tune.ledger.copying import Copy, copy_ledger
 from lawn_tune.ledger.database import Database
 from lawn_tune.ledger.definitions import UNFINISHED, VERSION_TABLE
 from lawn_tune.results import FINISHED
-from trainables.config import TrialOutcome
+from trainables.outcomes import TrialOutcome
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,8 @@ from lawn_tune.cells import Cell, CellName, Protocol
 from lawn_tune.ledger import Ledger, Owner, PackRow, open_ledger
 from lawn_tune.ledger.database import Database
 from search_spaces.space import Grid
-from trainables.config import EpochRecord, SmallVgg, Task, TrialOutcome
+from trainables.outcomes import EpochRecord, TrialOutcome
+from trainables.tasks import Task, model_config
 
 EPOCHS = 3
 SECONDS = 60.0
@@ -34,7 +35,12 @@ Queue = Any
 
 def make_cell(batch_size: int = 64, points: int = 4) -> Cell:
     task = Task(
-        dataset="digits", model=SmallVgg(), loss="cross-entropy", optimizer="adam", batch_size=batch_size, epochs=EPOCHS
+        dataset="digits",
+        model=model_config("small-vgg"),
+        loss="cross-entropy",
+        optimizer="adam",
+        batch_size=batch_size,
+        epochs=EPOCHS,
     )
     protocol = Protocol(
         metric="accuracy",

@@ -1,4 +1,4 @@
-"""What survives: saving and loading at any step, copies, and the steps that a gradient scaler skips."""
+"""Saving and loading at any step, copies, and steps that a gradient scaler skips."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_resuming_at_any_step_is_no_interruption_bit_for_bit(
     train(first, optimizer, range(stop))
     saved = through_disk({"weights": [p.detach() for p in first], "optimizer": optimizer.state_dict()})
     second = params(dtype)
-    resumed = FACES[name](second, lr=0.7)  # a fresh one that knows nothing: what was saved wins
+    resumed = FACES[name](second, lr=0.7)  # a new optimizer: saved values override its own
     with torch.no_grad():
         for p, value in zip(second, saved["weights"], strict=True):
             p.copy_(value)
@@ -91,7 +91,7 @@ def test_the_stored_norm_is_restored_and_not_read_again(name: str) -> None:
     fresh.load_state_dict(through_disk(optimizer.state_dict()))
     assert fresh.constrained
     assert same(list(fresh.radii.values()), list(optimizer.radii.values()))
-    train(others, fresh, range(1))  # its weights had other norms: they go to the stored ones
+    train(others, fresh, range(1))  # its weights had other norms: they are rescaled to the stored ones
     for p, c in fresh.radii.items():
         torch.testing.assert_close(p.detach().norm(), c, rtol=1e-6, atol=0)
 
@@ -111,7 +111,7 @@ def test_copies_carry_the_phase(name: str, copied: Callable[[Any], Any]) -> None
 
 
 @pytest.mark.parametrize("name", LAWN_FACES)
-def test_a_state_without_its_phase_is_refused(name: str) -> None:
+def test_a_state_without_its_phase_is_rejected(name: str) -> None:
     optimizer = FACES[name](params(), lr=0.03)
     state = optimizer.state_dict()
     for group in state["param_groups"]:
@@ -121,8 +121,8 @@ def test_a_state_without_its_phase_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FACES)
-def test_a_skipped_step_counts_for_nothing(name: str) -> None:
-    """GradScaler leaves out steps whose gradients overflowed: moments, counts and the switch do not see them."""
+def test_a_skipped_step_is_not_counted(name: str) -> None:
+    """GradScaler skips steps with overflowed gradients: they do not affect moments, counts or the switch."""
     plain, scaled = params(), params()
     without, optimizer = (FACES[name](ps, lr=0.03, free_steps=2) for ps in (plain, scaled))
     scaler = GradScaler("cpu", init_scale=4.0)

@@ -1,4 +1,4 @@
-"""Every value of the hook: equal to its literal reference, alike in the classes, the stacked rules and `Lawn(base)`."""
+"""Every control equals its literal reference, in the classes, the stacked rules and `Lawn(base)`."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_a_relative_equals_its_literal_reference(name: str, rule: str) -> None:
 
 
 def stacked(name: str, rule: str, switches: tuple[int, ...]) -> Tensor:
-    """Nine steps of one model a row, each row under the control from its own step on."""
+    """Nine steps of one model per row, each row under the control from its own step on."""
     control, rows = CONTROLS[name], len(switches)
     w = flat(start()).repeat(rows, 1)
     state, radii = rules.init_state(rule, w, control, LAYERS), torch.zeros(rows, len(LAYERS), dtype=torch.float64)
@@ -117,7 +117,7 @@ def test_stacked_models_in_mixed_phases_and_classes_agree(name: str, rule: str) 
 
 
 @pytest.mark.parametrize("name", CONTROLS)
-def test_a_row_that_is_not_under_the_control_knows_nothing_of_it(name: str) -> None:
+def test_a_row_that_is_not_under_the_control_is_unaffected(name: str) -> None:
     assert torch.equal(stacked(name, "adam", (9, 4))[0], stacked("lawn", "adam", (9, 9))[0])
 
 

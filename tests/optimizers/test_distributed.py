@@ -35,9 +35,9 @@ from torch.optim import AdamW
 from trainables.optimizers import AdamLawn, Lamb, LambLawn, Lawn, SgdLawn
 
 WORLD, STEPS, FREE_STEPS, STOP = 2, 8, 3, 5
-"""Processes, steps of a run, the switch, and where a run is saved: after the switch."""
+"""Processes, steps of a run, the switch, and the step at which a run is saved, after the switch."""
 SECONDS = 120
-"""How long a process waits for the other one before it fails."""
+"""Time limit for waiting for the other process."""
 
 OPTIMIZERS: Mapping[str, Callable[..., Any]] = {
     "adam-lawn": AdamLawn,
@@ -50,7 +50,7 @@ LAWNS = [name for name in OPTIMIZERS if name != "lamb"]
 
 
 class Net(nn.Module):
-    """Over two processes: an even weight, one of 7 rows, one of a single row, so that a process holds none of it."""
+    """Over two processes: an even weight, one of 7 rows, one of a single row, so that one process has none of it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ def whole(x: Tensor) -> Tensor:
 
 
 def outcome(model: nn.Module, optimizer: Any) -> dict[str, Any]:
-    """What a run has come to: weights, held norms, the phase."""
+    """The state of a run: weights, held norms, the phase."""
     radii = getattr(optimizer, "radii", {})
     return {
         "weights": [whole(p) for p in model.parameters()],
@@ -151,7 +151,7 @@ def in_memory(
 
 
 def on_disk(options: StateDictOptions, model: nn.Module, saving: Any, fresh: nn.Module, loading: Any, to: Path) -> None:
-    """As loops do it: the fresh optimizer's own state is the form into which the saved one is read."""
+    """As loops do it: the saved state is read into the form of the new optimizer's state."""
 
     def both(net: nn.Module, optimizer: Any) -> dict[str, Any]:
         state = get_optimizer_state_dict(net, optimizer, options=options)
@@ -175,7 +175,7 @@ RESUMES: Mapping[str, Resume] = {
 
 
 def resumed(name: str, how: str, at: int, folder: Path) -> dict[str, Any]:
-    """Trains, saves, loads into a fresh model and optimizer, and goes on with these."""
+    """Trains, saves, loads into a fresh model and optimizer, and continues with these."""
     model = sharded()
     optimizer = make(name, model)
     train(model, optimizer, range(at), own_rows())
@@ -191,7 +191,7 @@ def resumed(name: str, how: str, at: int, folder: Path) -> dict[str, Any]:
 
 
 def looked_at(name: str, at: int, folder: Path) -> dict[str, Any]:
-    """Trains, and reads the state on the way without using it."""
+    """Trains, and reads the state in between without using it."""
     model = sharded()
     optimizer = make(name, model)
     train(model, optimizer, range(at), own_rows())
@@ -207,7 +207,7 @@ RESUMED = [
     *((name, how) for name in STATES for how in RESUMES),
     *((name, "disk") for name in ("sgd-lawn", "lamb-lawn", "lamb")),
 ]
-"""What is saved and how."""
+"""The kinds of saved states."""
 Scenario = Callable[[Path], dict[str, Any]]
 LOOKED_AT = (0, FREE_STEPS)
 PHASES: Mapping[str, int | None] = {"constrained": 0, "switching": FREE_STEPS}
@@ -226,14 +226,14 @@ SCENARIOS: Mapping[str, Scenario] = {
 def attempt(scenario: Scenario, folder: Path) -> dict[str, Any]:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what torch's checkpoints warn of is not ours
+            warnings.simplefilter("ignore")  # warnings of torch's checkpoints
             return scenario(folder)
     except Exception:
         return {"error": traceback.format_exc()}
 
 
 def process(rank: int, folder: str) -> None:
-    """Plays all scenarios in one of the processes; what came of them is checked in the test's own process."""
+    """Runs all scenarios in one of the processes; their outcomes are checked in the test process."""
     torch.set_num_threads(1)
     os.environ |= {"GLOO_SOCKET_IFNAME": "lo"}
     store = torch._C._distributed_c10d.FileStore(f"{folder}/store", WORLD)
@@ -245,7 +245,7 @@ def process(rank: int, folder: str) -> None:
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What came of every scenario, by rank."""
+    """The outcome of every scenario, by rank."""
     folder = tmp_path_factory.mktemp("processes")
     start_processes(process, (str(folder),), nprocs=WORLD, start_method="spawn")  # type: ignore[no-untyped-call]
     return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(WORLD)]

@@ -1,4 +1,4 @@
-"""The faces as ordinary torch optimizers: equal to the rules and to torch, phases, param groups, odd parameters."""
+"""The classes as torch optimizers: equal to the rules and to torch, phases, param groups, special parameters."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def test_calling_constrain_is_the_same_as_counting_steps(name: str) -> None:
 
 @pytest.mark.parametrize("name", list(ALL))
 def test_constrained_from_the_start_holds_the_norms_of_the_first_step(name: str) -> None:
-    """Weights loaded after the optimizer was built count."""
+    """Weights loaded after construction of the optimizer are used."""
     model, pretrained = net(), net()
     optimizer = ALL[name](model.parameters(), lr=0.02, free_steps=0)
     assert optimizer.constrained
@@ -251,7 +251,7 @@ def test_groups_have_their_own_rates_and_their_own_choice_of_what_is_held(name: 
     ]
     start = copy.deepcopy(model)
     optimizer = ALL[name](groups, lr=0.05, free_steps=0)
-    with pytest.warns(UserWarning, match=r"norm zero free: shapes \[\(4,\)\]"):  # the bias of BN
+    with pytest.warns(UserWarning, match=r"norm zero: shapes \[\(4,\)\]"):  # the bias of BN
         train(model, optimizer, range(5))
     assert list(optimizer.radii) == [conv.weight, norm.weight, norm.bias]
     torch.testing.assert_close(conv.weight, start.conv.weight, rtol=1e-6, atol=1e-7)
@@ -375,7 +375,7 @@ def test_memory_layout_changes_nothing(name: str) -> None:
 def test_a_tensor_of_norm_zero_trains_freely_after_one_warning(name: str) -> None:
     head, body = nn.Parameter(torch.zeros(2, 3)), nn.Parameter(torch.ones(3, 3))
     optimizer = ALL[name]([head, body], lr=0.1)
-    with pytest.warns(UserWarning, match=r"norm zero free: shapes \[\(2, 3\)\]"):
+    with pytest.warns(UserWarning, match=r"norm zero: shapes \[\(2, 3\)\]"):
         optimizer.constrain()
     for _ in range(3):
         head.grad, body.grad = torch.ones(2, 3), torch.eye(3)
@@ -387,9 +387,9 @@ def test_a_tensor_of_norm_zero_trains_freely_after_one_warning(name: str) -> Non
 
 
 @pytest.mark.parametrize("name", list(ALL))
-def test_nothing_to_hold_is_said(name: str) -> None:
+def test_nothing_to_hold_is_a_warning(name: str) -> None:
     optimizer = ALL[name]([nn.Parameter(torch.ones(3))])
-    with pytest.warns(UserWarning, match="holds no tensor"):
+    with pytest.warns(UserWarning, match="constrains no tensor"):
         optimizer.constrain()
 
 
@@ -412,7 +412,7 @@ def test_half_precision_parameters_train_on_fp32_masters(rule: str, dtype: torch
 
 
 @pytest.mark.parametrize("name", [*ALL, "plain lamb"])
-def test_sparse_gradients_are_refused_before_anything_moves(name: str) -> None:
+def test_sparse_gradients_are_rejected_before_anything_changes(name: str) -> None:
     embedding, other = nn.Embedding(5, 3, sparse=True), nn.Parameter(torch.ones(2, 2))
     make = (ALL | {"plain lamb": lambda p, lr, **_: Lamb(p, lr)})[name]
     optimizer = make([other, embedding.weight], lr=0.1, free_steps=0)

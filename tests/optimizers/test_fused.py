@@ -1,4 +1,4 @@
-"""The compiled step is `rules.step`: same numbers up to rounding, same bits for any company and any thread count."""
+"""The compiled step equals `rules.step` up to rounding, with the same bits for any other rows and thread count."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from trainables.catalogue.methods import METHODS
 from trainables.optimizers import AdamLawn, fused, rules
 from trainables.optimizers.layers import layers_of
 from trainables.training.pack import Pack
@@ -137,7 +138,7 @@ def test_a_norm_that_overflows_is_divergence_and_not_zero() -> None:
 def test_refuses_what_the_rules_refuse() -> None:
     w, g = _start(1)
     state, radii = rules.init_state("adam", w), rules.radii_of(w, LAYERS)
-    with pytest.raises(ValueError, match="no weight decay anywhere"):
+    with pytest.raises(ValueError, match="LAWN uses no weight decay"):
         _fused("adam", w, g, state, lr=0.1, t=1, hyper=HYPER["adam"] | {"weight_decay": 0.1}, radii=radii)
     with pytest.raises(ValueError, match="adam takes beta1, beta2, eps"):
         _fused("adam", w, g, state, lr=0.1, t=1, hyper={"beta1": 0.9})
@@ -165,15 +166,21 @@ def test_other_tensors_take_the_rules(way: str) -> None:
 
 
 def test_a_pack_whose_rule_has_no_kernel_takes_the_rules(monkeypatch: pytest.MonkeyPatch) -> None:
+    def squares(outputs: Tensor, targets: Tensor) -> Tensor:
+        return (outputs - targets).square().sum(1)
+
     def trained() -> Tensor:
         torch.manual_seed(0)
-        hyper = {name: torch.full((1, 1), value, dtype=torch.float64) for name, value in HYPER["adam"].items()}
+        values = HYPER["adam"] | {"weight_decay": 0.01}
+        hyper = {name: torch.full((1, 1), value, dtype=torch.float64) for name, value in values.items()}
         linear, device = torch.nn.Linear(3, 2), torch.device("cpu")
-        pack = Pack([linear], "adam", hyper, lambda x, y: (x - y).square().sum(1), constrain="all", device=device)
+        pack = Pack([linear], METHODS["adam"], hyper, squares, constrain="all", device=device)
         for _ in range(3):
-            pack.train_step((torch.ones(4, 3),), torch.zeros(4, 2), True, torch.full((1, 1), 0.01, dtype=torch.float64))
+            pack.gradients((torch.ones(4, 3),), torch.zeros(4, 2), shared=True)
+            pack.apply(torch.full((1, 1), 0.01, dtype=torch.float64))
         return pack.state.weights
 
     with_kernel = trained()
     monkeypatch.setattr(fused, "CODES", {"sgd": 0})
+    monkeypatch.setattr(fused, "step", None)
     torch.testing.assert_close(trained(), with_kernel)

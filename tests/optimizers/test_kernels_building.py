@@ -1,4 +1,4 @@
-"""Kernels are compiled when asked and never otherwise, once a machine, where nobody else can put other code."""
+"""Kernels are compiled on request only, once per machine, in a folder that nobody else can write to."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ pwd.getpwuid = unknown
 
 @dataclass(frozen=True)
 class Machine:
-    """A cache, a folder of temporary files and programs of its own, as a new user's machine has."""
+    """A separate cache, temporary folder and set of programs, like the machine of a new user."""
 
     folder: Path
 
@@ -130,7 +130,7 @@ def test_without_kernels_the_numbers_are_the_same(machine: Machine) -> None:
     assert machine.run(TRAIN, LAWN_TUNE_KERNELS="0").split() == ["False", *with_kernels[1:]], "built, and turned off"
 
 
-def test_one_line_says_why_there_are_no_kernels(machine: Machine) -> None:
+def test_one_line_gives_the_reason_for_missing_kernels(machine: Machine) -> None:
     elsewhere = {"XDG_CACHE_HOME": str(machine.folder / "other")}
     machine.set_compiler("echo warning >&2; echo 'fatal error: no such CPU' >&2; exit 1")
     for reason, variables in {
@@ -174,7 +174,7 @@ HARMS = ["others may write", "a link", pytest.param("another user's", marks=ROOT
 
 
 def harm_folder(folder: Path, harm: str) -> None:
-    """Makes a folder in which somebody else may have put code."""
+    """Creates a folder that somebody else may have written to."""
     real = folder.with_name("elsewhere") if harm == "a link" else folder
     real.mkdir(parents=True)
     if harm == "a link":
@@ -186,14 +186,14 @@ def harm_folder(folder: Path, harm: str) -> None:
 
 
 @pytest.mark.parametrize("harm", HARMS)
-def test_a_temporary_folder_that_somebody_else_made_is_refused(machine: Machine, harm: str) -> None:
+def test_a_temporary_folder_of_somebody_else_is_rejected(machine: Machine, harm: str) -> None:
     harm_folder(machine.temporary, harm)
     line = machine.run(NO_HOME + BUILD, XDG_CACHE_HOME="")
-    assert line.endswith(f"{machine.temporary} belongs to another user, or others may write to it] False False")
+    assert line.endswith(f"{machine.temporary} belongs to another user, or others can write to it] False False")
     assert not list(machine.temporary.iterdir())
 
 
-def test_a_cache_that_others_may_write_is_not_trusted(machine: Machine) -> None:
+def test_a_cache_that_others_can_write_to_is_not_trusted(machine: Machine) -> None:
     machine.run(BUILD)
     (library,) = built(machine.cache)
     machine.cache.chmod(0o777)
@@ -222,7 +222,7 @@ def test_a_damaged_library_is_not_loaded_and_is_built_again(machine: Machine, ha
     assert machine.compilations == 2
 
 
-def test_a_compiler_that_leaves_rubbish_is_no_success(machine: Machine) -> None:
+def test_invalid_compiler_output_is_a_failure(machine: Machine) -> None:
     machine.set_compiler('while [ "$1" != -o ]; do shift; done; echo rubbish > "$2"')
     line = machine.run(BUILD)
     assert "cannot be loaded] False False" in line

@@ -1,4 +1,4 @@
-"""`make sanitize` passes kernels.c, and fails for each kind of mistake that it is there to find."""
+"""`make sanitize` passes kernels.c, and fails for each kind of mistake that it should detect."""
 
 from __future__ import annotations
 

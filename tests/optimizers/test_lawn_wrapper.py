@@ -1,4 +1,4 @@
-"""The wrapper around any torch optimizer: which bases it takes, what it shares with them, what it refuses."""
+"""The wrapper around any torch optimizer: accepted and rejected bases, and what it shares with them."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ def test_the_base_is_reset_at_the_switch(base: str) -> None:
     assert all(torch.equal(p, q) for p, q in zip(*ends, strict=True))
 
 
-def test_moves_are_tangential_whatever_the_base_does() -> None:
-    """Adam's preconditioning tilts a tangent gradient off the sphere's tangent plane; the wrapper tilts it back."""
+def test_moves_are_tangential_for_any_base() -> None:
+    """Adam's preconditioning tilts a tangent gradient off the sphere's tangent plane; the wrapper projects it back."""
     w = nn.Parameter(torch.tensor([[3.0, 4.0]], dtype=torch.float64))
     optimizer = Lawn(Adam([w], lr=0.1), free_steps=0)
     w.grad = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
@@ -116,8 +116,8 @@ def test_param_groups_are_the_bases_own() -> None:
     assert optimizer.param_groups is base.param_groups
 
 
-def test_what_others_keep_in_the_state_outlives_the_switch() -> None:
-    """As an average of the weights does; the base's own moments are reset all the same."""
+def test_entries_of_others_in_the_state_survive_the_switch() -> None:
+    """For example an average of the weights; the base's own moments are reset."""
     ps, alone = params(), params()
     optimizer, fresh = Lawn(Adam(ps, lr=0.1)), Lawn(Adam(alone, lr=0.1), free_steps=0)
     torch.manual_seed(1)
@@ -162,7 +162,7 @@ def test_an_error_in_the_base_gives_the_gradients_back() -> None:
         (lambda p: Lawn(SGD(p, lr=0.1)), "Lawn is under LAWN already"),
     ],
 )
-def test_unsuitable_bases_are_refused(make: Callable[[list[Tensor]], Optimizer], text: str) -> None:
+def test_unsuitable_bases_are_rejected(make: Callable[[list[Tensor]], Optimizer], text: str) -> None:
     with pytest.raises(ValueError, match=text):
         Lawn(make(params()))
 
@@ -172,7 +172,7 @@ def test_only_optimizers_are_wrapped() -> None:
         Lawn(params())  # type: ignore[arg-type]
 
 
-def test_decay_is_refused_later_too() -> None:
+def test_decay_is_rejected_later_too() -> None:
     ps = params()
     optimizer = Lawn(SGD(ps[:1], lr=0.1))
     with pytest.raises(ValueError, match="no weight decay"):

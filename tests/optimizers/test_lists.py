@@ -1,8 +1,9 @@
-"""Sums over lists of tensors: exact where it counts, the same on every path; and how many operations a step takes."""
+"""Sums over lists of tensors: accuracy, agreement of all code paths, and the number of operations per step."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -60,7 +61,7 @@ def test_half_precision_is_summed_in_fp32() -> None:
 
 
 @pytest.mark.parametrize("a", [0.1, 0.9])
-def test_a_float_and_a_tensor_say_the_same(a: float) -> None:
+def test_a_float_and_a_tensor_give_the_same_result(a: float) -> None:
     generator = torch.Generator().manual_seed(1)
     x, y = (torch.randn(2, 40, generator=generator, dtype=torch.float64) for _ in range(2))
     column = torch.full((2, 1), a, dtype=torch.float64)
@@ -129,6 +130,18 @@ def test_how_a_list_is_cut_changes_no_bit(rule: str, monkeypatch: pytest.MonkeyP
         assert all(torch.equal(p, q) for p, q in zip(ends[0], other, strict=True))
 
 
+@given(sizes=st.lists(st.integers(0, 2 * faces.PORTION), max_size=6))
+def test_a_cpu_takes_portions_as_large_as_they_may_be_and_an_accelerator_all_at_once(sizes: list[int]) -> None:
+    whole: list[Tensor] = [torch.empty(size, device="meta") for size in sizes]
+    assert list(faces.portions(whole)) == ([whole] if whole else [])
+    ps: list[Tensor] = [torch.empty(1).expand(size) for size in sizes]
+    cut = list(faces.portions(ps))
+    assert [id(p) for part in cut for p in part] == [id(p) for p in ps]
+    numbers = [[p.numel() for p in part] for part in cut]
+    assert all(len(part) == 1 or sum(part) <= faces.PORTION for part in numbers)
+    assert all(sum(one) + other[0] > faces.PORTION for one, other in pairwise(numbers))
+
+
 class Counting(TorchDispatchMode):
     """Counts operations that an accelerator would have to launch: all but views and reads of numbers on the host."""
 
@@ -155,7 +168,7 @@ def operations(optimizer: torch.optim.Optimizer, ps: list[Tensor]) -> int:
 def test_a_constrained_step_takes_few_times_the_operations_of_adamw_however_many_tensors(
     rule: str, times: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """LAMB's own trust ratio takes the norms of all weights and directions besides."""
+    """LAMB's trust ratio takes the norms of all weights and directions in addition."""
     monkeypatch.setattr(faces, "PORTION", 10**9)
     ps, few = parameters(), parameters()[:9]
     adamw = operations(torch.optim.AdamW(few, lr=1e-3, foreach=True), few)

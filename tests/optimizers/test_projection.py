@@ -1,4 +1,4 @@
-"""Laws of the two parts that LAWN puts around a rule: projection (eq. 3) and rescaling (eq. 2)."""
+"""Invariants of the two parts that LAWN adds to a rule: projection (eq. 3) and rescaling (eq. 2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Laws of the update rules: equal to torch's optimizers, the same alone and stacked, rows apart from each other."""
+"""Update rules: equal to torch's optimizers, equal alone and stacked, rows independent of each other."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ ROWS["lamb"] = ROWS["adam"]
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("rule", list(rules.RULES))
 def test_rows_of_a_stack_in_mixed_phases_equal_their_solo_runs_bit_for_bit(rule: str, dtype: torch.dtype) -> None:
-    """Each row has its own learning rate, hyperparameters, step count and phase; in fp64 `pow` may round otherwise."""
+    """Each row has its own learning rate, hyperparameters, step count and phase; fp64 `pow` may round differently."""
     w = random(4, SIZE, seed=0, dtype=dtype)
     lr, t, constrained = column(0.1, 0.02, 0.0, 0.03), column(3, 1, 7, 2).long(), column(0, 1, 1, 0).bool()
     state = {slot: random(4, SIZE, seed=5, dtype=dtype).square() for slot in rules.init_state(rule, w)}
@@ -252,7 +252,7 @@ def test_a_layer_of_norm_zero_trains_freely() -> None:
 @pytest.mark.parametrize("weight_decay", [None, 0.0, 0.1])
 def test_lamb_moves_every_tensor_by_lr_times_its_norm_even_without_decay(weight_decay: float | None) -> None:
     hyper = ADAM | ({} if weight_decay is None else {"weight_decay": weight_decay})
-    w = random(SIZE, seed=0) * 30  # norms above ten, where other codes clamp
+    w = random(SIZE, seed=0) * 30  # norms above ten, where other implementations clamp
     moved, _ = rules.step(
         "lamb", w, random(SIZE, seed=1), rules.init_state("lamb", w), lr=0.01, t=1, hyper=hyper, layers=LAYERS
     )
@@ -330,7 +330,7 @@ def test_a_step_changes_none_of_its_inputs(rule: str, constrained: bool) -> None
         assert not pointers & {x.data_ptr() for x in (moved, *new.values())}
 
 
-def test_errors_say_what_is_allowed() -> None:
+def test_errors_list_what_is_allowed() -> None:
     w = random(SIZE, seed=0)
     good: dict[str, Any] = {"lr": 0.1, "t": 1, "hyper": ADAM, "layers": LAYERS}
     state, radii = rules.init_state("adam", w), rules.radii_of(w, LAYERS)

@@ -1,4 +1,4 @@
-"""Optimizers in the hands of others: wrappers of training frameworks, and torch.compile."""
+"""Optimizers under wrappers of training frameworks, and torch.compile."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def train(model: Any, optimizer: Any, steps: Iterable[int]) -> None:
 
 
 def trained(name: str, steps: int) -> nn.Module:
-    """A model that was trained without anything in between."""
+    """A model that was trained without a wrapper."""
     model = Net()
     train(model, OPTIMIZERS[name](model.parameters()), range(steps))
     return model
@@ -73,7 +73,7 @@ def assert_same(model: nn.Module, other: nn.Module, rtol: float = 0.0, atol: flo
 
 
 class Accelerated(Optimizer):
-    """Forwards to the wrapped optimizer, as Accelerate's does; an Optimizer that was not built as one."""
+    """Forwards to the wrapped optimizer, as Accelerate's does; an Optimizer without Optimizer.__init__."""
 
     def __init__(self, optimizer: Optimizer) -> None:
         self.optimizer = optimizer
@@ -118,7 +118,7 @@ class Accelerated(Optimizer):
 
 
 class Forwarding:
-    """Takes the wrapped optimizer's class as a second base and forwards what it lacks, as Lightning and Fabric do."""
+    """Adds the wrapped optimizer's class as a base and forwards missing attributes, as in Lightning and Fabric."""
 
     def __init__(self, optimizer: Optimizer) -> None:
         self._optimizer = optimizer
@@ -252,7 +252,7 @@ def test_what_a_lightning_like_wrapper_saves_is_the_optimizers(name: str, how: s
 
 @every
 def test_a_scheduler_of_a_wrapped_base_sees_its_steps(name: str) -> None:
-    """Nor does it warn that the schedule runs ahead of the optimizer."""
+    """It does not warn that the schedule runs ahead of the optimizer."""
     model, other = Net(), Net()
     optimizer, plain = OPTIMIZERS[name](model.parameters()), OPTIMIZERS[name](other.parameters())
     schedules = [lr_scheduler.ExponentialLR(o, 0.75) for o in (getattr(optimizer, "base", optimizer), plain)]
@@ -273,7 +273,7 @@ ROUNDING = {"rtol": 1e-5, "atol": 1e-6}
 
 @pytest.fixture(autouse=True)
 def fresh_compiler() -> Iterator[None]:
-    """Compiled code is kept by function, and limited in number."""
+    """Compiled code is cached per function, and limited in number."""
     torch.compiler.reset()
     yield
     torch.compiler.reset()
@@ -303,7 +303,7 @@ def test_a_compiled_step_is_the_step(name: str, lr: Any) -> None:
     assert_same(model, trained(name, 8), **ROUNDING)
 
 
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # the compiler's own look
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # accessed by the compiler
 @every
 def test_a_compiled_loop_is_the_loop(name: str) -> None:
     model = Net()

@@ -8,14 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from lawn_tune.planning.plan import MAX_POINTS, check
+from lawn_tune.planning.check import MAX_POINTS, catalogue_of
+from lawn_tune.planning.check import check as check_against
 from lawn_tune.planning.spaces import find_space
-from search_spaces.space import Budget, Grid, SearchSpace, SpaceError
+from search_spaces.space import Budget, Grid, Pairing, SearchSpace, SpaceError
 
 BASE = replace(find_space("quickstart"), source=Path("mine.toml"))
 ADAM = BASE.grids["adam"].values
 LAWN = BASE.grids["adam-lawn"].values
 Change = Callable[[], SearchSpace]
+
+
+def check(space: SearchSpace) -> None:
+    check_against(space, catalogue_of(space))
 
 
 def grid(optimizer: str, values: dict[str, tuple[float, ...]]) -> Change:
@@ -114,11 +119,47 @@ ERRORS: dict[str, tuple[Change, list[str]]] = {
     ),
     "LAWN with weight decay": (
         grid("adam-lawn", {**LAWN, "weight_decay": (0.1,)}),
-        ["mine.toml: optimizers.adam-lawn.weight_decay", "[0.1]", "it uses free_epochs instead"],
+        ["mine.toml: optimizers.adam-lawn.weight_decay", "[0.1]", "its control is LAWN, which has free_epochs. "],
     ),
     "base optimizer with a free phase": (
         grid("adam", {**ADAM, "free_epochs": (1.0,)}),
-        ["mine.toml: optimizers.adam.free_epochs", "[1.0]", "adam uses weight_decay instead"],
+        [
+            "mine.toml: optimizers.adam.free_epochs",
+            "[1.0]",
+            "its control is decoupled weight decay, which has weight_decay. ",
+        ],
+    ),
+    "rate of zero": (
+        grid("adam", {**ADAM, "peak_lr": (0.0, 0.1)}),
+        ["mine.toml: optimizers.adam.peak_lr: must contain only finite numbers above 0, got 0.0"],
+    ),
+    "epsilon of zero": (
+        grid("adam", {**ADAM, "eps": (0.0,)}),
+        ["mine.toml: optimizers.adam.eps: must contain only finite numbers above 0, got 0.0"],
+    ),
+    "override of no batch size": (
+        set_to(overrides={"adam": {65: {"peak_lr": (0.1,)}}}),
+        ["mine.toml: optimizers.adam.batch.65: must be one of the batch sizes of [[budgets]], 64, 512", "got 65"],
+    ),
+    "unknown key in an override": (
+        set_to(overrides={"adam": {64: {"peak_rl": (0.1,)}}}),
+        ["mine.toml: optimizers.adam.batch.64.peak_rl: unknown hyperparameter", "Did you mean 'peak_lr'?"],
+    ),
+    "too long a warm-up in an override": (
+        set_to(overrides={"adam": {64: {"warmup_epochs": (99.0,)}}}),
+        ["mine.toml: optimizers.adam.batch.64.warmup_epochs: must be below the 20 epochs of batch size 64", "got 99.0"],
+    ),
+    "comparison with a method that is not there": (
+        set_to(compare=(Pairing(challenger="adam-lawn", baseline="sgd"),)),
+        ["mine.toml: compare[0].baseline: must be one of adam, adam-lawn", "got 'sgd'"],
+    ),
+    "comparison with itself": (
+        set_to(compare=(Pairing(challenger="adam", baseline="adam"),)),
+        ["mine.toml: compare[0]: must be a pair of two methods, each pair once", "got 'adam'"],
+    ),
+    "row without a label": (
+        set_to(catalogue={"methods": {"mine": {"rule": "adam"}}}),
+        ["mine.toml: catalogue: methods.mine.label: missing key"],
     ),
     "no rate": (
         grid("adam", without(ADAM, "peak_lr")),
@@ -138,7 +179,7 @@ ERRORS: dict[str, tuple[Change, list[str]]] = {
     ),
     "an average that never forgets": (
         grid("adam", {**ADAM, "beta2": (0.99, 1.0)}),
-        ["mine.toml: optimizers.adam.beta2: must hold numbers from 0 to below 1", "got 1.0"],
+        ["mine.toml: optimizers.adam.beta2: must contain only numbers >= 0 and below 1", "got 1.0"],
     ),
     "warm-up as long as a budget": (
         grid("adam", {**ADAM, "warmup_epochs": (2.0, 20.0)}),

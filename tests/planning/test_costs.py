@@ -1,21 +1,25 @@
-"""Cost estimates: example passes counted by hand, sharing, and where hours come from."""
+"""Cost estimates: examples trained counted by hand, sharing, and where hours come from."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lawn_tune.cells import Cell, Trial
-from lawn_tune.planning import costs
-from lawn_tune.planning.costs import Speed, estimate
+from lawn_tune.cells import Cell
+from lawn_tune.planning.costs import estimate
 from lawn_tune.planning.plan import plan
 from lawn_tune.planning.spaces import builtin_spaces, find_space
+from lawn_tune.planning.speed import Speeds
 from lawn_tune.results import Outcome, TrialRow
 from search_spaces.space import Grid
-from trainables.config import DATASETS
+from tests.helpers.phases import phase_of
+from trainables.catalogue.datasets import DATASETS, MACHINE
+from trainables.catalogue.rows import Dataset, Speed
+from trainables.tasks import Trial
 
 ADAM, _, LAWN, _ = plan(find_space("quickstart"))
 
@@ -29,7 +33,7 @@ def row(cell: Cell, trial: Trial, outcome: Outcome = "complete", seconds: float 
     return TrialRow(
         key=trial.key,
         cell=str(cell.name),
-        phase=trial.phase,
+        phase=phase_of(cell, trial),
         seed=trial.seed,
         hyperparameters=trial.hyperparameters,
         outcome=outcome,
@@ -43,10 +47,10 @@ def row(cell: Cell, trial: Trial, outcome: Outcome = "complete", seconds: float 
     )
 
 
-def test_passes_are_trials_times_epochs_times_examples() -> None:
+def test_examples_are_trials_times_epochs_times_examples() -> None:
     cost = estimate(ADAM)
     assert cost.trials == (9, 3)
-    assert cost.passes == 9 * 20 * 1293 + 3 * 20 * 1437
+    assert cost.examples == 9 * 20 * 1293 + 3 * 20 * 1437
     assert cost.saved == 0
 
 
@@ -65,7 +69,7 @@ def test_sharing_a_free_phase_by_hand(frees: tuple[float, ...], size: int, saved
     cell = lawn(frees)
     cost = estimate(cell, pack_size=size)
     assert cost.saved == pytest.approx(saved_epochs * 1293, rel=1e-12)
-    assert cost.passes + cost.saved == pytest.approx(len(cell.search_trials) * 20 * 1293 + 3 * 20 * 1437, rel=1e-12)
+    assert cost.examples + cost.saved == pytest.approx(len(cell.search_trials) * 20 * 1293 + 3 * 20 * 1437, rel=1e-12)
 
 
 @settings(deadline=None)
@@ -73,37 +77,58 @@ def test_sharing_a_free_phase_by_hand(frees: tuple[float, ...], size: int, saved
 def test_sharing_never_costs_and_never_saves_all(frees: tuple[float, ...], size: int) -> None:
     cost = estimate(lawn(frees), pack_size=size)
     assert 0 <= cost.saved < len(frees) * 2 * 20 * 1293
-    assert cost.passes > 0
+    assert cost.examples > 0
 
 
-def test_every_data_set_has_a_place_in_the_table_of_speeds() -> None:
-    assert set(costs.SPEEDS) == {(name, model) for name, dataset in DATASETS.items() for model in dataset.models}
+def speed_up(monkeypatch: pytest.MonkeyPatch, speeds: dict[str, Speed]) -> None:
+    row = replace(DATASETS["digits"], speeds=speeds)
+    monkeypatch.setitem(cast(dict[str, Dataset], DATASETS), "digits", row)
 
 
 def test_what_is_not_measured_is_said_to_be_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(costs.SPEEDS, ("digits", "small-vgg"), None)
+    speed_up(monkeypatch, {})
     cost = estimate(ADAM)
     assert cost.seconds is None
     assert cost.basis == "unknown until measured"
 
 
 def test_the_table_counts_examples_and_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(costs.SPEEDS, ("digits", "small-vgg"), Speed(per_example=1e-4, per_step=1e-2))
+    speed_up(monkeypatch, {"small-vgg": Speed(per_example=1e-4, per_step=1e-2)})
     cost = estimate(ADAM, pack_size=9)
     steps = 9 * 20 * 21 + 3 * 20 * 23  # 9 search trials of ceil(1293 / 64) batches, 3 confirm trials of ceil(1437 / 64)
     assert cost.packs == (1, 1)
-    assert cost.seconds == pytest.approx(cost.passes * 1e-4 + steps * 1e-2, rel=1e-12)
-    assert cost.basis == costs.MACHINE
+    assert cost.seconds == pytest.approx(cost.examples * 1e-4 + steps * 1e-2, rel=1e-12)
+    assert cost.basis == MACHINE
+
+
+def learned(rows: list[TrialRow], **options: bool) -> Speeds:
+    speeds = Speeds(**options)
+    speeds.learn([ADAM, LAWN], rows)
+    return speeds
 
 
 def test_finished_trials_of_the_cell_replace_the_table() -> None:
     trials = ADAM.search_trials
     rows = [row(ADAM, trials[0]), row(ADAM, trials[1], seconds=4.0)]
     ignored = [row(LAWN, LAWN.search_trials[0], seconds=1e6), row(ADAM, trials[2], "failed", 1e6)]
-    ignored += [row(ADAM, trials[3], "diverged", 1e6), row(ADAM, trials[4], seconds=None)]
-    cost = estimate(ADAM, rows=rows + ignored)
-    assert cost.seconds == pytest.approx(cost.passes * (2.0 + 4.0) / (2 * 20 * 1293), rel=1e-12)
+    ignored += [row(ADAM, trials[3], "running", 1e6), row(ADAM, trials[4], seconds=None)]
+    cost = estimate(ADAM, speeds=learned(rows + ignored))
+    assert cost.seconds == pytest.approx(cost.examples * (2.0 + 4.0) / (2 * 20 * 1293), rel=1e-12)
     assert cost.basis == "finished trials of this cell"
+
+
+def test_a_trial_that_diverged_counts_with_the_epochs_that_it_trained() -> None:
+    diverged = replace(row(ADAM, ADAM.search_trials[1], "diverged", 0.5), epochs=5)
+    both = learned([row(ADAM, ADAM.search_trials[0], seconds=2.0), diverged], table=False)
+    assert both.epoch_seconds(ADAM) == pytest.approx(0.1)
+
+
+def test_a_cell_without_a_finished_trial_borrows_only_where_it_may() -> None:
+    rows = [row(ADAM, ADAM.search_trials[0])]
+    pack = LAWN.search_trials[:1]
+    assert learned(rows, table=False).seconds(LAWN, "search", pack) is None
+    assert learned(rows, table=False, borrow=True).seconds(LAWN, "search", pack) == pytest.approx(2.0)
+    assert learned(rows, borrow=True).basis(LAWN) == "finished trials"
 
 
 @pytest.mark.parametrize("name", builtin_spaces())
@@ -111,5 +136,5 @@ def test_every_built_in_space_has_a_price(name: str) -> None:
     for cell in plan(find_space(name)):
         cost = estimate(cell)
         assert cost.trials == (len(cell.search_trials), 3)
-        assert cost.passes > 0
+        assert cost.examples > 0
         assert cost.packs[0] <= cost.trials[0]

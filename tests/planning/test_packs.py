@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lawn_tune.cells import Cell, Trial
-from lawn_tune.planning.packing import MAX_SIZE, make_packs, pack_size, siblings_key
+from lawn_tune.cells import Cell
+from lawn_tune.planning.packing import MAX_SIZE, make_packs, pack_size
 from lawn_tune.planning.plan import plan
 from lawn_tune.planning.spaces import builtin_spaces, find_space
 from search_spaces.space import Grid
+from trainables.tasks import Trial
 
 QUICK = find_space("quickstart")
 CELLS = [cell for name in builtin_spaces() for cell in plan(find_space(name))]
@@ -67,13 +68,13 @@ def test_siblings_sit_side_by_side_in_as_few_packs_as_hold_them(
     packs = make_packs(cell, "search", trials, size)
     limit = size or pack_size(cell, "search")
     for seed in cell.protocol.search_seeds:
-        groups = Counter(siblings_key(trial) for trial in trials if trial.seed == seed)
+        groups = Counter(cell.siblings_key(trial) for trial in trials if trial.seed == seed)
         of_seed = [pack for pack in packs if pack[0].seed == seed]
-        line = [siblings_key(trial) for pack in of_seed for trial in pack]
+        line = [cell.siblings_key(trial) for pack in of_seed for trial in pack]
         runs = [key for i, key in enumerate(line) if i == 0 or line[i - 1] != key]
         assert len(runs) == len(groups)
         for key, count in groups.items():
-            holders = [pack for pack in of_seed if key in map(siblings_key, pack)]
+            holders = [pack for pack in of_seed if key in map(cell.siblings_key, pack)]
             assert len(holders) == ceil(count / limit)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,8 +15,9 @@ from lawn_tune.cells import Cell
 from lawn_tune.errors import UsageError
 from lawn_tune.planning.plan import plan, plan_all, unconstrained_points
 from lawn_tune.planning.spaces import find_space
-from search_spaces.space import Budget, Grid, SearchSpace
-from trainables.config import OPTIMIZERS, trial_key
+from search_spaces.space import Budget, Grid, Pairing, SearchSpace
+from trainables.catalogue.methods import METHODS
+from trainables.tasks import trial_key
 
 BASE = replace(find_space("quickstart"), source=Path("mine.toml"))
 
@@ -79,8 +82,11 @@ COUPLED = {"loss": "bce", "metric": "ndcg@10"}
 """Keys that have another value on another data set only."""
 
 
+TESTED_BELOW = ("overrides", "compare", "catalogue")
+
+
 def test_the_tables_hold_every_key_that_is_not_for_people() -> None:
-    counted = {*OTHER, *PROTOCOL, *COUPLED}
+    counted = {*OTHER, *PROTOCOL, *COUPLED, *TESTED_BELOW}
     assert counted == {field.name for field in fields(SearchSpace)} - {"name", "source", "description"}
 
 
@@ -111,10 +117,10 @@ def test_loss_and_metric_count_where_they_can_differ() -> None:
 
 @pytest.mark.parametrize(
     ("optimizer", "key"),
-    [(name, field.name) for name, config in OPTIMIZERS.items() for field in fields(config)],
+    [(name, key) for name, method in METHODS.items() for key in method.hyperparameters],
 )
 def test_every_hyperparameter_changes_the_keys(optimizer: str, key: str) -> None:
-    third = "free_epochs" if OPTIMIZERS[optimizer].lawn else "weight_decay"
+    third = METHODS[optimizer].switch or "weight_decay"
     values = {"peak_lr": (0.1,), "warmup_epochs": (1.0,), third: (1.0,)}
     one, two = (replace(BASE, grids={optimizer: Grid({**values, key: (level,)})}) for level in (0.25, 0.5))
     assert not keys(one) & keys(two)
@@ -222,3 +228,69 @@ def test_numbers_below_one_are_errors(value: int) -> None:
         plan(BASE, max_epochs=value)
     with pytest.raises(UsageError, match=f"--seeds must be a whole number from 1, got {value}"):
         plan(BASE, seeds=value)
+
+
+# --- a grid per cell, declared comparisons, rows of a space's own ----------------------------------------------------
+
+
+def test_a_batch_size_overrides_levels_of_its_own_cell_only() -> None:
+    levels: dict[str, tuple[float, ...]] = {"peak_lr": (0.5, 1.0), "weight_decay": (0.3,)}
+    space = replace(BASE, overrides={"adam": {512: levels}})
+    for changed, plain in zip(plan(space), plan(BASE), strict=True):
+        expected = {**plain.grid.values, **levels} if str(plain.name).endswith("/adam/bs512") else plain.grid.values
+        assert changed.grid.values == expected
+        assert list(changed.grid.values) == list(plain.grid.values)
+        shared = {trial.key for trial in plain.search_trials} & {trial.key for trial in changed.search_trials}
+        assert bool(shared) == (expected == plain.grid.values)
+
+
+def test_lawn_is_compared_with_weight_decay_unless_the_space_declares_more() -> None:
+    assert {cell.name.optimizer: cell.baselines for cell in plan(BASE)} == {"adam": (), "adam-lawn": ("adam",)}
+    turned = replace(BASE, compare=(Pairing(challenger="adam", baseline="adam-lawn"),))
+    assert {cell.name.optimizer: cell.baselines for cell in plan(turned)} == {"adam": ("adam-lawn",), "adam-lawn": ()}
+    assert keys(turned) == keys(BASE)
+
+
+ROWS: dict[str, dict[str, dict[str, Any]]] = {
+    "losses": {"hinge": {"label": "hinge", "targets": "classes", "function": "nowhere:hinge"}},
+    "controls": {"shrink": {"label": "shrinking", "hook": "nowhere:Shrink", "hyperparameters": [{"name": "rate"}]}},
+    "methods": {"adam-shrink": {"label": "Adam, shrinking", "rule": "adam", "control": "shrink", "baseline": "adam"}},
+}
+OWN = replace(
+    BASE,
+    loss="hinge",
+    grids={**BASE.grids, "adam-shrink": Grid({"peak_lr": (0.1,), "warmup_epochs": (1.0,), "rate": (0.1, 0.2)})},
+    catalogue=ROWS,
+)
+
+
+def test_a_cell_carries_the_rows_that_are_not_built_in_and_survives_json() -> None:
+    for cell in plan(OWN):
+        again = Cell.from_dict(json.loads(json.dumps(cell.to_dict())))
+        assert again == cell
+        assert [trial.key for trial in again.search_trials] == [trial.key for trial in cell.search_trials]
+        assert again.task.loss_row.function == "nowhere:hinge"
+    last = plan(OWN)[-1]
+    assert last.method.label == "Adam, shrinking"
+    assert last.baselines == ("adam",)
+    assert last.method.names("control") == ("rate",)
+    assert all(not cell.task.rows for cell in plan(BASE))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "key", "value", "trains"),
+    [
+        ("losses", "hinge", "function", "nowhere:other", True),
+        ("controls", "shrink", "hook", "nowhere:Other", True),
+        ("losses", "hinge", "label", "other", False),
+        ("methods", "adam-shrink", "label", "other", False),
+        ("methods", "adam-shrink", "baseline", "", False),
+    ],
+)
+def test_what_a_row_trains_is_part_of_the_key_and_what_it_shows_is_not(
+    kind: str, name: str, key: str, value: str, trains: bool
+) -> None:
+    rows = {**ROWS, kind: {name: {**ROWS[kind][name], key: value}}}
+    one, other = (plan(space, cells=["adam-shrink/*"]) for space in (OWN, replace(OWN, catalogue=rows)))
+    changed = [a.search_trials != b.search_trials for a, b in zip(one, other, strict=True)]
+    assert changed == [trains] * len(one)

@@ -1,4 +1,4 @@
-"""The spaces that come with the service: they plan, they are fair, and their headers tell the truth."""
+"""The spaces that come with the service: they plan, their grids are fair, and their headers are correct."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import search_spaces
 from lawn_tune.planning.plan import plan
 from lawn_tune.planning.spaces import builtin_spaces, find_space, find_spaces
 from search_spaces.space import SpaceError
-from trainables.config import LAWN_OF
 
 FOLDER = Path(search_spaces.__file__).parent
 SPACES = builtin_spaces()
@@ -41,17 +40,18 @@ def test_it_plans(name: str) -> None:
 
 @pytest.mark.parametrize("name", SPACES)
 def test_rivals_have_grids_of_equal_size(name: str) -> None:
-    grids = find_space(name).grids
-    assert len({grid.size for grid in grids.values()}) == 1
-    pairs = [(base, lawn) for base, lawn in LAWN_OF.items() if {base, lawn} <= set(grids)]
+    cells = {(cell.name.optimizer, cell.name.batch_size): cell for cell in plan(find_space(name))}
+    for size in {size for _, size in cells}:
+        assert len({cell.grid.size for (_, other), cell in cells.items() if other == size}) == 1
+    pairs = [(cell, cells[base, size]) for (_, size), cell in cells.items() for base in cell.baselines]
     assert pairs, "a space without a pair compares nothing"
-    for base, lawn in pairs:
+    for challenger, base in pairs:
         for shared in ("peak_lr", "warmup_epochs"):
-            assert grids[base].values[shared] == grids[lawn].values[shared]
+            assert base.grid.values[shared] == challenger.grid.values[shared]
 
 
 @pytest.mark.parametrize("name", SPACES)
-def test_its_header_gives_the_command_the_true_size_the_source_and_every_unit(name: str) -> None:
+def test_its_header_gives_the_command_the_size_the_source_and_every_unit(name: str) -> None:
     text = header(name)
     cells = plan(find_space(name))
     search = sum(len(cell.search_trials) for cell in cells)
@@ -75,7 +75,9 @@ def test_its_header_gives_the_command_the_true_size_the_source_and_every_unit(na
         ("movielens_100k", PAPER, (1000, 10_000, 100_000, 400_000)),
     ],
 )
-def test_it_is_about_what_it_says(name: str, optimizers: Sequence[str], batch_sizes: Sequence[int]) -> None:
+def test_it_has_these_optimizers_and_batch_sizes(
+    name: str, optimizers: Sequence[str], batch_sizes: Sequence[int]
+) -> None:
     space = find_space(name)
     assert tuple(space.grids) == tuple(optimizers)
     assert tuple(budget.batch_size for budget in space.budgets) == tuple(batch_sizes)

@@ -1,4 +1,4 @@
-"""Grid laws: its size, the bijection between numbers and points, and its edges."""
+"""Grids: size, the bijection between numbers and points, and edges."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_size_is_the_number_of_distinct_points(grid: Grid) -> None:
 
 
 @given(GRIDS, st.integers())
-def test_there_is_nothing_outside(grid: Grid, i: int) -> None:
+def test_an_index_outside_the_grid_is_an_error(grid: Grid, i: int) -> None:
     if 0 <= i < grid.size:
         assert grid.point(i).keys() == grid.values.keys()
     else:
@@ -36,7 +36,7 @@ def test_there_is_nothing_outside(grid: Grid, i: int) -> None:
 
 
 @given(GRIDS, st.data())
-def test_edges_are_the_least_and_greatest_of_several_levels(grid: Grid, data: st.DataObject) -> None:
+def test_edges_are_the_lowest_and_highest_of_several_levels(grid: Grid, data: st.DataObject) -> None:
     point = grid.point(data.draw(st.integers(0, grid.size - 1)))
     for name, levels in grid.values.items():
         inside = sorted(levels)[1:-1]

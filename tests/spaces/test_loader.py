@@ -1,4 +1,4 @@
-"""The loader: a good file becomes a space, a bad one becomes one clear error, and nothing else ever happens."""
+"""The loader: a good file becomes a space, a bad one raises one clear SpaceError."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lawn_tune.planning.plan import plan
-from search_spaces.loader import DEFAULTS, REQUIRED, load_space
-from search_spaces.space import Budget, SearchSpace, SpaceError
+from search_spaces.loader import DEFAULTS, OPTIONAL, REQUIRED, load_space
+from search_spaces.space import Budget, Pairing, SearchSpace, SpaceError
 from tests.helpers.space_text import VALID, spoilt
 
 Result = TypeVar("Result")
@@ -48,12 +48,12 @@ def test_required_and_optional_keys_are_all_a_space_has() -> None:
     derived = {"name", "source"}
     renamed = {"search_seeds": "seeds", "confirm_seeds": "seeds", "grids": "optimizers"}
     names = {renamed.get(field.name, field.name) for field in fields(SearchSpace)} - derived
-    assert names == {*REQUIRED, *DEFAULTS}
+    assert names - {"overrides"} == {*REQUIRED, *DEFAULTS, *OPTIONAL}
 
 
 ERRORS = {
-    "syntax": ('loss = "cross-entropy"', "loss = = 1", "no TOML", "line 3"),
-    "repeated key": ("reported =", 'metric = "accuracy"\nreported =', "no TOML", "line 6"),
+    "syntax": ('loss = "cross-entropy"', "loss = = 1", "not valid TOML", "line 3"),
+    "repeated key": ("reported =", 'metric = "accuracy"\nreported =', "not valid TOML", "line 6"),
     "unknown top key": ("schedule =", "shedule =", "shedule: unknown key", "Did you mean 'schedule'"),
     "unknown seeds key": ("search = [0, 1]", "serch = [0, 1]", "seeds.serch: unknown key", "Did you mean 'search'"),
     "unknown budget key": ("epochs = 20", "epoch = 20", "budgets[0].epoch: unknown key", "Did you mean 'epochs'"),
@@ -61,41 +61,59 @@ ERRORS = {
     "missing model name": ('name = "small-vgg"\n', "", "model.name: missing key", "[model]"),
     "missing seeds": ("search = [0, 1]\n", "", "seeds.search: missing key", "[seeds]"),
     "missing epochs": ("epochs = 30\n", "", "budgets[1].epochs: missing key", "Add it"),
-    "text is a number": ('dataset = "digits"', "dataset = 7", "dataset: must be a text", "got 7"),
-    "text is empty": ('"a valid space"', '" "', "description: must be a text", "got ' '"),
+    "text is a number": ('dataset = "digits"', "dataset = 7", "dataset: must be a non-empty string", "got 7"),
+    "text is empty": ('"a valid space"', '" "', "description: must be a non-empty string", "got ' '"),
     "missing table": ('[model]\nname = "small-vgg"\nwidth = 8', "", "model: missing key", "Add it"),
-    "model option is a list": ("width = 8", "width = [8]", "model.width: must be one number", "got [8]"),
+    "model option is a list": ("width = 8", "width = [8]", "model.width: must be a single number", "got [8]"),
     "seeds are a number": ("search = [0, 1]", "search = 0", "seeds.search: must be a list", "got 0"),
     "seed is a text": ("search = [0, 1]", 'search = ["a"]', "seeds.search: must be a whole number", "got 'a'"),
     "seed is true": ("search = [0, 1]", "search = [true]", "seeds.search: must be a whole number", "got True"),
     "seed is a float": ("search = [0, 1]", "search = [1.0]", "seeds.search: must be a whole number", "got 1.0"),
     "seed is negative": ("search = [0, 1]", "search = [-3]", "seeds.search: must be a whole number from 0", "got -3"),
     "seed is huge": ("search = [0, 1]", "search = [4294967296]", "seeds.search: must be", "got 4294967296"),
-    "seeds repeat": ("search = [0, 1]", "search = [4, 4]", "seeds.search: must not repeat", "got 4"),
-    "seeds overlap": ("[101, 102, 103]", "[101, 1]", "seeds.confirm: must be fresh seeds", "got [1]"),
+    "seeds repeat": ("search = [0, 1]", "search = [4, 4]", "seeds.search: must not contain a value twice", "got 4"),
+    "seeds overlap": ("[101, 102, 103]", "[101, 1]", "seeds.confirm: must not contain any of seeds.search", "got [1]"),
     "no seeds": ("search = [0, 1]", "search = []", "seeds.search: must be a list with at least one", "got []"),
     "batch size is a float": ("batch_size = 64", "batch_size = 64.0", "budgets[0].batch_size: must be a", "got 64.0"),
     "batch size is zero": ("batch_size = 64", "batch_size = 0", "budgets[0].batch_size: must be a whole", "got 0"),
     "batch size repeats": ("batch_size = 512", "batch_size = 64", "budgets[1].batch_size: must differ", "got 64"),
     "epochs are a text": ("epochs = 20", 'epochs = "20"', "budgets[0].epochs: must be a whole number", "got '20'"),
     "epochs are negative": ("epochs = 30", "epochs = -30", "budgets[1].epochs: must be a whole number", "got -30"),
-    "rate is zero": ("0.003, 0.01", "0, 0.01", "optimizers.adam.peak_lr: must hold finite numbers above 0", "got 0."),
-    "rate is minus zero": ("0.003, 0.01", "-0.0", "optimizers.adam.peak_lr: must hold finite numbers", "got -0.0"),
-    "rate is negative": ("0.003, 0.01", "-0.01", "optimizers.adam.peak_lr: must hold finite numbers", "got -0.01"),
-    "rate is nan": ("0.003, 0.01", "nan", "optimizers.adam.peak_lr: must hold finite numbers", "got nan"),
-    "rate is infinite": ("0.003, 0.01", "inf", "optimizers.adam.peak_lr: must hold finite numbers", "got inf"),
-    "rate overflows": ("0.003, 0.01", "1e999", "optimizers.adam.peak_lr: must hold finite numbers", "got inf"),
-    "rate is a huge whole": ("0.003, 0.01", "9" * 400, "optimizers.adam.peak_lr: must hold finite", "got 999"),
-    "number beyond Python": ("0.003, 0.01", "9" * 5000, "no TOML", "4300 digits"),
-    "rate is true": ("0.003, 0.01", "true", "optimizers.adam.peak_lr: must hold numbers only", "got True"),
-    "rate is a text": ("0.003, 0.01", '"0.1"', "optimizers.adam.peak_lr: must hold numbers only", "got '0.1'"),
-    "rate is a list": ("0.003, 0.01", "[0.1]", "optimizers.adam.peak_lr: must hold numbers only", "got [0.1]"),
-    "rate is a date": ("0.003, 0.01", "1979-05-27", "optimizers.adam.peak_lr: must hold numbers", "got datetime.date"),
+    "rate is negative": (
+        "0.003, 0.01",
+        "-0.01",
+        "optimizers.adam.peak_lr: must contain only finite numbers",
+        "got -0.01",
+    ),
+    "rate is nan": ("0.003, 0.01", "nan", "optimizers.adam.peak_lr: must contain only finite numbers", "got nan"),
+    "rate is infinite": ("0.003, 0.01", "inf", "optimizers.adam.peak_lr: must contain only finite numbers", "got inf"),
+    "rate overflows": ("0.003, 0.01", "1e999", "optimizers.adam.peak_lr: must contain only finite numbers", "got inf"),
+    "rate is a huge whole": ("0.003, 0.01", "9" * 400, "optimizers.adam.peak_lr: must contain only finite", "got 999"),
+    "number beyond Python": ("0.003, 0.01", "9" * 5000, "not valid TOML", "4300 digits"),
+    "rate is true": ("0.003, 0.01", "true", "optimizers.adam.peak_lr: must contain only numbers", "got True"),
+    "rate is a text": ("0.003, 0.01", '"0.1"', "optimizers.adam.peak_lr: must contain only numbers", "got '0.1'"),
+    "rate is a list": ("0.003, 0.01", "[0.1]", "optimizers.adam.peak_lr: must contain only numbers", "got [0.1]"),
+    "rate is a date": (
+        "0.003, 0.01",
+        "1979-05-27",
+        "optimizers.adam.peak_lr: must contain only numbers",
+        "got datetime.date",
+    ),
     "rates are one number": ("[0.003, 0.01, 0.03]", "0.01", "optimizers.adam.peak_lr: must be a list", "got 0.01"),
     "no rates": ("[0.003, 0.01, 0.03]", "[]", "optimizers.adam.peak_lr: must be a list with at least", "got []"),
-    "rates repeat": ("0.003, 0.01", "0.01, 0.01", "optimizers.adam.peak_lr: must not repeat", "got 0.01"),
-    "decay repeats in another form": ("[0.0, 0.1]", "[1, 1.0]", "optimizers.adam.weight_decay: must not", "got 1.0"),
-    "decay is negative": ("[0.0, 0.1]", "[-0.1]", "optimizers.adam.weight_decay: must hold finite", "got -0.1"),
+    "rates repeat": (
+        "0.003, 0.01",
+        "0.01, 0.01",
+        "optimizers.adam.peak_lr: must not contain a value twice",
+        "got 0.01",
+    ),
+    "decay repeats in another form": (
+        "[0.0, 0.1]",
+        "[1, 1.0]",
+        "optimizers.adam.weight_decay: must not contain",
+        "got 1.0",
+    ),
+    "decay is negative": ("[0.0, 0.1]", "[-0.1]", "optimizers.adam.weight_decay: must contain only finite", "got -0.1"),
     "warm-up is negative": ("warmup_epochs = [2]", "warmup_epochs = [-2]", "optimizers.adam.warmup_epochs", "got -2"),
     "name of an optimizer": ("[optimizers.adam]", '[optimizers."a b"]', "optimizers.a b: must be a name", "got 'a b'"),
     "name of a hyperparameter": ("weight_decay =", '"é" =', "optimizers.adam.é: must be a name", "got 'é'"),
@@ -107,9 +125,33 @@ ERRORS = {
         "budgets",
         "512",
     ),
+    "override of a word": (
+        "[optimizers.adam]",
+        "[optimizers.adam.batch.large]\npeak_lr = [1]\n[optimizers.adam]",
+        "optimizers.adam.batch.large: must be a batch size",
+        "got 'large'",
+    ),
+    "override without a table": (
+        "[optimizers.adam]\n",
+        "[optimizers.adam]\nbatch = [1]\n",
+        "optimizers.adam.batch: must be a table",
+        "got [1]",
+    ),
+    "comparison of one": (
+        "[model]",
+        '[[compare]]\nchallenger = "adam"\n[model]',
+        "compare[0].baseline: missing key",
+        "[compare[0]]",
+    ),
+    "comparison of three": (
+        "[model]",
+        '[[compare]]\nchallenger = "adam"\nbaseline = "sgd"\nother = "lamb"\n[model]',
+        "compare[0].other: unknown key",
+        "'lamb'",
+    ),
     "model has tables only": ("[model]", "[model.x]", "model.name: missing key", "[model]"),
 }
-"""What is wrong → text replaced, by what, the file's key and rule, and the value or place shown."""
+"""Fault → text replaced, replacement, key and rule in the message, and the value or place shown."""
 
 
 @pytest.mark.parametrize(("old", "new", "rule", "value"), ERRORS.values(), ids=ERRORS)
@@ -122,6 +164,20 @@ def test_each_fault_is_one_clear_error(tmp_path: Path, old: str, new: str, rule:
     assert value in message
     assert message.endswith(".")
     assert len(message) < 600
+
+
+def test_overrides_and_comparisons_are_read(tmp_path: Path) -> None:
+    space = load(
+        tmp_path,
+        VALID
+        + "\n[optimizers.adam.batch.512]\npeak_lr = [0.1, 0.2]\n"
+        + '\n[[compare]]\nchallenger = "adam"\nbaseline = "sgd"\n',
+    )
+    assert space.overrides == {"adam": {512: {"peak_lr": (0.1, 0.2)}}}
+    assert space.compare == (Pairing(challenger="adam", baseline="sgd"),)
+    assert "batch" not in space.grids["adam"].values
+    assert space.grid("adam", 64) == space.grids["adam"]
+    assert space.grid("adam", 512).values == {**space.grids["adam"].values, "peak_lr": (0.1, 0.2)}
 
 
 def test_tables_of_the_wrong_kind(tmp_path: Path) -> None:
@@ -146,8 +202,8 @@ def test_minus_zero_is_zero(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["my space.toml", "-x.toml", ".toml", "ü.toml"])
-def test_a_file_needs_a_name_that_a_study_can_bear(tmp_path: Path, name: str) -> None:
-    with pytest.raises(SpaceError, match="the file's name: must be a name"):
+def test_a_file_needs_a_name_that_is_valid_for_a_study(tmp_path: Path, name: str) -> None:
+    with pytest.raises(SpaceError, match="the file name: must be a name"):
         load(tmp_path, VALID, name)
 
 
@@ -157,7 +213,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(SpaceError, match="cannot be read: Is a directory"):
         load_space(tmp_path)
     (tmp_path / "latin.toml").write_bytes(VALID.encode() + b'# \xe9\n"')
-    with pytest.raises(SpaceError, match="must be UTF-8 text, byte"):
+    with pytest.raises(SpaceError, match="must be UTF-8 text, but byte"):
         load_space(tmp_path / "latin.toml")
     with pytest.raises(SpaceError, match="nested too deeply"):
         load(tmp_path, f"x = {'[' * 100_000}")
@@ -170,8 +226,8 @@ LITERALS = [
 
 
 @st.composite
-def mutilations(draw: st.DrawFn) -> str:
-    """The valid text after a few cuts, copies, insertions and replaced values."""
+def mutations(draw: st.DrawFn) -> str:
+    """The valid text after a few deletions, copies, insertions and replaced values."""
     text = VALID
     for _ in range(draw(st.integers(1, 4))):
         start = draw(st.integers(0, len(text)))
@@ -194,7 +250,7 @@ def mutilations(draw: st.DrawFn) -> str:
 
 
 def attempt(action: Callable[[], Result]) -> Result | SpaceError:
-    """Returns what the action returns, or the one error it may raise."""
+    """Returns the result of the action, or its SpaceError."""
     try:
         return action()
     except SpaceError as error:
@@ -202,8 +258,8 @@ def attempt(action: Callable[[], Result]) -> Result | SpaceError:
 
 
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(text=mutilations())
-def test_any_mutilation_is_a_space_or_a_clear_error(tmp_path: Path, text: str) -> None:
+@given(text=mutations())
+def test_any_mutation_is_a_space_or_a_clear_error(tmp_path: Path, text: str) -> None:
     path = tmp_path / "mine.toml"
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
     space = attempt(lambda: load_space(path))

@@ -1,4 +1,4 @@
-"""The paper's tables as data: complete, as printed, and in agreement with themselves where the paper is."""
+"""The paper's tables as data: complete, as printed, and as consistent as the paper."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ PRINTED: Mapping[int, Sums] = {
     5: {"Adam": (24, 181363, 0), "Adam-L": (24, 187784, 24)},
     6: {"Adam": (2, 424, 0), "Adam-L": (2, 236, 0)},
 }
-"""Table → method → (values, their sum in units of the last digit, how many are bold), taken from the paper's text by a
-program that shares nothing with the file or its reader."""
+"""Table → method → (values, their sum in units of the last digit, how many are bold), extracted from the paper's text
+by a program that shares nothing with the file or its reader."""
 
 PAIRS = {"adam": "adam-lawn", "lamb": "lamb-lawn", "lamb-plus": "lamb-lawn"}
 
@@ -81,7 +81,7 @@ def test_the_six_tables_are_there_with_every_value_as_printed() -> None:
 
 
 @pytest.mark.parametrize("table", paper_tables(), ids=lambda table: f"table-{table.number}")
-def test_means_are_what_their_texts_say(table: PublishedTable) -> None:
+def test_means_equal_their_texts(table: PublishedTable) -> None:
     for value in table.values:
         assert value.table == table.number
         assert value.text == ("Fail" if value.mean is None else f"{value.mean:.{2 if table.number != 6 else 3}f}")
@@ -116,10 +116,10 @@ def test_bold_is_the_better_of_a_pair_and_nothing_else(number: int) -> None:
     assert sorted(bold, key=repr) == sorted(expected, key=repr)
 
 
-# --- what the paper says of its numbers ------------------------------------------------------------------------------
+# --- what the paper says about its numbers ---------------------------------------------------------------------------
 
 
-def test_side_tables_repeat_the_main_ones_but_for_one_hundredth() -> None:
+def test_side_tables_repeat_the_main_ones_except_for_one_hundredth() -> None:
     main = {(v.dataset, v.metric, v.loss, v.method, v.batch): v for t in paper_tables() if t.main for v in t.values}
     pairs = [
         (v, main[key])
@@ -234,11 +234,11 @@ def test_a_failure_of_the_paper_has_no_caveat() -> None:
         ("runs = 3", "runs = 0", ("tables[0].runs", "whole number from 1")),
         ("main = true", "mean = true", ("tables[0].main", "missing key")),
         ("errors = [0.1, 0.45]", "errors = [0.1]", ("tables[2].errors", "must hold 2 numbers")),
-        ("number = 1", "number = 1\ncolour = 3", ("tables[0].colour", "unknown key")),
+        ("number = 1", "number = 1\ncolor = 3", ("tables[0].color", "unknown key")),
         ('batch_sizes = ["256", "16k"]', 'batch_sizes = ["256", "17k"]', ("tables[0].blocks[0].batch_sizes", "'17k'")),
         ("epochs = [300, 500]", "epochs = [300, 500, 500]", ("tables[1].blocks[0].epochs", "1 value or 2")),
         ('"1k" = 1000', '"1k" = "1000"', ("batch_sizes.1k", "whole number")),
-        ("facts = [", "facts = [3,", ("tables[0].facts", "list of texts")),
+        ("facts = [", "facts = [3,", ("tables[0].facts", "list of strings")),
         ("[[tables]]", "[[tables", ("cannot be read as TOML", "Restore the file")),
     ],
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +13,6 @@ from torch import Tensor
 
 from tests.helpers.tasks import curve, pack, point, run, task, training
 from trainables.training.loop import Training
-from trainables.training.trial import Interrupted
 
 EPOCHS = 10
 
@@ -37,8 +35,8 @@ def test_a_divergence_survives_interruptions_around_it(seed: int, tmp_path: Path
     for stop in stops:
         asked = iter(range(EPOCHS))
         began = stops[stops.index(stop) - 1] if stop != stops[0] else 0
-        with pytest.raises(Interrupted):
-            run(config, checkpoint=file, should_stop=lambda: next(asked) + 1 + began == stop)  # noqa: B023
+        _, none = run(config, checkpoint=file, should_stop=lambda: next(asked) + 1 + began == stop)  # noqa: B023
+        assert not none
     resumed, again = run(config, checkpoint=file)
     for member, (end, other) in enumerate(zip(ends, again, strict=True)):
         assert (end.outcome, end.epochs, end.examples) == (other.outcome, other.epochs, other.examples)
@@ -63,16 +61,16 @@ def test_one_number_that_is_not_finite_makes_its_row_diverged(
 ) -> None:
     """After the epoch's last step, when no loss shows it: one weight of 500, or one of BN's running variances."""
     session = training(pack(task("adam"), [point("adam", peak_lr=rate) for rate in (0.01, 0.02, 0.03)]))
-    step, taken = session.pack.train_step, []
+    step, taken = session.pack.apply, []
 
-    def harmed(*arguments: Any) -> Tensor:
-        losses = step(*arguments)
+    def harmed(lr: Tensor) -> Tensor:
+        losses = step(lr)
         taken.append(losses)
         if len(taken) == session.steps_per_epoch:
             harm(session, value)
         return losses
 
-    monkeypatch.setattr(session.pack, "train_step", harmed)
+    monkeypatch.setattr(session.pack, "apply", harmed)
     record = session.run_epoch()
     assert torch.stack(taken).isfinite().all()
     assert session.diverged == {1: 1}

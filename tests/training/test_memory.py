@@ -6,13 +6,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from tests.helpers.tasks import pack, point, task
-from trainables.training.process_memory import process_peak, reset_process_peak
-from trainables.training.trial import peak_memory, train_pack
+from trainables.training.peak_memory import peak_memory
+from trainables.training.process_memory import keep_freed_memory, process_peak, reset_process_peak
+from trainables.training.trial import PackRun
 
 MEGABYTES = 200
 
@@ -81,6 +83,50 @@ def test_a_packs_peak_on_a_gpu_starts_afresh_before_anything_is_built(monkeypatc
 
     monkeypatch.setattr("trainables.training.trial.resident_workload", build)
     with pytest.raises(LookupError, match="built"):
-        train_pack(pack(task(), [point("adam-lawn")]), data_dir=Path("nowhere"), device=device)
+        next(iter(PackRun(pack(task(), [point("adam-lawn")]), data_dir=Path("nowhere"), device=device)))
     assert done == ["init", device]
     assert peak_memory(device) == 2**20
+
+
+FREED = f"""
+import ctypes, sys
+from pathlib import Path
+from trainables.training.process_memory import keep_freed_memory
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * {os.sysconf("SC_PAGESIZE")}
+
+kept = keep_freed_memory() if sys.argv[1] == "keep" else None
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
+size = {MEGABYTES} * 2**20
+before = resident()
+block = libc.malloc(size)
+ctypes.memset(block, 1, size)
+libc.free(block)
+print(kept, resident() - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc")
+def test_freed_memory_is_kept_where_it_was_asked_for() -> None:
+    found = {}
+    for mode in ("keep", "give back"):
+        command = [sys.executable, "-c", FREED, mode]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+        found[mode] = done.stdout.split()
+    assert found["keep"][0] == "True"
+    assert int(found["keep"][1]) > MEGABYTES * 2**19
+    assert int(found["give back"][1]) < MEGABYTES * 2**18
+
+
+@pytest.mark.parametrize("refused", [-1, -4, -8])
+def test_a_c_library_that_takes_only_a_part_has_not_taken_it(refused: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    library = SimpleNamespace(mallopt=lambda name, value: int(name != refused))
+    monkeypatch.setattr("trainables.training.process_memory.ctypes.CDLL", lambda name: library)
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert not keep_freed_memory()
+    del library.mallopt
+    assert not keep_freed_memory()
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert not keep_freed_memory()

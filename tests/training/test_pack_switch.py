@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad
 
+from trainables.catalogue.methods import METHODS
 from trainables.optimizers import AdamLawn, LambLawn, SgdLawn, reference
 from trainables.training.pack import Pack
 
@@ -43,14 +44,15 @@ def pack_run(rule: str, rows: list[int]) -> list[Tensor]:
     """Returns the weights of every row after each step; row i switches before step SWITCHES[i]."""
     hyper = {name: torch.full((len(rows), 1), value, dtype=torch.float64) for name, value in HYPER[rule].items()}
     models = [net(i) for i in rows]
-    pack = Pack(models, rule, hyper, example_loss, constrain="all", device=torch.device("cpu"))
+    pack = Pack(models, METHODS[f"{rule}-lawn"], hyper, example_loss, constrain="all", device=torch.device("cpu"))
     lr = torch.tensor([[RATES[i]] for i in rows], dtype=torch.float64)
     trail = []
     for step in range(STEPS):
         if due := [row for row, i in enumerate(rows) if SWITCHES[i] == step]:
             pack.constrain(due)
         inputs, targets = batch(step)
-        pack.train_step((inputs,), targets, shared=True, lr=lr)
+        pack.gradients((inputs,), targets, shared=True)
+        pack.apply(lr)
         trail.append(pack.state.weights.clone())
     return trail
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from tests.helpers.tasks import CPU, pack, point, task, training
+from trainables.catalogue.methods import METHODS
 from trainables.losses import bce
 from trainables.metrics import hit_at_k, rank_of_positive
 from trainables.models.ncf import Ncf
@@ -15,6 +16,7 @@ from trainables.training.measure import margin_series
 from trainables.training.pack import Pack
 
 ITEMS = 100
+SGD = {name: torch.zeros(1, 1, dtype=torch.float64) for name in ("weight_decay", "momentum")}
 EVERY_ITEM = torch.zeros(ITEMS, dtype=torch.int64), torch.arange(ITEMS)
 
 
@@ -32,7 +34,7 @@ def collapsed() -> Ncf:
 
 def nets(count: int, precision: str) -> Pack:
     models = [collapsed() for _ in range(count)]
-    return Pack(models, "sgd", {}, bce, constrain="all", device=CPU, precision=precision)
+    return Pack(models, METHODS["sgd"], SGD, bce, constrain="all", device=CPU, precision=precision)
 
 
 @pytest.mark.parametrize("count", [1, 3], ids=["solo", "stacked"])

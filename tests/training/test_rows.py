@@ -5,16 +5,16 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainables.config import Member
+from trainables.tasks import Trial
 from trainables.training.rows import Row, first_rows, row_of_member, split_rows, switch_step
 
 FREE = st.sampled_from([0.0, 0.5, 1.0, 2.0, 3.0, 9.0])
 MEMBERS = st.lists(st.tuples(FREE, st.sampled_from([0.1, 0.2]), st.integers(0, 1)), min_size=1, max_size=9)
 
 
-def members(values: list[tuple[float, float, int]]) -> tuple[Member, ...]:
+def members(values: list[tuple[float, float, int]]) -> tuple[Trial, ...]:
     return tuple(
-        Member(key=str(i), seed=seed, hyperparameters={"peak_lr": lr, "warmup_epochs": 1.0, "free_epochs": free})
+        Trial(key=str(i), seed=seed, hyperparameters={"peak_lr": lr, "warmup_epochs": 1.0, "free_epochs": free})
         for i, (free, lr, seed) in enumerate(values)
     )
 
@@ -26,7 +26,7 @@ def test_rows_follow_the_members_through_every_switch(
     pack = members(values)
     total = per_epoch * epochs
     switches = [switch_step(m.hyperparameters["free_epochs"], per_epoch, total) for m in pack]
-    rows = first_rows(pack)
+    rows = first_rows(pack, "free_epochs")
     for step in range(total):
         split = split_rows(rows, [i for i, at in enumerate(switches) if at == step])
         for row, source in zip(split.rows, split.source, strict=True):
@@ -43,7 +43,7 @@ def test_rows_follow_the_members_through_every_switch(
 
 @given(MEMBERS)
 def test_members_share_a_row_only_when_all_but_free_epochs_agree(values: list[tuple[float, float, int]]) -> None:
-    rows = first_rows(members(values))
+    rows = first_rows(members(values), "free_epochs")
     assert sorted(m for row in rows for m in row.members) == list(range(len(values)))
     assert len(rows) == len({(lr, seed) for _, lr, seed in values})
     assert all(len({values[m][1:] for m in row.members}) == 1 for row in rows)
@@ -51,7 +51,7 @@ def test_members_share_a_row_only_when_all_but_free_epochs_agree(values: list[tu
 
 @given(MEMBERS)
 def test_nothing_due_changes_nothing(values: list[tuple[float, float, int]]) -> None:
-    rows = first_rows(members(values))
+    rows = first_rows(members(values), "free_epochs")
     split = split_rows(rows, [])
     assert split.rows == rows
     assert split.source == tuple(range(len(rows)))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from trainables.config import SCHEDULES
+from trainables.tasks import SCHEDULES
 from trainables.training.schedules import lr_factor
 
 TOTALS = st.integers(2, 400)

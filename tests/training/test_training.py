@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from tests.helpers.tasks import curve, eight_points, pack, point, run, task, training
-from trainables.config import OPTIMIZERS, SERIES, Ncf, SmallVgg
-from trainables.training.checkpoint import load_checkpoint, save_checkpoint
-from trainables.training.trial import Interrupted
+from trainables.catalogue.methods import METHODS
+from trainables.outcomes import SERIES, TrialOutcome
+from trainables.tasks import model_config
+from trainables.training import trial
+from trainables.training.checkpoint import UnusableCheckpoint, load_checkpoint, save_checkpoint
 
-LAWN = [name for name, kind in OPTIMIZERS.items() if kind.lawn]
+LAWN = [name for name, method in METHODS.items() if method.switch]
 
 REL, ABS = 2e-4, 1e-5
 """Kernels for K stacked models may sum in another order than for one, so a step differs by a few units in the last
 place (1e-7 relative), which training amplifies. A wrong hyperparameter, batch or phase shows at 1e-2."""
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", METHODS)
 def test_a_member_of_a_pack_of_8_equals_its_solo_run(optimizer: str) -> None:
     points = eight_points(optimizer)
     together, ends = run(pack(task(optimizer), points))
@@ -101,20 +106,16 @@ def test_a_pack_whose_members_all_diverge_ends_early() -> None:
     assert all(end.epochs == len(records) for end in ends)
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", METHODS)
 def test_resuming_after_any_epoch_gives_the_same_bits(optimizer: str, tmp_path: Path) -> None:
     config = pack(task(optimizer), eight_points(optimizer)[:4])
     whole, ends = run(config)
     stops = iter([True] * 3)
     file = tmp_path / "pack.safetensors"
-    attempts = 0
-    while True:
+    attempts, resumed = 0, list[TrialOutcome]()
+    while not resumed:
         attempts += 1
-        try:
-            again, resumed = run(config, checkpoint=file, should_stop=lambda: next(stops, False))
-            break
-        except Interrupted:
-            continue
+        again, resumed = run(config, checkpoint=file, should_stop=lambda: next(stops, False))
     assert attempts == 4
     assert again == whole
     plain = [dataclasses.replace(end, summary={}) for end in ends]
@@ -139,6 +140,25 @@ def test_a_resumed_training_reads_the_stored_norms_bit_for_bit(tmp_path: Path) -
     assert second.rows == first.rows
 
 
+def test_the_seconds_of_a_resumed_pack_are_those_of_all_its_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks = itertools.count(1000)
+    monkeypatch.setattr(trial, "time", SimpleNamespace(monotonic=lambda: float(next(ticks))))
+    config = pack(task(epochs=3), [point("adam-lawn"), point("adam-lawn", peak_lr=0.02)])
+    file = tmp_path / "c"
+    session = training(config)
+    session.run_epoch()
+    save_checkpoint(file, session, 500.0)
+    first = next(ticks)
+    _, ends = run(config, checkpoint=file)
+    passed = next(ticks) - first
+    for end in ends:
+        seconds = end.summary["seconds"]
+        assert seconds is not None
+        assert 500 / 2 < seconds <= (500 + passed) / 2
+
+
 @pytest.mark.parametrize("harm", ["missing", "empty", "cut", "garbage", "other pack"])
 def test_a_useless_checkpoint_is_ignored(harm: str, tmp_path: Path) -> None:
     config = pack(task(epochs=2), [point("adam-lawn")])
@@ -152,7 +172,8 @@ def test_a_useless_checkpoint_is_ignored(harm: str, tmp_path: Path) -> None:
     )
     file.unlink() if content is None else file.write_bytes(content)
     fresh = training(config)
-    assert load_checkpoint(file, fresh) is None
+    with nullcontext() if harm == "missing" else pytest.raises(UnusableCheckpoint):
+        assert load_checkpoint(file, fresh) is None
     assert fresh.epoch == 0
     assert run(config, checkpoint=file)[0] == run(config)[0]
 
@@ -176,23 +197,20 @@ def test_training_on_validation_measures_test_only() -> None:
     assert not any(name.startswith("validation/") for name in records[0].series)
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", METHODS)
 def test_every_hyperparameter_changes_the_numbers(optimizer: str) -> None:
-    kind = OPTIMIZERS[optimizer]
     what = task(optimizer, epochs=2)
-    base = dataclasses.asdict(kind(**point(optimizer)))
+    base = METHODS[optimizer].complete(point(optimizer))
     plain = run(pack(what, [base]))[0]
-    for field in dataclasses.fields(kind):
-        other = base | {field.name: base[field.name] * 0.5 if base[field.name] else 0.5}
-        if field.name == "eps":
-            other[field.name] = 1e-2
+    for name, value in base.items():
+        other = base | {name: 1e-2 if name == "eps" else value * 0.5 if value else 0.5}
         changed = pack(what, [other])
         assert changed.members[0].key != pack(what, [base]).members[0].key
-        assert run(changed)[0] != plain, field.name
+        assert run(changed)[0] != plain, name
 
 
 CHANGES: list[dict[str, Any]] = [
-    {"model": SmallVgg(width=6)},
+    {"model": model_config("small-vgg", width=6)},
     {"batch_size": 32},
     {"epochs": 3},
     {"train_on": "train+validation"},
@@ -212,5 +230,5 @@ def test_every_key_of_a_task_changes_the_numbers(change: dict[str, Any]) -> None
 
 
 def test_a_task_survives_json() -> None:
-    config = pack(task(model=Ncf(factors=8, init="xavier")), [point("adam-lawn")])
+    config = pack(task(model=model_config("ncf", factors=8, init="xavier")), [point("adam-lawn")])
     assert type(config).from_dict(config.to_dict()) == config

@@ -1,4 +1,4 @@
-"""Laws of the reliability diagram: its bins hold every prediction once, give back the ECE, and reach the rows."""
+"""The reliability diagram: its bins count every prediction once, give the ECE, and are stored in the rows."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from lawn_tune.cli.export import record, to_csv, to_json
 from lawn_tune.results import TrialRow
 from tests.helpers.memory_source import make_cell, make_row
-from trainables.config import ECE_BINS, Member, PackConfig, SmallVgg, Task, TrialOutcome
+from trainables.catalogue.losses import ECE_BINS
 from trainables.metrics import calibration, ece
-from trainables.training.trial import train_pack
+from trainables.outcomes import TrialOutcome
+from trainables.tasks import PackConfig, Task, Trial, model_config
+from trainables.training.trial import PackRun
 
 PREDICTIONS = st.lists(
     st.tuples(st.floats(0, 1) | st.integers(0, 15).map(lambda b: b / 15), st.booleans()), min_size=1, max_size=40
@@ -24,7 +26,7 @@ PREDICTIONS = st.lists(
 
 
 @given(PREDICTIONS)
-def test_bins_hold_every_prediction_once_and_give_back_the_ece(predictions: list[tuple[float, bool]]) -> None:
+def test_bins_count_every_prediction_once_and_give_the_ece(predictions: list[tuple[float, bool]]) -> None:
     p = torch.tensor([confidence for confidence, _ in predictions], dtype=torch.float64)
     hits = torch.tensor([hit for _, hit in predictions])
     bins = calibration(p, hits)
@@ -52,11 +54,19 @@ def test_a_leading_dimension_of_bins_is_a_loop() -> None:
 
 def trained(dataset: str) -> list[TrialOutcome]:
     task = Task(
-        dataset=dataset, model=SmallVgg(width=4), loss="cross-entropy", optimizer="adam", batch_size=64, epochs=1
+        dataset=dataset,
+        model=model_config("small-vgg", width=4),
+        loss="cross-entropy",
+        optimizer="adam",
+        batch_size=64,
+        epochs=1,
     )
     point = {"peak_lr": 0.01, "warmup_epochs": 0.0, "weight_decay": 0.0}
-    members = tuple(Member(key=f"k{seed}", seed=seed, hyperparameters=point) for seed in (0, 1))
-    return train_pack(PackConfig(task=task, members=members), data_dir=Path("nowhere"), device=torch.device("cpu"))
+    members = tuple(Trial(key=f"k{seed}", seed=seed, hyperparameters=point) for seed in (0, 1))
+    run = PackRun(PackConfig(task=task, members=members), data_dir=Path("nowhere"), device=torch.device("cpu"))
+    for _ in run:
+        pass
+    return run.outcomes or []
 
 
 def test_training_records_the_bins_of_its_ece() -> None:
@@ -78,7 +88,7 @@ def test_rows_without_bins_have_none() -> None:
     assert row(ece=0.1).calibration == ()
 
 
-def test_a_spreadsheet_is_not_cluttered_and_json_loses_nothing() -> None:
+def test_bins_are_in_json_but_not_in_csv() -> None:
     bins: dict[str, float | None] = {f"calibration/{what}/07": 0.5 for what in ("examples", "confidence", "accuracy")}
     full = record(replace(row(), summary={"ece": 0.1} | bins))
     assert "calibration" not in to_csv([full])

@@ -1,4 +1,4 @@
-"""The image workload: splits, standardisation, evaluation."""
+"""The image workload: splits, standardization, evaluation."""
 
 from __future__ import annotations
 
@@ -13,32 +13,40 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from trainables.config import DATASETS, Ncf, SmallVgg, Task, TrainOn
+from trainables.tasks import Task, TrainOn, model_config
 from trainables.workloads import build_workload, digits
-from trainables.workloads.images import ImageWorkload, LabelledImages, refuse_lone_image
+from trainables.workloads.base import Resident
+from trainables.workloads.images import ImageWorkload, LabeledImages, reject_single_image
 
 CPU = torch.device("cpu")
-TASK = Task(dataset="digits", model=SmallVgg(width=2), loss="cross-entropy", optimizer="adam", batch_size=32, epochs=1)
+TASK = Task(
+    dataset="digits",
+    model=model_config("small-vgg", width=2),
+    loss="cross-entropy",
+    optimizer="adam",
+    batch_size=32,
+    epochs=1,
+)
 
 
-def labelled(count: int, channels: int = 1) -> LabelledImages:
-    """Images whose every pixel tells the class."""
+def labeled(count: int, channels: int = 1) -> LabeledImages:
+    """Images in which every pixel encodes the class."""
     labels = torch.arange(count) % 10
-    return LabelledImages((25 * labels).to(torch.uint8).view(-1, 1, 1, 1).expand(-1, channels, 8, 8), labels)
+    return LabeledImages((25 * labels).to(torch.uint8).view(-1, 1, 1, 1).expand(-1, channels, 8, 8), labels)
 
 
 def workload(task: Task = TASK, test: int = 300) -> ImageWorkload:
-    parts = {"train": labelled(100), "validation": labelled(20), "test": labelled(test)}
+    parts = {"train": labeled(100), "validation": labeled(20), "test": labeled(test)}
     return ImageWorkload(task, **parts, classes=10, device=CPU)
 
 
-def logits_that_tell(images: Tensor) -> Tensor:
+def logits_of_three_predictors(images: Tensor) -> Tensor:
     classes = torch.unique(images[:, 0, 0, 0], return_inverse=True)[1]
     return torch.stack([torch.eye(10)[classes], torch.zeros(len(images), 10), torch.full((len(images), 10), torch.nan)])
 
 
 def test_perfect_constant_and_nan_predictors() -> None:
-    evaluation = workload(test=500).evaluate(logits_that_tell, "test")
+    evaluation = workload(test=500).evaluate(logits_of_three_predictors, "test")
     assert evaluation.metrics["accuracy"].tolist() == [100, 10, 0]
     assert evaluation.hits.sum(dim=1).tolist() == [500, 50, 0]
     assert evaluation.ece is not None
@@ -50,7 +58,7 @@ def test_perfect_constant_and_nan_predictors() -> None:
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=60), st.integers(2, 10))
 def test_hold_out_is_a_stratified_partition(classes: list[int], every: int) -> None:
     labels = torch.tensor(classes)
-    everything = LabelledImages(torch.arange(len(classes)).view(-1, 1, 1, 1), labels)
+    everything = LabeledImages(torch.arange(len(classes)).view(-1, 1, 1, 1), labels)
     rest, held = everything.hold_out(every)
     assert sorted(rest.images.flatten().tolist() + held.images.flatten().tolist()) == list(range(len(classes)))
     assert len(held) == -(-len(classes) // every)
@@ -60,8 +68,8 @@ def test_hold_out_is_a_stratified_partition(classes: list[int], every: int) -> N
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_training_images_are_standardised_by_channel(channels: int) -> None:
-    part = labelled(100, channels)
+def test_training_images_are_standardized_by_channel(channels: int) -> None:
+    part = labeled(100, channels)
     images = ImageWorkload(TASK, train=part, validation=part, test=part, classes=10, device=CPU)
     (pixels,), _ = images.batch(torch.arange(100))
     assert pixels.shape == (100, channels, 8, 8)
@@ -72,36 +80,37 @@ def test_training_images_are_standardised_by_channel(channels: int) -> None:
 @pytest.mark.parametrize("train_on", get_args(TrainOn))
 @pytest.mark.parametrize("name", ["synthetic", "digits"])
 def test_bundled_datasets_have_the_sizes_that_planning_uses(name: str, train_on: TrainOn) -> None:
-    built = build_workload(replace(TASK, dataset=name, train_on=train_on), Path("nowhere"), CPU)
-    planned = DATASETS[name].train_examples if train_on == "train" else DATASETS[name].full_examples
-    assert len(built.epoch(torch.Generator().manual_seed(0))[0]) == planned
+    task = replace(TASK, dataset=name, train_on=train_on)
+    built = build_workload(task, Path("nowhere"), CPU)
+    assert isinstance(built, Resident)
+    assert len(built.epoch(torch.Generator().manual_seed(0))[0]) == built.examples == task.examples
 
 
 @given(st.integers(2, 40), st.integers(2, 60), st.integers(2, 60))
-def test_a_batch_of_one_image_is_refused_and_another_size_is_named(size: int, search: int, full: int) -> None:
+def test_a_batch_of_one_image_is_rejected_and_another_size_is_named(size: int, search: int, full: int) -> None:
     counts = {"train": search, "train+validation": full}
     if all(count % size != 1 for count in counts.values()):
-        refuse_lone_image(size, counts)
+        reject_single_image(size, counts)
         return
     with pytest.raises(ValueError, match=f"batch_size {size} leaves .* one image") as caught:
-        refuse_lone_image(size, counts)
-    refuse_lone_image(int(str(caught.value).rsplit(" ", 1)[1]), counts)
+        reject_single_image(size, counts)
+    reject_single_image(int(str(caught.value).rsplit(" ", 1)[1]), counts)
 
 
-def test_a_size_that_would_stop_the_confirm_run_is_refused_before_the_search() -> None:
+def test_a_size_that_would_fail_in_the_confirm_run_is_rejected_before_the_search() -> None:
     with pytest.raises(ValueError, match=r"one image \(1,437 images on train\+validation\).*for example 360"):
         build_workload(replace(TASK, batch_size=359), Path("nowhere"), CPU)
 
 
-def test_an_image_workload_refuses_another_model() -> None:
-    with pytest.raises(ValueError, match="no image model is called 'ncf'"):
-        workload(replace(TASK, model=Ncf())).build_model()
+def test_an_image_workload_rejects_another_model() -> None:
+    with pytest.raises(ValueError, match="model 'ncf' is for interactions, but data set 'digits' holds images"):
+        workload(replace(TASK, model=model_config("ncf"))).build_model()
 
 
 @pytest.mark.parametrize("kept", [True, False])
 def test_the_digits_are_scikit_learns_wherever_it_keeps_them(kept: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not kept:
         monkeypatch.setattr(digits, "find_spec", lambda name: None)
-    found, theirs = digits.read_digits(), load_digits()
-    assert (found[:, :-1] == theirs.data).all()
-    assert (found[:, -1] == theirs.target).all()
+    ours, theirs = digits.read_digits(), load_digits()
+    assert (ours[:, :-1] == theirs.data).all()
+    assert (ours[:, -1] == theirs.target).all()

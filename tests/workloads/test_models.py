@@ -1,4 +1,4 @@
-"""Models: sizes, initialisation, and that stacking R of them changes nothing."""
+"""Models: sizes, initialization, and that stacking R of them changes nothing."""
 
 from __future__ import annotations
 
@@ -137,13 +137,13 @@ def test_stacked_models_are_solo_models(name: str, batch: int, shared: bool) -> 
 
 
 TWICE = torch.cat([torch.zeros(4000), torch.full((1000,), 3.0)]).long()
-"""Rows 0 and 3 of a table, so often that a bf16 sum of twos would stop at 512; bf16 holds the true sums exactly."""
+"""Rows 0 and 3 of a table, repeated until a bf16 sum of twos would stop at 512; the true sums are exact in bf16."""
 STACKS = {"solo": (1, True), "stacked, shared batch": (ROWS, True), "stacked, batch a row": (ROWS, False)}
 
 
 def slopes(function: Callable[[Tensor, Tensor], Tensor], table: Tensor, shared: bool) -> Tensor:
-    """The gradient of twice the sum of what `function` looks up, for tables [R, N, D]; row r of a stack asks for r + 0
-    and r + 3 where batches are not shared."""
+    """The gradient of twice the sum of the rows that `function` looks up, for tables [R, N, D]; row r of a stack looks
+    up r + 0 and r + 3 if batches are not shared."""
     table.requires_grad_()
     if len(table) == 1:
         rows = function(table[0], TWICE)
@@ -187,7 +187,7 @@ def test_gradients_of_a_projected_table_are_summed_exactly_under_autocast(stack:
 
 @pytest.mark.parametrize("stack", STACKS)
 def test_ncf_has_exact_gradients_under_autocast(stack: str) -> None:
-    """One user, and a tower that adds its four features up, on 4,096 pairs: 2 · 4,096 for each of them."""
+    """One user, and a tower that adds its four features, on 4,096 pairs: 2 · 4,096 for each of them."""
     models, shared = STACKS[stack]
     model = ncf(factors=1, users=2, items=2)
     weights = {name: torch.zeros_like(weight) for name, weight in model.named_parameters()}

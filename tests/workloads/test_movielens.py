@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from trainables.config import Ncf, SmallVgg, Task, TrainOn
 from trainables.data import DataError
+from trainables.tasks import Task, TrainOn, model_config
 from trainables.workloads.interactions import Interactions, leave_latest_out, read_interactions, tie_hash
 from trainables.workloads.movielens import MovieLens
 from trainables.workloads.negatives import NegativeSampler, candidates
@@ -42,7 +42,7 @@ def some_rows(seed: int = 0, users: int = 150, items: int = 140) -> Rows:
 def movielens(path: Path, train_on: TrainOn = "train") -> MovieLens:
     task = Task(
         dataset="movielens-100k",
-        model=Ncf(factors=2),
+        model=model_config("ncf", factors=2),
         loss="bce",
         optimizer="adam",
         batch_size=64,
@@ -70,7 +70,7 @@ def split_by_hand(rows: Rows) -> tuple[set[tuple[int, int]], set[tuple[int, int]
     return train, validation, test
 
 
-def test_the_split_is_the_one_made_by_hand(tmp_path: Path) -> None:
+def test_the_split_equals_one_made_by_hand(tmp_path: Path) -> None:
     rows = some_rows()
     splits = leave_latest_out(read_interactions(write(tmp_path, rows)))
     assert (pairs(splits.train), pairs(splits.validation), pairs(splits.test)) == split_by_hand(rows)
@@ -82,26 +82,26 @@ def test_the_order_of_rows_does_not_matter(tmp_path: Path) -> None:
     for attempt in range(3):
         workload = movielens(write(tmp_path, rows))
         epoch = workload.epoch(torch.Generator().manual_seed(1))
-        seen.append((*epoch, *workload.probe(), *asked(workload, "validation"), *asked(workload, "test")))
+        seen.append((*epoch, *workload.probe_examples(), *asked(workload, "validation"), *asked(workload, "test")))
         random.Random(attempt).shuffle(rows)
     for other in seen[1:]:
         assert all(a.equal(b) for a, b in zip(seen[0], other, strict=True))
 
 
-def test_of_a_repeated_pair_the_latest_counts(tmp_path: Path) -> None:
+def test_the_latest_of_repeated_pairs_is_kept(tmp_path: Path) -> None:
     rows = [(1, 1, 5, 10), (1, 2, 5, 20), (1, 3, 5, 30), (1, 4, 5, 5), (1, 1, 5, 99)]
     splits = leave_latest_out(read_interactions(write(tmp_path, rows)))
     assert (pairs(splits.train), pairs(splits.validation), pairs(splits.test)) == ({(0, 3), (0, 1)}, {(0, 2)}, {(0, 0)})
 
 
-def test_ties_favour_no_item() -> None:
+def test_ties_favor_no_item() -> None:
     items = np.arange(1, 201)
     latest = [items[tie_hash(np.full(200, user), items).argmax()] for user in range(1, 501)]
     assert abs(np.mean(latest) - items.mean()) < 4 * items.std() / 500**0.5
 
 
 def asked(workload: MovieLens, split: str) -> tuple[Tensor, Tensor]:
-    """What `evaluate` asks a model: users and items, one row of candidates each."""
+    """The inputs that `evaluate` passes to a model: users and items, one row of candidates each."""
     users: list[Tensor] = []
     items: list[Tensor] = []
 
@@ -177,7 +177,7 @@ def test_metrics_are_those_of_ranking_each_user_alone(tmp_path: Path) -> None:
 
 
 @given(st.data())
-def test_negatives_are_exactly_the_items_a_user_lacks(data: st.DataObject) -> None:
+def test_negatives_are_exactly_the_items_without_an_interaction(data: st.DataObject) -> None:
     user_count, item_count = data.draw(st.integers(1, 4)), data.draw(st.integers(2, 7))
     own = [data.draw(st.sets(st.integers(0, item_count - 1), max_size=item_count - 1)) for _ in range(user_count)]
     have = [(user, item) for user, items in enumerate(own) for item in data.draw(st.permutations(sorted(items)))]
@@ -195,7 +195,7 @@ def test_negatives_are_uniform() -> None:
     assert (counts[counts > 0] - 10_000).abs().max() < 5 * (10_000 * 6 / 7) ** 0.5
 
 
-def test_where_there_are_few_items_all_of_them_are_ranked(tmp_path: Path) -> None:
+def test_few_items_are_all_ranked(tmp_path: Path) -> None:
     rows = [(1, item, 1, item) for item in range(1, 9)] + [(2, item, 1, item) for item in (1, 2, 3, 9, 12)]
     everything = read_interactions(write(tmp_path, rows))
     splits = leave_latest_out(everything)
@@ -218,23 +218,25 @@ def test_a_user_with_every_item_is_reported(tmp_path: Path) -> None:
         NegativeSampler(everything, CPU)
 
 
-def test_nobody_to_evaluate_is_reported(tmp_path: Path) -> None:
+def test_no_user_to_evaluate_is_an_error(tmp_path: Path) -> None:
     everything = read_interactions(write(tmp_path, [(1, 1, 1, 1), (1, 2, 1, 2), (2, 3, 1, 1)]))
     with pytest.raises(DataError, match="no user has three interactions"):
         leave_latest_out(everything)
 
 
-@pytest.mark.filterwarnings("ignore:loadtxt. input contained no data:UserWarning")  # numpy's own, besides our error
+@pytest.mark.filterwarnings("ignore:loadtxt. input contained no data:UserWarning")  # from numpy
 @pytest.mark.parametrize("text", ["1\t2\t3\n", "1\t2\t3\tx\n", "a,b,c,d\n", "", "1\t2\t3\t4\n1\t2\n"])
 def test_a_file_of_another_form_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "u.data"
     path.write_text(text)
-    with pytest.raises(DataError, match=r"u\.data must hold rows of four whole numbers"):
+    with pytest.raises(DataError, match=r"u\.data must contain rows of four tab-separated whole numbers"):
         read_interactions(path)
 
 
-def test_movielens_refuses_another_model(tmp_path: Path) -> None:
-    task = Task(dataset="movielens-100k", model=SmallVgg(), loss="bce", optimizer="adam", batch_size=64, epochs=1)
+def test_movielens_rejects_another_model(tmp_path: Path) -> None:
+    task = Task(
+        dataset="movielens-100k", model=model_config("small-vgg"), loss="bce", optimizer="adam", batch_size=64, epochs=1
+    )
     workload = MovieLens(task, read_interactions(write(tmp_path, some_rows())), CPU)
-    with pytest.raises(ValueError, match="is called 'small-vgg'"):
+    with pytest.raises(ValueError, match="model 'small-vgg' is for images"):
         workload.build_model()

@@ -1,7 +1,7 @@
-"""Looking rows of a table up, for one model and for stacked ones.
+"""Embedding lookup, for one model and for stacked ones.
 
-`torch.vmap` would copy the stacked tables to another layout and back at every step; here each model's rows are taken
-from and added to where they are. Gradients are summed in fp32, under bf16 autocast too.
+`torch.vmap` would copy the stacked tables to another layout and back at every step; here each model's rows are read
+and updated in place. Gradients are summed in fp32, under bf16 autocast too.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from torch import Tensor
 
 
 def lookup(table: Tensor, index: Tensor) -> Tensor:
-    """Returns rows [B, D] of a table [N, D] at `index` [B]; as `F.embedding`, under `torch.vmap` too."""
+    """Returns rows [B, D] of a table [N, D] at `index` [B]; equals `F.embedding`, under `torch.vmap` too."""
     found: Tensor = _Lookup.apply(table, index)
     return found
 
 
 class _Lookup(torch.autograd.Function):
-    """One table; vmap hands stacked tables on."""
+    """Lookup in one table; its vmap rule handles stacked tables."""
 
     @staticmethod
     def forward(table: Tensor, index: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ class _Lookup(torch.autograd.Function):
 
 
 class _StackedLookup(torch.autograd.Function):
-    """Tables [K, N, D], one index [B] for all → [K, B, D]."""
+    """Tables [K, N, D], one shared index [B] → [K, B, D]."""
 
     @staticmethod
     def forward(ctx: Any, table: Tensor, index: Tensor) -> Tensor:
@@ -64,9 +64,9 @@ class _StackedLookup(torch.autograd.Function):
 
 
 def _summable(gradient: Tensor) -> Tensor:
-    """Returns a gradient in fp32 or wider: a bf16 sum of ones stops at 256, and a row may be looked up far more often.
+    """Returns a gradient in fp32 or wider: a bf16 sum of ones stops at 256, and a row may be looked up more often.
 
-    A gradient in fp32 is returned as it is. Under autocast a projected table is in bf16, and autograd rounds the sum to
-    that once.
+    A gradient in fp32 is returned as it is. Under autocast a projected table is in bf16, and autograd
+    rounds the sum to it once.
     """
     return gradient.float() if gradient.element_size() < 4 else gradient

@@ -10,21 +10,21 @@ from torch import Tensor, nn
 from trainables.models.lookup import lookup
 
 STD = 0.01
-"""Standard deviation of the NCF paper's Gaussian initialisation."""
+"""Standard deviation of the NCF paper's Gaussian initialization."""
 
 
 class Ncf(nn.Module):
-    """A user and an item embedding, concatenated, through a tower that halves at each layer to one logit.
+    """A user and an item embedding, concatenated, then a tower of layers that halve in width, down to one logit.
 
     With f factors: embeddings 2f + 2f; hidden layers 4f (the concatenation, counted as the first), 2f, f; output 1.
-    Source: He et al. 2017 as used in the paper's §4.3; that the three layers count the concatenation is our choice.
+    Source: He et al. 2017 as used in the paper's §4.3; counting the concatenation as one of three layers is our choice.
 
     Args:
         users: number of users.
         items: number of items.
         factors: f, width of the last hidden layer.
         init: "normal-0.01" draws every weight from N(0, 0.01²), which starts on a long plateau; "xavier" draws the
-            tower's weights uniformly after Glorot instead. Biases start at 0 in both.
+            tower's weights from Glorot's uniform distribution instead. Biases start at 0 in both.
     """
 
     final_layers: tuple[str, ...] = (
@@ -34,7 +34,7 @@ class Ncf(nn.Module):
         "hidden2.weight",
         "output.weight",
     )
-    """The last homogeneous sub-network: the whole net, as ReLU layers without normalisation are homogeneous."""
+    """The last homogeneous sub-network: the whole network, as ReLU layers without normalization are homogeneous."""
 
     def __init__(self, *, users: int, items: int, factors: int, init: Literal["normal-0.01", "xavier"]) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class Ncf(nn.Module):
 
     def forward(self, users: Tensor, items: Tensor) -> Tensor:
         """Returns logits [B] of user indices [B] and item indices [B]."""
-        # W [e_u; e_i] + b = W_u e_u + W_i e_i + b, without ever joining e_u and e_i.
+        # W [e_u; e_i] + b = W_u e_u + W_i e_i + b, without concatenating e_u and e_i.
         left, right = self.hidden1.weight.chunk(2, dim=1)
         hidden = projected(self.user_embedding.weight, left, users)
         hidden = hidden.add_(projected(self.item_embedding.weight, right, items)).add_(self.hidden1.bias).relu_()
@@ -63,10 +63,15 @@ class Ncf(nn.Module):
         return logits.squeeze(-1)
 
 
+def build(*, users: int, items: int, factors: int, init: Literal["normal-0.01", "xavier"]) -> Ncf:
+    """Returns an NCF for a data set's shape and the options of its row."""
+    return Ncf(users=users, items=items, factors=factors, init=init)
+
+
 def projected(table: Tensor, weight: Tensor, index: Tensor) -> Tensor:
     """Returns W e [B, D'] of the rows e of a table [N, D] at `index` [B], for W [D', D].
 
-    Every row of the table is multiplied once, or once for each time it is asked for, whichever is less.
+    Multiplies either every row of the table or every looked-up row, whichever are fewer.
     """
     if len(index) > len(table):
         return lookup(F.linear(table, weight), index)

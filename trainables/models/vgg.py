@@ -12,9 +12,9 @@ from torch import Tensor, nn
 class SmallVgg(nn.Module):
     """Stages of a 3x3 convolution, BatchNorm, ReLU and 2x2 max-pooling, then one fully connected layer.
 
-    There are as many stages as poolings that leave at least 2 pixels (8x8: two, 28x28: three), and each doubles the
+    Stages are added while pooling leaves at least 2 pixels (8x8: two, 28x28: three), and each doubles the
     width. Convolutions have no bias, as BatchNorm would cancel it. Kernels start from N(0, 2/(9·width)), the fully
-    connected layer from N(0, 0.01²) with bias 0 (the usual VGG initialisation; our choice).
+    connected layer from N(0, 0.01²) with bias 0 (the usual VGG initialization; our choice).
 
     Args:
         channels: of the images, 1 to 3.
@@ -24,7 +24,7 @@ class SmallVgg(nn.Module):
     """
 
     final_layers: tuple[str, ...] = ("classifier.weight",)
-    """The last homogeneous sub-network: BatchNorm's shift ends it, so only the fully connected layer belongs to it."""
+    """The last homogeneous sub-network: only the fully connected layer, as BatchNorm's shift breaks homogeneity."""
 
     def __init__(self, *, channels: int, size: int, classes: int, width: int) -> None:
         super().__init__()
@@ -43,10 +43,15 @@ class SmallVgg(nn.Module):
         return logits
 
 
-class MaxPool(nn.Module):
-    """2x2 max-pooling that drops an odd last row and column.
+def build(*, channels: int, pixels: int, classes: int, width: int) -> SmallVgg:
+    """Returns a small VGG for a data set's shape and the options of its row."""
+    return SmallVgg(channels=channels, size=pixels, classes=classes, width=width)
 
-    In evaluation it takes maxima of shifted views instead: the same values, two to three times as fast on a CPU.
+
+class MaxPool(nn.Module):
+    """2x2 max-pooling that drops the last row and column of odd sizes.
+
+    In evaluation it takes maxima of shifted views: the same values, two to three times as fast on a CPU.
     """
 
     def forward(self, images: Tensor) -> Tensor:

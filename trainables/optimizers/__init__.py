@@ -1,4 +1,4 @@
-"""SGD, Adam, LAMB and LAWN: pure update rules, and the faces that ordinary training loops use."""
+"""SGD, Adam, LAMB and LAWN: pure update rules, and torch optimizers for ordinary training loops."""
 
 from trainables.optimizers.controls import BOUNDED_NORM, HYPERBALL, LAWN, AdamP, Control, Cpr, Sphere
 from trainables.optimizers.faces import AdamLawn, Lamb, LambLawn, SgdLawn

@@ -1,8 +1,8 @@
-"""Which optimizers LAWN can be put around, and how they are brought back to their start at the switch.
+"""Which optimizers LAWN can wrap, and how they are reset at the switch.
 
 An optimizer keeps its moments in `state`, which the switch clears. Some also count in `param_groups` or in attributes:
-what a base's own step changes there is its own count, and is put back to what it was when the base was built; what the
-user or a scheduler changes stays.
+values that the base's own step changes are counts and are reset to their values at construction; values that the user
+or a scheduler changes stay.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 COUNTS = "counts"
-"""Entry of a param group: the names of what the base's own steps have changed in it."""
+"""Entry of a param group: the names of the entries that the base's own steps have changed."""
 
 DECAYS = ("lambd", "wd", "l1", "l2", "extra_l2", "lambda_1", "lambda_2")
-"""Names under which optimizers pull weights toward zero, next to all that contain "weight_decay"."""
+"""Names of options that pull weights toward zero, in addition to all that contain "weight_decay"."""
 
-GRAPH = "needs the graph of the gradients, which a projection cuts"
-MASKS = "draws the masks of its state when it is built, so that they cannot be reset at the switch"
-REFUSED: Mapping[str, str] = {
+GRAPH = "needs the graph of the gradients, which a projection breaks"
+MASKS = "draws the masks of its state at construction, so they cannot be reset at the switch"
+REJECTED: Mapping[str, str] = {
     "LBFGS": "makes several updates from several gradients in one step",
     "AliG": "needs the loss in every step",
     "AdaHessian": GRAPH,
@@ -39,17 +39,17 @@ REFUSED: Mapping[str, str] = {
     "SPAM": MASKS,
     "SaRA": MASKS,
 }
-"""Class → why it cannot be a base, where no rule below finds out."""
+"""Class → why it cannot be a base, where no check below detects it."""
 
 _ABSENT = object()
 
 
 def reject_unsuitable(base: Optimizer, reserved: Collection[str]) -> None:
-    """Raises ValueError if LAWN cannot be put around an optimizer, and says why.
+    """Raises ValueError with the reason if LAWN cannot wrap an optimizer.
 
     Args:
         base: the optimizer.
-        reserved: entries of a param group that LAWN needs for itself.
+        reserved: entries of a param group that LAWN uses itself.
     """
     name, reason = type(base).__name__, _unsuitable(base, reserved)
     if reason is not None:
@@ -59,37 +59,39 @@ def reject_unsuitable(base: Optimizer, reserved: Collection[str]) -> None:
 
 
 def _unsuitable(base: Optimizer, reserved: Collection[str]) -> str | None:
-    if type(base).__name__ in REFUSED:
-        return REFUSED[type(base).__name__]
+    if type(base).__name__ in REJECTED:
+        return REJECTED[type(base).__name__]
     if inner := [key for key, value in vars(base).items() if isinstance(value, Optimizer)]:
-        return f"wraps another optimizer ('{inner[0]}') and hides its state; put it around Lawn instead"
+        return f"wraps another optimizer ('{inner[0]}') and hides its state; wrap Lawn with it instead"
     if callable(getattr(base, "train", None)) and callable(getattr(base, "eval", None)):
-        return "trains other weights than it evaluates (its train() and eval() swap them), and only one can be held"
+        return (
+            "trains other weights than it evaluates (its train() and eval() swap them), and LAWN can hold only one set"
+        )
     if taken := [key for key in reserved if key in base.defaults]:
-        return f"keeps '{taken[0]}' in its param groups, where LAWN has its own"
+        return f"uses '{taken[0]}' in its param groups, which LAWN uses as well"
     closure = inspect.signature(type(base).step).parameters.get("closure")
     if closure is not None and closure.default is inspect.Parameter.empty:
-        return "needs a closure, to evaluate the loss again within a step"
+        return "requires a closure to evaluate the loss again within a step"
     if any(isinstance(state, Mapping) and "step" in state and state["step"] == 0 for state in base.state.values()):
         return (
-            "makes its state when it is built, so that it cannot be reset at the switch; SGD, Adam, AdamW, NAdam, "
-            "RAdam and RMSprop make it at their first step"
+            "creates its state at construction, so it cannot be reset at the switch; SGD, Adam, AdamW, NAdam, "
+            "RAdam and RMSprop create it at their first step"
         )
     return None
 
 
 def reject_hidden_decay(name: str, group: Mapping[str, Any]) -> None:
-    """Raises ValueError if a param group asks for decay, under whatever name (§3)."""
+    """Raises ValueError if a param group has decay under any name (§3)."""
     for key, value in group.items():
         if (key in DECAYS or "weight_decay" in key) and key not in group.get(COUNTS, ()) and _nonzero(value):
             raise ValueError(
-                f"{name} uses no weight decay anywhere under LAWN, in either phase: {key} must be 0, got {value}; "
+                f"{name} must have no weight decay under LAWN in either phase: {key} must be 0, got {value}; "
                 f"pass {key}=0"
             )
 
 
 def _nonzero(value: Any) -> bool:
-    """Whether a number, or one of several, is not 0; a flag that says how to decay decays nothing itself."""
+    """Whether a number, or one of several, is not 0; flags that select a kind of decay do not count."""
     if isinstance(value, list | tuple):
         return any(map(_nonzero, value))
     if isinstance(value, Tensor):
@@ -99,16 +101,16 @@ def _nonzero(value: Any) -> bool:
 
 @dataclass
 class Start:
-    """What a base was when it was built, besides its state.
+    """The values of a base at construction, except its state.
 
     Args:
-        groups: the entries of each param group, without its parameters, as the user or a scheduler set them last.
-        seen: the same when they were last looked at; empty after loading, whose values nobody set.
+        groups: the entries of each param group, without its parameters, as last set by the user or a scheduler.
+        seen: the entries when last checked; empty after loading, as loaded values were set by nobody.
         attributes: the base's own attributes that are plain values.
-        changed: names of those that its steps have changed.
+        changed: names of the attributes that its steps have changed.
         known: names of the entries in its state after its last step; None before the first and after loading.
-        foreign: names of those that somebody else put there, such as averages of the weights.
-        aside: foreign entries, out of the way until the base has made its own state again.
+        foreign: names of entries that others added, such as averages of the weights.
+        aside: foreign entries, stored here until the base has created its own state again.
     """
 
     groups: list[dict[str, Any]] = field(default_factory=list)
@@ -119,8 +121,8 @@ class Start:
     foreign: set[str] = field(default_factory=set)
     aside: dict[Any, dict[str, Any]] = field(default_factory=dict)
 
-    def note_new_groups(self, base: Optimizer) -> None:
-        """Notes the param groups that were added since."""
+    def record_new_groups(self, base: Optimizer) -> None:
+        """Records param groups that were added since."""
         new, noted = base.param_groups[len(self.groups) :], len(self.groups)
         self.groups += [_entries(group) for group in new]
         if len(self.seen) == noted:
@@ -128,41 +130,41 @@ class Start:
 
     @contextmanager
     def watching(self, base: Optimizer) -> Iterator[None]:
-        """Notes what a step of the base, made inside, changes of its groups and attributes."""
+        """Records what a step of the base inside the context changes in its groups and attributes."""
         if not self.attributes:
             self.attributes = _plain(vars(base))
         groups, attributes = [_entries(group) for group in base.param_groups], _plain(vars(base))
-        self._note_settings(groups)
+        self._record_settings(groups)
         if self.known is not None:
             self.foreign |= _names(base) - self.known
         try:
             yield
-            self._bring_back(base)
+            self._return_foreign(base)
             self.known = _names(base)
-        finally:  # a step that fails may have counted
-            self._note_counts(base, groups, attributes)
+        finally:  # a step that fails may have counted already
+            self._record_counts(base, groups, attributes)
 
-    def _note_settings(self, groups: list[dict[str, Any]]) -> None:
-        """Notes what others set between two steps: a scheduler may share an entry with the base."""
+    def _record_settings(self, groups: list[dict[str, Any]]) -> None:
+        """Records what others set between two steps: a scheduler may share an entry with the base."""
         for start, seen, group in zip(self.groups, self.seen, groups, strict=False):
             start.update({key: value for key, value in group.items() if not _same(value, seen.get(key, _ABSENT))})
 
-    def _bring_back(self, base: Optimizer) -> None:
-        """Returns foreign entries where the base had its turn: many make their state only where there is none."""
+    def _return_foreign(self, base: Optimizer) -> None:
+        """Returns foreign entries after the base's step: many bases create state only where there is none."""
         for p in [p for p in self.aside if base.state.get(p) or getattr(p, "grad", None) is not None]:
             base.state[p].update(self.aside.pop(p))
 
-    def _note_counts(self, base: Optimizer, groups: list[dict[str, Any]], attributes: dict[str, Any]) -> None:
+    def _record_counts(self, base: Optimizer, groups: list[dict[str, Any]], attributes: dict[str, Any]) -> None:
         self.seen = [_entries(group) for group in base.param_groups]
         for group, entries, before in zip(base.param_groups, self.seen, groups, strict=True):
-            found = {key for key, value in entries.items() if not _same(value, before.get(key, _ABSENT))}
-            if found - set(group.get(COUNTS, ())):
-                group[COUNTS] = tuple(sorted(found.union(group.get(COUNTS, ()))))
+            counts = {key for key, value in entries.items() if not _same(value, before.get(key, _ABSENT))}
+            if counts - set(group.get(COUNTS, ())):
+                group[COUNTS] = tuple(sorted(counts.union(group.get(COUNTS, ()))))
         after = _plain(vars(base))
         self.changed |= {key for key, value in after.items() if not _same(value, attributes.get(key, _ABSENT))}
 
     def restore(self, base: Optimizer) -> None:
-        """Puts the base's counts back, and forgets its state, but nothing that others keep there."""
+        """Resets the base's counts and clears its state, except entries that others keep there."""
         if self.known is not None:
             self.foreign |= _names(base) - self.known
         for p, state in base.state.items():
@@ -172,7 +174,7 @@ class Start:
         self._put_back(base)
 
     def rewind(self, base: Optimizer) -> None:
-        """Puts the base's counts back, those in its state too, whose moments stay."""
+        """Resets the base's counts, those in its state too; moments stay."""
         for state in base.state.values():
             if isinstance(state, dict) and "step" in state:
                 step = state["step"]
@@ -180,7 +182,7 @@ class Start:
         self._put_back(base)
 
     def _put_back(self, base: Optimizer) -> None:
-        self._note_settings([_entries(group) for group in base.param_groups])
+        self._record_settings([_entries(group) for group in base.param_groups])
         for group, start in zip(base.param_groups, self.groups, strict=True):
             _put_back(group, start, group.get(COUNTS, ()))
         self.seen = [_entries(group) for group in base.param_groups]

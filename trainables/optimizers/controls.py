@@ -1,27 +1,29 @@
-"""What a method does to a weight, besides its update rule: one hook before the moments and one after them.
+"""What a method does to a weight besides its update rule: one hook before the moments and one after them.
 
     g ← project(w, g)        r ← direction of the rule        update(w, r, lr)
 
-Weight decay, L2, LAWN, bounded weight norm, Hyperball, CPR and AdamP are values of this hook, alike for stacked models,
-the torch optimizers and `Lawn(base)`. P d = d − (wᵀd / |w|²)·w removes the part of d along the weights (eq. 3), tensor
-by tensor; c is the norm that a tensor had when the control began.
+Weight decay, L2, LAWN, bounded weight norm, Hyperball, CPR and AdamP are implemented by this hook, for stacked models,
+the torch optimizers and `Lawn(base)` alike. P d = d − (wᵀd / |w|²)·w removes the part of d along the weights (eq. 3),
+tensor by tensor; c is the norm that a tensor had when the control began.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pkgutil import resolve_name
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from trainables.catalogue.rows import Control as ControlRow
 from trainables.optimizers.lists import Number, Sums, Tensors, move_, spread
 
 
 def unadapted(w: Weights, r: Tensors) -> None:
-    """The direction of a rule that has no trust ratio."""
+    """Leaves the direction unchanged, for rules without a trust ratio."""
 
 
 @dataclass
@@ -31,11 +33,11 @@ class Weights:
     Args:
         tensors: the weights, each in its own shape, or [R, n] for R stacked models; changed in place by `update`.
         radius: c of each tensor: floats, or tensors [R, 1].
-        multiplier: the control's own number of each tensor, a tensor that it changes in place; none if it has none.
+        multiplier: the control's own number for each tensor, changed in place; empty if it has none.
         sums: how sums over a tensor are taken.
-        held: which rows are under the control, bool [R, 1] a tensor; None for all. Other rows keep their bits.
-        adapt: changes a direction in place before it is followed: LAMB's trust ratio.
-        squares: |w|² of each tensor before the step, once it was needed.
+        held: the rows under the control, bool [R, 1] per tensor; None for all. Other rows keep their bits.
+        adapt: changes a direction in place before the step: LAMB's trust ratio.
+        squares: |w|² of each tensor before the step, computed on first use.
     """
 
     tensors: Tensors
@@ -48,20 +50,20 @@ class Weights:
 
 
 class Control(ABC):
-    """The hook; a control keeps its numbers for each tensor in `Weights`, not in itself."""
+    """The hook; numbers per tensor are kept in `Weights`, not in the control."""
 
     held: ClassVar[bool] = False
     """Whether it reads the norm of the tensors it acts on, as LAWN does at the switch."""
     multiplies: ClassVar[bool] = False
-    """Whether it has a multiplier of its own for each tensor, 0 at the start."""
+    """Whether it has a multiplier for each tensor, initially 0."""
 
     def project(self, w: Weights, g: Tensors) -> Tensors:
-        """Returns what the rule takes for the gradient, as new tensors or g itself; changes nothing."""
+        """Returns the gradient that the rule uses, as new tensors or g itself; changes nothing."""
         return g
 
     @abstractmethod
     def update(self, w: Weights, r: Tensors, lr: Number) -> None:
-        """Moves the weights along the rule's direction r in place; r is scratch afterwards."""
+        """Moves the weights along the rule's direction r in place; r is overwritten."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class Decay(Control):
     """Decoupled weight decay, times the learning rate: w ← w − η·(r + λ·w); inside LAMB's trust ratio (AdamW, LAMB).
 
     Args:
-        weight_decay: λ, a float or [R, 1]; 0 or None leaves the weights to the rule.
+        weight_decay: λ, a float or [R, 1]; 0 or None for no decay.
     """
 
     weight_decay: Number | None = None
@@ -83,10 +85,10 @@ class Decay(Control):
 
 @dataclass(frozen=True)
 class L2(Control):
-    """The gradient of (λ/2)·|w|², so through the moments: g ← g + λ·w (SGD's weight decay, Adam with L2).
+    """The gradient of (λ/2)·|w|², included in the moments: g ← g + λ·w (SGD's weight decay, Adam with L2).
 
     Args:
-        weight_decay: λ, a float or [R, 1]; 0 or None leaves the gradient alone.
+        weight_decay: λ, a float or [R, 1]; 0 or None leaves g unchanged.
     """
 
     weight_decay: Number | None = None
@@ -107,12 +109,12 @@ class L2(Control):
 
 @dataclass(frozen=True)
 class Sphere(Control):
-    """Holds each tensor's norm at c: w ← c·n(w − η·r), n(x) = x/|x|, with the three choices that LAWN's relatives make.
+    """Holds each tensor's norm at c: w ← c·n(w − η·r), n(x) = x/|x|, with options that distinguish LAWN's relatives.
 
     Args:
         gradient: projects the gradient before the moments, P g (Algorithm 1, line 4).
         direction: projects the direction, P r at the weights before the step (line 9).
-        fixed_length: gives the move the length η·c, whatever r's (Hyperball, arXiv 2606.16899).
+        fixed_length: gives the move the length η·c, independent of r's (Hyperball, arXiv 2606.16899).
     """
 
     gradient: bool = True
@@ -125,7 +127,7 @@ class Sphere(Control):
         return tangent(w, g) if self.gradient else g
 
     def update(self, w: Weights, r: Tensors, lr: Number) -> None:
-        """Projects r, moves and comes back to the sphere."""
+        """Projects r, moves and returns to the sphere."""
         if self.direction:
             tangent_(w, r)  # line 9
         w.adapt(w, r)
@@ -136,9 +138,9 @@ class Sphere(Control):
 
 
 LAWN = Sphere()
-"""Algorithm 1; from the start it also bounds the norm as Hoffer et al. 2018 do (our reading, `docs/choices.md`)."""
+"""Algorithm 1; from initialization it is also the bounded norm of Hoffer et al. 2018 (our reading)."""
 BOUNDED_NORM = Sphere(gradient=False, direction=False)
-"""The norm is held and nothing is projected."""
+"""Holds the norm without any projection."""
 HYPERBALL = Sphere(gradient=False, direction=False, fixed_length=True)
 """AdamH and MuonH: the norm of the weights and that of the update are fixed (arXiv 2606.16899)."""
 
@@ -149,7 +151,7 @@ class Cpr(Control):
 
         w ← w − η·r        λ ← max(0, λ + (μ/n)·(|w|² − κ))        w ← w − 2·λ·w
 
-    for a tensor of n weights; κ = c², its square when the bound begins (warm start).
+    for a tensor of n weights; κ = c², its squared norm when the bound begins (warm start).
 
     Args:
         rate: μ.
@@ -169,7 +171,7 @@ class Cpr(Control):
         excess = (squares - _stacked(w.radius, squares).square()) / _sizes(w, squares)
         multiplier = torch.stack([m.to(squares.dtype) for m in w.multiplier])
         multiplier = (multiplier + self.rate * excess).clamp_min(0)
-        _note(w, multiplier)
+        _record(w, multiplier)
         _scale_(w, list((1 - 2 * multiplier).unbind()))
 
 
@@ -177,8 +179,8 @@ class Cpr(Control):
 class AdamP(Control):
     """Drops the radial part of the update of a tensor whose gradient is nearly orthogonal to it, and most of its decay.
 
-    P r and λ·`decay_ratio` where |cos(g, w)| < delta/√n, else r and λ: weights that look scale-invariant. Of the
-    paper's two views of a tensor, by channel and whole, this is the whole one (our choice: one norm a tensor).
+    P r and λ·`decay_ratio` where |cos(g, w)| < delta/√n, else r and λ: for weights that appear scale-invariant. Of the
+    paper's two views of a tensor, per channel and whole, this uses the whole tensor (our choice: one norm per tensor).
 
     Args:
         weight_decay: λ, decoupled and times η.
@@ -193,15 +195,15 @@ class AdamP(Control):
     multiplies: ClassVar[bool] = True
 
     def project(self, w: Weights, g: Tensors) -> Tensors:
-        """Leaves g as it is, and notes in the multiplier which tensors look scale-invariant."""
+        """Leaves g unchanged, and records in the multiplier which tensors appear scale-invariant."""
         cosine = torch.stack(w.sums.dots(w.tensors, g)).abs()
         squares = torch.stack(w.sums.squares(w.tensors))
         limit = self.delta / _sizes(w, squares).sqrt() * (squares * torch.stack(w.sums.squares(g))).sqrt()
-        _note(w, cosine < limit)
+        _record(w, cosine < limit)
         return g
 
     def update(self, w: Weights, r: Tensors, lr: Number) -> None:
-        """Projects the directions of the noted tensors, adds the decay and follows them."""
+        """Projects the directions of the recorded tensors, adds the decay and follows them."""
         noted = torch.stack([m.bool() for m in w.multiplier])
         tangent_(w, r, where=noted)
         if self.weight_decay:
@@ -209,6 +211,18 @@ class AdamP(Control):
             torch._foreach_addcmul_(r, w.tensors, _each(_of_held(w, decay, 0.0), r))
         w.adapt(w, r)
         move_(w.tensors, r, lr)
+
+
+def control_of(row: ControlRow, values: Mapping[str, Number]) -> Control:
+    """Returns the control of a row of the catalogue; the code it names is imported.
+
+    Args:
+        row: names a control, or a class of one.
+        values: its hyperparameters, numbers or tensors [R, 1].
+    """
+    hook = resolve_name(row.hook)
+    made: Control = hook(**values) if isinstance(hook, type) else hook
+    return made
 
 
 # --- what controls are made of ----------------------------------------------------------------------------------------
@@ -222,7 +236,7 @@ def tangent(w: Weights, d: Tensors) -> Tensors:
 
 
 def tangent_(w: Weights, d: Tensors, where: Tensor | None = None) -> None:
-    """As `tangent`, in place; only of the tensors that `where` says, [L] or [L, R, 1]."""
+    """As `tangent`, in place; only where `where` is True, [L] or [L, R, 1]."""
     if w.held is None and where is None:
         torch._foreach_addcmul_(d, w.tensors, _along(w, d), value=-1)
         return
@@ -231,7 +245,7 @@ def tangent_(w: Weights, d: Tensors, where: Tensor | None = None) -> None:
 
 
 def _tangent_of(w: Weights, d: Tensors, where: Tensors) -> Tensors:
-    """As `tangent`, where it says so; the rest keeps its bits."""
+    """As `tangent`, where `where` is True; the rest keeps its bits."""
     return [
         torch.where(chosen, (x - a * y).to(x.dtype), x)
         for chosen, x, y, a in zip(where, d, w.tensors, _along(w, d), strict=True)
@@ -243,7 +257,7 @@ def rescale_(w: Weights) -> None:
     norms = w.sums.norms(w.tensors)
     factors = list(torch._foreach_reciprocal(norms))
     torch._foreach_mul_(factors, _radius(w, factors))
-    # The difference is 0, or NaN for a norm that overflowed: c / inf would quietly turn a diverged tensor into zeros.
+    # The difference is 0, or NaN for a norm that overflowed: c / inf would silently turn a diverged tensor into zeros.
     torch._foreach_add_(factors, torch._foreach_sub(norms, norms))
     _scale_(w, factors)
 
@@ -251,7 +265,7 @@ def rescale_(w: Weights) -> None:
 def trust_(w: Weights, r: Tensors) -> None:
     """LAMB: gives each direction the norm of its weights in place, (|w|/|r|)·r; the ratio is 1 where either is zero.
 
-    phi is the identity: no clip. Our choice among LAMB's variants.
+    phi is the identity, without a clip: our choice among LAMB's variants.
     """
     norms, targets = torch.stack(w.sums.norms(r)), torch.stack(w.sums.norms(w.tensors))
     ratio = torch.where((norms > 0) & (targets > 0), targets / _positive(norms), 1.0)
@@ -260,7 +274,7 @@ def trust_(w: Weights, r: Tensors) -> None:
 
 def _along(w: Weights, d: Tensors) -> Tensors:
     """wᵀd / |w|², 0 for weights that are all 0: an additive epsilon would leave a little of d along w."""
-    if not w.squares:  # both projections of a step are at the weights before it
+    if not w.squares:  # both projections of a step use the weights before it
         w.squares = w.sums.squares(w.tensors)
         torch._foreach_clamp_min_(w.squares, torch.finfo(w.squares[0].dtype).tiny)
     return list(torch._foreach_div(w.sums.dots(w.tensors, d), w.squares))
@@ -283,8 +297,8 @@ def _of_held(w: Weights, values: Tensor, rest: float | bool) -> Tensor:
     return values if w.held is None else torch.where(torch.stack(w.held), values, rest)
 
 
-def _note(w: Weights, values: Tensor) -> None:
-    """Stores what a control keeps of each tensor, of the rows that are under it."""
+def _record(w: Weights, values: Tensor) -> None:
+    """Stores the control's number of each tensor, for the rows under the control."""
     for kept, value in zip(w.multiplier, _of_held(w, values, False), strict=True):
         kept.copy_(value)
 
@@ -297,12 +311,12 @@ def _add_multiple_(xs: Tensors, ys: Tensors, a: Number | None) -> None:
 
 
 def _each(values: Tensor, xs: Tensors) -> Tensors:
-    """One coefficient a tensor, in that tensor's precision; half precision is scaled in fp32 by torch itself."""
+    """One coefficient per tensor, in its precision; half precision is scaled in fp32 by torch itself."""
     return list((values if values.dtype == xs[0].dtype else values.to(xs[0].dtype)).unbind())
 
 
 def _radius(w: Weights, like: Tensors) -> list[float] | Tensors:
-    """c of each tensor in the form that torch takes with a list of numbers."""
+    """c of each tensor in the form that torch accepts with a list of numbers."""
     if isinstance(w.radius[0], Tensor):
         return [torch.as_tensor(c, dtype=x.dtype, device=x.device) for c, x in zip(w.radius, like, strict=True)]
     return [float(c) for c in w.radius]
@@ -324,5 +338,5 @@ def _sizes(w: Weights, like: Tensor) -> Tensor:
 
 
 def _positive(x: Tensor) -> Tensor:
-    """A guard, as an additive epsilon would shrink small tensors a little every step."""
+    """Bounds x from below: an additive epsilon would shrink small tensors a little at every step."""
     return x.clamp_min(torch.finfo(x.dtype).tiny)

@@ -53,9 +53,7 @@ class _RuleLawn(TwoPhase):
         gradients = gradients_of(self)
         for group in self.param_groups:
             advance(self.rule, group, gradients, self.state, self.control)
-        for (
-            p
-        ) in gradients:  # there from the start: what loads a state on many processes fills the entries that it finds
+        for p in gradients:  # created at once, as distributed loading fills only existing entries
             self.state[p].setdefault("radius", UNREAD)
 
     def _rewind(self) -> None:
@@ -95,7 +93,7 @@ class AdamLawn(_RuleLawn):
         betas: decay rates of the two moments.
         eps: added to the root of the second moment; 1e-6 as in §4.
         free_steps: steps before the switch; 0 from the start, None when the loop calls `constrain()`.
-        control: what holds the weights after the switch (`controls`): LAWN, or one of its relatives.
+        control: applied to the weights after the switch (`controls`): LAWN, or one of its relatives.
 
     Source: Algorithm 1; phases, checkpoints and errors as in `TwoPhase`.
     """
@@ -151,13 +149,13 @@ class SgdLawn(_RuleLawn):
 
 
 class Lamb(Optimizer):
-    """LAMB: Adam's direction and the decay, given the norm of the tensor they move: w ← w − lr·(|w|/|u|)·u.
+    """LAMB: Adam's direction plus decay, scaled to the norm of the tensor: w ← w − lr·(|w|/|u|)·u.
 
-    Bias-corrected, nothing clipped, the ratio on for every tensor, 1-D ones included, with or without decay.
+    Bias-corrected, without clipping, with the ratio on every tensor, 1-D ones included, with or without decay.
 
     Args:
         params: parameters or param groups.
-        lr: η, per step: the share of its norm by which a tensor moves.
+        lr: η, per step: the length of a tensor's step relative to its norm.
         betas: decay rates of the two moments.
         eps: added to the root of the second moment.
         weight_decay: λ in u = r + λ·w, so inside the ratio.
@@ -225,9 +223,9 @@ def advance(
         rule: name of the rule.
         group: a param group with the rule's hyperparameters, Adam's as `betas`.
         gradients: the gradient of each parameter that has one.
-        states: each parameter's own state: step count and the rule's slots, made here when missing; `master`, an fp32
-            copy, for half-precision parameters; `radius`, where present, puts the parameter under the control.
-        control: what is done to parameters with a radius other than 0.
+        states: each parameter's own state: step count and the rule's slots, created here if missing; `master`, an fp32
+            copy, for half-precision parameters; `radius`, which puts the parameter under the control.
+        control: applied to parameters with a radius other than 0.
     """
     named = dict(group) | dict(zip(("beta1", "beta2"), group.get("betas", ()), strict=False))
     hyper = {name: float(named[name]) for name in rules.RULES[rule].hyper}
@@ -245,7 +243,7 @@ def advance(
 
 
 def prepare(rule: str, p: Tensor, state: dict[str, Any]) -> None:
-    """Makes the state of a parameter that has none, takes up outside changes of its weights, and counts the step."""
+    """Creates the state of a parameter if missing, applies outside changes of its weights, and counts the step."""
     if p.dtype != trained_dtype(p) and "master" not in state:
         state["master"] = p.detach().float()
     refresh_master(p, state)
@@ -256,18 +254,18 @@ def prepare(rule: str, p: Tensor, state: dict[str, Any]) -> None:
 
 
 def refresh_master(p: Tensor, state: Mapping[str, Any]) -> None:
-    """Takes up half-precision weights that others changed since the last step, where they are not the master's."""
+    """Copies half-precision weights that others changed since the last step into the master weights."""
     if "master" in state:
         master, weights = local(state["master"]), local(p.detach())
         master.copy_(torch.where(weights == master.to(p.dtype), master, weights.to(master.dtype)))
 
 
 PORTION = 2**20
-"""Weights that a CPU steps at once: memory for what is computed on the way is then not mapped again at every step."""
+"""Weights per step on a CPU: with a bounded size, memory of intermediate tensors is reused instead of mapped again."""
 
 
 def portions(params: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    """Cuts a list for a CPU; an accelerator takes it whole, as every operation is a launch."""
+    """Splits a list on a CPU; an accelerator takes it whole, as every operation is a launch."""
     some: list[Tensor] = []
     for p in params:
         if some and p.device.type == "cpu" and sum(x.numel() for x in some) + p.numel() > PORTION:
@@ -289,15 +287,15 @@ def _step_listed(
     decay: float,
     control: Control,
 ) -> None:
-    """Makes a step by torch operations on lists, of parameters of one device and precision."""
-    law = rules.RULES[rule]
+    """Makes a step with torch operations on lists, for parameters of one device and precision."""
+    spec = rules.RULES[rule]
     params = sorted(params, key=lambda p: not radius_in(states[p]))  # those under the control first
     held = [p for p in params if radius_in(states[p])]
     w = [local(states[p].get("master", p.detach())) for p in params]
     g = [local(gradients[p]).to(x.dtype) for p, x in zip(params, w, strict=True)]
-    slots = {slot: [local(states[p][slot]) for p in params] for slot in law.slots}
+    slots = {slot: [local(states[p][slot]) for p in params] for slot in spec.slots}
     steps = [states[p]["step"] for p in params]
-    weights = partial(Weights, sums=sums, adapt=law.adapt)
+    weights = partial(Weights, sums=sums, adapt=spec.adapt)
     n, parts = len(held), []
     if held:
         radius = [states[p]["radius"] for p in held]
@@ -305,9 +303,9 @@ def _step_listed(
             (control, weights(w[:n], radius, multipliers(control, [states[p] for p in held], held)), slice(0, n))
         )
     if n < len(w):
-        parts.append((law.decay(decay), weights(w[n:]), slice(n, None)))
+        parts.append((spec.decay(decay), weights(w[n:]), slice(n, None)))
     g = [x for part, its, at in parts for x in part.project(its, g[at])]  # line 4
-    r = law.direction(g, slots, steps[0] if len(set(steps)) == 1 else steps, hyper)  # lines 5-8
+    r = spec.direction(g, slots, steps[0] if len(set(steps)) == 1 else steps, hyper)  # lines 5-8
     for part, its, at in parts:
         part.update(its, r[at], lr)  # lines 9-11
 
@@ -322,7 +320,7 @@ def _step_compiled(
     decay: float,
     control: Control,
 ) -> bool:
-    """Makes the step of one parameter by the compiled kernel; False where it cannot take it."""
+    """Makes the step of one parameter with the compiled kernel; returns False if the kernel does not support it."""
     w, radius = state.get("master", p.detach()), radius_in(state) or 0.0
     slots = {slot: state[slot] for slot in rules.RULES[rule].slots}
     if rule not in fused.CODES or (radius and control != LAWN) or not fused.usable(w, *slots.values()):
@@ -352,7 +350,7 @@ RANGES: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "betas": ("two numbers in [0, 1)", lambda x: len(x) == 2 and all(0 <= beta < 1 for beta in x)),
     "constrained": ("True, False, or None for 'two or more dimensions'", lambda x: x in (True, False, None)),
 }
-"""Hyperparameter → the values allowed, in words and as a test."""
+"""Hyperparameter → its allowed values, as text and as a test."""
 
 
 def check_ranges(optimizer: Optimizer, group: Mapping[str, Any]) -> None:

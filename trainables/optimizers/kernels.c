@@ -1,13 +1,13 @@
 /* One optimizer step of stacked models, in as few passes over memory as the rule allows.
 
-   rules.py says what is computed; symbols and line numbers are its own. A layer that LAWN holds takes three passes: the
+   rules.py defines the computation; symbols and line numbers are the same. A layer that LAWN holds takes three passes: the
    sums of its projection, the slots with the sums of the direction, the weights. Its norm after the step needs no pass,
    as the projected direction is orthogonal to the weights:
 
        |w - lr P r|^2 = |w|^2 + lr^2 |P r|^2
 
-   Sums are taken over blocks of fixed length in single precision, then over the blocks in double and in order: a result
-   depends neither on the number of threads nor on the rows beside it. */
+   Sums are taken over blocks of fixed length in single precision, then over the blocks in order in double precision:
+   a result does not depend on the number of threads or on other rows. */
 
 #include <math.h>
 #include <stdint.h>
@@ -16,7 +16,7 @@ enum { SGD, ADAM, LAMB };
 enum { BLOCK = 4096, PARALLEL = 65536 };
 
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
-/* Blocks of a layer of PARALLEL weights or more are spread over threads; which thread takes which changes nothing. */
+/* Blocks of a layer of PARALLEL weights or more are spread over threads; their assignment does not change results. */
 
 /* The numbers of one row; bias1 and bias2 are the factors 1/(1 - beta^t) of line 7. */
 typedef struct {
@@ -125,7 +125,7 @@ static Sums make_direction(int rule, const Row *h, const Layer *x, double pull, 
     return total(x);
 }
 
-/* SGD and Adam without LAWN: one pass, in which the direction never leaves the cache. Each step returns g.g. */
+/* SGD and Adam without LAWN: one pass, with the direction in the cache. Each step returns g.g. */
 static double plain_step(int rule, const Row *h, const Layer *x) {
     const int64_t n = x->n;
     const float pull = rule == SGD ? (float)-h->weight_decay : 0;
@@ -154,7 +154,7 @@ static double rescaling(double norm, double c) {
     return !isfinite(norm) ? NAN : norm == 0 ? c : c / norm;
 }
 
-/* Lines 9 to 11 with the projection and the norm taken from the numbers themselves, as rules.py does. */
+/* Lines 9 to 11 with the projection and the norm computed directly, as rules.py does. */
 static void careful_move(int rule, const Row *h, const Layer *x, double along, double ww, double c) {
     for (int64_t i = 0; i < x->n; i++)
         x->r[i] -= (float)along * x->w[i];
@@ -181,10 +181,10 @@ static double held_step(int rule, const Row *h, const Layer *x, double c) {
 
 /* Makes one step in place.
 
-   rule: SGD, ADAM or LAMB; rows: R; layers: L, with ends[L] their ends in a row of ends[L-1] weights.
+   rule: SGD, ADAM or LAMB; rows: R; layers: L; ends[L]: their ends in a row of ends[L-1] weights.
    w, m, v: [R, P]; v is not read for SGD. gradients: one pointer for each layer, to [R, size of the layer].
    hyper: one Row for each row; radii: [R, L], c where LAWN holds the layer, 0 where not.
-   r: room for the largest layer; sums: for its blocks.
+   r: buffer for the largest layer; sums: buffer for its blocks.
    squares: [R], the squared norms of the gradients. */
 void lawn_tune_step(int rule, int64_t rows, int64_t layers, const int64_t *ends, float *w, float *m, float *v,
                     const float *const *gradients, const Row *hyper, const float *radii, float *r, Sums *sums,

@@ -1,4 +1,4 @@
-"""Lawn: the two phases around any first-order torch optimizer, as an optimizer of its own."""
+"""Lawn: the two phases around any first-order torch optimizer."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from trainables.optimizers.shards import local, sums_over
 
 
 class Lawn(TwoPhase):
-    """LAWN over `base`: in the constrained phase the base sees projected gradients, and its move is projected too.
+    """LAWN over `base`: in the constrained phase the base receives projected gradients, and its move is projected.
 
         g ← P g        w' = base step with g        w ← c · n(w − P(w − w'))
 
     Algorithm 1 with lines 5-8 and 10 left to the base: its displacement is η·r. Param groups and state are the base's
     own, so learning-rate schedulers take either; a group's `constrained` overrules "two or more dimensions". The base's
     state is cleared at the switch. In the constrained phase `p.grad` is the same tensor, unchanged, after a step as
-    before; in the free phase a base that writes into `p.grad` does so as without LAWN.
+    before; in the free phase a base may write into `p.grad` as without LAWN.
 
     Args:
-        base: a torch optimizer without weight decay that makes one update a step.
+        base: a torch optimizer without weight decay that makes one update per step.
         free_steps: steps before the switch; 0 from the start, None when the loop calls `constrain()`.
-        control: what holds the weights after the switch (`controls`): LAWN, or one of its relatives.
+        control: applied to the weights after the switch (`controls`): LAWN, or one of its relatives.
 
     Raises:
         TypeError: base is not a torch optimizer.
-        ValueError: base has weight decay, half-precision parameters, state that it cannot rebuild, or LAWN already.
+        ValueError: base has weight decay, half-precision parameters, state it cannot rebuild, or is already under LAWN.
 
     Source: Algorithm 1, §3 "stacked onto any gradient-based optimizer".
     """
@@ -44,9 +44,9 @@ class Lawn(TwoPhase):
         if not isinstance(base, Optimizer):
             raise TypeError(f"Lawn needs a torch.optim.Optimizer as base, got {type(base).__name__}")
         if isinstance(base, TwoPhase):
-            raise ValueError(f"{type(base).__name__} is under LAWN already: use it as it is")
+            raise ValueError(f"{type(base).__name__} is already under LAWN: use it without Lawn")
         reject_unsuitable(base, (*PHASE, "constrained", COUNTS))
-        for group in base.param_groups:  # of an earlier Lawn around the same base
+        for group in base.param_groups:  # from an earlier Lawn around the same base
             for key in (*PHASE, COUNTS):
                 group.pop(key, None)
         self.base, self.control = base, control
@@ -55,8 +55,8 @@ class Lawn(TwoPhase):
         self._pending: dict[Tensor, dict[str, Any]] = {}
         super().__init__(base.param_groups, base.defaults, free_steps)
         self._link()
-        self._start.note_new_groups(base)
-        # Hooks of the base are Lawn's own, so that each fires once, whichever it was registered with.
+        self._start.record_new_groups(base)
+        # Lawn shares the hooks of the base, so that each fires once, on whichever it was registered.
         self._optimizer_step_pre_hooks = base._optimizer_step_pre_hooks
         self._optimizer_step_post_hooks = base._optimizer_step_post_hooks
         if self.constrained:
@@ -73,10 +73,10 @@ class Lawn(TwoPhase):
         param_group["params"] = [params] if isinstance(params, Tensor) else list(params)
         _reject_half(param_group["params"])
         if self.param_groups is not self.base.param_groups:
-            return super().add_param_group(param_group)  # the base's own groups, shown to torch once by __init__
+            return super().add_param_group(param_group)  # the base's own groups, registered with torch once by __init__
         phase = {key: self.param_groups[0][key] for key in ("free_steps", "steps", "phase")}
         self.base.add_param_group({"constrained": None} | param_group | phase)
-        self._start.note_new_groups(self.base)
+        self._start.record_new_groups(self.base)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the state dictionary of the base, with "radius" (and "multiplier") next to its moments."""
@@ -87,11 +87,11 @@ class Lawn(TwoPhase):
             handle.remove()
 
     def _with_kept(self, packed: dict[str, Any]) -> dict[str, Any]:
-        if _overrides(self.base, "state_dict"):  # some keep counts next to "state", or pack their moments
+        if _overrides(self.base, "state_dict"):  # some store counts next to "state", or pack their moments
             packed = packed | self.base.state_dict()
         entries = dict(packed["state"])
         for i, p in self._numbered(packed):
-            # From the start and of every parameter: what loads a state on many processes fills only what it finds.
+            # From the start and for every parameter: distributed loading fills only existing entries.
             if self.constrained or i in entries:
                 entries[i] = entries.get(i, {}) | {"radius": UNREAD} | self._kept.get(p, {})
         return packed | {"state": entries}
@@ -101,9 +101,9 @@ class Lawn(TwoPhase):
         yield from zip(saved, [p for group in self.param_groups for p in group["params"]], strict=False)
 
     def _readable(self, state_dict: dict[str, Any]) -> dict[str, Any]:
-        # Besides those of parameters, some optimizers keep an entry of their own, which is left alone.
+        # Besides those of parameters, some optimizers have an entry of their own, which is kept as it is.
         entries = {i: dict(entry) if isinstance(entry, Mapping) else entry for i, entry in state_dict["state"].items()}
-        if "base" in state_dict:  # versions before 2 kept the base's state apart
+        if "base" in state_dict:  # versions before 2 stored the base's state separately
             for i, own in state_dict["base"]["state"].items():
                 entries[i] = own | entries.get(i, {})
         state_dict = with_phase(self, state_dict) | {"state": entries}
@@ -118,7 +118,7 @@ class Lawn(TwoPhase):
         return state_dict | {"state": {i: entry for i, entry in entries.items() if entry != {}}}
 
     def _loaded(self, state_dict: dict[str, Any]) -> None:
-        if _overrides(self.base, "load_state_dict"):  # torch rounds all to the parameter's dtype, they know better
+        if _overrides(self.base, "load_state_dict"):  # torch would round all to the parameter's dtype
             self.base.load_state_dict(state_dict)
             self._link()
 
@@ -134,7 +134,7 @@ class Lawn(TwoPhase):
     def __setstate__(self, state: dict[str, Any]) -> None:
         if "base" in state:
             super().__setstate__(state)
-        else:  # torch puts a loaded state in place
+        else:  # torch sets a loaded state
             self.base.__setstate__(state)
             self._keep(self._pending)
             self._start.known, self._start.seen = None, []
@@ -145,7 +145,7 @@ class Lawn(TwoPhase):
         self._keep({})
 
     def _keep(self, kept: Mapping[Tensor, dict[str, Any]]) -> None:
-        """Replaces what is kept, in place: a wrapper may hold a copy of the attributes."""
+        """Replaces the stored numbers in place: a wrapper may have a copy of the attributes."""
         self._kept.clear()
         self._kept.update(kept)
 
@@ -165,10 +165,10 @@ class Lawn(TwoPhase):
             reject_hidden_decay(type(self.base).__name__, group)
         gradients = gradients_of(self)
         parts = list(self._held(gradients))
-        lent = {p: grad for part in parts for p, grad in part.projected(self.control).items()}
-        if parts:  # a base that writes into gradients writes into these
-            lent |= {p: grad.clone() for p, grad in gradients.items() if p not in lent}
-        with _lent(lent):
+        gradients_seen = {p: grad for part in parts for p, grad in part.projected(self.control).items()}
+        if parts:  # a base that writes into gradients writes into these copies
+            gradients_seen |= {p: g.clone() for p, g in gradients.items() if p not in gradients_seen}
+        with _temporary_gradients(gradients_seen):
             self._step_base()
         for part in parts:
             part.pull_back(self.control)
@@ -185,12 +185,12 @@ class Lawn(TwoPhase):
                 yield _Part(params, [gradients[p] for p in params], before, lr)
 
     def _step_base(self) -> None:
-        """Makes the base's step without torch's wrapper, whose hooks have fired for Lawn already."""
+        """Makes the base's step without torch's wrapper, whose hooks have already fired for Lawn."""
         step: Any = type(self.base).step
         inner = step.__wrapped__ if getattr(step, "hooked", False) else step
         with self._start.watching(self.base):
             inner(self.base)
-        self.base._opt_called = True  # type: ignore[attr-defined]  # what a scheduler of the base looks at
+        self.base._opt_called = True  # type: ignore[attr-defined]  # read by a scheduler of the base
 
 
 @dataclass
@@ -210,16 +210,16 @@ class _Part:
     lr: float
 
     def projected(self, control: Control) -> dict[Tensor, Tensor]:
-        """Returns what each parameter lends to the base for its gradient, with that gradient's strides (line 4)."""
+        """Returns the gradient that the base sees for each parameter, with the strides of its own (line 4)."""
         own = [local(grad) for grad in self.gradients]
-        found = {}
+        projected = {}
         for p, grad, d in zip(self.params, self.gradients, control.project(self.before, own), strict=True):
-            found[p] = torch.empty_like(grad)
-            local(found[p]).copy_(d)
-        return found
+            projected[p] = torch.empty_like(grad)
+            local(projected[p]).copy_(d)
+        return projected
 
     def pull_back(self, control: Control) -> None:
-        """Replaces the base's move by what the control makes of it (lines 9-11)."""
+        """Replaces the base's move by that of the control (lines 9-11)."""
         after = [local(p) for p in self.params]
         r = list(torch._foreach_sub(self.before.tensors, after))
         torch._foreach_div_(r, self.lr)
@@ -236,14 +236,14 @@ def _reject_half(params: Iterable[Any]) -> None:
         p = entry[1] if isinstance(entry, tuple) else entry
         if getattr(p, "dtype", None) in HALF:
             raise ValueError(
-                f"Lawn needs parameters of fp32 or more, as small steps vanish in half precision, got {p.dtype} for "
+                f"Lawn requires parameters of fp32 or more, as small steps vanish in half precision, got {p.dtype} for "
                 f"shape {tuple(p.shape)}; train under autocast, or use AdamLawn, which keeps fp32 master weights"
             )
 
 
 @contextmanager
-def _lent(gradients: Mapping[Tensor, Tensor]) -> Iterator[None]:
-    """Lends other gradients to parameters and gives them back their own, the very tensors, whatever happens."""
+def _temporary_gradients(gradients: Mapping[Tensor, Tensor]) -> Iterator[None]:
+    """Sets other gradients inside the context; afterwards, also after an error, restores the original tensors."""
     own = {p: p.grad for p in gradients}
     try:
         for p, g in gradients.items():

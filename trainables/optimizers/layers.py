@@ -8,7 +8,7 @@ from math import prod
 
 import torch
 
-from trainables.config import CONSTRAINTS
+from trainables.tasks import CONSTRAINTS
 
 
 @dataclass(frozen=True)
@@ -24,19 +24,19 @@ class Layer:
 def layers_of(
     named_shapes: Iterable[tuple[str, torch.Size]], constrain: str = "all", final: Collection[str] = ()
 ) -> tuple[Layer, ...]:
-    """Lays tensors end to end and marks those whose norm LAWN will hold.
+    """Lays out tensors consecutively and marks those whose norm LAWN will hold.
 
     Args:
         named_shapes: each tensor's name and shape, in the order of the flat vector.
         constrain: "all" marks every tensor with two or more dimensions, embeddings included (eq. 1, "for all ℓ");
             "final" marks only those of them that `final` names. Biases and other 1-D tensors stay free.
-        final: tensors, or modules that hold tensors, of the last homogeneous sub-network; read for "final" only.
+        final: tensors, or modules with tensors, of the last homogeneous sub-network; used for "final" only.
 
     Returns:
-        One layer a tensor, consecutive, the first at 0.
+        One layer per tensor, consecutive, the first at 0.
 
     Raises:
-        ValueError: `constrain` is unknown, or "final" is asked for and `final` marks nothing or names nothing there.
+        ValueError: `constrain` is unknown, or it is "final" and `final` marks no tensor or has an unknown name.
 
     Source: §3, eq. (1) for "all", which tensors count is our choice; "final" is the arXiv version's rule.
     """
@@ -52,7 +52,7 @@ def layers_of(
 
 
 def _named_by(final: Collection[str], names: Collection[str]) -> set[str]:
-    """Returns the tensors that `final` names, each directly or through a module that holds it."""
+    """Returns the tensors that `final` names, each directly or through its module."""
     members = {entry: {n for n in names if n == entry or n.startswith(f"{entry}.")} for entry in final}
     missing = [entry for entry, found in members.items() if not found]
     if missing:

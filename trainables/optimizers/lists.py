@@ -1,6 +1,6 @@
-"""Arithmetic on lists of tensors: one call of torch for all of them, in their own shapes (`torch._foreach_*`).
+"""Arithmetic on lists of tensors of any shapes, with one torch call per list (`torch._foreach_*`).
 
-On an accelerator such a call is a few launches whatever the number of tensors. Coefficients are floats, or tensors that
+On an accelerator such a call is a few launches for any number of tensors. Coefficients are floats, or tensors that
 broadcast against each tensor, such as [R, 1] for R stacked models; they are rounded to the tensor's precision.
 """
 
@@ -18,11 +18,11 @@ Coefficient = Number | Sequence[float]
 """One number for all tensors, a tensor that broadcasts against each, or a number for each tensor."""
 
 LIST_SUMS = False
-"""True takes the sums of accelerators on a CPU too; the tests compare the two."""
+"""True uses the sums for accelerators on a CPU too; the tests compare both."""
 
 
 def spread(a: Coefficient, xs: Tensors) -> float | list[float] | Tensors:
-    """Returns a coefficient in the form that `torch._foreach_*` takes for the tensors xs."""
+    """Returns a coefficient in the form that `torch._foreach_*` accepts for the tensors xs."""
     if isinstance(a, Tensor):
         return [a.to(x.dtype) for x in xs]
     return float(a) if isinstance(a, int | float) else list(a)
@@ -53,7 +53,7 @@ def affine_(xs: Tensors, a: Coefficient, b: Coefficient) -> None:
 
 
 def move_(xs: Tensors, ys: Tensors, a: Number) -> None:
-    """x ← x − a·y, in place; y is scratch afterwards."""
+    """x ← x − a·y, in place; y is overwritten."""
     if isinstance(a, Tensor):
         torch._foreach_mul_(ys, spread(a, ys))
         torch._foreach_sub_(xs, ys)
@@ -63,11 +63,11 @@ def move_(xs: Tensors, ys: Tensors, a: Number) -> None:
 
 @dataclass(frozen=True)
 class Sums:
-    """How the sum over a tensor is taken: over all of it, or row by row of stacked models; over every shard of it.
+    """How sums over a tensor are taken: over all of it or row by row of stacked models, and over its shards.
 
     Args:
-        rows: True sums the last dimension alone and keeps it, so that a sum is [R, 1] for a tensor [R, n].
-        reduce: adds up the sums of the shards that other processes hold, in place; None where there are none.
+        rows: True sums the last dimension only and keeps it: a sum is [R, 1] for a tensor [R, n].
+        reduce: adds the sums of shards in other processes, in place; None without shards.
     """
 
     rows: bool = False
@@ -80,7 +80,7 @@ class Sums:
             return [(x * y).sum(dim=-1, keepdim=True) for x, y in zip(xs, ys, strict=True)]
         if _launches(xs):
             return self._whole(_signed_sums(list(torch._foreach_mul(xs, ys))))
-        # A CPU launches nothing; its sums are pairwise, where its list-based norms lose four digits in fp32.
+        # A CPU has no launches; these sums are pairwise, while its list-based norms lose four digits in fp32.
         return self._whole([(x * y).sum() for x, y in zip(xs, ys, strict=True)])
 
     def squares(self, xs: Tensors) -> Tensors:
@@ -107,11 +107,11 @@ class Sums:
 
 
 BLOCK = 4096
-"""Entries whose norm a CPU takes at once: a list-based norm of millions loses digits, one of few does not."""
+"""Entries per norm on a CPU: a list-based norm of millions of entries loses digits, one of few does not."""
 
 
 def _square(x: Tensor) -> Tensor:
-    """|x|² on a CPU; of the blocks of a contiguous tensor without a tensor of squares between."""
+    """|x|² on a CPU; in blocks for a contiguous tensor, without an intermediate tensor of squares."""
     whole = x.numel() - x.numel() % BLOCK if x.is_contiguous() else 0
     if not whole:
         return (x * x).sum()
@@ -125,7 +125,7 @@ def _launches(xs: Tensors) -> bool:
 
 
 def _signed_sums(xs: Tensors) -> Tensors:
-    """Sums of entries from sums of magnitudes, as only these exist for lists: Σx = 2·Σmax(x, 0) − Σ|x|."""
+    """Sums of entries from sums of magnitudes, which exist for lists: Σx = 2·Σmax(x, 0) − Σ|x|."""
     magnitudes = list(torch._foreach_norm([*torch._foreach_clamp_min(xs, 0), *xs], 1))
     positive, total = magnitudes[: len(xs)], magnitudes[len(xs) :]
     torch._foreach_lerp_(total, positive, 2.0)

@@ -1,4 +1,4 @@
-"""Loading a saved optimizer state: checked before anything changes, and in the precision in which it was saved."""
+"""Loading of a saved optimizer state: checked before anything changes, in the precision in which it was saved."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ Saved = dict[str, Any]
 MOMENTS = {
     "exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "exp_inf", "square_avg", "grad_avg", "acc_delta",
 }  # fmt: skip
-"""Entries that optimizers shape like the parameter, or reduce to one number a row or a tensor."""
+"""Entries that optimizers shape like the parameter, or reduce to one number per row or tensor."""
 SCALARS = {"step", "radius", "multiplier"}
-"""Entries of a parameter's state that are one number."""
+"""Entries of a parameter's state that are a single number."""
 COUNTS = {"step": int, "radius": float}
-"""Those that are plain numbers; older and foreign states have them as tensors."""
+"""Entries that are plain numbers; tensors in older and foreign states."""
 
 
 def load_state(
@@ -28,14 +28,14 @@ def load_state(
     readable: Callable[[Saved], Saved],
     loaded: Callable[[Saved], None],
 ) -> None:
-    """Loads a state as torch does, between the user's own hooks.
+    """Loads a state as torch does, between the user's hooks.
 
     Args:
         optimizer: the optimizer.
-        load: torch's `load_state_dict` of it.
+        load: its `load_state_dict` of torch.
         state_dict: the saved state.
-        readable: brings what the user's hooks leave of it into today's form, or raises ValueError.
-        loaded: called with it once torch has loaded it.
+        readable: converts the state after the user's hooks to the current form, or raises ValueError.
+        loaded: called with the converted state after torch has loaded it.
     """
     final: Saved = {}
 
@@ -43,7 +43,7 @@ def load_state(
         final.update(readable(given))
         return final
 
-    # Registered last, so that it sees what the user's hooks made of the state; and first of those that come after.
+    # The first hook is registered last, to run after the user's hooks; the second one runs before them.
     before = optimizer.register_load_state_dict_pre_hook(check)
     after = optimizer.register_load_state_dict_post_hook(lambda _: loaded(final), prepend=True)
     try:
@@ -57,7 +57,7 @@ def check_shapes(optimizer: Optimizer, state_dict: Saved, fits: Callable[[str, T
     """Raises ValueError if a saved tensor does not fit its parameter; nothing was changed.
 
     Args:
-        optimizer: the optimizer it is to be loaded into.
+        optimizer: the optimizer to load it into.
         state_dict: the saved state.
         fits: whether an entry, by its name and value, fits a parameter.
     """
@@ -67,17 +67,17 @@ def check_shapes(optimizer: Optimizer, state_dict: Saved, fits: Callable[[str, T
                 raise ValueError(
                     f"the saved '{name}' of {type(optimizer).__name__} has shape {tuple(value.shape)}, but its "
                     f"parameter has {tuple(p.shape)}; load the state into an optimizer of the model it was saved with, "
-                    "or leave out the parameters that changed"
+                    "or omit the parameters that changed"
                 )
 
 
 def fits_rule(name: str, value: Tensor, p: Tensor) -> bool:
-    """Whether an entry of one of our rules fits: all are shaped like the parameter but those that are one number."""
+    """Whether an entry of one of our rules fits: single numbers, and tensors shaped like the parameter."""
     return name in SCALARS or value.shape == p.shape
 
 
 def fits_any(name: str, value: Tensor, p: Tensor) -> bool:
-    """Whether an entry of any optimizer may fit: moments are shaped like the parameter, or one for a row or tensor."""
+    """Whether an entry of any optimizer may fit: moments are shaped like the parameter, or one per row or tensor."""
     if name not in MOMENTS or value.shape == p.shape:
         return True
     return (
@@ -88,7 +88,7 @@ def fits_any(name: str, value: Tensor, p: Tensor) -> bool:
 
 
 def _pairs(optimizer: Optimizer, state_dict: Saved) -> list[tuple[Tensor, Mapping[str, Any]]]:
-    """Each parameter with its saved entries; none where torch will refuse the groups."""
+    """Pairs each parameter with its saved entries; empty if torch will reject the groups."""
     saved = [i for group in state_dict["param_groups"] for i in group["params"]]
     current = [p for group in optimizer.param_groups for p in group["params"]]
     if len(saved) != len(current):
@@ -97,11 +97,11 @@ def _pairs(optimizer: Optimizer, state_dict: Saved) -> list[tuple[Tensor, Mappin
 
 
 def restore(optimizer: Optimizer, state_dict: Saved) -> None:
-    """Puts back what torch has rounded to a half-precision parameter's dtype, and counts as plain numbers."""
+    """Restores entries that torch rounded to a half-precision parameter's dtype, and counts as plain numbers."""
     for p, entries in _pairs(optimizer, state_dict):
         state = optimizer.state.get(p, {})
         if p.dtype not in HALF:
-            state.pop("master", None)  # saved with a half-precision model: this one's weights are its own
+            state.pop("master", None)  # saved with a half-precision model, not needed for this one
         for name, value in entries.items():
             if name not in state:
                 continue

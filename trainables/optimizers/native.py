@@ -1,7 +1,7 @@
-"""The compiled kernels of this machine: kernels.c is compiled when asked, once a machine, and only loaded afterwards.
+"""The compiled kernels of this machine: kernels.c is compiled on request, once per machine, and only loaded afterwards.
 
-Looking for kernels starts no compiler and no other program. What is loaded is executed, so it must lie in a folder that
-belongs to this user and that nobody else may write to, and have the content that its name promises.
+The lookup of kernels starts no compiler or other program. A loaded file is executed, so it must be in a folder that
+belongs to this user and that nobody else can write to, and its content must match the hash in its name.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from pathlib import Path
 SOURCE = Path(__file__).with_name("kernels.c")
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC", "-shared")
 SWITCH = "LAWN_TUNE_KERNELS"
-"""Environment variable: 0 turns the kernels off, built or not."""
+"""Environment variable: 0 disables the kernels, built or not."""
 
 COMPILE_SECONDS = 120.0
-"""How long a compiler may take, and how long a process waits for another one that compiles; it takes about one."""
+"""Time limit of the compiler, and of waiting for another process that compiles; it usually takes about one second."""
 
 _log = logging.getLogger(__name__)
 
 
 @cache
 def kernels() -> ctypes.CDLL | None:
-    """Returns the kernels that were compiled for this machine, loaded once a process; None if there are none."""
-    if _turned_off() or os.name != "posix":
+    """Returns the kernels compiled for this machine, loaded once per process; None if there are none."""
+    if _disabled() or os.name != "posix":
         return None
     with suppress(OSError):
         name = _name()
@@ -48,17 +48,17 @@ def kernels() -> ctypes.CDLL | None:
 
 
 def build_kernels(log: Callable[[str], None] | None = None) -> bool:
-    """Compiles the kernels unless they are there; of processes that ask at once one compiles and the others wait.
+    """Compiles the kernels unless they exist; of concurrent processes, one compiles and the others wait.
 
     Args:
-        log: called with one line if kernels were compiled, or why there are none; None takes this module's logger.
+        log: called with one line if kernels were compiled, or with the reason if not; None for this module's logger.
 
     Returns:
-        True if there are kernels now, for this process and all later ones of this user on this machine.
+        True if kernels exist now, for this process and later ones of this user on this machine.
     """
     if kernels() is not None:
         return True
-    if _turned_off():
+    if _disabled():
         reason = f"{SWITCH}=0"
     else:
         try:
@@ -66,21 +66,21 @@ def build_kernels(log: Callable[[str], None] | None = None) -> bool:
             return True
         except (OSError, subprocess.SubprocessError) as error:
             reason = _reason(error)
-    (log or _log.warning)(f"no compiled optimizer kernels on this machine, steps take torch operations: {reason}")
+    (log or _log.warning)(f"no compiled optimizer kernels on this machine, using torch operations: {reason}")
     return False
 
 
-def _turned_off() -> bool:
+def _disabled() -> bool:
     return os.environ.get(SWITCH) == "0"
 
 
-# --- finding ----------------------------------------------------------------------------------------------------------
+# --- lookup -----------------------------------------------------------------------------------------------------------
 
 
 def _name() -> str:
-    """Names what the kernels are made from and for: a home folder may be shared by machines of several kinds.
+    """Returns a name that depends on the source, flags and machine: a home folder may be shared by different machines.
 
-    The compiler is left out: kernels stay good when it is upgraded or removed, and a lookup need not ask it.
+    The compiler is not included: kernels stay valid when it is upgraded or removed.
     """
     libc = "-".join(platform.libc_ver())
     parts = [SOURCE.read_text(), *FLAGS, sys.platform, platform.machine(), libc, _cpu()]
@@ -88,7 +88,7 @@ def _name() -> str:
 
 
 def _cpu() -> str:
-    """What -march=native depends on."""
+    """Returns the CPU properties that -march=native depends on."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -101,28 +101,28 @@ def _digest(content: bytes) -> str:
 
 
 def _folders() -> list[Path]:
-    """Where kernels may be: this user's cache, then one temporary folder for users that have no usable home."""
+    """Returns the folders for kernels: this user's cache, then a temporary folder for users without a usable home."""
     cache_home = os.environ.get("XDG_CACHE_HOME", "")
-    found = []
-    with suppress(RuntimeError, OSError):  # a user without a home folder
+    folders = []
+    with suppress(RuntimeError, OSError):  # no home folder
         home = Path(cache_home) if os.path.isabs(cache_home) else Path.home() / ".cache"
-        found.append((home / "lawn_tune").resolve())
-    with suppress(OSError):  # no temporary folder either
-        found.append(Path(tempfile.gettempdir()) / f"lawn-tune-{os.getuid()}")
-    return found
+        folders.append((home / "lawn_tune").resolve())
+    with suppress(OSError):  # no temporary folder
+        folders.append(Path(tempfile.gettempdir()) / f"lawn-tune-{os.getuid()}")
+    return folders
 
 
 def _trusted(path: Path) -> bool:
-    """True for a file or folder that belongs to this user and that others cannot change; links are not followed."""
+    """True for a file or folder that belongs to this user and that others cannot write to; links are not followed."""
     try:
-        found = path.lstat()
+        status = path.lstat()
     except OSError:
         return False
-    return not stat.S_ISLNK(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022
+    return not stat.S_ISLNK(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o022
 
 
 def _loaded(path: Path) -> ctypes.CDLL | None:
-    """Loads one file; None if it is not what `_compile` wrote: the loader may crash on a damaged one."""
+    """Loads one file; None if it is not as `_compile` wrote it, since the loader may crash on a damaged file."""
     try:
         if not _trusted(path) or not path.stem.endswith(f"-{_digest(path.read_bytes())}"):
             return None
@@ -143,7 +143,7 @@ def _build(log: Callable[[str], None]) -> None:
     """Compiles into the first folder from which the result can be loaded.
 
     Raises:
-        OSError, subprocess.SubprocessError: there is no such folder, or no compiler that can.
+        OSError, subprocess.SubprocessError: there is no such folder, or no working compiler.
     """
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None or os.name != "posix":
@@ -155,7 +155,7 @@ def _build(log: Callable[[str], None]) -> None:
             compiled = _compile_once(compiler, folder)
             kernels.cache_clear()
             if kernels() is None:
-                raise OSError(f"what {compiler} made in {folder} cannot be loaded")
+                raise OSError(f"the output of {compiler} in {folder} cannot be loaded")
         except (OSError, subprocess.SubprocessError) as error:
             failure = error
         else:
@@ -166,12 +166,12 @@ def _build(log: Callable[[str], None]) -> None:
 
 
 def _compile_once(compiler: str, folder: Path) -> bool:
-    """Compiles the kernels into a folder, which is made; False if another process has done so meanwhile."""
+    """Creates a folder and compiles the kernels into it; False if another process did so meanwhile."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not _trusted(folder):
-        raise PermissionError(f"{folder} belongs to another user, or others may write to it")
+        raise PermissionError(f"{folder} belongs to another user, or others can write to it")
     name = _name()
-    with _alone(folder):
+    with _exclusive(folder):
         if any(_loaded(path) is not None for path in folder.glob(f"{name}-*.so")):
             return False
         _compile(compiler, folder, name)
@@ -186,12 +186,12 @@ def _compile(compiler: str, folder: Path, name: str) -> None:
         draft.chmod(0o700)  # a umask may let a group write to it
         with draft.open("rb") as file:
             os.fsync(file.fileno())
-        draft.replace(folder / f"{name}-{_digest(draft.read_bytes())}.so")  # whole or not at all
+        draft.replace(folder / f"{name}-{_digest(draft.read_bytes())}.so")  # atomic
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Holds a lock on a folder; goes on without where there are no locks, or where its holder hangs."""
+def _exclusive(folder: Path) -> Iterator[None]:
+    """Holds a lock on a folder; continues without it if locks are unsupported or its holder hangs."""
     import fcntl  # absent on Windows, where there are no kernels
 
     handle, end = os.open(folder, os.O_RDONLY), time.monotonic() + COMPILE_SECONDS
@@ -210,7 +210,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    """Returns one line: of a compiler that failed, the last it wrote."""
+    """Returns one line: the last of the output if the compiler failed."""
     if isinstance(error, subprocess.CalledProcessError):
         lines = error.stderr.decode(errors="replace").strip().splitlines()
         return f"{error.cmd[0]}: {lines[-1] if lines else f'exit status {error.returncode}'}"

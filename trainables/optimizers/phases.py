@@ -1,4 +1,4 @@
-"""The two phases of LAWN around any torch optimizer: when to switch, the norms to hold, what a checkpoint carries."""
+"""The two phases of LAWN around any torch optimizer: the switch, the norms to hold, the contents of a checkpoint."""
 
 from __future__ import annotations
 
@@ -21,36 +21,36 @@ from trainables.optimizers.loading import HALF, load_state
 from trainables.optimizers.shards import gradient_of, local, sums_over
 
 PHASE = ("free_steps", "steps", "phase")
-"""What every param group carries of the phase, the same in all groups: saved, copied, wrapped like a learning rate."""
+"""Entries for the phase in every param group, equal in all: saved, copied and wrapped like a learning rate."""
 
 
 UNREAD = -1.0
-"""The "radius" of a parameter whose norm was not read yet: an entry of its own, and equal to itself."""
+"""The "radius" of a parameter whose norm was not read yet; unlike NaN, it equals itself."""
 
 
 class TwoPhase(Optimizer):
-    """A torch optimizer that trains freely first and then holds the norm of each weight tensor (paper §3).
+    """A torch optimizer that first trains without constraint and then holds the norm of each weight tensor (paper §3).
 
     Free until `free_steps` steps were made or the loop calls `constrain()`; constrained from then on. At the switch the
     norm of each tensor is read once and stored, and the moments and step count of every parameter are reset. Tensors
-    with two or more dimensions are held; a param group's `constrained=True` or `False` overrules that for its tensors.
+    with two or more dimensions are held; a param group's `constrained=True` or `False` overrides that for its tensors.
 
     The loop counts steps, not epochs: for E_free epochs, give E_free times the steps of an epoch. A step that
-    `torch.amp.GradScaler` skips is not counted, nor is one without any gradient. The learning-rate schedule is the
-    loop's own and spans both phases.
+    `torch.amp.GradScaler` skips is not counted, nor is one without any gradient. The loop provides the learning-rate
+    schedule, which spans both phases.
 
     The phase is in `param_groups`: "free_steps", "steps" made, and "phase" ("free" or "constrained").
 
     Args:
-        params: as for every torch optimizer; a group may carry `constrained`.
-        defaults: hyperparameters of groups that do not give their own.
-        free_steps: steps before the switch: 0 constrains from the start, with the norms of the first step; None leaves
-            the switch to `constrain()`.
+        params: as for every torch optimizer; a group may have `constrained`.
+        defaults: default hyperparameters of groups.
+        free_steps: steps before the switch: 0 constrains from the start, with the norms at the first step; None for a
+            switch by `constrain()`.
 
     Raises:
         ValueError: free_steps is not a whole number >= 0, or a group has weight decay.
 
-    Source: §3, "LAWN Implementation"; what is held, and resetting moments and count together, are our choice.
+    Source: §3, "LAWN Implementation"; the choice of tensors, and resetting moments and count together, are ours.
     """
 
     def __init__(self, params: ParamsT, defaults: dict[str, Any], free_steps: int | None) -> None:
@@ -61,7 +61,7 @@ class TwoPhase(Optimizer):
 
     @property
     def free_steps(self) -> int | None:
-        """Steps before the switch; None leaves it to `constrain()`."""
+        """Steps before the switch; None for a switch by `constrain()`."""
         found: int | None = self.param_groups[0]["free_steps"]
         return found
 
@@ -74,7 +74,7 @@ class TwoPhase(Optimizer):
     def radii(self) -> dict[Tensor, Tensor]:
         """Maps each held parameter to its c, a scalar tensor in at least fp32; empty in the free phase.
 
-        0 marks a tensor whose norm was zero at the switch: it has no direction to keep, so it trains freely.
+        0 marks a tensor whose norm was zero at the switch: it has no direction, so it is not constrained.
         """
         if not self.constrained:
             return {}
@@ -85,7 +85,7 @@ class TwoPhase(Optimizer):
         return {p: torch.tensor(c, dtype=trained_dtype(p), device=p.device) for p, c in values}
 
     def constrain(self) -> None:
-        """Ends the free phase: the next step is constrained. Without effect in the constrained phase."""
+        """Ends the free phase: the next step is constrained. No effect in the constrained phase."""
         if not self.constrained:
             for group in self.param_groups:
                 group["phase"] = "constrained"
@@ -98,7 +98,7 @@ class TwoPhase(Optimizer):
         """Makes one step of the current phase, and switches after it if it was the last free one.
 
         Args:
-            closure: computes the loss and its gradients again; called once.
+            closure: computes the loss and its gradients; called once.
 
         Returns:
             The closure's loss, or None.
@@ -110,7 +110,7 @@ class TwoPhase(Optimizer):
         reject_gradients(self)
         if not gradients_of(self):
             return loss
-        if self._only_makes_state():
+        if self._only_creates_state():
             self._advance()
             self._rewind()
             return loss
@@ -126,8 +126,8 @@ class TwoPhase(Optimizer):
         if self.free_steps is not None and self.param_groups[0]["steps"] >= self.free_steps:
             self.constrain()
 
-    def _only_makes_state(self) -> bool:
-        """Whether this step changes nothing but makes the state, as torch.distributed.checkpoint asks for."""
+    def _only_creates_state(self) -> bool:
+        """Whether this step only creates the state, as torch.distributed.checkpoint requires."""
         gradients = gradients_of(self)
         if any(self.state.get(p) for p in gradients) or any(float(group.get("lr", 1)) for group in self.param_groups):
             return False
@@ -138,15 +138,15 @@ class TwoPhase(Optimizer):
 
     @abstractmethod
     def _advance(self) -> None:
-        """Makes one update of every parameter that has a gradient; those with a stored radius stay on their sphere."""
+        """Makes one update of every parameter that has a gradient; those with a stored radius keep their norm."""
 
     @abstractmethod
     def _rewind(self) -> None:
-        """Returns the step counts of every parameter to 0."""
+        """Resets the step counts of every parameter to 0."""
 
     @abstractmethod
     def _forget(self) -> None:
-        """Returns the moments and step counts of every parameter to their start."""
+        """Resets the moments and step counts of every parameter."""
 
     @abstractmethod
     def _radius(self, p: Tensor) -> float | None:
@@ -157,7 +157,7 @@ class TwoPhase(Optimizer):
         """Stores the c of a parameter."""
 
     def _weights(self, p: Tensor) -> Tensor:
-        """Returns the tensor that is trained for a parameter."""
+        """Returns the tensor that is updated for a parameter: itself or its master weights."""
         return p.detach()
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -168,16 +168,16 @@ class TwoPhase(Optimizer):
         super().add_param_group(param_group)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores phase, steps, stored norms and moments bit for bit; as always in torch, what was saved wins.
+        """Restores phase, steps, stored norms and moments bit for bit; as in torch, saved values override current ones.
 
         Raises:
-            ValueError: the state was saved by another kind of optimizer, so it does not know its phase, or does not
-                fit the parameters; nothing was changed.
+            ValueError: the state was saved by another kind of optimizer and so has no phase, or does not fit the
+                parameters; nothing was changed.
         """
         load_state(self, super().load_state_dict, state_dict, self._readable, self._loaded)
 
     def _readable(self, state_dict: dict[str, Any]) -> dict[str, Any]:
-        """Returns a saved state in today's form."""
+        """Returns a saved state in the current form."""
         return with_phase(self, state_dict)
 
     def _loaded(self, state_dict: dict[str, Any]) -> None:
@@ -202,7 +202,7 @@ class TwoPhase(Optimizer):
         return [norms[p] for p in params]
 
     def _store_radii(self, first: bool) -> None:
-        """Reads the norms that were not read yet; `first` says once if there is none to read."""
+        """Reads the norms that were not read yet; with `first`, warns if there is none to read."""
         eligible = self._eligible()
         new = [p for p in eligible if self._radius(p) is None]
         norms = self._norms(new)
@@ -210,16 +210,16 @@ class TwoPhase(Optimizer):
             self._store(p, norm)
         zero = [tuple(p.shape) for p, norm in zip(new, norms, strict=True) if norm == 0]
         if zero:
-            warn(f"LAWN leaves tensors of norm zero free: shapes {zero}")
+            warn(f"LAWN does not constrain tensors of norm zero: shapes {zero}")
         if first and not eligible:
-            warn("LAWN holds no tensor: none has two or more dimensions or constrained=True")
+            warn("LAWN constrains no tensor: none has two or more dimensions or constrained=True")
 
 
-# --- helpers of every optimizer here ----------------------------------------------------------------------------------
+# --- helpers of all optimizers ----------------------------------------------------------------------------------------
 
 
 def evaluated(closure: Callable[[], float] | None) -> float | None:
-    """Returns the loss of a closure, called with gradients on."""
+    """Returns the loss of a closure, called with gradients enabled."""
     if closure is None:
         return None
     with torch.enable_grad():
@@ -238,19 +238,19 @@ def checked_free_steps(free_steps: Any) -> int | None:
 
 
 def with_phase(optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
-    """Returns a saved state whose groups carry the phase, from where versions before 2 kept it if need be.
+    """Returns a saved state with the phase in its groups; versions before 2 stored it elsewhere.
 
     Raises:
-        ValueError: the state does not know its phase.
+        ValueError: the state has no phase.
     """
     groups = state_dict["param_groups"]
     if all(key in group for group in groups for key in PHASE):
         return state_dict
     if "lawn" not in state_dict:
         raise ValueError(
-            f"a state of {type(optimizer).__name__} has {', '.join(PHASE)} in its param_groups, got "
+            f"a state of {type(optimizer).__name__} must have {', '.join(PHASE)} in its param_groups, got "
             f"{', '.join(groups[0]) if groups else 'no groups'}; without its phase a run cannot be resumed: save "
-            "optimizer.state_dict() whole"
+            "all of optimizer.state_dict()"
         )
     lawn = state_dict["lawn"]
     phase = {"free_steps": lawn["free_steps"], "steps": lawn["steps"]}
@@ -266,12 +266,12 @@ def radius_in(entries: Mapping[str, Any]) -> float | None:
 
 
 def trained_dtype(p: Tensor) -> torch.dtype:
-    """Returns the precision in which a parameter is trained: its own, but at least fp32."""
+    """Returns the dtype in which a parameter is updated: its own, but at least fp32."""
     return torch.float32 if p.dtype in HALF else p.dtype
 
 
 def multipliers(control: Control, kept: Sequence[dict[str, Any]], params: Sequence[Tensor]) -> list[Tensor]:
-    """Returns the control's number of each parameter, made at 0 where it is missing; none if the control has none."""
+    """Returns the control's number of each parameter, 0 if missing; empty if the control has none."""
     if not control.multiplies:
         return []
     for entries, p in zip(kept, params, strict=True):
@@ -280,20 +280,20 @@ def multipliers(control: Control, kept: Sequence[dict[str, Any]], params: Sequen
 
 
 def reject_decay(optimizer: Optimizer, group: Mapping[str, Any]) -> None:
-    """Raises ValueError if a group of a LAWN optimizer asks for weight decay, in either phase (§3)."""
+    """Raises ValueError if a group of a LAWN optimizer has weight decay, in either phase (§3)."""
     if group.get("weight_decay", 0) != 0:
         raise ValueError(
-            f"{type(optimizer).__name__} uses no weight decay anywhere, in either phase: weight_decay must be 0, got "
+            f"{type(optimizer).__name__} uses no weight decay in either phase: weight_decay must be 0, got "
             f"{group['weight_decay']}; pass weight_decay=0"
         )
 
 
 def reject_gradients(optimizer: Optimizer) -> None:
-    """Raises ValueError if a gradient is sparse or complex: a norm couples all rows, so every row moves."""
+    """Raises ValueError if a gradient is sparse or complex: a norm couples all rows, so every row is updated."""
     for p, grad in gradients_of(optimizer).items():
         if grad.layout != torch.strided or grad.is_complex():
             raise ValueError(
-                f"{type(optimizer).__name__} needs dense real gradients, got {grad.layout}, {grad.dtype} for a "
+                f"{type(optimizer).__name__} requires dense real gradients, got {grad.layout}, {grad.dtype} for a "
                 f"parameter of shape {tuple(p.shape)}; build a sparse embedding with sparse=False"
             )
 
@@ -305,7 +305,7 @@ def gradients_of(optimizer: Optimizer) -> dict[Tensor, Tensor]:
 
 
 def warn(text: str) -> None:
-    """Warns at the line of the user's code that is being run: the first frame outside torch and this package."""
+    """Warns at the current line of the user's code: the first frame outside torch and this package."""
     depth, frame = 2, sys._getframe(1)
     while frame.f_back is not None and _ours(frame):
         depth, frame = depth + 1, frame.f_back
@@ -319,5 +319,5 @@ def _ours(frame: FrameType) -> bool:
 
 
 def unique(params: Iterable[Tensor]) -> list[Tensor]:
-    """Returns each parameter once, as torch only warns of duplicates."""
+    """Returns each parameter once, as torch only warns about duplicates."""
     return list(dict.fromkeys(params))

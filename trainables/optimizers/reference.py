@@ -1,7 +1,7 @@
-"""Algorithm 1 and the free phase before it, transcribed line by line: slow, literal, and the oracle of the fast rules.
+"""Algorithm 1 and the free phase before it, transcribed line by line: the slow reference for the fast rules.
 
 Shares no code with `rules`. Parameters are a dictionary of named tensors in their own shapes; so are gradients and each
-slot of the state. Weights and state are changed in place, as the pseudo-code does.
+slot of the state. Weights and state are changed in place, as in the pseudo-code.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def fresh_state(base: str, w: Named) -> dict[str, Named]:
 
 
 def read_radii(w: Named, constrained: Sequence[str]) -> dict[str, float]:
-    """Returns c of each constrained tensor (eq. 1); a tensor whose norm is zero gets none and stays free."""
+    """Returns c of each constrained tensor (eq. 1); a tensor whose norm is zero has none and stays free."""
     radii = {}
     for name in constrained:
         norm = math.sqrt(float((w[name] ** 2).sum()))
@@ -83,13 +83,13 @@ def train(
     constrained: Sequence[str] = (),
     free_steps: int | None = None,
 ) -> Iterator[tuple[Named, dict[str, Named]]]:
-    """Trains through both phases, yielding weights and state after every step; they are changed by the next one.
+    """Trains through both phases, yielding weights and state after every step; the next step changes them in place.
 
     Args:
         base: "sgd", "adam" or "lamb".
         w: initial weights, changed in place.
         gradient: maps the weights to the gradient at them.
-        etas: the learning rate of each step; its length is the number of steps.
+        etas: the learning rate of each step; their number is the number of steps.
         hyper: momentum, or beta1, beta2 and eps; weight_decay for the free phase of a base optimizer.
         constrained: names of the tensors LAWN holds.
         free_steps: steps before the switch; None for never.
@@ -106,7 +106,7 @@ def train(
         yield w, state
 
 
-# --- LAWN's relatives: what replaces Algorithm 1's loop over the tensors, after a free phase --------------------------
+# --- LAWN's relatives: in place of Algorithm 1's loop over the tensors, after a free phase ----------------------------
 
 
 def relative_step(
@@ -170,6 +170,6 @@ def _momentum(name: str, g_p: Tensor, state: dict[str, Named], hyper: Mapping[st
 
 
 def _trust_ratio(w: Tensor, u: Tensor) -> float:
-    """LAMB: |w|/|u|, and 1 where either is zero; always on, nothing clipped."""
+    """LAMB: |w|/|u|, and 1 where either is zero; always on, without clipping."""
     w_norm, u_norm = math.sqrt(float((w * w).sum())), math.sqrt(float((u * u).sum()))
     return w_norm / u_norm if w_norm > 0 and u_norm > 0 else 1.0

@@ -1,6 +1,6 @@
 """SGD, Adam and LAMB in the paper's symbols: a rule turns a gradient g into a direction r.
 
-What else is done to the weights is a control (`controls`), which stacks on any rule. LAWN's:
+Everything else that is done to the weights is a control (`controls`), which works with any rule. LAWN's:
 
     free phase                            w ← w − η·r(g)
     constrained phase (Algorithm 1)       w ← c · n(w − η·P r(P g))
@@ -9,20 +9,24 @@ where, layer by layer, P d = d − (wᵀd / |w|²)·w removes the part of d alon
 had at the switch (eq. 1), and n(x) = x / |x|.
 
 Rules take lists of tensors in any shapes. `step` is the whole step of stacked models: vectors are flat, one model's
-parameters [P], or R models stacked [R, P]; hyperparameters are floats, or tensors [R, 1] with one value a row; double
-precision keeps a row's bits equal to those of a float.
+parameters [P], or R models stacked [R, P]; hyperparameters are floats, or tensors [R, 1] with one value per row; in
+double precision a row has the same bits as with a float.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pkgutil import resolve_name
 
 import torch
 from torch import Tensor
 
+from trainables.catalogue.methods import METHODS
+from trainables.catalogue.methods import RULES as BUILT_IN
+from trainables.catalogue.rows import Rule as RuleRow
 from trainables.optimizers import controls
-from trainables.optimizers.controls import L2, LAWN, Control, Decay, Weights
+from trainables.optimizers.controls import LAWN, Control, Decay, Weights
 from trainables.optimizers.layers import Layer
 from trainables.optimizers.lists import Coefficient, Sums, Tensors, affine_, lerp_, lerp_squares_, spread
 from trainables.optimizers.lists import Number as Number
@@ -32,21 +36,21 @@ State = dict[str, Tensor]
 
 Hyper = Mapping[str, Number]
 Steps = int | Tensor | Sequence[int]
-"""t: one for all tensors, one a row [R, 1], or one a tensor."""
+"""t: one for all tensors, one per row [R, 1], or one per tensor."""
 Direction = Callable[[Tensors, Mapping[str, Tensors], Steps, Hyper], Tensors]
 """(g, slots, t, hyper) → r as new tensors; the slots are changed in place."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """An update rule: what it keeps, what it must be told, how it makes a direction, and two more facts.
+    """An update rule: its buffers, hyperparameters, direction, form of weight decay and trust ratio.
 
     Args:
-        slots: its buffers, each shaped like the weights, 0 at the start.
+        slots: its buffers, each shaped like the weights, initially 0.
         hyper: names of its hyperparameters.
-        direction: how it makes a direction.
-        decay: the form of weight decay that belongs to it.
-        trust_ratio: whether a direction is given the norm of its weights (LAMB).
+        direction: computes the direction.
+        decay: its form of weight decay.
+        trust_ratio: whether directions are scaled to the norm of their weights (LAMB).
     """
 
     slots: tuple[str, ...]
@@ -57,14 +61,14 @@ class Rule:
 
     @property
     def adapt(self) -> Callable[[Weights, Tensors], None]:
-        """What is done to a direction before it is followed."""
+        """The function applied to a direction before the step."""
         return controls.trust_ if self.trust_ratio else controls.unadapted
 
 
 # --- the rules --------------------------------------------------------------------------------------------------------
 
 
-def _sgd(g: Tensors, slots: Mapping[str, Tensors], t: Steps, hyper: Hyper) -> Tensors:
+def sgd_direction(g: Tensors, slots: Mapping[str, Tensors], t: Steps, hyper: Hyper) -> Tensors:
     """Heavy ball without dampening: b ← μ·b + g, r = b. Equals torch.optim.SGD."""
     buffers = slots["momentum_buffer"]
     r = list(torch._foreach_mul(buffers, spread(hyper["momentum"], buffers)))
@@ -73,12 +77,12 @@ def _sgd(g: Tensors, slots: Mapping[str, Tensors], t: Steps, hyper: Hyper) -> Te
     return r
 
 
-def _adam(g: Tensors, slots: Mapping[str, Tensors], t: Steps, hyper: Hyper) -> Tensors:
+def adam_direction(g: Tensors, slots: Mapping[str, Tensors], t: Steps, hyper: Hyper) -> Tensors:
     """r = m̂/(√v̂ + ε). Equals torch.optim.AdamW without decay; LAMB's u as well."""
     m, v, beta1, beta2 = slots["m"], slots["v"], hyper["beta1"], hyper["beta2"]
     lerp_(m, g, 1 - beta1)  # line 5
     lerp_squares_(v, g, 1 - beta2)  # line 6
-    # Lines 7 and 8, m̂/(√v̂ + ε) with the corrections b of m and v moved below: m/((√v·√(1/b_v) + ε)·b_m).
+    # Lines 7 and 8, m̂/(√v̂ + ε) with the corrections b of m and v in the denominator: m/((√v·√(1/b_v) + ε)·b_m).
     bias1, bias2 = _bias(beta1, t), _bias(beta2, t)
     below = list(torch._foreach_sqrt(v))
     affine_(
@@ -95,7 +99,7 @@ def _bias(beta: Number, t: Steps) -> Coefficient:
 
 
 def _map(function: Callable[[Number, Number], Number], xs: Coefficient, ys: Coefficient) -> Coefficient:
-    """Applies arithmetic to coefficients, one by one where there is one a tensor."""
+    """Applies arithmetic to coefficients, element by element if there is one per tensor."""
     if isinstance(xs, Sequence) and isinstance(ys, Sequence):
         return [float(function(x, y)) for x, y in zip(xs, ys, strict=True)]
     assert not isinstance(xs, Sequence)
@@ -103,18 +107,22 @@ def _map(function: Callable[[Number, Number], Number], xs: Coefficient, ys: Coef
     return function(xs, ys)
 
 
-RULES: Mapping[str, Rule] = {
-    "sgd": Rule(("momentum_buffer",), ("momentum",), _sgd, L2),
-    "adam": Rule(("m", "v"), ("beta1", "beta2", "eps"), _adam, Decay),
-    "lamb": Rule(("m", "v"), ("beta1", "beta2", "eps"), _adam, Decay, trust_ratio=True),
-}
+def rule_of(row: RuleRow) -> Rule:
+    """Returns the rule of a row of the catalogue; the code it names is imported."""
+    pair = METHODS.get(row.name)
+    own = resolve_name(pair.control.hook) if pair and pair.rule == row and pair.control else Decay
+    hyper = tuple(hyperparameter.name for hyperparameter in row.hyperparameters)
+    return Rule(row.state, hyper, resolve_name(row.direction), own, trust_ratio=row.trust_ratio)
+
+
+RULES: Mapping[str, Rule] = {name: rule_of(row) for name, row in BUILT_IN.items()}
 
 
 def find(name: str) -> Rule:
-    """Returns the rule of that name.
+    """Returns the built-in rule of that name.
 
     Raises:
-        ValueError: there is none.
+        ValueError: the name is unknown.
     """
     if name not in RULES:
         raise ValueError(f"rule must be one of {', '.join(RULES)}, got '{name}'")
@@ -124,17 +132,17 @@ def find(name: str) -> Rule:
 # --- stacked models ---------------------------------------------------------------------------------------------------
 
 
-def init_state(rule: str, w: Tensor, control: Control = LAWN, layers: Sequence[Layer] = ()) -> State:
+def init_state(rule: str | Rule, w: Tensor, control: Control = LAWN, layers: Sequence[Layer] = ()) -> State:
     """Returns the slots of a rule that has made no step yet; also its state right after the switch.
 
-    A control that has a number of its own for each layer keeps them as "multiplier", [..., L].
+    A control with a number for each layer stores them as "multiplier", [..., L].
     """
-    slots = {slot: torch.zeros_like(w) for slot in find(rule).slots}
+    slots = {slot: torch.zeros_like(w) for slot in _rule(rule).slots}
     return slots | ({"multiplier": w.new_zeros(*w.shape[:-1], len(layers))} if control.multiplies else {})
 
 
 def step(
-    rule: str,
+    rule: str | Rule,
     w: Tensor,
     g: Tensor,
     state: State,
@@ -146,11 +154,12 @@ def step(
     constrained: Tensor | bool = False,
     radii: Tensor | None = None,
     control: Control = LAWN,
+    free: Control | None = None,
 ) -> tuple[Tensor, State]:
     """Makes one step; changes none of its inputs.
 
     Args:
-        rule: "sgd", "adam" or "lamb".
+        rule: "sgd", "adam" or "lamb", or a rule.
         w: weights before the step, [P] or [R, P].
         g: gradient at w, shaped like w.
         state: from `init_state`: the rule's slots, each shaped like w; multipliers of the control, if any, [..., L].
@@ -162,6 +171,7 @@ def step(
             bit for bit.
         radii: c of each layer, [..., L]; 0 for a layer that is not held. Needed when anything is constrained.
         control: what holds the constrained layers.
+        free: what acts on all others; the rule's own weight decay if None.
 
     Returns:
         The new weights and the new state, shaped like w.
@@ -170,18 +180,21 @@ def step(
         ValueError: rule unknown, hyperparameters missing or unknown, layers that do not span w, a constrained step
             without radii, or weight decay in one.
 
-    Source: Algorithm 1, its line numbers beside the code; sgd and lamb in place of lines 5-8 are our reading of §3,
+    Source: Algorithm 1, with its line numbers in comments; sgd and lamb in place of lines 5-8 are our reading of §3,
         "any given gradient-based optimizer".
     """
-    law = check(rule, hyper, w, layers)
+    spec = check(rule, hyper, w, layers)
     w, g, slots = w.clone(), g.clone(), {name: slot.clone() for name, slot in state.items()}
     held = [layer for layer in layers if layer.constrained and constrained is not False]
     decay = hyper.get("weight_decay")
-    free = law.decay(None if decay is None else _tensor(decay, w))
-    parts = [(free, _weights(law, w, [layer for layer in layers if layer not in held]))]
+    other = free or spec.decay(None if decay is None else _tensor(decay, w))
+    own = slots.get("multiplier")
+    parts = [(other, _weights(spec, w, [layer for layer in layers if layer not in held]))]
+    if other.multiplies and own is not None:
+        at = [i for i, layer in enumerate(layers) if layer not in held]
+        parts[0][1].multiplier = [own[..., i : i + 1] for i in at]
     if constrained is not False:
-        own = slots.get("multiplier")
-        parts.append((control, _held_weights(law, w, held, constrained, _given(radii, hyper), layers, own)))
+        parts.append((control, _held_weights(spec, w, held, constrained, _given(radii, hyper), layers, own)))
     cuts = [[layer for layer in layers if layer not in held], held]
     for (part, weights), cut in zip(parts, cuts, strict=False):
         views = _views(g, cut)
@@ -189,7 +202,7 @@ def step(
         if projected is not views:
             torch._foreach_copy_(views, projected)
     numbers = {name: _tensor(value, w) for name, value in hyper.items() if name != "weight_decay"}
-    (r,) = law.direction([g], {name: [slots[name]] for name in law.slots}, _tensor(t, w), numbers)  # lines 5-8
+    (r,) = spec.direction([g], {name: [slots[name]] for name in spec.slots}, _tensor(t, w), numbers)  # lines 5-8
     for (part, weights), cut in zip(parts, cuts, strict=False):
         if cut:
             part.update(weights, _views(r, cut), _tensor(lr, w))  # lines 9-11
@@ -197,7 +210,7 @@ def step(
 
 
 def radii_of(w: Tensor, layers: Sequence[Layer]) -> Tensor:
-    """Reads c: the norm of each constrained layer (eq. 1), to be stored once at the switch and never read again.
+    """Reads c: the norm of each constrained layer (eq. 1), to be stored once at the switch.
 
     Args:
         w: weights [P] or [R, P].
@@ -233,26 +246,33 @@ def rescale(w: Tensor, layers: Sequence[Layer], held: Tensor, radii: Tensor) -> 
     return w
 
 
-def check(rule: str, hyper: Hyper, w: Tensor, layers: Sequence[Layer]) -> Rule:
+def check(rule: str | Rule, hyper: Hyper, w: Tensor, layers: Sequence[Layer]) -> Rule:
     """Returns the rule of that name.
 
     Raises:
-        ValueError: there is none, hyperparameters are missing or unknown, or the layers do not span w.
+        ValueError: the name is unknown, hyperparameters are missing or unknown, or the layers do not span w.
     """
-    law = find(rule)
-    if set(hyper) - {"weight_decay"} != set(law.hyper):
-        raise ValueError(f"{rule} takes {', '.join(law.hyper)} and optionally weight_decay, got {', '.join(hyper)}")
+    spec = _rule(rule)
+    if set(hyper) - {"weight_decay"} != set(spec.hyper):
+        name = rule if isinstance(rule, str) else "the rule"
+        raise ValueError(f"{name} takes {', '.join(spec.hyper)} and optionally weight_decay, got {', '.join(hyper)}")
     if not layers or layers[-1].stop != w.shape[-1]:
-        raise ValueError(f"layers must span all {w.shape[-1]} weights, got an end at {layers[-1:] and layers[-1].stop}")
-    return law
+        raise ValueError(
+            f"layers must span all {w.shape[-1]} weights, got layers ending at {layers[-1:] and layers[-1].stop}"
+        )
+    return spec
 
 
-def _weights(law: Rule, w: Tensor, layers: Sequence[Layer]) -> Weights:
-    return Weights(_views(w, layers), sums=Sums(rows=True), adapt=law.adapt)
+def _rule(rule: str | Rule) -> Rule:
+    return rule if isinstance(rule, Rule) else find(rule)
+
+
+def _weights(spec: Rule, w: Tensor, layers: Sequence[Layer]) -> Weights:
+    return Weights(_views(w, layers), sums=Sums(rows=True), adapt=spec.adapt)
 
 
 def _held_weights(
-    law: Rule,
+    spec: Rule,
     w: Tensor,
     held: Sequence[Layer],
     constrained: Tensor | bool,
@@ -262,7 +282,7 @@ def _held_weights(
 ) -> Weights:
     at = [i for i, layer in enumerate(layers) if layer in held]
     radius = [radii[..., i : i + 1] for i in at]
-    part = _weights(law, w, held)
+    part = _weights(spec, w, held)
     part.radius, part.held = radius, [(c > 0) & constrained for c in radius]
     part.multiplier = [] if multiplier is None else [multiplier[..., i : i + 1] for i in at]
     return part
@@ -270,9 +290,9 @@ def _held_weights(
 
 def _given(radii: Tensor | None, hyper: Hyper) -> Tensor:
     if radii is None:
-        raise ValueError("a constrained step needs the radii that radii_of read at the switch, got None")
+        raise ValueError("a constrained step requires the radii that radii_of returned at the switch, got None")
     if "weight_decay" in hyper:
-        raise ValueError("LAWN uses no weight decay anywhere: leave weight_decay out of hyper in a constrained step")
+        raise ValueError("LAWN uses no weight decay: omit weight_decay from hyper in a constrained step")
     return radii
 
 
@@ -281,5 +301,5 @@ def _views(x: Tensor, layers: Sequence[Layer]) -> Tensors:
 
 
 def _tensor(x: Number, w: Tensor) -> Tensor:
-    """A tensor even of a float, since torch rounds w + a·x once with a float and twice with a tensor."""
+    """Converts floats too, since torch rounds w + a·x once for a float and twice for a tensor."""
     return torch.as_tensor(x, dtype=torch.float64, device=w.device)

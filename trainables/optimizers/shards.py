@@ -1,4 +1,4 @@
-"""Parameters that are spread over processes (DTensor, as FSDP2 makes them): their shards, and sums over all of them."""
+"""Parameters that are sharded over processes (DTensor, as in FSDP2): their shards, and sums over all of them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from trainables.optimizers.lists import Sums
 
 
 def is_sharded(x: Tensor) -> bool:
-    """Whether a tensor is a DTensor; torch.distributed is not imported to find out."""
+    """Whether a tensor is a DTensor, without importing torch.distributed."""
     module = sys.modules.get("torch.distributed.tensor")
     return module is not None and isinstance(x, module.DTensor)
 
 
 def local(x: Tensor) -> Tensor:
-    """Returns the part of a tensor that this process holds; in-place changes reach the tensor."""
+    """Returns the shard of a tensor in this process; in-place changes apply to the tensor."""
     if not is_sharded(x):
         return x
     dtensor: Any = x.detach()
@@ -29,7 +29,7 @@ def local(x: Tensor) -> Tensor:
 
 
 def gradient_of(p: Tensor) -> Tensor:
-    """Returns the gradient of a parameter, laid out over the processes as the parameter is."""
+    """Returns the gradient of a parameter, sharded like the parameter."""
     grad: Any = p.grad
     if is_sharded(p) and tuple(grad.placements) != tuple(p.placements):  # type: ignore[attr-defined]
         grad = grad.redistribute(placements=p.placements)  # type: ignore[attr-defined]
@@ -38,7 +38,7 @@ def gradient_of(p: Tensor) -> Tensor:
 
 
 def sums_over(params: Iterable[Tensor]) -> Iterator[tuple[Sums, list[Tensor]]]:
-    """Groups parameters by device, precision and the processes they are spread over, with the sums of each group."""
+    """Groups parameters by device, dtype and the processes that share them, with the sums of each group."""
     groups: dict[Any, list[Tensor]] = {}
     for p in params:
         groups.setdefault((p.device, p.dtype, _spread(p)), []).append(p)
@@ -47,7 +47,7 @@ def sums_over(params: Iterable[Tensor]) -> Iterator[tuple[Sums, list[Tensor]]]:
 
 
 def _spread(p: Tensor) -> tuple[Any, ...]:
-    """The process groups over which the entries of a tensor are divided."""
+    """Returns the process groups over which a tensor is sharded."""
     if not is_sharded(p):
         return ()
     dtensor: Any = p

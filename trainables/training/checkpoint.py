@@ -1,18 +1,17 @@
 """All that a resumed pack needs, in one file that is either whole or absent. No pickle is written or read.
 
-A file may be cut, mixed up or another program's, and a pack that goes on from a wrong state ends with wrong numbers or
-is taken for diverged, which is final. So what can be derived from the pack itself is compared, everything else is
-checked against what training can produce, and a digest covers the rest.
+A file may be cut, mixed up or written by another program, and a pack that goes on from a wrong state ends with wrong
+numbers or is taken for diverged, which is final. So what can be derived from the pack itself is compared, everything
+else is checked against what training can produce, and a digest covers the rest.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from trainables.config import SERIES, EpochRecord
+from trainables.outcomes import SERIES, EpochRecord
 from trainables.training.loop import Training
 from trainables.training.rows import Row, split_rows
 
@@ -31,18 +30,12 @@ UNWRITABLE = (OSError, SafetensorError)
 
 STATE = ("weights", "step", "constrained", "radii")
 
-Unusable = Callable[[Path, str], None]
-"""Called with a file that is there and cannot be used, and the reason."""
-
 _DAMAGE = (OSError, SafetensorError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
 """What reading a damaged file raises."""
 
-_log = logging.getLogger(__name__)
 
-
-def log_unusable(path: Path, reason: str) -> None:
-    """Logs that a checkpoint was not loaded."""
-    _log.warning("the checkpoint %s cannot be used: %s; its pack starts again", path, reason)
+class UnusableCheckpoint(ValueError):
+    """A file that is there and cannot be read, or holds another state than its training's; the text is the reason."""
 
 
 def save_checkpoint(path: Path, training: Training, seconds: float) -> None:
@@ -76,16 +69,18 @@ def save_checkpoint(path: Path, training: Training, seconds: float) -> None:
         draft.unlink(missing_ok=True)
 
 
-def load_checkpoint(path: Path, training: Training, unusable: Unusable = log_unusable) -> float | None:
+def load_checkpoint(path: Path, training: Training) -> float | None:
     """Puts a fresh training into the saved state.
 
     Args:
         path: the file; a missing one is ignored.
         training: built from the same pack configuration; untouched unless the whole file is good.
-        unusable: called for a file that is there and cannot be read, or holds another state than this training's.
 
     Returns:
-        Seconds of wall time spent before, or None if the training starts from the beginning.
+        Seconds of wall time spent before, or None where there is no file.
+
+    Raises:
+        UnusableCheckpoint: there is one, but it cannot be used.
     """
     if not os.path.lexists(path):
         return None
@@ -93,8 +88,7 @@ def load_checkpoint(path: Path, training: Training, unusable: Unusable = log_unu
         story, tensors = _read(path, training)
     except _DAMAGE as error:
         text = (str(error).strip().splitlines() or [""])[0]
-        unusable(path, text if isinstance(error, _Unfit) else f"{type(error).__name__}: {text}")
-        return None
+        raise UnusableCheckpoint(text if isinstance(error, _Unfit) else f"{type(error).__name__}: {text}") from None
     pack, state = training.pack, training.pack.state
     tensors = {name: tensor.to(training.device) for name, tensor in tensors.items()}
     for name in STATE:
@@ -191,7 +185,7 @@ def _read_story(story: Any, training: Training) -> _Story:
 
 
 def _rows_after(training: Training, epochs: int, diverged: Mapping[int, int]) -> tuple[Row, ...]:
-    """Returns the rows of a fresh training after so many epochs, if these trials diverge in these epochs."""
+    """Returns the rows of a fresh training after the given epochs, if these trials diverge in these epochs."""
     rows, length = training.rows, training.steps_per_epoch
     for epoch in range(epochs):
         steps = range(epoch * length, (epoch + 1) * length)

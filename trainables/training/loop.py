@@ -4,45 +4,55 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from pkgutil import resolve_name
 
 import torch
 from torch import Tensor
 
-from trainables.config import OPTIMIZERS, SERIES, EpochRecord, PackConfig, Split, optimizer_config
+from trainables.outcomes import SERIES, EpochRecord
+from trainables.tasks import PackConfig, Split
 from trainables.training.measure import margin_series, metric_series, weight_series
 from trainables.training.pack import Pack, PackState
 from trainables.training.rows import first_rows, row_of_member, split_rows, switch_step
 from trainables.training.schedules import lr_factor
 from trainables.training.seeding import epoch_generator, seeded_init
-from trainables.workloads.base import Evaluation, Workload
-
-SCHEDULED = frozenset({"peak_lr", "warmup_epochs", "free_epochs"})
-"""Hyperparameters that the loop turns into rates and switches; the update rule takes all others."""
+from trainables.workloads.base import Batch, Evaluation, Workload
 
 
 @dataclass
 class Epoch:
-    """What one epoch trains on, a row each; forks copy it like the pack.
+    """What one epoch keeps of each row; forks copy it like the pack.
 
     Args:
-        examples: tensors of equal length, [N] if shared, else [R, N].
-        shared: True when all rows have one seed and so one batch.
+        seeds: the different seeds of the rows; a batch has one part each.
+        seed_of: for each row, the position of its seed.
         rates: learning rates, float64 [R, steps].
         loss_sum: sum of the examples' losses so far, float64 [R].
     """
 
-    examples: tuple[Tensor, ...]
-    shared: bool
+    seeds: tuple[int, ...]
+    seed_of: tuple[int, ...]
     rates: Tensor
     loss_sum: Tensor
+
+    @property
+    def shared(self) -> bool:
+        """True when all rows have one seed and so one batch."""
+        return len(self.seeds) == 1
 
     def select(self, source: Sequence[int]) -> None:
         """Makes row i a copy of row `source[i]`."""
         index = torch.tensor(source, device=self.rates.device, dtype=torch.long)
         self.rates, self.loss_sum = self.rates[index], self.loss_sum[index]
-        if not self.shared:
-            self.examples = tuple(part[index] for part in self.examples)
+        self.seed_of = tuple(self.seed_of[row] for row in source)
+
+    def of_rows(self, batch: Batch) -> Batch:
+        """Returns a batch with one part a row in place of one a seed."""
+        if self.shared or self.seed_of == tuple(range(len(self.seeds))):
+            return batch
+        index = torch.tensor(self.seed_of, device=batch.targets.device)
+        return Batch(tuple(part[index] for part in batch.inputs), batch.targets[index], batch.examples)
 
 
 class Training:
@@ -62,14 +72,14 @@ class Training:
         self.records: list[EpochRecord] = []
         self.diverged: dict[int, int] = {}
         self.measured: dict[Split, Evaluation] = {}
-        self.rows = first_rows(config.members)
-        examples = self._draw(config.members[0].seed, epoch=0)[0].shape[-1]
-        self.steps_per_epoch = math.ceil(examples / config.task.batch_size)
+        self.method = config.task.method
+        self.rows = first_rows(config.members, self.method.switch)
+        self.steps_per_epoch = math.ceil(workload.examples / config.task.batch_size)
         self.total_steps = self.steps_per_epoch * config.task.epochs
-        self.full = [asdict(optimizer_config(config.task.optimizer, m.hyperparameters)) for m in config.members]
-        free = [values.get("free_epochs") for values in self.full]
-        self.switch_steps = [switch_step(epochs, self.steps_per_epoch, self.total_steps) for epochs in free]
+        self.full = [self.method.complete(member.hyperparameters) for member in config.members]
         self.pack = self._build_pack()
+        free = [self._free_epochs(values) for values in self.full]
+        self.switch_steps = [switch_step(epochs, self.steps_per_epoch, self.total_steps) for epochs in free]
 
     @property
     def finished(self) -> bool:
@@ -83,21 +93,20 @@ class Training:
 
     @property
     def constrained_tensors(self) -> tuple[str, ...]:
-        """Names of the tensors that LAWN constrains after the switch; none for a base optimizer."""
-        lawn = OPTIMIZERS[self.config.task.optimizer].lawn
-        return tuple(layer.name for layer in self.pack.layers if layer.constrained and lawn)
+        """Names of the tensors that the control holds after the switch; none where it holds none."""
+        return tuple(layer.name for layer in self.pack.layers if layer.constrained and self._holds)
 
     def run_epoch(self) -> EpochRecord:
         """Trains one epoch, drops the rows that diverged, measures the others and returns the record."""
-        epoch = self._start_epoch()
-        size = self.config.task.batch_size
-        for index in range(self.steps_per_epoch):
+        epoch, size = self._start_epoch(), self.config.task.batch_size
+        generators = [epoch_generator(seed, self.epoch) for seed in epoch.seeds]
+        for index, parts in enumerate(self.workload.batches(generators, size)):
             self._switch(self.epoch * self.steps_per_epoch + index, epoch)
-            part = tuple(tensor[..., index * size : (index + 1) * size] for tensor in epoch.examples)
-            inputs, targets = self.workload.batch(*part)
-            rate = epoch.rates[:, index : index + 1]
-            loss = self.pack.train_step(inputs, targets, epoch.shared, rate)
-            epoch.loss_sum += loss * part[0].shape[-1]
+            examples = min(size, self.workload.examples - index * size)
+            for part in map(epoch.of_rows, parts):
+                self.pack.gradients(part.inputs, part.targets, epoch.shared, part.examples / examples)
+            loss = self.pack.apply(epoch.rates[:, index : index + 1])
+            epoch.loss_sum += loss * examples
         self.epoch += 1
         self._drop_diverged(epoch)
         record = EpochRecord(epoch=self.epoch, series=self._measure(epoch) if self.rows else self._nothing())
@@ -110,28 +119,33 @@ class Training:
             with seeded_init(seed):
                 models[seed] = self.workload.build_model()
         leaders = [row.members[0] for row in self.rows]
-        names = self.full[0].keys() - SCHEDULED
+        names = self.full[0].keys() - {*self.method.names("schedule"), self.method.switch}
         hyper = {name: self._column([self.full[leader][name] for leader in leaders]) for name in names}
         task = self.config.task
         return Pack(
             [models[self.config.members[leader].seed] for leader in leaders],
-            OPTIMIZERS[task.optimizer].rule,
+            self.method,
             hyper,
-            self.workload.loss,
+            resolve_name(task.loss_row.function),
             constrain=task.constrain,
             device=self.device,
             precision=task.precision,
         )
 
-    def _start_epoch(self) -> Epoch:
-        seeds = [self.config.members[row.members[0]].seed for row in self.rows]
-        drawn = {seed: self._draw(seed, self.epoch) for seed in dict.fromkeys(seeds)}
-        shared = len(drawn) == 1
-        examples = drawn[seeds[0]] if shared else tuple(map(torch.stack, zip(*(drawn[s] for s in seeds), strict=True)))
-        return Epoch(examples, shared, self._rates(), torch.zeros(len(self.rows), device=self.device).double())
+    @property
+    def _holds(self) -> bool:
+        return self.method.control is not None and self.pack.control.held
 
-    def _draw(self, seed: int, epoch: int) -> tuple[Tensor, ...]:
-        return self.workload.epoch(epoch_generator(seed, epoch))
+    def _free_epochs(self, values: Mapping[str, float]) -> float | None:
+        """Epochs before the control holds the weights; None if it never does."""
+        switch = self.method.switch
+        return None if not self._holds else 0.0 if switch is None else values[switch]
+
+    def _start_epoch(self) -> Epoch:
+        of_rows = [self.config.members[row.members[0]].seed for row in self.rows]
+        seeds = tuple(dict.fromkeys(of_rows))
+        loss_sum = torch.zeros(len(self.rows), device=self.device).double()
+        return Epoch(seeds, tuple(map(seeds.index, of_rows)), self._rates(), loss_sum)
 
     def _rates(self) -> Tensor:
         leaders = [self.full[row.members[0]] for row in self.rows]
@@ -163,8 +177,8 @@ class Training:
             epoch.select(keep)
 
     def _measure(self, epoch: Epoch) -> dict[str, list[float | None]]:
-        count = epoch.examples[0].shape[-1]
-        values: dict[str, Tensor] = {"train_loss": epoch.loss_sum / count, "learning_rate": epoch.rates[:, -1]}
+        mean_loss = epoch.loss_sum / self.workload.examples
+        values: dict[str, Tensor] = {"train_loss": mean_loss, "learning_rate": epoch.rates[:, -1]}
         values |= weight_series(self.pack) | margin_series(self.pack.predict, self.workload)
         for split in self.splits:
             self.measured[split] = self.workload.evaluate(self.pack.predict, split)

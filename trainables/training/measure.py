@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from trainables.config import Split
+from trainables.tasks import Split
 from trainables.training.pack import Pack
-from trainables.workloads.base import Evaluation, Predict, Workload, in_calls
+from trainables.workloads.base import Evaluation, Predict, Workload
 
 MARGIN_QUANTILES = {"margin_p10": 0.1, "margin_p50": 0.5, "margin_p90": 0.9}
 
@@ -31,12 +31,8 @@ def weight_series(pack: Pack) -> dict[str, Tensor]:
 
 def margin_series(predict: Predict, workload: Workload) -> dict[str, Tensor]:
     """Returns quantiles [R] of the logit margin over the workload's fixed sample of training examples (paper §2.1)."""
-
-    def margins_of(*examples: Tensor) -> Tensor:
-        inputs, targets = workload.batch(*examples)
-        return torch.vmap(workload.margin, in_dims=(0, None))(predict(*inputs), targets)
-
-    margins = in_calls(margins_of, workload.probe(), workload.examples_per_call)
+    margin = torch.vmap(workload.margin, in_dims=(0, None))
+    margins = torch.cat([margin(predict(*part.inputs), part.targets) for part in workload.probe()], dim=1)
     levels = torch.tensor(list(MARGIN_QUANTILES.values()), dtype=margins.dtype, device=margins.device)
     return dict(zip(MARGIN_QUANTILES, torch.quantile(margins, levels, dim=1), strict=True))
 

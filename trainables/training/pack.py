@@ -18,12 +18,16 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from trainables.catalogue.methods import RULES as CATALOGUE_RULES
+from trainables.catalogue.rows import FLOOD, Method, Role
 from trainables.optimizers import fused, rules
+from trainables.optimizers.controls import LAWN, Control, control_of
 from trainables.optimizers.layers import layers_of
 from trainables.training.recorded import Recorded
 
 Tensors = dict[str, Tensor]
-LossFn = Callable[[Tensor, Tensor], Tensor]
+LossFn = Callable[..., Tensor]
+"""Outputs, targets and parameters by name → loss of each example [B]."""
 
 
 @dataclass
@@ -64,10 +68,10 @@ class Pack:
 
     Args:
         models: one initialised model a row, all of one architecture, on the CPU.
-        rule: base update rule, "sgd", "adam" or "lamb".
-        hyper: the rule's hyperparameters, each float64 [R, 1] (momentum, beta1, beta2, eps, weight_decay).
-        loss: outputs, targets → loss of each example [B].
-        constrain: which tensors LAWN constrains, "all" or "final".
+        method: its rule, its control, and the parameters of the loss that it sets.
+        hyper: hyperparameters of the method but for its schedule and switch, each float64 [R, 1].
+        loss: outputs, targets and parameters → loss of each example [B].
+        constrain: which tensors a control holds, "all" or "final".
         device: where it all lives.
         precision: "float32", or "bfloat16" for autocast around the forward pass of training; weights, state and
             `predict` stay fp32.
@@ -76,7 +80,7 @@ class Pack:
     def __init__(
         self,
         models: Sequence[nn.Module],
-        rule: str,
+        method: Method,
         hyper: Mapping[str, Tensor],
         loss: LossFn,
         *,
@@ -92,14 +96,15 @@ class Pack:
         self.gamma_names = frozenset(
             f"{prefix}.weight" for prefix, module in first.named_modules() if isinstance(module, _BatchNorm)
         )
-        self.rule, self.loss, self.device, self.precision = rule, loss, device, precision
+        self.method, self.loss, self.device, self.precision = method, loss, device, precision
         self.hyper = {name: value.to(device) for name, value in hyper.items()}
+        self.rule, self.control = rules.rule_of(method.rule), self._current_control()
         self._training = copy.deepcopy(first).to(device).train()
         self._evaluating = copy.deepcopy(first).to(device).eval()
         weights = torch.stack([flatten(model.parameters()) for model in models]).to(device)
         self.state = PackState(
             weights=weights,
-            slots=rules.init_state(rule, weights),
+            slots=rules.init_state(self.rule, weights, self.control, self.layers),
             buffers=stack_buffers(models, device),
             step=torch.zeros(len(models), 1, dtype=torch.int64, device=device),
             constrained=torch.zeros(len(models), 1, dtype=torch.bool, device=device),
@@ -107,6 +112,9 @@ class Pack:
         )
         self.grad_norm = torch.zeros(len(models), device=device)
         self._phases = [False] * len(models)
+        self._accumulated: list[Tensor] = []
+        self._loss = torch.zeros(len(models), device=device)
+        self._fused = self._has_kernel()
         buffers = slice(len(self.names), len(self.names) + len(self.state.buffers))
         self._gradients = {
             shared: Recorded(partial(self._losses_and_gradients, shared), changes=buffers) for shared in (False, True)
@@ -141,38 +149,65 @@ class Pack:
         """Copies the rows' phases to the host, once a switch or a load, so that steps need not ask the device."""
         self._phases = [bool(phase) for phase in self.state.constrained.flatten().tolist()]
 
-    def train_step(self, inputs: tuple[Tensor, ...], targets: Tensor, shared: bool, lr: Tensor) -> Tensor:
-        """Takes one step of every row and returns each row's mean loss before it.
+    def gradients(self, inputs: tuple[Tensor, ...], targets: Tensor, shared: bool, share: float = 1.0) -> None:
+        """Adds a micro-batch's part to the gradients of the step that `apply` takes.
 
         Args:
-            inputs, targets: one batch for all rows [B, ...] if `shared`, else one a row [R, B, ...].
+            inputs, targets: one micro-batch for all rows [B, ...] if `shared`, else one a row [R, B, ...].
+            share: its part of the whole batch's examples, in (0, 1].
+        """
+        parameters = [value.flatten().float() for value in self._hyper_of("loss", but=FLOOD).values()]
+        losses, *parts = self._gradients[shared](
+            [*self._views(), *self.state.buffers.values(), *parameters, *inputs, targets]
+        )
+        if share != 1.0:
+            losses, parts = losses * share, list(torch._foreach_mul(parts, share))
+        if self._accumulated:
+            self._loss = self._loss + losses
+            parts = list(torch._foreach_add(self._accumulated, parts))
+        else:
+            self._loss = losses
+        self._accumulated = parts
+
+    def apply(self, lr: Tensor) -> Tensor:
+        """Takes one step of every row along the gradients since the last one.
+
+        Args:
             lr: learning rate of each row, float64 [R, 1].
 
         Returns:
-            [R], detached.
+            Each row's mean loss over the whole batch before the step, not flooded, [R], detached.
         """
+        parts, self._accumulated = self._accumulated, []
+        if FLOOD in self.hyper:  # d/dw (abs(L - b) + b) = sign(L - b) dL/dw, with L of the whole batch
+            above = torch.where(self._loss < self.hyper[FLOOD].flatten(), -1.0, 1.0)
+            parts = [part * above.view(-1, *([1] * (part.dim() - 1))) for part in parts]
         self.state.step += 1
-        tensors = [*self._views(), *self.state.buffers.values(), *inputs, targets]
-        losses, *gradients = self._gradients[shared](tensors)
-        self._update(gradients, lr)
-        return losses
+        self._update(parts, lr)
+        return self._loss
 
     def _losses_and_gradients(self, shared: bool, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Returns the losses [R] of rows and the gradients of their parameters.
 
         Args:
             shared: whether the rows share the batch.
-            tensors: the parameters in order, the buffers, the inputs and the targets; nothing else is read.
+            tensors: the weights in order, the buffers, the loss's parameters [R], the inputs and the targets; nothing
+                else is read.
         """
         views, rest = [view.requires_grad_() for view in tensors[: len(self.names)]], tensors[len(self.names) :]
         buffers = dict(zip(self.state.buffers, rest, strict=False))
-        *inputs, targets = rest[len(buffers) :]
+        names = list(self._hyper_of("loss", but=FLOOD))
+        parameters = dict(zip(names, rest[len(buffers) :], strict=False))
+        *inputs, targets = rest[len(buffers) + len(names) :]
 
-        def mean_loss(weights: Tensors, buffers: Tensors, batch: tuple[Tensor, ...], targets: Tensor) -> Tensor:
-            return self.loss(functional_call(self._training, (weights, buffers), batch), targets).mean()
+        def mean_loss(
+            weights: Tensors, rows: tuple[Tensors, Tensors], batch: tuple[Tensor, ...], targets: Tensor
+        ) -> Tensor:
+            buffers, parameters = rows
+            return self.loss(functional_call(self._training, (weights, buffers), batch), targets, **parameters).mean()
 
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            losses = self._over_rows(mean_loss, views, buffers, (tuple(inputs), targets), shared)
+            losses = self._over_rows(mean_loss, views, (buffers, parameters), (tuple(inputs), targets), shared)
         return [losses, *torch.autograd.grad(losses.sum(), views, materialize_grads=True)]
 
     def predict(self, *inputs: Tensor) -> Tensor:
@@ -211,28 +246,28 @@ class Pack:
         self,
         function: Callable[..., Tensor],
         views: Sequence[Tensor],
-        buffers: Tensors,
+        rows: Any,
         batch: tuple[Any, ...],
         shared: bool,
     ) -> Tensor:
-        """Maps a function of one model's weights, buffers and batch over rows; one row needs no vmap."""
+        """Maps a function of one model's weights, other numbers and batch over rows; one row needs no vmap."""
         weights = dict(zip(self.names, views, strict=True))
         if len(views[0]) == 1:
-            alone: Tensor = function(_first(weights), _first(buffers), *(batch if shared else _first(batch)))
+            alone: Tensor = function(_first(weights), _first(rows), *(batch if shared else _first(batch)))
             return alone.unsqueeze(0)
         dims = (0, 0, *(None if shared else 0 for _ in batch))
-        mapped: Tensor = torch.vmap(function, in_dims=dims)(weights, buffers, *batch)
+        mapped: Tensor = torch.vmap(function, in_dims=dims)(weights, rows, *batch)
         return mapped
 
     def _update(self, gradients: Sequence[Tensor], lr: Tensor) -> None:
         state = self.state
-        if self.rule not in fused.CODES or not fused.usable(state.weights, *state.slots.values()):
+        if not self._fused or not fused.usable(state.weights, *state.slots.values()):
             self._update_by_rules(torch.cat([part.reshape(self.size, -1) for part in gradients], dim=1), lr)
             return
         radii = state.radii * state.constrained if any(self._phases) else None
         squares = fused.step(
-            self.rule, state.weights, gradients, state.slots,
-            lr=lr, t=state.step, hyper=self.hyper, layers=self.layers, radii=radii,
+            self.method.rule.name, state.weights, gradients, state.slots,
+            lr=lr, t=state.step, hyper=self._update_hyper(), layers=self.layers, radii=radii,
         )  # fmt: skip
         self.grad_norm = squares.sqrt().float()
 
@@ -247,11 +282,37 @@ class Pack:
             state.slots,
             lr=lr,
             t=state.step,
-            hyper=self.hyper,
+            hyper=self._update_hyper(),
             layers=self.layers,
             constrained=constrained,
             radii=state.radii,
+            control=self._current_control(),
+            free=self._free(),
         )
+
+    def _hyper_of(self, role: Role, but: str = "") -> Tensors:
+        switch = self.method.switch
+        return {name: self.hyper[name] for name in self.method.names(role) if name not in (but, switch)}
+
+    def _own_decay(self) -> bool:
+        """Whether the control is the weight decay that belongs to the rule, which rule and kernel know."""
+        return isinstance(self.control, type(self.rule.decay(None)))
+
+    def _update_hyper(self) -> Tensors:
+        return self._hyper_of("rule") | (self._hyper_of("control") if self._own_decay() else {})
+
+    def _free(self) -> Control | None:
+        """What acts on rows that are not held, from the first step: the control itself if it holds none."""
+        return None if self.control.held or self._own_decay() else self._current_control()
+
+    def _current_control(self) -> Control:
+        """The control with the hyperparameters of the rows as they are now."""
+        row = self.method.control
+        return LAWN if row is None else control_of(row, self._hyper_of("control"))
+
+    def _has_kernel(self) -> bool:
+        built_in = CATALOGUE_RULES.get(self.method.rule.name) == self.method.rule
+        return built_in and self.method.rule.name in fused.CODES and (self._own_decay() or self.control == LAWN)
 
 
 def flatten(parameters: Iterable[Tensor]) -> Tensor:

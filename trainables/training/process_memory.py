@@ -1,4 +1,4 @@
-"""Memory of the process: how the C library keeps it, and the most there was."""
+"""Memory of the process: how the C library keeps it, and its peak, which psutil does not give on Linux."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 
 
 def keep_freed_memory() -> bool:
-    """Tells glibc to keep freed blocks instead of giving them back to the system, which has to clear them each time.
+    """Makes glibc keep freed blocks instead of giving them back to the system, which has to clear them each time.
 
     Large tensors are freed and asked for again at every operation of a training step, and the pages of a 50 MB
     activation cost as much to map and clear as the operation that fills it: at batch 100,000 an NCF epoch takes about

@@ -1,7 +1,8 @@
 """Which trials of a pack share a row of the stacked tensors, and when a row forks.
 
-Trials that differ only in `free_epochs` are the same training until the first of them is constrained (paper §3: the
-free phase knows nothing of the constraint), so they share one row until then. The result equals training each alone.
+Trials that differ only in when their control begins (LAWN's `free_epochs`) are the same training until the first of
+them switches (paper §3: the free phase knows nothing of the constraint), so they share one row until then. The result
+equals training each alone.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from trainables.config import Member
+from trainables.tasks import Trial
 
 
 @dataclass(frozen=True)
@@ -40,17 +41,22 @@ class Split:
     switching: tuple[int, ...]
 
 
-def first_rows(members: Sequence[Member]) -> tuple[Row, ...]:
-    """Returns the rows before the first step: trials equal in seed and in all but `free_epochs` share one."""
+def first_rows(members: Sequence[Trial], switch: str | None) -> tuple[Row, ...]:
+    """Returns the rows before the first step: trials equal in seed and in all but `switch` share one.
+
+    Args:
+        members: the pack.
+        switch: hyperparameter that says how many epochs are free of the control.
+    """
     groups: dict[tuple[object, ...], list[int]] = {}
     for position, member in enumerate(members):
-        shared = sorted(item for item in member.hyperparameters.items() if item[0] != "free_epochs")
+        shared = sorted(item for item in member.hyperparameters.items() if item[0] != switch)
         groups.setdefault((member.seed, *shared), []).append(position)
     return tuple(Row(tuple(positions)) for positions in groups.values())
 
 
 def switch_step(free_epochs: float | None, steps_per_epoch: int, total_steps: int) -> int | None:
-    """Returns the step before which a trial is constrained, or None for never (base optimizers, or too many epochs)."""
+    """Returns the step before which a trial is constrained; None for never: no control holds it, or too many epochs."""
     if free_epochs is None or (step := round(free_epochs * steps_per_epoch)) >= total_steps:
         return None
     return step

@@ -1,4 +1,4 @@
-"""One whole pack: load, resume, train, report, finish.
+"""One run of a pack: load, resume, train, report, finish.
 
 `python -m trainables.training.trial pack.json` runs it alone.
 """
@@ -9,174 +9,167 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Generator, Iterator
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from trainables.config import METRICS, EpochRecord, PackConfig, Task, TrialOutcome
-from trainables.metrics import Calibration
 from trainables.optimizers.fused import build_kernels
-from trainables.training.checkpoint import UNWRITABLE, Unusable, load_checkpoint, log_unusable, save_checkpoint
+from trainables.outcomes import EpochRecord, TrialOutcome
+from trainables.tasks import PackConfig, Task
+from trainables.training.checkpoint import UNWRITABLE, UnusableCheckpoint, load_checkpoint, save_checkpoint
 from trainables.training.loop import Training
-from trainables.training.process_memory import keep_freed_memory, process_peak, reset_process_peak
-from trainables.training.rows import row_of_member
+from trainables.training.outcomes import outcomes
+from trainables.training.peak_memory import reset_peak_memory
+from trainables.training.process_memory import keep_freed_memory
 from trainables.training.seeding import make_deterministic
 from trainables.workloads import build_workload
 from trainables.workloads.base import Workload
 
-Report = Callable[[Sequence[EpochRecord]], None]
+
+@dataclass(frozen=True)
+class Resumed:
+    """A checkpoint brought the pack to the end of this epoch."""
+
+    epoch: int
 
 
-class Interrupted(Exception):
-    """Training was asked to stop; the checkpoint holds what was done."""
+@dataclass(frozen=True)
+class Unusable:
+    """There is a checkpoint, but it cannot be used; the pack starts again."""
+
+    file: Path
+    reason: str
 
 
-def train_pack(
-    config: PackConfig,
-    *,
-    data_dir: Path,
-    device: torch.device,
-    report: Report = lambda records: None,
-    checkpoint: Path | None = None,
-    checkpoint_seconds: float = 30.0,
-    saved: Callable[[], None] = lambda: None,
-    unsaved: Callable[[Exception], None] = lambda error: None,
-    resumed: Callable[[int], None] = lambda epoch: None,
-    unusable: Unusable = log_unusable,
-    report_seconds: float = 0.5,
-    should_stop: Callable[[], bool] = lambda: False,
-) -> list[TrialOutcome]:
-    """Trains every trial of a pack to its end and returns their outcomes in the pack's order.
+@dataclass(frozen=True)
+class EpochEnded:
+    """An epoch was trained. `PackRun.stop` ends the run after it."""
+
+    epoch: int
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint was written. Who copies it and cannot calls `PackRun.postpone_checkpoints`."""
+
+    file: Path
+
+
+@dataclass(frozen=True)
+class Unsaved:
+    """A checkpoint could not be written; training goes on."""
+
+    error: Exception
+
+
+@dataclass(frozen=True)
+class Records:
+    """The records of epochs since the last ones; after a resume the first ones repeat the epochs before it."""
+
+    records: list[EpochRecord]
+
+
+Event = Resumed | Unusable | EpochEnded | Saved | Unsaved | Records
+
+
+class PackRun:
+    """Trains every trial of a pack; iterating it, once, yields what happens.
+
+    `for event in run` trains up to the next event. It ends when all trials have ended, and `outcomes` is set, or after
+    `stop`, and it is None.
 
     Args:
         config: the pack.
         data_dir: folder of the data sets.
         device: where to train.
-        report: called with the records of one or more epochs, at most every `report_seconds`; after a resume the first
-            call repeats the epochs before it.
-        checkpoint: file to resume from and to write, or None for neither; deleted by whoever stored the outcomes.
-        checkpoint_seconds: least time between two writes, s; doubled by every write that failed.
-        saved: called after every write, to copy the file; may raise OSError as a write may.
-        unsaved: called with the error of a write that failed; training goes on all the same.
-        resumed: called with the epoch that a checkpoint brought the pack to.
-        unusable: called with the file of a checkpoint that is there and cannot be used, and why; the pack starts again.
-        should_stop: asked after every epoch.
+        checkpoint: file to resume from and to write, or None for neither; deleted once the outcomes are stored.
+        checkpoint_seconds: minimum time between two writes, s; doubled by every write that failed.
+        report_seconds: minimum time between two `Records`, s.
 
-    Raises:
-        Interrupted: `should_stop` answered True; the checkpoint was written if it could be.
+    Iterating raises:
         torch.OutOfMemoryError: the pack does not fit the device.
         ValueError: the data is missing or does not fit the task.
     """
-    make_deterministic(config.members[0].seed)
-    reset_peak_memory(device)
-    training = Training(config, resident_workload(config.task, data_dir, device), device)
-    spent = load_checkpoint(checkpoint, training, unusable) if checkpoint else None
-    if spent is not None:
-        resumed(training.epoch)
-    start = time.monotonic() - (spent or 0.0)
-    reported, written, told = 0, time.monotonic(), 0.0
-    while not training.finished:
-        training.run_epoch()
-        now, stop = time.monotonic(), should_stop()
-        if checkpoint and (stop or now - written >= checkpoint_seconds) and not training.finished:
-            try:
-                save_checkpoint(checkpoint, training, now - start)
-                saved()
-            except UNWRITABLE as error:
-                checkpoint_seconds *= 2
-                unsaved(error)
-            written = time.monotonic()
-        if stop and not training.finished:
-            raise Interrupted(f"stopped after epoch {training.epoch} of {config.task.epochs}")
-        if now - told >= report_seconds or training.finished:
-            report(training.records[reported:])
-            reported, told = len(training.records), now
-    return outcomes(training, time.monotonic() - start)
+
+    def __init__(
+        self,
+        config: PackConfig,
+        *,
+        data_dir: Path,
+        device: torch.device,
+        checkpoint: Path | None = None,
+        checkpoint_seconds: float = 30.0,
+        report_seconds: float = 0.5,
+    ) -> None:
+        self.config, self.data_dir, self.device = config, data_dir, device
+        self.checkpoint, self.checkpoint_seconds = checkpoint, checkpoint_seconds
+        self.report_seconds = report_seconds
+        self.outcomes: list[TrialOutcome] | None = None
+        """Of all trials in the pack's order, once they ended."""
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Ends the run after the epoch that ended last; a checkpoint is written first, if there may be one."""
+        self._stopping = True
+
+    def postpone_checkpoints(self) -> None:
+        """Doubles the time between two checkpoints, as they cannot be kept."""
+        self.checkpoint_seconds *= 2
+
+    def __iter__(self) -> Iterator[Event]:
+        make_deterministic(self.config.members[0].seed)
+        reset_peak_memory(self.device)
+        workload = resident_workload(self.config.task, self.data_dir, self.device)
+        training = Training(self.config, workload, self.device)
+        spent = yield from self._resume(training)
+        start, written, reported, sent = time.monotonic() - spent, time.monotonic(), 0.0, 0
+        while not training.finished:
+            training.run_epoch()
+            now = time.monotonic()
+            yield EpochEnded(training.epoch)
+            if not training.finished and (self._stopping or now - written >= self.checkpoint_seconds):
+                yield from self._save(training, now - start)
+                written = time.monotonic()
+            if self._stopping and not training.finished:
+                return
+            if now - reported >= self.report_seconds or training.finished:
+                yield Records(training.records[sent:])
+                reported, sent = now, len(training.records)
+        self.outcomes = outcomes(training, time.monotonic() - start)
+
+    def _resume(self, training: Training) -> Generator[Event, None, float]:
+        """Loads the checkpoint, if there is one; returns the seconds of training spent before."""
+        if self.checkpoint is None:
+            return 0.0
+        try:
+            spent = load_checkpoint(self.checkpoint, training)
+        except UnusableCheckpoint as error:
+            yield Unusable(self.checkpoint, str(error))
+            return 0.0
+        if spent is None:
+            return 0.0
+        yield Resumed(training.epoch)
+        return spent
+
+    def _save(self, training: Training, seconds: float) -> Iterator[Event]:
+        if self.checkpoint is None:
+            return
+        try:
+            save_checkpoint(self.checkpoint, training, seconds)
+        except UNWRITABLE as error:
+            self.postpone_checkpoints()
+            yield Unsaved(error)
+        else:
+            yield Saved(self.checkpoint)
 
 
 @lru_cache(maxsize=1)
 def resident_workload(task: Task, data_dir: Path, device: torch.device) -> Workload:
     """Returns the workload of a task, built once for all packs of a cell that a worker trains in a row."""
     return build_workload(task, data_dir, device)
-
-
-def outcomes(training: Training, seconds: float) -> list[TrialOutcome]:
-    """Returns each trial's outcome, the surviving ones with their hit or miss on every test example."""
-    rows = row_of_member(training.rows)
-    final = training.measured["test"] if rows else None
-    hits = np.empty((0, 0), bool) if final is None else final.hits.cpu().numpy()
-    ece = None if final is None or final.ece is None else final.ece.tolist()
-    bins = final.calibration if final else None
-    shared = {"seconds": seconds / len(training.config.members), "peak_memory_bytes": peak_memory(training.device)}
-    held = training.constrained_tensors
-    found = []
-    for position, member in enumerate(training.config.members):
-        summary = summarise(training.records, position) | shared | {"ece": None}
-        if position not in rows:
-            last = training.diverged[position]
-            end = TrialOutcome(key=member.key, outcome="diverged", epochs=last, summary=summary, constrained=held)
-            found.append(end)
-            continue
-        row = rows[position]
-        summary["ece"] = None if ece is None else ece[row]
-        summary |= {} if bins is None else calibrated(Calibration(*(values[row] for values in bins)))
-        bits = np.packbits(hits[row]).tobytes()
-        found.append(
-            TrialOutcome(
-                key=member.key,
-                outcome="complete",
-                epochs=training.epoch,
-                summary=summary,
-                examples=bits,
-                example_count=hits.shape[1],
-                constrained=held,
-            )
-        )
-    return found
-
-
-def summarise(records: Sequence[EpochRecord], position: int) -> dict[str, float | None]:
-    """Returns "last/<series>" of all series and "best/<split>/<metric>" of all metrics, for one trial of a pack."""
-    summary: dict[str, float | None] = {}
-    for name in records[-1].series:
-        values = [value for record in records if (value := record.series[name][position]) is not None]
-        summary[f"last/{name}"] = records[-1].series[name][position]
-        metric = METRICS.get(name.partition("/")[2])
-        if metric is not None:
-            best = max if metric.direction == "maximize" else min
-            summary[f"best/{name}"] = best(values, default=None)
-    return summary
-
-
-def calibrated(bins: Calibration) -> dict[str, float]:
-    """Returns "calibration/<what>/<bin>" of the bins [bins] of one trial that are not empty."""
-    named = {name: values.tolist() for name, values in bins._asdict().items()}
-    filled = [b for b, examples in enumerate(named["examples"]) if examples]
-    return {f"calibration/{name}/{b:02d}": float(values[b]) for name, values in named.items() for b in filled}
-
-
-def reset_peak_memory(device: torch.device) -> None:
-    """Resets `peak_memory` for a pack, as a worker trains one pack after another."""
-    if device.type == "cuda":
-        torch.cuda.init()  # type: ignore[no-untyped-call]  # before it there is no peak to reset
-        torch.cuda.reset_peak_memory_stats(device)
-    else:
-        reset_process_peak()
-
-
-def peak_memory(device: torch.device) -> float:
-    """Returns the peak memory since `reset_peak_memory`, bytes: allocated on the device, or of the process on a CPU.
-
-    The process's includes what it already held then: libraries, data, and freed blocks that the C library keeps. Where
-    the peak cannot be reset (not Linux), it is that of the whole process.
-    """
-    if device.type == "cuda":
-        return float(torch.cuda.max_memory_allocated(device))
-    return float(process_peak())
 
 
 def main() -> None:
@@ -190,14 +183,13 @@ def main() -> None:
     config = PackConfig.from_dict(json.loads(options.pack.read_text()))
     keep_freed_memory()
     build_kernels()
-    ends = train_pack(
-        config,
-        data_dir=options.data_dir,
-        device=torch.device(options.device),
-        report=lambda records: print(json.dumps([asdict(record) for record in records]), flush=True),
-        checkpoint=options.checkpoint,
-    )
-    json.dump([asdict(end) | {"examples": end.examples.hex()} for end in ends], sys.stdout)
+    run = PackRun(config, data_dir=options.data_dir, device=torch.device(options.device), checkpoint=options.checkpoint)
+    for event in run:
+        if isinstance(event, Records):
+            print(json.dumps([asdict(record) for record in event.records]), flush=True)
+        elif isinstance(event, Unusable | Unsaved):
+            print(event, file=sys.stderr)
+    json.dump([asdict(end) | {"examples": end.examples.hex()} for end in run.outcomes or ()], sys.stdout)
     print()
 
 

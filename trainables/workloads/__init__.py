@@ -1,27 +1,18 @@
-"""Datasets with their models and losses, one file each, and the only table of them."""
+"""Datasets with what is trained and measured on them, one file each; their rows are in `trainables.catalogue`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from pkgutil import resolve_name
 
 import torch
 
-from trainables.config import DATASETS, Task
+from trainables.tasks import Task
 from trainables.workloads.base import Workload
-
-WORKLOADS: Mapping[str, str] = {
-    "synthetic": "trainables.workloads.synthetic:build",
-    "digits": "trainables.workloads.digits:build",
-    "fashion-mnist": "trainables.workloads.fashion_mnist:build",
-    "movielens-100k": "trainables.workloads.movielens:build",
-}
-"""Dataset → where its `build(task, data_dir, device)` is; resolved when asked for, as readers import slow libraries."""
 
 
 def build_workload(task: Task, data_dir: Path, device: torch.device) -> Workload:
-    """Returns a task's dataset on the device, with its model, loss and metrics.
+    """Returns a task's dataset on the device, with its model and metrics; the code that its row names is imported.
 
     Args:
         task: dataset, model, loss, batch size and `train_on` are used.
@@ -29,14 +20,18 @@ def build_workload(task: Task, data_dir: Path, device: torch.device) -> Workload
         device: where the data will live.
 
     Raises:
-        MissingDataError: the dataset has to be fetched first; the text gives the command.
+        MissingDataError: the dataset has to be fetched first; the message gives the command.
         ValueError: the task does not fit the dataset, or its files cannot be used.
     """
-    if task.dataset not in WORKLOADS:
-        raise ValueError(f"dataset must be one of {', '.join(WORKLOADS)}, got '{task.dataset}'")
-    fits = DATASETS[task.dataset]
-    for key, got, allowed in (("model", task.model.name, fits.models), ("loss", task.loss, fits.losses)):
-        if got not in allowed:
-            raise ValueError(f"{key} of dataset '{task.dataset}' must be one of {', '.join(allowed)}, got '{got}'")
-    workload: Workload = resolve_name(WORKLOADS[task.dataset])(task, data_dir, device)
+    known = task.catalogue
+    if task.dataset not in known.datasets:
+        raise ValueError(f"dataset must be one of {', '.join(known.datasets)}, got '{task.dataset}'")
+    row = task.dataset_row
+    for kind, name, fitting in (
+        ("model", task.model.name, known.models_of(row)),
+        ("loss", task.loss, known.losses_of(row)),
+    ):
+        if name not in fitting:
+            raise ValueError(f"{kind} of dataset '{row.name}' must be one of {', '.join(fitting)}, got '{name}'")
+    workload: Workload = resolve_name(row.workload)(task, data_dir, device)
     return workload

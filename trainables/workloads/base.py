@@ -1,19 +1,20 @@
-"""The contract of a workload: data on the device, a model, a loss, a margin and metrics. Stacked and solo alike."""
+"""The contract of a workload: data on the device, a model, a loss, a margin and metrics, stacked and solo."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from trainables.config import Split
 from trainables.metrics import Calibration, calibration, ece
+from trainables.tasks import Split
 
 Predict = Callable[..., Tensor]
-"""Maps a batch's inputs, shared by all rows, to outputs [R, B, ...] of R stacked models in evaluation mode."""
+"""Maps the inputs of a batch, shared by all rows, to outputs [R, B, ...] of R stacked models in evaluation mode."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Evaluation:
     Args:
         metrics: metric name → values [R] in the metric's unit (percent).
         hits: outcome on each example, bool [R, E]: correct, or positive ranked in the top 10.
-        confidence: probability of the predicted class [R, E]; None where calibration has no meaning.
+        confidence: probability of the predicted class [R, E]; None where calibration is undefined.
     """
 
     metrics: dict[str, Tensor]
@@ -37,17 +38,17 @@ class Evaluation:
 
     @property
     def calibration(self) -> Calibration | None:
-        """Its bins, [R, bins] each, see `metrics.calibration`."""
+        """The bins of `ece`, [R, bins] each, see `metrics.calibration`."""
         return None if self.confidence is None else calibration(self.confidence, self.hits)
 
 
 def in_calls(function: Callable[..., Tensor], examples: Sequence[Tensor], per_call: int) -> Tensor:
-    """Returns what `function` returns for all examples, asked for in parts, so that memory does not grow with them.
+    """Applies `function` to all examples in parts, so that memory does not grow with their number.
 
     Args:
-        function: maps a part of the examples, tensors [B, ...], to values [R, B, ...], each example's its own.
+        function: maps part of the examples, tensors [B, ...], to values [R, B, ...], each from its example alone.
         examples: tensors of equal length, [E, ...].
-        per_call: greatest B.
+        per_call: maximum B.
 
     Returns:
         [R, E, ...].
@@ -56,50 +57,104 @@ def in_calls(function: Callable[..., Tensor], examples: Sequence[Tensor], per_ca
     return torch.cat([function(*part) for part in parts], dim=1)
 
 
-class Workload(Protocol):
-    """One dataset with its model and loss, resident on a device.
-
-    Every method is a pure function of its arguments and the data; all randomness comes from the generator given.
-    Tensors of examples may carry any leading dimensions: [B] for a shared batch, [R, B] for one batch a row.
+class Batch(NamedTuple):
+    """Training examples, in the form that the model and the loss take.
 
     Args:
+        inputs: each [B, ...] for one seed, [S, B, ...] for S seeds.
+        targets: [B] or [S, B].
+        examples: B.
+    """
+
+    inputs: tuple[Tensor, ...]
+    targets: Tensor
+    examples: int
+
+
+class Workload(Protocol):
+    """One dataset with its model, on a device or streamed to it.
+
+    Every method is a pure function of its arguments and the data; all randomness comes from the generators given.
+
+    Args:
+        examples: training examples in one epoch.
         examples_per_call: examples a row in one call of `predict`; bounds the memory of every evaluation.
     """
 
+    examples: int
     examples_per_call: int
 
     def build_model(self) -> nn.Module:
-        """Returns a fresh model on the CPU in fp32, initialised from the global generator, which the caller seeds."""
+        """Returns a fresh model on the CPU in fp32, initialized from the global generator, which the caller seeds."""
         ...
 
+    def batches(
+        self, generators: Sequence[torch.Generator], size: int, micro_batch: int | None = None
+    ) -> Iterator[Iterator[Batch]]:
+        """Yields one epoch's steps in random order, each as its micro-batches.
+
+        Args:
+            generators: one a seed, on the CPU, so that an epoch is the same on every device.
+            size: examples a step; the last step of an epoch may have fewer.
+            micro_batch: most examples of a micro-batch; None for one that is the whole step.
+        """
+        ...
+
+    def margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Returns each example's logit margin [B]: score of the target minus the best other, or ±logit (§2.1)."""
+        ...
+
+    def probe(self) -> Iterator[Batch]:
+        """Yields a fixed sample of at most 4,096 training examples for margins, in parts for one call of `predict`."""
+        ...
+
+    def evaluate(self, predict: Predict, split: Split) -> Evaluation:
+        """Returns the metrics of R models on `split`, independent of the batch size of the calls to `predict`.
+
+        Raises:
+            ValueError: the workload trains on validation data, so `split` must not be "validation".
+        """
+        ...
+
+
+class Resident(Workload):
+    """A workload whose examples are all on the device; a dataset says what an epoch is and what an example is.
+
+    Tensors of examples may carry leading dimensions: [B] of one seed, [S, B] of S seeds.
+    """
+
+    @abstractmethod
     def epoch(self, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Returns one epoch's training examples in random order as tensors of equal length [N], on the device.
 
         They are what `batch` understands: indices for images, (user, item, label) with freshly drawn negatives for NCF.
-        The generator lives on the CPU, so an epoch is the same on every device.
         """
-        ...
 
+    @abstractmethod
     def batch(self, *examples: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
         """Returns the model's inputs and the targets for a slice [..., B] of what `epoch` returned."""
-        ...
 
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Returns each example's loss [B] for outputs [B, ...] of one model (vmapped by the caller when stacked)."""
-        ...
+    @abstractmethod
+    def probe_examples(self) -> tuple[Tensor, ...]:
+        """Returns a fixed sample of training examples (at most 4,096), in the form of `epoch`."""
 
-    def margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Returns each example's logit margin [B]: target's score less the best other, or ±logit (§2.1)."""
-        ...
+    def batches(
+        self, generators: Sequence[torch.Generator], size: int, micro_batch: int | None = None
+    ) -> Iterator[Iterator[Batch]]:
+        """See `Workload.batches`."""
+        drawn = [self.epoch(generator) for generator in generators]
+        examples = drawn[0] if len(drawn) == 1 else tuple(map(torch.stack, zip(*drawn, strict=True)))
+        for start in range(0, self.examples, size):
+            step = tuple(tensor[..., start : start + size] for tensor in examples)
+            yield self._parts(step, micro_batch or size)
 
-    def probe(self) -> tuple[Tensor, ...]:
-        """Returns a fixed sample of training examples (at most 4,096), in the form of `epoch`, for margins."""
-        ...
+    def probe(self) -> Iterator[Batch]:
+        """See `Workload.probe`."""
+        return self._parts(self.probe_examples(), self.examples_per_call)
 
-    def evaluate(self, predict: Predict, split: Split) -> Evaluation:
-        """Returns the metrics of R models on `split`, whatever the batch size of `predict`'s calls.
-
-        Raises:
-            ValueError: the workload trains on validation data, so `split` "validation" has no meaning.
-        """
-        ...
+    def _parts(self, examples: tuple[Tensor, ...], size: int) -> Iterator[Batch]:
+        count = examples[0].shape[-1]
+        for start in range(0, count, size):
+            part = tuple(tensor[..., start : start + size] for tensor in examples)
+            inputs, targets = self.batch(*part)
+            yield Batch(inputs, targets, part[0].shape[-1])

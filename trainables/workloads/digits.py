@@ -1,4 +1,4 @@
-"""scikit-learn's digits: 1,797 images of 8x8 pixels, ten classes; installed with the package, nothing to fetch."""
+"""scikit-learn's digits: 1,797 images of 8x8 pixels, ten classes; installed with scikit-learn, no download."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from trainables.config import Task
-from trainables.workloads.images import ImageWorkload, LabelledImages
+from trainables.tasks import Task
+from trainables.workloads.images import ImageWorkload, LabeledImages
 
 
 def build(task: Task, data_dir: Path, device: torch.device) -> ImageWorkload:
@@ -18,12 +18,12 @@ def build(task: Task, data_dir: Path, device: torch.device) -> ImageWorkload:
 
     Args:
         task: what is trained.
-        data_dir: not read.
-        device: where the data will live.
+        data_dir: unused.
+        device: where the data will be.
     """
     digits = read_digits()
     pixels = torch.from_numpy(digits[:, :-1]).reshape(-1, 1, 8, 8)
-    everything = LabelledImages(pixels, torch.from_numpy(digits[:, -1]).long())
+    everything = LabeledImages(pixels, torch.from_numpy(digits[:, -1]).long())
     rest, test = everything.hold_out(every=5)
     train, validation = rest.hold_out(every=10)
     return ImageWorkload(task, train=train, validation=validation, test=test, classes=10, device=device)
@@ -32,8 +32,8 @@ def build(task: Task, data_dir: Path, device: torch.device) -> ImageWorkload:
 def read_digits() -> NDArray[np.uint8]:
     """Returns the 64 pixels and the label of each image, [1797, 65].
 
-    From scikit-learn's file, since importing its data sets takes each worker most of a second; by `load_digits` where
-    a version keeps that file elsewhere.
+    Read from scikit-learn's file, since importing `sklearn.datasets` takes each worker most of a second; by
+    `load_digits` if an installed version has that file elsewhere.
     """
     package = find_spec("sklearn")
     for folder in (package and package.submodule_search_locations) or ():

@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from torchvision.datasets import FashionMNIST
 
-from trainables.config import Task
 from trainables.data import DataError, fetch_command, missing_data
-from trainables.workloads.images import ImageWorkload, LabelledImages
+from trainables.tasks import Task
+from trainables.workloads.images import ImageWorkload, LabeledImages
 
 CLASSES = 10
 
@@ -19,31 +19,31 @@ def build(task: Task, data_dir: Path, device: torch.device) -> ImageWorkload:
 
     Args:
         task: what is trained.
-        data_dir: folder that holds `FashionMNIST/raw`.
-        device: where the data will live, as uint8.
+        data_dir: folder that contains `FashionMNIST/raw`.
+        device: where the data will be, as uint8.
 
     Raises:
-        MissingDataError: the files are not there.
-        DataError: they cannot be used; the text says why.
+        MissingDataError: the files do not exist.
+        DataError: the files cannot be used; the message gives the reason.
     """
     train, validation = _read(data_dir, train=True).hold_out(every=10)
     test = _read(data_dir, train=False)
     return ImageWorkload(task, train=train, validation=validation, test=test, classes=CLASSES, device=device)
 
 
-def _read(data_dir: Path, *, train: bool) -> LabelledImages:
+def _read(data_dir: Path, *, train: bool) -> LabeledImages:
     try:
         files = FashionMNIST(root=str(data_dir), train=train, download=False)
         images, labels = files.data, files.targets.long()
     except RuntimeError as error:
         raise missing_data("fashion-mnist", data_dir) from error
-    except (ValueError, AssertionError, LookupError, OSError, TypeError) as error:  # what torchvision's reader meets
+    except (ValueError, AssertionError, LookupError, OSError, TypeError) as error:  # raised by torchvision's reader
         raise _damaged(data_dir, f"{type(error).__name__} {error}".strip()) from error
     if images.shape != (len(labels), 28, 28) or not len(labels):
         raise _damaged(data_dir, f"{len(labels)} labels for images of shape {list(images.shape)}")
     if not 0 <= int(labels.min()) <= int(labels.max()) < CLASSES:
         raise _damaged(data_dir, f"labels from {int(labels.min())} to {int(labels.max())}, not 0 to {CLASSES - 1}")
-    return LabelledImages(images.unsqueeze(1), labels)
+    return LabeledImages(images.unsqueeze(1), labels)
 
 
 def _damaged(data_dir: Path, reason: str) -> DataError:

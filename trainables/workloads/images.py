@@ -1,4 +1,4 @@
-"""Image classification: what all image datasets share once their pixels are read."""
+"""Image classification: the part that all image datasets share."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from trainables import config, metrics
-from trainables.config import Split, Task
-from trainables.losses import LOSSES
-from trainables.models.vgg import SmallVgg
-from trainables.workloads.base import Evaluation, Predict, in_calls
+from trainables import metrics
+from trainables.models import build_model
+from trainables.tasks import Split, Task
+from trainables.workloads.base import Evaluation, Predict, Resident, in_calls
 
 EXAMPLES_PER_CALL = 256
 PROBE_EXAMPLES = 4096
 
 
 @dataclass(frozen=True)
-class LabelledImages:
+class LabeledImages:
     """Images [N, C, H, W], as stored in the dataset (uint8 stays uint8), with class indices [N]."""
 
     images: Tensor
@@ -28,129 +27,124 @@ class LabelledImages:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def to(self, device: torch.device) -> LabelledImages:
+    def to(self, device: torch.device) -> LabeledImages:
         """Returns the images on a device."""
-        return LabelledImages(self.images.to(device), self.labels.to(device))
+        return LabeledImages(self.images.to(device), self.labels.to(device))
 
-    def __add__(self, other: LabelledImages) -> LabelledImages:
-        return LabelledImages(torch.cat([self.images, other.images]), torch.cat([self.labels, other.labels]))
+    def __add__(self, other: LabeledImages) -> LabeledImages:
+        return LabeledImages(torch.cat([self.images, other.images]), torch.cat([self.labels, other.labels]))
 
-    def hold_out(self, every: int) -> tuple[LabelledImages, LabelledImages]:
-        """Splits off every n-th example of the examples sorted by class: stratified, and the same for ever.
+    def hold_out(self, every: int) -> tuple[LabeledImages, LabeledImages]:
+        """Splits off every n-th of the examples sorted by class: a stratified split that never changes.
 
-        No random number is involved, so no library version can move an example across the split.
+        No random numbers are drawn, so the split is the same under every library version.
 
         Args:
-            every: n; one part in n is held out, rounded up.
+            every: n; 1/n of the examples are held out, rounded up.
 
         Returns:
-            The rest and the held-out part, both in the order of the dataset.
+            The remaining and the held-out examples, both in the order of the dataset.
         """
         by_class = torch.argsort(self.labels, stable=True)
         held = torch.zeros(len(self), dtype=torch.bool)
         held[by_class[::every]] = True
         return self._where(~held), self._where(held)
 
-    def _where(self, mask: Tensor) -> LabelledImages:
-        return LabelledImages(self.images[mask], self.labels[mask])
+    def _where(self, mask: Tensor) -> LabeledImages:
+        return LabeledImages(self.images[mask], self.labels[mask])
 
 
-class ImageWorkload:
+class ImageWorkload(Resident):
     """A classification dataset resident on the device; `base.Workload` states the contract.
 
     Args:
         task: what is trained.
         train, validation, test: the fixed splits. Under `train_on = "train+validation"` the first two are joined.
         classes: number of classes.
-        device: where the data lives.
+        device: where the data is.
 
     Raises:
-        ValueError: an epoch's last batch would hold a single image, which BatchNorm cannot normalise.
+        ValueError: an epoch's last batch would hold a single image, which BatchNorm cannot normalize.
     """
 
     def __init__(
         self,
         task: Task,
         *,
-        train: LabelledImages,
-        validation: LabelledImages,
-        test: LabelledImages,
+        train: LabeledImages,
+        validation: LabeledImages,
+        test: LabeledImages,
         classes: int,
         device: torch.device,
     ) -> None:
         self.examples_per_call = EXAMPLES_PER_CALL
-        refuse_lone_image(task.batch_size, {"train": len(train), "train+validation": len(train) + len(validation)})
+        reject_single_image(task.batch_size, {"train": len(train), "train+validation": len(train) + len(validation)})
         search = task.train_on == "train"
         self._task, self._classes, self._device = task, classes, device
         self._train = (train if search else train + validation).to(device)
-        self._held_out: dict[Split, LabelledImages] = {"test": test.to(device)}
+        self._held_out: dict[Split, LabeledImages] = {"test": test.to(device)}
         if search:
             self._held_out["validation"] = validation.to(device)
+        self.examples = len(self._train)
         std, mean = torch.std_mean(self._train.images.float(), dim=(0, 2, 3))
         self._mean, self._std = mean.view(-1, 1, 1), std.view(-1, 1, 1)
 
     def build_model(self) -> nn.Module:
         """See `Workload.build_model`."""
         _, channels, size, _ = self._train.images.shape
-        if not isinstance(self._task.model, config.SmallVgg):
-            raise ValueError(f"no image model is called '{self._task.model.name}'; known: {config.SmallVgg.name}")
-        return SmallVgg(channels=channels, size=size, classes=self._classes, width=self._task.model.width)
+        return build_model(self._task, {"channels": channels, "pixels": size, "classes": self._classes})
 
     def epoch(self, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Returns all training examples' indices [N] in random order."""
         return (torch.randperm(len(self._train), generator=generator).to(self._device),)
 
     def batch(self, *examples: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-        """Returns standardised images [..., B, C, H, W] and class indices [..., B]."""
+        """Returns standardized images [..., B, C, H, W] and class indices [..., B]."""
         (index,) = examples
-        return (self._standardised(self._train.images[index]),), self._train.labels[index]
-
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """See `Workload.loss`."""
-        return LOSSES[self._task.loss](outputs, targets)
+        return (self._standardized(self._train.images[index]),), self._train.labels[index]
 
     def margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """See `metrics.multiclass_margin`."""
         return metrics.multiclass_margin(outputs, targets)
 
-    def probe(self) -> tuple[Tensor, ...]:
+    def probe_examples(self) -> tuple[Tensor, ...]:
         """Returns the indices of at most 4,096 training examples, evenly spaced."""
         count = min(PROBE_EXAMPLES, len(self._train))
         return (torch.arange(count, device=self._device) * len(self._train) // count,)
 
     def evaluate(self, predict: Predict, split: Split) -> Evaluation:
-        """Returns accuracy (percent), confidences and which images are classified right."""
+        """Returns accuracy (percent), confidences and which images are classified correctly."""
         held_out = self._held_out.get(split)
         if held_out is None:
             raise ValueError(f"split '{split}' is part of the training data when train_on is '{self._task.train_on}'")
 
         def logits(images: Tensor) -> Tensor:
-            return predict(self._standardised(images))
+            return predict(self._standardized(images))
 
         outputs = in_calls(logits, [held_out.images], self.examples_per_call).float()
         hits = metrics.correct(outputs, held_out.labels)
         confidence = outputs.softmax(dim=-1).amax(dim=-1)
         return Evaluation({"accuracy": metrics.percentage(hits)}, hits, confidence)
 
-    def _standardised(self, images: Tensor) -> Tensor:
+    def _standardized(self, images: Tensor) -> Tensor:
         return (images.float() - self._mean) / self._std
 
 
-def refuse_lone_image(batch_size: int, examples: Mapping[str, int]) -> None:
-    """Checks that no epoch ends with a batch of one image.
+def reject_single_image(batch_size: int, examples: Mapping[str, int]) -> None:
+    """Checks that no epoch ends with a batch of a single image.
 
     Args:
-        batch_size: examples a step.
+        batch_size: examples per step.
         examples: `train_on` → examples in one epoch.
 
     Raises:
-        ValueError: it does; the text says what to change.
+        ValueError: an epoch does; the message suggests another batch size.
     """
     for train_on, count in examples.items():
         if batch_size == 1 or count % batch_size == 1:
             raise ValueError(
                 f"batch_size {batch_size} leaves a last batch of one image ({count:,} images on {train_on}), and "
-                f"BatchNorm needs two; take another batch_size, for example {_next_fit(batch_size, examples.values())}"
+                f"BatchNorm needs two; use another batch_size, for example {_next_fit(batch_size, examples.values())}"
             )
 
 

@@ -1,4 +1,4 @@
-"""Who consumed what and when, read from a file and split by time."""
+"""Interactions of users with items, read from a file and split by time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Interactions:
     Args:
         users: indices from 0 without gaps, int64 [P].
         items: the same for items, int64 [P]; no pair occurs twice.
-        user_count, item_count: how many there are in the whole file.
+        user_count, item_count: counts over the whole file.
     """
 
     users: Tensor
@@ -39,7 +39,7 @@ class Interactions:
 
 @dataclass(frozen=True)
 class Splits:
-    """Leave-latest-out: each user's latest interaction tests, the one before validates, the others train."""
+    """Leave-latest-out: each user's latest interaction tests, the one before validates, the rest train."""
 
     train: Interactions
     validation: Interactions
@@ -49,11 +49,11 @@ class Splits:
 def read_interactions(path: Path) -> Interactions:
     """Reads a tab-separated file of user, item, rating and timestamp; ratings are not used.
 
-    Users and items are numbered in the order of their ids, and of a repeated pair the latest counts, so the order of
-    the file's rows does not matter.
+    Users and items are numbered in the order of their ids, and of a repeated pair only the latest is kept, so the
+    order of the rows in the file does not matter.
 
     Raises:
-        DataError: the file has no such rows.
+        DataError: the file does not have that form.
     """
     columns = _columns(path)
     columns = columns[np.lexsort((columns[:, 3], columns[:, 1], columns[:, 0]))]
@@ -70,11 +70,11 @@ def read_interactions(path: Path) -> Interactions:
 
 
 def tie_hash(user_ids: NDArray[np.int64], item_ids: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """Returns a fixed scramble of pairs, which orders interactions of one user with equal timestamps (our choice).
+    """Returns a fixed hash of each pair, which orders interactions of one user with equal timestamps (our choice).
 
-    Ties are common (415 of 943 users at their latest timestamp), and any order with a meaning tilts the test set: with
-    the greatest item id last, as ids run from well-known to obscure films, popularity ranking has HR@10 31 instead of
-    40. The order of rows in the file is no rule either, as copies of it differ. Source: the finaliser of SplitMix64.
+    Ties are common (415 of 943 users at their latest timestamp), and any meaningful order biases the test set: with the
+    highest item id last, popularity ranking has HR@10 31 instead of 40, since ids run from well-known to obscure films.
+    The order of rows in the file cannot be used either, since copies of it differ. Source: SplitMix64's finalizer.
 
     Args:
         user_ids, item_ids: as in the file, [P].
@@ -86,9 +86,9 @@ def tie_hash(user_ids: NDArray[np.int64], item_ids: NDArray[np.int64]) -> NDArra
 
 
 def leave_latest_out(interactions: Interactions) -> Splits:
-    """Holds out the last two interactions of each user, in the order they have (NCF's protocol).
+    """Holds out the last two interactions of each user, in their given order (NCF's protocol).
 
-    Users with fewer than three interactions only train.
+    Users with fewer than three interactions are used for training only.
 
     Raises:
         DataError: no user has three interactions, so there is nothing to evaluate.
@@ -114,10 +114,10 @@ def join(first: Interactions, second: Interactions) -> Interactions:
 
 
 def _columns(path: Path) -> NDArray[np.int64]:
-    rule = "must hold rows of four whole numbers (user, item, rating, timestamp) separated by tabs"
+    rule = "must contain rows of four tab-separated whole numbers (user, item, rating, timestamp)"
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of a file without rows, which is refused below
+            warnings.simplefilter("ignore", UserWarning)  # about a file without rows, which is rejected below
             columns = np.loadtxt(path, dtype=np.int64, delimiter="\t", ndmin=2, comments=None, encoding="utf-8")
     except (ValueError, OSError) as error:
         raise DataError(f"{path} {rule}: {error}. Fetch it again, or restore the original.") from error

@@ -1,4 +1,4 @@
-"""MovieLens-100k as implicit feedback: which film comes next? (paper §4.3, protocol of NCF)."""
+"""MovieLens-100k as implicit feedback: ranks each user's next film (paper §4.3, protocol of NCF)."""
 
 from __future__ import annotations
 
@@ -9,34 +9,32 @@ import torch
 from torch import Tensor, nn
 
 from trainables import metrics
-from trainables.config import Ncf as NcfConfig
-from trainables.config import Split, Task
 from trainables.data import DataError, missing_data
-from trainables.losses import LOSSES
-from trainables.models.ncf import Ncf
-from trainables.workloads.base import Evaluation, Predict, in_calls
+from trainables.models import build_model
+from trainables.tasks import Split, Task
+from trainables.workloads.base import Evaluation, Predict, Resident, in_calls
 from trainables.workloads.interactions import Interactions, join, leave_latest_out, read_interactions
 from trainables.workloads.negatives import CANDIDATE_NEGATIVES, NegativeSampler, candidates
 
 NEGATIVES = 4
-"""Training negatives for each positive, drawn afresh every epoch (NCF; the paper's batch sizes agree with it)."""
+"""Training negatives for each positive, drawn again every epoch (NCF; consistent with the paper's batch sizes)."""
 CANDIDATE_SEEDS: Mapping[Split, int] = {"validation": 100_001, "test": 100_002}
 EXAMPLES_PER_CALL = 256 * (1 + CANDIDATE_NEGATIVES)
 PROBE_SEED = 100_003
 PROBE_POSITIVES = 4096 // (1 + NEGATIVES)
 
 
-class MovieLens:
+class MovieLens(Resident):
     """Interactions resident on the device; `base.Workload` states the contract.
 
-    Validation holds each user's second-latest item, test the latest; evaluation ranks it among 99 fixed items that the
+    Validation has each user's second-latest item, test the latest; evaluation ranks it among 99 fixed items that the
     user never interacted with. Training negatives come from all items outside the user's *training* items, the held-out
-    ones included, so that their absence tells nothing.
+    ones included; otherwise their absence would give them away.
 
     Args:
         task: what is trained. Under `train_on = "train+validation"` the validation items are positives as well.
-        interactions: the whole file.
-        device: where the data lives.
+        interactions: all of the file.
+        device: where the data is.
     """
 
     def __init__(self, task: Task, interactions: Interactions, device: torch.device) -> None:
@@ -50,6 +48,7 @@ class MovieLens:
         self._task, self._device = task, device
         self._counts = interactions.user_count, interactions.item_count
         self._users, self._items = positives.users.to(device), positives.items.to(device)
+        self.examples = len(positives) * (1 + NEGATIVES)
         self._sampler = NegativeSampler(positives, device)
         self._candidates = {
             split: candidates(part, interactions, CANDIDATE_SEEDS[split]).to(device) for split, part in held_out.items()
@@ -58,33 +57,26 @@ class MovieLens:
 
     def build_model(self) -> nn.Module:
         """See `Workload.build_model`."""
-        model = self._task.model
-        if not isinstance(model, NcfConfig):
-            raise ValueError(f"no model for recommendations is called '{model.name}'; known: {NcfConfig.name}")
         users, items = self._counts
-        return Ncf(users=users, items=items, factors=model.factors, init=model.init)
+        return build_model(self._task, {"users": users, "items": items})
 
     def epoch(self, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Returns users, items and labels [5·P] in random order: every positive once, with four fresh negatives."""
+        """Returns users, items and labels [5·P] in random order: every positive once, with four new negatives."""
         items = self._with_negatives(self._users, self._items, generator)
         order = torch.randperm(items.numel(), generator=generator).to(self._device)
         positive = order // (1 + NEGATIVES)
         return self._users[positive], items.flatten()[order], (order % (1 + NEGATIVES) == 0).float()
 
     def batch(self, *examples: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-        """Returns users and items, and the labels; all as they came."""
+        """Returns users and items, and the labels, unchanged."""
         users, items, labels = examples
         return (users, items), labels
-
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """See `Workload.loss`."""
-        return LOSSES[self._task.loss](outputs, targets)
 
     def margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """See `metrics.binary_margin`."""
         return metrics.binary_margin(outputs, targets)
 
-    def probe(self) -> tuple[Tensor, ...]:
+    def probe_examples(self) -> tuple[Tensor, ...]:
         """Returns 819 fixed positives with four fixed negatives each, or as many as there are."""
         return self._probe
 
@@ -122,12 +114,12 @@ def build(task: Task, data_dir: Path, device: torch.device) -> MovieLens:
 
     Args:
         task: what is trained.
-        data_dir: folder that holds `ml-100k/u.data`.
-        device: where the data will live.
+        data_dir: folder that contains `ml-100k/u.data`.
+        device: where the data will be.
 
     Raises:
-        MissingDataError: the file is not there.
-        DataError: the file cannot be used; the text says why.
+        MissingDataError: the file does not exist.
+        DataError: the file cannot be used; the message gives the reason.
     """
     path = data_dir / "ml-100k" / "u.data"
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""Items that a user did not interact with: fresh ones for training, fixed ones for evaluation."""
+"""Items that a user did not interact with: newly drawn for training, fixed for evaluation."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from trainables.data import DataError
 from trainables.workloads.interactions import Interactions
 
 CANDIDATE_NEGATIVES = 99
-"""Negatives beside the positive at evaluation (NCF's protocol; "top 10 of 100 items", paper §4.3)."""
+"""Negatives ranked with the positive at evaluation (NCF's protocol; "top 10 of 100 items", paper §4.3)."""
 USERS_AT_ONCE = 512
 
 
 class NegativeSampler:
     """Draws items uniformly among those a user has no interaction with, exactly and without rejection.
 
-    Sort a user's own items p_0 < p_1 < …; the r-th item he lacks is r + #{j : p_j - j <= r}. The counts of all users
-    are one binary search in the sorted keys user·I + (p_j - j), so memory is that of the interactions, not of a bitmap.
+    With a user's own items p_0 < p_1 < …, the r-th item not among them is r + #{j : p_j - j <= r}. The counts of all
+    users are one binary search in the sorted keys user·I + (p_j - j): memory is that of the interactions, no bitmap.
 
     Args:
-        interactions: what the users have.
-        device: where the draws are wanted.
+        interactions: those to avoid.
+        device: where the draws will be.
 
     Raises:
-        DataError: a user has every item, so nothing can be drawn for him.
+        DataError: a user has interacted with every item, so there is no negative.
     """
 
     def __init__(self, interactions: Interactions, device: torch.device) -> None:
@@ -35,7 +35,7 @@ class NegativeSampler:
         if bool((count[interactions.users] >= self._stride).any()):
             user = int((count >= self._stride).nonzero()[0])
             raise DataError(
-                f"user number {user} has interacted with all {self._stride} items; leave him out, or add items"
+                f"user number {user} has interacted with all {self._stride} items; remove the user, or add items"
             )
         users, items = _sorted(interactions)
         first = count.cumsum(0) - count
@@ -59,7 +59,7 @@ class NegativeSampler:
 
 @dataclass(frozen=True)
 class Candidates:
-    """What each held-out positive is ranked among.
+    """The items that each held-out positive is ranked among.
 
     Args:
         users: [E].
@@ -80,9 +80,9 @@ def candidates(positives: Interactions, everything: Interactions, seed: int) -> 
     """Draws the fixed candidates of a split: each positive with distinct items its user has no interaction with at all.
 
     Args:
-        positives: one a user.
+        positives: one per user.
         everything: all interactions, so that no candidate is an item of another split.
-        seed: a constant of the dataset, never a trial's.
+        seed: a constant of the dataset, not the seed of a trial.
 
     Raises:
         DataError: a user has interacted with every item, so there is no negative.
@@ -93,7 +93,9 @@ def candidates(positives: Interactions, everything: Interactions, seed: int) -> 
     missing = everything.item_count - known.sum(dim=1)[positives.users]
     if bool((missing == 0).any()):
         user = int(positives.users[missing == 0][0])
-        raise DataError(f"user number {user} has interacted with all {everything.item_count} items; leave him out")
+        raise DataError(
+            f"user number {user} has interacted with all {everything.item_count} items; remove the user, or add items"
+        )
     width = min(CANDIDATE_NEGATIVES, int(missing.max()))
     negatives = [_distinct(~known[users], width, generator) for users in torch.split(positives.users, USERS_AT_ONCE)]
     valid = torch.arange(width) < missing.unsqueeze(1)
@@ -106,7 +108,7 @@ def candidates(positives: Interactions, everything: Interactions, seed: int) -> 
 
 
 def _distinct(allowed: Tensor, width: int, generator: torch.Generator) -> Tensor:
-    """Returns `width` distinct columns of each row, uniform over the allowed ones; the others only follow those."""
+    """Returns `width` distinct columns of each row, uniform over the allowed ones; other columns come last."""
     order = torch.rand(allowed.shape, generator=generator, dtype=torch.float64).masked_fill(~allowed, 2.0)
     return order.argsort(dim=1)[:, :width]
 

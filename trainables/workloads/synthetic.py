@@ -1,4 +1,4 @@
-"""Ten noisy patterns of 8x8 pixels, made from a fixed seed: trains in a second, so it serves tests and trials."""
+"""Ten noisy patterns of 8x8 pixels, made from a fixed seed: trains in a second, for tests and first tries."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from trainables.config import Task
-from trainables.workloads.images import ImageWorkload, LabelledImages
+from trainables.tasks import Task
+from trainables.workloads.images import ImageWorkload, LabeledImages
 
 CLASSES = 10
 SEED = 20_210_812
 NOISE = 1.0
-"""Standard deviation of the noise, in units of the patterns' own."""
+"""Standard deviation of the noise, in units of the standard deviation of the patterns."""
 
 
 def build(task: Task, data_dir: Path, device: torch.device) -> ImageWorkload:
@@ -21,8 +21,8 @@ def build(task: Task, data_dir: Path, device: torch.device) -> ImageWorkload:
 
     Args:
         task: what is trained.
-        data_dir: not read.
-        device: where the data will live.
+        data_dir: unused.
+        device: where the data will be.
     """
     generator = torch.Generator().manual_seed(SEED)
     patterns = torch.randn(CLASSES, 1, 8, 8, generator=generator)
@@ -31,7 +31,7 @@ def build(task: Task, data_dir: Path, device: torch.device) -> ImageWorkload:
     return ImageWorkload(task, train=train, validation=validation, test=test, classes=CLASSES, device=device)
 
 
-def _noisy(patterns: Tensor, count: int, generator: torch.Generator) -> LabelledImages:
+def _noisy(patterns: Tensor, count: int, generator: torch.Generator) -> LabeledImages:
     labels = torch.arange(count) % CLASSES
     noise = torch.randn(count, *patterns.shape[1:], generator=generator)
-    return LabelledImages(patterns[labels] + NOISE * noise, labels)
+    return LabeledImages(patterns[labels] + NOISE * noise, labels)

@@ -126,11 +126,11 @@ def plain_answer(comparison: Comparison) -> str | None:
     template, difference = _ANSWERS.get(pair.verdict), pair.difference
     if template is None or difference is None or difference.interval is None:
         return None
-    digits = metric_of(pair.base.cell.protocol.metric).digits
-    gain = difference.mean if pair.base.cell.protocol.direction == "maximize" else -difference.mean
+    digits = metric_of(pair.baseline.cell.protocol.metric).digits
+    gain = difference.mean if pair.baseline.cell.protocol.direction == "maximize" else -difference.mean
     ahead = "LAWN" if gain > 0 else "Weight decay"
     low, high = (signed(end, digits) for end in (difference.interval.low, difference.interval.high))
-    points = f"{fixed(abs(gain), digits)} points of {metric_name(pair.base.cell.protocol.metric)}"
+    points = f"{fixed(abs(gain), digits)} points of {metric_name(pair.baseline.cell.protocol.metric)}"
     return template.format(ahead=ahead, points=points, low=low, high=high)
 
 
@@ -260,17 +260,17 @@ def differences(view: View) -> list[Component] | Empty:
 def _pair_row(pair: PairResult, row: DifferenceRow) -> list[Content]:
     paper = paper_difference(pair)
     methods: Content = html.Span(
-        [components.method_name(pair.lawn.cell.name.optimizer), f" − {_base(pair)}"], className="pair"
+        [components.method_name(pair.challenger.cell.name.optimizer), f" − {_base(pair)}"], className="pair"
     )
     verdict: Content = html.Span(row.verdict, className=f"outcome-{TONES.get(pair.verdict, 'none')}")
-    caveats = ", ".join(caveat(flag, pair.lawn) for flag in pair_flags(pair))
+    caveats = ", ".join(caveat(flag, pair.challenger) for flag in pair_flags(pair))
     values = difference_cells(row)[1:-1]
     shown = [methods, *values, verdict, "–" if paper is None else signed(paper, 2)]
     return [*shown, html.Span(caveats, className="faint")]
 
 
 def _base(pair: PairResult) -> str:
-    return method(pair.base.cell.name.optimizer)
+    return method(pair.baseline.cell.name.optimizer)
 
 
 # --- profile ---------------------------------------------------------------------------------------------------------

@@ -59,7 +59,9 @@ def selection_of(view: View) -> Selection:
 def default_keys(view: View) -> tuple[str, ...]:
     """Returns one trial of each winner of the first pair that has any, else of the first cell, else the first trial."""
     comparison = view.snapshot.comparison
-    groups = [(pair.base, pair.lawn) for pair in comparison.pairs] + [(result,) for result in comparison.cells]
+    groups = [(pair.baseline, pair.challenger) for pair in comparison.pairs] + [
+        (result,) for result in comparison.cells
+    ]
     for group in groups:
         keys = [next(iter(result.estimate.keys.values())) for result in group if result.estimate]
         if len(keys) == len(group):

@@ -38,8 +38,13 @@ DEFINITION = (
 
 
 def pairs(view: View) -> dict[str, PairResult]:
-    """Returns the pairs by the value of their filter, "adam/bs64"."""
-    return {f"{p.base.cell.name.optimizer}/bs{p.batch_size}": p for p in view.snapshot.comparison.pairs}
+    """Returns the pairs by the value of their filter, "adam-lawn:adam/bs64"."""
+    return {_key(pair): pair for pair in view.snapshot.comparison.pairs}
+
+
+def _key(pair: PairResult) -> str:
+    challenger, baseline = (side.cell.name.optimizer for side in (pair.challenger, pair.baseline))
+    return f"{challenger}:{baseline}/bs{pair.batch_size}"
 
 
 def _controls(view: View) -> list[Component]:
@@ -49,9 +54,8 @@ def _controls(view: View) -> list[Component]:
 
 
 def _label(pair: PairResult) -> str:
-    return (
-        f"{method(pair.lawn.cell.name.optimizer)} − {method(pair.base.cell.name.optimizer)}, batch {pair.batch_size:,}"
-    )
+    challenger, baseline = (method(side.cell.name.optimizer) for side in (pair.challenger, pair.baseline))
+    return f"{challenger} − {baseline}, batch {pair.batch_size:,}"
 
 
 def info_of(view: View) -> TuningCurveInfo | Empty:
@@ -62,7 +66,8 @@ def info_of(view: View) -> TuningCurveInfo | Empty:
     name = view.filters.one("pair")
     pair = found.get(name) or next(iter(found.values()))
     info = view.snapshot.once(
-        f"tuning curve {pair.base.cell.name}", lambda: tuning_curve_info((pair.base, pair.lawn), by_key(view))
+        f"tuning curve {pair.baseline.cell.name}",
+        lambda: tuning_curve_info((pair.baseline, pair.challenger), by_key(view)),
     )
     return info if info.lines else Empty("No point of either grid is complete yet.")
 

@@ -61,8 +61,8 @@ def _cell_dict(result: CellResult) -> dict[str, Any]:
 def _pair_dict(pair: PairResult) -> dict[str, Any]:
     difference = pair.difference
     return {
-        "base": str(pair.base.cell.name),
-        "lawn": str(pair.lawn.cell.name),
+        "base": str(pair.baseline.cell.name),
+        "lawn": str(pair.challenger.cell.name),
         "difference": {
             "mean": difference.mean,
             "n": difference.n,

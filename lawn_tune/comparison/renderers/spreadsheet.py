@@ -16,7 +16,7 @@ def csv_text(comparison: Comparison) -> str:
 
     Numbers are plain numbers with all their digits; a text that a spreadsheet would read as a formula is quoted.
     """
-    by_lawn = {pair.lawn.cell.name: pair for pair in comparison.pairs}
+    by_lawn = {pair.challenger.cell.name: pair for pair in comparison.pairs}
     records = [_csv_record(result, by_lawn.get(result.cell.name)) for result in comparison.cells]
     out = io.StringIO()
     writer = csv.DictWriter(out, fieldnames=list(records[0]), lineterminator="\n")

@@ -18,13 +18,14 @@ from typer.testing import CliRunner
 from lawn_tune.cells import Cell
 from lawn_tune.cli.main import app
 from lawn_tune.executors.base import Event, Job, Progress
-from lawn_tune.launching.deadlines import moment, parse_deadline
 from lawn_tune.launching.launch import Launch
-from lawn_tune.launching.limits import Budget, Pace
+from lawn_tune.launching.limits import Limits
 from lawn_tune.ledger import Ledger, Owner, open_ledger
 from lawn_tune.planning.plan import plan
 from lawn_tune.planning.remaining import Remaining, remaining
 from lawn_tune.planning.spaces import find_space
+from lawn_tune.planning.speed import Speeds
+from lawn_tune.settings.deadlines import moment, parse_deadline
 from tests.helpers.fakes import FakeExecutor, Recorder, succeed
 from tests.helpers.tiny import SPACE
 
@@ -54,12 +55,12 @@ def ledger(tmp_path: Path, cells: tuple[Cell, ...]) -> Iterator[Ledger]:
         yield opened
 
 
-def launch(cells: Sequence[Cell], ledger: Ledger, clock: Clock, **limits: float) -> Launch:
+def launch(cells: Sequence[Cell], ledger: Ledger, clock: Clock, **given: float) -> Launch:
     """Launches with packs that take `PACK_SECONDS` each, one after the other; their speed is known."""
-    budget = Budget(table=False, clock=clock, **limits)
+    limits = Limits(speeds=Speeds(table=False), clock=clock, **given)
     for cell in cells:
-        budget.pace.add(cell, "search", [outcome_of(cell, PACK_SECONDS / SIZE)])
-    agenda = Launch(cells, ledger, Owner.current(), Recorder(), pack_size=SIZE, budget=budget)
+        limits.speeds.add(cell, "search", [outcome_of(cell, PACK_SECONDS / SIZE)])
+    agenda = Launch(cells, ledger, Owner.current(), Recorder(), pack_size=SIZE, limits=limits)
     executor = FakeExecutor(behave=lambda job: timed(job, clock))
     if agenda.has_work():
         executor.run(agenda)
@@ -114,60 +115,60 @@ def test_no_limit_is_no_end(cells: tuple[Cell, ...], ledger: Ledger) -> None:
 
 def test_at_the_limit_running_jobs_are_asked_to_stop() -> None:
     clock = Clock(0.0)
-    budget = Budget(device_seconds=100, share=0.5, clock=clock)
-    budget.begin("a", None)
-    budget.begin("b", 30.0)
+    limits = Limits(device_seconds=100, share=0.5, clock=clock)
+    limits.begin("a", None)
+    limits.begin("b", 30.0)
     clock.now = 60.0
-    assert budget.spent == 60.0
-    assert budget.fits(None)
-    budget.end("b")
+    assert limits.spent == 60.0
+    assert limits.fits(None)
+    limits.end("b")
     clock.now = 139.9
-    assert not budget.over
+    assert not limits.over
     clock.now = 140.0
-    assert budget.over
-    assert not budget.fits(None)
+    assert limits.over
+    assert not limits.fits(None)
 
 
 def test_what_running_jobs_still_need_is_promised_to_them() -> None:
-    budget = Budget(device_seconds=100, clock=Clock())
-    assert not Budget(clock=Clock()).limited
-    budget.begin("a", 60.0)
-    assert budget.fits(40.0)
-    assert not budget.fits(41.0)
-    assert budget.fits(101.0), "longer than the whole limit: only its checkpoint can finish it"
+    limits = Limits(device_seconds=100, clock=Clock())
+    assert not Limits(clock=Clock()).limited
+    limits.begin("a", 60.0)
+    assert limits.fits(40.0)
+    assert not limits.fits(41.0)
+    assert limits.fits(101.0), "longer than the whole limit: only its checkpoint can finish it"
 
 
 @given(st.lists(st.tuples(st.floats(1, 50), st.floats(0.2, 1.0)), min_size=1, max_size=20), st.floats(1, 200))
 def test_true_estimates_keep_the_limit(jobs: list[tuple[float, float]], limit: float) -> None:
     clock = Clock()
-    budget = Budget(device_seconds=limit, deadline=clock.now + limit, clock=clock)
+    limits = Limits(device_seconds=limit, deadline=clock.now + limit, clock=clock)
     for i, (seconds, pause) in enumerate(jobs):
-        if seconds < 0.999 * limit and budget.fits(seconds):
-            budget.begin(str(i), seconds)
+        if seconds < 0.999 * limit and limits.fits(seconds):
+            limits.begin(str(i), seconds)
             clock.now += seconds
-            budget.end(str(i))
-            assert budget.spent <= limit * (1 + 1e-9)
-            assert clock.now <= budget.deadline * (1 + 1e-9)
+            limits.end(str(i))
+            assert limits.spent <= limit * (1 + 1e-9)
+            assert clock.now <= limits.deadline * (1 + 1e-9)
         clock.now += pause
 
 
 def test_speed_is_the_cells_own_once_measured_else_the_tables_else_unknown(cells: tuple[Cell, ...]) -> None:
     cell, pack = cells[0], cells[0].search_trials[:SIZE]
-    assert Pace(table=False).seconds(cell, "search", pack) is None
-    pace = Pace()
-    by_table = pace.seconds(cell, "search", pack)
+    assert Speeds(table=False).seconds(cell, "search", pack) is None
+    speeds = Speeds()
+    by_table = speeds.seconds(cell, "search", pack)
     assert by_table is not None
-    pace.add(cell, "search", [outcome_of(cell, seconds=7.0)])
-    assert pace.seconds(cell, "search", pack) == pytest.approx(7.0 * SIZE)
-    assert pace.seconds(cells[1], "search", cells[1].search_trials[:1]) is not None
-    assert remaining(cell, (), pace).seconds is not None
-    assert remaining(cell, (), Pace(table=False)).seconds is None
+    speeds.add(cell, "search", [outcome_of(cell, seconds=7.0)])
+    assert speeds.seconds(cell, "search", pack) == pytest.approx(7.0 * SIZE)
+    assert speeds.seconds(cells[1], "search", cells[1].search_trials[:1]) is not None
+    assert remaining(cell, (), speeds).seconds is not None
+    assert remaining(cell, (), Speeds(table=False)).seconds is None
 
 
 def outcome_of(cell: Cell, seconds: float) -> Any:
     from tests.helpers.fakes import outcome
 
-    found = outcome(cell.search_trials[0].member, cell.task.epochs)
+    found = outcome(cell.search_trials[0], cell.task.epochs)
     found.summary["seconds"] = seconds  # type: ignore[index]
     return found
 
@@ -206,7 +207,7 @@ def test_a_real_launch_stops_at_its_limit_and_ends_like_an_undisturbed_one(
         codes.append(stopped.exit_code)
         if stopped.exit_code == 0:
             break
-        assert re.search(r"spent 0\.\d+ device hours; left: \d+ trials? in \d+ packs?, ", stopped.stderr)
+        assert re.search(r"device time spent: \d+ s; left: \d+ trials? in \d+ packs?, device time ", stopped.stderr)
     assert codes[-1] == 0
     assert set(codes[:-1]) == {6}
     assert ended("parts.db") == ended("whole.db")

@@ -1,0 +1,201 @@
+"""The only check of a space against the catalogue: do its names exist, and do they fit each other?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import get_args
+
+from search_spaces.keys import did_you_mean, space_error
+from search_spaces.space import Grid, SearchSpace, SpaceError
+from trainables.catalogue import Catalogue, CatalogueError, catalogue
+from trainables.catalogue.methods import CONTROLS
+from trainables.catalogue.rows import FLOOD, Hyperparameter, Method, Option, Value
+from trainables.tasks import CONSTRAINTS, PRECISIONS, SCHEDULES, Split
+
+SELECTIONS: tuple[str, ...] = get_args(Split)
+REPORTED = ("last", "best")
+
+MAX_POINTS = 10_000
+"""Points of one grid: more is probably a typo, and no longer coarse."""
+
+CONTROL_KEYS = frozenset(
+    row.name for control in CONTROLS.values() for row in (*control.hyperparameters, control.switch) if row
+)
+"""Hyperparameters of built-in controls, which are mistaken for each other."""
+
+
+def catalogue_of(space: SearchSpace) -> Catalogue:
+    """Returns the rows a space can name: built-in ones, those of installed packages, and its own.
+
+    Raises:
+        SpaceError: a row breaks the form; the text names its file.
+    """
+    try:
+        known = catalogue().with_installed()
+        return known.with_rows(space.catalogue, f"{space.source}: catalogue") if space.catalogue else known
+    except CatalogueError as error:
+        raise SpaceError(str(error)) from None
+
+
+def check(space: SearchSpace, known: Catalogue) -> None:
+    """Checks every name and key of a space against what exists and fits.
+
+    Args:
+        known: from `catalogue_of`.
+
+    Raises:
+        SpaceError: the first key that does not; the text names file, key, value got, values allowed and what to do.
+    """
+    _one_of(space, "dataset", space.dataset, known.datasets)
+    dataset = known.datasets[space.dataset]
+    _check_model(space, known)
+    _one_of(space, "loss", space.loss, known.losses)
+    _fits(space, "loss", space.loss, known.losses_of(dataset))
+    _one_of(space, "metric", space.metric, known.metrics)
+    _fits(space, "metric", space.metric, dataset.metrics)
+    _one_of(space, "selection", space.selection, SELECTIONS)
+    _one_of(space, "reported", space.reported, REPORTED)
+    _one_of(space, "schedule", space.schedule, SCHEDULES)
+    _one_of(space, "constrain", space.constrain, CONSTRAINTS)
+    _one_of(space, "precision", space.precision, PRECISIONS)
+    _check_budgets(space, dataset.train_examples)
+    for name in space.grids:
+        _one_of(space, f"optimizers.{name}", name, known.methods)
+        _check_grids(space, known.methods[name])
+        _check_loss(space, known, known.methods[name])
+    _check_comparisons(space)
+
+
+def _one_of(space: SearchSpace, key: str, value: str, known: Iterable[str]) -> None:
+    names = list(known)
+    if value not in names:
+        todo = f"{did_you_mean(value, names)}Choose one of these."
+        raise space_error(space.source, key, f"must be one of {', '.join(names)}", value, todo)
+
+
+def _fits(space: SearchSpace, key: str, value: str, fitting: Sequence[str]) -> None:
+    if value not in fitting:
+        rule = f"must fit the dataset {space.dataset}, which takes {', '.join(fitting)}"
+        raise space_error(space.source, key, rule, value, "Choose one of these, or another dataset.")
+
+
+def _check_model(space: SearchSpace, known: Catalogue) -> None:
+    name = space.model["name"]
+    _one_of(space, "model.name", name, known.models)
+    _fits(space, "model.name", name, known.models_of(known.datasets[space.dataset]))
+    options = {option.name: option for option in known.models[name].options}
+    for option, value in space.model.items():
+        if option == "name":
+            continue
+        if option not in options:
+            rule = f"unknown option; {name} has {', '.join(options) or 'none'}"
+            todo = f"{did_you_mean(option, options)}Rename or remove it."
+            raise space_error(space.source, f"model.{option}", rule, value, todo)
+        rule = _option_rule(options[option], value)
+        if rule:
+            raise space_error(space.source, f"model.{option}", rule, value, "Correct it, or leave it out.")
+
+
+def _option_rule(option: Option, value: Value) -> str:
+    """Returns the rule that `value` breaks, or ""."""
+    kind = type(option.default)
+    if option.choices:
+        return "" if value in option.choices else f"must be one of {', '.join(map(str, option.choices))}"
+    if kind is int:
+        return "" if type(value) is int and value >= 1 else "must be a whole number from 1"
+    return "" if type(value) is kind else f"must be of type {kind.__name__}"
+
+
+def _check_budgets(space: SearchSpace, examples: int) -> None:
+    for i, budget in enumerate(space.budgets):
+        if budget.batch_size > examples:
+            rule = f"must be at most the {examples} training examples of {space.dataset}"
+            todo = "Choose a smaller one: beyond the data, every batch size is the same training."
+            raise space_error(space.source, f"budgets[{i}].batch_size", rule, budget.batch_size, todo)
+
+
+def _check_grids(space: SearchSpace, method: Method) -> None:
+    """Checks the grid of every cell of a method, each under the key that its levels have in the file."""
+    key, sizes = f"optimizers.{method.name}", {budget.batch_size: budget for budget in space.budgets}
+    _check_levels(space, key, method, space.grids[method.name].values)
+    _check_size(space, key, space.grids[method.name])
+    for size, override in space.overrides.get(method.name, {}).items():
+        if size not in sizes:
+            rule = f"must be one of the batch sizes of [[budgets]], {', '.join(map(str, sizes))}"
+            raise space_error(space.source, f"{key}.batch.{size}", rule, size, "Correct or remove the table.")
+        _check_levels(space, f"{key}.batch.{size}", method, override)
+        _check_size(space, f"{key}.batch.{size}", space.grid(method.name, size))
+    for name in method.required:
+        if name not in space.grids[method.name].values:
+            raise SpaceError(
+                f"{space.source}: {key}.{name}: missing key; {method.name} requires {', '.join(method.required)}. "
+                "Add it with at least one value."
+            )
+    _check_warmup(space, method.name)
+
+
+def _check_levels(space: SearchSpace, key: str, method: Method, grid: Mapping[str, tuple[float, ...]]) -> None:
+    rows = {row.name: row for _, row in method.roles()}
+    for name, levels in grid.items():
+        if name not in rows:
+            raise _unknown_hyperparameter(space, f"{key}.{name}", method, name, levels)
+        rule, bad = _broken_rule(rows[name], levels)
+        if rule:
+            raise space_error(space.source, f"{key}.{name}", rule, bad, "Remove or fix that value.")
+
+
+def _broken_rule(row: Hyperparameter, levels: tuple[float, ...]) -> tuple[str, float]:
+    if row.positive and min(levels) == 0:
+        return "must contain only finite numbers above 0", min(levels)
+    if row.below_one and max(levels) >= 1:
+        return "must contain only numbers >= 0 and below 1", max(levels)
+    return "", 0.0
+
+
+def _check_size(space: SearchSpace, key: str, grid: Grid) -> None:
+    if grid.size > MAX_POINTS:
+        rule = f"must have at most {MAX_POINTS} points"
+        raise space_error(space.source, key, rule, grid.size, "Remove levels until it is coarse.")
+
+
+def _unknown_hyperparameter(
+    space: SearchSpace, key: str, method: Method, name: str, levels: tuple[float, ...]
+) -> SpaceError:
+    """Explains that a control has hyperparameters of its own, besides naming those that the method has."""
+    allowed, control = method.hyperparameters, method.names("control")
+    reason = did_you_mean(name, allowed)
+    if name in CONTROL_KEYS and control:
+        reason = f"{method.label} has no {name}: its control is {_control(method)}, which has {', '.join(control)}. "
+    rule = f"unknown hyperparameter; {method.name} has {', '.join(allowed)}"
+    return space_error(space.source, key, rule, list(levels), f"{reason}Rename or remove it.")
+
+
+def _control(method: Method) -> str:
+    return method.control.label if method.control else "none"
+
+
+def _check_loss(space: SearchSpace, known: Catalogue, method: Method) -> None:
+    takes = (*known.losses[space.loss].parameters, FLOOD)
+    for row in method.loss:
+        if row.name not in takes:
+            rule = f"must be a method that fits the loss {space.loss}, which takes {', '.join(takes)}"
+            raise space_error(space.source, f"optimizers.{method.name}", rule, row.name, "Choose another loss.")
+
+
+def _check_comparisons(space: SearchSpace) -> None:
+    for i, pair in enumerate(space.compare):
+        for key, name in (("challenger", pair.challenger), ("baseline", pair.baseline)):
+            _one_of(space, f"compare[{i}].{key}", name, space.grids)
+        if pair.challenger == pair.baseline or pair in space.compare[:i]:
+            rule = "must be a pair of two methods, each pair once"
+            raise space_error(space.source, f"compare[{i}]", rule, pair.challenger, "Correct or remove it.")
+
+
+def _check_warmup(space: SearchSpace, name: str) -> None:
+    for budget in sorted(space.budgets, key=lambda budget: budget.epochs):
+        longest = max(space.grid(name, budget.batch_size).values["warmup_epochs"])
+        if longest >= budget.epochs:
+            own = "warmup_epochs" in space.overrides.get(name, {}).get(budget.batch_size, {})
+            key = f"optimizers.{name}.{f'batch.{budget.batch_size}.' if own else ''}warmup_epochs"
+            rule = f"must be below the {budget.epochs} epochs of batch size {budget.batch_size}"
+            raise space_error(space.source, key, rule, longest, "Shorten the warm-up or raise that budget's epochs.")

@@ -1,0 +1,111 @@
+"""Text → value of each kind of setting. Each raises ValueError with the rule, as in "must be <rule>"."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from lawn_tune.paths import is_path
+
+YES = ("1", "true", "yes")
+NO = ("0", "false", "no")
+
+SCHEMES = ("file", "s3", "gs", "gcs", "abfs", "abfss", "hdfs")
+"""Of URLs that pyarrow opens; all but `file` need it. It comes with Ray."""
+
+Choice = TypeVar("Choice", bound=str)
+
+
+def url(text: str) -> str:
+    """A database URL."""
+    if not re.match(r"[a-z0-9+]+://", text):
+        raise ValueError("a database URL such as sqlite:///lawn-tune.db or postgresql://host/name")
+    return text
+
+
+def sqlite_file(url: str) -> Path | None:
+    """Returns the file of an SQLite URL; None for other databases and for one in memory."""
+    match = re.match(r"sqlite(?:\+\w+)?:///([^?]+)", url)
+    if match is None or match[1] == ":memory:":
+        return None
+    return Path(match[1]).expanduser()
+
+
+def folder(text: str) -> Path:
+    """The path of a folder, which need not exist."""
+    if not is_path(text):
+        raise ValueError("the path of a folder")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise ValueError("the path of a folder; '~' must be followed by a user of this machine") from None
+
+
+def checkpoint_place(text: str) -> str:
+    """An absolute folder, or the URL of a place that pyarrow opens."""
+    if "://" not in text:
+        return str(folder(text).resolve())
+    parts = urlsplit(text)
+    if parts.scheme not in SCHEMES:
+        raise ValueError(f"a folder, or a URL that begins with {', '.join(f'{scheme}://' for scheme in SCHEMES)}")
+    if ("@" in parts.netloc and not parts.scheme.startswith("abfs")) or parts.password:
+        raise ValueError("a URL without keys: those come from each machine's role, variables or files")
+    return text
+
+
+def number(unit: str, examples: str, *, zero: bool = True) -> Callable[[str], float]:
+    """A decimal number that is not negative.
+
+    Args:
+        unit: what it counts, as "seconds".
+        examples: as "30 or 0.5".
+        zero: True to allow 0.
+    """
+
+    def parse(text: str) -> float:
+        if not re.fullmatch(r"\d{1,9}(\.\d{1,9})?", text, re.ASCII) or not (zero or float(text)):
+            raise ValueError(f"a number of {unit}{'' if zero else ' above 0'}, as {examples}")
+        return float(text)
+
+    return parse
+
+
+def whole(lowest: int) -> Callable[[str], int]:
+    """A whole number."""
+
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"\d{1,6}", text, re.ASCII) or int(text) < lowest:
+            raise ValueError(f"a whole number from {lowest} to 999999")
+        return int(text)
+
+    return parse
+
+
+def yes(text: str) -> bool:
+    """Yes or no."""
+    if text.lower() not in YES + NO:
+        raise ValueError(f"{', '.join(YES)} or {', '.join(NO)}")
+    return text.lower() in YES
+
+
+def one_of(choices: tuple[Choice, ...]) -> Callable[[str], Choice]:
+    """One of some words."""
+
+    def parse(text: str) -> Choice:
+        for choice in choices:
+            if text == choice:
+                return choice
+        raise ValueError(f"one of {', '.join(choices)}")
+
+    return parse
+
+
+def ray_address(text: str) -> str:
+    """`auto`, or HOST:PORT of a Ray cluster."""
+    found = re.fullmatch(r"(?:ray://)?(?:[\w.-]+|\[[\da-fA-F:.]+\]):(\d{1,5})", text, re.ASCII)
+    if text != "auto" and (found is None or not 1 <= int(found[1]) <= 65535):
+        raise ValueError("HOST:PORT or auto")
+    return text

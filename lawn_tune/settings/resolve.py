@@ -1,0 +1,140 @@
+"""Reads each setting from its flag, else its variable, else `lawn-tune.toml`, else takes the default."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lawn_tune.errors import UsageError
+from lawn_tune.settings import kinds
+from lawn_tune.settings.table import PREFIX, SETTINGS, Setting, Settings
+from lawn_tune.storage import masked
+from search_spaces.keys import did_you_mean
+
+FILE = "lawn-tune.toml"
+DEBUG = "LAWN_TUNE_DEBUG"
+"""Tracebacks instead of messages; like the next two a variable that is not a setting."""
+
+KERNELS = "LAWN_TUNE_KERNELS"
+"""0 turns the compiled optimizer kernels off; read where they are loaded."""
+
+DASHBOARD_TOKEN = "LAWN_TUNE_DASHBOARD_TOKEN"
+"""The secret that viewers of a dashboard give; never a flag, as process lists show those."""
+
+SHOWN = 120
+"""Characters of a value in an error."""
+
+
+def resolve(
+    flags: Mapping[str, Any] | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    directory: Path | None = None,
+) -> Settings:
+    """Returns the settings in force: flag, else variable, else `lawn-tune.toml` in the directory, else default.
+
+    Args:
+        flags: setting → value of its flag; None where the flag was not given.
+        environ: variables; the process's by default. An empty variable counts as not set.
+        directory: where the file is looked for; the working directory by default.
+
+    Raises:
+        UsageError: a value does not parse, or a key of the file or a variable is unknown; the text names where it was
+            found.
+    """
+    given = flags or {}
+    variables = os.environ if environ is None else environ
+    _check_names(variables)
+    file = (directory or Path()) / FILE
+    filed = _read(file)
+    values: dict[str, Any] = {}
+    for setting in SETTINGS:
+        values[setting.name] = setting.default
+        sources = (
+            (setting.flag, given.get(setting.name)),
+            (setting.variable, variables.get(setting.variable) or None),
+            (f"{file}: {setting.name}", filed.get(setting.name)),
+        )
+        for origin, value in sources:
+            if value is not None:
+                values[setting.name] = _parse(setting, origin, value)
+                break
+    return Settings(**values)
+
+
+def debugging(environ: Mapping[str, str] | None = None) -> bool:
+    """True if `LAWN_TUNE_DEBUG` asks for tracebacks; empty counts as not set.
+
+    Raises:
+        UsageError: it is neither yes nor no.
+    """
+    text = (os.environ if environ is None else environ).get(DEBUG) or kinds.NO[0]
+    try:
+        return kinds.yes(text)
+    except ValueError as rule:
+        raise UsageError(f"{DEBUG}: must be {rule}, got {_shown(text)}", "Set it to 1 to see tracebacks.") from None
+
+
+def check_work_dir(settings: Settings) -> None:
+    """Creates the folder of checkpoints and logs where it is missing, and proves that it takes files.
+
+    Raises:
+        UsageError: it is a file, or cannot be created or written.
+    """
+    folder = settings.work_dir
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = "it is not a folder" if folder.exists() and not folder.is_dir() else error.strerror
+        todo = f"Give a folder that may be written: --work-dir FOLDER, or {PREFIX}WORK_DIR, or work_dir in {FILE}."
+        raise UsageError(f"work_dir '{folder}' cannot hold checkpoints: {reason}", todo) from None
+
+
+def _check_names(variables: Mapping[str, str]) -> None:
+    known = [*(setting.variable for setting in SETTINGS), DEBUG, KERNELS, DASHBOARD_TOKEN]
+    for name in variables:
+        if name.startswith(PREFIX) and name not in known:
+            raise UsageError(
+                f"{name}: unknown variable; the variables are {', '.join(known)}",
+                f"{did_you_mean(name, known)}Rename it, or unset it.",
+            )
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        values = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{file}: cannot be read: {error}", "Correct the file or remove it.") from None
+    names = [setting.name for setting in SETTINGS]
+    for key, value in values.items():
+        if key not in names:
+            shown = f"{file}: {key}: unknown key; the keys are {', '.join(names)}, got {_shown(value)}"
+            raise UsageError(shown, f"{did_you_mean(key, names)}Rename or remove it.")
+        yes_or_no = next(setting for setting in SETTINGS if setting.name == key).parse is kinds.yes
+        if (isinstance(value, bool) and not yes_or_no) or not isinstance(value, str | int | float):
+            shown = f"{file}: {key}: must be a text or a number, got {_shown(value)}"
+            raise UsageError(shown, "Write a single value.")
+    return values
+
+
+def _parse(setting: Setting, origin: str, value: Any) -> Any:
+    try:
+        return setting.parse(str(value))
+    except ValueError as rule:
+        raise UsageError(f"{origin}: must be {rule}, got {_shown(value)}", setting.help) from None
+
+
+def _shown(value: object) -> str:
+    """Returns the value fit to print: a password may be in any text."""
+    if isinstance(value, dict | list):
+        return "a table" if isinstance(value, dict) else "a list"
+    text = repr(masked(value) if isinstance(value, str) else value)
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."

@@ -1,0 +1,69 @@
+"""`make mutants`: breaks a sample of the product, one small change at a time, and counts what the tests notice.
+
+A runner of our own around `ast`, as neither library fits. mutmut 3 leaves decorated functions alone (every property,
+`step` under `torch.no_grad()`) and all module-level code, replaces functions by trampolines, which `torch.vmap` and
+signatures see, and knows no deletion of a statement, which is what the switch of LAWN has to be safe from. cosmic-ray
+mutates files in place and runs one whole test command for each change. Neither takes a stratified sample. What a
+library does well is used: coverage.py says which tests run a line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.mutants.areas import areas_under
+from tests.mutants.equivalents import Equivalents
+from tests.mutants.report import Report
+from tests.mutants.sample import sample
+from tests.mutants.workshop import Workshop
+
+ROOT = Path(__file__).parents[2]
+ENOUGH = 0.95
+
+
+def main() -> int:
+    """Runs a sample and returns 0 if enough of it was noticed, 1 if not, 2 if it could not be tried."""
+    arguments = _arguments()
+    equivalents = Equivalents.read(Path(__file__).with_name("equivalent.toml"))
+    try:
+        areas = areas_under(arguments.area)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    drawn = sample(ROOT, areas, arguments.n, arguments.seed, arguments.only)
+    os.environ["MUTANTS_ROOT"] = str(ROOT)
+    with tempfile.TemporaryDirectory(prefix="lawn-tune-mutants-") as folder:
+        workshop = Workshop(ROOT, Path(folder), ROOT / "build/mutants", arguments.jobs)
+        report = Report(arguments.seed, Path(arguments.json))
+        for area in areas:
+            mutations = [mutation for mutation in drawn[area.name] if not equivalents.lists(mutation)]
+            report.leave_out(area.name, len(drawn[area.name]) - len(mutations))
+            if not mutations:
+                continue
+            runs = workshop.observe(area.test_files(ROOT))
+            if failed := [run.failed for run in runs.values() if run.failed]:
+                print(f"the tests of {area.name} fail without a mutant:\n{failed[0]}", file=sys.stderr)
+                return 2
+            for outcome in workshop.try_all(mutations, runs):
+                report.add(area.name, outcome)
+    report.finish()
+    return 0 if report.noticed_share >= ENOUGH else 1
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--n", type=int, default=300, help="mutants in the sample, shared by the areas by their size")
+    parser.add_argument("--seed", type=int, default=1, help="another seed, another sample")
+    parser.add_argument("--area", default="", help="start of an area's name; all areas by default")
+    parser.add_argument("--only", default="", help="only mutants of this file")
+    parser.add_argument("--jobs", type=int, default=2, help="processes at once")
+    parser.add_argument("--json", default=str(ROOT / "build/mutants/mutants.json"), help="where the result is written")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

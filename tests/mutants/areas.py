@@ -1,0 +1,78 @@
+"""Which tests answer for which code: the one table of mutation testing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Area:
+    """A part of the product and the tests that must notice what breaks in it.
+
+    Args:
+        name: a folder or a file of the product, relative to the root.
+        tests: folders and files of tests; those that start drivers or clusters are left to `make test`.
+    """
+
+    name: str
+    tests: tuple[str, ...]
+
+    def sources(self, root: Path) -> list[str]:
+        """Returns the Python files of the area, relative to the root, sorted."""
+        return _python_files(root, self.name, "*.py")
+
+    def test_files(self, root: Path) -> list[str]:
+        """Returns the test files of the area, relative to the root, in the order of the table."""
+        return [file for place in self.tests for file in _python_files(root, place, "test_*.py")]
+
+
+AREAS = (
+    Area(
+        "trainables/optimizers",
+        (
+            "tests/optimizers",
+            "tests/contracts/test_optimizers.py",
+            "tests/contracts/test_pack_members.py",
+            "tests/contracts/torch_conventions",
+            "tests/training",
+        ),
+    ),
+    Area(
+        "trainables/training",
+        ("tests/training", "tests/contracts/test_pack_members.py", "tests/contracts/test_workloads.py"),
+    ),
+    Area("trainables/workloads", ("tests/workloads", "tests/contracts/test_workloads.py")),
+    Area("trainables/data.py", ("tests/test_data.py", "tests/workloads")),
+    Area(
+        "lawn_tune/planning",
+        (
+            "tests/planning",
+            "tests/spaces",
+            "tests/cli/test_counts.py",
+            "tests/comparison",
+            "tests/launching/test_budget.py",
+        ),
+    ),
+    Area("lawn_tune/launching", ("tests/launching",)),
+    Area("lawn_tune/comparison", ("tests/comparison",)),
+    Area("lawn_tune/ledger", ("tests/ledger", "tests/contracts/test_ledger.py")),
+)
+
+
+def areas_under(prefix: str) -> list[Area]:
+    """Returns the areas whose name starts with `prefix`; all of them for an empty one.
+
+    Raises:
+        ValueError: there is none.
+    """
+    chosen = [area for area in AREAS if area.name.startswith(prefix.rstrip("/"))]
+    if not chosen:
+        raise ValueError(f"AREA must be the start of one of {', '.join(area.name for area in AREAS)}, got '{prefix}'")
+    return chosen
+
+
+def _python_files(root: Path, place: str, pattern: str) -> list[str]:
+    path = root / place
+    files = [path] if path.is_file() else sorted(path.rglob(pattern))
+    return [str(file.relative_to(root)) for file in files]

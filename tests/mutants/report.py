@@ -1,0 +1,78 @@
+"""What was noticed and what survived, on the screen and as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+
+from tests.mutants.workshop import Outcome
+
+
+class Report:
+    """Prints each survivor at once, a summary by area at the end, and keeps the JSON file up to date.
+
+    Args:
+        seed: the sample's.
+        path: the JSON file.
+    """
+
+    def __init__(self, seed: int, path: Path) -> None:
+        self._seed, self._path = seed, path
+        self._outcomes: dict[str, list[Outcome]] = {}
+        self._equivalent: Counter[str] = Counter()
+
+    def leave_out(self, area: str, equivalent: int) -> None:
+        """Counts mutants of an area that were drawn but are listed as equivalent."""
+        self._equivalent[area] += equivalent
+        self._outcomes.setdefault(area, [])
+
+    def add(self, area: str, outcome: Outcome) -> None:
+        """Adds one mutant's outcome."""
+        self._outcomes.setdefault(area, []).append(outcome)
+        if not outcome.by:
+            print(described(outcome), flush=True)
+        self._write()
+
+    @property
+    def noticed_share(self) -> float:
+        """Share of the tried mutants that a test noticed; 1 if none was tried."""
+        tried = [outcome for outcomes in self._outcomes.values() for outcome in outcomes]
+        return sum(bool(outcome.by) for outcome in tried) / len(tried) if tried else 1.0
+
+    def finish(self) -> None:
+        """Prints the summary."""
+        print(f"\n{'area':<24}{'tried':>7}{'noticed':>9}{'survived':>10}{'equivalent':>12}")
+        for area, outcomes in self._outcomes.items():
+            noticed = sum(bool(outcome.by) for outcome in outcomes)
+            survived = len(outcomes) - noticed
+            print(f"{area:<24}{len(outcomes):>7}{noticed:>9}{survived:>10}{self._equivalent[area]:>12}")
+        print(f"\n{self.noticed_share:.1%} noticed (seed {self._seed}); details in {self._path}")
+        self._write()
+
+    def _write(self) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        mutants = [
+            {"area": area, **_plain(outcome)} for area, outcomes in self._outcomes.items() for outcome in outcomes
+        ]
+        record = {"seed": self._seed, "noticed_share": self.noticed_share, "equivalent": self._equivalent}
+        self._path.write_text(json.dumps(record | {"mutants": mutants}, indent=1, ensure_ascii=False))
+
+
+def described(outcome: Outcome) -> str:
+    """Returns a survivor's place and diff."""
+    mutation = outcome.mutation
+    return (
+        f"survived {mutation.file}:{mutation.line} in {mutation.function or 'the module'} ({outcome.tests} tests)\n"
+        f"  - {mutation.before}\n  + {mutation.after}"
+    )
+
+
+def _plain(outcome: Outcome) -> dict[str, object]:
+    mutation = {
+        k: v for k, v in asdict(outcome.mutation).items() if k in ("file", "line", "function", "before", "after")
+    }
+    return mutation | {
+        "noticed": bool(outcome.by), "by": outcome.by, "seconds": round(outcome.seconds, 2), "tests": outcome.tests
+    }  # fmt: skip

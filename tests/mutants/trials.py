@@ -1,0 +1,87 @@
+"""One mutant against the tests: those that run the mutated line first, fastest first, until one fails."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.mutants.coverage_map import FileRun
+from tests.mutants.mutations import Mutation
+from tests.mutants.processes import OPTIONS
+
+PATIENCE = 60.0
+"""Seconds that every mutant gets on top of ten times what its tests take with sound code."""
+
+SLOW = 15.0
+"""Tests of so many seconds are left out, unless there are no others: a sample of hundreds has to end."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The tests of one mutant in their order, with the time they take with sound code."""
+
+    nodes: tuple[str, ...]
+    seconds: float
+
+    @property
+    def limit(self) -> float:
+        """Seconds after which the mutant counts as noticed: it hangs where sound code does not."""
+        return PATIENCE + 10 * self.seconds
+
+    @property
+    def files(self) -> list[str]:
+        """The test files, each once."""
+        return list(dict.fromkeys(node.split("::")[0] for node in self.nodes))
+
+
+def chosen(mutation: Mutation, runs: dict[str, FileRun]) -> Choice:
+    """Chooses the tests that run the line, then the others of their files, which may look at what a fixture made.
+
+    A line that is run while modules are imported is everyone's; one that nothing runs is no test's.
+    """
+    reached, covering = _covering(mutation, runs)
+    files = [run for run in runs.values() if covering & run.seconds.keys() or (reached and not covering)]
+    seconds = {node: took for run in files for node, took in run.seconds.items()}
+    quick = {node for node, took in seconds.items() if took < SLOW} or seconds.keys()
+    nodes = sorted(quick, key=lambda node: (node not in covering, seconds[node]))
+    return Choice(tuple(nodes), sum(seconds[node] for node in nodes))
+
+
+def _covering(mutation: Mutation, runs: dict[str, FileRun]) -> tuple[bool, set[str]]:
+    """Returns whether anything runs the line, and the tests that do; a line within a statement may have no trace."""
+    for line in (str(mutation.line), str(mutation.statement)):
+        found = [run.lines[mutation.file][line] for run in runs.values() if line in run.lines.get(mutation.file, {})]
+        if found:
+            return True, {node for nodes in found for node in nodes}
+    return False, set()
+
+
+class _Order:
+    """A pytest plugin that keeps the chosen tests only, in the given order, and writes down the first failure."""
+
+    def __init__(self, nodes: tuple[str, ...], verdict: Path) -> None:
+        self._rank = {node: rank for rank, node in enumerate(nodes)}
+        self._verdict = verdict
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        items[:] = sorted(
+            (item for item in items if item.nodeid in self._rank), key=lambda item: self._rank[item.nodeid]
+        )
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self._verdict.write_text(report.nodeid)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            self._verdict.write_text(report.nodeid)
+
+
+def tried(choice: Choice, verdict: Path) -> int:
+    """Runs the chosen tests in this process; returns pytest's exit code, and writes the failing test to `verdict`."""
+    if not choice.nodes:
+        return 0
+    return int(pytest.main([*OPTIONS, "-x", *choice.files], plugins=[_Order(choice.nodes, verdict)]))

@@ -1,0 +1,119 @@
+"""What exists: methods, losses, metrics, models and data sets, one row each. Imports no torch and no plug-in.
+
+`catalogue()` holds the built-in rows. A search space or an installed package may bring more (`plugins`); a task that
+uses them carries them along, so that workers and readers of a ledger know them without looking for the package.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import Any
+
+from trainables.catalogue.datasets import DATASETS
+from trainables.catalogue.losses import ECE_BINS, LOSSES, METRICS
+from trainables.catalogue.methods import CONTROLS, METHODS, RULES
+from trainables.catalogue.models import MODELS
+from trainables.catalogue.plugins import CatalogueError, Rows, installed_rows, plain, read_rows
+from trainables.catalogue.rows import Control, Dataset, Loss, Method, Metric, Model, Rule
+
+__all__ = ["ECE_BINS", "Catalogue", "CatalogueError", "carried", "catalogue", "shown_method", "shown_metric"]
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Rows by name."""
+
+    rules: Mapping[str, Rule]
+    controls: Mapping[str, Control]
+    losses: Mapping[str, Loss]
+    metrics: Mapping[str, Metric]
+    models: Mapping[str, Model]
+    datasets: Mapping[str, Dataset]
+    methods: Mapping[str, Method]
+
+    def with_rows(self, values: Mapping[str, Any], source: str) -> Catalogue:
+        """Returns this catalogue and the rows of `values`, see `plugins`.
+
+        Raises:
+            CatalogueError: a row breaks the form, or has the name of another.
+        """
+        return self._joined(read_rows(values, source, self._rows()))
+
+    def with_installed(self) -> Catalogue:
+        """Returns this catalogue and the rows of installed packages.
+
+        Raises:
+            CatalogueError: as `with_rows`.
+        """
+        return self._joined(installed_rows(self._rows()))
+
+    def models_of(self, dataset: Dataset) -> tuple[str, ...]:
+        """Returns the models that fit a data set."""
+        return tuple(name for name, row in self.models.items() if row.data == dataset.data)
+
+    def losses_of(self, dataset: Dataset) -> tuple[str, ...]:
+        """Returns the losses that fit a data set."""
+        return tuple(name for name, row in self.losses.items() if row.targets == dataset.targets)
+
+    def _rows(self) -> Rows:
+        return {field.name: dict(getattr(self, field.name)) for field in fields(self)}
+
+    def _joined(self, rows: Rows) -> Catalogue:
+        return Catalogue(**{kind: known | rows.get(kind, {}) for kind, known in self._rows().items()})
+
+
+BUILT_IN = Catalogue(RULES, CONTROLS, LOSSES, METRICS, MODELS, DATASETS, METHODS)
+
+
+_shown: dict[str, dict[str, Any]] = {"methods": dict(METHODS), "metrics": dict(METRICS)}
+
+
+@cache
+def catalogue(rows: str = "") -> Catalogue:
+    """Returns the built-in rows, and those that a task carries as JSON text."""
+    if not rows:
+        return BUILT_IN
+    whole = BUILT_IN.with_rows(json.loads(rows), "rows of a task")
+    for kind, named in _shown.items():
+        named.update({name: row for name, row in getattr(whole, kind).items() if name not in named})
+    return whole
+
+
+def shown_method(name: str) -> Method | None:
+    """Returns the row of a method for its label and color: built in, or carried by a task that this process has read.
+
+    Only for what is shown; what is trained or compared asks its task, which is sure to mean the same row.
+    """
+    return _shown["methods"].get(name)
+
+
+def shown_metric(name: str) -> Metric | None:
+    """Returns the row of a metric for its label and unit, see `shown_method`."""
+    return _shown["metrics"].get(name)
+
+
+def carried(whole: Catalogue, *, method: str, dataset: str, model: str, loss: str, metric: str) -> str:
+    """Returns the rows that a task of these names has to carry, as JSON text: those that are not built in, "" for none.
+
+    Args:
+        whole: where the names are found.
+    """
+    used = whole.methods[method]
+    wanted: dict[str, list[Any]] = {
+        "rules": [used.rule],
+        "controls": [used.control] if used.control else [],
+        "losses": [whole.losses[loss]],
+        "metrics": [whole.metrics[name] for name in {metric, *whole.datasets[dataset].metrics}],
+        "models": [whole.models[model]],
+        "datasets": [whole.datasets[dataset]],
+        "methods": [used],
+    }
+    own = {
+        kind: {row.name: row for row in rows if getattr(BUILT_IN, kind).get(row.name) != row}
+        for kind, rows in wanted.items()
+    }
+    values = plain(own)
+    return json.dumps(values, sort_keys=True, separators=(",", ":")) if values else ""

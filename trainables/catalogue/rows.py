@@ -1,0 +1,312 @@
+"""The columns of the catalogue: what planning, training and comparing must know of each thing, without importing it.
+
+Code is named as "package.module:attribute" and resolved by whoever trains; everything else here is plain data, so that
+a plan, a comparison or a dashboard never executes what a plug-in brings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Direction = Literal["maximize", "minimize"]
+Role = Literal["schedule", "control", "loss", "rule"]
+Value = bool | int | float | str
+Code = str
+"""Where an object is, "package.module:attribute"."""
+
+COLOR = "#a067b1"
+"""Of a rule that names no color of its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hyperparameter:
+    """A number that a grid may vary.
+
+    Args:
+        name: key in a search space.
+        label: name on an axis; the name itself if "".
+        default: value where a grid leaves it out; None if a grid must give it.
+        positive: whether 0 makes no sense: a rate of 0 trains nothing, an epsilon of 0 divides by it.
+        below_one: whether it averages over time, which never forgets at 1.
+    """
+
+    name: str
+    label: str = ""
+    default: float | None = None
+    positive: bool = False
+    below_one: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """An update rule: what it keeps and how it turns a gradient into a direction.
+
+    Args:
+        name, label: key and printed name.
+        color: of the methods built on it, as "#rrggbb".
+        direction: the function, see `trainables.optimizers.rules.Direction`.
+        state: names of its buffers, each as large as the weights.
+        hyperparameters: its own, such as momentum.
+        trust_ratio: whether a direction is given the norm of its weights (LAMB).
+        kernel: its number in kernels.c; None where plain operations make every step.
+    """
+
+    name: str
+    label: str
+    direction: Code
+    state: tuple[str, ...]
+    hyperparameters: tuple[Hyperparameter, ...] = ()
+    color: str = COLOR
+    trust_ratio: bool = False
+    kernel: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Control:
+    """What keeps weights small.
+
+    Args:
+        name, label: key and printed name.
+        hook: a `trainables.optimizers.controls.Control`, or a class of one whose arguments are `hyperparameters`.
+        hyperparameters: that a method with this control has; not `switch`.
+        switch: hyperparameter that says how many epochs are trained before the control begins; None if it acts from
+            the start.
+    """
+
+    name: str
+    label: str
+    hook: Code
+    hyperparameters: tuple[Hyperparameter, ...] = ()
+    switch: Hyperparameter | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """What `[optimizers.<name>]` of a space names: a rule, a control, and parameters of the loss.
+
+    Args:
+        name, label: key and printed name.
+        rule, control: what it is made of; None for no control.
+        loss: parameters of the loss that it sets; `FLOOD` works with every loss.
+        defaults: hyperparameter → value that replaces its row's default.
+        baseline: name of the method it is compared with; "" if it is a baseline itself.
+    """
+
+    name: str
+    label: str
+    rule: Rule
+    control: Control | None = None
+    loss: tuple[Hyperparameter, ...] = ()
+    defaults: Mapping[str, float] = field(default_factory=dict)
+    baseline: str = ""
+
+    @property
+    def switch(self) -> str | None:
+        """Name of the hyperparameter that says how many epochs are free of the control."""
+        return self.control.switch.name if self.control and self.control.switch else None
+
+    def roles(self) -> Iterator[tuple[Role, Hyperparameter]]:
+        """Yields every hyperparameter with its role, in the order in which they are listed."""
+        control = self.control.hyperparameters if self.control else ()
+        switch = self.control.switch if self.control else None
+        parts: tuple[tuple[Role, tuple[Hyperparameter, ...]], ...] = (
+            ("schedule", SCHEDULE),
+            ("control", control if switch is None else (switch, *control)),
+            ("loss", self.loss),
+            ("rule", self.rule.hyperparameters),
+        )
+        for role, rows in parts:
+            yield from ((role, row) for row in rows)
+
+    @property
+    def hyperparameters(self) -> Mapping[str, float | None]:
+        """Name → default, None for one that a grid must give."""
+        return {row.name: self.defaults.get(row.name, row.default) for _, row in self.roles()}
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """Hyperparameters without a default."""
+        return tuple(name for name, default in self.hyperparameters.items() if default is None)
+
+    def names(self, role: Role) -> tuple[str, ...]:
+        """Returns the hyperparameters of one role."""
+        return tuple(row.name for kind, row in self.roles() if kind == role)
+
+    def complete(self, given: Mapping[str, float]) -> dict[str, float]:
+        """Returns all hyperparameters of a point, defaults included.
+
+        Raises:
+            ValueError: one is unknown or missing.
+        """
+        known = self.hyperparameters
+        if strange := [name for name in given if name not in known]:
+            raise ValueError(f"{self.name} has {', '.join(known)}, got {', '.join(strange)}")
+        values = {name: given.get(name, default) for name, default in known.items()}
+        if missing := [name for name, value in values.items() if value is None]:
+            raise ValueError(f"{self.name} requires {', '.join(missing)}")
+        return {name: float(value) for name, value in values.items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """The loss of single examples.
+
+    Args:
+        name, label: key and printed name.
+        targets: kind of targets it takes, such as "classes" or "binary".
+        function: outputs [B, ...], targets [B] and its parameters by name (numbers without dimensions) → [B].
+        parameters: that a method may set.
+    """
+
+    name: str
+    label: str
+    targets: str
+    function: Code
+    parameters: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A figure of merit on a split: its direction, its unit, and how many digits a table shows."""
+
+    name: str
+    label: str
+    direction: Direction
+    unit: str = ""
+    digits: int = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """An option of a model: its default, whose type is its type, and the values allowed, if they are few."""
+
+    name: str
+    default: Value
+    choices: tuple[Value, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Footprint:
+    """What one model takes of memory.
+
+    Args:
+        weights: number of its weights.
+        floats: numbers that all its layers put out for one example.
+        evaluated: examples in one call while it is evaluated.
+        kept: copies of `floats` that a training step holds at its height, for a row alone and for several at once.
+    """
+
+    weights: int
+    floats: int
+    evaluated: int = 256
+    kept: tuple[int, int] = (7, 10)
+
+
+Shape = Mapping[str, int]
+"""What a model must know of a data set: channels, pixels and classes of images; users and items of interactions."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A model.
+
+    Args:
+        name, label: key and printed name.
+        data: kind of data set it fits, such as "images".
+        build: a function of the shape and the options, by keyword, that returns a fresh `nn.Module` on the CPU.
+        options: keys of `[model]` beside `name`.
+        footprint: its size, or how that follows from the options and the shape; None where it is not known.
+    """
+
+    name: str
+    label: str
+    data: str
+    build: Code
+    options: tuple[Option, ...] = ()
+    footprint: Footprint | Callable[[Mapping[str, Value], Shape], Footprint] | None = None
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Training time on one worker: seconds = examples trained x `per_example` + steps of all trials x `per_step`.
+
+    Args:
+        per_example: seconds for one example of one trial: forward, backward and its share of the measurements.
+        per_step: seconds that one trial's step takes whatever the batch: the update of all weights.
+    """
+
+    per_example: float
+    per_step: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataFile:
+    """One file of a data set.
+
+    Args:
+        path: place in the data folder.
+        url: archive that holds it: a .zip with the member `path`, or the file itself as .gz.
+        sha256: of the content; with `any_order` of its lines sorted and each ended by a newline.
+        any_order: True if the order of lines carries no meaning.
+        archive_hash: "md5:..." of the archive where its publisher names one.
+    """
+
+    path: str
+    url: str
+    sha256: str
+    any_order: bool = False
+    archive_hash: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """A data set with the workload that trains on it.
+
+    Args:
+        name: key.
+        summary: what it holds, for people.
+        data: kind of data, which a model must fit.
+        targets: kind of targets, which a loss must fit.
+        metrics: what its workload reports on validation and test, the paper's one first.
+        workload: a function (task, data_dir, device) → `trainables.workloads.base.Workload`.
+        train_examples: examples in one epoch on train, sampled negatives included.
+        full_examples: the same on train + validation.
+        shape: what models must know of it.
+        resident: bytes of the examples in memory, with what is made of them when they are read and each epoch.
+        files: what has to be on disk.
+        download: size of what is downloaded, for people; "" if nothing is.
+        package: installed package that carries it instead; "" if it needs none.
+        speeds: model → speed measured on `MACHINE`, for the options of the built-in spaces.
+    """
+
+    name: str
+    summary: str
+    data: str
+    targets: str
+    metrics: tuple[str, ...]
+    workload: Code
+    train_examples: int
+    full_examples: int
+    shape: Shape = field(default_factory=dict)
+    resident: int = 0
+    files: tuple[DataFile, ...] = ()
+    download: str = ""
+    package: str = ""
+    speeds: Mapping[str, Speed] = field(default_factory=dict)
+
+    @property
+    def bundled(self) -> bool:
+        """True when nothing has to be fetched."""
+        return not self.files
+
+
+SCHEDULE: tuple[Hyperparameter, ...] = (
+    Hyperparameter(name="peak_lr", label="peak learning rate", positive=True),
+    Hyperparameter(name="warmup_epochs", label="warm-up epochs"),
+)
+"""What every method has: the loop turns them into learning rates."""
+
+FLOOD = "flood_level"
+"""Parameter of the loss that acts on the mean of the whole batch: abs(L - b) + b."""

@@ -1,0 +1,174 @@
+"""What a trial is, as plain values: task, trial, pack, and the key that identifies a trial. Imports no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+from trainables.catalogue import Catalogue, catalogue
+from trainables.catalogue.plugins import identity
+from trainables.catalogue.rows import Dataset, Loss, Method, Model, Value
+
+NUMERICS: Mapping[str, int] = {"float32": 1, "bfloat16": 2}
+"""Precision → a number that is raised when a change of ours alters what its trials produce beyond rounding; part of
+every trial's key. bfloat16: 2 sums embedding gradients, and evaluates, in float32."""
+
+TrainOn = Literal["train", "train+validation"]
+Split = Literal["validation", "test"]
+
+SCHEDULES = ("linear", "cosine")
+CONSTRAINTS = ("all", "final")
+PRECISIONS = tuple(NUMERICS)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A model with its options, in the order of its row."""
+
+    name: str
+    items: tuple[tuple[str, Value], ...] = ()
+
+    @property
+    def options(self) -> dict[str, Value]:
+        """Option → value, defaults included."""
+        return dict(self.items)
+
+    def to_dict(self) -> dict[str, Value]:
+        """Returns plain JSON values."""
+        return {"name": self.name, **self.options}
+
+
+def model_config(name: str, /, *, known: Catalogue | None = None, **options: Value) -> ModelConfig:
+    """Returns a model with the defaults of its row filled in.
+
+    Raises:
+        ValueError: there is no such model or option.
+    """
+    models = (known or catalogue()).models
+    if name not in models:
+        raise ValueError(f"model must be one of {', '.join(models)}, got '{name}'")
+    defaults = {option.name: option.default for option in models[name].options}
+    if unknown := [option for option in options if option not in defaults]:
+        raise ValueError(f"options of model {name} are {', '.join(defaults)}, got '{unknown[0]}'")
+    return ModelConfig(name, tuple((defaults | options).items()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """All that the trials of one pack have in common and that changes their numbers.
+
+    Args:
+        dataset, loss, optimizer: names of rows of the catalogue; `optimizer` is a method.
+        model: with its options.
+        batch_size: examples a step.
+        epochs: of the whole training.
+        train_on, schedule, constrain, precision: see `docs/choices.md`.
+        rows: rows of the catalogue that are not built in, see `catalogue.carried`.
+    """
+
+    dataset: str
+    model: ModelConfig
+    loss: str
+    optimizer: str
+    batch_size: int
+    epochs: int
+    train_on: TrainOn = "train"
+    schedule: str = "linear"
+    constrain: str = "all"
+    precision: str = "float32"
+    rows: str = ""
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The rows its names refer to."""
+        return catalogue(self.rows)
+
+    @property
+    def method(self) -> Method:
+        """The row of its method."""
+        return self.catalogue.methods[self.optimizer]
+
+    @property
+    def dataset_row(self) -> Dataset:
+        """The row of its data set."""
+        return self.catalogue.datasets[self.dataset]
+
+    @property
+    def model_row(self) -> Model:
+        """The row of its model."""
+        return self.catalogue.models[self.model.name]
+
+    @property
+    def loss_row(self) -> Loss:
+        """The row of its loss."""
+        return self.catalogue.losses[self.loss]
+
+    @property
+    def examples(self) -> int:
+        """Training examples in one epoch."""
+        row = self.dataset_row
+        return row.train_examples if self.train_on == "train" else row.full_examples
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain JSON values; the model carries its name."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "rows"}
+        rows = {"rows": json.loads(self.rows)} if self.rows else {}
+        return values | {"model": self.model.to_dict()} | rows
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> Task:
+        """The inverse of `to_dict`.
+
+        Raises:
+            ValueError, TypeError, KeyError: the values are of no task.
+        """
+        rows = json.dumps(values["rows"], sort_keys=True, separators=(",", ":")) if "rows" in values else ""
+        model = dict(values["model"])
+        config = model_config(model.pop("name"), known=catalogue(rows), **model)
+        return Task(**(dict(values) | {"model": config, "rows": rows}))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One trial: its key, seed and hyperparameters (learning rates absolute, epochs may be fractional)."""
+
+    key: str
+    seed: int
+    hyperparameters: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackConfig:
+    """K trials of one task that a worker trains as one computation."""
+
+    task: Task
+    members: tuple[Trial, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain JSON values, fit to send to a worker."""
+        members = [{"key": m.key, "seed": m.seed, "hyperparameters": dict(m.hyperparameters)} for m in self.members]
+        return {"task": self.task.to_dict(), "members": members}
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> PackConfig:
+        """The inverse of `to_dict`."""
+        members = tuple(Trial(**member) for member in values["members"])
+        return PackConfig(task=Task.from_dict(values["task"]), members=members)
+
+
+def trial_key(task: Task, seed: int, hyperparameters: Mapping[str, float]) -> str:
+    """Returns the identity of a trial: 16 hex digits of a hash of all that changes its numbers, and of nothing else."""
+    described = task.to_dict()
+    if task.rows:
+        described["rows"] = identity(described["rows"])
+    identified = {
+        "numerics": NUMERICS[task.precision],
+        "task": described,
+        "seed": seed,
+        "hyperparameters": task.method.complete(hyperparameters),
+    }
+    text = json.dumps(identified, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,69 @@
+"""What a pack's training comes to: one outcome a trial."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from trainables.catalogue.losses import METRICS
+from trainables.metrics import Calibration
+from trainables.outcomes import EpochRecord, TrialOutcome
+from trainables.training.loop import Training
+from trainables.training.peak_memory import peak_memory
+from trainables.training.rows import row_of_member
+
+
+def outcomes(training: Training, seconds: float) -> list[TrialOutcome]:
+    """Returns each trial's outcome, the surviving ones with their hit or miss on every test example."""
+    rows = row_of_member(training.rows)
+    final = training.measured["test"] if rows else None
+    hits = np.empty((0, 0), bool) if final is None else final.hits.cpu().numpy()
+    ece = None if final is None or final.ece is None else final.ece.tolist()
+    bins = final.calibration if final else None
+    shared = {"seconds": seconds / len(training.config.members), "peak_memory_bytes": peak_memory(training.device)}
+    held = training.constrained_tensors
+    found = []
+    for position, member in enumerate(training.config.members):
+        summary = summarize(training.records, position) | shared | {"ece": None}
+        if position not in rows:
+            last = training.diverged[position]
+            end = TrialOutcome(key=member.key, outcome="diverged", epochs=last, summary=summary, constrained=held)
+            found.append(end)
+            continue
+        row = rows[position]
+        summary["ece"] = None if ece is None else ece[row]
+        summary |= {} if bins is None else calibrated(Calibration(*(values[row] for values in bins)))
+        bits = np.packbits(hits[row]).tobytes()
+        found.append(
+            TrialOutcome(
+                key=member.key,
+                outcome="complete",
+                epochs=training.epoch,
+                summary=summary,
+                examples=bits,
+                example_count=hits.shape[1],
+                constrained=held,
+            )
+        )
+    return found
+
+
+def summarize(records: Sequence[EpochRecord], position: int) -> dict[str, float | None]:
+    """Returns "last/<series>" of all series and "best/<split>/<metric>" of all metrics, for one trial of a pack."""
+    summary: dict[str, float | None] = {}
+    for name in records[-1].series:
+        values = [value for record in records if (value := record.series[name][position]) is not None]
+        summary[f"last/{name}"] = records[-1].series[name][position]
+        metric = METRICS.get(name.partition("/")[2])
+        if metric is not None:
+            best = max if metric.direction == "maximize" else min
+            summary[f"best/{name}"] = best(values, default=None)
+    return summary
+
+
+def calibrated(bins: Calibration) -> dict[str, float]:
+    """Returns "calibration/<what>/<bin>" of the bins [bins] of one trial that are not empty."""
+    named = {name: values.tolist() for name, values in bins._asdict().items()}
+    filled = [b for b, examples in enumerate(named["examples"]) if examples]
+    return {f"calibration/{name}/{b:02d}": float(values[b]) for name, values in named.items() for b in filled}
