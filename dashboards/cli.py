@@ -117,7 +117,7 @@ def dashboard(
 
 
 def size(n: int) -> str:
-    """Returns a file's size for people."""
+    """Returns a file's size in kB or MB."""
     return f"{n / 1e6:.1f} MB" if n >= 1e5 else f"{n / 1e3:.0f} kB"
 
 

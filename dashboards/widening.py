@@ -32,7 +32,7 @@ class Widening(NamedTuple):
 
 
 def widenings(result: CellResult, shortest: int | None = None) -> tuple[Widening, ...]:
-    """Returns what to add to the grid of a cell, one entry a hyperparameter on the edge.
+    """Returns what to add to the grid of a cell, one entry per hyperparameter on the edge.
 
     Args:
         result: of the cell.

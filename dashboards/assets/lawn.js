@@ -142,7 +142,7 @@
                 return still();
             }
             const found = await answer.json();
-            if (mine !== latest) return still(); // another space is looked at by now
+            if (mine !== latest) return still(); // another space is shown by now
             if (!answer.ok) return lost(found.error || "the ledger cannot be read");
             if (gone) found.version += " " + ++returns; // what failed meanwhile is asked for again
             else if (returns) found.version += " " + returns;

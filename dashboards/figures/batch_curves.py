@@ -132,7 +132,7 @@ def batch_curves_figure(info: BatchCurves) -> go.Figure:
         "automargin": True,
     }
     figure.update_xaxes(
-        type="log", title_text="batch size (examples per step, log scale)", range=log_range(sizes), **ticks
+        type="log", title_text="Batch size (examples per step, log scale)", range=log_range(sizes), **ticks
     )
     name = info.measure.name if info.measure.metric is None else f"{info.split} {info.measure.name}"
     figure.update_yaxes(title_text=capital(with_unit(name, info.measure.unit)))

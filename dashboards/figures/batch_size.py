@@ -27,7 +27,7 @@ class BatchSizeLine(NamedTuple):
 
 
 class BatchSizeInfo(NamedTuple):
-    """The paper's Figure 2: the metric against the batch size, one line a method."""
+    """The paper's Figure 2: the metric against the batch size, one line per method."""
 
     metric: str
     unit: str

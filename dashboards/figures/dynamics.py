@@ -41,7 +41,7 @@ def dynamics_info(trials: Sequence[Chosen], curves: Curves, panels: Sequence[Seq
     """Returns the series of trials in the panels of one figure.
 
     Args:
-        trials: what is looked at.
+        trials: the selected ones.
         curves: of these trials; one that is missing has no line.
         panels: names of series, such as (("weight_norm",), ("last_layer_norm",)).
     """
@@ -82,10 +82,10 @@ _PANEL, _SMALL, _TOP, _BOTTOM = 250, 180, 16, 46
 def dynamics_figure(
     info: DynamicsInfo, titles: Sequence[str], *, log: bool = False, switches: bool = False
 ) -> go.Figure:
-    """Draws one line a trial in each panel; diamonds mark the switch from LAWN's free phase to the constrained one.
+    """Draws one line per trial in each panel; diamonds mark the switch from LAWN's free phase to the constrained one.
 
     Args:
-        info: one panel a title.
+        info: one panel per title.
         titles: of the y axes.
         log: y axes are logarithmic.
         switches: dotted lines go through the panels at every switch.

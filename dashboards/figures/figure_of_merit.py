@@ -25,7 +25,7 @@ class Measure(NamedTuple):
 
     Args:
         key: names it in an address: "last/hr@10", "ece".
-        name: for people, "HR@10 of the last epoch".
+        name: as displayed, "HR@10 of the last epoch".
         unit, digits: how it is printed.
         metric: of the dataset, None where it is another series.
         chosen: it is the one that the protocol reports, so that `compare` has its statistics.

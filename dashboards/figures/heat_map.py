@@ -70,7 +70,7 @@ def heat_map_info(comparison: Comparison, result: CellResult) -> HeatMapInfo:
 
 
 def heat_map_infos(comparison: Comparison) -> tuple[HeatMapInfo, ...]:
-    """Returns one heat map a cell, by batch size and then method."""
+    """Returns one heat map per cell, by batch size and then method."""
     return tuple(
         _heat_map_info(result, *_color_range(comparison, size))
         for size in comparison.batch_sizes

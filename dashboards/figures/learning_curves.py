@@ -53,7 +53,7 @@ def curve_keys(comparison: Comparison) -> tuple[str, ...]:
 
 
 def curve_infos(comparison: Comparison, curves: Curves, points: int = CURVE_POINTS) -> tuple[CurveInfo, ...]:
-    """Returns the winners' curves, one figure a batch size; sizes without a curve are left out.
+    """Returns the winners' curves, one figure per batch size; sizes without a curve are left out.
 
     Args:
         comparison: whose winners.

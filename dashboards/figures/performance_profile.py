@@ -101,8 +101,8 @@ def profile_figure(info: ProfileInfo) -> go.Figure:
     last = 1.15 * max((gap for line in info.lines for gap in line.gaps), default=0.0) or 1.0
     for line in info.lines:
         figure.add_trace(_steps(line, last))
-    figure.update_xaxes(title_text="within … percent of the best", range=[0, last], ticksuffix=" %")
-    figure.update_yaxes(title_text="share of tasks", range=[-0.03, 1.05], tickformat=".0%")
+    figure.update_xaxes(title_text="Within … percent of the best", range=[0, last], ticksuffix=" %")
+    figure.update_yaxes(title_text="Share of tasks", range=[-0.03, 1.05], tickformat=".0%")
     return figure
 
 

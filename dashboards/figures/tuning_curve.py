@@ -186,7 +186,11 @@ _UNITS = ((7200.0, 3600.0, "hours"), (120.0, 60.0, "minutes"), (0.0, 1.0, "secon
 
 
 def tuning_curve_figure(info: TuningCurveInfo, against: Spent = "points") -> go.Figure:
-    """Draws the expected best of k random points with its band, and below it the test value of the point selected."""
+    """Draws the expected best of k random points with its band, and below it the test value of the point selected.
+
+    Without a test value there is no lower panel.
+    """
+    tested = any(drawn.test is not None for line in info.lines for drawn in line.draws)
     figure = blank(height=560)
     unit, name = _unit(info)
     for line in info.lines:
@@ -199,11 +203,14 @@ def tuning_curve_figure(info: TuningCurveInfo, against: Spent = "points") -> go.
         title_text=f"<b>Batch {info.batch_size:,}</b>",
         hovermode="closest",
         xaxis={
-            "type": "log", "title": {"text": title}, "anchor": "y2",
+            "type": "log", "title": {"text": title}, "anchor": "y2" if tested else "y",
             "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks],
         },
-        yaxis={"title": {"text": with_unit(f"Best {info.value}", info.unit)}, "domain": [0.46, 1]},
-        yaxis2={"title": {"text": with_unit(capital(info.test), info.unit)}, "domain": [0, 0.4], "anchor": "x"},
+        yaxis={"title": {"text": with_unit(f"Best {info.value}", info.unit)}, "domain": [0.46 if tested else 0, 1]},
+        yaxis2={
+            "title": {"text": with_unit(capital(info.test), info.unit)},
+            "domain": [0, 0.4], "anchor": "x", "visible": tested,
+        },
         legend={"y": -0.13},
         margin={"t": 36},
     )  # fmt: skip

@@ -119,7 +119,7 @@ class Card(ABC):
         )
 
     def register(self, app: Dash, source: Snapshots) -> None:
-        """Adds the callback that fills the card while its page is looked at."""
+        """Adds the callback that fills the card while its page is shown."""
 
         @app.callback(
             *self.outputs(),

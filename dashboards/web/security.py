@@ -1,4 +1,7 @@
-"""The checks of every request (method, size, host, token) and the headers of every response, for all routes."""
+"""The checks of every request (method, size, host, token) and the headers of every response, for all routes.
+
+A WSGI wrapper: Flask's hooks would run behind Dash's own, and flask-talisman knows headers only, no host list or token.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,10 @@ import ipaddress
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from html import escape
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs, urlsplit
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+from werkzeug import Request, Response
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 MAX_BODY, MAX_TOKEN, MAX_URL = 1_000_000, 4_000, 8_000
@@ -93,9 +97,9 @@ class Guard:
             return refused(environ, start)
         if self._access.token is not None:
             if path == LOGIN:
-                return self._login(environ, start)
-            if not self._known(environ, self._access.token):
-                return _challenge(environ, start)
+                return _login(environ, self._access.token)(environ, start)
+            if not _known(environ, self._access.token):
+                return _challenge(environ)(environ, start)
         return self._app(environ, start)
 
     def _headers(self, path: str, headers: Headers) -> Headers:
@@ -112,37 +116,37 @@ class Guard:
         lower = {name.lower() for name in ours}
         return [(name, value) for name, value in headers if name.lower() not in lower] + list(ours.items())
 
-    def _wrong_request(self, environ: WSGIEnvironment, path: str) -> _Answer | None:
+    def _wrong_request(self, environ: WSGIEnvironment, path: str) -> Response | None:
         method = environ["REQUEST_METHOD"]
         posted = path in POSTED or (path == LOGIN and self._access.token is not None)
         if method not in ("GET", "HEAD") and not (method == "POST" and posted):
-            return _Answer("405 Method Not Allowed", "This server is read-only; it accepts GET.", Allow="GET, HEAD")
+            return _refusal(405, "This server is read-only; it accepts GET.", Allow="GET, HEAD")
         if path.startswith("/_") and not path.startswith(DOORS):
-            return _Answer("404 Not Found", "There is nothing at this address.")
+            return _refusal(404, "There is nothing at this address.")
         if len(path) + len(environ.get("QUERY_STRING", "")) > MAX_URL:
-            return _Answer("414 URI Too Long", f"The address is longer than {MAX_URL} characters.")
+            return _refusal(414, f"The address is longer than {MAX_URL} characters.")
         size = environ.get("CONTENT_LENGTH") or "0"
         if not size.isdecimal():
-            return _Answer("400 Bad Request", "Content-Length must be a number.")
+            return _refusal(400, "Content-Length must be a number.")
         if "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower() and "CONTENT_LENGTH" not in environ:
-            return _Answer("411 Length Required", "A request body requires a Content-Length.")
+            return _refusal(411, "A request body requires a Content-Length.")
         if int(size) > (MAX_TOKEN if path == LOGIN else MAX_BODY):
-            return _Answer("413 Content Too Large", f"The request is larger than {MAX_BODY} bytes.")
+            return _refusal(413, f"The request is larger than {MAX_BODY} bytes.")
         return None
 
-    def _wrong_origin(self, environ: WSGIEnvironment) -> _Answer | None:
+    def _wrong_origin(self, environ: WSGIEnvironment) -> Response | None:
         host = environ.get("HTTP_HOST", "")
         name = _name(host)
         if not self._allowed(name):
-            return _Answer(
-                "421 Misdirected Request",
+            return _refusal(
+                421,
                 f"This server does not answer to the name '{name[:100]}'. To allow it, start it with "
                 "lawn-tune dashboard --allow-host NAME.",
             )
         origin = environ.get("HTTP_ORIGIN")
         foreign = origin is not None and urlsplit(origin).netloc.lower() != host.lower()
         if environ["REQUEST_METHOD"] == "POST" and (foreign or environ.get("HTTP_SEC_FETCH_SITE") == "cross-site"):
-            return _Answer("403 Forbidden", "This request comes from another site.")
+            return _refusal(403, "This request comes from another site.")
         return None
 
     def _allowed(self, name: str) -> bool:
@@ -154,28 +158,25 @@ class Guard:
             return False
         return True  # an IP address cannot be rebound
 
-    def _known(self, environ: WSGIEnvironment, token: str) -> bool:
-        scheme, _, given = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
-        if scheme.lower() == "bearer":
-            return _equal(given.strip(), token)
-        try:
-            cookie = SimpleCookie(environ.get("HTTP_COOKIE", "")).get(COOKIE)
-        except CookieError:
-            return False
-        return cookie is not None and _equal(cookie.value, session(token))
 
-    def _login(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
-        token = self._access.token or ""
-        if environ["REQUEST_METHOD"] != "POST":
-            return _page(start, "200 OK", "")
-        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-        given = parse_qs(body.decode("utf-8", "replace")).get("token", [""])[0]
-        if not _equal(given.strip(), token):
-            return _page(start, "401 Unauthorized", "Wrong token.")
-        secure = "; Secure" if environ.get("wsgi.url_scheme") == "https" else ""
-        cookie = f"{COOKIE}={session(token)}; Path=/; HttpOnly; SameSite=Strict{secure}"
-        start("303 See Other", [("Location", "/"), ("Set-Cookie", cookie), ("Content-Length", "0")])
-        return []
+def _known(environ: WSGIEnvironment, token: str) -> bool:
+    request = Request(environ)
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return _equal(given.strip(), token)
+    return _equal(request.cookies.get(COOKIE, ""), session(token))
+
+
+def _login(environ: WSGIEnvironment, token: str) -> Response:
+    request = Request(environ)
+    if request.method != "POST":
+        return _page(200, "")
+    given = parse_qs(request.get_data(as_text=True)).get("token", [""])[0]
+    if not _equal(given.strip(), token):
+        return _page(401, "Wrong token.")
+    answer = Response(status=303, headers={"Location": "/"})
+    answer.set_cookie(COOKIE, session(token), httponly=True, samesite="Strict", secure=request.is_secure)
+    return answer
 
 
 def session(token: str) -> str:
@@ -195,42 +196,24 @@ def _name(host: str) -> str:
         return ""
 
 
-@dataclass(frozen=True)
-class _Answer:
-    """A refusal in plain text."""
-
-    status: str
-    text: str
-    headers: tuple[tuple[str, str], ...] = ()
-
-    def __init__(self, status: str, text: str, **headers: str) -> None:
-        object.__setattr__(self, "status", status)
-        object.__setattr__(self, "text", text)
-        object.__setattr__(self, "headers", tuple((name.replace("_", "-"), value) for name, value in headers.items()))
-
-    def __call__(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
-        """Sends it."""
-        body = f"{self.text}\n".encode()
-        kind = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
-        start(self.status, [*kind, *self.headers])
-        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
+def _refusal(status: int, text: str, **headers: str) -> Response:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Response(f"{text}\n", status=status, headers=named, mimetype="text/plain")
 
 
-def _challenge(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+def _challenge(environ: WSGIEnvironment) -> Response:
     """Sends browsers to the login page, and answers programs with what is missing."""
     if environ["REQUEST_METHOD"] == "GET" and "text/html" in environ.get("HTTP_ACCEPT", ""):
-        start("303 See Other", [("Location", LOGIN), ("Content-Length", "0")])
-        return []
+        return Response(status=303, headers={"Location": LOGIN})
     text = "This server requires a token: Authorization: Bearer TOKEN, or log in with a browser."
-    return _Answer("401 Unauthorized", text, WWW_Authenticate='Bearer realm="lawn_tune"')(environ, start)
+    return _refusal(401, text, WWW_Authenticate='Bearer realm="lawn_tune"')
 
 
-def _page(start: StartResponse, status: str, problem: str) -> Iterable[bytes]:
+def _page(status: int, problem: str) -> Response:
     alert = f'<p id="problem" role="alert">{escape(problem)}</p>' if problem else ""
     described = ' aria-describedby="problem" aria-invalid="true"' if problem else ""
-    body = _LOGIN_PAGE.replace("PROBLEM", alert).replace("DESCRIBED", described).encode()
-    start(status, [("Content-Type", "text/html; charset=utf-8"), ("Content-Length", str(len(body)))])
-    return [body]
+    body = _LOGIN_PAGE.replace("PROBLEM", alert).replace("DESCRIBED", described)
+    return Response(body, status=status, mimetype="text/html")
 
 
 _LOGIN_PAGE = """<!DOCTYPE html>

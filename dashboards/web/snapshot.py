@@ -21,7 +21,7 @@ FRESH_SECONDS, STALE_SECONDS = 2.0, 10.0
 waits for the new one; and by anything else, which is answered at once from the last one while a page keeps it fresh."""
 
 MAX_SPACES = 16
-"""Snapshots kept at once; the one that was not looked at for longest goes first."""
+"""Snapshots kept at once; the least recently viewed goes first."""
 
 T = TypeVar("T")
 Curve = dict[str, NDArray[np.float64]]
@@ -156,7 +156,7 @@ class Snapshots:
         drivers: cell → (owner, alive) of those that are held; None where that cannot be known.
         storage: arguments that make a command read this ledger, such as "--storage sqlite:///my.db"; "" where it finds
             it by itself. Holds no password.
-        shown: where the ledger is, for people; holds no password.
+        shown: where the ledger is, as displayed; holds no password.
         clock: seconds, for tests.
     """
 

@@ -1,4 +1,4 @@
-"""Invariants of a cell's numbers: no point is lost or invented, and the winner is where the comparison says."""
+"""Invariants of a cell's numbers: no point is lost or invented, and the winner is that of the comparison."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_grid_of_one_point_has_its_axes() -> None:
     assert len(sensitivity_info(result_of(cell, search_rows(cell, [1.0]))).axes) == 3
 
 
-def test_lesser_is_better_where_the_metric_says_so() -> None:
+def test_lesser_is_better_where_the_metric_shows_so() -> None:
     cell = with_protocol(make_cell(), direction="minimize")
     info = sensitivity_info(result_of(cell, search_rows(cell, [float(i) for i in range(9)])))
     assert min(level.best for level in info.axes[0].levels if level.best is not None) == 0
@@ -115,7 +115,7 @@ def test_lines_stay_inside_their_axes(mixed: tuple[CellResult, list[TrialRow]]) 
 
 
 @pytest.mark.parametrize("direction", ["maximize", "minimize"])
-def test_values_beyond_the_axis_are_counted_and_its_labels_are_where_they_say(direction: Direction) -> None:
+def test_values_beyond_the_axis_are_counted_and_its_labels_are_where_they_show(direction: Direction) -> None:
     cell = with_protocol(make_cell(), direction=direction)
     values: list[float | Outcome] = [61.3, 61.9, 62.0, 62.4, 62.7, 62.8, 62.9, 5.0, 99.0]
     info = parallel_info(cell, search_rows(cell, values))
@@ -200,7 +200,7 @@ def test_free_epochs_stay_below_the_budget() -> None:
     assert widened(make_cell("adam-lawn", frees=(1.0, 3.0, 50.0)), 4) == {"free_epochs": 9.0}  # 50 never constrains
 
 
-def test_a_warm_up_ends_within_the_shortest_budget_and_says_so_where_it_cannot() -> None:
+def test_a_warm_up_ends_within_the_shortest_budget_and_shows_so_where_it_cannot() -> None:
     cell = make_cell(warmups=(3.0, 10.0), lrs=(0.1,), decays=(0.1,), epochs=40)
     result = result_of(cell, search_rows(cell, [1.0, 2.0]))
     assert [(w.name, w.add, w.why) for w in widenings(result)] == [("warmup_epochs", 30.0, "")]

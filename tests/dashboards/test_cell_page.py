@@ -33,7 +33,7 @@ def middle_of(page: Page, selector: str) -> tuple[float, float]:
     return place["x"] + place["width"] / 2, place["y"] + place["height"] / 2
 
 
-def test_it_says_the_winner_the_edge_and_what_to_add(browse: Browse) -> None:
+def test_it_shows_the_winner_the_edge_and_what_to_add(browse: Browse) -> None:
     page = browse(studied()).open(LAWN)
     expect(page.locator("#cell-winner")).to_contain_text("93.00 %")
     expect(page.locator("#cell-winner")).to_contain_text("92.00 ± 0.29")
@@ -128,14 +128,14 @@ def test_hostile_errors_are_only_text(browse: Browse) -> None:
     expect(page.locator("#cell-trials img")).to_have_count(0)
 
 
-def test_a_cell_without_trials_says_so(browse: Browse) -> None:
+def test_a_cell_without_trials_shows_so(browse: Browse) -> None:
     page = browse(MemorySource([make_cell()])).open("/cell?space=digits")
     expect(page.locator("#cell-trials")).to_contain_text("No trial of this cell has started.")
     expect(page.locator("#cell-best")).to_contain_text("No point of this grid has finished.")
     expect(page.locator("#cell-edge")).to_contain_text("There is no winner yet")
 
 
-def test_a_cell_where_everything_diverged_says_so(browse: Browse) -> None:
+def test_a_cell_where_everything_diverged_shows_so(browse: Browse) -> None:
     cell = make_cell()
     page = browse(MemorySource([cell], search_rows(cell, ["diverged"] * 9))).open("/cell?space=digits")
     expect(page.locator("#cell-winner")).to_contain_text("every point of the grid diverged")

@@ -50,7 +50,7 @@ def test_a_forest_fills_what_is_separable_and_opens_the_rest(info: ForestInfo) -
     assert settled
 
 
-def test_intervals_end_where_the_numbers_say(info: ForestInfo) -> None:
+def test_intervals_end_where_the_numbers_show(info: ForestInfo) -> None:
     drawn = {}
     for trace in plain(forest_figure(info))["data"]:
         if "error_x" in trace:
@@ -78,7 +78,7 @@ def test_each_row_is_labelled_with_its_verdict(info: ForestInfo) -> None:
         assert SHORT.get(row.verdict, row.verdict.value) in label
 
 
-def test_a_pair_without_a_mean_is_said_in_words(info: ForestInfo) -> None:
+def test_a_pair_without_a_mean_is_shown_in_words(info: ForestInfo) -> None:
     row = info.rows[0]._replace(mean=None, low=None, high=None, verdict=Verdict.NEITHER, tone="none", paper=None)
     figure = plain(forest_figure(info._replace(rows=(row,))))
     assert "neither trains" in [note["text"] for note in figure["layout"]["annotations"]]

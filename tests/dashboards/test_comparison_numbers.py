@@ -128,7 +128,7 @@ def test_the_papers_difference_is_of_its_own_two_values(comparison: Comparison) 
     assert paper_difference(filled({("adam", 64): 90.0, ("adam-lawn", 64): 91.0}).pairs[0]) is None
 
 
-def test_where_lower_is_better_the_axis_says_so_and_other_metrics_stay_out() -> None:
+def test_where_lower_is_better_the_axis_shows_so_and_other_metrics_stay_out() -> None:
     lower = filled({("adam", 64): 2.0, ("adam-lawn", 64): 1.0}, space="lower", direction="minimize")
     higher = filled({("adam", 64): 2.0, ("adam-lawn", 64): 1.0}, space="higher")
     assert not forest_info(lower.pairs).maximize

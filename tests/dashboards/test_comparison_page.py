@@ -60,7 +60,7 @@ def summary(page: Page, card: str) -> str:
 # --- the answer ------------------------------------------------------------------------------------------------------
 
 
-def test_the_page_says_of_every_pair_what_compare_says(browse: Browse, demo: MemorySource) -> None:
+def test_the_page_shows_of_every_pair_what_compare_shows(browse: Browse, demo: MemorySource) -> None:
     page = opened(browse, demo).page
     comparison = compare_space(demo, SPACE)
     expect(page.locator(".headline")).to_have_text(headline(comparison))
@@ -197,7 +197,7 @@ def test_a_click_on_the_legend_takes_one_method_away_and_no_more(browse: Browse,
     assert site.drawn("compare-batches") == (height, traces - 1)
 
 
-def test_hovering_a_pair_says_its_sentence(browse: Browse, demo: MemorySource) -> None:
+def test_hovering_a_pair_shows_its_sentence(browse: Browse, demo: MemorySource) -> None:
     site = opened(browse, demo, "&base=adam&batch=100000")
     page = site.page
     site.until("document.querySelector('#compare-forest .js-plotly-plot .xtick text')")
@@ -263,7 +263,7 @@ def test_a_search_alone_gives_no_verdict_and_marks_its_values(browse: Browse, de
     assert page.locator("#compare-tables .ours.unsure").count() == 12
 
 
-def test_a_space_without_results_says_how_to_get_them(browse: Browse) -> None:
+def test_a_space_without_results_shows_how_to_get_them(browse: Browse) -> None:
     source = MemorySource(planned=[make_cell("adam"), make_cell("adam-lawn")])
     page = opened(browse, source).page
     expect(page.locator("#compare-answer")).to_contain_text("nothing can be compared")
@@ -271,7 +271,7 @@ def test_a_space_without_results_says_how_to_get_them(browse: Browse) -> None:
     expect(page.locator("#compare-forest")).to_contain_text("nothing can be compared")
 
 
-def test_a_space_without_a_pair_says_so(browse: Browse) -> None:
+def test_a_space_without_a_pair_shows_so(browse: Browse) -> None:
     cell = make_cell("adam")
     source = MemorySource(planned=[cell], rows=search_rows(cell, [90.0] * 9))
     page = opened(browse, source).page
@@ -292,7 +292,7 @@ def test_a_finished_confirm_run_appears_without_a_reload(browse: Browse) -> None
     assert verdicts(page) == [sentence(pair)]
 
 
-def test_a_broken_comparison_is_said_and_nothing_else_breaks(browse: Browse, demo: MemorySource) -> None:
+def test_a_broken_comparison_is_shown_and_nothing_else_breaks(browse: Browse, demo: MemorySource) -> None:
     source = Broken(planned=demo.planned, rows=demo.rows)
     page = opened(browse, source).page
     for card in ("answer", "forest", "tables"):

@@ -31,7 +31,7 @@ def rows() -> list[TrialRow]:
 
 
 @given(st.lists(st.sampled_from(rows()), min_size=1, max_size=8, unique_by=lambda row: row.key))
-def test_names_tell_trials_apart(picked: list[TrialRow]) -> None:
+def test_names_distinguish_trials(picked: list[TrialRow]) -> None:
     trials = chosen(CELLS, picked)
     assert [trial.key for trial in trials] == [row.key for row in picked]
     assert len({trial.name for trial in trials}) == len(trials)

@@ -106,7 +106,7 @@ def test_a_damaged_curve_hides_no_other(browse: Browse) -> None:
     expect(page.locator(".failure")).to_have_count(0)
 
 
-def test_only_damaged_curves_say_so_and_the_rest_of_the_page_stays(browse: Browse) -> None:
+def test_only_damaged_curves_show_so_and_the_rest_of_the_page_stays(browse: Browse) -> None:
     source = studied()
     source.broken = search(source, 0, 8).key
     page = browse(source).open(address(search(source, 0, 8)))
@@ -120,7 +120,7 @@ def test_an_unknown_trial_is_named(browse: Browse) -> None:
     expect(page.locator("#dynamics-loss")).to_contain_text("No trial is selected.")
 
 
-def test_trials_without_bins_say_not_recorded(browse: Browse) -> None:
+def test_trials_without_bins_show_not_recorded(browse: Browse) -> None:
     source = studied()
     source.rows = [without_bins(row) for row in source.rows]
     page = browse(source).open(address(search(source, 0, 8)))
@@ -137,7 +137,7 @@ def test_ranking_tasks_have_no_reliability(browse: Browse) -> None:
     expect(page.locator("#dynamics-reliability")).to_contain_text("there is nothing to calibrate")
 
 
-def test_a_space_without_trials_says_so(browse: Browse) -> None:
+def test_a_space_without_trials_shows_so(browse: Browse) -> None:
     page = browse(MemorySource([make_cell()])).open("/dynamics?space=digits")
     expect(page.locator("#dynamics-trials")).to_contain_text("No trial of this space has started.")
 

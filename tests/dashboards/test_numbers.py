@@ -64,7 +64,7 @@ def test_a_grid_holds_every_point_once_in_its_place() -> None:
     assert info.edges == ("peak_lr", "warmup_epochs", "weight_decay")
 
 
-def test_a_grid_tells_diverged_from_untrained_and_has_no_winner_without_values() -> None:
+def test_a_grid_distinguishes_diverged_from_untrained_and_has_no_winner_without_values() -> None:
     cell = make_cell("adam-lawn")
     (info,) = heat_map_infos(compare([cell], search_rows(cell, ["diverged"] * 9)[:4], {}))
     statuses = [status for row in info.panels[0].statuses for status in row]

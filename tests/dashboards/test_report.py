@@ -142,7 +142,7 @@ def test_it_shows_every_number_of_the_tables_with_its_n(page: Page, comparison: 
             assert value in page.text
 
 
-def test_it_says_verdicts_caveats_protocol_and_what_to_type(page: Page, comparison: Comparison) -> None:
+def test_it_shows_verdicts_caveats_protocol_and_what_to_type(page: Page, comparison: Comparison) -> None:
     rows = table(comparison)
     for text in (rows.headline, *rows.sentences, rows.caption, *rows.remarks):
         assert text in page.text
@@ -270,7 +270,7 @@ def test_the_default_name_stays_in_the_folder(space: str, name: str) -> None:
     assert str(command.default_path(space)) == name
 
 
-def test_the_command_tells_the_page_which_ledger_it_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_shows_the_page_which_ledger_it_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LAWN_TUNE_STORAGE", raising=False)
     assert command.elsewhere(None) is None
@@ -327,7 +327,7 @@ def test_the_json_is_whole_and_finite(source: MemorySource, comparison: Comparis
     assert {row["Method"] for row in found["sensitivity"]} == {"Adam", "Adam-LAWN", "LAMB", "LAMB-LAWN"}
 
 
-def test_the_page_and_the_markdown_say_the_same(source: MemorySource, comparison: Comparison, page: Page) -> None:
+def test_the_page_and_the_markdown_show_the_same(source: MemorySource, comparison: Comparison, page: Page) -> None:
     found = contents(comparison, source.rows)
     text = report(source, comparison, format="md").replace("\\", "")
     for row in (*found.tuning_rows, *found.protocol, *(tuple(row.values()) for row in found.winners)):

@@ -150,6 +150,8 @@ def test_the_figure_draws_both_rivals_in_both_panels(against: Spent) -> None:
     for info in tuning_curve_infos(comparison, source.rows):
         figure = plain(tuning_curve_figure(info, against))
         assert [trace.get("yaxis", "y") for trace in figure["data"]] == ["y", "y", "y2"] * len(info.lines)
+        tested = any(drawn.test is not None for line in info.lines for drawn in line.draws)
+        assert figure["layout"]["yaxis2"]["visible"] == tested
         shown = [trace["name"] for trace in figure["data"] if trace.get("showlegend", True)]
         assert len(shown) == len(info.lines) == 2
         assert all(x > 0 for trace in figure["data"] for x in trace["x"])  # the axis is logarithmic

@@ -36,7 +36,7 @@ def test_a_pair_is_chosen(browse: Browse) -> None:
     page.go_back()
 
 
-def test_nothing_to_draw_is_said(browse: Browse) -> None:
+def test_nothing_to_draw_is_shown(browse: Browse) -> None:
     page = browse(MemorySource([make_cell("adam")])).open("/tuning-curve?space=digits")
     expect(page.locator("#tuning-expected")).to_contain_text("no pair of a base optimizer")
     pair = MemorySource([make_cell("adam"), make_cell("adam-lawn")])

@@ -62,7 +62,7 @@ def get(url: str, headers: Mapping[str, str] | None = None) -> int:
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_it_says_where_it_is_and_stops_quietly(ledger: str, stop: signal.Signals) -> None:
+def test_it_shows_where_it_is_and_stops_quietly(ledger: str, stop: signal.Signals) -> None:
     with running(ledger) as (process, address):
         assert address.startswith("http://127.0.0.1:")
         assert get(address) == 200
@@ -115,7 +115,7 @@ def test_the_file_is_asked_before_the_variable(tmp_path: Path, monkeypatch: pyte
     assert cli.read_token(None) is None
 
 
-def test_a_port_in_use_is_said(ledger: str) -> None:
+def test_a_port_in_use_is_shown(ledger: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(UsageError, match=f"127.0.0.1, port {port}: .*in use") as refused:
@@ -123,7 +123,7 @@ def test_a_port_in_use_is_said(ledger: str) -> None:
     assert "--port" in (refused.value.hint or "")
 
 
-def test_a_ledger_that_is_not_there_is_said(tmp_path: Path) -> None:
+def test_a_ledger_that_is_not_there_is_shown(tmp_path: Path) -> None:
     with pytest.raises(LedgerError, match="there is no ledger"):
         cli.dashboard(storage=f"sqlite:///{tmp_path}/none.db", port=0)
 

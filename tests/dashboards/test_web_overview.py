@@ -193,7 +193,7 @@ def test_every_space_of_a_ledger_is_counted(browse: Browse) -> None:
     expect(page.locator("#overview-now")).to_contain_text("6of 12; 50 %")
 
 
-def test_a_damaged_row_is_said_and_the_page_comes_back_when_it_is_mended(browse: Browse, sqlite_url: str) -> None:
+def test_a_damaged_row_is_shown_and_the_page_comes_back_when_it_is_fixed(browse: Browse, sqlite_url: str) -> None:
     cell, file = make_cell("adam", 64), sqlite_url.removeprefix("sqlite:///")
     with open_ledger(sqlite_url) as ledger:
         ledger.register([cell])

@@ -1,4 +1,4 @@
-"""What every request passes and every answer carries: hosts, tokens, sizes, methods, secrets. Without a port."""
+"""The checks of every request and the headers of every answer: hosts, tokens, sizes, methods. Without a port."""
 
 from __future__ import annotations
 
@@ -280,7 +280,7 @@ def test_logging_in_sets_a_cookie_that_scripts_and_other_sites_do_not_get(closed
     assert ask(closed, cookie=value).status == 200
 
 
-def test_a_wrong_token_is_said_and_not_repeated(closed: Guard) -> None:
+def test_a_wrong_token_is_shown_and_not_repeated(closed: Guard) -> None:
     for wrong in ("", "x", TOKEN + "!", "<script>alert(1)</script>"):
         answer = log_in(closed, wrong)
         assert answer.status == 401

@@ -127,7 +127,7 @@ def test_a_page_that_is_left_asks_for_nothing_more(browse: Browse, demo: MemoryS
     page = site.open("/compare")
     asked: list[str] = []
     page.on("request", lambda request: asked.append(json.loads(request.post_data or "{}").get("output", "")))
-    page.get_by_role("link", name="Tuning curve").click()
+    page.get_by_role("link", name="Tuning").click()
     expect(page.locator("#tuning-table table")).to_be_visible()
     site.settled()
     assert any(output.startswith("..tuning-table") for output in asked)
@@ -138,7 +138,7 @@ def test_a_page_that_is_left_asks_for_nothing_more(browse: Browse, demo: MemoryS
 
 def test_the_last_of_several_clicks_decides(browse: Browse, demo: MemorySource) -> None:
     page = browse(demo).open("/compare")
-    for name in ("Cell", "Tuning curve", "Compare"):
+    for name in ("Cell", "Tuning", "Compare"):
         page.evaluate("name => [...document.links].find((link) => link.text === name).click()", name)
         page.wait_for_timeout(20)  # faster than any page is laid out
     page.wait_for_timeout(1000)
@@ -176,7 +176,7 @@ def test_a_page_has_landmarks_and_every_control_a_name(browse: Browse) -> None:
     assert page.locator(f"#{figure.get_attribute('aria-describedby')}").text_content() == "4 values"
 
 
-def test_unknown_pages_and_spaces_are_said(browse: Browse) -> None:
+def test_unknown_pages_and_spaces_are_shown(browse: Browse) -> None:
     site = browse(make_source(), pages=LABORATORY)
     expect(site.open("/nowhere").get_by_text("There is no page at this address.")).to_be_visible()
     expect(site.open(f"/lab?space={EVIL}").get_by_text(f"there is no space '{EVIL}'")).to_be_visible()
@@ -357,7 +357,7 @@ def zoom(page: BrowserPage) -> list[float]:
     return zoomed
 
 
-def test_an_empty_ledger_says_how_to_launch_and_fills_by_itself(browse: Browse) -> None:
+def test_an_empty_ledger_shows_how_to_launch_and_fills_by_itself(browse: Browse) -> None:
     source = MemorySource()
     page = browse(source, pages=LABORATORY).open()
     expect(page.get_by_text("Nothing has been launched into this ledger yet.")).to_be_visible()
@@ -386,7 +386,7 @@ def test_a_slow_ledger_is_waited_for(browse: Browse) -> None:
     expect(page.locator("#lab-line-summary")).to_have_text("6 values")
 
 
-def test_a_lost_server_is_said_and_found_again(browse: Browse) -> None:
+def test_a_lost_server_is_shown_and_found_again(browse: Browse) -> None:
     site = browse(make_source(), pages=LABORATORY)
     page = site.open()
     page.route("**/_version*", lambda route: route.abort())

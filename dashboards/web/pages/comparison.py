@@ -41,7 +41,7 @@ PHASES = (("confirm", "fresh seeds, test"), ("search", "search, validation"))
 HERE, EVERYWHERE, OURS = "here", "every", "ours"
 
 
-# --- what is looked at -----------------------------------------------------------------------------------------------
+# --- selection --------------------------------------------------------------------------------------------------------
 
 
 def comparison_of(view: View) -> Comparison:
@@ -119,7 +119,7 @@ def answer(view: View) -> list[Component] | Empty:
 
 
 def plain_answer(comparison: Comparison) -> str | None:
-    """Returns yes, no or not settled, where one pair is looked at and its difference has an interval; else None."""
+    """Returns yes, no or not settled, where one pair is selected and its difference has an interval; else None."""
     if len(comparison.pairs) != 1:
         return None
     (pair,) = comparison.pairs

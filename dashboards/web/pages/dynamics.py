@@ -31,7 +31,7 @@ MAX_OFFERED = 40
 """Trials offered at once by the search box; a longer search finds the others."""
 
 
-class Looked(NamedTuple):
+class Selection(NamedTuple):
     """The selection: the trials with their curves, keys that the space does not have, and unreadable curves.
 
     `default` is True where the address names no trial and the first pair's winners are shown.
@@ -45,7 +45,7 @@ class Looked(NamedTuple):
     default: bool
 
 
-def looked(view: View) -> Looked:
+def selection_of(view: View) -> Selection:
     """Returns what the address asks for."""
     wanted = tuple(dict.fromkeys(view.filters[TRIAL]))[:MAX_TRIALS]
     known = by_key(view)
@@ -53,7 +53,7 @@ def looked(view: View) -> Looked:
     rows = tuple(known[key] for key in keys if key in known)
     curves, broken = readable(view.snapshot.curves, [row.key for row in rows])
     unknown = tuple(key for key in keys if key not in known)
-    return Looked(rows, chosen(view.snapshot.cells, rows), curves, unknown, broken, default=not wanted)
+    return Selection(rows, chosen(view.snapshot.cells, rows), curves, unknown, broken, default=not wanted)
 
 
 def default_keys(view: View) -> tuple[str, ...]:
@@ -130,25 +130,26 @@ def _value(metric: str, row: TrialRow) -> str:
     return "" if value is None else f" · {split} {fixed(value, known.digits)} {known.unit}".rstrip()
 
 
-# --- what is looked at -----------------------------------------------------------------------------------------------
+# --- selection --------------------------------------------------------------------------------------------------------
 
 
 def trials(view: View) -> list[Component] | Empty:
     """Returns the trials in a table that is the legend of all figures."""
-    seen = looked(view)
-    if not seen.rows and not seen.unknown:
+    selection = selection_of(view)
+    if not selection.rows and not selection.unknown:
         return Empty("No trial of this space has started.", "Its first epochs appear here as they are trained.")
     notes: list[Component] = [
-        html.P(f"There is no trial '{key}' in this space.", className="bad") for key in seen.unknown
+        html.P(f"There is no trial '{key}' in this space.", className="bad") for key in selection.unknown
     ]
     notes += [
-        html.P(f"The curves of trial {key} cannot be read: {why}.", className="bad") for key, why in seen.broken.items()
+        html.P(f"The curves of trial {key} cannot be read: {why}.", className="bad")
+        for key, why in selection.broken.items()
     ]
-    if seen.default and seen.rows:
+    if selection.default and selection.rows:
         notes.append(html.P("No trial is selected: these are the winners of the first pair.", className="help"))
-    if not seen.rows:
+    if not selection.rows:
         return notes
-    if all(row.phase == "confirm" for row in seen.rows):
+    if all(row.phase == "confirm" for row in selection.rows):
         notes.append(
             html.P("Confirm trials train on train + validation, so there is no validation metric.", className="help")
         )
@@ -166,7 +167,7 @@ def trials(view: View) -> list[Component] | Empty:
         "Time",
         "Cell",
     )
-    rows = [_trial_row(view, trial, row) for trial, row in zip(seen.trials, seen.rows, strict=True)]
+    rows = [_trial_row(view, trial, row) for trial, row in zip(selection.trials, selection.rows, strict=True)]
     return [*notes, components.table(header, rows, "Selected trials", numbers=range(2, 9))]
 
 
@@ -207,23 +208,23 @@ Titled = tuple[tuple[str, str], ...]
 def _drawn(
     view: View, panels: Titled, words: Callable[[DynamicsInfo], str], *, log: bool, switches: bool = False
 ) -> Drawing | Empty:
-    seen = looked(view)
-    info = dynamics_info(seen.trials, seen.curves, [(name,) for name, _ in panels])
+    selection = selection_of(view)
+    info = dynamics_info(selection.trials, selection.curves, [(name,) for name, _ in panels])
     titles = [title for (_, title), panel in zip(panels, info.panels, strict=True) if panel]
     info = info._replace(panels=tuple(panel for panel in info.panels if panel))
     if not info.panels:
-        return nothing(seen, panels[0][1])
+        return nothing(selection, panels[0][1])
     scale = log and view.filters.one("scale") == "log"
     return Drawing(plain(dynamics_figure(info, titles, log=scale, switches=switches)), words(info))
 
 
-def nothing(seen: Looked, what: str) -> Empty:
+def nothing(selection: Selection, what: str) -> Empty:
     """Returns why a figure has no line."""
-    if not seen.rows:
+    if not selection.rows:
         return Empty("No trial is selected.", "Select one above, or click a point on the Cell page.")
-    if all(row.phase == "confirm" for row in seen.rows) and what.startswith("Validation"):
+    if all(row.phase == "confirm" for row in selection.rows) and what.startswith("Validation"):
         return Empty("Confirm trials train on train + validation, so nothing is left to validate on.")
-    return Empty(f"{what}: not recorded for {'this trial' if len(seen.rows) == 1 else 'these trials'}.")
+    return Empty(f"{what}: not recorded for {'this trial' if len(selection.rows) == 1 else 'these trials'}.")
 
 
 def last_values(info: DynamicsInfo) -> str:
@@ -270,10 +271,10 @@ def metric_of_split(split: str) -> Callable[[View], Drawing | Empty]:
 
 def margins(view: View) -> Drawing | Empty:
     """Draws the median margin and the band of its percentiles."""
-    seen = looked(view)
-    info = dynamics_info(seen.trials, seen.curves, [("margin_p50", "margin_p10", "margin_p90")])
+    selection = selection_of(view)
+    info = dynamics_info(selection.trials, selection.curves, [("margin_p50", "margin_p10", "margin_p90")])
     if not info.panels[0]:
-        return nothing(seen, "Margins")
+        return nothing(selection, "Margins")
     medians = info._replace(panels=(tuple(s for s in info.panels[0] if s.name == "margin_p50"),))
     return Drawing(plain(margin_figure(info, "Margin (logits)")), last_values(medians) if medians.panels[0] else "")
 
@@ -305,16 +306,16 @@ def _peaks(info: DynamicsInfo) -> str:
 
 def reliability(view: View) -> Drawing | Empty:
     """Draws accuracy against confidence."""
-    seen = looked(view)
+    selection = selection_of(view)
     cells = {str(cell.name): cell for cell in view.snapshot.cells}
-    if seen.rows and all(ranks(cells[row.cell]) for row in seen.rows):
+    if selection.rows and all(ranks(cells[row.cell]) for row in selection.rows):
         return Empty("This task ranks candidates, so no prediction has a confidence: there is nothing to calibrate.")
-    info = reliability_info(view.snapshot.cells, seen.rows)
+    info = reliability_info(view.snapshot.cells, selection.rows)
     if not info.lines:
         return Empty(
             "Not recorded for these trials.",
             "Trials of classifiers store their bins when they finish; those trained by an earlier version have none.",
-        ) if seen.rows else nothing(seen, "Reliability")  # fmt: skip
+        ) if selection.rows else nothing(selection, "Reliability")  # fmt: skip
     parts = [f"{line.trial.letter} {100 * line.ece:.2f} %" for line in info.lines]
     missing = [trial.letter for trial in info.without]
     tail = f" Not recorded: {'; '.join(missing)}." if missing else ""

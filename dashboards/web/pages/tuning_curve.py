@@ -114,7 +114,7 @@ def definition(view: View) -> list[Component]:
     return [html.P(text, className="help") for text in DEFINITION]
 
 
-_COSTS = ("Method", "Points", "Diverged", "Time a point", "Time in all")
+_COSTS = ("Method", "Points", "Diverged", "Time per point", "Total time")
 
 
 def costs(view: View) -> list[Component] | Empty:
@@ -169,10 +169,10 @@ def _drawn_row(info: TuningCurveInfo, line: TuningLine, drawn: Drawn, *, first: 
 
 PAGE = page(
     path="/tuning-curve",
-    title="Tuning curve",
+    title="Tuning",
     order=50,
     lead=lambda view: (
-        "How much search each rival needs: what a smaller grid, drawn at random from this one, would have found."
+        "Tuning curves: how much search each rival needs, by what a smaller grid drawn at random would have found."
     ),
     controls=_controls,
     cards=(

@@ -1,4 +1,4 @@
-"""A comparison as text, one file a format."""
+"""A comparison as text, one file per format."""
 
 from __future__ import annotations
 

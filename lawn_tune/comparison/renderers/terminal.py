@@ -41,7 +41,7 @@ def _fitting(wide: RichTable, narrow: RenderableType, console: Console) -> Rende
 
 
 def _stacked_values(rows: Table) -> RichTable:
-    """Returns one line a cell instead of one a method."""
+    """Returns one line per cell instead of one per method."""
     printed = RichTable(title=Text(rows.title), title_justify="left")
     for name in ("Method", "Batch", "Value"):
         printed.add_column(name, justify="right" if name == "Batch" else "left", overflow="fold")
