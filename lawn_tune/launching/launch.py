@@ -130,7 +130,7 @@ class Launch:
 
     @property
     def at_limit(self) -> bool:
-        """True if a limit, and nobody, ended it."""
+        """True if a limit ended it, not a request to stop."""
         return not self.interrupted and (self.limits.over or self.tally.left_out)
 
     def left(self) -> Remaining:
@@ -144,7 +144,7 @@ class Launch:
         self._stop.set()
 
     def expects_work(self) -> bool:
-        """True if a search trial is missing in a cell that nobody else works on, by one look and without a lease."""
+        """True if a search trial is missing in a cell that no other launch works on; looks once, takes no lease."""
         taken = {name for name, lease in self.ledger.leases().items() if lease.active}
         cells = [work.cell for work in self._in(State.WAITING) if work.cell.name not in taken]
         free = [trial.key for cell in cells for trial in cell.search_trials]
@@ -240,7 +240,7 @@ class Launch:
         self._works.append(work)
 
     def _lease_cell(self) -> bool:
-        """Opens the first waiting cell that nobody else works on; False if there is none now."""
+        """Opens the first waiting cell that no other launch works on; False if there is none now."""
         waiting = self._in(State.WAITING)
         for work in waiting:
             if self._clock() < self._next.lease_at:

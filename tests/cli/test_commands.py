@@ -191,7 +191,7 @@ def test_tables_fit_a_terminal_of_80_columns_and_lose_nothing(args: list[str]) -
 
 
 def _all_of(descriptor: int) -> str:
-    """Reads what a terminal is told until nobody holds its other end."""
+    """Reads what a terminal shows until its other end is closed."""
     parts = []
     with contextlib.suppress(OSError):
         while part := os.read(descriptor, 65536):

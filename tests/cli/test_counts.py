@@ -43,8 +43,8 @@ def test_what_does_not_belong_to_the_plan_is_left_out() -> None:
     other = QUICKSTART[1]
     loser = CELL.confirm_trials(SEARCH[-1].hyperparameters)
     longer = replace(CELL, task=replace(CELL.task, epochs=30)).search_trials
-    strange = [*rows(other, other.search_trials), *rows(CELL, loser), *rows(CELL, longer)]
-    assert count(CELL, [*rows(CELL, SEARCH), *strange]) == count(CELL, rows(CELL, SEARCH))
+    unknown = [*rows(other, other.search_trials), *rows(CELL, loser), *rows(CELL, longer)]
+    assert count(CELL, [*rows(CELL, SEARCH), *unknown]) == count(CELL, rows(CELL, SEARCH))
 
 
 def test_a_search_that_diverged_has_nothing_to_confirm() -> None:

@@ -48,7 +48,7 @@ WORKING = CUDA_BUILD | {"gpus": ["A GPU"]}
         (CPU_BUILD, 0, True, None, "an AMD GPU is here", "ROCm"),
     ],
 )
-def test_gpus_that_would_not_train_are_told_of(
+def test_gpus_that_would_not_train_are_printed_of(
     found: dict[str, Any],
     nvidia: int,
     amd: bool,
@@ -89,9 +89,9 @@ def as_nobody(action: Callable[[], list[Check]]) -> list[Check]:
             os._exit(0)
     os.close(writing)
     with open(reading, "rb") as pipe:
-        told = pipe.read()
+        printed = pipe.read()
     os.waitpid(child, 0)
-    return [Check(**values) for values in json.loads(told)]
+    return [Check(**values) for values in json.loads(printed)]
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def place(tmp_path: Path) -> Path:
     ("closed", "state", "todo"),
     [("work", "fail", "--work-dir"), ("ledger", "fail", "--storage"), ("data", "warn", "none fetched")],
 )
-def test_a_folder_that_may_not_be_written_is_told_of(place: Path, closed: str, state: str, todo: str) -> None:
+def test_a_folder_that_may_not_be_written_is_printed_of(place: Path, closed: str, state: str, todo: str) -> None:
     for name in ("work", "ledger", "data"):
         (place / name).mkdir()
         (place / name).chmod(0o555 if name == closed else 0o777)
@@ -122,7 +122,7 @@ def test_a_folder_that_may_not_be_written_is_told_of(place: Path, closed: str, s
     assert todo in bad.todo
 
 
-def test_a_folder_that_may_not_be_looked_into_is_told_of(place: Path) -> None:
+def test_a_folder_that_may_not_be_looked_into_is_printed_of(place: Path) -> None:
     (place / "locked").mkdir(mode=0o700)
     (place / "locked" / "work").mkdir()
     (place / "locked").chmod(0o000)
@@ -132,7 +132,7 @@ def test_a_folder_that_may_not_be_looked_into_is_told_of(place: Path) -> None:
     assert any(check.state == "fail" and "locked" in check.detail for check in checks)
 
 
-def test_a_file_in_the_place_of_a_folder_is_told_of(tmp_path: Path) -> None:
+def test_a_file_in_the_place_of_a_folder_is_printed_of(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     checks = doctor.disk(settings(work_dir=str(tmp_path / "file"), data_dir=str(tmp_path)))
     assert [check.state for check in checks if "file (work_dir) is not a folder" in check.detail] == ["fail"]
@@ -150,7 +150,7 @@ def test_a_file_in_the_place_of_a_folder_is_told_of(tmp_path: Path) -> None:
         ("@/postgres?host=", "@127.0.0.1:1/postgres?application_name=", "refused", "pg_isready"),
     ],
 )
-def test_a_server_that_does_not_let_us_in_is_told_of(
+def test_a_server_that_does_not_let_us_in_is_printed_of(
     postgres: str, before: str, after: str, detail: str, todo: str
 ) -> None:
     assert before in postgres
@@ -161,7 +161,7 @@ def test_a_server_that_does_not_let_us_in_is_told_of(
 
 
 @pytest.mark.parametrize("scheme", ["postgresql+psycopg2", "postgresql+asyncpg", "postgresql+pg8000"])
-def test_another_driver_is_told_what_to_write_instead(scheme: str) -> None:
+def test_another_driver_is_printed_what_to_write_instead(scheme: str) -> None:
     with pytest.raises(UsageError, match=scheme.replace("+", r"\+")) as caught:
         parse(f"{scheme}://me@host/db")
     assert "Write postgresql://" in str(caught.value.hint)
@@ -172,7 +172,7 @@ def test_another_driver_is_told_what_to_write_instead(scheme: str) -> None:
 @pytest.mark.parametrize(
     ("ahead", "state", "word"), [(0.0, "ok", ""), (60.0, "warn", "ahead of"), (-60.0, "warn", "behind")]
 )
-def test_clocks_that_differ_are_told_of(
+def test_clocks_that_differ_are_printed_of(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch, ahead: float, state: str, word: str
 ) -> None:
     now = doctor.now
@@ -183,7 +183,7 @@ def test_clocks_that_differ_are_told_of(
     assert state == "ok" or "NTP" in check.todo
 
 
-def test_a_copy_that_was_not_finished_is_told_of(tmp_path: Path) -> None:
+def test_a_copy_that_was_not_finished_is_printed_of(tmp_path: Path) -> None:
     big_ledger.write(f"sqlite:///{tmp_path}/a.db", trials=12, epochs=2)
     target = f"sqlite:///{tmp_path}/b.db"
 
@@ -231,7 +231,7 @@ This process on node was started with:
         ("ConnectionError: Could not find any running Ray instance", "ray status"),
     ],
 )
-def test_a_cluster_that_cannot_be_joined_is_told_of(monkeypatch: pytest.MonkeyPatch, error: str, todo: str) -> None:
+def test_a_cluster_that_cannot_be_joined_is_printed_of(monkeypatch: pytest.MonkeyPatch, error: str, todo: str) -> None:
     check = answered(monkeypatch, {"error": error})
     assert check.state == "fail"
     assert " ".join(error.split())[:60] in check.detail

@@ -139,8 +139,9 @@ def test_a_misspelt_variable_is_refused(tmp_path: Path, name: str, meant: str) -
     assert "s3cr3t" not in f"{caught.value.message}{caught.value.hint}"
 
 
-def test_the_variable_for_tracebacks_is_known(tmp_path: Path) -> None:
-    assert resolve(environ={"LAWN_TUNE_DEBUG": "1"}, directory=tmp_path) == resolve(environ={}, directory=tmp_path)
+@pytest.mark.parametrize("name", ["DEBUG", "KERNELS", "DASHBOARD_TOKEN"])
+def test_variables_that_are_not_settings_are_known(name: str, tmp_path: Path) -> None:
+    assert resolve(environ={f"LAWN_TUNE_{name}": "1"}, directory=tmp_path) == resolve(environ={}, directory=tmp_path)
 
 
 def test_a_work_dir_is_made_and_left_empty(tmp_path: Path) -> None:

@@ -48,11 +48,11 @@ def typed(draw: st.DrawFn, base: tuple[str, ...]) -> str:
 
 
 def check(error: LawnTuneError, named: str) -> None:
-    told = f"{error}"
-    assert named in told
+    text = f"{error}"
+    assert named in text
     assert error.hint
-    assert len(told) < 1_500
-    assert told.isprintable()
+    assert len(text) < 1_500
+    assert text.isprintable()
 
 
 @pytest.fixture(scope="module")

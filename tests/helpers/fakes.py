@@ -14,7 +14,7 @@ from trainables.tasks import Trial
 
 @dataclass
 class Recorder:
-    """A listener that remembers what it was told."""
+    """A listener that remembers its calls."""
 
     lines: list[str] = field(default_factory=list)
 

@@ -1,4 +1,4 @@
-"""A ledger in memory for commands that read: planned cells, and rows as a test wants them."""
+"""A ledger in memory for commands that read: planned cells, and rows as a test needs them."""
 
 from __future__ import annotations
 

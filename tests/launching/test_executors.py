@@ -1,4 +1,4 @@
-"""Every executor works an agenda off; Ray shares GPUs it is told of, and refuses those it has not."""
+"""Every executor works an agenda off; Ray shares the GPUs it is given, and refuses those that it lacks."""
 
 from __future__ import annotations
 

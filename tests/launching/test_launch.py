@@ -221,7 +221,7 @@ def test_a_cell_that_another_launch_took_is_left_to_it(cells: tuple[Cell, ...], 
     executor = FakeExecutor(behave=robbed)
     executor.run(agenda)
     assert sum(executor.trained.values()) == 1
-    assert not complete(ledger), "the other one trains it: a result beside half of another's curve would be damage"
+    assert not complete(ledger), "the other one trains it: a result next to half of another's curve would be damage"
     assert isinstance(again := Launch(cells, ledger, OWNER, Recorder()).next_job(), Nothing), again
     agenda.close()
     assert {lease.owner for lease in ledger.leases().values()} == {str(other)}, "the other's leases are not given back"
@@ -268,7 +268,7 @@ def test_a_space_that_changed_what_is_fixed_needs_another_name(
     file.write_text(TWO_CELLS.replace(before, after))
     changed = plan(load_space(file))
     check_same_space(cells, cells)
-    check_same_space(cells, changed)  # all cells are replaced, so none of the old ones stays beside the new
+    check_same_space(cells, changed)  # all cells are replaced, so none of the old ones stays next to the new
     with pytest.raises(UsageError, match=r"space 'tiny': (model|schedule) is .* in this ledger's cell tiny/adam-lawn"):
         check_same_space(cells, changed[:1])
 

@@ -1,4 +1,4 @@
-"""Pack laws: a partition of the trials, one seed a search pack, siblings together, sizes nearly equal."""
+"""Invariants of packs: a partition of the trials, one seed a search pack, siblings together, sizes nearly equal."""
 
 from __future__ import annotations
 
