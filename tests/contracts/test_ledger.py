@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
+import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -14,12 +17,13 @@ import numpy as np
 import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.exc import OperationalError
 
 from lawn_tune.cells import Cell, CellName, Phase, Protocol, Trial
 from lawn_tune.errors import LedgerError
 from lawn_tune.ledger import Ledger, Owner, PackRow, open_ledger, pack_id
 from lawn_tune.ledger.database import Database
-from lawn_tune.ledger.mirror import Mirror
 from lawn_tune.results import ResultSource
 from search_spaces.space import Grid
 from trainables.config import EpochRecord, SmallVgg, Task, TrialOutcome
@@ -571,8 +575,9 @@ def test_a_study_that_somebody_deleted_comes_back(ledger: Ledger, ledger_url: st
     assert states(ledger_url, str(cell.name)) == {(trial.key, "COMPLETE"): 1 for trial in cell.search_trials[:3]}
 
 
-def test_a_trial_that_two_drivers_showed_is_shown_once_again(
-    ledger: Ledger, ledger_url: str, cell: Cell, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("repaired_by", ["register", "reconcile"])
+def test_a_trial_that_an_older_version_showed_twice_is_shown_once_again(
+    ledger: Ledger, ledger_url: str, cell: Cell, repaired_by: str
 ) -> None:
     train(ledger, cell, cell.search_trials[:2])
     storage = _storage(ledger_url)
@@ -580,11 +585,79 @@ def test_a_trial_that_two_drivers_showed_is_shown_once_again(
     study.add_trial(study.get_trials()[0])
     storage.remove_session()
     storage.engine.dispose()
-    monkeypatch.setattr(Mirror, "add", lambda *_: None)  # as if this driver had died between table and study
     train(ledger, cell, cell.search_trials[2:3])
-    assert sorted(states(ledger_url, str(cell.name)).values()) == [1, 2]
-    ledger.reconcile(cell.name)
+    assert sorted(states(ledger_url, str(cell.name)).values()) == [1, 1, 2]
+    ledger.register([cell]) if repaired_by == "register" else ledger.reconcile(cell.name)
     assert states(ledger_url, str(cell.name)) == {(trial.key, "COMPLETE"): 1 for trial in cell.search_trials[:3]}
+
+
+class Killed(BaseException):
+    """Stands for the end of a process: nothing after it runs."""
+
+
+@contextmanager
+def faults_at(moment: int, fault: str) -> Iterator[list[int]]:
+    """Breaks statement or commit number `moment`: "once", it and all after it ("outage"), or the process ("killed").
+
+    A commit counts twice: before the database does it, and after, when only its answer is lost. Yields their number.
+    """
+    seen, commit = [0], Connection._commit_impl
+
+    def step(*_: object) -> None:
+        seen[0] += 1
+        if fault == "killed" and seen[0] == moment:
+            raise Killed
+        if seen[0] == moment or (fault == "outage" and seen[0] > moment):
+            raise OperationalError("", {}, sqlite3.OperationalError("database is locked"))
+
+    def answered(connection: Connection) -> None:
+        commit(connection)
+        step()
+
+    event.listen(Engine, "before_cursor_execute", step)
+    event.listen(Engine, "commit", step)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Connection, "_commit_impl", answered)
+            yield seen
+    finally:
+        event.remove(Engine, "before_cursor_execute", step)
+        event.remove(Engine, "commit", step)
+
+
+@pytest.mark.parametrize("fault", ["once", "outage", "killed"])
+@pytest.mark.parametrize("rebuilt", [False, True], ids=["study fits", "study is rebuilt"])
+def test_whatever_statement_fails_no_study_holds_a_key_twice(
+    ledger: Ledger, ledger_url: str, fault: str, rebuilt: bool
+) -> None:
+    lrs = tuple(i / 1000 for i in range(1, 100))
+    ledger.register([make_cell(lrs=lrs)])
+    database = Database(ledger_url)
+    for i, moment in enumerate(range(1, 200, 5 if rebuilt else 1)):
+        cell = make_cell(lrs=lrs, selection="test" if rebuilt and i % 2 else "validation")
+        ledger.register([cell])
+        if not rebuilt:
+            ledger.reconcile(cell.name)
+        pack = begun(ledger, cell, cell.search_trials[i : i + 1])
+        with faults_at(moment, fault) as seen, suppress(Killed, LedgerError):
+            ledger.finish(pack, outcomes(pack), PROVENANCE)
+        assert set(shown(database).values()) <= {1}
+        if fault != "killed":
+            ledger.finish(pack, outcomes(pack), PROVENANCE)
+        ledger.reconcile(cell.name)
+        assert shown(database) == {row.key: 1 for row in ledger.trials("demo") if row.outcome == "complete"}
+        if seen[0] < moment:
+            break
+    database.close()
+    assert i > 5
+    assert seen[0] < moment
+
+
+def shown(database: Database) -> Counter[str]:
+    """How often each key is in the studies, read faster than Optuna does."""
+    with database.reading() as connection:
+        rows = connection.exec_driver_sql("SELECT value_json FROM trial_user_attributes WHERE key = 'key'").all()
+    return Counter(json.loads(text) for (text,) in rows)
 
 
 def _delete(url: str, name: str) -> None:
