@@ -14,8 +14,7 @@ from typing import Any, Literal
 from lawn_tune.errors import UsageError
 from lawn_tune.executors.checkpoints import open_store
 from lawn_tune.launching.deadlines import Deadline, parse_deadline
-from lawn_tune.paths import is_path
-from lawn_tune.storage import masked
+from lawn_tune.storage import StorageUrl, is_path, masked
 from search_spaces.keys import did_you_mean
 
 FILE = "lawn-tune.toml"
@@ -90,8 +89,7 @@ class Setting:
 
 
 def _url(text: str) -> str:
-    if not re.match(r"[a-z0-9+]+://", text):
-        raise ValueError("a database URL such as sqlite:///lawn-tune.db or postgresql://host/name")
+    StorageUrl.parse(text)
     return text
 
 
@@ -272,6 +270,8 @@ def _read(file: Path) -> dict[str, Any]:
 def _parse(setting: Setting, origin: str, value: Any) -> Any:
     try:
         return setting.parse(str(value))
+    except UsageError as error:
+        raise UsageError(f"{origin}: must be a storage URL, got {error}", error.hint) from None
     except ValueError as rule:
         raise UsageError(f"{origin}: must be {rule}, got {_shown(value)}", setting.help) from None
 
@@ -282,14 +282,3 @@ def _shown(value: object) -> str:
         return "a table" if isinstance(value, dict) else "a list"
     text = repr(masked(value) if isinstance(value, str) else value)
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
-
-
-# --- storage URLs ----------------------------------------------------------------------------------------------------
-
-
-def sqlite_file(url: str) -> Path | None:
-    """Returns the file of an SQLite URL; None for other databases and for one in memory."""
-    match = re.match(r"sqlite(?:\+\w+)?:///([^?]+)", url)
-    if match is None or match[1] == ":memory:":
-        return None
-    return Path(match[1]).expanduser()

@@ -35,7 +35,7 @@ def copy(
 ) -> None:
     """Copy a whole ledger with its Optuna studies, and compare both; a killed copy is completed by the same command.
 
-    Leave passwords out of the URLs, to PGPASSWORD or ~/.pgpass.
+    A URL with a password is refused: give it by PGPASSWORD, ~/.pgpass or a service file.
 
     \b
     Examples:

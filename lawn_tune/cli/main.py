@@ -15,7 +15,6 @@ import typer
 from typer.core import TyperGroup
 
 from lawn_tune import __version__
-from lawn_tune.cli.arguments import arguments
 from lawn_tune.errors import DataError, LawnTuneError, UsageError
 from lawn_tune.settings import DEBUG, debugging
 from search_spaces.space import SpaceError
@@ -143,7 +142,7 @@ def main() -> None:
     printed = sys.stdout
     sys.stdout = cast(TextIO, _Output(printed))
     try:
-        typer.main.get_command(app)(args=arguments(), prog_name="lawn-tune")
+        typer.main.get_command(app)(prog_name="lawn-tune")
     except SystemExit as end:
         code = end.code
     except Exception as error:

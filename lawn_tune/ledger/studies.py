@@ -189,7 +189,7 @@ class Studies:
 
     def _open(self) -> RDBStorage:
         optuna.logging.set_verbosity(logging.ERROR)  # what it warns of, a lost connection, is reported once, by us
-        url = self._database.url.render_as_string(hide_password=False)
+        url = self._database.url.render_as_string()
         escaped = url.replace("{", "{{").replace("}", "}}")  # Optuna calls str.format on it
         return RDBStorage(escaped, engine_kwargs=self._database.engine_options)
 

@@ -300,12 +300,13 @@ def test_an_error_in_the_middle_of_the_rows_leaves_none(bare: str, sqlite_url: s
 
 
 def test_the_command_shows_no_password(bare: str, postgres_url: str) -> None:
-    target = postgres_url.replace("postgres:@", "postgres:c4nary@")
-    assert "c4nary" in target
-    result = CliRunner().invoke(app, ["ledger", "copy", bare, target])
+    environment = {"PGPASSWORD": "c4nary"}
+    result = CliRunner().invoke(app, ["ledger", "copy", bare, postgres_url], env=environment)
     assert result.exit_code == 0, result.output
-    assert "postgres:***@" in result.output
     assert "0 Optuna studies" in result.output
-    again = CliRunner().invoke(app, ["ledger", "copy", bare, target])
+    again = CliRunner().invoke(app, ["ledger", "copy", bare, postgres_url], env=environment)
     assert again.exit_code == 3
-    assert "c4nary" not in result.output + again.output
+    refused = CliRunner().invoke(app, ["ledger", "copy", bare, postgres_url.replace("postgres:@", "postgres:c4nary@")])
+    assert refused.exit_code == 2
+    assert "a password in a storage URL is refused" in refused.output
+    assert "c4nary" not in result.output + again.output + refused.output

@@ -82,7 +82,11 @@ def test_what_is_written_at_once_is_what_optuna_writes(
         made = rebuild(connection, SPEC)
     for batch in batches:
         with database.writing() as connection:
-            assert find(connection, SPEC.name) == made
+            found = find(connection, SPEC.name)
+            assert found is not None
+            assert found.id == made.id
+            assert found.spec.fits(SPEC)
+            assert SPEC.fits(found.spec)
             add(connection, made, batch)
     study = optuna.load_study(study_name=SPEC.name, storage=storage)
     assert study.direction.name.lower() == SPEC.direction
