@@ -59,7 +59,7 @@ COMMANDS: dict[str, Lazy] = {
     "report": Lazy("", "Write one self-contained HTML page with tables and figures."),
     "dashboard": Lazy("", "Serve the results on a local web page."),
     "export": Lazy("lawn_tune.cli.export:export", "Write every trial of a space as JSON or CSV."),
-    "ledger": Lazy("lawn_tune.cli.ledger:app", "Copy a ledger to another database; upgrade an older one."),
+    "ledger": Lazy("lawn_tune.cli.ledger:app", "Copy a ledger, upgrade an older one, or check one for damage."),
     "data": Lazy("lawn_tune.cli.data:app", "List, fetch and check data sets."),
     "doctor": Lazy("lawn_tune.cli.doctor:doctor", "Check this machine: packages, devices, disk, ledger, data."),
 }
