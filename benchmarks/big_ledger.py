@@ -1,7 +1,7 @@
 """Writes a ledger as large as a study of months, in seconds: made-up numbers of the shape that training gives.
 
 Curves are smooth functions of the hyperparameters with an optimum inside the grid, so that winners, edges, divergence
-and intervals look as they do in a real ledger. Nothing in it was trained, and its provenance says so.
+and intervals look as they do in a real ledger. Nothing in it was trained, as its provenance shows.
 """
 
 from __future__ import annotations
@@ -354,7 +354,7 @@ def _run(connection: Connection, cell: Cell, pack: PackRow, numbers: _Numbers) -
 
 
 def main() -> None:
-    """Writes a big ledger and says how long that took."""
+    """Writes a big ledger and prints how long that took."""
     parser = argparse.ArgumentParser(description="Write a big ledger of made-up numbers.")
     parser.add_argument("url", help="sqlite:////path/to/file.db, or a PostgreSQL URL")
     parser.add_argument("--trials", type=int, default=10_000)

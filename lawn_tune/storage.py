@@ -134,7 +134,7 @@ def _sqlite(text: str, rest: str) -> StorageUrl:
     try:
         absolute = str(Path(path).expanduser().resolve()) if is_path(path) else ""
     except RuntimeError:
-        raise UsageError(f"'{shown}': there is no user of the name after '~' on this machine", HINT) from None
+        raise UsageError(f"'{shown}': this machine has no user of the name after '~'", HINT) from None
     if not is_path(absolute):
         raise UsageError(f"'{shown}': names no file that can exist: its path, or a name in it, is wrong", HINT)
     return StorageUrl(text=f"sqlite:///{absolute}", kind="sqlite", file=Path(absolute))

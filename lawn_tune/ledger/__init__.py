@@ -1,4 +1,4 @@
-"""The ledger: cells, packs, trials, curves and leases in one database, beside the Optuna studies that show them."""
+"""The ledger: cells, packs, trials, curves and leases in one database, next to the Optuna studies that show them."""
 
 from lawn_tune.ledger.database import Unreachable
 from lawn_tune.ledger.leases import Lease, LeaseLost

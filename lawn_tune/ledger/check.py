@@ -28,7 +28,7 @@ class Damage:
     """One damaged row.
 
     Args:
-        space, cell: what it belongs to, "" where that cannot be told.
+        space, cell: what it belongs to, "" where unknown.
         row: what it is, with its key.
         why: what is wrong with it.
         repair: what to do.

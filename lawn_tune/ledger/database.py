@@ -153,7 +153,7 @@ class Database:
             raise self.failure(error) from None
 
     def failure(self, error: BaseException | str) -> LedgerError:
-        """Returns the error that says the database failed, and why."""
+        """Returns the error of a failed database, with the reason."""
         cause = error.orig if isinstance(error, DBAPIError) else error
         reason = " ".join(str(cause).split())
         kind = Unreachable if isinstance(error, SQLAlchemyError) and _passes(error) else LedgerError

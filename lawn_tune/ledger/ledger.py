@@ -37,9 +37,9 @@ class Ledger:
       studies together; if a study cannot be written, our tables alone, and `reconcile` adds what it lacks.
     - Every write may be repeated without effect, so a driver whose ledger has `patience` repeats what an outage cut
       short, without knowing whether it had happened.
-    - A driver that lost its lease writes nothing more: where a pack or an owner says who writes, the lease is checked
+    - A driver that lost its lease writes nothing more: where a pack or an owner is given, the lease is checked
       in the transaction of the write itself.
-    - A finished trial (complete or diverged) never changes again; whoever reports it a second time is ignored.
+    - A finished trial (complete or diverged) never changes again; a second report of it is ignored.
     - Writes that belong to a cell are made by the driver that leases it. `lease`, `renew`, `release` and all reads may
       come from any thread; everything else from one.
 
@@ -86,7 +86,7 @@ class Ledger:
 
     @patient
     def assign(self, cell: CellName, phase: Phase, added: Sequence[Trial]) -> None:
-        """Says that trials belong to a cell, whether they will be trained here or were trained for another space.
+        """Records that trials belong to a cell, whether they will be trained here or were trained for another space.
 
         `register` does this for search trials, `record_packs` for those it is given.
         """
@@ -132,7 +132,8 @@ class Ledger:
     def lease(self, cell: CellName, owner: Owner, seconds: float) -> bool:
         """Leases a registered cell for `seconds`; True if it was free, expired, ours, or its owner is provably dead.
 
-        Like `renew` it never waits for a database: who waited must not take what its holder could not renew meanwhile.
+        Like `renew` it never waits for a database: a driver that waited must not take what its holder could not renew
+        meanwhile.
         """
         self._cell(cell)
         with self._database.writing() as connection:
@@ -248,7 +249,7 @@ class Ledger:
         """Repairs what a dead driver left: its running trials wait again, and the studies get what they lack.
 
         Called at the start of work on a cell, under its lease. A start that died with its driver does not count as
-        an attempt; what its trials had learnt stays readable until they start anew.
+        an attempt; what its trials had learned stays readable until they start again.
 
         Raises:
             LeaseLost: the cell is not the owner's, where one is given.
@@ -344,7 +345,7 @@ def open_ledger(url: str, create: bool = True, patience: Patience | None = None)
 
     Args:
         url: `sqlite:///path` or `postgresql://user@host/database`.
-        create: make a ledger where there is none; False for readers.
+        create: create a ledger where there is none; False for readers.
         patience: how the opened ledger waits for its database; opening itself does not.
 
     Raises:

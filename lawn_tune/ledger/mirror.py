@@ -30,7 +30,7 @@ class Mirror:
 
     Args:
         database: where the ledger lives.
-        say: called once with the reason if Optuna's tables cannot be written; then nothing is.
+        say: called once with the reason if Optuna's tables cannot be written; then none are.
     """
 
     def __init__(self, database: Database, say: Callable[[str], None]) -> None:

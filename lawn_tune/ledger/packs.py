@@ -62,7 +62,7 @@ def add(connection: Connection, cell: CellName, phase: Phase, groups: Sequence[S
 
 
 def split(connection: Connection, pack: PackRow) -> tuple[PackRow, PackRow]:
-    """Puts two halves, the first one smaller if they differ, in the place of a pack of at least two trials."""
+    """Replaces a pack of two or more trials by two halves, the first one smaller if they differ."""
     middle = len(pack.keys) // 2
     halves = [pack.keys[:middle], pack.keys[middle:]]
     change(connection, pack, state="split")

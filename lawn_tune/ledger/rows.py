@@ -30,7 +30,7 @@ _WHOLE = {"seed": 0, "epochs": 0, "total_epochs": 1, "attempts": 0}
 _PLANNED = {"phase": "search", "seed": 0, "hyperparameters": '{"x": 0}', "total_epochs": 1}
 _UNTRAINED = {"outcome": "running", "pack": "", "error": "", "epochs": 0, "attempts": 0, "summary": "{}"}
 _UNTRAINED |= {"provenance": "{}"}
-"""Columns of the other table that make a row whole, as a reader joins them."""
+"""Columns of the other table that complete a row, as a reader joins them."""
 
 
 def _refused(constant: str) -> NoReturn:

@@ -56,7 +56,7 @@ class StudySpec:
         name: `space/optimizer/bs<batch>` for search trials, with `/confirm` behind it for confirm trials.
         objective: name of the value, as "last/validation/accuracy".
         direction: of the objective.
-        levels: every value that any of its trials has; Optuna wants them fixed within a study.
+        levels: every value that any of its trials has; Optuna requires them to be fixed within a study.
         attributes: further user attributes.
     """
 
@@ -130,7 +130,7 @@ class Studies:
             raise self._unknown(f"their revision is {revision}, this version of lawn-tune writes {SCHEMA}")
 
     def exists(self, name: str) -> bool:
-        """Tells whether there is a study of that name, ours or another's."""
+        """Whether there is a study of that name, ours or another's."""
         with self._translated():
             return self._load(name) is not None
 
@@ -145,12 +145,12 @@ class Studies:
         return digest.hexdigest()
 
     def copy(self, name: str, target: Studies, advance: Callable[[int, int], None]) -> None:
-        """Makes the same study in another database, in the place of one of that name if there is one.
+        """Creates the same study in another database, in the place of one of that name if there is one.
 
         Args:
             name: of a study that is here.
             target: where to.
-            advance: told how many trials of how many are there.
+            advance: called with how many trials of how many are there.
         """
         with self._translated():
             study = optuna.load_study(study_name=name, storage=self._storage)

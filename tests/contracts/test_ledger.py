@@ -300,11 +300,11 @@ def test_cells_are_read_as_last_launched(ledger: Ledger) -> None:
 
 
 def test_a_cell_must_be_registered(ledger: Ledger) -> None:
-    stranger = make_cell(batch_size=1)
+    unregistered = make_cell(batch_size=1)
     with pytest.raises(LedgerError, match="demo/adam/bs1"):
-        ledger.lease(stranger.name, Owner.current(), SECONDS)
+        ledger.lease(unregistered.name, Owner.current(), SECONDS)
     with pytest.raises(LedgerError, match="demo/adam/bs1"):
-        ledger.record_packs(stranger.name, "search", [stranger.search_trials])
+        ledger.record_packs(unregistered.name, "search", [unregistered.search_trials])
 
 
 def test_trials_of_an_earlier_plan_stay_behind_those_of_the_last(ledger: Ledger, cell: Cell) -> None:
@@ -482,7 +482,7 @@ def test_what_a_dead_driver_left_running_waits_again(ledger: Ledger, cell: Cell)
     assert {row.key for row in ledger.trials("demo")} == {*finished.keys, *elsewhere.keys}
     assert [(p.state, p.attempts) for p in ledger.packs(cell.name, "search")] == [("finished", 1), ("waiting", 0)]
     pack = ledger.begin(pack, cell.search_trials[2:4])
-    ledger.progress(pack, records(pack, [3]))  # resumed from a checkpoint: the epochs before it are not told again
+    ledger.progress(pack, records(pack, [3]))  # resumed from a checkpoint: earlier epochs are not reported again
     assert [row.attempts for row in ledger.trials("demo") if row.key in pack.keys] == [1, 1]
     assert all(not np.isnan(c["validation/accuracy"]).any() for c in ledger.curves(pack.keys).values())
 
@@ -548,7 +548,7 @@ def test_studies_say_what_they_are(ledger: Ledger, ledger_url: str, cell: Cell) 
     [make_cell(lrs=(0.1, 0.15, 0.2)), make_cell(beta1=(0.9, 0.95)), make_cell(selection="test")],
     ids=["levels", "hyperparameter", "objective"],
 )
-def test_a_study_follows_a_cell_that_is_planned_anew(
+def test_a_study_follows_a_cell_that_is_planned_again(
     ledger: Ledger, ledger_url: str, cell: Cell, changed: Cell
 ) -> None:
     before = cell.search_trials[:2]
@@ -671,7 +671,7 @@ def _delete(url: str, name: str) -> None:
 
 
 def elsewhere() -> Owner:
-    """A driver on another machine, of which nothing can be said."""
+    """A driver on another machine, of which nothing is known."""
     return replace(Owner.current(), host="elsewhere", pid=1)
 
 

@@ -120,7 +120,7 @@ def holding(folder: Path) -> list[str]:
 
 
 def gcs(lines: dict[int, str]) -> dict[str, list[str]]:
-    """What Ray's own store says, whose address is an argument of its processes."""
+    """What Ray's own store holds, whose address is an argument of its processes."""
     word = next(word for line in lines.values() for word in line.split() if word.startswith("--gcs-address="))
     command = [sys.executable, "-c", GCS, word.partition("=")[2]]
     environment = os.environ | {"RAY_AUTH_MODE": "token"}

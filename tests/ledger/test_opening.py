@@ -357,7 +357,7 @@ def test_a_whole_life_of_a_ledger_shows_no_password(
 
 
 def _broken_reads(ledger: Ledger, url: str) -> list[LedgerError]:
-    """Takes tables away, and returns what a ledger says of it."""
+    """Takes tables away, and returns the errors of a ledger."""
     opened = Database(url)
     with opened.writing() as connection:
         connection.execute(text("DROP TABLE lawn_plan, lawn_cells CASCADE"))
@@ -373,7 +373,7 @@ def _broken_reads(ledger: Ledger, url: str) -> list[LedgerError]:
 
 
 def _assert_silent(error: LawnTuneError, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:
-    told = "".join(traceback.format_exception(error)) + f"{error!s}{error!r}{error.hint}"
-    told += caplog.text + "".join(capfd.readouterr())
+    shown_text = "".join(traceback.format_exception(error)) + f"{error!s}{error!r}{error.hint}"
+    shown_text += caplog.text + "".join(capfd.readouterr())
     for form in (CANARY, QUOTED, "c4n"):
-        assert form not in told
+        assert form not in shown_text
