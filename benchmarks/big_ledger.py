@@ -90,7 +90,7 @@ def write(
         planned = [_cells(i, max(trials // spaces, 1), epochs) for i in range(spaces)]
         ledger.register([cell for cells in planned for cell in cells])
         database = Database(url)
-        mirror = Mirror(database)
+        mirror = Mirror(database, print)
         for i, cells in enumerate(planned):
             for j, cell in enumerate(cells):
                 with database.writing() as connection:

@@ -17,7 +17,7 @@ from lawn_tune.ledger import reads, roster
 from lawn_tune.ledger.curves import THINNED
 from lawn_tune.ledger.database import Database
 from lawn_tune.ledger.mirror import study_spec, study_trials
-from lawn_tune.ledger.studies import Studies, StudySpec, StudyTrial
+from lawn_tune.ledger.studies import Studies, StudySpec, StudyTrial, rebuild
 
 PHASES: tuple[Phase, ...] = ("search", "confirm")
 STATES = {"complete": "COMPLETE", "diverged": "PRUNED", "failed": "FAIL"}
@@ -39,6 +39,7 @@ def write(ledger_url: str, url: str, *, curve_values: int = THINNED) -> tuple[st
     """
     source, target = Database(ledger_url), Database(url)
     studies = Studies(target)
+    studies.open()
     names: list[str] = []
     with source.reading() as reader:
         for cell in [cell for space in roster.spaces(reader) for cell in reads.cells_of(reader, space)]:
@@ -46,7 +47,8 @@ def write(ledger_url: str, url: str, *, curve_values: int = THINNED) -> tuple[st
                 entries = roster.ended(reader, cell.name, phase)
                 if entries:
                     spec = study_spec(cell, phase, entries)
-                    studies.create(spec)
+                    with target.writing() as writer:
+                        rebuild(writer, spec)
                     names.append(spec.name)
                     _insert(target, spec, study_trials(reader, cell, phase, entries, curve_values))
     studies.close()

@@ -1,4 +1,4 @@
-"""What commands say of rows that cannot be read."""
+"""What commands print about rows that cannot be read."""
 
 from __future__ import annotations
 

@@ -25,7 +25,8 @@ from lawn_tune.executors.build import NVIDIA, machine_cpus
 from lawn_tune.ledger.database import NETWORK_FILE_SYSTEMS, Database, clock, file_system
 from lawn_tune.ledger.definitions import REVISION
 from lawn_tune.ledger.schema import current_revision, open_schema
-from lawn_tune.settings import Settings, sqlite_file
+from lawn_tune.settings import Settings
+from lawn_tune.storage import StorageUrl
 from trainables import data
 from trainables.catalogue.datasets import DATASETS
 
@@ -273,7 +274,7 @@ def ray_token(_: Settings) -> list[Check]:
 
 def disk(settings: Settings) -> list[Check]:
     """Free space where checkpoints, data and an SQLite ledger go."""
-    file = sqlite_file(settings.storage)
+    file = StorageUrl.parse(settings.storage).file
     folders = {"work_dir": settings.work_dir, "data_dir": settings.data_dir} | (
         {"storage": file.parent} if file else {}
     )

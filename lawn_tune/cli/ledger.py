@@ -1,4 +1,4 @@
-"""`lawn-tune ledger`: moving a ledger to another database, and bringing an older one up to date."""
+"""`lawn-tune ledger`: copies a ledger to another database, upgrades an older one, and checks one for damage."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from lawn_tune.ledger.schema import current_revision, open_schema
 from lawn_tune.settings import resolve
 
 WORDS = {"lawn_plan": "planned", "lawn_progress": "epochs of unfinished packs", "lawn_examples": "sets of examples"}
-"""Tables whose names say nothing to people."""
+"""Names for tables whose own names are unclear to users."""
 
 app = typer.Typer(
-    help="Copy a ledger to another database, or bring an older one up to date.",
+    help="Copy a ledger to another database, upgrade an older one, or check one for damage.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -35,7 +35,7 @@ def copy(
 ) -> None:
     """Copy a whole ledger with its Optuna studies, and compare both; a killed copy is completed by the same command.
 
-    Leave passwords out of the URLs, to PGPASSWORD or ~/.pgpass.
+    A URL with a password is refused: give it by PGPASSWORD, ~/.pgpass or a service file.
 
     \b
     Examples:
@@ -71,6 +71,32 @@ def upgrade(storage: Storage = None) -> None:
         database.close()
     done = f"is up to date: schema {REVISION}" if before == REVISION else f"went from schema {before} to {REVISION}"
     typer.echo(f"ledger {database.shown} {done}")
+
+
+@app.command()
+def check(storage: Storage = None) -> None:
+    """Read every row of a ledger, and print what is damaged and how to repair it; the exit code is 1 then.
+
+    \b
+    Examples:
+      lawn-tune ledger check
+      lawn-tune ledger check --storage postgresql://me@db/lawn
+    """
+    from lawn_tune.ledger.check import check as check_rows
+
+    database = Database(resolve({"storage": storage}).storage)
+    try:
+        open_schema(database, create=False)
+        read, damage = check_rows(database)
+    finally:
+        database.close()
+    for repair in dict.fromkeys(row.repair for row in damage):
+        for row in (row for row in damage if row.repair == repair):
+            typer.echo(f"{row.cell or 'unknown cell'}: {row.row}: {row.why}")
+        typer.echo(f"  {repair}")
+    typer.echo(f"ledger {database.shown}: {read} rows read, {len(damage) or 'none'} damaged")
+    if damage:
+        raise typer.Exit(1)
 
 
 def _revision(database: Database) -> str:

@@ -15,7 +15,6 @@ import typer
 from typer.core import TyperGroup
 
 from lawn_tune import __version__
-from lawn_tune.cli.arguments import arguments
 from lawn_tune.errors import DataError, LawnTuneError, UsageError
 from lawn_tune.settings import DEBUG, debugging
 from search_spaces.space import SpaceError
@@ -60,7 +59,7 @@ COMMANDS: dict[str, Lazy] = {
     "report": Lazy("", "Write one self-contained HTML page with tables and figures."),
     "dashboard": Lazy("", "Serve the results on a local web page."),
     "export": Lazy("lawn_tune.cli.export:export", "Write every trial of a space as JSON or CSV."),
-    "ledger": Lazy("lawn_tune.cli.ledger:app", "Copy a ledger to another database; upgrade an older one."),
+    "ledger": Lazy("lawn_tune.cli.ledger:app", "Copy a ledger, upgrade an older one, or check one for damage."),
     "data": Lazy("lawn_tune.cli.data:app", "List, fetch and check data sets."),
     "doctor": Lazy("lawn_tune.cli.doctor:doctor", "Check this machine: packages, devices, disk, ledger, data."),
 }
@@ -143,7 +142,7 @@ def main() -> None:
     printed = sys.stdout
     sys.stdout = cast(TextIO, _Output(printed))
     try:
-        typer.main.get_command(app)(args=arguments(), prog_name="lawn-tune")
+        typer.main.get_command(app)(prog_name="lawn-tune")
     except SystemExit as end:
         code = end.code
     except Exception as error:

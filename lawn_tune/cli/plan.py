@@ -16,8 +16,8 @@ from lawn_tune.planning.makespan import makespan
 from lawn_tune.planning.plan import plan_all, unconstrained_points
 from lawn_tune.planning.spaces import builtin_spaces, find_spaces
 from lawn_tune.planning.speed import Speeds
-from lawn_tune.settings import resolve, sqlite_file
-from lawn_tune.storage import masked
+from lawn_tune.settings import resolve
+from lawn_tune.storage import StorageUrl, masked
 from lawn_tune.words import duration
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _held(url: str, cells: Sequence[Cell]) -> tuple[list[TrialRow], dict[str, Ou
 
     None where there is no ledger yet.
     """
-    file = sqlite_file(url)
+    file = StorageUrl.parse(url).file
     if file is not None and not file.exists():
         return None
     from lawn_tune.ledger import open_ledger  # brings optuna: only where there is something to read

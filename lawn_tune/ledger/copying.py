@@ -27,10 +27,10 @@ CHUNK = 100
 """Rows in memory at once; a row is a whole curve at most."""
 
 TABLES: tuple[Table, ...] = tuple(table for table in metadata.sorted_tables if table is not lease_table)
-"""In an order in which no row refers to one that is still to come. A lease says who works now, and is no result."""
+"""In an order in which no row refers to one that is still to come. A lease is not a result."""
 
 Progress = Callable[[str, float, float], None]
-"""Told what is done (a word), how much of it and how much there is."""
+"""Called with what is done (a word), how much of it and how much there is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ def copy_ledger(source_url: str, target_url: str, progress: Progress) -> Copy:
     Args:
         source_url: of a ledger that no launch works on.
         target_url: of a database without a ledger, with an empty one, or with a copy that was not finished.
-        progress: told how far it is.
+        progress: called with how far it is.
 
     Raises:
         UsageError: both are the same, or one can hold no ledger.
@@ -230,7 +230,7 @@ def _study_names(source: Database, studies: Studies) -> list[str]:
 
 
 def _has_studies(database: Database) -> bool:
-    """Tells whether Optuna's tables are there; asking Optuna would make them."""
+    """Whether Optuna's tables are there; asking Optuna would create them."""
     with database.reading() as connection:
         return inspect(connection).has_table("studies")
 

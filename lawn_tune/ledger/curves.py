@@ -24,7 +24,7 @@ def encode(series: Mapping[str, ArrayLike]) -> bytes:
     """Packs named series of one length E, bit for bit (NaN payloads included).
 
     Format: version byte, length of the head, head (JSON list of names), float64 values; all but the version byte
-    and that length deflated. The bytes of all values are grouped by significance first, because neighbouring values
+    and that length deflated. The bytes of all values are grouped by significance first, because adjacent values
     share their high bytes and values that were float32 once have empty low ones.
 
     Raises:

@@ -13,14 +13,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import Connection, Engine, Float, Table, create_engine, event, literal_column, text
+from sqlalchemy import URL, Connection, Engine, Float, Table, create_engine, event, literal_column, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.sql.elements import ColumnElement
 
 from lawn_tune.errors import LedgerError
-from lawn_tune.ledger.urls import parse, scrubbed
-from lawn_tune.storage import masked
+from lawn_tune.storage import StorageUrl
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql, sqlite
@@ -72,26 +71,37 @@ class Database:
     """Where a ledger lives.
 
     Args:
-        url: SQLAlchemy URL; a password in it never reaches an error text.
+        url: storage URL, without a password.
 
     Raises:
-        UsageError: the URL cannot name a ledger.
+        UsageError: the URL cannot name a ledger, or carries a password.
         LedgerError: the driver is missing, or the file's place is unfit.
     """
 
     def __init__(self, url: str) -> None:
-        self.url = parse(url)
-        self.path = Path(str(self.url.database)) if self.url.drivername == "sqlite" else None
+        self.storage = StorageUrl.parse(url)
+        self.path = self.storage.file
         # Kept here, as a launch takes it out of the environment before it starts other processes.
-        given = self.url.password or "password" in self.url.query
-        self._password = None if given else os.environ.get("PGPASSWORD")
+        self._password = os.environ.get("PGPASSWORD")
         if self.path is not None:
             _check_place(self.path)
 
     @property
     def shown(self) -> str:
         """The URL, fit to print."""
-        return f"sqlite:///{self.path}" if self.path else masked(self.url.render_as_string(hide_password=False))
+        return self.storage.text
+
+    @cached_property
+    def url(self) -> URL:
+        """The URL as SQLAlchemy takes it; psycopg is named, as SQLAlchemy 2.0 and 2.1 have different defaults."""
+        if self.path is not None:
+            return URL.create("sqlite", database=str(self.path))
+        at = self.storage
+        query: dict[str, list[str]] = {}
+        for name, value in at.options:
+            query.setdefault(name, []).append(value)
+        options = {name: values[0] if len(values) == 1 else tuple(values) for name, values in query.items()}
+        return URL.create("postgresql+psycopg", at.user, None, at.host, at.port, at.database, options)
 
     @property
     def engine_options(self) -> dict[str, Any]:
@@ -113,7 +123,7 @@ class Database:
             ) from None
         if self.path is not None:
             _own_transactions(engine)
-        logging.getLogger("psycopg").setLevel(logging.ERROR)  # a lost connection is told once, by us
+        logging.getLogger("psycopg").setLevel(logging.ERROR)  # a lost connection is reported once, by us
         return engine
 
     @contextmanager
@@ -132,7 +142,7 @@ class Database:
 
     @contextmanager
     def translated(self) -> Iterator[None]:
-        """Turns SQLAlchemy's errors into ours, without secrets and without the chain that might hold some.
+        """Turns SQLAlchemy's errors into ours, without the chain, which might hold a password.
 
         Raises:
             LedgerError: for any error of the database; Unreachable if it may pass by itself.
@@ -143,9 +153,9 @@ class Database:
             raise self.failure(error) from None
 
     def failure(self, error: BaseException | str) -> LedgerError:
-        """Returns the error that says the database failed, and why."""
+        """Returns the error of a failed database, with the reason."""
         cause = error.orig if isinstance(error, DBAPIError) else error
-        reason = scrubbed(" ".join(str(cause).split()), self.url)
+        reason = " ".join(str(cause).split())
         kind = Unreachable if isinstance(error, SQLAlchemyError) and _passes(error) else LedgerError
         return kind(f"ledger {self.shown}: {reason}", _hint(reason, self.path))
 
@@ -217,7 +227,7 @@ def _check_place(path: Path) -> None:
     kind = file_system(path, mounts.read_text(errors="replace")) if mounts.exists() else ""
     if kind in NETWORK_FILE_SYSTEMS:
         raise LedgerError(
-            f"ledger sqlite:///{path}: lies on a network file system ({kind}), where SQLite cannot lock reliably",
+            f"ledger sqlite:///{path}: is on a network file system ({kind}), where SQLite cannot lock reliably",
             "Use a local disk, or PostgreSQL: --storage postgresql://user@host/database.",
         )
 
@@ -236,7 +246,7 @@ def _own_transactions(engine: Engine) -> None:
 
 
 def _lock_postgresql(connection: Connection) -> None:
-    # A driver stopped in the middle of a transaction must not hold up the others for ever. One statement, from left to
+    # A driver stopped in the middle of a transaction must not hold up the others forever. One statement, from left to
     # right: every write begins with it.
     limits = "set_config('lock_timeout', :wait, true), set_config(:idle, :wait, true)"
     connection.execute(
@@ -275,10 +285,11 @@ def _hint(reason: str, path: Path | None) -> str:
 def _server_hint(reason: str) -> str:
     """Returns what to do about a PostgreSQL server that does not let us in."""
     if "password" in reason:
-        return "Give the password by PGPASSWORD or ~/.pgpass (host:port:database:user:password, chmod 600)."
+        pgpass = "~/.pgpass (host:port:database:user:password, chmod 600)"
+        return f"Give the password by PGPASSWORD, {pgpass} or a service file."
     if found := re.search(r'(role|database) "([^"]*)" does not exist', reason):
         create = {"role": "createuser", "database": "createdb"}[found[1]]
         return f"Create it on the server ({create} '{found[2]}'), or correct --storage."
     if "refused" in reason or "No such file" in reason or "timeout" in reason or "resolve host" in reason:
-        return "Start the server, or correct host and port of --storage; pg_isready tells whether it answers."
-    return "Check that the server runs, and the host, user, database and password of --storage."
+        return "Start the server, or correct host and port of --storage; pg_isready shows whether it answers."
+    return "Check that the server runs, and the host, user and database of --storage."

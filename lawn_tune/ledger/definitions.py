@@ -1,4 +1,4 @@
-"""Our tables beside Optuna's: every name begins with `lawn_`, so the two never meet."""
+"""Our tables next to Optuna's: every name begins with `lawn_`, so the two never meet."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ REVISION = "0001"
 metadata = MetaData()
 
 UNFINISHED = "copying"
-"""Stands in the place of the revision while a copy is written, so that no version of ours takes it for a ledger."""
+"""Takes the place of the revision while a copy is written, so that no version of ours takes it for a ledger."""
 
 version = Table(VERSION_TABLE, MetaData(), Column("version_num", Text, primary_key=True))
-"""Alembic's own table, which it makes itself."""
+"""Alembic's own table, which it creates itself."""
 
 cells = Table(
     "lawn_cells",
@@ -56,7 +56,7 @@ plan = Table(
     Column("mirrored", Text, nullable=False),
     Index("lawn_plan_key", "key"),
 )
-"""Which trials belong to which cell. A key says nothing of its space, so two spaces may plan the same trial: it is
+"""Which trials belong to which cell. A key does not depend on its space, so two spaces may plan the same trial: it is
 trained once, and shown in both. `mirrored` is the outcome that the cell's Optuna study holds, "" if none."""
 
 trials = Table(
@@ -75,7 +75,7 @@ trials = Table(
     Column("ended", Text, nullable=False),
     Index("lawn_trials_cell_pack", "cell", "pack"),
 )
-"""Every trial that was ever started, once. `cell` and `pack` say who trains or trained it; outcome "waiting" means that
+"""Every trial that was ever started, once. `cell` and `pack` train or trained it; outcome "waiting" means that
 its driver died, and is never shown."""
 
 packs = Table(

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sqlalchemy import Connection, inspect
 
 from lawn_tune.cells import Cell, CellName, Phase
 from lawn_tune.errors import LedgerError
 from lawn_tune.ledger import leases, packs, reads, roster, trials
 from lawn_tune.ledger.curves import Curve
 from lawn_tune.ledger.database import Database
-from lawn_tune.ledger.leases import Lease
+from lawn_tune.ledger.leases import Lease, LeaseLost
 from lawn_tune.ledger.owners import Owner
 from lawn_tune.ledger.packs import PackRow
 from lawn_tune.ledger.patience import Patience, patient
@@ -26,17 +28,19 @@ from trainables.tasks import Trial
 if TYPE_CHECKING:
     from lawn_tune.ledger.mirror import Mirror
 
+_logger = logging.getLogger(__name__)
+
 
 class Ledger:
     """Keeps cells, packs, trials, curves and leases in one database; also a `results.ResultSource`.
 
-    - Every write is one transaction: after any crash it happened or did not. Results reach our tables first; the
-      Optuna studies follow, and `reconcile` closes the gap that a crash between the two leaves.
+    - Every write is one transaction: after any crash it happened or did not. Results reach our tables and the Optuna
+      studies together; if a study cannot be written, our tables alone, and `reconcile` adds what it lacks.
     - Every write may be repeated without effect, so a driver whose ledger has `patience` repeats what an outage cut
       short, without knowing whether it had happened.
-    - A driver that lost its lease writes nothing more: where a pack or an owner says who writes, the lease is checked
+    - A driver that lost its lease writes nothing more: where a pack or an owner is given, the lease is checked
       in the transaction of the write itself.
-    - A finished trial (complete or diverged) never changes again; whoever reports it a second time is ignored.
+    - A finished trial (complete or diverged) never changes again; a second report of it is ignored.
     - Writes that belong to a cell are made by the driver that leases it. `lease`, `renew`, `release` and all reads may
       come from any thread; everything else from one.
 
@@ -76,11 +80,14 @@ class Ledger:
         """
         with self._database.writing() as connection:
             roster.register(connection, cells)
+            studied = inspect(connection).has_table("studies")
         self._launched |= {cell.name: cell for cell in cells}
+        if studied:
+            self._mirror.repair(cells)
 
     @patient
     def assign(self, cell: CellName, phase: Phase, added: Sequence[Trial]) -> None:
-        """Says that trials belong to a cell, whether they will be trained here or were trained for another space.
+        """Records that trials belong to a cell, whether they will be trained here or were trained for another space.
 
         `register` does this for search trials, `record_packs` for those it is given.
         """
@@ -126,7 +133,8 @@ class Ledger:
     def lease(self, cell: CellName, owner: Owner, seconds: float) -> bool:
         """Leases a registered cell for `seconds`; True if it was free, expired, ours, or its owner is provably dead.
 
-        Like `renew` it never waits for a database: who waited must not take what its holder could not renew meanwhile.
+        Like `renew` it never waits for a database: a driver that waited must not take what its holder could not renew
+        meanwhile.
         """
         self._cell(cell)
         with self._database.writing() as connection:
@@ -206,16 +214,18 @@ class Ledger:
         Raises:
             ValueError: an outcome is of no trial of the pack.
         """
-        strange = [outcome.key for outcome in outcomes if outcome.key not in pack.keys]
-        if strange:
-            raise ValueError(f"pack {pack.id} holds {pack.keys}, got an outcome of {strange}")
-        with self._database.writing() as connection:
+        unknown = [outcome.key for outcome in outcomes if outcome.key not in pack.keys]
+        if unknown:
+            raise ValueError(f"pack {pack.id} holds {pack.keys}, got an outcome of {unknown}")
+
+        def write(connection: Connection) -> None:
             leases.check(connection, pack.cell, pack.holder)
             trials.finish(connection, pack, outcomes, provenance)
             if trials.all_finished(connection, pack.keys):
                 packs.change(connection, pack, state="finished")
                 trials.forget_progress(connection, pack)
-        self._mirror.add(self._cell(pack.cell), pack.phase, pack.keys)
+
+        self._write_and_show(pack, write)
 
     @patient
     def fail(self, pack: PackRow, error: str) -> None:
@@ -226,19 +236,21 @@ class Ledger:
             error: for people; characters that no database stores are replaced.
         """
         readable = _storable(error)
-        with self._database.writing() as connection:
+
+        def write(connection: Connection) -> None:
             leases.check(connection, pack.cell, pack.holder)
             trials.fail(connection, pack, readable)
             if not trials.all_finished(connection, pack.keys):
                 packs.change(connection, pack, state="failed", error=readable)
-        self._mirror.add(self._cell(pack.cell), pack.phase, pack.keys)
+
+        self._write_and_show(pack, write)
 
     @patient
     def reconcile(self, cell: CellName, owner: Owner | None = None) -> None:
         """Repairs what a dead driver left: its running trials wait again, and the studies get what they lack.
 
         Called at the start of work on a cell, under its lease. A start that died with its driver does not count as
-        an attempt; what its trials had learnt stays readable until they start anew.
+        an attempt; what its trials had learned stays readable until they start again.
 
         Raises:
             LeaseLost: the cell is not the owner's, where one is given.
@@ -295,12 +307,30 @@ class Ledger:
         with self._database.reading() as connection:
             return reads.version(connection, space)
 
+    def _write_and_show(self, pack: PackRow, write: Callable[[Connection], None]) -> None:
+        """Writes how trials ended, and their study, in one transaction; a study that fails costs no result."""
+        cell, shown = self._cell(pack.cell), False
+        try:
+            if self._mirror.ready():
+                with self._database.writing() as connection:
+                    write(connection)
+                    shown = self._mirror.add(connection, cell, pack.phase, pack.keys)
+                if shown:
+                    return
+        except LeaseLost:
+            raise
+        except LedgerError:
+            pass
+        with self._database.writing() as connection:
+            write(connection)
+        self._mirror.sync(cell, pack.phase)
+
     @property
     def _mirror(self) -> Mirror:
         if self._opened_mirror is None:
             from lawn_tune.ledger.mirror import Mirror  # brings Optuna, which readers do without
 
-            self._opened_mirror = Mirror(self._database)
+            self._opened_mirror = Mirror(self._database, self.patience.say if self.patience else _logger.warning)
         return self._opened_mirror
 
     def _cell(self, name: CellName) -> Cell:
@@ -316,7 +346,7 @@ def open_ledger(url: str, create: bool = True, patience: Patience | None = None)
 
     Args:
         url: `sqlite:///path` or `postgresql://user@host/database`.
-        create: make a ledger where there is none; False for readers.
+        create: create a ledger where there is none; False for readers.
         patience: how the opened ledger waits for its database; opening itself does not.
 
     Raises:

@@ -1,110 +1,105 @@
-"""Keeps each cell's Optuna studies in step with our tables, which come first; nothing is there twice, whatever dies.
+"""Keeps each cell's Optuna studies in step with our tables; nothing is there twice, whatever dies.
 
-A study is made anew from our tables when its trials no longer fit it: a grid got new levels (Optuna wants them fixed),
-the objective changed, somebody deleted it, or two drivers wrote one trial after a lease had run out.
+A study is rebuilt from our tables when its trials no longer fit it: a grid got new levels (Optuna requires them to be
+fixed), the objective changed, somebody deleted it, or a version before this one wrote a trial twice.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, get_args
 
 from sqlalchemy import Connection, select
 
-from lawn_tune.cells import Cell, CellName, Phase
+from lawn_tune.cells import Cell, Phase
 from lawn_tune.ledger import roster
 from lawn_tune.ledger.curves import THINNED, decode, thinned
 from lawn_tune.ledger.database import Database
 from lawn_tune.ledger.definitions import curves, trials
 from lawn_tune.ledger.roster import Entry
-from lawn_tune.ledger.studies import Studies, StudySpec, StudyTrial
-from lawn_tune.results import FINISHED
+from lawn_tune.ledger.studies import Studies, StudySpec, StudyTrial, UnknownSchema, add, doubled, find, rebuild
 
+PHASES: tuple[Phase, ...] = get_args(Phase)
 CHUNK = 100
+"""Trials that are shown in one transaction."""
 
 
 class Mirror:
-    """Writes what the studies lack. The caller holds the cell's lease."""
+    """Writes what the studies lack, in transactions that note it in our tables: no trial is missing there or twice.
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    Args:
+        database: where the ledger lives.
+        say: called once with the reason if Optuna's tables cannot be written; then none are.
+    """
+
+    def __init__(self, database: Database, say: Callable[[str], None]) -> None:
+        self._database, self._say = database, say
         self._studies = Studies(database)
-        self._unsure: set[tuple[CellName, Phase]] = set()
-        self._found: dict[str, StudySpec] = {}
+        self._ready: bool | None = None
 
-    def add(self, cell: Cell, phase: Phase, keys: Sequence[str]) -> None:
-        """Adds trials that just ended; falls back on `sync` if the study does not fit them, or the last time failed."""
-        place = (cell.name, phase)
-        if place in self._unsure:
-            self.sync(cell, phase)
-        else:
-            self._unsure.add(place)
-            self._add(cell, phase, keys)
-        self._unsure.discard(place)
+    def ready(self) -> bool:
+        """Creates Optuna's tables where they are missing; False if they are of an unknown revision."""
+        if self._ready is None:
+            try:
+                self._studies.open()
+                self._ready = True
+            except UnknownSchema as error:
+                self._say(f"{error}; the Optuna studies are not updated. {error.hint}")
+                self._ready = False
+        return self._ready
 
-    def _add(self, cell: Cell, phase: Phase, keys: Sequence[str]) -> None:
-        with self._database.reading() as connection:
-            chosen = roster.ended(connection, cell.name, phase, keys)
-        lacking = [entry for entry in chosen if entry.mirrored != entry.outcome]
-        study = self._found.get(study_name(cell, phase))
-        if (
-            study is None
-            or not study_spec(cell, phase, chosen).fits(study)
-            or not self._write(cell, phase, study, lacking)
-        ):
-            self.sync(cell, phase)
+    def add(self, connection: Connection, cell: Cell, phase: Phase, keys: Sequence[str]) -> bool:
+        """Shows ended trials in the caller's transaction, those that are not shown yet.
+
+        Returns:
+            False if nothing was shown because there is no study that fits them; see `sync`.
+        """
+        entries = roster.ended(connection, cell.name, phase, keys)
+        study = find(connection, study_name(cell, phase))
+        if study is None or not study_spec(cell, phase, entries).fits(study.spec):
+            return False
+        lacking = [entry for entry in entries if entry.mirrored != entry.outcome]
+        if lacking:
+            add(connection, study, study_trials(connection, cell, phase, lacking))
+            roster.mark_mirrored(connection, cell.name, {entry.key: entry.outcome for entry in lacking})
+        return True
 
     def sync(self, cell: Cell, phase: Phase) -> None:
         """Leaves the study with every ended trial exactly once, whatever happened before."""
-        with self._database.reading() as connection:
-            entries = roster.ended(connection, cell.name, phase)
-        if phase == "confirm" and not entries:
+        if not self.ready():
             return
-        spec = study_spec(cell, phase, entries)
-        study = self._studies.find(spec.name)
-        if study is None or not spec.fits(study):
-            study, entries = self._anew(cell, phase, spec, entries)
-        self._found[spec.name] = study
-        lacking = [entry for entry in entries if entry.mirrored != entry.outcome]
-        if not lacking:
-            return
-        there = self._studies.recorded(study.name)
-        if _doubled(there):
-            self._found[spec.name], lacking = self._anew(cell, phase, spec, entries)
-            there.clear()
-        absent = [entry for entry in lacking if (entry.key, entry.outcome) not in there]
-        self._write(cell, phase, self._found[spec.name], absent)
-        self._mark(cell, lacking)
+        with self._database.writing() as connection:
+            lacking = self._prepare(connection, cell, phase)
+        for start in range(0, len(lacking), CHUNK):
+            with self._database.writing() as connection:
+                self.add(connection, cell, phase, lacking[start : start + CHUNK])
+
+    def repair(self, cells: Sequence[Cell]) -> None:
+        """Rebuilds the studies that hold a trial twice, as versions before this one could leave them."""
+        places = {study_name(cell, phase): (cell, phase) for cell in cells for phase in PHASES}
+        if self.ready():
+            with self._database.reading() as connection:
+                names = doubled(connection, list(places))
+            for name in names:
+                self.sync(*places[name])
 
     def close(self) -> None:
         """Closes Optuna's connections."""
         self._studies.close()
 
-    def _anew(
-        self, cell: Cell, phase: Phase, spec: StudySpec, entries: Sequence[Entry]
-    ) -> tuple[StudySpec, list[Entry]]:
-        with self._database.writing() as connection:
+    def _prepare(self, connection: Connection, cell: Cell, phase: Phase) -> list[str]:
+        """Leaves a study that fits the cell and holds no trial twice; returns the keys that it lacks."""
+        entries = roster.ended(connection, cell.name, phase)
+        if phase == "confirm" and not entries:
+            return []
+        spec = study_spec(cell, phase, entries)
+        study = find(connection, spec.name)
+        if study is None or not spec.fits(study.spec) or doubled(connection, [spec.name]):
             roster.forget_mirrored(connection, cell.name, phase)
-        self._studies.create(spec)
-        with self._database.reading() as connection:
-            known = {entry.key for entry in entries}
-            return spec, [entry for entry in roster.ended(connection, cell.name, phase) if entry.key in known]
-
-    def _write(self, cell: Cell, phase: Phase, study: StudySpec, entries: Sequence[Entry]) -> bool:
-        """Returns False if somebody deleted the study."""
-        for start in range(0, len(entries), CHUNK):
-            some = entries[start : start + CHUNK]
-            with self._database.reading() as connection:
-                ready = study_trials(connection, cell, phase, some)
-            if not self._studies.add(study, ready):
-                return False
-            self._mark(cell, some)
-        return True
-
-    def _mark(self, cell: Cell, entries: Iterable[Entry]) -> None:
-        with self._database.writing() as connection:
-            roster.mark_mirrored(connection, cell.name, {entry.key: entry.outcome for entry in entries})
+            rebuild(connection, spec)
+            return [entry.key for entry in entries]
+        return [entry.key for entry in entries if entry.mirrored != entry.outcome]
 
 
 def study_name(cell: Cell, phase: Phase) -> str:
@@ -137,14 +132,6 @@ def study_spec(cell: Cell, phase: Phase, entries: Sequence[Entry]) -> StudySpec:
             "phase": phase,
         },
     )
-
-
-def _doubled(there: Mapping[tuple[str, str], int]) -> bool:
-    """True if some key has two results."""
-    results: dict[str, int] = {}
-    for (key, outcome), count in there.items():
-        results[key] = results.get(key, 0) + (count if outcome in FINISHED else 0)
-    return any(count > 1 for count in results.values())
 
 
 def study_trials(

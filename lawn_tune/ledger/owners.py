@@ -16,10 +16,10 @@ class Owner:
     Args:
         host: host name.
         pid: process ID.
-        started: start time of the process in clock ticks since boot, "" where the system does not tell; with it, a
-            later process of the same ID is told apart.
+        started: start time of the process in clock ticks since boot, "" where unknown; with it, a
+            later process of the same ID is distinguished.
         boot: identity of the machine's boot and of the process-ID namespace: two containers may share host name and
-            IDs, and then nothing can be said of the other's processes. "" where the system does not tell.
+            IDs, and then nothing is known of the other's processes. "" where unknown.
         token: random; what makes two owners different.
     """
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,13 +10,10 @@ from typing import Any, Literal
 from sqlalchemy import Connection, func, select, update
 
 from lawn_tune.cells import CellName, Phase
-from lawn_tune.errors import LedgerError
 from lawn_tune.ledger.database import insert
 from lawn_tune.ledger.definitions import leases, packs
 from lawn_tune.ledger.leases import lost
-from lawn_tune.results import DAMAGED
-
-REPAIR_PACK = "Put back a copy of the ledger, or delete that row from lawn_packs; what it trained is kept."
+from lawn_tune.ledger.rows import keys_of, pack_id
 
 State = Literal["waiting", "running", "finished", "failed", "split"]
 
@@ -46,11 +42,6 @@ class PackRow:
     holder: str = ""
 
 
-def pack_id(keys: Sequence[str]) -> str:
-    """Returns the identity of a pack: 12 hex digits of a hash of its keys in order."""
-    return hashlib.sha256("\n".join(keys).encode()).hexdigest()[:12]
-
-
 def read(connection: Connection, cell: CellName, phase: Phase | None = None) -> tuple[PackRow, ...]:
     """Returns the packs of a cell (and phase) in the order they were recorded."""
     columns = (packs.c.id, packs.c.phase, packs.c["keys"], packs.c.attempts, packs.c.state, packs.c.error)
@@ -58,19 +49,9 @@ def read(connection: Connection, cell: CellName, phase: Phase | None = None) -> 
     if phase is not None:
         query = query.where(packs.c.phase == phase)
     return tuple(
-        PackRow(id=name, cell=cell, phase=kind, keys=_keys(name, keys), attempts=attempts, state=state, error=error)
+        PackRow(id=name, cell=cell, phase=kind, keys=keys_of(name, keys), attempts=attempts, state=state, error=error)
         for name, kind, keys, attempts, state, error in connection.execute(query)
     )
-
-
-def _keys(pack: str, text: Any) -> tuple[str, ...]:
-    try:
-        keys = tuple(json.loads(text))
-    except (ValueError, TypeError) as error:
-        raise LedgerError(f"{DAMAGED}pack {pack}: its keys are not JSON ({error})", REPAIR_PACK) from None
-    if pack_id(keys) != pack:
-        raise LedgerError(f"{DAMAGED}pack {pack}: its keys are those of pack {pack_id(keys)}", REPAIR_PACK)
-    return keys
 
 
 def add(connection: Connection, cell: CellName, phase: Phase, groups: Sequence[Sequence[str]]) -> None:
@@ -81,7 +62,7 @@ def add(connection: Connection, cell: CellName, phase: Phase, groups: Sequence[S
 
 
 def split(connection: Connection, pack: PackRow) -> tuple[PackRow, PackRow]:
-    """Puts two halves, the first one smaller if they differ, in the place of a pack of at least two trials."""
+    """Replaces a pack of two or more trials by two halves, the first one smaller if they differ."""
     middle = len(pack.keys) // 2
     halves = [pack.keys[:middle], pack.keys[middle:]]
     change(connection, pack, state="split")

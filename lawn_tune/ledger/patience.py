@@ -1,4 +1,8 @@
-"""Waiting for a database that cannot be reached for now: restarted, disconnected, or locked by another program."""
+"""Waiting for a database that cannot be reached for now: restarted, disconnected, or locked by another program.
+
+Not by tenacity: one outage spans many calls and is reported once at its start and once at its end, which its retries of
+single calls do not know.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +28,8 @@ class Patience:
     """Tries again what failed because the database could not be reached; for calls that may be repeated.
 
     Args:
-        say: told once that the waiting begins and why, and once that it is over.
-        stopping: asked between two tries; True ends the waiting.
+        say: called once when the waiting begins, with the reason, and once when it is over.
+        stopping: called between two tries; True ends the waiting.
         seconds: how long one outage is waited for.
     """
 

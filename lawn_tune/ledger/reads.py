@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
-from typing import get_args
+from contextlib import suppress
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, case, func, select
 
 from lawn_tune.cells import Cell
-from lawn_tune.errors import LedgerError
 from lawn_tune.ledger import rows
 from lawn_tune.ledger.curves import Curve, decode
 from lawn_tune.ledger.definitions import cells, curves, examples, trials
 from lawn_tune.ledger.definitions import packs as pack_table
 from lawn_tune.ledger.definitions import plan as plan_table
 from lawn_tune.ledger.trials import followed
-from lawn_tune.results import DAMAGED, REPAIR, DamagedCells, Outcome, TrialRow
+from lawn_tune.results import DamagedCells, Outcome, TrialRow
 
 CHUNK = 500
 """Keys a query; both databases limit the parameters of a statement."""
@@ -102,14 +100,11 @@ def outcomes(connection: Connection, keys: Sequence[str]) -> dict[str, Outcome]:
     Raises:
         LedgerError: one is damaged; its trial might have finished, so nobody may train it again.
     """
-    found: dict[str, Outcome] = {}
+    found: dict[str, str] = {}
     for some in _chunks(keys):
         query = select(trials.c.key, trials.c.outcome).where(trials.c.key.in_(some), trials.c.outcome != "waiting")
         found |= dict(connection.execute(query).all())
-    for key, outcome in found.items():
-        if outcome not in get_args(Outcome):
-            raise LedgerError(f"{DAMAGED}trial {key}: unknown outcome '{outcome}'", REPAIR)
-    return found
+    return {key: rows.outcome(key, outcome) for key, outcome in found.items()}
 
 
 def curves_of(connection: Connection, keys: Sequence[str]) -> dict[str, Curve]:
@@ -131,19 +126,16 @@ def examples_of(connection: Connection, keys: Sequence[str]) -> dict[str, NDArra
     for some in _chunks(keys):
         query = select(examples.c.key, examples.c["count"], examples.c.data).where(examples.c.key.in_(some))
         for key, count, data in connection.execute(query):
-            if isinstance(data, bytes) and isinstance(count, int) and 0 <= count <= 8 * len(data):
-                found[key] = np.unpackbits(np.frombuffer(data, np.uint8), count=count).astype(np.bool_)
+            with suppress(ValueError):
+                found[key] = rows.examples(count, data)
     return found
 
 
 def _unfinished(connection: Connection, keys: Sequence[str]) -> dict[str, Curve]:
     found: dict[str, Curve] = {}
     for (cell, pack), wanted in _packs_of(connection, keys).items():
-        members = json.loads(
-            connection.execute(
-                select(pack_table.c["keys"]).where(pack_table.c.cell == cell, pack_table.c.id == pack)
-            ).scalar_one()
-        )
+        query = select(pack_table.c["keys"]).where(pack_table.c.cell == cell, pack_table.c.id == pack)
+        members = rows.keys_of(pack, connection.execute(query).scalar_one())
         stacked = followed(connection, cell, pack, len(members))
         for key in wanted if stacked else ():
             found[key] = {name: values[:, members.index(key)] for name, values in stacked.items()}

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, bindparam, select, update
 
 from lawn_tune.cells import Cell, CellName, Phase
 from lawn_tune.errors import LedgerError
+from lawn_tune.ledger import rows
 from lawn_tune.ledger.database import insert
 from lawn_tune.ledger.definitions import cells, plan, trials
 from trainables.tasks import Trial
@@ -20,7 +21,7 @@ UNPLANNED = 2**31 - 1
 """Position of search trials that the last launch did not plan (another grid or budget); they come last."""
 
 _PLANNED = ("phase", "position", "seed", "hyperparameters", "total_epochs")
-"""What a launch writes anew of a trial that is known."""
+"""What a launch rewrites of a trial that is known."""
 
 
 def register(connection: Connection, launched: Sequence[Cell]) -> None:
@@ -93,11 +94,8 @@ def ended(connection: Connection, cell: CellName, phase: Phase, keys: Sequence[s
 
 
 def _entry(row: Mapping[Any, Any]) -> Entry | None:
-    try:
-        hyperparameters = {name: float(value) for name, value in json.loads(row["hyperparameters"]).items()}
-    except (ValueError, TypeError, AttributeError):
-        return None  # the launch that plans it writes it anew
-    return Entry(**{**row, "hyperparameters": hyperparameters})
+    hyperparameters = rows.hyperparameters(row["hyperparameters"])
+    return None if hyperparameters is None else Entry(**{**row, "hyperparameters": hyperparameters})
 
 
 def mark_mirrored(connection: Connection, cell: CellName, outcomes: Mapping[str, str]) -> None:

@@ -1,23 +1,36 @@
-"""Rows of the ledger as values; one that is damaged breaks itself alone, and says so in words."""
+"""Rows of the ledger as values: the one place where they are validated. A damaged row breaks itself alone, by name."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import isfinite
-from typing import Any, NoReturn, get_args, get_type_hints
+from typing import Any, NoReturn, cast, get_args, get_type_hints
+
+import numpy as np
+from numpy.typing import NDArray
 
 from lawn_tune.cells import Cell, Phase, Protocol
-from lawn_tune.results import DAMAGED, Outcome, TrialRow
+from lawn_tune.errors import LedgerError
+from lawn_tune.results import DAMAGED, REPAIR, Outcome, TrialRow
 from trainables.tasks import trial_key
 
 UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, RecursionError, OverflowError)
 """What reading a damaged row may raise."""
 
+REPAIR_PACK = "Put back a copy of the ledger, or delete that row from lawn_packs; what it trained is kept."
+
 _CHOICES = {"outcome": frozenset(get_args(Outcome)), "phase": frozenset(get_args(Phase))}
 _PROTOCOL = {name: get_args(get_type_hints(Protocol)[name]) for name in ("direction", "selection", "reported")}
 _WHOLE = {"seed": 0, "epochs": 0, "total_epochs": 1, "attempts": 0}
-"""Column → its least value."""
+"""Column → its lowest value."""
+
+
+_PLANNED = {"phase": "search", "seed": 0, "hyperparameters": '{"x": 0}', "total_epochs": 1}
+_UNTRAINED = {"outcome": "running", "pack": "", "error": "", "epochs": 0, "attempts": 0, "summary": "{}"}
+_UNTRAINED |= {"provenance": "{}"}
+"""Columns of the other table that complete a row, as a reader joins them."""
 
 
 def _refused(constant: str) -> NoReturn:
@@ -58,6 +71,87 @@ def cell(name: str, definition: str) -> Cell:
     return found
 
 
+def outcome(key: str, value: str) -> Outcome:
+    """Returns the outcome of a trial.
+
+    Raises:
+        LedgerError: it is unknown; its trial might have finished, so nobody may train it again.
+    """
+    if value not in _CHOICES["outcome"]:
+        raise LedgerError(f"{DAMAGED}trial {key}: unknown outcome '{value}'", REPAIR)
+    return cast(Outcome, value)
+
+
+def keys_of(pack: str, text: Any) -> tuple[str, ...]:
+    """Returns the keys of a pack, checked.
+
+    Raises:
+        LedgerError: they are damaged.
+    """
+    try:
+        return pack_keys(pack, text)
+    except (ValueError, TypeError) as error:
+        raise LedgerError(f"{DAMAGED}pack {pack}: {error}", REPAIR_PACK) from None
+
+
+def pack_id(keys: Sequence[str]) -> str:
+    """Returns the identity of a pack: 12 hex digits of a hash of its keys in order."""
+    return hashlib.sha256("\n".join(keys).encode()).hexdigest()[:12]
+
+
+def pack_keys(pack: str, text: Any) -> tuple[str, ...]:
+    """Returns the keys of a pack.
+
+    Raises:
+        ValueError, TypeError: they are not JSON, or those of another pack.
+    """
+    try:
+        keys = tuple(json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"its keys are not JSON ({error})") from None
+    if pack_id(keys) != pack:
+        raise ValueError(f"its keys are those of pack {pack_id(keys)}")
+    return keys
+
+
+def hyperparameters(text: Any) -> dict[str, float] | None:
+    """Returns the hyperparameters of a planned trial, None if they are damaged: its launch rewrites them."""
+    try:
+        return {name: float(value) for name, value in json.loads(text).items()}
+    except (ValueError, TypeError, AttributeError):
+        return None
+
+
+def examples(count: Any, data: Any) -> NDArray[np.bool_]:
+    """Returns the outcome on each test example [E].
+
+    Raises:
+        ValueError: they are damaged.
+    """
+    if not (isinstance(data, bytes) and isinstance(count, int) and 0 <= count <= 8 * len(data)):
+        raise ValueError("its bytes do not hold as many outcomes as they should")
+    return np.unpackbits(np.frombuffer(data, np.uint8), count=count).astype(np.bool_)
+
+
+def check_planned(values: dict[str, Any]) -> None:
+    """Validates what is planned of a trial.
+
+    Raises:
+        ValueError, TypeError, AttributeError, RecursionError, OverflowError: it is damaged.
+    """
+    _checked(values | _UNTRAINED)
+
+
+def check_trained(values: dict[str, Any]) -> None:
+    """Validates what was stored of a trained trial; "waiting" is what a dead driver leaves, and never read.
+
+    Raises:
+        ValueError, TypeError, AttributeError, RecursionError, OverflowError: it is damaged.
+    """
+    state = "running" if values["outcome"] == "waiting" else values["outcome"]
+    _checked(values | _PLANNED | {"outcome": state})
+
+
 def _check_protocol(protocol: Protocol) -> None:
     for name, allowed in _PROTOCOL.items():
         _check_choice(name, getattr(protocol, name), allowed)
@@ -73,12 +167,12 @@ def _check_choice(name: str, value: Any, allowed: Any) -> None:
 
 def _check_whole(names: str, values: tuple[Any, ...]) -> None:
     if not all(type(value) is int for value in values):
-        raise TypeError(f"{names} must be whole numbers")
+        raise TypeError(f"{names} must be integers")
 
 
 def _check_numbers(name: str, values: Mapping[Any, Any]) -> None:
     if not set(map(type, values.values())) <= {float, int}:
-        raise TypeError(f"{name} holds something that is no number")
+        raise TypeError(f"{name} holds something that is not a number")
     if not all(map(isfinite, values.values())):
         raise ValueError(f"{name} holds a number that is not finite")
 
@@ -98,7 +192,7 @@ def _checked(values: dict[str, Any]) -> dict[str, Any]:
     if not all(isinstance(found[name], str) for name in ("pack", "error")):
         raise TypeError("pack and error must be text")
     _check_whole(", ".join(_WHOLE), tuple(found[name] for name in _WHOLE))
-    if any(found[name] < least for name, least in _WHOLE.items()):
+    if any(found[name] < lowest for name, lowest in _WHOLE.items()):
         raise ValueError(f"{', '.join(_WHOLE)}: one of them is too small")
     _check_numbers("summary", {name: value for name, value in found["summary"].items() if value is not None})
     _check_numbers("hyperparameters", found["hyperparameters"])
@@ -110,9 +204,9 @@ def _checked(values: dict[str, Any]) -> dict[str, Any]:
 
 def _check_provenance(provenance: Mapping[str, Any]) -> None:
     if not isinstance(provenance.get("libraries", {}), dict):
-        raise TypeError("provenance: libraries is no table")
+        raise TypeError("provenance: libraries is not a table")
     if not all(isinstance(provenance.get(name, ""), str) for name in ("started", "ended")):
-        raise TypeError("provenance: a time is no text")
+        raise TypeError("provenance: a time is not text")
 
 
 def _object(name: str, text: Any) -> dict[str, Any]:
@@ -123,14 +217,14 @@ def _object(name: str, text: Any) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
     if not isinstance(found, dict):
-        raise TypeError(f"{name} is no table")
+        raise TypeError(f"{name} is not a table")
     if "\\u" in text:
         json.dumps(found, ensure_ascii=False).encode()  # half a character, which nothing can write
     return found
 
 
 def _damaged(values: dict[str, Any], why: str) -> TrialRow:
-    whole = {name: values[name] if type(values[name]) is int else least for name, least in _WHOLE.items()}
+    whole = {name: values[name] if type(values[name]) is int else lowest for name, lowest in _WHOLE.items()}
     return TrialRow(
         key=values["key"],
         cell=values["cell"],

@@ -13,8 +13,8 @@ def open_schema(database: Database, create: bool) -> None:
     """Leaves the database with our tables at the newest revision; writes nothing if they are already.
 
     Args:
-        database: where the ledger is or shall be.
-        create: make a ledger where there is none.
+        database: where the ledger is or will be.
+        create: create a ledger where there is none.
 
     Raises:
         LedgerError: there is none and create is False; it is of an older version and create is False, since readers
@@ -44,7 +44,7 @@ def current_revision(connection: Connection) -> str | None:
 
 
 def unfinished(database: Database) -> LedgerError:
-    """Returns the error of a ledger that a copy was to become, and did not."""
+    """Returns the error of a ledger that a copy was to become and did not."""
     return LedgerError(
         f"ledger {database.shown} is a copy that was not finished",
         "Give the same 'lawn-tune ledger copy FROM TO' again, which completes it; or remove this database.",

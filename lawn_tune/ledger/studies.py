@@ -1,8 +1,11 @@
-"""The only file that knows Optuna: a study a cell and phase, a copy for people, which can be made anew from our tables.
+"""The only file that knows Optuna: a study per cell and phase, a copy for people that our tables can always rebuild.
 
 States, as every Optuna tool shows them apart: COMPLETE, with the value the cell's protocol reports; PRUNED for a
 diverged trial, which is a result (attribute `outcome`); FAIL for one whose retries are exhausted, with its error. A
 trial that failed and later finished has both; none ever has two COMPLETE or PRUNED ones.
+
+Rows are written through the models of Optuna's storage, which are private, because Optuna's public API commits by
+itself: only in the transaction of our own row can a study not miss a trial or hold it twice. `SCHEMA` guards this.
 """
 
 from __future__ import annotations
@@ -11,25 +14,30 @@ import hashlib
 import json
 import logging
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from math import isnan
-from typing import Any, cast
+from typing import Any, NamedTuple
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, distribution_to_json
 from optuna.exceptions import ExperimentalWarning, OptunaError, StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import Connection, delete, func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from lawn_tune.errors import LedgerError
 from lawn_tune.ledger.database import Database, Unreachable, patiently
 from trainables.catalogue.rows import Direction
+
+SCHEMA = "v3.2.0.a"
+"""Revision of Optuna's tables that rows are written for: that of Optuna 3.2 to 5.0."""
 
 Levels = Mapping[str, Sequence[float]]
 """Hyperparameter → its levels, ascending."""
@@ -48,7 +56,7 @@ class StudySpec:
         name: `space/optimizer/bs<batch>` for search trials, with `/confirm` behind it for confirm trials.
         objective: name of the value, as "last/validation/accuracy".
         direction: of the objective.
-        levels: every value that any of its trials has; Optuna wants them fixed within a study.
+        levels: every value that any of its trials has; Optuna requires them to be fixed within a study.
         attributes: further user attributes.
     """
 
@@ -88,8 +96,19 @@ class StudyTrial:
     ended: str
 
 
+class UnknownSchema(LedgerError):
+    """Optuna's tables are of a revision that this version cannot write."""
+
+
+class Study(NamedTuple):
+    """A study as stored: its row number, and what it was made for."""
+
+    id: int
+    spec: StudySpec
+
+
 class Studies:
-    """The Optuna studies of one database. Used by one thread; Optuna's tables are made on first use.
+    """The Optuna studies of one database, by Optuna's public API. Used by one thread.
 
     Every method raises LedgerError when Optuna or the database fails.
     """
@@ -98,49 +117,20 @@ class Studies:
         self._database = database
         self._opened: RDBStorage | None = None
 
-    def find(self, name: str) -> StudySpec | None:
-        """Returns what the study was made for, or None if there is no such study (of ours)."""
-        with self._translated():
-            study = self._load(name)
-            attributes = {} if study is None else dict(study.user_attrs)
-            if study is None or not {"levels", "objective"} <= attributes.keys():
-                return None
-            direction: Direction = "maximize" if study.direction.name == "MAXIMIZE" else "minimize"
-            levels, objective = attributes.pop("levels"), attributes.pop("objective")
-        return StudySpec(name=name, objective=objective, direction=direction, levels=levels, attributes=attributes)
+    def open(self) -> None:
+        """Creates Optuna's tables where they are missing, in a transaction of its own.
 
-    def create(self, spec: StudySpec) -> None:
-        """Makes an empty study, in the place of one of that name if there is one."""
-        with self._translated():
-            if self._load(spec.name) is not None:
-                optuna.delete_study(study_name=spec.name, storage=self._storage)
-            study = optuna.create_study(
-                study_name=spec.name, storage=self._storage, direction=spec.direction, load_if_exists=True
-            )
-            _name_metrics(study, [spec.objective])
-            levels = {name: list(values) for name, values in spec.levels.items()}
-            # `find` asks for the objective, so it comes last: a study cut short here is made anew.
-            for name, value in {**spec.attributes, "levels": levels, "objective": spec.objective}.items():
-                study.set_user_attr(name, value)
-
-    def recorded(self, name: str) -> Counter[tuple[str, str]]:
-        """Returns how often each (key, outcome) is in a study."""
-        with self._translated():
-            trials = optuna.load_study(study_name=name, storage=self._storage).get_trials(deepcopy=False)
-        return Counter((str(t.user_attrs.get("key")), str(t.user_attrs.get("outcome"))) for t in trials)
-
-    def add(self, spec: StudySpec, trials: Sequence[StudyTrial]) -> bool:
-        """Adds trials to a study in one transaction, and does not look whether they are there.
-
-        Returns:
-            False if there is no such study.
+        Raises:
+            UnknownSchema: the tables are there, of a revision other than `SCHEMA`.
         """
-        distributions = {name: CategoricalDistribution(list(levels)) for name, levels in spec.levels.items()}
         with self._translated():
-            return _insert(self._storage, spec.name, [_frozen(trial, distributions) for trial in trials])
+            storage = self._storage
+            revision = storage.get_current_version()
+        if revision != SCHEMA:
+            raise self._unknown(f"their revision is {revision}, this version of lawn-tune writes {SCHEMA}")
 
     def exists(self, name: str) -> bool:
-        """Tells whether there is a study of that name, ours or another's."""
+        """Whether there is a study of that name, ours or another's."""
         with self._translated():
             return self._load(name) is not None
 
@@ -155,12 +145,12 @@ class Studies:
         return digest.hexdigest()
 
     def copy(self, name: str, target: Studies, advance: Callable[[int, int], None]) -> None:
-        """Makes the same study in another database, in the place of one of that name if there is one.
+        """Creates the same study in another database, in the place of one of that name if there is one.
 
         Args:
             name: of a study that is here.
             target: where to.
-            advance: told how many trials of how many are there.
+            advance: called with how many trials of how many are there.
         """
         with self._translated():
             study = optuna.load_study(study_name=name, storage=self._storage)
@@ -176,7 +166,8 @@ class Studies:
                 made.set_user_attr(attribute, value)
             for start in range(0, len(trials), CHUNK):
                 some = trials[start : start + CHUNK]
-                _insert(target._storage, name, some)
+                with target._database.writing() as connection:
+                    _insert(connection, _id(connection, name), some)
                 advance(start + len(some), len(trials))
 
     def close(self) -> None:
@@ -189,15 +180,25 @@ class Studies:
     @property
     def _storage(self) -> RDBStorage:
         if self._opened is None:
-            # Several processes may make Optuna's tables at once, and Optuna does not wait for another.
-            self._opened = patiently(self._open, StorageInternalError, SQLAlchemyError)
+            # Several processes may create Optuna's tables at once, and Optuna does not wait for another.
+            try:
+                self._opened = patiently(self._open, StorageInternalError, SQLAlchemyError)
+            except RuntimeError as error:  # Optuna's own check of its schema
+                raise self._unknown(str(error)) from None
         return self._opened
 
     def _open(self) -> RDBStorage:
-        optuna.logging.set_verbosity(logging.ERROR)  # what it warns of, a lost connection, is told once, by us
-        url = self._database.url.render_as_string(hide_password=False)
+        optuna.logging.set_verbosity(logging.ERROR)  # what it warns of, a lost connection, is reported once, by us
+        url = self._database.url.render_as_string()
         escaped = url.replace("{", "{{").replace("}", "}}")  # Optuna calls str.format on it
         return RDBStorage(escaped, engine_kwargs=self._database.engine_options)
+
+    def _unknown(self, reason: str) -> UnknownSchema:
+        return UnknownSchema(
+            f"ledger {self._database.shown}: Optuna's tables cannot be written: {reason}",
+            f"Install a version of Optuna whose tables are of revision {SCHEMA}, or run `optuna storage "
+            "upgrade`; all results are kept in the ledger's own tables.",
+        )
 
     def _load(self, name: str) -> optuna.Study | None:
         try:
@@ -207,7 +208,7 @@ class Studies:
 
     @contextmanager
     def _renewed(self) -> Iterator[None]:
-        """Opens Optuna's storage anew after a lost connection, as its session may be left in a broken transaction."""
+        """Reopens Optuna's storage after a lost connection, as its session may be left in a broken transaction."""
         try:
             yield
         except Unreachable:
@@ -227,17 +228,104 @@ class Studies:
                 raise self._database.failure(f"Optuna: {error}") from None
 
 
-def _insert(storage: RDBStorage, study: str, trials: Sequence[FrozenTrial]) -> bool:
-    """Does `Study.add_trial` for many at once: that asks the database three times for each of a trial's values."""
-    with Session(storage.engine) as session, session.begin():
-        if storage.engine.name == "sqlite":
-            session.connection().exec_driver_sql("BEGIN IMMEDIATE")  # it knows no FOR UPDATE
-        into = session.query(models.StudyModel).filter_by(study_name=study).with_for_update().one_or_none()
-        if into is None:
-            return False
-        for number, trial in enumerate(trials, start=models.TrialModel.count(session, into)):
-            session.add_all(_rows(cast(int, into.study_id), number, trial))
-        return True
+# --- in a transaction of the ledger -----------------------------------------------------------------------------------
+
+
+def find(connection: Connection, name: str) -> Study | None:
+    """Returns a study and locks it against other programs; None if there is none of that name, or not one of ours."""
+    study, direction, attribute = models.StudyModel, models.StudyDirectionModel, models.StudyUserAttributeModel
+    query = (
+        select(study.study_id, direction.direction, attribute.key, attribute.value_json)
+        .join(direction, direction.study_id == study.study_id)
+        .join(attribute, attribute.study_id == study.study_id)
+        .where(study.study_name == name)
+        .with_for_update(of=study)
+    )
+    rows = connection.execute(query).all()
+    try:
+        attributes = {key: json.loads(text) for _, _, key, text in rows}
+    except ValueError:
+        return None
+    if not {"levels", "objective"} <= attributes.keys():
+        return None
+    towards: Direction = "maximize" if rows[0].direction is StudyDirection.MAXIMIZE else "minimize"
+    levels, objective = attributes.pop("levels"), attributes.pop("objective")
+    spec = StudySpec(name=name, objective=objective, direction=towards, levels=levels, attributes=attributes)
+    return Study(rows[0].study_id, spec)
+
+
+def rebuild(connection: Connection, spec: StudySpec) -> Study:
+    """Creates an empty study, in the place of the one of that name if there is one."""
+    _remove(connection, spec.name)
+    levels = {name: list(values) for name, values in spec.levels.items()}
+    with _session(connection) as session:
+        study = models.StudyModel(study_name=spec.name)
+        direction = StudyDirection[spec.direction.upper()]
+        session.add(models.StudyDirectionModel(study=study, objective=0, direction=direction))
+        metric = json.dumps([spec.objective])
+        session.add(models.StudySystemAttributeModel(study=study, key="study:metric_names", value_json=metric))
+        for name, value in {**spec.attributes, "levels": levels, "objective": spec.objective}.items():
+            session.add(models.StudyUserAttributeModel(study=study, key=name, value_json=json.dumps(value)))
+        session.flush()
+        return Study(int(study.study_id), spec)
+
+
+def add(connection: Connection, study: Study, trials: Sequence[StudyTrial]) -> None:
+    """Adds trials to a study without checking whether they are there."""
+    distributions = {name: CategoricalDistribution(list(levels)) for name, levels in study.spec.levels.items()}
+    _insert(connection, study.id, [_frozen(trial, distributions) for trial in trials])
+
+
+def doubled(connection: Connection, names: Sequence[str]) -> list[str]:
+    """Returns those of the named studies that hold some key's result, or its failure, more than once."""
+    study, trial, attribute = models.StudyModel, models.TrialModel, models.TrialUserAttributeModel
+    failed = trial.state == TrialState.FAIL
+    found: dict[str, None] = {}
+    for start in range(0, len(names), CHUNK):
+        query = (
+            select(study.study_name)
+            .join(trial, trial.study_id == study.study_id)
+            .join(attribute, attribute.trial_id == trial.trial_id)
+            .where(study.study_name.in_(names[start : start + CHUNK]), attribute.key == "key")
+            .group_by(study.study_name, attribute.value_json, failed)
+            .having(func.count() > 1)
+        )
+        found |= dict.fromkeys(connection.execute(query).scalars())
+    return list(found)
+
+
+def _id(connection: Connection, name: str) -> int:
+    query = select(models.StudyModel.study_id).where(models.StudyModel.study_name == name)
+    return int(connection.execute(query).scalar_one())
+
+
+def _remove(connection: Connection, name: str) -> None:
+    """Deletes a study with its trials in a few statements; Optuna's API loads every row first."""
+    study = models.StudyModel.__table__
+    known = connection.execute(select(study.c.study_id).where(study.c.study_name == name)).scalar()
+    if known is None:
+        return
+    trials = select(models.TrialModel.trial_id).where(models.TrialModel.study_id == known)
+    for table in reversed(models.BaseModel.metadata.sorted_tables):
+        if "study_id" in table.c:
+            connection.execute(delete(table).where(table.c.study_id == known))
+        elif "trial_id" in table.c:
+            connection.execute(delete(table).where(table.c.trial_id.in_(trials)))
+
+
+def _session(connection: Connection) -> Session:
+    """Returns a session for Optuna's models that leaves the end of the transaction to its owner."""
+    return Session(connection, join_transaction_mode="rollback_only", expire_on_commit=False)
+
+
+def _insert(connection: Connection, study: int, trials: Sequence[FrozenTrial]) -> None:
+    """Does `Study.add_trial` for many at once, which asks the database three times for each value of a trial."""
+    counted = select(func.count()).where(models.TrialModel.study_id == study)
+    first = connection.execute(counted).scalar_one()
+    with _session(connection) as session:
+        for number, trial in enumerate(trials, start=first):
+            session.add_all(_rows(study, number, trial))
+        session.flush()
 
 
 def _rows(study_id: int, number: int, trial: FrozenTrial) -> Iterator[Any]:

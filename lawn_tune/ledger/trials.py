@@ -22,7 +22,7 @@ from trainables.outcomes import EpochRecord, TrialOutcome
 
 
 def start(connection: Connection, pack: PackRow) -> None:
-    """Makes the trials of a pack running, save those that finished already."""
+    """Marks the trials of a pack as running, except those that finished already."""
     rows = [
         _row(pack, key, outcome="running", attempts=pack.attempts, started=_now()) for key in dict.fromkeys(pack.keys)
     ]
@@ -76,7 +76,7 @@ def _measured(summary: Mapping[str, float | None]) -> dict[str, float | None]:
 
 
 def fail(connection: Connection, pack: PackRow, error: str) -> None:
-    """Makes the trials of a pack failed, save those that finished already."""
+    """Marks the trials of a pack as failed, except those that finished already."""
     rows = [
         _row(pack, key, outcome="failed", attempts=pack.attempts, error=error, started=_now(), ended=_now())
         for key in dict.fromkeys(pack.keys)
@@ -144,9 +144,9 @@ def _write(connection: Connection, rows: Sequence[Mapping[str, Any]], *changed: 
     conflict = statement.on_conflict_do_update(
         index_elements=[trials.c.key],
         set_={name: statement.excluded[name] for name in changed},
-        where=and_(*(trials.c.outcome != outcome for outcome in sorted(FINISHED))),  # IN takes no rows beside it
+        where=and_(*(trials.c.outcome != outcome for outcome in sorted(FINISHED))),  # IN takes no rows with it
     )
-    # Rows beside the statement, not in it: SQLAlchemy compiles it once then, not for each pack.
+    # Rows next to the statement, not in it: SQLAlchemy compiles it once then, not for each pack.
     return set(connection.execute(conflict.returning(trials.c.key), [dict(row) for row in rows]).scalars())
 
 

@@ -19,7 +19,7 @@ def upgrade(database: Database, revision: str | None, write: bool = True) -> Non
     """Runs the missing migrations in one transaction; of several processes, the others find nothing left to do.
 
     Args:
-        database: where the ledger is or shall be.
+        database: where the ledger is or will be.
         revision: of the tables that are there, None if there are none.
         write: False for readers, which refuse an older ledger instead.
 
@@ -50,7 +50,7 @@ def _check(database: Database, revision: str, script: ScriptDirectory, write: bo
         raise LedgerError(
             f"ledger {database.shown} was written by an older lawn_tune: its schema is '{revision}', "
             f"this version reads '{newest}'",
-            "Bring it up to date, as one who may write: lawn-tune ledger upgrade, with the same --storage; "
+            "Bring it up to date, with a role that may write: lawn-tune ledger upgrade, with the same --storage; "
             "or read it with the version that wrote it.",
         )
 

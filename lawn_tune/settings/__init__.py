@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lawn_tune.settings.kinds import NO, YES, sqlite_file
+from lawn_tune.settings.kinds import NO, YES
 from lawn_tune.settings.resolve import (
     DASHBOARD_TOKEN,
     DEBUG,
@@ -26,5 +26,4 @@ __all__ = [
     "check_work_dir",
     "debugging",
     "resolve",
-    "sqlite_file",
 ]

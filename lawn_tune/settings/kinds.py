@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from lawn_tune.paths import is_path
+from lawn_tune.storage import StorageUrl, is_path
 
 YES = ("1", "true", "yes")
 NO = ("0", "false", "no")
@@ -20,18 +20,9 @@ Choice = TypeVar("Choice", bound=str)
 
 
 def url(text: str) -> str:
-    """A database URL."""
-    if not re.match(r"[a-z0-9+]+://", text):
-        raise ValueError("a database URL such as sqlite:///lawn-tune.db or postgresql://host/name")
+    """A storage URL; UsageError explains what is wrong with any other text."""
+    StorageUrl.parse(text)
     return text
-
-
-def sqlite_file(url: str) -> Path | None:
-    """Returns the file of an SQLite URL; None for other databases and for one in memory."""
-    match = re.match(r"sqlite(?:\+\w+)?:///([^?]+)", url)
-    if match is None or match[1] == ":memory:":
-        return None
-    return Path(match[1]).expanduser()
 
 
 def folder(text: str) -> Path:

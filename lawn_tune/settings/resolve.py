@@ -128,6 +128,8 @@ def _read(file: Path) -> dict[str, Any]:
 def _parse(setting: Setting, origin: str, value: Any) -> Any:
     try:
         return setting.parse(str(value))
+    except UsageError as error:
+        raise UsageError(f"{origin}: must be a storage URL, got {error}", error.hint) from None
     except ValueError as rule:
         raise UsageError(f"{origin}: must be {rule}, got {_shown(value)}", setting.help) from None
 

@@ -17,8 +17,8 @@ from lawn_tune.cli.doctor import Check
 from lawn_tune.errors import UsageError
 from lawn_tune.ledger import open_ledger
 from lawn_tune.ledger.copying import copy_ledger
-from lawn_tune.ledger.urls import parse
 from lawn_tune.settings import Settings, resolve
+from lawn_tune.storage import StorageUrl
 
 NOBODY = 65534
 
@@ -163,10 +163,10 @@ def test_a_server_that_does_not_let_us_in_is_printed_of(
 @pytest.mark.parametrize("scheme", ["postgresql+psycopg2", "postgresql+asyncpg", "postgresql+pg8000"])
 def test_another_driver_is_printed_what_to_write_instead(scheme: str) -> None:
     with pytest.raises(UsageError, match=scheme.replace("+", r"\+")) as caught:
-        parse(f"{scheme}://me@host/db")
+        StorageUrl.parse(f"{scheme}://me@host/db")
     assert "Write postgresql://" in str(caught.value.hint)
     for good in ("postgres", "postgresql", "postgresql+psycopg"):
-        assert parse(f"{good}://me@host/db").drivername == "postgresql+psycopg"
+        assert StorageUrl.parse(f"{good}://me@host/db").kind == "postgresql"
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from lawn_tune.errors import UsageError
-from lawn_tune.settings import FILE, SETTINGS, Settings, check_work_dir, resolve, sqlite_file
+from lawn_tune.settings import FILE, SETTINGS, Settings, check_work_dir, resolve
 from lawn_tune.settings.page import page
-from lawn_tune.storage import masked
+from lawn_tune.storage import StorageUrl, masked
 
 EXAMPLES: dict[str, tuple[list[str], list[Any]]] = {
     "storage": (
@@ -185,11 +185,26 @@ def test_no_password_is_shown(tmp_path: Path, url: str) -> None:
         ({}, f'executor = "{url}"'),
         ({}, f'nothing = "{url}"'),
         ({}, f'storage = ["{url}"]'),
+        ({}, f'storage = "{url}"'),
+        ({"storage": url}, ""),
     ):
         (tmp_path / FILE).write_text(text)
         with pytest.raises(UsageError) as caught:
             resolve(flags, environ={}, directory=tmp_path)
         assert SECRET not in f"{caught.value.message}{caught.value.hint}"
+
+
+@pytest.mark.parametrize("place", ["flag", "variable", "file"])
+def test_a_url_with_a_password_is_refused_wherever_it_is_given(tmp_path: Path, place: str) -> None:
+    url = f"postgresql://me:{SECRET}@host/db"
+    (tmp_path / FILE).write_text(f'storage = "{url}"' if place == "file" else "")
+    flags = {"storage": url} if place == "flag" else {}
+    environ = {"LAWN_TUNE_STORAGE": url} if place == "variable" else {}
+    with pytest.raises(UsageError, match="a password in a storage URL is refused") as caught:
+        resolve(flags, environ=environ, directory=tmp_path)
+    assert SECRET not in str(caught.value)
+    assert {"flag": "--storage", "variable": "LAWN_TUNE_STORAGE", "file": FILE}[place] in str(caught.value)
+    assert all(way in str(caught.value.hint) for way in ("PGPASSWORD", "~/.pgpass", "?service="))
 
 
 @pytest.mark.parametrize(
@@ -202,14 +217,12 @@ def test_a_url_without_password_is_shown_whole(url: str) -> None:
 @pytest.mark.parametrize(
     ("url", "file"),
     [
-        ("sqlite:///lawn-tune.db", Path("lawn-tune.db")),
+        ("sqlite:///lawn-tune.db", Path.cwd() / "lawn-tune.db"),
         ("sqlite:////abs/x.db", Path("/abs/x.db")),
-        ("sqlite+pysqlite:///x.db?mode=ro", Path("x.db")),
+        ("sqlite+pysqlite:////x/y.db", Path("/x/y.db")),
         ("sqlite:///~/x.db", Path.home() / "x.db"),
-        ("sqlite:///:memory:", None),
-        ("sqlite://", None),
         ("postgresql://me@host/db", None),
     ],
 )
 def test_the_file_of_an_sqlite_url(url: str, file: Path | None) -> None:
-    assert sqlite_file(url) == file
+    assert StorageUrl.parse(url).file == file

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
+import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -14,12 +17,13 @@ import numpy as np
 import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.exc import OperationalError
 
 from lawn_tune.cells import Cell, CellName, Phase, Protocol
 from lawn_tune.errors import LedgerError
 from lawn_tune.ledger import Ledger, Owner, PackRow, open_ledger, pack_id
 from lawn_tune.ledger.database import Database
-from lawn_tune.ledger.mirror import Mirror
 from lawn_tune.results import ResultSource
 from search_spaces.space import Grid
 from trainables.outcomes import EpochRecord, TrialOutcome
@@ -298,11 +302,11 @@ def test_cells_are_read_as_last_launched(ledger: Ledger) -> None:
 
 
 def test_a_cell_must_be_registered(ledger: Ledger) -> None:
-    stranger = make_cell(batch_size=1)
+    unregistered = make_cell(batch_size=1)
     with pytest.raises(LedgerError, match="demo/adam/bs1"):
-        ledger.lease(stranger.name, Owner.current(), SECONDS)
+        ledger.lease(unregistered.name, Owner.current(), SECONDS)
     with pytest.raises(LedgerError, match="demo/adam/bs1"):
-        ledger.record_packs(stranger.name, "search", [stranger.search_trials])
+        ledger.record_packs(unregistered.name, "search", [unregistered.search_trials])
 
 
 def test_trials_of_an_earlier_plan_stay_behind_those_of_the_last(ledger: Ledger, cell: Cell) -> None:
@@ -480,7 +484,7 @@ def test_what_a_dead_driver_left_running_waits_again(ledger: Ledger, cell: Cell)
     assert {row.key for row in ledger.trials("demo")} == {*finished.keys, *elsewhere.keys}
     assert [(p.state, p.attempts) for p in ledger.packs(cell.name, "search")] == [("finished", 1), ("waiting", 0)]
     pack = ledger.begin(pack, cell.search_trials[2:4])
-    ledger.progress(pack, records(pack, [3]))  # resumed from a checkpoint: the epochs before it are not told again
+    ledger.progress(pack, records(pack, [3]))  # resumed from a checkpoint: earlier epochs are not reported again
     assert [row.attempts for row in ledger.trials("demo") if row.key in pack.keys] == [1, 1]
     assert all(not np.isnan(c["validation/accuracy"]).any() for c in ledger.curves(pack.keys).values())
 
@@ -546,7 +550,7 @@ def test_studies_say_what_they_are(ledger: Ledger, ledger_url: str, cell: Cell) 
     [make_cell(lrs=(0.1, 0.15, 0.2)), make_cell(beta1=(0.9, 0.95)), make_cell(selection="test")],
     ids=["levels", "hyperparameter", "objective"],
 )
-def test_a_study_follows_a_cell_that_is_planned_anew(
+def test_a_study_follows_a_cell_that_is_planned_again(
     ledger: Ledger, ledger_url: str, cell: Cell, changed: Cell
 ) -> None:
     before = cell.search_trials[:2]
@@ -573,8 +577,9 @@ def test_a_study_that_somebody_deleted_comes_back(ledger: Ledger, ledger_url: st
     assert states(ledger_url, str(cell.name)) == {(trial.key, "COMPLETE"): 1 for trial in cell.search_trials[:3]}
 
 
-def test_a_trial_that_two_drivers_showed_is_shown_once_again(
-    ledger: Ledger, ledger_url: str, cell: Cell, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("repaired_by", ["register", "reconcile"])
+def test_a_trial_that_an_older_version_showed_twice_is_shown_once_again(
+    ledger: Ledger, ledger_url: str, cell: Cell, repaired_by: str
 ) -> None:
     train(ledger, cell, cell.search_trials[:2])
     storage = _storage(ledger_url)
@@ -582,11 +587,79 @@ def test_a_trial_that_two_drivers_showed_is_shown_once_again(
     study.add_trial(study.get_trials()[0])
     storage.remove_session()
     storage.engine.dispose()
-    monkeypatch.setattr(Mirror, "add", lambda *_: None)  # as if this driver had died between table and study
     train(ledger, cell, cell.search_trials[2:3])
-    assert sorted(states(ledger_url, str(cell.name)).values()) == [1, 2]
-    ledger.reconcile(cell.name)
+    assert sorted(states(ledger_url, str(cell.name)).values()) == [1, 1, 2]
+    ledger.register([cell]) if repaired_by == "register" else ledger.reconcile(cell.name)
     assert states(ledger_url, str(cell.name)) == {(trial.key, "COMPLETE"): 1 for trial in cell.search_trials[:3]}
+
+
+class Killed(BaseException):
+    """Stands for the end of a process: nothing after it runs."""
+
+
+@contextmanager
+def faults_at(moment: int, fault: str) -> Iterator[list[int]]:
+    """Breaks statement or commit number `moment`: "once", it and all after it ("outage"), or the process ("killed").
+
+    A commit counts twice: before the database does it, and after, when only its answer is lost. Yields their number.
+    """
+    seen, commit = [0], Connection._commit_impl
+
+    def step(*_: object) -> None:
+        seen[0] += 1
+        if fault == "killed" and seen[0] == moment:
+            raise Killed
+        if seen[0] == moment or (fault == "outage" and seen[0] > moment):
+            raise OperationalError("", {}, sqlite3.OperationalError("database is locked"))
+
+    def answered(connection: Connection) -> None:
+        commit(connection)
+        step()
+
+    event.listen(Engine, "before_cursor_execute", step)
+    event.listen(Engine, "commit", step)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Connection, "_commit_impl", answered)
+            yield seen
+    finally:
+        event.remove(Engine, "before_cursor_execute", step)
+        event.remove(Engine, "commit", step)
+
+
+@pytest.mark.parametrize("fault", ["once", "outage", "killed"])
+@pytest.mark.parametrize("rebuilt", [False, True], ids=["study fits", "study is rebuilt"])
+def test_whatever_statement_fails_no_study_holds_a_key_twice(
+    ledger: Ledger, ledger_url: str, fault: str, rebuilt: bool
+) -> None:
+    lrs = tuple(i / 1000 for i in range(1, 100))
+    ledger.register([make_cell(lrs=lrs)])
+    database = Database(ledger_url)
+    for i, moment in enumerate(range(1, 200, 5 if rebuilt else 1)):
+        cell = make_cell(lrs=lrs, selection="test" if rebuilt and i % 2 else "validation")
+        ledger.register([cell])
+        if not rebuilt:
+            ledger.reconcile(cell.name)
+        pack = begun(ledger, cell, cell.search_trials[i : i + 1])
+        with faults_at(moment, fault) as seen, suppress(Killed, LedgerError):
+            ledger.finish(pack, outcomes(pack), PROVENANCE)
+        assert set(shown(database).values()) <= {1}
+        if fault != "killed":
+            ledger.finish(pack, outcomes(pack), PROVENANCE)
+        ledger.reconcile(cell.name)
+        assert shown(database) == {row.key: 1 for row in ledger.trials("demo") if row.outcome == "complete"}
+        if seen[0] < moment:
+            break
+    database.close()
+    assert i > 5
+    assert seen[0] < moment
+
+
+def shown(database: Database) -> Counter[str]:
+    """How often each key is in the studies, read faster than Optuna does."""
+    with database.reading() as connection:
+        rows = connection.exec_driver_sql("SELECT value_json FROM trial_user_attributes WHERE key = 'key'").all()
+    return Counter(json.loads(text) for (text,) in rows)
 
 
 def _delete(url: str, name: str) -> None:
@@ -600,7 +673,7 @@ def _delete(url: str, name: str) -> None:
 
 
 def elsewhere() -> Owner:
-    """A driver on another machine, of which nothing can be said."""
+    """A driver on another machine, of which nothing is known."""
     return replace(Owner.current(), host="elsewhere", pid=1)
 
 

@@ -1,4 +1,4 @@
-"""A password given by flag, environment and file at once, and a search for it wherever a launch leaves traces."""
+"""A password given by the environment, and a search for it wherever a launch leaves traces."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote
 
 import psycopg
 import pytest
 from typer.testing import CliRunner
 
-from lawn_tune.cli.arguments import hidden
 from lawn_tune.cli.main import app
 from lawn_tune.errors import LedgerError
 from lawn_tune.ledger import open_ledger
@@ -90,11 +90,6 @@ def _lets_in(url: str) -> bool:
     return True
 
 
-def secret(url: str) -> str:
-    """The URL with its password."""
-    return url.replace("guarded@", f"guarded:{CANARY}@")
-
-
 # --- where it might be ------------------------------------------------------------------------------------------------
 
 
@@ -125,7 +120,7 @@ def holding(folder: Path) -> list[str]:
 
 
 def gcs(lines: dict[int, str]) -> dict[str, list[str]]:
-    """What Ray's own store says, whose address is an argument of its processes."""
+    """What Ray's own store holds, whose address is an argument of its processes."""
     word = next(word for line in lines.values() for word in line.split() if word.startswith("--gcs-address="))
     command = [sys.executable, "-c", GCS, word.partition("=")[2]]
     environment = os.environ | {"RAY_AUTH_MODE": "token"}
@@ -145,8 +140,8 @@ class Study:
         self.started: list[subprocess.Popen[str]] = []
         self.ray = Path(tempfile.mkdtemp(prefix="lt-"))  # short: Ray makes sockets there
         (folder / "tiny.toml").write_text(SPACE)
-        (folder / "lawn-tune.toml").write_text(f'storage = "{secret(url)}"\n')
-        given = dict.fromkeys(IN_ENVIRONMENT, CANARY) | {"LAWN_TUNE_STORAGE": secret(url)}
+        (folder / "lawn-tune.toml").write_text(f'storage = "{url}"\n')
+        given = dict.fromkeys(IN_ENVIRONMENT, CANARY) | {"LAWN_TUNE_STORAGE": url}
         self.environment = os.environ | given | {"RAY_TMPDIR": str(self.ray), "OMP_NUM_THREADS": "1"}
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
@@ -182,7 +177,7 @@ def study(guarded: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 @pytest.mark.ray
 def test_a_launch_through_ray_leaves_the_password_nowhere(study: Study) -> None:
-    driver = study.start("launch", "tiny.toml", "--pack-size", "1", "--workers", "1", "--storage", secret(study.url))
+    driver = study.start("launch", "tiny.toml", "--pack-size", "1", "--workers", "1", "--storage", study.url)
     deadline = time.monotonic() + 90
     while not _training(driver.pid):
         assert driver.poll() is None, driver.communicate()
@@ -191,7 +186,6 @@ def test_a_launch_through_ray_leaves_the_password_nowhere(study: Study) -> None:
     driver.send_signal(signal.SIGSTOP)  # it must not end while we look
     lines, family, environments = processes("cmdline"), below(driver.pid), processes("environ")
     assert len(family) > 3, "the raylet, Ray's store, a worker"
-    assert "guarded:***@" in lines[driver.pid]
     assert [line for line in lines.values() if CANARY in line] == []
     assert [lines[pid] for pid in family if CANARY in environments.get(pid, "")] == []
     assert sum("RAY_TMPDIR" in environments.get(pid, "") for pid in family) > 3, "what they inherited can be read"
@@ -206,7 +200,7 @@ def test_a_launch_through_ray_leaves_the_password_nowhere(study: Study) -> None:
     assert list(study.ray.rglob("gcs_server*")) != []
     assert holding(study.ray) == []
     _commands_tell_nothing(study)
-    assert holding(study.folder) == [str(study.folder / "lawn-tune.toml")]
+    assert holding(study.folder) == []
 
 
 def _training(driver: int) -> bool:
@@ -215,34 +209,55 @@ def _training(driver: int) -> bool:
 
 
 def _commands_tell_nothing(study: Study) -> None:
-    told = study.run("launch", "tiny.toml")
-    assert "nothing to train" in told
+    shown = study.run("launch", "tiny.toml")
+    assert "nothing to train" in shown
     for format in ("html", "md", "json"):
-        told += study.run("report", "tiny", "--format", format, "--output", f"report.{format}")
+        shown += study.run("report", "tiny", "--format", format, "--output", f"report.{format}")
         assert (study.folder / f"report.{format}").stat().st_size > 100
-    told += study.run("export", "tiny", "--output", "trials.json") + study.run("status") + study.run("doctor")
-    copied = study.run("ledger", "copy", secret(study.url), "sqlite:///copy.db")
+    shown += study.run("export", "tiny", "--output", "trials.json") + study.run("status") + study.run("doctor")
+    copied = study.run("ledger", "copy", study.url, "sqlite:///copy.db")
     assert "sha256" in copied
     assert "nothing to train" in study.run("launch", "tiny.toml", "--storage", "sqlite:///copy.db")
-    assert CANARY not in told + copied
+    assert CANARY not in shown + copied
 
 
-# --- errors and arguments ---------------------------------------------------------------------------------------------
+# --- the ways to give it ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "reason"),
+    ("before", "after", "password", "reason"),
     [
-        ("guarded@", f"guarded:{CANARY}x@", "password authentication failed"),
-        ("guarded@/guarded", f"guarded:{CANARY}@/nothing", "does not exist"),
-        ("?host=", f"?password={CANARY}&host=/nowhere", "No such file"),
+        ("guarded@", "guarded@", f"{CANARY}x", "password authentication failed"),
+        ("guarded@/guarded", "guarded@/nothing", CANARY, "does not exist"),
+        ("?host=", "?host=/nowhere", CANARY, "No such file"),
     ],
     ids=["wrong password", "no database", "no server"],
 )
-def test_no_error_of_a_server_shows_it(guarded: str, before: str, after: str, reason: str) -> None:
+def test_no_error_of_a_server_shows_it(
+    guarded: str, monkeypatch: pytest.MonkeyPatch, before: str, after: str, password: str, reason: str
+) -> None:
+    monkeypatch.setenv("PGPASSWORD", password)
     with pytest.raises(LedgerError, match=reason) as caught:
         open_ledger(guarded.replace(before, after))
     assert CANARY not in f"{caught.value!s}{caught.value!r}{caught.value.hint}"
+
+
+@pytest.mark.parametrize("command", ["status", "launch", "doctor"])
+def test_a_password_in_the_url_ends_a_command_unseen(tmp_path: Path, command: str) -> None:
+    url = f"postgresql://guarded:{CANARY}@/guarded"
+    words = [sys.executable, "-m", "lawn_tune.cli.main", command, *(["quickstart"] if command == "launch" else [])]
+    for arguments, environment in ((["--storage", url], {}), ([], {"LAWN_TUNE_STORAGE": url})):
+        done = subprocess.run(
+            [*words, *arguments],
+            cwd=tmp_path,
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 2, done.stderr.replace(CANARY, "PASSWORD")
+        assert CANARY not in done.stdout + done.stderr
+        assert all(way in done.stderr for way in ("PGPASSWORD", "~/.pgpass", "?service=NAME"))
 
 
 def test_a_ledger_keeps_a_password_that_the_environment_no_longer_has(
@@ -273,27 +288,16 @@ def test_a_password_file_of_libpq_will_do(guarded: str, tmp_path: Path, monkeypa
         assert ledger.spaces() == ()
 
 
-@pytest.mark.parametrize(
-    ("argument", "shown"),
-    [
-        ("postgresql://me:pw@host/db", "postgresql://me:***@host/db"),
-        ("--storage=postgresql://me:p=w@host/db", "--storage=postgresql://me:***@host/db"),
-        ("postgresql://host/db?password=pw", "postgresql://host/db?password=***"),
-        ("--ray-address=head:6379", "--ray-address=head:6379"),
-        ("head:6379", "head:6379"),
-        ("adam*/bs512", "adam*/bs512"),
-        ("sqlite:////home/me@x/a:b.db", "sqlite:////home/me@x/a:b.db"),
-    ],
-)
-def test_arguments_as_others_may_see_them(argument: str, shown: str) -> None:
-    assert hidden(argument) == shown
-
-
-def test_a_process_that_starts_itself_anew_has_the_same_arguments(tmp_path: Path) -> None:
-    script = "import os, sys; from lawn_tune.cli.arguments import arguments; print(arguments(), sys.argv, os.getpid())"
-    given = ["--storage", "postgresql://me:pw@host/db", "größe", "a b", ""]
-    command = [sys.executable, "-c", script, *given]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    out, _ = process.communicate(timeout=60)
-    seen = ["-c", given[0], "postgresql://me:***@host/db", *given[2:]]
-    assert out.strip() == f"{given} {seen} {process.pid}"
+@pytest.mark.parametrize("named", ["by the URL", "by the environment"])
+def test_a_service_file_of_libpq_will_do(
+    guarded: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    folder = guarded.partition("?host=")[2]
+    file = tmp_path / "services"
+    file.write_text(f"[lawn]\nhost={unquote(folder)}\ndbname=guarded\nuser=guarded\npassword={CANARY}\n")
+    monkeypatch.setenv("PGSERVICEFILE", str(file))
+    if named == "by the environment":
+        monkeypatch.setenv("PGSERVICE", "lawn")
+    with open_ledger("postgresql:///?service=lawn" if named == "by the URL" else "postgresql://") as ledger:
+        assert ledger.spaces() == ()
+        assert ledger.register([]) is None

@@ -67,7 +67,7 @@ def copied(source: str, target: str) -> Copy:
 
 
 def answers(ledger: Ledger) -> dict[str, Any]:
-    """Everything a ledger says, floats by their bits."""
+    """Everything a ledger returns, floats by their bits."""
     found: dict[str, Any] = {"spaces": ledger.spaces()}
     for space in ledger.spaces():
         rows = ledger.trials(space)
@@ -137,7 +137,7 @@ def test_there_and_back_nothing_is_lost(source: str, postgres_url: str, tmp_path
 
 
 def test_a_study_keeps_what_its_trials_went_through(source: str) -> None:
-    """The trial that failed first has both results, which a study made anew from our tables would not show."""
+    """The trial that failed first has both results, which a study rebuilt from our tables would not show."""
     found = [trial for trials in studies(source).values() for trial in trials[1:]]
     keys = [trial.partition("('key', '")[2][:16] for trial in found]
     assert len(keys) > len(set(keys))
@@ -240,7 +240,7 @@ def test_a_copy_needs_a_ledger_and_another_place(bare: str, tmp_path: Path) -> N
 
 
 def state(url: str) -> tuple[str, int, int]:
-    """The revision, and how many trials and studied trials there are; read beside the process that writes."""
+    """The revision, and how many trials and studied trials there are; read while another process writes."""
     tables = {VERSION_TABLE: "max(version_num)", "lawn_trials": "count(*)", "trials": "count(*)"}
     database = Database(url)
     try:
@@ -300,12 +300,13 @@ def test_an_error_in_the_middle_of_the_rows_leaves_none(bare: str, sqlite_url: s
 
 
 def test_the_command_shows_no_password(bare: str, postgres_url: str) -> None:
-    target = postgres_url.replace("postgres:@", "postgres:c4nary@")
-    assert "c4nary" in target
-    result = CliRunner().invoke(app, ["ledger", "copy", bare, target])
+    environment = {"PGPASSWORD": "c4nary"}
+    result = CliRunner().invoke(app, ["ledger", "copy", bare, postgres_url], env=environment)
     assert result.exit_code == 0, result.output
-    assert "postgres:***@" in result.output
     assert "0 Optuna studies" in result.output
-    again = CliRunner().invoke(app, ["ledger", "copy", bare, target])
+    again = CliRunner().invoke(app, ["ledger", "copy", bare, postgres_url], env=environment)
     assert again.exit_code == 3
-    assert "c4nary" not in result.output + again.output
+    refused = CliRunner().invoke(app, ["ledger", "copy", bare, postgres_url.replace("postgres:@", "postgres:c4nary@")])
+    assert refused.exit_code == 2
+    assert "a password in a storage URL is refused" in refused.output
+    assert "c4nary" not in result.output + again.output + refused.output

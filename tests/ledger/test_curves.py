@@ -74,7 +74,7 @@ def test_stacking_fills_what_was_not_measured_with_nan(measured: list[set[str]],
 
 
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 4)), max_size=6), st.integers(1, 3))
-def test_what_was_reported_last_stands_from_its_first_epoch_on(reports: list[tuple[int, int]], members: int) -> None:
+def test_what_was_reported_last_holds_from_its_first_epoch_on(reports: list[tuple[int, int]], members: int) -> None:
     epochs: dict[int, float] = {}
     stored: list[tuple[int, Curve]] = []
     for number, (first, count) in enumerate(reports, start=1):

@@ -1,4 +1,4 @@
-"""Laws of a ledger that several processes use, and that may be killed at any moment."""
+"""Invariants of a ledger that several processes use, and that may be killed at any moment."""
 
 from __future__ import annotations
 

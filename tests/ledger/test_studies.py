@@ -15,10 +15,11 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy import inspect
 
 from lawn_tune.errors import LedgerError
 from lawn_tune.ledger.database import Database
-from lawn_tune.ledger.studies import Studies, StudySpec, StudyTrial
+from lawn_tune.ledger.studies import Studies, StudySpec, StudyTrial, UnknownSchema, add, find, rebuild
 
 LEVELS = {"peak_lr": (0.1, 0.2, 1e-300), "weight_decay": (0.0, -1.5, 1e300)}
 SPEC = StudySpec(name="a/b/bs1", objective="last/loss", direction="minimize", levels=LEVELS, attributes={"space": "a"})
@@ -42,17 +43,24 @@ TRIALS = st.builds(
 
 
 @pytest.fixture
-def studies(ledger_url: str) -> Iterator[Studies]:
+def database(ledger_url: str) -> Iterator[Database]:
     database = Database(ledger_url)
-    opened = Studies(database)
-    yield opened
-    opened.close()
+    yield database
     database.close()
 
 
 @pytest.fixture
-def storage(ledger_url: str, studies: Studies) -> Iterator[RDBStorage]:
-    studies.create(SPEC)
+def studies(database: Database) -> Iterator[Studies]:
+    opened = Studies(database)
+    opened.open()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def storage(ledger_url: str, database: Database, studies: Studies) -> Iterator[RDBStorage]:
+    with database.writing() as connection:
+        rebuild(connection, SPEC)
     opened = RDBStorage(ledger_url.replace("postgresql:", "postgresql+psycopg:"))
     yield opened
     opened.remove_session()
@@ -68,12 +76,21 @@ def shown(trial: FrozenTrial) -> str:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
 @given(batches=st.lists(st.lists(TRIALS, max_size=3), max_size=3))
 def test_what_is_written_at_once_is_what_optuna_writes(
-    studies: Studies, storage: RDBStorage, batches: list[list[StudyTrial]]
+    database: Database, storage: RDBStorage, batches: list[list[StudyTrial]]
 ) -> None:
-    studies.create(SPEC)
+    with database.writing() as connection:
+        made = rebuild(connection, SPEC)
     for batch in batches:
-        assert studies.add(SPEC, batch)
+        with database.writing() as connection:
+            found = find(connection, SPEC.name)
+            assert found is not None
+            assert found.id == made.id
+            assert found.spec.fits(SPEC)
+            assert SPEC.fits(found.spec)
+            add(connection, made, batch)
     study = optuna.load_study(study_name=SPEC.name, storage=storage)
+    assert study.direction.name.lower() == SPEC.direction
+    assert study.metric_names == [SPEC.objective]
     ours = study.get_trials()
     with suppress(KeyError):
         optuna.delete_study(study_name="theirs", storage=storage)  # of the example before
@@ -98,16 +115,47 @@ def test_a_copy_of_any_study_looks_the_same(studies: Studies, storage: RDBStorag
     made.add_trial(create_trial(state=TrialState.FAIL, user_attrs={"why": "x" * 3000}))
     there = Database(f"sqlite:///{tmp_path}/copy.db")
     copied = Studies(there)
-    told: list[tuple[int, int]] = []
-    studies.copy("foreign", copied, lambda done, total: told.append((done, total)))
+    notes: list[tuple[int, int]] = []
+    studies.copy("foreign", copied, lambda done, total: notes.append((done, total)))
     assert copied.digest("foreign") == studies.digest("foreign")
-    assert told == [(4, 4)]
+    assert notes == [(4, 4)]
     copied.close()
     there.close()
 
 
-def test_a_study_that_is_gone_is_said(studies: Studies, storage: RDBStorage) -> None:
+def test_a_study_that_is_gone_is_not_found(database: Database, studies: Studies, storage: RDBStorage) -> None:
     optuna.delete_study(study_name=SPEC.name, storage=storage)
-    assert not studies.add(SPEC, [])
+    with database.writing() as connection:
+        assert find(connection, SPEC.name) is None
     with pytest.raises(LedgerError):
-        studies.recorded(SPEC.name)
+        studies.digest(SPEC.name)
+
+
+def test_a_rebuilt_study_takes_every_row_of_the_former_with_it(database: Database, storage: RDBStorage) -> None:
+    trial = StudyTrial(
+        key="k",
+        outcome="complete",
+        value=1.0,
+        hyperparameters={"peak_lr": 0.1},
+        curve={1: 2.0},
+        attributes={"seed": 0},
+        started="2026-11-24T01:02:03.004+00:00",
+        ended="2026-11-24T05:06:07.089+00:00",
+    )
+    for _ in range(2):
+        with database.writing() as connection:
+            add(connection, rebuild(connection, SPEC), [trial])
+            tables = inspect(connection).get_table_names()
+            rows = {
+                name: connection.exec_driver_sql(f"SELECT count(*) FROM {name}").scalar_one()
+                for name in tables
+                if name.startswith(("trial", "stud")) and "alembic" not in name
+            }
+    values = {"trials": 1, "trial_values": 1, "trial_params": 1, "trial_intermediate_values": 1}
+    assert rows.items() >= {"studies": 1, "study_directions": 1, "study_user_attributes": 3, **values}.items()
+
+
+def test_tables_of_an_unknown_revision_are_refused(studies: Studies, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lawn_tune.ledger.studies.SCHEMA", "v9.0.0.a")
+    with pytest.raises(UnknownSchema, match=r"v3\.2\.0\.a"):
+        studies.open()
