@@ -38,9 +38,9 @@ class DamagedCells(LedgerError):
     """
 
     def __init__(self, damage: Mapping[str, str], readable: Sequence[Cell]) -> None:
-        said = "; ".join(f"cell '{name}': {why}" for name, why in damage.items())
+        reasons = "; ".join(f"cell '{name}': {why}" for name, why in damage.items())
         super().__init__(
-            f"{DAMAGED}{said}", "Launch the whole space again, which writes its cells anew; or put back a copy."
+            f"{DAMAGED}{reasons}", "Launch the whole space again, which rewrites its cells; or restore a copy."
         )
         self.damage, self.readable = dict(damage), tuple(readable)
 

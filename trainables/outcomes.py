@@ -17,7 +17,7 @@ SERIES = (
     "margin_p50",
     "margin_p90",
 )
-"""Measured for every trial each epoch, beside "validation/<metric>" and "test/<metric>" of the dataset's metrics."""
+"""Measured for every trial each epoch, as are "validation/<metric>" and "test/<metric>" of the dataset's metrics."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,5 +43,5 @@ def test_text(pair: PairResult) -> str:
     if difference is None or difference.test is None:
         return ""
     holm = "" if difference.holm is None else f"; Holm-adjusted for all pairs of the space {p_value(difference.holm)}"
-    lowest = p_value(difference.test.least)
+    lowest = p_value(difference.test.lowest)
     return f"exact p {p_value(difference.test.p)} (lowest possible with {difference.n} seeds: {lowest}){holm}"

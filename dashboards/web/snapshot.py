@@ -21,7 +21,7 @@ FRESH_SECONDS, STALE_SECONDS = 2.0, 10.0
 waits for the new one; and by anything else, which is answered at once from the last one while a page keeps it fresh."""
 
 MAX_SPACES = 16
-"""Snapshots kept at once; the least recently viewed goes first."""
+"""Snapshots kept at once; the least recently viewed is dropped first."""
 
 T = TypeVar("T")
 Curve = dict[str, NDArray[np.float64]]

@@ -34,7 +34,7 @@ BOOTSTRAP_SEED = 0
 
 
 class Verdict(StrEnum):
-    """What can be said of a pair; decided by whether the 95 % interval of the difference excludes zero.
+    """The conclusion about a pair, decided by whether the 95 % interval of the difference excludes zero.
 
     There is none for a pair of different tasks, for fewer than `FEW` seeds, and for a LAWN winner that never was LAWN.
     """
@@ -44,9 +44,9 @@ class Verdict(StrEnum):
     NOT_SEPARABLE = "not separable"
     TOO_FEW = "too few seeds for a verdict"
     NEVER_CONSTRAINED = "winner never constrained, no verdict"
-    ONLY_LAWN = "only LAWN trains"
-    ONLY_BASE = "only weight decay trains"
-    NEITHER = "neither trains"
+    ONLY_LAWN = "weight decay diverged everywhere"
+    ONLY_BASE = "LAWN diverged everywhere"
+    NEITHER = "both diverged everywhere"
     NOT_COMPARABLE = "not comparable"
     PENDING = "not confirmed yet"
 

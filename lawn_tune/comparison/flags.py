@@ -1,4 +1,4 @@
-"""What the grid cannot tell, said next to the claim: the caveats of a cell and of a pair, in plain words."""
+"""What the grid cannot tell, shown next to the claim: the caveats of a cell and of a pair."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Flag(StrEnum):
 
 @dataclass(frozen=True, order=True)
 class Note:
-    """One caveat: its kind, and a sentence that stands without the cell's name."""
+    """One caveat: its kind, and a sentence that does not need the cell's name."""
 
     flag: Flag
     text: str
@@ -153,13 +153,13 @@ def _edge(cell: Cell, won: Winner | None) -> Iterator[Note]:
         return
     for name in won.edges:
         value, levels = won.hyperparameters[name], cell.grid.values[name]
-        side = "least" if value == min(levels) else "greatest"
-        advice = "it has no value below" if side == "least" and value == 0 else "widen it there"
+        side = "lowest" if value == min(levels) else "highest"
+        advice = "it has no value below" if side == "lowest" and value == 0 else "widen it there"
         among = f"its {len(levels)} levels"
         if name == cell.method.switch and len(reaching := cell.constraining_levels) < len(levels):
-            side = "least" if value == min(reaching) and len(reaching) > 1 else "greatest"
+            side = "lowest" if value == min(reaching) and len(reaching) > 1 else "highest"
             among = f"the {count(len(reaching), 'level')} below {count(cell.task.epochs, 'epoch')}"
-            advice = advice if side == "least" else "try values between it and the budget, or more epochs"
+            advice = advice if side == "lowest" else "try values between it and the budget, or more epochs"
         yield Note(Flag.EDGE, f"the winner's {name} = {value:g} is the {side} of {among}; {advice}")
 
 
@@ -187,7 +187,7 @@ def _confirmation(won: Winner | None, confirm: Sequence[Outcome | None]) -> Iter
     if won is None:
         return
     if not confirm.count("complete"):
-        text = "no confirm run yet: the value is the search's, the best of a grid, and so flatters; no interval"
+        text = "no confirm run yet: the value is the search's; the best of a grid is biased upward; no interval"
         yield Note(Flag.UNCONFIRMED, text)
     elif open_ := sum(outcome not in FINISHED for outcome in confirm):
         yield Note(Flag.PARTIAL, f"{open_} of {len(confirm)} confirm runs are still to come")
@@ -207,9 +207,11 @@ def _capped(cell: Cell) -> Iterator[Note]:
 
 def _protocol(cell: Cell) -> Iterator[Note]:
     if cell.protocol.selection == "test":
-        yield Note(Flag.TEST_SELECTION, "the winner was selected on the test split, as in the paper: values flatter")
+        yield Note(
+            Flag.TEST_SELECTION, "the winner was selected on the test split, as in the paper: values are optimistic"
+        )
     if cell.protocol.reported == "best":
-        yield Note(Flag.BEST_EPOCH, "the value is the best epoch's, not the last one's: it flatters")
+        yield Note(Flag.BEST_EPOCH, "the value is the best epoch's, not the last one's: it is optimistic")
 
 
 def _few(confirm: Sequence[Outcome | None]) -> Iterator[Note]:

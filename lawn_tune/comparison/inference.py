@@ -42,11 +42,11 @@ class SignFlip:
 
     Args:
         p: two-sided p-value.
-        least: the least p-value that this number of seeds can give, 2^(1-n).
+        lowest: the lowest p-value that this number of seeds can give, 2^(1-n).
     """
 
     p: float
-    least: float
+    lowest: float
 
 
 def mean_and_error(values: ArrayLike) -> tuple[float, float | None]:
@@ -95,7 +95,7 @@ def bootstrap_interval(differences: ArrayLike, *, seed: int, resamples: int = RE
 
 @lru_cache(maxsize=512)
 def _bootstrap(columns: bytes, counts: bytes, seeds: int, sign: float, seed: int, resamples: int) -> Interval:
-    """Remembered, as a dashboard compares anew whenever a study has one result more."""
+    """Cached, because a dashboard compares again after every result of a study."""
     d = np.frombuffer(columns).reshape(seeds, -1)
     means = _resampled_means(d, np.frombuffer(counts, np.int64), np.random.default_rng(seed), resamples)
     low, high = np.quantile(sign * means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])

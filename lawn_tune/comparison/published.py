@@ -1,4 +1,4 @@
-"""What the paper printed, to stand beside our numbers; never mixed with them."""
+"""What the paper printed, shown next to our numbers and never mixed with them."""
 
 from __future__ import annotations
 

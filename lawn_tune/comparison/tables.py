@@ -99,15 +99,15 @@ def difference_cells(row: DifferenceRow, marks: str = "") -> list[str]:
 
 
 def caption(comparison: Comparison) -> str:
-    """Returns the protocol in words: what the numbers are and how winners were chosen."""
+    """Returns the protocol: what the numbers are and how winners were chosen."""
     metric = _metric(comparison)
     reported = " or ".join(comparison.distinct(lambda cell: cell.protocol.reported))
     winners = " or ".join(comparison.distinct(_selection))
     return _task_warning(comparison) + (
         f"{metric[0].upper()}{metric[1:]}, {reported} epoch, mean ± standard error over fresh seeds "
-        f"(n in brackets) of each cell's winner, retrained on train + validation. Winners: best mean "
+        f"(n in parentheses) of each cell's winner, retrained on train + validation. Winners: best mean "
         f"{winners}. Bold: the better mean of a base optimizer with weight decay (WD) and its LAWN variant; whether "
-        f"the two are separable is said below the table."
+        f"the two are separable is shown below the table."
     )
 
 
@@ -204,7 +204,7 @@ def _difference_row(pair: PairResult, marks: Mapping[Flag, str]) -> DifferenceRo
         difference=signed(difference.mean, digits) if difference else "–",
         interval=f"{signed(interval.low, digits)} to {signed(interval.high, digits)}" if interval else "–",
         n=_n(difference) if difference else "–",
-        p=f"{p_value(test.p)} (least {p_value(test.least)})" if test else "–",
+        p=f"{p_value(test.p)} (min {p_value(test.lowest)})" if test else "–",
         holm=p_value(difference.holm) if difference and difference.holm is not None else "–",
         verdict=pair.verdict.value,
         marks=_marks((*pair.notes, *pair.baseline.notes, *pair.challenger.notes), marks),
@@ -256,10 +256,10 @@ def _remarks(comparison: Comparison) -> Iterable[str]:
     if text := chance(comparison):
         yield text
     tests = [pair.difference.test for pair in comparison.pairs if pair.difference and pair.difference.test]
-    if tests and min(test.least for test in tests) > 0.05:
+    if tests and min(test.lowest for test in tests) > 0.05:
         yield (
             f"The exact test flips signs of whole seeds: with so few it cannot go below p = "
-            f"{p_value(min(test.least for test in tests))}, whatever the data; it counts from 6 seeds on."
+            f"{p_value(min(test.lowest for test in tests))}, whatever the data; informative from 6 seeds."
         )
     for what in ("device", "lawn_tune", "libraries.torch"):
         if len(found := comparison.provenance.get(what, ())) > 1:

@@ -30,10 +30,10 @@ def chance(comparison: Comparison, hidden: bool = False) -> str | None:
     intervals = sum(1 for pair in comparison.pairs if pair.difference and pair.difference.interval)
     if intervals < 2:
         return None
-    over = "all pairs of the space, the hidden ones too" if hidden else "all pairs of this table"
+    over = "all pairs of the space, hidden ones included" if hidden else "all pairs of this table"
     return (
         f"Verdicts rest on {intervals} intervals at {100 * LEVEL:.0f} % each, not adjusted for their number; "
-        f"the Holm column is, over {over}."
+        f"p (Holm) is adjusted for {over}."
     )
 
 
@@ -56,13 +56,13 @@ def _outcome(pair: PairResult) -> str:
         why = "; ".join(note.text for note in pair.notes if note.flag is Flag.DIFFERENT_TASKS)
         return f"{lawn} and {base} {where} are not comparable: {why}."
     if pair.verdict is Verdict.NEITHER:
-        return f"{lawn} against {base} {where}: neither trains, every point diverged on both sides."
+        return f"{lawn} against {base} {where}: both diverged everywhere."
     if pair.verdict is Verdict.NEVER_CONSTRAINED and pair.difference is None:
         return f"{lawn} against {base} {where}: no verdict, every point of {base}'s grid diverged."
     if pair.verdict is Verdict.ONLY_LAWN:
-        return f"{lawn} trains {where}, while every point of {base}'s grid diverged."
+        return f"{base} {where} diverged everywhere, {lawn} did not."
     if pair.verdict is Verdict.ONLY_BASE:
-        return f"{base} trains {where}, while every point of {lawn}'s grid diverged: LAWN loses here."
+        return f"{lawn} {where} diverged everywhere, {base} did not: LAWN loses here."
     if pair.difference is None:
         return f"{lawn} against {base} {where}: no verdict yet, confirm runs are missing."
     return _measured(pair, pair.difference, f"{lawn} is", base, where)
@@ -105,9 +105,9 @@ _PHRASES = {
     Verdict.NOT_SEPARABLE: "the two are not separable",
     Verdict.TOO_FEW: "too few seeds for a verdict",
     Verdict.NEVER_CONSTRAINED: "the winner of LAWN never reached its constraint, so no verdict,",
-    Verdict.ONLY_LAWN: "only LAWN trains",
-    Verdict.ONLY_BASE: "only weight decay trains",
-    Verdict.NEITHER: "neither trains: every point diverged on both sides",
+    Verdict.ONLY_LAWN: "weight decay diverged everywhere",
+    Verdict.ONLY_BASE: "LAWN diverged everywhere",
+    Verdict.NEITHER: "both diverged everywhere",
     Verdict.NOT_COMPARABLE: "not comparable, as the two are not of the same task,",
     Verdict.PENDING: "confirm runs are missing",
 }

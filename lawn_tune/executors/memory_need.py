@@ -15,7 +15,7 @@ GPU_PROCESS = 1900 * MIB
 """The same with the libraries that drive a GPU (our choice, not measured)."""
 
 COPIES = 3
-"""Copies of weights and slots beside themselves: what an update and a checkpoint make on their way."""
+"""Copies of weights and optimizer state in addition to themselves, made by an update and a checkpoint."""
 
 UNKNOWN = GIB
 """Of a pack whose model's footprint is not known, besides process and data (our choice)."""
@@ -47,7 +47,7 @@ def memory_need(pack: PackConfig, *, gpu: bool = False) -> int:
 
 
 def step_above(need: int) -> int:
-    """Returns the least of 1, 1.5, 2, 3, 4, 6, 8, … GiB that is not below `need` bytes."""
+    """Returns the lowest of 1, 1.5, 2, 3, 4, 6, 8, … GiB that is not below `need` bytes."""
     step = GIB
     while 3 * step // 2 < need:
         step *= 2

@@ -66,7 +66,7 @@ def _cut(group: tuple[Trial, ...], limit: int) -> list[tuple[Trial, ...]]:
 
 
 def _join(parts: list[tuple[Trial, ...]], limit: int) -> list[tuple[Trial, ...]]:
-    """Joins neighbouring parts into packs of at most `limit`: the fewest, then the most even (least sum of squares)."""
+    """Joins adjacent parts into packs of at most `limit`: the fewest, then the most even (lowest sum of squares)."""
     best: list[tuple[int, int, int]] = [(0, 0, 0)]  # for the first n parts: packs, squares, where the last one starts
     for end in range(1, len(parts) + 1):
         choices: list[tuple[int, int, int]] = []

@@ -41,7 +41,7 @@ def find_spaces(names_or_paths: Sequence[str | Path]) -> tuple[SearchSpace, ...]
     """Loads several spaces.
 
     Raises:
-        SpaceError: as `find_space`, or two of them share a name, so their results could not be told apart.
+        SpaceError: as `find_space`, or two of them share a name, so their results could not be distinguished.
     """
     spaces: dict[str, SearchSpace] = {}
     for space in map(find_space, names_or_paths):

@@ -145,7 +145,7 @@ def test_the_difference_is_lawn_minus_base_with_the_bootstrap_over_its_pairs() -
     base, lawn = (np.stack([source.outcomes[key] for key in group]).astype(float) for group in keys)
     assert difference.interval == bootstrap_interval(100 * (lawn - base), seed=0)
     assert difference.test is not None
-    assert (difference.test.p, difference.test.least, difference.holm) == (0.25, 0.25, 0.25)
+    assert (difference.test.p, difference.test.lowest, difference.holm) == (0.25, 0.25, 0.25)
 
 
 @settings(max_examples=25)
@@ -213,7 +213,7 @@ def test_a_method_that_diverges_everywhere_loses_in_words(lost: str, verdict: Ve
     source = joined(MemorySource([cell], search_rows(cell, ["diverged"] * 9)), confirmed(make_cell(kept), [1, 2, 3]))
     pair = only_pair(source)
     assert pair.verdict is verdict
-    assert "every point" in sentence(pair)
+    assert "diverged everywhere" in sentence(pair)
     assert verdict.value.lower() in headline(compared(source)).lower()
 
 
@@ -223,8 +223,8 @@ def test_where_both_diverge_everywhere_neither_trains() -> None:
     comparison = compare(cells, rows, {})
     (pair,) = comparison.pairs
     assert pair.verdict is Verdict.NEITHER
-    assert headline(comparison) == "Neither trains: every point diverged on both sides in 1 of 1 comparison."
-    assert "neither trains, every point diverged on both sides" in sentence(pair)
+    assert headline(comparison) == "Both diverged everywhere in 1 of 1 comparison."
+    assert "both diverged everywhere" in sentence(pair)
 
 
 def test_a_tie_is_equal_and_has_no_bold() -> None:
@@ -515,8 +515,8 @@ def test_the_edge_says_which_hyperparameter_and_which_side() -> None:
     (result,) = compared(confirmed(make_cell(), [1, 2, 3], best=6)).cells
     texts = [note.text for note in result.notes if note.flag is Flag.EDGE]
     assert len(texts) == 2
-    assert "peak_lr = 0.01 is the greatest of its 3 levels; widen it there" in texts[0]
-    assert "weight_decay = 0 is the least of its 3 levels; it has no value below" in texts[1]
+    assert "peak_lr = 0.01 is the highest of its 3 levels; widen it there" in texts[0]
+    assert "weight_decay = 0 is the lowest of its 3 levels; it has no value below" in texts[1]
 
 
 def test_a_row_of_another_budget_is_not_mistaken_for_a_result() -> None:

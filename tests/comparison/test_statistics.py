@@ -176,7 +176,7 @@ def test_the_sign_flip_test_is_the_literal_one(values: list[float]) -> None:
     test = sign_flip(values)
     assert test is not None
     assert test.p == pytest.approx(literal_sign_flip(values))
-    assert test.least <= test.p <= 1
+    assert test.lowest <= test.p <= 1
     mirrored = sign_flip([-v for v in values])
     assert mirrored is not None
     assert mirrored.p == test.p
@@ -186,7 +186,7 @@ def test_the_sign_flip_test_is_the_literal_one(values: list[float]) -> None:
 def test_the_least_p_is_reached_when_all_seeds_agree(n: int, least: float) -> None:
     test = sign_flip(np.arange(1, n + 1, dtype=float))
     assert test is not None
-    assert (test.p, test.least) == (least, least)
+    assert (test.p, test.lowest) == (least, least)
 
 
 def test_no_difference_at_all_has_p_one_and_too_many_seeds_none() -> None:

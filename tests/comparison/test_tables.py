@@ -221,7 +221,7 @@ def test_json_is_stable_and_complete(comparison: Comparison) -> None:
     ]  # fmt: skip
     assert list(values["pairs"][0]) == ["base", "lawn", "difference", "verdict", "sentence", "notes"]
     assert list(values["pairs"][0]["difference"]) == [
-        "mean", "n", "seeds", "examples", "interval", "p_exact", "p_least", "p_holm"
+        "mean", "n", "seeds", "examples", "interval", "p_exact", "p_lowest", "p_holm"
     ]  # fmt: skip
     for name in ("metric", "selection", "reported", "search_seeds", "confirm_seeds", "full_epochs"):
         assert name in values["protocol"]

@@ -38,7 +38,7 @@ def test_it_shows_the_winner_the_edge_and_what_to_add(browse: Browse) -> None:
     expect(page.locator("#cell-winner")).to_contain_text("93.00 %")
     expect(page.locator("#cell-winner")).to_contain_text("92.00 ± 0.29")
     edge = page.locator("#cell-edge")
-    expect(edge).to_contain_text("peak_lr = 0.01 is the greatest of its 3 levels")
+    expect(edge).to_contain_text("peak_lr = 0.01 is the highest of its 3 levels")
     expect(edge.locator("pre")).to_have_text(
         "[optimizers.adam-lawn]\npeak_lr = [0.001, 0.003, 0.01, 0.03]\nfree_epochs = [0, 1, 3, 9]"
     )

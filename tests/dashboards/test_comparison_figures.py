@@ -81,7 +81,7 @@ def test_each_row_is_labelled_with_its_verdict(info: ForestInfo) -> None:
 def test_a_pair_without_a_mean_is_shown_in_words(info: ForestInfo) -> None:
     row = info.rows[0]._replace(mean=None, low=None, high=None, verdict=Verdict.NEITHER, tone="none", paper=None)
     figure = plain(forest_figure(info._replace(rows=(row,))))
-    assert "neither trains" in [note["text"] for note in figure["layout"]["annotations"]]
+    assert "both diverged everywhere" in [note["text"] for note in figure["layout"]["annotations"]]
     assert all(not trace["x"] for trace in figure["data"])
 
 

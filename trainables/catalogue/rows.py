@@ -1,7 +1,7 @@
 """The columns of the catalogue: what planning, training and comparing must know of each thing, without importing it.
 
-Code is named as "package.module:attribute" and resolved by whoever trains; everything else here is plain data, so that
-a plan, a comparison or a dashboard never executes what a plug-in brings.
+Code is named as "package.module:attribute" and resolved in the process that trains; everything else here is plain
+data, so that a plan, a comparison or a dashboard never executes what a plug-in brings.
 """
 
 from __future__ import annotations
@@ -141,8 +141,8 @@ class Method:
             ValueError: one is unknown or missing.
         """
         known = self.hyperparameters
-        if strange := [name for name in given if name not in known]:
-            raise ValueError(f"{self.name} has {', '.join(known)}, got {', '.join(strange)}")
+        if unknown := [name for name in given if name not in known]:
+            raise ValueError(f"{self.name} has {', '.join(known)}, got {', '.join(unknown)}")
         values = {name: given.get(name, default) for name, default in known.items()}
         if missing := [name for name, value in values.items() if value is None]:
             raise ValueError(f"{self.name} requires {', '.join(missing)}")
@@ -216,7 +216,7 @@ class Model:
         name, label: key and printed name.
         data: kind of data set it fits, such as "images".
         build: a function of the shape and the options, by keyword, that returns a fresh `nn.Module` on the CPU.
-        options: keys of `[model]` beside `name`.
+        options: keys of `[model]` besides `name`.
         footprint: its size, or how that follows from the options and the shape; None where it is not known.
     """
 

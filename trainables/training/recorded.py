@@ -30,7 +30,7 @@ VARYING = frozenset(
 
 @dataclass
 class _Known:
-    """What was learnt of one combination of shapes.
+    """What is known about one combination of shapes.
 
     Args:
         calls: how many there were before the program was trusted.

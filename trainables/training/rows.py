@@ -18,7 +18,7 @@ class Row:
     """One row of the stacked tensors.
 
     Args:
-        members: positions in the pack of the trials it stands for, ascending.
+        members: positions in the pack of its trials, ascending.
         constrained: True once LAWN holds its norms.
     """
 

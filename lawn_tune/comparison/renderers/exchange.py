@@ -70,7 +70,7 @@ def _pair_dict(pair: PairResult) -> dict[str, Any]:
             "examples": difference.examples,
             "interval": [difference.interval.low, difference.interval.high] if difference.interval else None,
             "p_exact": difference.test.p if difference.test else None,
-            "p_least": difference.test.least if difference.test else None,
+            "p_lowest": difference.test.lowest if difference.test else None,
             "p_holm": difference.holm,
         }
         if difference

@@ -52,7 +52,7 @@ def _csv_record(result: CellResult, pair: PairResult | None) -> dict[str, Any]:
         "paired_seeds": difference.n if difference else None,
         "paired_examples": difference.examples if difference else None,
         "p_exact": test.p if test else None,
-        "p_least": test.least if test else None,
+        "p_lowest": test.lowest if test else None,
         "p_holm": difference.holm if difference else None,
         "verdict": pair.verdict.value if pair else None,
     }
