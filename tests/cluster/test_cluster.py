@@ -20,34 +20,10 @@ from sqlalchemy import create_engine, text
 
 from lawn_tune.ledger import open_ledger
 from lawn_tune.results import TrialRow
+from tests.helpers.cluster_space import LAUNCH, SPACE, TRIALS
 from tests.helpers.machines import Cluster, end
 
-SPACE = """
-description = "Seconds a trial"
-dataset = "synthetic"
-loss = "cross-entropy"
-metric = "accuracy"
-[model]
-name = "small-vgg"
-width = 4
-[seeds]
-search = [0]
-confirm = [11]
-[[budgets]]
-batch_size = 32
-epochs = 80
-[optimizers.adam]
-peak_lr = [0.003, 0.01]
-warmup_epochs = [1]
-weight_decay = [0.1]
-[optimizers.adam-lawn]
-peak_lr = [0.003, 0.01]
-warmup_epochs = [1]
-free_epochs = [3]
-"""
-TRIALS = 2 * (2 + 1)
 LIMIT = 100
-LAUNCH = ("launch", "tiny.toml", "--pack-size", "1")
 
 
 class Study:

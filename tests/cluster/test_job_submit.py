@@ -9,10 +9,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from test_cluster import LAUNCH, SPACE, TRIALS
 
 from lawn_tune.ledger import open_ledger
 from lawn_tune.results import TrialRow
+from tests.helpers.cluster_space import LAUNCH, SPACE, TRIALS
 from tests.helpers.machines import Cluster, environment
 
 JOBS = (
