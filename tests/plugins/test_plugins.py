@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from textwrap import dedent
 from urllib.request import urlopen
 
 import pytest
+
+from trainables.catalogue.plugins import KINDS
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -153,3 +157,12 @@ def test_a_space_may_bring_the_same_rows_itself(installed: Path, tmp_path: Path)
     assert tomllib.loads((tmp_path / "own.toml").read_text())["catalogue"].keys() == tomllib.loads(rows).keys()
     lawn_tune(modules, tmp_path, "launch", "own.toml", "--executor", "inline", "--max-epochs", "2")
     assert "Signum-LAWN" in lawn_tune(tmp_path, tmp_path, "compare", "own", "--format", "md")
+
+
+def test_the_documented_rows_are_those_that_run_here() -> None:
+    ours = tomllib.loads((HERE / "toy_package" / "toy" / "catalogue.toml").read_text())
+    text = (ROOT / "docs" / "plugins.md").read_text()
+    blocks = [tomllib.loads(dedent(block)) for block in re.findall(r"```toml\n(.*?)```", text, re.DOTALL)]
+    rows = [(kind, name, row) for block in blocks for kind in KINDS for name, row in block.get(kind, {}).items()]
+    assert {kind for kind, _, _ in rows} == set(KINDS)
+    assert all(ours[kind][name] == row for kind, name, row in rows)
