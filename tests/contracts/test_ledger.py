@@ -634,8 +634,9 @@ def test_whatever_statement_fails_no_study_holds_a_key_twice(
 ) -> None:
     lrs = tuple(i / 1000 for i in range(1, 100))
     ledger.register([make_cell(lrs=lrs)])
+    ledger.reconcile(make_cell(lrs=lrs).name)  # creates Optuna's tables
     database = Database(ledger_url)
-    for i, moment in enumerate(range(1, 200, 5 if rebuilt else 1)):
+    for i, moment in enumerate(range(1, 100, 5 if rebuilt else 1)):
         cell = make_cell(lrs=lrs, selection="test" if rebuilt and i % 2 else "validation")
         ledger.register([cell])
         if not rebuilt:
@@ -652,7 +653,7 @@ def test_whatever_statement_fails_no_study_holds_a_key_twice(
             break
     database.close()
     assert i > 5
-    assert seen[0] < moment
+    assert rebuilt or seen[0] < moment  # what a rebuild writes grows with the trials
 
 
 def shown(database: Database) -> Counter[str]:
