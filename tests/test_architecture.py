@@ -112,6 +112,27 @@ def test_parts_of_the_service_import_lower_ones_only() -> None:
             assert not [name for name in found if level[name] >= level[part]], module_of(path)
 
 
+def test_the_service_has_few_parts_and_few_arrows_between_them() -> None:
+    arrows = {
+        (module_of(path).split(".")[1], name.split(".")[1])
+        for path in files()
+        for name in ours(path)
+        if module_of(path).startswith("lawn_tune.") and name.startswith("lawn_tune.")
+    }
+    crossing = {(part, other) for part, other in arrows if part != other}
+    assert len({part for parts in PARTS for part in parts}) <= 14
+    assert len(crossing) <= 45
+
+
+@pytest.mark.parametrize("name", ["free_epochs", "weight_decay"])
+def test_a_control_s_hyperparameters_are_named_by_the_catalogue_and_the_mathematics_only(name: str) -> None:
+    """Everything else asks the method for its switch, its roles and its labels."""
+    for path in files():
+        literals = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
+        if name in literals:
+            assert within(path, "trainables/catalogue/") or within(path, "trainables/optimizers/"), module_of(path)
+
+
 def uses(path: Path, library: str) -> bool:
     return any(name.split(".")[0] == library for name in imports(path))
 
