@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -137,7 +137,7 @@ def _print(cells: Sequence[Cell], costs: Sequence[Cost], counts: Sequence[Counts
     lines = list(zip(cells, costs, counts, strict=True))
     for space in dict.fromkeys(cell.name.space for cell in cells):
         out.print(_table(space, [line for line in lines if line[0].name.space == space]), "")
-    notes = [note for note in map(_note, cells) if note]
+    notes = [*filter(None, map(_note, cells)), *_unequal(cells)]
     text = "\n".join([*notes, *([""] if notes else []), _total(cells, costs, counts, url)])
     out.print(text, soft_wrap=True, markup=False)
 
@@ -171,7 +171,18 @@ def _note(cell: Cell) -> str:
     if not count:
         return ""
     points = f"{count} of {cell.grid.size} points of {_short(cell)}"
-    return f"{points} have free_epochs >= {cell.task.epochs} and never reach the constraint"
+    return f"{points} have {cell.method.switch} >= {cell.task.epochs} and never reach the constraint"
+
+
+def _unequal(cells: Sequence[Cell]) -> list[str]:
+    """Returns a line for each planned pair of rivals whose grids differ in size: the larger one is favored."""
+    sizes = {cell.name: cell.grid.size for cell in cells}
+    return [
+        f"{_short(cell)} has {cell.grid.size} grid points, its baseline {baseline} {sizes[rival]}: unequal search"
+        for cell in cells
+        for baseline in cell.baselines
+        if sizes.get(rival := replace(cell.name, optimizer=baseline), cell.grid.size) != cell.grid.size
+    ]
 
 
 def _epochs(cell: Cell) -> str:

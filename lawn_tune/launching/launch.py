@@ -316,8 +316,7 @@ class Launch:
         self.limits.begin(pack.id, seconds)
         work.running.add(pack.id)
         self._jobs[pack.id] = (work, pack)
-        members = tuple(trial for trial in trials)
-        return Job(pack=pack.id, config=PackConfig(task=work.cell.task_of(work.phase), members=members))
+        return Job(pack=pack.id, config=PackConfig(task=work.cell.task_of(work.phase), members=tuple(trials)))
 
     def _store(self, pack: PackRow, event: Finished) -> None:
         self.ledger.finish(pack, event.outcomes, event.provenance)

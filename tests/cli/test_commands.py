@@ -87,6 +87,15 @@ def test_plan_lists_every_cell_and_the_totals() -> None:
     assert not list(Path().iterdir()), "planning writes nothing"
 
 
+def test_plan_names_rivals_with_grids_of_unequal_size(tmp_path: Path) -> None:
+    text = Path(lawn_tune.__file__).parents[1].joinpath("search_spaces", "quickstart.toml").read_text()
+    (tmp_path / "mine.toml").write_text(f"{text}\n[optimizers.adam.batch.512]\nweight_decay = [0.1]\n")
+    shown = run("plan", str(tmp_path / "mine.toml")).stdout
+    assert shown.count("unequal search") == 1
+    assert "adam-lawn/bs512 has 9 grid points, its baseline adam 3: unequal search" in shown
+    assert "unequal search" not in run("plan", "quickstart").stdout
+
+
 def test_plan_tells_hours_where_they_are_known_and_where_not(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, speeds in (("digits", {"small-vgg": Speed(1e-3, 0.0)}), ("fashion-mnist", {})):
         monkeypatch.setitem(cast(dict[str, Dataset], DATASETS), name, replace(DATASETS[name], speeds=speeds))
