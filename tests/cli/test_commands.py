@@ -225,7 +225,7 @@ def _all_of(descriptor: int) -> str:
             ["shorten the warm-up in a copy of the file", "below 2 fit: "],
         ),
         (["plan", "digits", "--seeds", "0"], ["--seeds must be a whole number from 1, got 0"]),
-        (["plan", "digits", "--storage", "x.db"], ["--storage: must be a database URL", "got 'x.db'"]),
+        (["plan", "digits", "--storage", "x.db"], ["--storage: must be a storage URL", "got 'x.db'"]),
         (["plan", "digits", "--storage", "sqlite://"], ["names no file"]),
         (["plan", "digits", "--storage", "mysql://me:pw@host/db"], ["mysql"]),
     ],
