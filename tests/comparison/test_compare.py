@@ -191,6 +191,7 @@ def test_verdicts_say_in_words_who_wins_and_who_loses(
     assert words in sentence(pair)
     if pair.difference is not None:
         assert f"n = {pair.difference.n} seed" in sentence(pair)
+        assert (pair.difference.interval is None) == (pair.difference.n < 2), "two seeds have an interval"
 
 
 def test_a_smaller_value_is_better_where_the_metric_is_minimized() -> None:
@@ -393,12 +394,13 @@ def test_methods_are_ordered_base_then_lawn_whatever_the_plan() -> None:
 def test_device_time_and_versions_are_collected() -> None:
     cell = make_cell()
     rows = [row for row in searched(cell) if row.seed == 0]
-    other = replace(rows[0], provenance=dict(rows[0].provenance) | {"device": "cuda: H100"})
+    other = replace(rows[0], provenance=dict(rows[0].provenance) | {"device": "cuda: H100", "commit": None})
     comparison = compare([cell], [other, *rows[1:]], {})
     assert comparison.cells[0].seconds == pytest.approx(18.0)
     assert comparison.provenance["device"] == ("cpu: x86_64", "cuda: H100")
     assert comparison.provenance["libraries.torch"] == ("2.14.1",)
     assert not {"started", "ended"} & set(comparison.provenance)
+    assert "commit" not in comparison.provenance, "what is not known has no value"
 
 
 # --- flags: each exactly where it belongs ----------------------------------------------------------------------------
