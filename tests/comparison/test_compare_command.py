@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,6 +44,8 @@ def test_it_prints_tables_without_cutting_them(source: MemorySource, capsys: pyt
     assert "Adam-LAWN" in printed
     assert "95 % interval" in printed
     assert "…" not in printed
+    assert "paper 66.01" in printed
+    assert printed.count("paper ") == len(re.findall(r"paper \d\d\.\d\d", printed)), "none without its value"
 
 
 def test_a_space_may_be_given_by_its_file(source: MemorySource, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,6 +18,7 @@ from lawn_tune.comparison.renderers import RENDERERS
 from lawn_tune.comparison.renderers.exchange import SCHEMA, to_dict
 from lawn_tune.comparison.renderers.terminal import print_comparison
 from lawn_tune.comparison.tables import table, value_text
+from lawn_tune.comparison.verdicts import chance
 from lawn_tune.words import fixed, signed
 from tests.helpers.memory_source import demo_source, make_cell, search_rows, with_protocol
 
@@ -97,6 +98,14 @@ def test_a_cell_without_a_value_says_why() -> None:
     (untrained,) = compare([cell], [], {}).cells
     (diverged,) = compare([cell], search_rows(cell, ["diverged"] * 9), {}).cells
     assert (value_text(untrained), value_text(diverged)) == ("–", "diverged")
+
+
+def test_it_is_shown_for_how_many_pairs_p_is_adjusted(comparison: Comparison) -> None:
+    whole, filtered = chance(comparison), chance(comparison, hidden=True)
+    assert whole is not None
+    assert filtered is not None
+    assert "all pairs of this table" in whole
+    assert "hidden ones included" in filtered
 
 
 def test_the_papers_values_stand_beside_where_it_printed_them(comparison: Comparison) -> None:
