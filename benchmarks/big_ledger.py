@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from lawn_tune import __version__
-from lawn_tune.cells import Cell, CellName, Phase, Protocol
+from lawn_tune.cells import Cell, CellName, Phase, Protocol, default_baselines
 from lawn_tune.ledger import PackRow, curves, definitions, open_ledger, packs, roster, trials
 from lawn_tune.ledger.database import Database, insert
 from lawn_tune.ledger.mirror import Mirror
@@ -141,6 +141,7 @@ def _cell(
             confirm_seeds=CONFIRM_SEEDS,
             full_epochs=epochs,
         ),
+        baselines=default_baselines(METHODS[optimizer]),
     )
 
 

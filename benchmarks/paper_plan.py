@@ -14,7 +14,7 @@ from itertools import pairwise
 from math import ceil
 
 from benchmarks.tabulated import Timed
-from lawn_tune.cells import Cell, CellName, Phase, Protocol
+from lawn_tune.cells import Cell, CellName, Phase, Protocol, default_baselines
 from lawn_tune.executors.base import Failed, Finished, Job, Progress
 from search_spaces.space import Grid
 from trainables.catalogue.methods import METHODS
@@ -190,6 +190,7 @@ def _cell(kind: Kind, space: str, optimizer: str, batch_size: int, loss: str, ca
             confirm_seeds=(101, 102, 103),
             full_epochs=epochs,
         ),
+        baselines=default_baselines(METHODS[optimizer]),
     )
 
 

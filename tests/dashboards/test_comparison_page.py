@@ -106,10 +106,10 @@ def test_one_pair_is_answered_yes_no_or_not_settled(gain: float, text: str) -> N
 
 def test_what_filters_hide_is_counted(browse: Browse, demo: MemorySource) -> None:
     site = opened(browse, demo)
-    expect(site.page.locator("#compare-answer")).to_contain_text("over all pairs of this table")
+    expect(site.page.locator("#compare-answer")).to_contain_text("all pairs of this table")
     page = site.open(f"{PATH}?space={SPACE}&base=adam")
     expect(page.locator("#compare-answer")).to_contain_text("3 pairs hidden by the filters.")
-    expect(page.locator("#compare-answer")).to_contain_text("over all pairs of the space, the hidden ones too")
+    expect(page.locator("#compare-answer")).to_contain_text("all pairs of the space, hidden ones included")
     expect(page.locator("#compare-answer")).not_to_contain_text("of this table")
 
 
@@ -296,7 +296,7 @@ def test_a_broken_comparison_is_shown_and_nothing_else_breaks(browse: Browse, de
     source = Broken(planned=demo.planned, rows=demo.rows)
     page = opened(browse, source).page
     for card in ("answer", "forest", "tables"):
-        expect(page.locator(f"#compare-{card}").get_by_role("alert")).to_contain_text("could not be shown")
+        expect(page.locator(f"#compare-{card}").get_by_role("alert")).to_contain_text("cannot be shown")
     expect(page.get_by_label("Batch sizes", exact=True).first).to_be_visible()
     assert "Traceback" not in page.content()
 

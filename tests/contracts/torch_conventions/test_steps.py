@@ -147,7 +147,7 @@ def test_one_optimizer_for_all_tensors_is_one_for_each(case: Case) -> None:
     ps, apart = parameters(), parameters()
     optimizer, each = case(ps), [case([p]) for p in apart]
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "LAWN holds no tensor")  # the vector on its own
+        warnings.filterwarnings("ignore", "LAWN constrains no tensor")  # the vector on its own
         for i in range(10):
             train(ps, optimizer, [i])
             push(apart, i)

@@ -21,8 +21,11 @@ from torch.optim import lr_scheduler
 from tests.helpers.conventions import Case, assert_same, equal, every_lawn, parameters, push, through_both
 
 WARNED: Mapping[str, tuple[Callable[[], list[Tensor]], str]] = {
-    "norm zero": (lambda: [nn.Parameter(torch.zeros(2, 3)), *parameters()], r"norm zero free: shapes \[\(2, 3\)\]"),
-    "nothing to hold": (lambda: [nn.Parameter(torch.ones(3))], "LAWN holds no tensor"),
+    "norm zero": (
+        lambda: [nn.Parameter(torch.zeros(2, 3)), *parameters()],
+        r"tensors of norm zero: shapes \[\(2, 3\)\]",
+    ),
+    "nothing to hold": (lambda: [nn.Parameter(torch.ones(3))], "LAWN constrains no tensor"),
 }
 
 
