@@ -86,7 +86,7 @@ WORKS: dict[str, Callable[[list[Tensor]], Optimizer]] = {
 
 REJECTED: dict[str, tuple[Callable[[list[Tensor]], Any], str]] = {
     "torch LBFGS": (torch.optim.LBFGS, "LBFGS, which makes several updates"),
-    "torch Adagrad": (torch.optim.Adagrad, "Adagrad, which makes its state when it is built"),
+    "torch Adagrad": (torch.optim.Adagrad, "Adagrad, which creates its state at construction"),
     "torch SparseAdam": (torch.optim.SparseAdam, "SparseAdam, which takes sparse gradients only"),
     "torch ASGD": (torch.optim.ASGD, "lambd must be 0, got 0.0001; pass lambd=0"),
     "torch AdamW": (torch.optim.AdamW, "weight_decay must be 0, got 0.01; pass weight_decay=0"),
@@ -107,7 +107,7 @@ REJECTED: dict[str, tuple[Callable[[list[Tensor]], Any], str]] = {
             "mars": "weight_decay_1d must be 0, got 0.1",
             "spam": "SPAM, which draws the masks",
             "sara": "SaRA, which draws the masks",
-            "swats": "SWATS, which keeps 'phase' in its param groups",
+            "swats": "SWATS, which uses 'phase' in its param groups",
         }.items()
     },
     "pytorch_optimizer Lookahead": (
