@@ -156,10 +156,10 @@ def test_an_error_in_the_base_gives_the_gradients_back() -> None:
         (lambda p: AdamW(p, lr=0.1), r"no weight decay .* got 0.01; pass weight_decay=0"),
         (lambda p: SGD([{"params": p, "weight_decay": 0.1}], lr=0.1), "no weight decay .* got 0.1"),
         (lambda p: SGD([p[0].detach().bfloat16().requires_grad_()], lr=0.1), "fp32 or more.*torch.bfloat16"),
-        (lambda p: Adagrad(p, lr=0.1), "Adagrad, which makes its state when it is built"),
+        (lambda p: Adagrad(p, lr=0.1), "Adagrad, which creates its state at construction"),
         (lambda p: LBFGS(p), "LBFGS, which makes several updates"),
-        (lambda p: AdamLawn(p), "AdamLawn is under LAWN already"),
-        (lambda p: Lawn(SGD(p, lr=0.1)), "Lawn is under LAWN already"),
+        (lambda p: AdamLawn(p), "AdamLawn is already under LAWN"),
+        (lambda p: Lawn(SGD(p, lr=0.1)), "Lawn is already under LAWN"),
     ],
 )
 def test_unsuitable_bases_are_rejected(make: Callable[[list[Tensor]], Optimizer], text: str) -> None:
