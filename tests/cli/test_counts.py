@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lawn_tune.planning.counts import count
+from lawn_tune.planning.counts import Counts, count
 from lawn_tune.results import Outcome
 from tests.helpers.memory_ledger import QUICKSTART, row, rows
 
@@ -15,6 +15,10 @@ CELL = QUICKSTART[0]
 SEARCH = CELL.search_trials
 CONFIRM = CELL.confirm_trials(SEARCH[0].hyperparameters)
 OUTCOMES: list[Outcome] = ["complete", "diverged", "failed", "running"]
+
+
+def test_no_cell_has_no_trial() -> None:
+    assert Counts() == Counts(planned=0, complete=0, diverged=0, failed=0, running=0)
 
 
 def test_a_cell_of_which_nothing_is_known_is_all_missing() -> None:

@@ -29,9 +29,9 @@ def test_the_winner_is_the_first_best_point_in_the_direction_of_the_metric(value
     assert won is not None
     assert won.hyperparameters == CELL.grid.point(values.index(max(values)))
     assert won.value == max(values)
-    least = winner(with_protocol(CELL, direction="minimize"), one_seed(values))
-    assert least is not None
-    assert least.hyperparameters == CELL.grid.point(values.index(min(values)))
+    lowest = winner(with_protocol(CELL, direction="minimize"), one_seed(values))
+    assert lowest is not None
+    assert lowest.hyperparameters == CELL.grid.point(values.index(min(values)))
 
 
 @given(st.lists(SCORES, min_size=SIZE, max_size=SIZE), st.randoms(use_true_random=False))
@@ -55,6 +55,14 @@ def test_a_point_that_diverged_with_any_seed_never_wins(values: list[float], los
     assert won is not None
     means = {i: (values[i] + values[SIZE + i]) / 2 for i in sound}
     assert won.hyperparameters == cell.grid.point(max(sound, key=lambda i: means[i]))
+    assert won.value == max(means.values())
+
+
+def test_a_switch_of_one_level_has_no_edge() -> None:
+    cell = make_cell("adam-lawn", frees=(1.0,))
+    won = winner(cell, search_rows(cell, [80.0] * cell.grid.size))
+    assert won is not None
+    assert cell.method.switch not in won.edges
 
 
 @pytest.mark.parametrize("outcome", ["failed", "running"])

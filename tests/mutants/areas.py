@@ -51,6 +51,7 @@ AREAS = (
             "tests/spaces",
             "tests/cli/test_counts.py",
             "tests/comparison",
+            "tests/launching/test_limits.py",
         ),
     ),
     Area("lawn_tune/launching", ("tests/launching",)),
