@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tests.helpers.tasks import pack, point, task
-from trainables.training.peak_memory import peak_memory
+from trainables.training.peak_memory import peak_memory, reset_peak_memory
 from trainables.training.process_memory import keep_freed_memory, process_peak, reset_process_peak
 from trainables.training.trial import PackRun
 
@@ -130,3 +130,10 @@ def test_a_c_library_that_takes_only_a_part_has_not_taken_it(refused: int, monke
     assert not keep_freed_memory()
     monkeypatch.setattr(sys, "platform", "darwin")
     assert not keep_freed_memory()
+
+
+def test_a_packs_peak_on_a_cpu_starts_at_what_the_process_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    monkeypatch.setattr("trainables.training.peak_memory.reset_process_peak", lambda: done.append("reset"))
+    reset_peak_memory(torch.device("cpu"))
+    assert done == ["reset"]

@@ -10,12 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainables.catalogue.methods import METHODS
+from trainables.catalogue.methods import ADAM, DECAY, L2, METHODS
 from trainables.catalogue.rows import FLOOD, Hyperparameter, Method
+from trainables.optimizers import fused, rules
 from trainables.training.pack import Pack
 
 EXAMPLES, FEATURES = 24, 5
-ADAM = {"weight_decay": 0.01, "beta1": 0.9, "beta2": 0.999, "eps": 1e-3}
+VALUES = {"weight_decay": 0.01, "beta1": 0.9, "beta2": 0.999, "eps": 1e-3}
 CUTS = ([24], [12, 12], [7, 7, 7, 3], [1] * 24)
 
 
@@ -32,7 +33,7 @@ def method(*parameters: str) -> Method:
 def pack(values: Mapping[str, list[float]], rows: int = 3) -> Pack:
     torch.manual_seed(0)
     models = [nn.Linear(FEATURES, 3) for _ in range(rows)]
-    columns = {name: [value] * rows for name, value in ADAM.items()} | dict(values)
+    columns = {name: [value] * rows for name, value in VALUES.items()} | dict(values)
     hyper = {name: torch.tensor(column, dtype=torch.float64).unsqueeze(1) for name, column in columns.items()}
     return Pack(models, method(*values), hyper, focal, constrain="all", device=torch.device("cpu"))
 
@@ -106,3 +107,39 @@ def test_nothing_is_left_of_a_step_for_the_next() -> None:
     rate = torch.full((3, 1), 0.05, dtype=torch.float64)
     assert torch.equal(one.apply(rate), other.apply(rate))
     assert torch.equal(one.state.weights, other.state.weights)
+
+
+OTHER = replace(DECAY, name="other", hook="trainables.optimizers.controls:AdamP")
+
+
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [
+        *((row, True) for row in METHODS.values()),
+        (replace(METHODS["adam"], control=None), True),
+        (replace(METHODS["adam"], control=L2), False),
+        (replace(METHODS["sgd"], control=DECAY), False),
+        (replace(METHODS["adam"], control=OTHER), False),
+        (replace(METHODS["adam"], rule=replace(ADAM, direction="elsewhere:adam")), False),
+    ],
+    ids=lambda value: value.name if isinstance(value, Method) else str(value),
+)
+def test_kernels_take_the_rules_and_controls_that_they_were_written_for(
+    chosen: Method, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def step(rule: str, *tensors: object, **rest: object) -> Tensor:
+        asked.append(rule)
+        return torch.zeros(2)
+
+    monkeypatch.setattr(fused, "step", step)
+    monkeypatch.setattr(fused, "usable", lambda *tensors: True)
+    monkeypatch.setattr(Pack, "_update_by_rules", lambda self, gradient, lr: None)
+    monkeypatch.setattr(rules, "rule_of", lambda row: rules.RULES[row.name])
+    names = [*chosen.names("control"), *chosen.names("rule")]
+    hyper = {name: torch.full((2, 1), 0.5, dtype=torch.float64) for name in names if name != chosen.switch}
+    models = [nn.Linear(FEATURES, 3) for _ in range(2)]
+    what = Pack(models, chosen, hyper, focal, constrain="all", device=torch.device("cpu"))
+    run(what, CUTS[0], steps=1)
+    assert asked == ([chosen.rule.name] if expected else [])
