@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +18,7 @@ from lawn_tune.executors.slots import Room, Slots, slots_on
 from trainables.catalogue import catalogue
 from trainables.catalogue.datasets import DATASETS
 from trainables.tasks import ModelConfig, PackConfig, Task, Trial, model_config
+from trainables.workloads import build_workload
 
 WEIGHT_DECAY = {"peak_lr": 0.001, "warmup_epochs": 1.0, "weight_decay": 0.1}
 
@@ -132,3 +134,13 @@ def test_what_a_machine_holds_is_what_fits_its_memory_and_its_cores() -> None:
     assert room.jobs(3 * GIB) == 2 + 2
     assert room.memory(100 * GIB) == 64 * GIB, "the head with all its memory trains nothing"
     assert room.jobs(64 * GIB) == 1
+
+
+@pytest.mark.parametrize("name", ["synthetic", "digits"])
+@pytest.mark.parametrize("width", [2, 16])
+def test_a_footprint_counts_the_weights_that_the_model_has(name: str, width: int) -> None:
+    task = pack(name, model_config("small-vgg", width=width), 32, 1).task
+    model = build_workload(task, Path("nowhere"), torch.device("cpu")).build_model()
+    known = footprint(task)
+    assert known is not None
+    assert known.weights == sum(parameter.numel() for parameter in model.parameters())

@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 import torch
 
-from tests.helpers.tasks import curve, eight_points, pack, point, run, task, training
+from tests.helpers.tasks import CPU, curve, eight_points, pack, point, run, task, training
 from trainables.catalogue.methods import METHODS
 from trainables.outcomes import SERIES, TrialOutcome
 from trainables.tasks import model_config
 from trainables.training import trial
 from trainables.training.checkpoint import UnusableCheckpoint, load_checkpoint, save_checkpoint
+from trainables.training.trial import EpochEnded, PackRun, Saved
 
 LAWN = [name for name, method in METHODS.items() if method.switch]
 
@@ -260,3 +261,20 @@ def test_every_key_of_a_task_changes_the_numbers(change: dict[str, Any]) -> None
 def test_a_task_survives_json() -> None:
     config = pack(task(model=model_config("ncf", factors=8, init="xavier")), [point("adam-lawn")])
     assert type(config).from_dict(config.to_dict()) == config
+
+
+def test_a_stopped_pack_is_saved_before_it_ends_and_a_finished_one_is_not(tmp_path: Path) -> None:
+    config = pack(task(epochs=3), [point("adam-lawn")])
+    options: dict[str, Any] = {"data_dir": Path("nowhere"), "device": CPU, "checkpoint": tmp_path / "c"}
+    stopped = PackRun(config, checkpoint_seconds=1e9, **options)
+    seen = []
+    for event in stopped:
+        seen.append(event)
+        if isinstance(event, EpochEnded):
+            stopped.stop()
+    assert [type(event) for event in seen][:2] == [EpochEnded, Saved]
+    assert stopped.outcomes is None
+    finished = PackRun(config, checkpoint_seconds=0.0, **options)
+    events = list(finished)
+    assert sum(isinstance(event, Saved) for event in events) == 1, "after the second of three epochs only"
+    assert finished.outcomes is not None
