@@ -7,7 +7,7 @@ from typing import get_args
 
 from search_spaces.keys import did_you_mean, space_error
 from search_spaces.space import Grid, SearchSpace, SpaceError
-from trainables.catalogue import Catalogue, CatalogueError, catalogue
+from trainables.catalogue import Catalogue, CatalogueError, installed
 from trainables.catalogue.methods import CONTROLS
 from trainables.catalogue.rows import FLOOD, Hyperparameter, Method, Option, Value
 from trainables.tasks import CONSTRAINTS, PRECISIONS, SCHEDULES, Split
@@ -31,7 +31,7 @@ def catalogue_of(space: SearchSpace) -> Catalogue:
         SpaceError: a row breaks the form; the text names its file.
     """
     try:
-        known = catalogue().with_installed()
+        known = installed()
         return known.with_rows(space.catalogue, f"{space.source}: catalogue") if space.catalogue else known
     except CatalogueError as error:
         raise SpaceError(str(error)) from None

@@ -16,10 +16,19 @@ from trainables.catalogue.datasets import DATASETS
 from trainables.catalogue.losses import ECE_BINS, LOSSES, METRICS
 from trainables.catalogue.methods import CONTROLS, METHODS, RULES
 from trainables.catalogue.models import MODELS
-from trainables.catalogue.plugins import CatalogueError, Rows, installed_rows, plain, read_rows
+from trainables.catalogue.plugins import CatalogueError, Rows, installed_files, plain, read_file, read_rows
 from trainables.catalogue.rows import Control, Dataset, Loss, Method, Metric, Model, Rule
 
-__all__ = ["ECE_BINS", "Catalogue", "CatalogueError", "carried", "catalogue", "shown_method", "shown_metric"]
+__all__ = [
+    "ECE_BINS",
+    "Catalogue",
+    "CatalogueError",
+    "carried",
+    "catalogue",
+    "installed",
+    "shown_method",
+    "shown_metric",
+]
 
 
 @dataclass(frozen=True)
@@ -40,15 +49,9 @@ class Catalogue:
         Raises:
             CatalogueError: a row breaks the form, or has the name of another.
         """
-        return self._joined(read_rows(values, source, self._rows()))
-
-    def with_installed(self) -> Catalogue:
-        """Returns this catalogue and the rows of installed packages.
-
-        Raises:
-            CatalogueError: as `with_rows`.
-        """
-        return self._joined(installed_rows(self._rows()))
+        known: Rows = {field.name: dict(getattr(self, field.name)) for field in fields(self)}
+        found = read_rows(values, source, known)
+        return Catalogue(**{kind: known[kind] | found[kind] for kind in known})
 
     def models_of(self, dataset: Dataset) -> tuple[str, ...]:
         """Returns the models that fit a data set."""
@@ -57,12 +60,6 @@ class Catalogue:
     def losses_of(self, dataset: Dataset) -> tuple[str, ...]:
         """Returns the losses that fit a data set."""
         return tuple(name for name, row in self.losses.items() if row.targets == dataset.targets)
-
-    def _rows(self) -> Rows:
-        return {field.name: dict(getattr(self, field.name)) for field in fields(self)}
-
-    def _joined(self, rows: Rows) -> Catalogue:
-        return Catalogue(**{kind: known | rows.get(kind, {}) for kind, known in self._rows().items()})
 
 
 BUILT_IN = Catalogue(RULES, CONTROLS, LOSSES, METRICS, MODELS, DATASETS, METHODS)
@@ -79,6 +76,19 @@ def catalogue(rows: str = "") -> Catalogue:
     whole = BUILT_IN.with_rows(json.loads(rows), "rows of a task")
     for kind, named in _shown.items():
         named.update({name: row for name, row in getattr(whole, kind).items() if name not in named})
+    return whole
+
+
+@cache
+def installed() -> Catalogue:
+    """Returns the built-in rows and those of installed packages, looked for once a process.
+
+    Raises:
+        CatalogueError: as `Catalogue.with_rows`, or a package's file cannot be read.
+    """
+    whole = BUILT_IN
+    for path in installed_files():
+        whole = whole.with_rows(read_file(path), str(path))
     return whole
 
 

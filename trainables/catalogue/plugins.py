@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, asdict, fields, is_dataclass
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -65,26 +65,27 @@ class CatalogueError(ValueError):
     """A row that cannot be used; the text names file, key, value and what is allowed."""
 
 
-def read_file(path: Path, known: Rows) -> Rows:
-    """Returns the rows of a TOML file.
-
-    Args:
-        known: rows that its rows may refer to.
+def read_file(path: Path) -> dict[str, Any]:
+    """Returns the plain values of a TOML file.
 
     Raises:
-        CatalogueError: it cannot be read, or breaks the form.
+        CatalogueError: it cannot be read.
     """
     try:
-        return read_rows(tomllib.loads(path.read_text(encoding="utf-8")), str(path), known)
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise CatalogueError(f"{path}: cannot be read as TOML: {error}. Correct the file, or uninstall it.") from None
 
 
 def read_rows(values: Mapping[str, Any], source: str, known: Rows) -> Rows:
-    """Returns rows from plain values, by kind and name; see `read_file`.
+    """Returns rows from plain values, by kind and name.
 
     Args:
         source: the file, for error messages, with the dotted key of `values` if it is a table of it.
+        known: rows that they may refer to.
+
+    Raises:
+        CatalogueError: a row breaks the form, or has the name of a known one.
     """
     if unknown := [name for name in values if name not in KINDS]:
         raise CatalogueError(
@@ -94,16 +95,19 @@ def read_rows(values: Mapping[str, Any], source: str, known: Rows) -> Rows:
     for kind, row_class in KINDS.items():
         for name, row in _table(values.get(kind, {}), f"{source}: {kind}").items():
             where = f"{source}: {kind}.{name}"
-            if name in known.get(kind, {}):
+            if name in known[kind]:
                 raise CatalogueError(f"{where}: there is a row of this name already. Rename it.")
             named = {"name": name} | _referred(_table(row, where), where, found, known)
             found[kind][name] = _value(row_class, named, where)
     return found
 
 
-def installed_rows(known: Rows) -> Rows:
-    """Returns the rows of all installed packages that have an entry point of `GROUP`."""
-    found: Rows = {kind: {} for kind in KINDS}
+def installed_files() -> Iterator[Path]:
+    """Yields the files of rows of all installed packages that have an entry point of `GROUP`.
+
+    Raises:
+        CatalogueError: an entry point names no package.
+    """
     for point in sorted(entry_points(group=GROUP), key=lambda point: (point.value, point.name)):
         package, _, file = point.value.partition(":")
         spec = find_spec(package.partition(".")[0])  # a package's own search path is known without running it
@@ -112,10 +116,7 @@ def installed_rows(known: Rows) -> Rows:
             raise CatalogueError(
                 f"entry point {point.name} = '{point.value}' of {GROUP}: there is no package {package}"
             )
-        rows = read_file(Path(next(iter(folders))) / file, {kind: known.get(kind, {}) | found[kind] for kind in KINDS})
-        for kind, named in rows.items():
-            found[kind] |= named
-    return found
+        yield Path(next(iter(folders))) / file
 
 
 def plain(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -158,7 +159,7 @@ def _referred(row: Mapping[str, Any], where: str, found: Rows, known: Rows) -> d
     values = dict(row)
     for key, kind in (("rule", "rules"), ("control", "controls")):
         if key in values:
-            rows = known.get(kind, {}) | found[kind]
+            rows = known[kind] | found[kind]
             if values[key] not in rows:
                 raise CatalogueError(
                     f"{where}.{key}: must be one of {', '.join(rows)}, got {values[key]!r}. Correct it."

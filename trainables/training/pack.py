@@ -98,7 +98,13 @@ class Pack:
         )
         self.method, self.loss, self.device, self.precision = method, loss, device, precision
         self.hyper = {name: value.to(device) for name, value in hyper.items()}
+        self._names: dict[Role, tuple[str, ...]] = {
+            role: tuple(name for name in method.names(role) if name not in (FLOOD, method.switch))
+            for role in ("control", "loss", "rule")
+        }
         self.rule, self.control = rules.rule_of(method.rule), self._current_control()
+        # Whether the control is the weight decay that belongs to the rule, which rule and kernel know.
+        self._own_decay = isinstance(self.control, type(self.rule.decay(None)))
         self._training = copy.deepcopy(first).to(device).train()
         self._evaluating = copy.deepcopy(first).to(device).eval()
         weights = torch.stack([flatten(model.parameters()) for model in models]).to(device)
@@ -156,7 +162,7 @@ class Pack:
             inputs, targets: one micro-batch for all rows [B, ...] if `shared`, else one a row [R, B, ...].
             share: its part of the whole batch's examples, in (0, 1].
         """
-        parameters = [value.flatten().float() for value in self._hyper_of("loss", but=FLOOD).values()]
+        parameters = [value.flatten().float() for value in self._hyper_of("loss").values()]
         losses, *parts = self._gradients[shared](
             [*self._views(), *self.state.buffers.values(), *parameters, *inputs, targets]
         )
@@ -196,7 +202,7 @@ class Pack:
         """
         views, rest = [view.requires_grad_() for view in tensors[: len(self.names)]], tensors[len(self.names) :]
         buffers = dict(zip(self.state.buffers, rest, strict=False))
-        names = list(self._hyper_of("loss", but=FLOOD))
+        names = self._names["loss"]
         parameters = dict(zip(names, rest[len(buffers) :], strict=False))
         *inputs, targets = rest[len(buffers) + len(names) :]
 
@@ -290,20 +296,15 @@ class Pack:
             free=self._free(),
         )
 
-    def _hyper_of(self, role: Role, but: str = "") -> Tensors:
-        switch = self.method.switch
-        return {name: self.hyper[name] for name in self.method.names(role) if name not in (but, switch)}
-
-    def _own_decay(self) -> bool:
-        """Whether the control is the weight decay that belongs to the rule, which rule and kernel know."""
-        return isinstance(self.control, type(self.rule.decay(None)))
+    def _hyper_of(self, role: Role) -> Tensors:
+        return {name: self.hyper[name] for name in self._names[role]}
 
     def _update_hyper(self) -> Tensors:
-        return self._hyper_of("rule") | (self._hyper_of("control") if self._own_decay() else {})
+        return self._hyper_of("rule") | (self._hyper_of("control") if self._own_decay else {})
 
     def _free(self) -> Control | None:
         """What acts on rows that are not held, from the first step: the control itself if it holds none."""
-        return None if self.control.held or self._own_decay() else self._current_control()
+        return None if self.control.held or self._own_decay else self._current_control()
 
     def _current_control(self) -> Control:
         """The control with the hyperparameters of the rows as they are now."""
@@ -312,7 +313,7 @@ class Pack:
 
     def _has_kernel(self) -> bool:
         built_in = CATALOGUE_RULES.get(self.method.rule.name) == self.method.rule
-        return built_in and self.method.rule.name in fused.CODES and (self._own_decay() or self.control == LAWN)
+        return built_in and self.method.rule.name in fused.CODES and (self._own_decay or self.control == LAWN)
 
 
 def flatten(parameters: Iterable[Tensor]) -> Tensor:
