@@ -17,29 +17,18 @@ from typing import Any
 
 import pytest
 
-SPACE = """
-description = "Seconds a cell"
-dataset = "synthetic"
-loss = "cross-entropy"
-metric = "accuracy"
-[model]
-name = "small-vgg"
-width = 4
-[seeds]
-search = [0]
-confirm = [11, 12]
-[[budgets]]
-batch_size = 32
-epochs = 30
-[optimizers.adam]
-peak_lr = [0.003, 0.01]
-warmup_epochs = [1]
-weight_decay = [0.01, 0.1]
-[optimizers.adam-lawn]
-peak_lr = [0.003, 0.01]
-warmup_epochs = [1]
-free_epochs = [1, 3]
-"""
+from tests.helpers.tiny import tiny_space
+
+SPACE = tiny_space(
+    "Seconds a cell",
+    width=4,
+    confirm=[11, 12],
+    batch_size=32,
+    epochs=30,
+    peak_lr=[0.003, 0.01],
+    weight_decay=[0.01, 0.1],
+    free_epochs=[1, 3],
+)
 TRIALS = 2 * (4 + 2)
 LIMIT = 330
 """Seconds that a launch under Ray may take; tests of two took 80 on a machine that ran other tests at the same time."""

@@ -1,48 +1,59 @@
-"""The smallest spaces that a launch trains: one cell of two points, and two cells of three."""
+"""The smallest spaces that a launch trains: a data set made in memory, one batch size, a small grid."""
 
 from __future__ import annotations
 
-SPACE = """
-description = "three packs"
-dataset = "synthetic"
-loss = "cross-entropy"
-metric = "accuracy"
-[model]
-name = "small-vgg"
-width = 2
-[seeds]
-search = [0]
-confirm = [1]
-[[budgets]]
-batch_size = 64
-epochs = 20
-[optimizers.adam]
-peak_lr = [0.01, 0.02]
-warmup_epochs = [1]
-weight_decay = [0.1]
-"""
+from collections.abc import Sequence
 
-TWO_CELLS = """
-description = "three points a cell"
+
+def tiny_space(
+    description: str,
+    *,
+    width: int,
+    confirm: Sequence[int],
+    batch_size: int,
+    epochs: int,
+    peak_lr: Sequence[float],
+    weight_decay: Sequence[float],
+    free_epochs: Sequence[float] = (),
+) -> str:
+    """Returns a space as text: Adam, and Adam-LAWN if there are free epochs, at the same rates."""
+    lawn = f"""[optimizers.adam-lawn]
+peak_lr = {list(peak_lr)}
+warmup_epochs = [1]
+free_epochs = {list(free_epochs)}
+"""
+    return f"""
+description = "{description}"
 dataset = "synthetic"
 loss = "cross-entropy"
 metric = "accuracy"
 [model]
 name = "small-vgg"
-width = 4
+width = {width}
 [seeds]
 search = [0]
-confirm = [11, 12]
+confirm = {list(confirm)}
 [[budgets]]
-batch_size = 64
-epochs = 3
+batch_size = {batch_size}
+epochs = {epochs}
 [optimizers.adam]
-peak_lr = [0.01, 0.02, 0.03]
+peak_lr = {list(peak_lr)}
 warmup_epochs = [1]
-weight_decay = [0.1]
-[optimizers.adam-lawn]
-peak_lr = [0.01, 0.02, 0.03]
-warmup_epochs = [1]
-free_epochs = [1]
-"""
+weight_decay = {list(weight_decay)}
+{lawn if free_epochs else ""}"""
+
+
+SPACE = tiny_space(
+    "three packs", width=2, confirm=[1], batch_size=64, epochs=20, peak_lr=[0.01, 0.02], weight_decay=[0.1]
+)
+TWO_CELLS = tiny_space(
+    "three points a cell",
+    width=4,
+    confirm=[11, 12],
+    batch_size=64,
+    epochs=3,
+    peak_lr=[0.01, 0.02, 0.03],
+    weight_decay=[0.1],
+    free_epochs=[1],
+)
 TWO_CELLS_TRIALS = 2 * (3 + 2)

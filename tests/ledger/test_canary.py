@@ -24,29 +24,14 @@ from lawn_tune.errors import LedgerError
 from lawn_tune.ledger import open_ledger
 from lawn_tune.ledger.database import Database
 from lawn_tune.storage import IN_ENVIRONMENT, forget
+from tests.helpers.tiny import tiny_space
 
 CANARY = f"canary{secrets.token_hex(8)}"
 """The password, another one in every run: other runs on this machine have theirs."""
 
-SPACE = """
-description = "Seconds a cell"
-dataset = "synthetic"
-loss = "cross-entropy"
-metric = "accuracy"
-[model]
-name = "small-vgg"
-width = 4
-[seeds]
-search = [0]
-confirm = [11]
-[[budgets]]
-batch_size = 32
-epochs = 10
-[optimizers.adam]
-peak_lr = [0.003, 0.01]
-warmup_epochs = [1]
-weight_decay = [0.01]
-"""
+SPACE = tiny_space(
+    "Seconds a cell", width=4, confirm=[11], batch_size=32, epochs=10, peak_lr=[0.003, 0.01], weight_decay=[0.01]
+)
 
 GCS = """
 import json, sys
