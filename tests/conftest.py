@@ -1,4 +1,4 @@
-"""What every test may ask for: a database of each kind that can hold a ledger."""
+"""What every test may ask for, a database of each kind that can hold a ledger, and what may run at the same time."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 ALONE = ("cluster", "end_to_end", "faults")
 """Folders of tests that start drivers and clusters and count on time; they follow one another."""
@@ -18,16 +20,33 @@ settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")  # a busy machine is no failure
 
 
+@cache
+def _group(file: str) -> str:
+    """Returns the group of a file of tests: itself, or the one whose tests must not meet each other."""
+    path = Path(__file__).parents[1] / file
+    alone = path.parent.name in ALONE or "pytest.mark.ray" in path.read_text()
+    return "alone" if alone else file
+
+
+class _Groups(LoadScopeScheduling):  # type: ignore[misc]
+    """Gives each process whole groups: the tests of a file share its fixtures.
+
+    xdist's own --dist loadgroup writes the group into `item._nodeid`, which pytest 9.2 no longer reads.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return _group(nodeid.split("::")[0])
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> _Groups:
+    """Replaces xdist's choice by `--dist`."""
+    config.option.loadscopereorder = False
+    return _Groups(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Groups tests for several processes: a file shares its fixtures, and those that must not meet are one group."""
-
-    def alone(item: pytest.Item) -> bool:
-        folder = item.path.relative_to(Path(__file__).parent).parts[0]
-        return folder in ALONE or item.get_closest_marker("ray") is not None
-
-    items.sort(key=lambda item: not alone(item))  # the longest group begins first
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("alone" if alone(item) else str(item.path)))
+    """Lets the longest group begin first."""
+    items.sort(key=lambda item: _group(item.nodeid.split("::")[0]) != "alone")
 
 
 @pytest.fixture(scope="session", autouse=True)

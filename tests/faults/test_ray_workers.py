@@ -51,7 +51,7 @@ class Agenda:
             return
         self.open -= 1
         if isinstance(event, Failed) and event.reason == "error":
-            self.pipe.unlink()
+            self.pipe.unlink(missing_ok=True)
             self.jobs.append(event.job)
 
     def wanted(self, job: Job) -> bool:
@@ -70,7 +70,7 @@ def test_a_worker_that_hangs_and_one_that_is_not_wanted_are_ended(
     checkpoints.mkdir()
     pipe = checkpoints / "hanging.safetensors"
     os.mkfifo(pipe)  # who opens it waits for a writer: a file system that does not answer
-    settings = WorkerSettings(data_dir="nowhere", checkpoint_dir=str(checkpoints), progress_seconds=3.0)
+    settings = WorkerSettings(data_dir="nowhere", checkpoint_dir=str(checkpoints), progress_seconds=15.0)
     agenda = Agenda([job("hanging"), job("unwanted", MANY), job("a"), job("b")], pipe)
     RayTuneExecutor(settings=settings, slots=2, cpus=1, gpus=0, work_dir=tmp_path).run(agenda)
     hung, then = agenda.ends("hanging")
