@@ -37,6 +37,7 @@ os.environ.update({name: value for name, value in QUIET.items() if name not in o
 import ray  # noqa: E402 - reads the environment when imported
 
 from lawn_tune.errors import ExecutionError, UsageError  # noqa: E402
+from lawn_tune.executors import patient_ray  # noqa: E402
 from lawn_tune.executors.base import Agenda  # noqa: E402
 from lawn_tune.executors.checkpoints import shared_token  # noqa: E402
 from lawn_tune.executors.messages import WorkerSettings  # noqa: E402
@@ -136,7 +137,7 @@ class RayTuneExecutor:
         local = {"num_cpus": self.cpus * self.slots, "num_gpus": self.total_gpus, "include_dashboard": False}
         with _quiet():
             try:
-                ray.init(**common, **(local if self.address is None else {"address": self.address}))
+                patient_ray.init(**common, **(local if self.address is None else {"address": self.address}))
             except (ValueError, ImportError) as error:
                 text = f"--ray-address: '{self.address}' is not the address of a cluster: {error}"
                 raise UsageError(text, ADDRESSES) from None

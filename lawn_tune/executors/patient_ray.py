@@ -1,0 +1,51 @@
+"""Starts or joins Ray, with patience for a busy machine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psutil
+import ray
+
+from lawn_tune.errors import ExecutionError
+
+SLOW_START = "timed out during startup"
+"""What Ray says if its own processes were not up within 30 s, a limit that it lets no one change."""
+
+ATTEMPTS = 4
+"""Two minutes in all (our choice)."""
+
+
+def init(**options: Any) -> None:
+    """Calls `ray.init(**options)`, again if this machine was too busy to start Ray's processes in time.
+
+    Raises:
+        ExecutionError: it was too busy each time; other errors are Ray's.
+    """
+    for _ in range(ATTEMPTS):
+        before = _children()
+        try:
+            ray.init(**options)
+            return
+        except Exception as error:  # Ray raises no class of its own here
+            if SLOW_START not in str(error):
+                raise
+            _end(_children() - before)
+    raise ExecutionError(
+        f"Ray did not start on this machine in {ATTEMPTS} attempts of 30 s",
+        hint="Free processor time or memory; Ray's logs in session_latest/logs (/tmp/ray or RAY_TMPDIR) say more.",
+    )
+
+
+def _children() -> set[psutil.Process]:
+    return set(psutil.Process().children(recursive=True))
+
+
+def _end(processes: set[psutil.Process]) -> None:
+    """Ends what an attempt left behind, so that the next does not share the machine with it."""
+    for process in processes:
+        try:
+            process.kill()
+        except psutil.NoSuchProcess:
+            continue
+    psutil.wait_procs(list(processes), timeout=5.0)

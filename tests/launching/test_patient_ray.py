@@ -1,0 +1,67 @@
+"""Ray's own processes get 30 s to start; a machine that is busy for longer does not end a launch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import ray
+
+from lawn_tune.errors import ExecutionError
+from lawn_tune.executors import patient_ray
+
+LATE = "The current node timed out during startup. This could happen because ..."
+
+
+class Ray:
+    """Stands for Ray: starts a process each time, and is too late so many times."""
+
+    def __init__(self, late: int) -> None:
+        self.late, self.processes = late, list[subprocess.Popen[bytes]]()
+
+    def init(self, **options: Any) -> None:
+        self.processes.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]))
+        if len(self.processes) <= self.late:
+            raise Exception(LATE)
+
+
+def alive(process: subprocess.Popen[bytes]) -> bool:
+    return process.poll() is None
+
+
+@pytest.mark.parametrize("late", range(patient_ray.ATTEMPTS))
+def test_a_start_that_came_too_late_is_tried_again_without_its_processes(
+    late: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in = Ray(late)
+    monkeypatch.setattr(ray, "init", stand_in.init)
+    patient_ray.init()
+    *gone, last = stand_in.processes
+    assert len(gone) == late
+    assert not any(alive(process) for process in gone)
+    assert alive(last)
+    last.kill()
+    last.wait()
+
+
+def test_a_machine_that_is_too_busy_each_time_is_an_error_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in = Ray(late=99)
+    monkeypatch.setattr(ray, "init", stand_in.init)
+    with pytest.raises(ExecutionError, match="did not start on this machine in 4 attempts"):
+        patient_ray.init()
+    assert not any(alive(process) for process in stand_in.processes)
+
+
+def test_other_errors_are_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def refuse(**options: Any) -> None:
+        calls.append(options)
+        raise ConnectionError("no")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    with pytest.raises(ConnectionError):
+        patient_ray.init(address="nowhere:1")
+    assert calls == [{"address": "nowhere:1"}]
