@@ -61,7 +61,7 @@ COMMANDS: dict[str, Lazy] = {
     "export": Lazy("lawn_tune.cli.export:export", "Write every trial of a space as JSON or CSV."),
     "ledger": Lazy("lawn_tune.cli.ledger:app", "Copy a ledger, upgrade an older one, or check one for damage."),
     "data": Lazy("lawn_tune.cli.data:app", "List, fetch and check data sets."),
-    "doctor": Lazy("lawn_tune.cli.doctor:doctor", "Check this machine: packages, devices, disk, ledger, data."),
+    "doctor": Lazy("lawn_tune.cli.doctor.command:doctor", "Check this machine: packages, devices, disk, ledger, data."),
 }
 """In the order of the help text. Commands without a target are listed where a plugin of that name is installed."""
 

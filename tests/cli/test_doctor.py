@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from lawn_tune.cli import doctor
-from lawn_tune.cli.doctor import Check
+from lawn_tune.cli.doctor import command, database, devices, folders, packages, ray
+from lawn_tune.cli.doctor.check import Check
 from lawn_tune.cli.main import app
 from lawn_tune.ledger import open_ledger
 from lawn_tune.settings import SETTINGS, Settings, resolve
@@ -41,7 +41,7 @@ def states(checks: Sequence[Check]) -> dict[str, str]:
 @pytest.fixture
 def no_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leaves out the slow check; it has tests of its own."""
-    monkeypatch.setattr(doctor, "PARTS", tuple(part for part in doctor.PARTS if part is not doctor.torch))
+    monkeypatch.setattr(command, "PARTS", tuple(part for part in command.PARTS if part is not devices.torch))
 
 
 @pytest.mark.usefixtures("no_torch")
@@ -60,7 +60,7 @@ def test_a_sound_machine_passes_and_the_forms_agree() -> None:
 
 
 def test_torch_is_imported_in_a_process_of_its_own() -> None:
-    (check,) = doctor.torch(settings())
+    (check,) = devices.torch(settings())
     assert check.state == "ok"
     assert "threads" in check.detail
 
@@ -81,7 +81,7 @@ def test_a_torch_that_does_not_import_fails(
 ) -> None:
     ended = subprocess.CompletedProcess([], code, stdout="", stderr=error)
     monkeypatch.setattr(subprocess, "run", lambda *args, **options: ended)
-    (check,) = doctor.torch(settings())
+    (check,) = devices.torch(settings())
     assert check.state == "fail"
     assert detail in check.detail
     assert check.todo
@@ -92,15 +92,15 @@ def test_a_torch_that_hangs_fails(monkeypatch: pytest.MonkeyPatch) -> None:
         raise subprocess.TimeoutExpired("python", 120)
 
     monkeypatch.setattr(subprocess, "run", hang)
-    (check,) = doctor.torch(settings())
+    (check,) = devices.torch(settings())
     assert (check.state, check.detail) == ("fail", "no answer in 120 s")
 
 
-@pytest.mark.parametrize("name", doctor.PACKAGES)
+@pytest.mark.parametrize("name", packages.PACKAGES)
 def test_a_package_that_is_not_there_counts_as_the_table_says(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr(doctor, "installed", lambda _: None)
-    found = {check.name: check for check in doctor.packages(settings())}[name]
-    assert found.state == doctor.PACKAGES[name]
+    monkeypatch.setattr(packages, "installed", lambda _: None)
+    found = {check.name: check for check in packages.packages(settings())}[name]
+    assert found.state == packages.PACKAGES[name]
     assert "not installed" in found.detail
 
 
@@ -108,49 +108,49 @@ def test_a_package_that_is_not_there_counts_as_the_table_says(monkeypatch: pytes
     ("version", "state"), [("2.58.9", "fail"), ("1.99", "fail"), ("2.59.0", "ok"), ("2.60.0rc1", "ok"), ("3.0", "ok")]
 )
 def test_ray_has_to_be_recent(monkeypatch: pytest.MonkeyPatch, version: str, state: str) -> None:
-    monkeypatch.setattr(doctor, "installed", lambda _: version)
-    found = {check.name: check for check in doctor.packages(settings())}["ray"]
+    monkeypatch.setattr(packages, "installed", lambda _: version)
+    found = {check.name: check for check in packages.packages(settings())}["ray"]
     assert found.state == state
     assert version in found.detail
 
 
 def test_the_token_is_spoken_of_and_never_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(doctor, "installed", lambda _: "2.60.0")
+    monkeypatch.setattr(ray, "installed", lambda _: "2.60.0")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert "none yet" in doctor.ray_token(settings())[0].detail
+    assert "none yet" in ray.ray_token(settings())[0].detail
     monkeypatch.setenv("RAY_AUTH_TOKEN", "s3cr3t")
-    assert doctor.ray_token(settings()) == [Check("ray token", "ok", "in place")]
+    assert ray.ray_token(settings()) == [Check("ray token", "ok", "in place")]
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    assert states(doctor.ray_token(settings())) == {"ray token": "warn"}
+    assert states(ray.ray_token(settings())) == {"ray token": "warn"}
     monkeypatch.delenv("RAY_AUTH_MODE")
     monkeypatch.delenv("RAY_AUTH_TOKEN")
     (tmp_path / ".ray").mkdir()
     (tmp_path / ".ray" / "auth_token").write_text("s3cr3t")
-    assert doctor.ray_token(settings()) == [Check("ray token", "ok", "in place")]
-    monkeypatch.setattr(doctor, "installed", lambda _: None)
-    assert doctor.ray_token(settings()) == []
+    assert ray.ray_token(settings()) == [Check("ray token", "ok", "in place")]
+    monkeypatch.setattr(ray, "installed", lambda _: None)
+    assert ray.ray_token(settings()) == []
 
 
 def test_a_disk_that_is_almost_full_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "FEW_BYTES", 10**18)
-    assert set(states(doctor.disk(settings())).values()) == {"warn"}
+    monkeypatch.setattr(folders, "FEW_BYTES", 10**18)
+    assert set(states(folders.disk(settings())).values()) == {"warn"}
 
 
 def test_folders_that_do_not_exist_yet_count_where_they_will_be(tmp_path: Path) -> None:
-    (check,) = doctor.disk(settings(work_dir="a/b", data_dir="c", storage=f"sqlite:///{tmp_path}/x.db"))
+    (check,) = folders.disk(settings(work_dir="a/b", data_dir="c", storage=f"sqlite:///{tmp_path}/x.db"))
     assert check.state == "ok"
     assert f"free in {tmp_path} (work_dir, data_dir, storage)" in check.detail
 
 
 def test_a_ledger_to_come_one_that_is_there_and_one_that_is_none(tmp_path: Path) -> None:
     place = settings(storage=f"sqlite:///{tmp_path}/x.db")
-    assert "will be made by the first launch" in doctor.ledger(place)[-1].detail
+    assert "will be made by the first launch" in database.ledger(place)[-1].detail
     open_ledger(place.storage).close()
-    there = doctor.ledger(place)[-1]
+    there = database.ledger(place)[-1]
     assert there.state == "ok"
     assert "answers and may be written (schema " in there.detail
     (tmp_path / "x.db").write_bytes(b"this is no database" * 100)
-    broken = doctor.ledger(place)[-1]
+    broken = database.ledger(place)[-1]
     assert broken.state == "fail"
     assert "not a database" in broken.detail
     assert broken.todo
@@ -184,14 +184,14 @@ def test_a_password_in_the_url_is_refused_and_not_shown(storage: str) -> None:
 
 def test_sqlite_on_a_network_disk_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("lawn_tune.ledger.database.file_system", lambda path, mounts: "nfs4")
-    (check,) = doctor.ledger(settings(storage=f"sqlite:///{tmp_path}/x.db"))
+    (check,) = database.ledger(settings(storage=f"sqlite:///{tmp_path}/x.db"))
     assert check.state == "fail"
     assert "nfs4" in check.detail
     assert "PostgreSQL" in check.todo
 
 
 def test_data_that_is_missing_is_a_warning_and_damaged_data_a_failure(tmp_path: Path) -> None:
-    assert states(doctor.datasets(settings())) == {
+    assert states(folders.datasets(settings())) == {
         "data synthetic": "ok",
         "data digits": "ok",
         "data fashion-mnist": "warn",
@@ -199,7 +199,7 @@ def test_data_that_is_missing_is_a_warning_and_damaged_data_a_failure(tmp_path: 
     }
     (tmp_path / "data" / "ml-100k").mkdir(parents=True)
     (tmp_path / "data" / "ml-100k" / "u.data").write_text("1\t2\t3\t4\n")
-    found = {check.name: check for check in doctor.datasets(settings())}["data movielens-100k"]
+    found = {check.name: check for check in folders.datasets(settings())}["data movielens-100k"]
     assert found.state == "fail"
     assert "lawn-tune data fetch movielens-100k" in found.todo
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from benchmarks import big_ledger
-from lawn_tune.cli import doctor
-from lawn_tune.cli.doctor import Check
+from lawn_tune.cli.doctor import database, devices, folders, ray
+from lawn_tune.cli.doctor.check import Check
 from lawn_tune.errors import UsageError
 from lawn_tune.ledger import open_ledger
 from lawn_tune.ledger.copying import copy_ledger
@@ -62,9 +62,9 @@ def test_gpus_that_would_not_train_are_printed_of(
         (tmp_path / "gpus" / f"0000:0{i}:00.0").mkdir(parents=True)
     if amd:
         (tmp_path / "kfd").touch()
-    monkeypatch.setattr(doctor, "NVIDIA", tmp_path / "gpus")
-    monkeypatch.setattr(doctor, "AMD", tmp_path / "kfd")
-    checks = doctor.unused_gpus(found, visible)
+    monkeypatch.setattr(devices, "NVIDIA", tmp_path / "gpus")
+    monkeypatch.setattr(devices, "AMD", tmp_path / "kfd")
+    checks = devices.unused_gpus(found, visible)
     assert [check.state for check in checks] == (["warn"] if detail else [])
     for check in checks:
         assert detail in check.detail
@@ -114,7 +114,7 @@ def test_a_folder_that_may_not_be_written_is_printed_of(place: Path, closed: str
     here = settings(
         work_dir=str(place / "work"), data_dir=str(place / "data"), storage=f"sqlite:///{place}/ledger/x.db"
     )
-    found = {check.detail: check for check in as_nobody(lambda: doctor.disk(here))}
+    found = {check.detail: check for check in as_nobody(lambda: folders.disk(here))}
     (bad,) = [check for check in found.values() if check.state != "ok"]
     assert bad.state == state
     assert f"{place / closed} (" in bad.detail
@@ -127,14 +127,14 @@ def test_a_folder_that_may_not_be_looked_into_is_printed_of(place: Path) -> None
     (place / "locked" / "work").mkdir()
     (place / "locked").chmod(0o000)
     here = settings(work_dir=str(place / "locked" / "work"), data_dir=str(place / "locked"))
-    checks = as_nobody(lambda: doctor.disk(here))
+    checks = as_nobody(lambda: folders.disk(here))
     (place / "locked").chmod(0o700)
     assert any(check.state == "fail" and "locked" in check.detail for check in checks)
 
 
 def test_a_file_in_the_place_of_a_folder_is_printed_of(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    checks = doctor.disk(settings(work_dir=str(tmp_path / "file"), data_dir=str(tmp_path)))
+    checks = folders.disk(settings(work_dir=str(tmp_path / "file"), data_dir=str(tmp_path)))
     assert [check.state for check in checks if "file (work_dir) is not a folder" in check.detail] == ["fail"]
 
 
@@ -154,7 +154,7 @@ def test_a_server_that_does_not_let_us_in_is_printed_of(
     postgres: str, before: str, after: str, detail: str, todo: str
 ) -> None:
     assert before in postgres
-    (check,) = doctor.ledger(settings(storage=postgres.replace(before, after)))
+    (check,) = database.ledger(settings(storage=postgres.replace(before, after)))
     assert check.state == "fail"
     assert detail in check.detail
     assert todo in check.todo
@@ -175,9 +175,9 @@ def test_another_driver_is_printed_what_to_write_instead(scheme: str) -> None:
 def test_clocks_that_differ_are_printed_of(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch, ahead: float, state: str, word: str
 ) -> None:
-    now = doctor.now
-    monkeypatch.setattr(doctor, "now", lambda: now() + ahead)
-    check = {check.name: check for check in doctor.ledger(settings(storage=postgres_url))}["clocks"]
+    now = database.now
+    monkeypatch.setattr(database, "now", lambda: now() + ahead)
+    check = {check.name: check for check in database.ledger(settings(storage=postgres_url))}["clocks"]
     assert check.state == state
     assert word in check.detail
     assert state == "ok" or "NTP" in check.todo
@@ -192,15 +192,15 @@ def test_a_copy_that_was_not_finished_is_printed_of(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         copy_ledger(f"sqlite:///{tmp_path}/a.db", target, stop)
-    check = doctor.ledger(settings(storage=target))[-1]
+    check = database.ledger(settings(storage=target))[-1]
     assert (check.state, "ledger copy FROM TO" in check.todo) == ("fail", True)
 
 
 def test_an_older_ledger_is_a_warning(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     open_ledger(sqlite_url).close()
-    monkeypatch.setattr(doctor, "REVISION", "9999")
+    monkeypatch.setattr(database, "REVISION", "9999")
     monkeypatch.setattr("lawn_tune.ledger.schema.REVISION", "9999")
-    check = doctor.ledger(settings(storage=sqlite_url))[-1]
+    check = database.ledger(settings(storage=sqlite_url))[-1]
     assert check.state == "warn"
     assert "lawn-tune ledger upgrade" in check.todo
 
@@ -212,7 +212,7 @@ def answered(monkeypatch: pytest.MonkeyPatch, found: dict[str, Any]) -> Check:
     """What the doctor makes of an answer of the process that asks a cluster."""
     ended = subprocess.CompletedProcess([], 0, stdout=f"noise\n{json.dumps(found)}\n", stderr="")
     monkeypatch.setattr(subprocess, "run", lambda *arguments, **options: ended)
-    return doctor.cluster("auto")
+    return ray.cluster("auto")
 
 
 MISMATCH = """RuntimeError: Version mismatch: The cluster was started with:
@@ -244,13 +244,13 @@ def test_a_cluster_that_answers_is_well(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_nothing_at_the_address_is_found_out_at_once() -> None:
-    check = doctor.cluster("127.0.0.1:1")
+    check = ray.cluster("127.0.0.1:1")
     assert check.state == "fail"
     assert "refused" in check.detail
 
 
 def test_a_cluster_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "RAY", "import time; time.sleep(60)")
-    monkeypatch.setattr(doctor, "RAY_SECONDS", 0.5)
-    check = doctor.cluster("auto")
+    monkeypatch.setattr(ray, "RAY", "import time; time.sleep(60)")
+    monkeypatch.setattr(ray, "RAY_SECONDS", 0.5)
+    check = ray.cluster("auto")
     assert (check.state, check.detail) == ("fail", "auto: no answer in 0.5 s")

@@ -1,0 +1,63 @@
+"""Free space where checkpoints, data and an SQLite ledger go, and the data sets that are there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from lawn_tune.cli.doctor.check import Check, State
+from lawn_tune.settings import Settings
+from lawn_tune.storage import StorageUrl
+from trainables import data
+from trainables.catalogue.datasets import DATASETS
+
+FEW_BYTES = 2 * 10**9
+
+
+def disk(settings: Settings) -> list[Check]:
+    """Free space where checkpoints, data and an SQLite ledger go."""
+    file = StorageUrl.parse(settings.storage).file
+    folders = {"work_dir": settings.work_dir, "data_dir": settings.data_dir} | (
+        {"storage": file.parent} if file else {}
+    )
+    places: dict[Path, list[str]] = {}
+    for name, folder in folders.items():
+        places.setdefault(_existing(folder), []).append(name)
+    return [_space(place, names) for place, names in places.items()]
+
+
+def _space(place: Path, names: list[str]) -> Check:
+    free = shutil.disk_usage(place).free
+    detail = f"{free / 1e9:.1f} GB free in {place} ({', '.join(names)})"
+    if not place.is_dir():
+        return Check("disk", "fail", f"{place} ({', '.join(names)}) is not a folder", "Choose another place.")
+    if not os.access(place, os.W_OK | os.X_OK):
+        closed = f"{place} ({', '.join(names)}) may not be written by this user"
+        if names == ["data_dir"]:
+            return Check("disk", "warn", closed, "Data sets there can be used, but none fetched.")
+        flags = ", ".join("--storage" if name == "storage" else f"--{name.replace('_', '-')}" for name in names)
+        return Check("disk", "fail", closed, f"chown or chmod it, or choose another place by {flags}.")
+    if free < FEW_BYTES:
+        return Check("disk", "warn", detail, "Make room: checkpoints and data may need more.")
+    return Check("disk", "ok", detail)
+
+
+def _existing(folder: Path) -> Path:
+    """Returns the folder, or the nearest one above it that is there."""
+    absolute = folder.resolve()
+    return next(
+        place for place in (absolute, *absolute.parents) if os.path.exists(place)
+    )  # False where it may not look
+
+
+def datasets(settings: Settings) -> list[Check]:
+    """Which data sets are here, with their published content."""
+    return [_dataset(data.check(name, settings.data_dir), settings.data_dir) for name in DATASETS]
+
+
+def _dataset(status: data.Status, folder: Path) -> Check:
+    if status.state == "ready":
+        return Check(f"data {status.name}", "ok", status.detail)
+    state: State = "fail" if status.state == "broken" else "warn"
+    return Check(f"data {status.name}", state, status.detail, data.fetch_command(status.name, folder))
