@@ -21,7 +21,7 @@ import torch
 
 from benchmarks.measure import interleaved, ratio, summary
 from lawn_tune.executors.base import Job
-from lawn_tune.executors.build import machine_cpus
+from lawn_tune.executors.machine import machine_cpus
 from lawn_tune.executors.messages import read_job, write_job
 from lawn_tune.executors.slots import slots_of
 from lawn_tune.ledger import open_ledger

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from importlib.util import find_spec
-from pathlib import Path
 
 from lawn_tune.errors import UsageError
 from lawn_tune.executors.base import Executor
+from lawn_tune.executors.machine import machine_cpus, machine_gpus
 from lawn_tune.executors.messages import WorkerSettings
 from lawn_tune.executors.slots import Slots, report_seconds, slots_of
 from lawn_tune.settings import Settings
-
-NVIDIA = Path("/proc/driver/nvidia/gpus")
-"""Where NVIDIA's driver lists the GPUs."""
 
 
 def build_executor(settings: Settings) -> Executor:
@@ -46,18 +42,6 @@ def machine_slots(settings: Settings) -> Slots:
     """Returns how this machine is divided among jobs."""
     gpus = machine_gpus() if settings.gpus is None else settings.gpus
     return slots_of(settings.workers, machine_cpus(), gpus)
-
-
-def machine_cpus() -> int:
-    """Returns the cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def machine_gpus() -> int:
-    """Returns the NVIDIA GPUs this process may use, without importing torch."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    found = len(list(NVIDIA.glob("*")))
-    return found if visible is None else min(found, len([name for name in visible.split(",") if name.strip()]))
 
 
 def _inline(worker: WorkerSettings) -> Executor:

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from benchmarks.tabulated import TabulatedExecutor
 from lawn_tune.errors import ExecutionError, UsageError
 from lawn_tune.executors.base import Event, Executor, Failed, Finished, Job, Nothing, Progress
-from lawn_tune.executors.build import build_executor, machine_gpus
+from lawn_tune.executors.build import build_executor
 from lawn_tune.executors.inline import InlineExecutor
+from lawn_tune.executors.machine import machine_gpus
 from lawn_tune.executors.messages import WorkerSettings
 from lawn_tune.executors.ray_tune import RayTuneExecutor
 from lawn_tune.executors.slots import slots_of

@@ -9,11 +9,12 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from math import inf
 from pathlib import Path
 from typing import Any
 
 from lawn_tune.cli.doctor.check import Check
-from lawn_tune.executors.build import NVIDIA, machine_cpus
+from lawn_tune.executors.machine import NVIDIA, cpu_limit, machine_cpus, visible_gpus
 from lawn_tune.settings import Settings
 
 TORCH = """
@@ -32,8 +33,12 @@ def python(_: Settings) -> list[Check]:
     """Python, system and CPU cores."""
     return [
         Check("python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
-        Check("cores", "ok", f"{machine_cpus()} CPU cores for this process"),
+        Check("cores", "ok", f"{machine_cpus()} CPU cores for this process{_limited(cpu_limit())}"),
     ]
+
+
+def _limited(limit: float) -> str:
+    return "" if limit == inf else f"; its control group allows the CPU time of {limit:.3g}"
 
 
 def torch(_: Settings) -> list[Check]:
@@ -63,7 +68,7 @@ def unused_gpus(found: Mapping[str, Any], visible: str | None) -> list[Check]:
     count = len(list(NVIDIA.glob("*")))
     there = f"{count} NVIDIA GPU{'s' if count > 1 else ''} here"
     detail, todo = "", ""
-    if count and visible is not None and visible.strip() in ("", "-1", "NoDevFiles"):
+    if count and not visible_gpus(visible, count):
         detail, todo = f"{there}, and CUDA_VISIBLE_DEVICES='{visible}' hides all", "unset CUDA_VISIBLE_DEVICES"
     elif count and found["cuda"] is None:
         detail = f"{there}, but torch {found['version']} is built without CUDA"
