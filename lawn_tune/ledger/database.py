@@ -19,6 +19,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.sql.elements import ColumnElement
 
 from lawn_tune.errors import LedgerError
+from lawn_tune.ledger.hints import hint_for
 from lawn_tune.storage import StorageUrl
 
 if TYPE_CHECKING:
@@ -47,6 +48,11 @@ POSTGRESQL = {
     "tcp_user_timeout": 30_000,
 }
 """libpq's options by which a connection whose other end vanished without a word fails within half a minute."""
+
+UNPREPARED: dict[str, None] = {"prepare_threshold": None}
+"""psycopg prepares no statements: behind pgbouncer with `pool_mode = transaction`, the next transaction may run on a
+connection of the server that never saw them. For the same reason every setting and lock of ours ends with its
+transaction."""
 
 NO_SPACE = "53100"
 """PostgreSQL's code for a full disk: waiting does not help."""
@@ -110,7 +116,7 @@ class Database:
             return {"connect_args": {"timeout": BUSY_SECONDS, "factory": _SqliteConnection}}
         options = {name: value for name, value in POSTGRESQL.items() if name not in self.url.query}
         password = {"password": self._password} if self._password else {}
-        return {"connect_args": options | password, "pool_pre_ping": True}
+        return {"connect_args": options | UNPREPARED | password, "pool_pre_ping": True}
 
     @cached_property
     def engine(self) -> Engine:
@@ -154,10 +160,10 @@ class Database:
 
     def failure(self, error: BaseException | str) -> LedgerError:
         """Returns the error of a failed database, with the reason."""
-        cause = error.orig if isinstance(error, DBAPIError) else error
+        cause = (error.orig if isinstance(error, DBAPIError) else None) or error
         reason = " ".join(str(cause).split())
         kind = Unreachable if isinstance(error, SQLAlchemyError) and _passes(error) else LedgerError
-        return kind(f"ledger {self.shown}: {reason}", _hint(reason, self.path))
+        return kind(f"ledger {self.shown}: {reason}", hint_for(cause, self.path))
 
     def _connect_writer(self) -> Connection:
         return self.engine.connect().execution_options(writes=True)
@@ -221,6 +227,10 @@ def file_system(path: Path, mounts: str) -> str:
 
 def _check_place(path: Path) -> None:
     folder = path.parent
+    if path.is_dir():
+        raise LedgerError(
+            f"ledger sqlite:///{path}: this is a folder, not a file", f"Name a file: sqlite:///{path}/lawn-tune.db"
+        )
     if not folder.is_dir():
         raise LedgerError(f"ledger sqlite:///{path}: there is no folder {folder}", f"mkdir -p '{folder}'")
     mounts = Path("/proc/self/mounts")
@@ -263,33 +273,3 @@ def _passes(error: SQLAlchemyError) -> bool:
         return "locked" in str(error.orig)
     lost = error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
     return lost and getattr(error.orig, "sqlstate", None) != NO_SPACE
-
-
-def _hint(reason: str, path: Path | None) -> str:
-    if "permission denied" in reason:
-        return "This role may read only; launch with one that may write."
-    if "No space left" in reason or "disk is full" in reason:
-        where = f"the disk of {path.parent}" if path else "the server's disk"
-        return f"Free some space on {where}; what was stored is kept, and the same command continues."
-    if path is None:
-        return _server_hint(reason)
-    if "not a database" in reason:
-        return "Name another file with --storage, or move this one away."
-    if "locked" in reason:
-        return "Another process is writing for long; try again, or use PostgreSQL."
-    if "readonly" in reason or "unable to open" in reason:
-        return f"Check that the file and its folder {path.parent} may be written."
-    return "Check the file and the free space of its disk."
-
-
-def _server_hint(reason: str) -> str:
-    """Returns what to do about a PostgreSQL server that does not let us in."""
-    if "password" in reason:
-        pgpass = "~/.pgpass (host:port:database:user:password, chmod 600)"
-        return f"Give the password by PGPASSWORD, {pgpass} or a service file."
-    if found := re.search(r'(role|database) "([^"]*)" does not exist', reason):
-        create = {"role": "createuser", "database": "createdb"}[found[1]]
-        return f"Create it on the server ({create} '{found[2]}'), or correct --storage."
-    if "refused" in reason or "No such file" in reason or "timeout" in reason or "resolve host" in reason:
-        return "Start the server, or correct host and port of --storage; pg_isready shows whether it answers."
-    return "Check that the server runs, and the host, user and database of --storage."

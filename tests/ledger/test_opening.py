@@ -78,7 +78,7 @@ def test_odd_characters_in_a_path_are_no_obstacle(tmp_path: Path) -> None:
     [
         ("missing/x.db", "there is no folder"),
         ("file/x.db", "there is no folder"),  # below a file: what even root cannot write
-        ("folder", "unable to open"),
+        ("folder", "this is a folder, not a file"),
         ("text", "not a database"),
     ],
 )
