@@ -20,7 +20,7 @@ from lawn_tune.ledger.database import Database
 from lawn_tune.ledger.definitions import REVISION, UNFINISHED, cells, metadata, trials, version
 from lawn_tune.ledger.definitions import leases as lease_table
 from lawn_tune.ledger.roster import spaces
-from lawn_tune.ledger.schema import current_revision, open_schema
+from lawn_tune.ledger.schema import current_revision, open_schema, refuse_foreign
 from lawn_tune.ledger.studies import Studies
 
 CHUNK = 100
@@ -117,6 +117,8 @@ def _claim(target: Database, names: Sequence[str], studies: Studies) -> None:
             return
         if revision is not None:
             _refuse_filled(target, connection)
+        else:
+            refuse_foreign(target, connection)
     if _has_studies(target) and (taken := [name for name in names if studies.exists(name)]):
         raise _filled(target, f"an Optuna study '{taken[0]}'")
     open_schema(target, create=True)

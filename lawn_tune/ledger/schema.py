@@ -6,7 +6,12 @@ from sqlalchemy import Connection, inspect, select
 
 from lawn_tune.errors import LedgerError
 from lawn_tune.ledger.database import Database
-from lawn_tune.ledger.definitions import REVISION, UNFINISHED, VERSION_TABLE, version
+from lawn_tune.ledger.definitions import PREFIX, REVISION, UNFINISHED, VERSION_TABLE, version
+
+OWN_SCHEMA = (
+    "Name a database of its own in --storage (createdb lawn), or a schema of its own: psql -c 'CREATE SCHEMA lawn', "
+    "and postgresql://user@host/database?options=-csearch_path%3Dlawn."
+)
 
 
 def open_schema(database: Database, create: bool) -> None:
@@ -17,13 +22,16 @@ def open_schema(database: Database, create: bool) -> None:
         create: create a ledger where there is none.
 
     Raises:
-        LedgerError: there is none and create is False; it is of an older version and create is False, since readers
-            write nothing; it was written by a newer version; it is an unfinished copy; or the database fails.
+        LedgerError: there is none and create is False; the database holds tables of another program; it is of an older
+            version and create is False, since readers write nothing; it was written by a newer version; it is an
+            unfinished copy; or the database fails.
     """
     if not create and database.path is not None and not database.path.exists():
         raise _missing(database)
     with database.reading() as connection:
         revision = current_revision(connection)
+        if revision is None and create:
+            refuse_foreign(database, connection)
     if revision is None and not create:
         raise _missing(database)
     if revision == UNFINISHED:
@@ -41,6 +49,20 @@ def current_revision(connection: Connection) -> str | None:
     if not inspect(connection).has_table(VERSION_TABLE):
         return None
     return connection.execute(select(version.c.version_num)).scalar()
+
+
+def refuse_foreign(database: Database, connection: Connection) -> None:
+    """Raises LedgerError if a database without a ledger holds tables of another program; Optuna's are welcome."""
+    if all(name.startswith(PREFIX) for name in inspect(connection).get_table_names()):
+        return
+    from lawn_tune.ledger.studies import foreign_tables  # brings Optuna, which an empty database does without
+
+    if foreign := foreign_tables(connection):
+        shown = ", ".join(foreign[:5]) + (f" and {len(foreign) - 5} more" if len(foreign) > 5 else "")
+        raise LedgerError(
+            f"ledger {database.shown}: this database holds tables of another program ({shown})",
+            "Name another file with --storage." if database.path else OWN_SCHEMA,
+        )
 
 
 def unfinished(database: Database) -> LedgerError:

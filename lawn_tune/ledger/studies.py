@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -28,16 +29,23 @@ from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Column, Connection, MetaData, Table, Text, delete, func, inspect, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from lawn_tune.errors import LedgerError
 from lawn_tune.ledger.database import Database, Unreachable, patiently
+from lawn_tune.ledger.definitions import PREFIX
 from trainables.catalogue.rows import Direction
 
 SCHEMA = "v3.2.0.a"
 """Revision of Optuna's tables that rows are written for: that of Optuna 3.2 to 5.0."""
+
+OPTUNA_VERSION = Table("alembic_version", MetaData(), Column("version_num", Text))
+"""Alembic's default table, where other programs keep their own revision."""
+
+_REVISION = re.compile(r"v\d+\.\d+\.\d+\.\w+")
+"""What Optuna calls its revisions."""
 
 Levels = Mapping[str, Sequence[float]]
 """Hyperparameter → its levels, ascending."""
@@ -229,6 +237,19 @@ class Studies:
 
 
 # --- in a transaction of the ledger -----------------------------------------------------------------------------------
+
+
+def foreign_tables(connection: Connection) -> list[str]:
+    """Returns the tables there that are neither ours nor Optuna's: of another name, key, or alembic revision."""
+    look, known = inspect(connection), models.BaseModel.metadata.tables
+
+    def is_foreign(name: str) -> bool:
+        if name == OPTUNA_VERSION.name:
+            return not all(map(_REVISION.fullmatch, connection.execute(select(OPTUNA_VERSION)).scalars()))
+        columns = {column["name"] for column in look.get_columns(name)}
+        return name not in known or not set(known[name].primary_key.columns.keys()) <= columns
+
+    return sorted(name for name in look.get_table_names() if not name.startswith(PREFIX) and is_foreign(name))
 
 
 def find(connection: Connection, name: str) -> Study | None:

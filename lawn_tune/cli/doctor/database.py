@@ -12,7 +12,7 @@ from lawn_tune.cli.doctor.check import Check
 from lawn_tune.errors import LawnTuneError
 from lawn_tune.ledger.database import NETWORK_FILE_SYSTEMS, Database, clock, file_system
 from lawn_tune.ledger.definitions import REVISION
-from lawn_tune.ledger.schema import current_revision, open_schema
+from lawn_tune.ledger.schema import current_revision, open_schema, refuse_foreign
 from lawn_tune.settings import Settings
 
 SKEW_SECONDS = 3.0
@@ -48,6 +48,8 @@ def _answer(database: Database) -> list[Check]:
     try:
         with database.reading() as connection:
             revision = current_revision(connection)
+            if revision is None:
+                refuse_foreign(database, connection)
             times = [] if database.path else _clocks(connection)
         if revision not in (None, REVISION):
             return [_other_schema(database)]
