@@ -134,7 +134,8 @@ class RayTuneExecutor:
     def _start(self) -> Slots:
         """Starts or joins Ray; from a thread, so that Ray leaves this process's signals alone."""
         common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-        local = {"num_cpus": self.cpus * self.slots, "num_gpus": self.total_gpus, "include_dashboard": False}
+        local: dict[str, Any] = {"address": "local", "num_gpus": self.total_gpus, "include_dashboard": False}
+        local["num_cpus"] = self.cpus * self.slots
         with _quiet():
             try:
                 patient_ray.init(**common, **(local if self.address is None else {"address": self.address}))

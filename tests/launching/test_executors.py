@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -119,6 +120,20 @@ def test_an_address_that_is_none_is_a_usage_error(tmp_path: Path) -> None:
     )
     with pytest.raises(UsageError, match="--ray-address: 'nonsense'"):
         executor.run(Agenda([job("a")]))
+
+
+@pytest.mark.ray
+def test_a_local_launch_joins_no_other_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as folder:  # short, as Ray has its sockets there
+        (Path(folder) / "ray").mkdir()
+        (Path(folder) / "ray" / "ray_current_cluster").write_text("127.0.0.1:1")  # as a head that was killed leaves it
+        monkeypatch.setenv("RAY_TMPDIR", folder)
+        monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+        executor = RayTuneExecutor(settings=worker(tmp_path), slots=1, cpus=1, gpus=0, work_dir=tmp_path)
+        agenda = Agenda([job("a")])
+        executor.run(agenda)
+        assert isinstance(agenda.ends()["a"], Finished)
+        assert (Path(folder) / "ray" / "ray_current_cluster").read_text() == "127.0.0.1:1", "it is another's"
 
 
 @pytest.mark.ray
