@@ -169,6 +169,15 @@ def test_a_user_without_a_home_has_one_folder_among_the_temporary_files(machine:
     assert [path.name for path in (machine.folder / "tmp").iterdir()] == [machine.temporary.name]
 
 
+def test_a_relative_home_is_not_a_folder_in_each_working_directory(machine: Machine) -> None:
+    for name in ("one", "other"):
+        (machine.folder / name).mkdir()
+        inside = f"import os; os.chdir({str(machine.folder / name)!r})\n"
+        assert machine.run(inside + BUILD, XDG_CACHE_HOME="", HOME=".").endswith("True True")
+    assert machine.compilations == 1
+    assert len(built(machine.temporary)) == 1
+
+
 ROOT_ONLY = pytest.mark.skipif(os.getuid() != 0, reason="only root gives files away")
 HARMS = ["others may write", "a link", pytest.param("another user's", marks=ROOT_ONLY)]
 

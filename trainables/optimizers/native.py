@@ -106,7 +106,8 @@ def _folders() -> list[Path]:
     folders = []
     with suppress(RuntimeError, OSError):  # no home folder
         home = Path(cache_home) if os.path.isabs(cache_home) else Path.home() / ".cache"
-        folders.append((home / "lawn_tune").resolve())
+        if home.is_absolute():  # a relative HOME would be another folder in each working directory
+            folders.append((home / "lawn_tune").resolve())
     with suppress(OSError):  # no temporary folder
         folders.append(Path(tempfile.gettempdir()) / f"lawn-tune-{os.getuid()}")
     return folders
