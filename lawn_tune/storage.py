@@ -22,6 +22,7 @@ NO_PASSWORD = (
     "Take it out, and give it in one of three other ways: set PGPASSWORD; or add host:port:database:user:password to "
     "~/.pgpass (chmod 600); or name a service of ~/.pg_service.conf, as postgresql://host/database?service=NAME."
 )
+ELSEWHERE = "Rename the folder, or name a file elsewhere: --storage sqlite:////folder/lawn-tune.db."
 OTHER_DRIVER = "Write postgresql:// without a driver: lawn-tune uses psycopg 3."
 
 IN_ENVIRONMENT = ("LAWN_TUNE_STORAGE", "LAWN_TUNE_DASHBOARD_TOKEN", "PGPASSWORD")
@@ -137,6 +138,8 @@ def _sqlite(text: str, rest: str) -> StorageUrl:
         raise UsageError(f"'{shown}': this machine has no user of the name after '~'", HINT) from None
     if not is_path(absolute):
         raise UsageError(f"'{shown}': names no file that can exist: its path, or a name in it, is wrong", HINT)
+    if any(0xD800 <= ord(character) < 0xE000 for character in absolute):  # how Python holds a byte that is not UTF-8
+        raise UsageError(f"'{shown}': its path has a byte that is not UTF-8: {_brief(absolute)}", ELSEWHERE)
     return StorageUrl(text=f"sqlite:///{absolute}", kind="sqlite", file=Path(absolute))
 
 

@@ -9,6 +9,7 @@ from lawn_tune.executors.base import Executor
 from lawn_tune.executors.machine import machine_cpus, machine_gpus
 from lawn_tune.executors.messages import WorkerSettings
 from lawn_tune.executors.slots import Slots, report_seconds, slots_of
+from lawn_tune.executors.surroundings import prepare_local_ray
 from lawn_tune.settings import Settings
 
 
@@ -16,7 +17,7 @@ def build_executor(settings: Settings) -> Executor:
     """Returns the executor that the settings ask for.
 
     Raises:
-        UsageError: Ray is asked for and not installed, or GPUs are asked for and there are none.
+        UsageError: Ray is asked for and not installed or cannot start here, or GPUs are asked for and there are none.
     """
     slots = machine_slots(settings)
     worker = WorkerSettings(
@@ -55,6 +56,8 @@ def _ray(worker: WorkerSettings, slots: Slots, asked: Settings) -> Executor:
         raise UsageError(
             "the executor is 'ray', but Ray is not installed", "pip install 'lawn-tune[ray]', or use inline."
         )
+    if asked.ray_address is None:
+        prepare_local_ray()
     from lawn_tune.executors.ray_tune import RayTuneExecutor  # brings Ray
 
     return RayTuneExecutor(

@@ -1,4 +1,4 @@
-"""The cores and GPUs of this machine that this process may use, found without importing torch."""
+"""The cores, memory and GPUs of this machine that this process may use, found without importing torch."""
 
 from __future__ import annotations
 
@@ -27,27 +27,34 @@ def cpu_limit() -> float:
 
     Not by joblib, which rounds up and misses the limits of groups below the mount point, such as a systemd service.
     """
+    return min(map(_quota, _folders("cpu")), default=inf)
+
+
+def memory() -> float:
+    """Returns the memory of this machine, at most what control groups allow, bytes."""
+    names = ("memory.max", "memory.limit_in_bytes")
+    limits = (_number(folder / name) for folder in _folders("memory") for name in names)
+    return min(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *limits, inf)
+
+
+def _folders(controller: str) -> Iterator[Path]:
+    """Yields the folders of this process's control groups and of those above them, which limit it as well.
+
+    A line of /proc/self/cgroup is `0::PATH` for version 2 and `NUMBER:CONTROLLERS:PATH` for version 1. In a container,
+    the path may be that of the host, and only the mount point exists.
+    """
     try:
         groups = OWN_CGROUPS.read_text(errors="replace").splitlines()
     except OSError:
-        return inf
-    return min((_quota(folder) for line in groups for folder in _folders(line)), default=inf)
-
-
-def _folders(group: str) -> Iterator[Path]:
-    """Yields the folders of a CPU control group and of those above it, which limit it as well.
-
-    Args:
-        group: a line of /proc/self/cgroup, `0::PATH` for version 2 and `NUMBER:CONTROLLERS:PATH` for version 1. In a
-            container, the path may be that of the host, and only the mount point exists.
-    """
-    _, _, rest = group.partition(":")
-    controllers, _, path = rest.partition(":")
-    if controllers and "cpu" not in controllers.split(","):
         return
-    for mount in (CGROUPS / "cpu", CGROUPS / controllers) if controllers else (CGROUPS, CGROUPS / "unified"):
+    for group in groups:
+        _, _, rest = group.partition(":")
+        controllers, _, path = rest.partition(":")
+        if controllers and controller not in controllers.split(","):
+            continue
         inner = Path(path.lstrip("/"))
-        yield from (mount / folder for folder in (inner, *inner.parents) if ".." not in folder.parts)
+        for mount in (CGROUPS / controller, CGROUPS / controllers) if controllers else (CGROUPS, CGROUPS / "unified"):
+            yield from (mount / folder for folder in (inner, *inner.parents) if ".." not in folder.parts)
 
 
 def _quota(folder: Path) -> float:
@@ -60,6 +67,13 @@ def _quota(folder: Path) -> float:
         if quota > 0 and period > 0:
             return quota / period
     return inf
+
+
+def _number(file: Path) -> float:
+    try:
+        return float(file.read_text())
+    except (OSError, ValueError):  # no such file, or "max"
+        return inf
 
 
 def machine_gpus() -> int:

@@ -43,11 +43,12 @@ def resolve(
         directory: where the file is looked for; the working directory by default.
 
     Raises:
-        UsageError: a value does not parse, or a key of the file or a variable is unknown; the text names where it was
-            found.
+        UsageError: a value does not parse, or a key of the file or a variable is unknown (the text names where it was
+            found); or the working directory is gone.
     """
     given = flags or {}
     variables = os.environ if environ is None else environ
+    _check_directory()
     _check_names(variables)
     file = (directory or Path()) / FILE
     filed = _read(file)
@@ -64,6 +65,14 @@ def resolve(
                 values[setting.name] = _parse(setting, origin, value)
                 break
     return Settings(**values)
+
+
+def _check_directory() -> None:
+    """Relative paths and the file of settings are looked for in the working directory."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise UsageError("the working directory was removed", "cd to a folder that exists.") from None
 
 
 def debugging(environ: Mapping[str, str] | None = None) -> bool:

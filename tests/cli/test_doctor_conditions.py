@@ -15,6 +15,7 @@ from benchmarks import big_ledger
 from lawn_tune.cli.doctor import database, devices, folders, ray
 from lawn_tune.cli.doctor.check import Check
 from lawn_tune.errors import UsageError
+from lawn_tune.executors import surroundings
 from lawn_tune.ledger import open_ledger
 from lawn_tune.ledger.copying import copy_ledger
 from lawn_tune.settings import Settings, resolve
@@ -130,6 +131,18 @@ def test_a_folder_that_may_not_be_looked_into_is_printed_of(place: Path) -> None
     checks = as_nobody(lambda: folders.disk(here))
     (place / "locked").chmod(0o700)
     assert any(check.state == "fail" and "locked" in check.detail for check in checks)
+
+
+def test_a_ray_folder_of_another_user_is_printed_of(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (place / "ray").mkdir(mode=0o755)
+    (place / "ray").chmod(0o555)
+    monkeypatch.setenv("RAY_TMPDIR", str(place))
+    monkeypatch.setattr(surroundings, "LONGEST_SOCKET", 4096)
+    ray.local_ray(settings())  # imports what the other user may not read
+    (check,) = as_nobody(lambda: ray.local_ray(settings()))
+    assert check.state == "fail"
+    assert f"{place}/ray (from RAY_TMPDIR) may not be written by this user" in check.detail
+    assert "RAY_TMPDIR" in check.todo
 
 
 def test_a_file_in_the_place_of_a_folder_is_printed_of(tmp_path: Path) -> None:

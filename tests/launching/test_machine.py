@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lawn_tune.executors import machine
 from lawn_tune.executors.build import machine_slots
-from lawn_tune.executors.machine import cpu_limit, machine_cpus, visible_gpus
+from lawn_tune.executors.machine import cpu_limit, machine_cpus, memory, visible_gpus
 from lawn_tune.settings import Settings
 
 
@@ -101,6 +101,15 @@ def test_hybrid_groups_are_looked_at_in_both_places(groups: Groups) -> None:
     groups.write("cpu", cpu__cfs_quota_us="400000", cpu__cfs_period_us="100000")
     groups.write("unified/user", cpu__max="200000 100000")
     assert cpu_limit() == 2.0
+
+
+@pytest.mark.parametrize(("place", "name"), [("a", "memory__max"), ("memory/a", "memory__limit_in_bytes")])
+def test_memory_is_at_most_what_control_groups_allow(groups: Groups, place: str, name: str) -> None:
+    groups.belongs_to("5:memory:/a/b", "0::/a/b")
+    groups.write(place, **{name: "max"})
+    assert memory() == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    groups.write(place, **{name: "50000000"})
+    assert memory() == 5e7
 
 
 @given(st.floats(0.01, 64), st.integers(1, 64))

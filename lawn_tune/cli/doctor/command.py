@@ -10,9 +10,9 @@ import typer
 from lawn_tune.cli.doctor.check import Check
 from lawn_tune.cli.doctor.database import ledger
 from lawn_tune.cli.doctor.devices import compiler, python, torch
-from lawn_tune.cli.doctor.folders import datasets, disk
+from lawn_tune.cli.doctor.folders import datasets, disk, own_folders
 from lawn_tune.cli.doctor.packages import packages
-from lawn_tune.cli.doctor.ray import cluster, ray_token
+from lawn_tune.cli.doctor.ray import cluster, local_ray, ray_token
 from lawn_tune.cli.options import AsJson, DataDir, RayAddress, Storage, WorkDir, print_json, settings_of
 from lawn_tune.settings import Settings
 
@@ -21,7 +21,9 @@ PARTS: tuple[Callable[[Settings], list[Check]], ...] = (
     packages,
     torch,
     compiler,
+    local_ray,
     ray_token,
+    own_folders,
     disk,
     ledger,
     datasets,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 from lawn_tune.cli.doctor.check import Check, State
@@ -49,6 +50,30 @@ def _existing(folder: Path) -> Path:
     return next(
         place for place in (absolute, *absolute.parents) if os.path.exists(place)
     )  # False where it may not look
+
+
+def own_folders(_: Settings) -> list[Check]:
+    """The home and the temporary folder, where the optimizer kernels and Ray's files go."""
+    checks = []
+    try:
+        checks.append(_own("home", Path.home(), "HOME"))
+    except RuntimeError:
+        checks.append(
+            Check("home", "warn", "neither HOME nor an entry in passwd names one", "Set HOME to your folder.")
+        )
+    try:
+        checks.append(_own("temp", Path(tempfile.gettempdir()), "TMPDIR"))
+    except FileNotFoundError:
+        checks.append(Check("temp", "warn", "no temporary folder may be written", "Set TMPDIR to a folder of yours."))
+    return checks
+
+
+def _own(name: str, folder: Path, variable: str) -> Check:
+    if not folder.is_absolute():
+        return Check(name, "warn", f"{folder} is not an absolute path", f"Set {variable} to one.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return Check(name, "warn", f"{folder} may not be written by this user", f"Set {variable} to a folder of yours.")
+    return Check(name, "ok", str(folder))
 
 
 def datasets(settings: Settings) -> list[Check]:

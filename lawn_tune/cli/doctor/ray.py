@@ -1,4 +1,4 @@
-"""A running Ray cluster, and the token it would ask for."""
+"""Whether Ray can start here, the token it would ask for, and a running cluster."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import os
 import socket
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
-from lawn_tune.cli.doctor.check import Check
+from lawn_tune.cli.doctor.check import Check, State
 from lawn_tune.cli.doctor.packages import installed
+from lawn_tune.executors.surroundings import cluster_hint, obstacles, ray_folder, token_place
 from lawn_tune.settings import Settings
 
 RAY = """
@@ -40,10 +40,33 @@ def ray_token(_: Settings) -> list[Check]:
                 "unset RAY_AUTH_MODE",
             )
         ]
-    given = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
-    if given or (Path.home() / ".ray" / "auth_token").exists():
+    place = token_place()
+    if place is None:
+        return [Check("ray token", "ok", "no home folder to keep one in; each launch makes its own")]
+    if place in os.environ or os.path.exists(place):
         return [Check("ray token", "ok", "in place")]
     return [Check("ray token", "ok", "none yet; Ray makes one when it starts on this machine")]
+
+
+def local_ray(settings: Settings) -> list[Check]:
+    """Whether a Ray of a launch's own could start here, and what else of Ray is around."""
+    if installed("ray") is None:
+        return []
+    needed: State = "warn" if settings.executor == "inline" or settings.ray_address else "fail"
+    return [
+        *(Check(name, needed, f"Ray cannot start here: {detail}", todo) for name, detail, todo in obstacles()),
+        *_others(),
+    ]
+
+
+def _others() -> list[Check]:
+    join = "a launch starts its own Ray, on the same cores; --ray-address auto joins"
+    checks = []
+    if address := os.environ.get("RAY_ADDRESS"):
+        checks.append(Check("RAY_ADDRESS", "ok", f"'{address}'; {join} that one"))
+    elif os.path.exists(os.path.join(ray_folder(), "ray_current_cluster")):
+        checks.append(Check("other ray", "ok", f"one was started on this machine by `ray start`; {join} it"))
+    return checks
 
 
 def cluster(address: str) -> Check:
@@ -62,7 +85,7 @@ def cluster(address: str) -> Check:
     )
     if "error" in found:
         reason = " ".join(found["error"].split())
-        return Check("ray cluster", "fail", f"{address}: {reason[:400]}", _cluster_todo(reason))
+        return Check("ray cluster", "fail", f"{address}: {reason[:400]}", cluster_hint(reason))
     resources = ", ".join(f"{found['resources'].get(name, 0):g} {name}" for name in ("CPU", "GPU"))
     return Check("ray cluster", "ok", f"{address}: {found['nodes']} nodes, {resources}, same versions")
 
@@ -72,13 +95,3 @@ def _connect(address: str) -> None:
     host, colon, port = address.rpartition("://")[2].rpartition(":")
     if colon:
         socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
-
-
-def _cluster_todo(reason: str) -> str:
-    if "ersion mismatch" in reason:
-        return "Install here the Ray of the cluster (pip install 'ray[tune]==VERSION') under the same Python."
-    if "oken" in reason or "Failed to connect" in reason:  # something listens there: most often a head that lacks it
-        return "Give the head's token: RAY_AUTH_MODE=token, and its ~/.ray/auth_token here or at RAY_AUTH_TOKEN_PATH."
-    if "No module named" in reason:
-        return "pip install 'lawn-tune[ray]'"
-    return "Check host and port (Ray's own is 6379) and that the head runs: ray status on its machine."
