@@ -36,12 +36,13 @@ os.environ.update({name: value for name, value in QUIET.items() if name not in o
 
 import ray  # noqa: E402 - reads the environment when imported
 
-from lawn_tune.errors import ExecutionError, UsageError  # noqa: E402
+from lawn_tune.errors import ExecutionError, LawnTuneError, UsageError  # noqa: E402
 from lawn_tune.executors import patient_ray  # noqa: E402
 from lawn_tune.executors.base import Agenda  # noqa: E402
 from lawn_tune.executors.checkpoints import shared_token  # noqa: E402
 from lawn_tune.executors.messages import WorkerSettings  # noqa: E402
 from lawn_tune.executors.slots import Node, Room, Slots, report_seconds, slots_on  # noqa: E402
+from lawn_tune.executors.surroundings import cluster_hint  # noqa: E402
 from lawn_tune.storage import forget  # noqa: E402
 from lawn_tune.words import duration  # noqa: E402
 
@@ -139,9 +140,10 @@ class RayTuneExecutor:
         with _quiet():
             try:
                 patient_ray.init(**common, **(local if self.address is None else {"address": self.address}))
-            except (ValueError, ImportError) as error:
-                text = f"--ray-address: '{self.address}' is not the address of a cluster: {error}"
-                raise UsageError(text, ADDRESSES) from None
+            except ExecutionError:
+                raise
+            except Exception as error:  # of many classes, and few of them Ray's own
+                raise self._not_started(error) from error
             nodes = _nodes()
             if self.address is None:
                 slots = Slots(self.slots, self.cpus, self.gpus)
@@ -149,6 +151,15 @@ class RayTuneExecutor:
                 slots = slots_on(nodes, self.most_jobs, self.most_gpus)
         _check_resources(slots, nodes)
         return slots
+
+    def _not_started(self, error: Exception) -> LawnTuneError:
+        if self.address is None:
+            return ExecutionError(
+                f"Ray did not start on this machine: {error}", "lawn-tune doctor looks for the reason."
+            )
+        if isinstance(error, ValueError | ImportError):
+            return UsageError(f"--ray-address: '{self.address}' is not the address of a cluster: {error}", ADDRESSES)
+        return UsageError(f"--ray-address: cannot join '{self.address}': {error}", cluster_hint(str(error)))
 
 
 def _nodes() -> list[dict[str, float]]:

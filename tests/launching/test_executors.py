@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import socket
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
@@ -120,6 +122,37 @@ def test_an_address_that_is_none_is_a_usage_error(tmp_path: Path) -> None:
     )
     with pytest.raises(UsageError, match="--ray-address: 'nonsense'"):
         executor.run(Agenda([job("a")]))
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError, ImportError, PermissionError, RuntimeError, ray.exceptions.RaySystemError]
+)
+def test_what_keeps_ray_from_starting_here_is_no_address(
+    error: Callable[[str], Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**options: Any) -> None:
+        raise error("something is wrong here")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    executor = RayTuneExecutor(settings=worker(tmp_path), slots=1, cpus=1, gpus=0, work_dir=tmp_path)
+    with pytest.raises(ExecutionError, match="something is wrong here") as caught:
+        executor.run(Agenda([job("a")]))
+    assert "address" not in f"{caught.value} {caught.value.hint}"
+
+
+def test_a_cluster_with_another_token_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**options: Any) -> None:
+        raise ConnectionError("Failed to connect to Ray cluster at 10.0.0.1:6379")  # all that Ray says of a wrong token
+
+    monkeypatch.setattr(ray, "init", refuse)
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        address = f"127.0.0.1:{head.getsockname()[1]}"
+        executor = RayTuneExecutor(
+            settings=worker(tmp_path), slots=1, cpus=1, gpus=0, work_dir=tmp_path, address=address
+        )
+        with pytest.raises(UsageError, match=address) as caught:
+            executor.run(Agenda([job("a")]))
+    assert "RAY_AUTH_TOKEN_PATH" in str(caught.value.hint)
 
 
 @pytest.mark.ray
