@@ -19,7 +19,7 @@ from urllib.request import urlopen
 from playwright.sync_api import Page, ViewportSize, sync_playwright
 
 from benchmarks import big_ledger
-from benchmarks.browser import CHROMIUM, SETTLED, TITLE, launched
+from benchmarks.browser import SETTLED, TITLE, available, launched
 from benchmarks.measure import summary
 
 PAGES = ("/", "/compare", "/cell", "/dynamics", "/tuning-curve")
@@ -43,8 +43,8 @@ OVER = f"window.seen.click && {TOOK} > 0 && performance.now() - window.seen.chan
 
 
 def run(trials: int = 10_000, epochs: int = 300, repeats: int = 5) -> dict[str, Any]:
-    """Measures every page in a new browser context, then single clicks; returns nothing without Chromium."""
-    if CHROMIUM is None:
+    """Measures every page in a new browser context, then single clicks; returns nothing without a browser."""
+    if not available():
         return {}
     with tempfile.TemporaryDirectory(prefix="lawn-tune-dashboard-") as folder:
         url = f"sqlite:///{folder}/big.db"

@@ -15,10 +15,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright, ViewportSize, expect, sync_playwright
 from waitress.server import create_server
 
-from benchmarks.browser import SETTLED, launched
+from benchmarks.browser import SETTLED, NoBrowser, launched, required
 from dashboards.web.app import create_app
 from dashboards.web.page import Page as DashboardPage
 from dashboards.web.pages import PAGES
@@ -87,9 +87,22 @@ Browse = Callable[..., Site]
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
-    """One browser for all tests."""
+    """One browser for all tests. Without one, tests are skipped; in CI they fail."""
     expect.set_options(timeout=1_000 * PATIENCE)
-    with sync_playwright() as playwright, launched(playwright) as browser:
+    with sync_playwright() as playwright, started(playwright) as browser:
+        yield browser
+
+
+@contextmanager
+def started(playwright: Playwright) -> Iterator[Browser]:
+    """Runs the browser inside the context, or ends the test with one line that says how to get a browser."""
+    with ExitStack() as stack:
+        try:
+            browser = stack.enter_context(launched(playwright))
+        except NoBrowser as missing:
+            if required():
+                pytest.fail(str(missing), pytrace=False)
+            pytest.skip(str(missing))
         yield browser
 
 
