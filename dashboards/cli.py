@@ -63,6 +63,13 @@ def dashboard(
         list[str] | None,
         typer.Option("--allow-host", metavar="NAME", help="Name by which browsers reach it; may be repeated."),
     ] = None,
+    base_path: Annotated[
+        str, typer.Option("--base-path", metavar="PATH", help="Path at which browsers find it behind a proxy.")
+    ] = "/",
+    trusted_proxy: Annotated[
+        str | None,
+        typer.Option("--trusted-proxy", metavar="ADDRESS", help="Proxy whose X-Forwarded-For and -Proto are believed."),
+    ] = None,
     token_file: Annotated[
         Path | None,
         typer.Option("--token-file", metavar="FILE", help=f"File with the viewers' token; else {DASHBOARD_TOKEN}."),
@@ -73,6 +80,7 @@ def dashboard(
 
     An address other than loopback requires a token of at least 16 characters, in a file or a variable; viewers enter it
     once. Traffic is not encrypted: put a TLS proxy in front, or use a tunnel: ssh -L 8050:127.0.0.1:8050 HOST.
+    docs/dashboard.md has the configuration of nginx, Caddy and SSH.
 
     \b
     Examples:
@@ -80,11 +88,15 @@ def dashboard(
       lawn-tune dashboard --storage postgresql://reader@db/lawn --port 0 --open
       lawn-tune dashboard --host 0.0.0.0 --allow-host box.lan --token-file token
     """
+    from dashboards.web import address_options
     from dashboards.web.app import create_app  # slow to load, and `report` does without
-    from dashboards.web.security import Access, is_loopback
-    from dashboards.web.serve import address, guarded, listen, serve
+    from dashboards.web.hosts import is_loopback
+    from dashboards.web.security import Access
+    from dashboards.web.serve import address, guarded, listen, serve, server
     from dashboards.web.snapshot import Snapshots
 
+    names, proxy = address_options.allowed_hosts(allow_host or (), host), address_options.trusted_proxy(trusted_proxy)
+    path = address_options.base_path(base_path)
     token = read_token(token_file)
     if token is None and not is_loopback(host):
         raise UsageError(
@@ -101,10 +113,10 @@ def dashboard(
             lambda: drivers(ledger),
             storage=f"--storage {shlex.quote(masked(url))}" if url else "",
             shown=shown,
+            base_path=path,
         )
-        names = {name.lower() for name in (host, *(allow_host or []))}
-        guard = guarded(create_app(source), Access(hosts=frozenset(names), token=token))
-        page_url = address(listening)
+        guard = guarded(create_app(source), Access(hosts=names, token=token))
+        page_url = address(listening) + f"{path}/".lstrip("/")
 
         def started() -> None:
             typer.echo(f"ledger     {shown}")
@@ -113,7 +125,7 @@ def dashboard(
             if open_browser:
                 webbrowser.open(page_url)
 
-        serve(guard, listening, started)
+        serve(server(guard, listening, proxy), started)
 
 
 def size(n: int) -> str:

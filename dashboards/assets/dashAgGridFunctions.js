@@ -5,7 +5,10 @@
     const functions = (window.dashAgGridFunctions = window.dashAgGridFunctions || {});
     const parts = (window.dashAgGridComponentFunctions = window.dashAgGridComponentFunctions || {});
     const make = (...args) => window.React.createElement(...args);
-    const method = (name) => window.lawn.looks.methods[name] || { name: name, color: "#a067b1", line: "dashed" };
+    const method = (name) => {
+        const known = window.lawn.looks.methods;
+        return Object.hasOwn(known, name) ? known[name] : { name: name, color: "#a067b1", line: "dashed" };
+    };
 
     functions.lawnNumber = (value, digits) => {
         if (value === null || value === undefined || Number.isNaN(Number(value))) return "–";

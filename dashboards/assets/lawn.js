@@ -4,16 +4,20 @@
 
     const NONE = () => window.dash_clientside.no_update;
     const looks = JSON.parse(document.getElementById("lawn-looks").textContent);
+    const base = looks.base;
     const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
 
     // --- address and controls ------------------------------------------------------------------------------------
 
+    const inner = (path) => (path === base ? "/" : path.startsWith(base + "/") ? path.slice(base.length) : path);
+
+    // No filter has the name of what every object has, such as "constructor".
     function read(search) {
         const filters = {};
         let space = "";
         for (const [name, value] of new URLSearchParams(search || "")) {
             if (name === "space") space = value;
-            else (filters[name] = filters[name] || []).push(value);
+            else if (!(name in {})) (filters[name] = filters[name] || []).push(value);
         }
         return { space, filters };
     }
@@ -40,20 +44,21 @@
     function sync(pathname, search, space, values, known, before, ids) {
         const touched = window.dash_clientside.callback_context.triggered.map((t) => t.prop_id);
         const here = read(search);
+        const path = inner(pathname);
         const moved = touched.some((id) => id.startsWith("url."));
         const byControl = !moved && touched.some((id) => id === "space.value" || id.startsWith("{"));
         if (byControl && touched.includes("space.value") && space && before && space !== before.space) {
-            return [write(space, {}), { path: pathname, space, filters: {} }, NONE(), values.map(NONE)];
+            return [write(space, {}), { path, space, filters: {} }, NONE(), values.map(NONE)];
         }
         if (byControl && before && ids.length) {
             const merged = Object.assign({}, here.filters, asked(values, ids));
             for (const name of Object.keys(merged)) if (!merged[name].length) delete merged[name];
-            const place = { path: pathname, space: before.space, filters: merged };
+            const place = { path, space: before.space, filters: merged };
             const next = same(place, before) ? NONE() : place;
             return [next === place ? write(before.space, merged) : NONE(), next, NONE(), values.map(NONE)];
         }
         const spaces = known.spaces || [];
-        const place = { path: pathname, space: here.space || spaces[0] || "", filters: here.filters };
+        const place = { path, space: here.space || spaces[0] || "", filters: here.filters };
         const shown = ids.map((id, i) => {
             const chosen = here.filters[id.name] || [];
             const wanted = Array.isArray(values[i]) || id.default === "" ? chosen : chosen[0] || id.default;
@@ -136,13 +141,14 @@
 
     async function ask(mine, version, known) {
         try {
-            const answer = await fetch("/_version?space=" + encodeURIComponent(mine.space), { cache: "no-store" });
+            const answer = await fetch(base + "/_version?space=" + encodeURIComponent(mine.space), { cache: "no-store" });
             if (answer.status === 401) {
-                location.assign("/login");
+                location.reload(); // the server asks for the token and leads back here
                 return still();
             }
             const found = await answer.json();
             if (mine !== latest) return still(); // another space is shown by now
+            if (refusal) return off(refusal);
             if (!answer.ok) return lost(found.error || "the ledger cannot be read");
             if (gone) found.version += " " + ++returns; // what failed meanwhile is asked for again
             else if (returns) found.version += " " + returns;
@@ -162,8 +168,23 @@
 
     function lost(reason) {
         gone = true;
-        return [NONE(), "Not live: " + reason + "; trying again", "live off", NONE(), NONE()];
+        return off(reason + "; trying again");
     }
+
+    const off = (reason) => [NONE(), "Not live: " + reason, "live off", NONE(), NONE()];
+
+    // Cards whose requests the server refuses stay empty, so the reason is shown where the page is live otherwise.
+    let refusal = "";
+    const plain = window.fetch;
+    window.fetch = async (...request) => {
+        const answer = await plain(...request);
+        if (String(request[0]).includes("/_dash-update-component") && [403, 413, 421].includes(answer.status)) {
+            refusal = (await answer.clone().text()).trim();
+            const [, children, className] = off(refusal);
+            window.dash_clientside.set_props("live", { children, className });
+        }
+        return answer;
+    };
 
     // --- markup --------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@
         const space = new URLSearchParams(location.search).get("space");
         if (space) query.append("space", space);
         keys.slice(0, MAX_TRIALS).forEach((key) => query.append("trial", key));
-        return "/dynamics?" + query.toString();
+        return window.lawn.looks.base + "/dynamics?" + query.toString();
     }
 
     // The shell follows links with data-nav without a reload, so a click on one is the way to go.

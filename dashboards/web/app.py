@@ -12,7 +12,7 @@ import dash_mantine_components as dmc
 import flask
 from dash import ALL, Dash, Input, Output, State, dcc, html
 from dash.development.base_component import Component
-from dash.exceptions import PreventUpdate
+from dash.exceptions import DependencyException, PreventUpdate
 
 from dashboards import style
 from dashboards.web import components
@@ -31,17 +31,22 @@ from trainables.catalogue.methods import METHODS
 TITLE = "lawn_tune"
 ASSETS = files("dashboards") / "assets"
 
+CATCH_ALL = "/<path:path>"
+"""Flask's name of the route that answers every path without one of its own with the shell."""
+
 INDEX = """<!DOCTYPE html>
 <html lang="en">
 <head>
 {%metas%}
 <title>{%title%}</title>
-<link rel="icon" href="/assets/icon.svg" type="image/svg+xml">
-<script src="/assets/theme.js"></script>
+<link rel="icon" href="BASE/assets/icon.svg" type="image/svg+xml">
+<script src="BASE/assets/theme.js"></script>
 {%css%}
 </head>
 <body>
 <noscript>This page draws with JavaScript, which is switched off in this browser.</noscript>
+<p class="unstyled">The files of this page were not found. Behind a proxy, a dashboard at a path other than / requires
+<code>lawn-tune dashboard --base-path /PATH</code>; see docs/dashboard.md.</p>
 {%app_entry%}
 <script type="application/json" id="lawn-looks">LOOKS</script>
 {%config%}
@@ -49,14 +54,15 @@ INDEX = """<!DOCTYPE html>
 {%renderer%}
 </body>
 </html>"""
-"""Every script is a file of ours but the last line, whose hash the policy names; JSON is data and runs nowhere."""
+"""Every script is a file of ours but the last line, whose hash the policy names; JSON is data and runs nowhere. The
+style sheet hides the paragraph, which is visible only where the browser looks for files in the wrong place."""
 
 
 def create_app(source: Snapshots, pages: Sequence[Page] = PAGES) -> Dash:
     """Returns the application over a ledger. It is read-only: no route writes.
 
     Args:
-        source: the ledger's snapshots.
+        source: the ledger's snapshots; its `base_path` is where browsers find the application.
         pages: the pages.
 
     Returns:
@@ -69,7 +75,9 @@ def create_app(source: Snapshots, pages: Sequence[Page] = PAGES) -> Dash:
         update_title="",
         assets_folder=str(ASSETS),
         assets_ignore=r"theme\.js",
-        index_string=INDEX.replace("LOOKS", _looks()),
+        index_string=INDEX.replace("BASE", source.base_path).replace("LOOKS", _looks(source.base_path)),
+        requests_pathname_prefix=f"{source.base_path}/",
+        routes_pathname_prefix="/",
         serve_locally=True,
         suppress_callback_exceptions=True,  # a page's components come and go
         use_pages=False,
@@ -84,18 +92,20 @@ def create_app(source: Snapshots, pages: Sequence[Page] = PAGES) -> Dash:
     _register_shell(app, source, shown)
     for page in shown:
         page.register(app, source)
-    _register_routes(app.server, source)
+    _register_routes(app.server, source, frozenset(page.path for page in shown))
     return app
 
 
-def _looks() -> str:
-    """Returns what the browser needs to know of the house's style, as JSON in which no tag can open."""
+def _looks(base: str) -> str:
+    """Returns what the browser needs to know of base path and style, as JSON in which no tag can open."""
     methods = {
         name: {"name": method(name), "color": style.color(name), "line": "solid" if style.is_lawn(name) else "dashed"}
         for name in METHODS
     }
     templates = {theme: style.template(theme) for theme in ("light", "dark")}
-    return json.dumps({"methods": methods, "templates": templates, "formula": FORMULA}).replace("<", "\\u003c")
+    return json.dumps({"base": base, "methods": methods, "templates": templates, "formula": FORMULA}).replace(
+        "<", "\\u003c"
+    )
 
 
 # --- layout ----------------------------------------------------------------------------------------------------------
@@ -114,7 +124,7 @@ def _shell(source: Snapshots, pages: Sequence[Page]) -> Component:
             dcc.Store(id="wanted"),
             dcc.Store(id="laid-out"),
             html.A("Skip to content", href="#main", className="skip"),
-            _header(spaces, pages),
+            _header(source.base_path, spaces, pages),
             html.Main(
                 [html.H1(id="title", tabIndex=-1), html.Div(id="page", className="page")], id="main", tabIndex=-1
             ),
@@ -127,13 +137,13 @@ def _shell(source: Snapshots, pages: Sequence[Page]) -> Component:
     return shell
 
 
-def _header(spaces: Sequence[str], pages: Sequence[Page]) -> Component:
-    links = [html.A(page.title, href=page.path, **components.data(nav=page.path)) for page in pages]
+def _header(base: str, spaces: Sequence[str], pages: Sequence[Page]) -> Component:
+    links = [html.A(page.title, href=base + page.path, **components.data(nav=page.path)) for page in pages]
     return html.Header(
         [
             html.A(
-                [html.Img(src="/assets/icon.svg", alt="", width=20, height=20), "lawn_tune"],
-                href="/",
+                [html.Img(src=f"{base}/assets/icon.svg", alt="", width=20, height=20), "lawn_tune"],
+                href=f"{base}/",
                 className="brand",
                 **components.data(nav="/"),
             ),
@@ -246,13 +256,13 @@ def _register_layout(app: Dash, source: Snapshots, pages: Mapping[str, Page]) ->
         content, title = _content(page, source, place), page.title if page else "No such page"
         failed = getattr(content, "className", "") == "failure"
         laid_out = {**wanted, "filled": bool(_spaces(source)), "failed": failed}
-        links = [_nav_link(other, space, other is page) for other in pages.values()]
+        links = [_nav_link(source.base_path, other, space, other is page) for other in pages.values()]
         return [[dcc.Store(id=HERE, data=place), content], title, links, laid_out]
 
 
-def _nav_link(page: Page, space: str, current: bool) -> Component:
+def _nav_link(base: str, page: Page, space: str, current: bool) -> Component:
     marked = components.aria(current="page") if current else {}
-    return html.A(page.title, href=href(page.path, space), **components.data(nav=page.path), **marked)
+    return html.A(page.title, href=base + href(page.path, space), **components.data(nav=page.path), **marked)
 
 
 def _content(page: Page | None, source: Snapshots, place: Mapping[str, Any]) -> Component:
@@ -288,7 +298,7 @@ def _spaces(source: Snapshots) -> list[str]:
 # --- routes ----------------------------------------------------------------------------------------------------------
 
 
-def _register_routes(server: Any, source: Snapshots) -> None:
+def _register_routes(server: Any, source: Snapshots, paths: frozenset[str]) -> None:
     server.config["MAX_CONTENT_LENGTH"] = 1_000_000
 
     @server.get("/_version")  # type: ignore[untyped-decorator]
@@ -304,15 +314,24 @@ def _register_routes(server: Any, source: Snapshots) -> None:
     @server.get("/budget")  # type: ignore[untyped-decorator]
     def former() -> Any:
         """Leads links from before the page was renamed to it."""
-        return flask.redirect(f"/tuning-curve?{flask.request.query_string.decode('ascii', 'replace')}", 308)
+        query = flask.request.query_string.decode("ascii", "replace")
+        return flask.redirect(f"{source.base_path}/tuning-curve?{query}", 308)
+
+    @server.after_request  # type: ignore[untyped-decorator]
+    def missing(answer: Any) -> Any:
+        """Marks the shell as not found where there is no page; it then says so."""
+        if flask.request.endpoint == CATCH_ALL and flask.request.path not in paths:
+            answer.status_code = 404
+        return answer
 
     @server.errorhandler(Exception)  # type: ignore[untyped-decorator]
     def failed(error: Exception) -> Any:
-        code = getattr(error, "code", None)
+        code = 404 if isinstance(error, DependencyException) else getattr(error, "code", None)
         known = isinstance(code, int) and 400 <= code < 500
         if not known:
             logged("server", error)
         text = "This request cannot be answered." if known else "Internal error; see the server's log."
+        text = "There is nothing at this address." if code == 404 else text
         return flask.Response(f"{text}\n", status=code if known else 500, mimetype="text/plain")
 
 

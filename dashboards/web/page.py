@@ -107,7 +107,7 @@ class View:
 
     def href(self, path: str, **filters: str | list[str]) -> str:
         """Returns the URL of a page of this space."""
-        return href(path, self.space, Filters.of(**filters))
+        return self.source.base_path + href(path, self.space, Filters.of(**filters))
 
     def command(self, text: str) -> str:
         """Returns a command to type: `lawn-tune <text>` with this ledger's address; without any password."""

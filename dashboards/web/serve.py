@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from types import FrameType
+from typing import Any
 
 from dash import Dash
 from waitress.server import create_server
@@ -16,13 +17,17 @@ from waitress.server import create_server
 from dashboards.web.security import MAX_BODY, Access, Guard, policy
 from lawn_tune.errors import UsageError
 
+TRUSTED = "x-forwarded-for x-forwarded-proto"
+"""Headers of a trusted proxy: the client's address, and the scheme that a browser used."""
+
 THREADS = 8
 """Requests answered at once; a page asks for its cards in parallel."""
 
 
 def guarded(app: Dash, access: Access) -> Guard:
     """Returns the application as it may be served."""
-    return Guard(app.server.wsgi_app, access, policy(app.csp_hashes()))
+    base_path = str(app.config.requests_pathname_prefix).rstrip("/")
+    return Guard(app.server.wsgi_app, access, policy(app.csp_hashes()), base_path)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -55,13 +60,14 @@ def address(listening: socket.socket) -> str:
     return f"http://[{shown}]:{port}/" if ":" in shown else f"http://{shown}:{port}/"
 
 
-def serve(guard: Guard, listening: socket.socket, started: Callable[[], None] = lambda: None) -> None:
-    """Answers requests until Ctrl-C or SIGTERM, and then returns.
+def server(guard: Guard, listening: socket.socket, trusted_proxy: str | None = None) -> Any:
+    """Returns the HTTP server, not yet running.
 
     Args:
-        started: called when requests are answered.
+        trusted_proxy: address of the proxy whose X-Forwarded-For and X-Forwarded-Proto are believed, or "*"; those of
+            any other client are dropped.
     """
-    server = create_server(
+    return create_server(
         guard,
         sockets=[listening],
         threads=THREADS,
@@ -70,8 +76,19 @@ def serve(guard: Guard, listening: socket.socket, started: Callable[[], None] = 
         max_request_header_size=32_768,
         connection_limit=200,
         channel_timeout=60,
+        trusted_proxy=trusted_proxy,
+        trusted_proxy_headers=TRUSTED if trusted_proxy else "",
         clear_untrusted_proxy_headers=True,
     )
+
+
+def serve(server: Any, started: Callable[[], None] = lambda: None) -> None:
+    """Answers requests until Ctrl-C or SIGTERM, and then returns.
+
+    Args:
+        server: what `server` returned.
+        started: called when requests are answered.
+    """
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a page asks for more cards than there are threads
     signal.signal(signal.SIGTERM, _stop)
     started()

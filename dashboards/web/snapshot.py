@@ -157,6 +157,7 @@ class Snapshots:
         storage: arguments that make a command read this ledger, such as "--storage sqlite:///my.db"; "" where it finds
             it by itself. Holds no password.
         shown: where the ledger is, as displayed; holds no password.
+        base_path: what precedes every path in a browser, "/lawn"; "" where a server has one dashboard.
         clock: seconds, for tests.
     """
 
@@ -167,9 +168,10 @@ class Snapshots:
         *,
         storage: str = "",
         shown: str = "",
+        base_path: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.storage, self.shown = storage, shown
+        self.storage, self.shown, self.base_path = storage, shown, base_path
         self._source, self._drivers, self._clock = source, drivers, clock
         self._lock = threading.Lock()
         self._locks: dict[str, threading.Lock] = {}

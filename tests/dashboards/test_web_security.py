@@ -2,67 +2,26 @@
 
 from __future__ import annotations
 
-import io
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlencode
-from wsgiref.util import setup_testing_defaults
 
 import pytest
+from dash import Dash
 
 from dashboards.web.app import create_app
-from dashboards.web.security import COOKIE, Access, Guard, is_loopback, session
+from dashboards.web.hosts import is_loopback
+from dashboards.web.login import COOKIE, session
+from dashboards.web.security import Access, Guard
 from dashboards.web.serve import guarded
 from dashboards.web.snapshot import Snapshots
 from lawn_tune.errors import LedgerError
 from lawn_tune.storage import masked
 from tests.helpers.memory_source import MemorySource, demo_source
+from tests.helpers.wsgi import TOKEN, Answer, ask, log_in
 
-TOKEN = "correct-horse-battery-staple"
 CANARY = "pa55-canary-w0rd"
 URL = f"postgresql://reader:{CANARY}@db.example/lawn?sslpassword={CANARY}"
-
-
-@dataclass
-class Answer:
-    status: int
-    headers: list[tuple[str, str]]
-    body: bytes
-
-    def header(self, name: str) -> str:
-        found = [value for key, value in self.headers if key.lower() == name.lower()]
-        assert len(found) <= 1, f"{name} is sent {len(found)} times"
-        return found[0] if found else ""
-
-    @property
-    def text(self) -> str:
-        return self.body.decode()
-
-
-def ask(guard: Guard, path: str = "/", method: str = "GET", body: bytes = b"", **headers: str | None) -> Answer:
-    """Sends a request through the middleware; `host="x"` is the header Host, None leaves it out."""
-    path, _, query = path.partition("?")
-    environ: dict[str, Any] = {"PATH_INFO": path, "QUERY_STRING": query, "REQUEST_METHOD": method, "SCRIPT_NAME": ""}
-    setup_testing_defaults(environ)
-    environ |= {"HTTP_HOST": "127.0.0.1:8050", "wsgi.input": io.BytesIO(body)}
-    if body:
-        environ |= {"CONTENT_LENGTH": str(len(body)), "CONTENT_TYPE": "application/json"}
-    for name, value in headers.items():
-        key = name.upper() if name.startswith("content") else f"HTTP_{name.upper()}"
-        environ.pop(key, None) if value is None else environ.update({key: value})
-    began: list[tuple[str, list[tuple[str, str]]]] = []
-
-    def start(status: str, found: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
-        began.append((status, found))
-        return lambda _: None
-
-    sent = guard(environ, start)
-    content = b"".join(sent)
-    getattr(sent, "close", lambda: None)()
-    [(status, found)] = began
-    return Answer(int(status.split()[0]), found, content)
 
 
 @pytest.fixture(scope="module")
@@ -71,13 +30,18 @@ def source() -> Snapshots:
 
 
 @pytest.fixture(scope="module")
-def guard(source: Snapshots) -> Guard:
-    return guarded(create_app(source), Access())
+def app(source: Snapshots) -> Dash:
+    return create_app(source)
 
 
-@pytest.fixture(scope="module")
-def closed(source: Snapshots) -> Guard:
-    return guarded(create_app(source), Access(hosts=frozenset({"gpu-box.lan"}), token=TOKEN))
+@pytest.fixture
+def guard(app: Dash) -> Guard:
+    return guarded(app, Access())
+
+
+@pytest.fixture
+def closed(app: Dash) -> Guard:
+    return guarded(app, Access(hosts=frozenset({"gpu-box.lan"}), token=TOKEN))
 
 
 # --- headers ---------------------------------------------------------------------------------------------------------
@@ -262,12 +226,6 @@ def test_the_token_opens_and_nothing_else_does(closed: Guard, headers: dict[str,
 def test_a_token_in_the_address_opens_nothing(closed: Guard) -> None:
     for query in (f"token={TOKEN}", f"access_token={TOKEN}", f"{COOKIE}={session(TOKEN)}"):
         assert ask(closed, f"/?{query}").status == 401
-
-
-def log_in(guard: Guard, token: str, **headers: str) -> Answer:
-    form = "application/x-www-form-urlencoded"
-    body = urlencode({"token": token}).encode()
-    return ask(guard, "/login", method="POST", body=body, content_type=form, **headers)
 
 
 def test_logging_in_sets_a_cookie_that_scripts_and_other_sites_do_not_get(closed: Guard) -> None:

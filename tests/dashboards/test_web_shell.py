@@ -179,6 +179,7 @@ def test_a_page_has_landmarks_and_every_control_a_name(browse: Browse) -> None:
 def test_unknown_pages_and_spaces_are_shown(browse: Browse) -> None:
     site = browse(make_source(), pages=LABORATORY)
     expect(site.open("/nowhere").get_by_text("There is no page at this address.")).to_be_visible()
+    site.problems.clear()  # the browser notes the answer 404
     expect(site.open(f"/lab?space={EVIL}").get_by_text(f"there is no space '{EVIL}'")).to_be_visible()
 
 
@@ -394,6 +395,28 @@ def test_a_lost_server_is_shown_and_found_again(browse: Browse) -> None:
     page.unroute("**/_version*")
     expect(page.locator("#live")).to_have_text("Live")
     site.problems.clear()  # the browser's own note of the request that was cut
+
+
+def test_names_of_what_every_object_has_do_not_blank_the_page(browse: Browse) -> None:
+    names = ("constructor", "__proto__", "toString", "hasOwnProperty", "__defineGetter__", "valueOf")
+    site = browse(make_source(), pages=LABORATORY)
+    page = site.open("/lab?space=digits&" + "&".join(f"{name}=x" for name in names) + "&batch=128")
+    expect(page.get_by_text("batch 128, methods all")).to_be_visible()
+    page.locator("label", has_text="64").click()
+    expect(page.get_by_text("batch any, methods all")).to_be_visible()
+    site.settled()
+
+
+def test_without_its_files_the_page_shows_why(browse: Browse) -> None:
+    """A proxy that serves it below a path, without --base-path, finds no file of it."""
+    site = browse(make_source())
+    site.page.route("**/assets/**", lambda route: route.fulfill(status=404))
+    site.page.route("**/_dash-component-suites/**", lambda route: route.fulfill(status=404))
+    site.page.goto(site.address)
+    expect(site.page.get_by_text("--base-path")).to_be_visible()
+    site.problems.clear()
+    site.page.unroute_all()
+    expect(site.open().get_by_text("--base-path")).to_be_hidden()
 
 
 # --- token -----------------------------------------------------------------------------------------------------------

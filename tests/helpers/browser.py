@@ -1,7 +1,7 @@
 """A real browser on a real server: fixtures for tests that look at the dashboard as people do.
 
 `browse(source)` serves a ledger on a free loopback port and returns a `Site`. The test fails on any error in the
-browser's console, any uncaught error of a script, and any request to another address than 127.0.0.1.
+browser's console, any uncaught error of a script, and any request to another server.
 """
 
 from __future__ import annotations
@@ -16,14 +16,13 @@ from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright, ViewportSize, expect, sync_playwright
-from waitress.server import create_server
 
 from benchmarks.browser import SETTLED, NoBrowser, launched, required
 from dashboards.web.app import create_app
 from dashboards.web.page import Page as DashboardPage
 from dashboards.web.pages import PAGES
 from dashboards.web.security import Access
-from dashboards.web.serve import address, guarded, listen
+from dashboards.web.serve import address, guarded, listen, server
 from dashboards.web.snapshot import Snapshots
 from lawn_tune.results import ResultSource
 
@@ -133,16 +132,21 @@ def browse(chromium: Browser) -> Iterator[Browse]:
 
 
 @contextmanager
-def serving(source: ResultSource | Snapshots, access: Access, pages: Sequence[DashboardPage] = PAGES) -> Iterator[str]:
+def serving(
+    source: ResultSource | Snapshots,
+    access: Access,
+    pages: Sequence[DashboardPage] = PAGES,
+    trusted_proxy: str | None = None,
+) -> Iterator[str]:
     """Serves a ledger in a thread and yields the address."""
     snapshots = source if isinstance(source, Snapshots) else Snapshots(source)
     listening = listen("127.0.0.1", 0)
-    server: Any = create_server(guarded(create_app(snapshots, pages), access), sockets=[listening], threads=8)
+    served: Any = server(guarded(create_app(snapshots, pages), access), listening, trusted_proxy)
     closing = threading.Event()
 
     def run() -> None:
         try:
-            server.run()
+            served.run()
         except OSError:  # its sockets are closed under its loop, below
             if not closing.is_set():
                 raise
@@ -153,9 +157,9 @@ def serving(source: ResultSource | Snapshots, access: Access, pages: Sequence[Da
         yield address(listening).rstrip("/")
     finally:
         closing.set()
-        server.task_dispatcher.shutdown()
-        server.close()
-        for channel in list(server.active_channels.values()):
+        served.task_dispatcher.shutdown()
+        served.close()
+        for channel in list(served.active_channels.values()):
             channel.handle_close()
         thread.join(timeout=10)
         listening.close()
@@ -174,5 +178,5 @@ def watched(context: BrowserContext, served: str) -> Site:
 
 def _inside(site: Site, url: str) -> None:
     parts = urlsplit(url)
-    if parts.scheme in ("http", "https", "ws", "wss") and parts.hostname != "127.0.0.1":
+    if parts.scheme in ("http", "https", "ws", "wss") and parts.hostname != urlsplit(site.address).hostname:
         site.problems.append(f"request leaves the machine: {url}")

@@ -185,7 +185,7 @@ def spaces(view: View) -> list[Component] | Empty:
     if len(view.spaces) == 1:
         return Empty("This ledger holds one space.")
     counted = len(view.spaces) <= MAX_SPACES
-    lines = [_space_row(view, name) if counted else [_space_link(name, view.space)] for name in view.spaces]
+    lines = [_space_row(view, name) if counted else [_space_link(view, name)] for name in view.spaces]
     header = ("Space", "Progress", "Trials", "Running") if counted else ("Space",)
     return [components.table(header, lines, "Spaces of this ledger", numbers=(2, 3))]
 
@@ -194,17 +194,18 @@ def _space_row(view: View, name: str) -> list[Content]:
     try:
         found = progress_of(view.at(name))
     except DamagedCells as error:
-        return [_space_link(name, view.space), html.Span(error.message, className="bad"), "–", "–"]
+        return [_space_link(view, name), html.Span(error.message, className="bad"), "–", "–"]
     return [
-        _space_link(name, view.space),
+        _space_link(view, name),
         components.progress(f"{percent(found.share)} trained", found.share),
         f"{found.done:,} of {found.planned:,}",
         _unless_zero(_training(found)),
     ]
 
 
-def _space_link(name: str, current: str) -> Content:
-    return html.Strong(name) if name == current else components.link(name, href("/", name))
+def _space_link(view: View, name: str) -> Content:
+    to = view.source.base_path + href("/", name)
+    return html.Strong(name) if name == view.space else components.link(name, to)
 
 
 def commands(view: View) -> list[Component]:
