@@ -30,7 +30,7 @@ ARGUMENTS = (
     "--no-sandbox",
     "--disable-background-networking",
     "--no-first-run",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+    "--host-resolver-rules=MAP lawn.example.org 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )
 
 TITLE = "document.querySelector('#title')?.textContent"

@@ -110,7 +110,7 @@ def test_a_failed_download_is_one_line_and_no_error_outside_of_ci(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(browser, "available", lambda: False)
-    monkeypatch.setattr(browser.sys, "executable", "/nowhere/python")
+    monkeypatch.setattr("sys.executable", "/nowhere/python")
     assert browser.main() == 0
     _, failed, advice = ("\n" + capsys.readouterr().err).splitlines()
     assert "/nowhere/python" in failed
