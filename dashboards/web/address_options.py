@@ -13,7 +13,7 @@ SEGMENT = r"(?!\.\.?(/|$))[A-Za-z0-9._~-]+"
 
 
 def allowed_hosts(names: Iterable[str], bound: str) -> frozenset[str]:
-    """Returns the names of `--allow-host` as browsers send them, and the name that `--host` gives, if it is no address.
+    """Returns the names of `--allow-host` as browsers send them, and that of `--host` if it is not an IP address.
 
     Raises:
         UsageError: one is not a name alone.

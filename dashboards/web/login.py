@@ -54,7 +54,7 @@ class Login:
             return _page(401, "Wrong token.")
         asked = request.args.get(NEXT, "")
         answer = Response(status=303, headers={"Location": self._base + (asked if INSIDE.fullmatch(asked) else "/")})
-        # A proxy may end TLS without a word to this server, but a browser sends the scheme that it used.
+        # A proxy may end TLS without telling this server, but a browser sends the scheme that it used.
         secure = request.is_secure or request.headers.get("Origin", "").startswith("https://")
         path = self._base or "/"
         answer.set_cookie(COOKIE, session(self._token), path=path, secure=secure, httponly=True, samesite="Strict")
@@ -82,7 +82,7 @@ def session(token: str) -> str:
 
 
 def too_many(wait: int) -> str:
-    """Returns the message for whoever gave too many wrong tokens; `wait` is in seconds."""
+    """Returns the message for a client that gave too many wrong tokens; `wait` is in seconds."""
     return f"Too many wrong tokens. Try again in {wait} s."
 
 

@@ -157,6 +157,8 @@ def test_a_page_below_a_path_works_in_a_browser(start: Start, chromium: Browser)
         expect(page.get_by_role("heading", level=1)).to_have_text("Cell")
         assert page.url == f"{client.origin}{prefix}/cell?space=digits"
         site.settled()
+        ticked = page.evaluate("window.dash_clientside.lawn.ticked([{ key: 'k' }])")  # a link that the browser makes
+        assert ticked[1] == f"{prefix}/dynamics?space=digits&trial=k"
         assert [cookie["secure"] for cookie in context.cookies()] == [True]
         assert not site.problems
 

@@ -212,7 +212,7 @@ def test_names_are_compared_as_browsers_send_them() -> None:
 )
 def test_an_unknown_address_is_not_found(apps: dict[str, Dash], path: str, caplog: pytest.LogCaptureFixture) -> None:
     assert ask(guarded(apps[""], Access()), path).status == 404
-    assert not caplog.records  # whoever asks for nonsense cannot fill the log
+    assert not caplog.records  # such requests must not fill the log
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.path)
@@ -276,7 +276,7 @@ def test_a_very_long_address_is_forgotten_and_the_login_works(closed: Guard) -> 
         ({"origin": f"https://{NAME}", "host": NAME}, True),
         ({"origin": f"http://{NAME}", "host": NAME}, False),
         ({}, False),
-        ({"x_forwarded_proto": "https"}, False),  # of nobody that is trusted
+        ({"x_forwarded_proto": "https"}, False),  # not from a trusted proxy
         ({"forwarded": "proto=https"}, False),
     ],
     ids=str,
