@@ -23,6 +23,7 @@ demo: $(READY)  ## a study on bundled data: grid, confirmation, comparison, repo
 	$(BIN)/lawn-tune report quickstart
 
 test: $(TESTS)  ## the test suite, on the CPU and offline
+	$(BIN)/python -m benchmarks.browser
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 check: $(TESTS)  ## formatting, lint, types

@@ -41,7 +41,11 @@ PARTS = (
 """Parts of lawn_tune from the lowest up; each may import those of lower lines only."""
 
 ONLY_IN = {
-    "ray": {"lawn_tune/executors/ray_tune.py", "lawn_tune/executors/ray_jobs.py"},
+    "ray": {
+        "lawn_tune/executors/ray_tune.py",
+        "lawn_tune/executors/ray_jobs.py",
+        "lawn_tune/executors/patient_ray.py",
+    },
     "optuna": {"lawn_tune/ledger/studies.py"},
     "plotly": {"dashboards/figures/"},
     "dash": {"dashboards/web/"},
