@@ -67,6 +67,7 @@ class Task:
         epochs: of the whole training.
         train_on, schedule, constrain, precision: see `docs/choices.md`.
         rows: rows of the catalogue that are not built in, see `catalogue.carried`.
+        steps: maximum steps of an epoch, for a smoke run: see `workloads.short`; 0 for whole epochs.
     """
 
     dataset: str
@@ -80,6 +81,7 @@ class Task:
     constrain: str = "all"
     precision: str = "float32"
     rows: str = ""
+    steps: int = 0
 
     @property
     def catalogue(self) -> Catalogue:
@@ -110,13 +112,15 @@ class Task:
     def examples(self) -> int:
         """Training examples in one epoch."""
         row = self.dataset_row
-        return row.train_examples if self.train_on == "train" else row.full_examples
+        whole = row.train_examples if self.train_on == "train" else row.full_examples
+        return min(whole, self.steps * self.batch_size) if self.steps else whole
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain JSON values; the model carries its name."""
-        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "rows"}
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("rows", "steps")}
         rows = {"rows": json.loads(self.rows)} if self.rows else {}
-        return values | {"model": self.model.to_dict()} | rows
+        steps = {"steps": self.steps} if self.steps else {}
+        return values | {"model": self.model.to_dict()} | rows | steps
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> Task:

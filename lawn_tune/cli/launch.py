@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from math import inf
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -32,6 +32,7 @@ from lawn_tune.cli.options import (
     RayAddress,
     Retries,
     Seeds,
+    Smoke,
     Storage,
     WorkDir,
     Workers,
@@ -44,6 +45,7 @@ from lawn_tune.settings.deadlines import moment
 from lawn_tune.storage import masked
 
 if TYPE_CHECKING:
+    from lawn_tune.executors.base import Agenda
     from lawn_tune.launching.launch import Launch
     from lawn_tune.launching.limits import Limits
     from lawn_tune.ledger import Ledger
@@ -72,6 +74,7 @@ def launch(
     checkpoints: Checkpoints = None,
     checkpoint_seconds: CheckpointSeconds = None,
     fetch_data: FetchData = None,
+    smoke: Smoke = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show problems only.")] = False,
 ) -> None:
     """Train what the ledger lacks: search each cell's grid, then confirm its winner with fresh seeds.
@@ -83,22 +86,38 @@ def launch(
     time is its wall time, times its share where jobs share a GPU; without GPUs, a worker's cores count as one device.
     If trials are left then, the exit code is 6, and the same command continues.
 
+    With --smoke nothing of the study is trained: every cell takes a few steps with its own batches, model and packs, in
+    a ledger of its own that is removed, and one pack is interrupted and resumed. It prints what was checked.
+
     \b
     Examples:
       lawn-tune launch quickstart
       lawn-tune launch movielens_100k --cells 'adam*/bs100000' --max-epochs 40
       lawn-tune launch my/space.toml --workers 4 --gpus 1
       lawn-tune launch my/space.toml --deadline 7h30m --max-device-hours 24
+      lawn-tune launch my/space.toml --smoke --ray-address auto
     """
     settings = settings_of(locals())
     from lawn_tune.planning.plan import plan_all
     from lawn_tune.planning.spaces import find_spaces
 
-    planned = plan_all(find_spaces(spaces), cells=cells or (), max_epochs=max_epochs, seeds=seeds)
+    cap = None if smoke else max_epochs  # the schedule of a smoke run is scaled, whatever its epochs
+    planned = plan_all(find_spaces(spaces), cells=cells or (), max_epochs=cap, seeds=seeds)
+    console = Console(stderr=True)
+    if smoke:
+        from lawn_tune.cli.smoke import run_smoke
+
+        run_smoke(planned, settings, console, _launch)
+    else:
+        _launch(planned, settings, console, quiet=quiet, storage=storage and masked(storage))
+
+
+def _launch(cells: Sequence[Cell], settings: Settings, console: Console, **options: Any) -> None:
+    """Checks what can be checked here, then runs a launch; `options` are those of `run_launch`."""
     if settings.ray_address is None and not settings.fetch_data:
-        check_data(planned, settings)
+        check_data(cells, settings)
     check_work_dir(settings)
-    run_launch(planned, settings, Console(stderr=True), quiet=quiet, storage=storage and masked(storage))
+    run_launch(cells, settings, console, **options)
 
 
 def check_data(cells: Sequence[Cell], settings: Settings) -> None:
@@ -119,11 +138,14 @@ def run_launch(
     *,
     quiet: bool = False,
     storage: str | None = None,
+    around: Callable[[Launch], Agenda] | None = None,
 ) -> None:
     """Opens the ledger, trains the cells and prints what was done.
 
     Args:
         storage: the ledger's URL as typed, if it was, without its password.
+        around: returns what the executor works off in place of the launch, of a smoke run, which has a summary of its
+            own.
 
     Raises:
         LedgerError: the ledger cannot be used.
@@ -166,10 +188,10 @@ def run_launch(
                     stack.callback(executor.close)
                     executor.prepare()
                     if agenda.has_work():
-                        executor.run(agenda)
+                        executor.run(agenda if around is None else around(agenda))
         left = agenda.left() if agenda.at_limit else Remaining()
         stopped = agenda.interrupted or left.trials > 0
-        if not quiet or stopped:
+        if around is None and (not quiet or stopped):
             print_summary(console, cells, agenda.tally, stopped, storage)
         if left.trials:
             print_left(console, left, limits)

@@ -44,6 +44,12 @@ Cells = Annotated[
 ]
 MaxEpochs = Annotated[int | None, typer.Option("--max-epochs", metavar="N", help="Train at most N epochs a trial.")]
 Seeds = Annotated[int | None, typer.Option("--seeds", metavar="N", help="Number of seeds that confirm each winner.")]
+Smoke = Annotated[
+    bool,
+    typer.Option(
+        "--smoke", help="A minute's check of data, devices, memory, checkpoints and database; keeps no result."
+    ),
+]
 
 PIPE_WIDTH = 10_000
 """Columns for what goes to a file or a pipe, where no terminal gives a width: nothing is as wide, so nothing folds."""

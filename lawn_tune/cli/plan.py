@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lawn_tune.cells import Cell
-from lawn_tune.cli.options import AsJson, Cells, MaxEpochs, Seeds, Storage, console, plain_table, print_json
+from lawn_tune.cli.options import AsJson, Cells, MaxEpochs, Seeds, Smoke, Storage, console, plain_table, print_json
 from lawn_tune.errors import UsageError
 from lawn_tune.planning.costs import Cost, estimate
 from lawn_tune.planning.makespan import makespan
 from lawn_tune.planning.plan import plan_all, unconstrained_points
+from lawn_tune.planning.smoke import smoke_cells
 from lawn_tune.planning.spaces import builtin_spaces, find_spaces
 from lawn_tune.planning.speed import Speeds
 from lawn_tune.settings import resolve
@@ -36,6 +37,7 @@ def plan(
     workers: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Also show how long N such workers take, by simulation.")
     ] = None,
+    smoke: Smoke = False,
     storage: Storage = None,
     as_json: AsJson = False,
 ) -> None:
@@ -46,15 +48,17 @@ def plan(
       lawn-tune plan quickstart
       lawn-tune plan movielens_100k --cells 'adam*/bs100000' --max-epochs 40
       lawn-tune plan fashion_mnist --workers 512
+      lawn-tune plan movielens_100k --smoke
       lawn-tune plan --all --json
     """
     if bool(spaces) == all_spaces:
         known = ", ".join(builtin_spaces())
         raise UsageError("plan takes either spaces or --all", f"Built-in spaces: {known}; or give a TOML file.")
     chosen = find_spaces(spaces or builtin_spaces())
-    planned = plan_all(chosen, cells=cells or (), max_epochs=max_epochs, seeds=seeds)
+    planned = plan_all(chosen, cells=cells or (), max_epochs=None if smoke else max_epochs, seeds=seeds)
     url = resolve({"storage": storage}).storage
-    held = _held(url, planned)
+    held = None if smoke else _held(url, planned)
+    planned = smoke_cells(planned) if smoke else planned
     speeds = Speeds()
     if held is not None:
         speeds.learn(planned, held[0])
@@ -214,6 +218,8 @@ def _total(cells: Sequence[Cell], costs: Sequence[Cost], counts: Sequence[Counts
     known = [counted for counted in counts if counted is not None]
     finished, missing = sum(c.done for c in known), sum(c.planned - c.done for c in known)
     state = f"{finished} trials finished, {missing} missing" if known else "not created yet"
+    if cells[0].task.steps:
+        state = "not read; a smoke run has a ledger of its own, which is removed"
     return "\n".join([*lines, f"ledger {masked(url)}: {state}"])
 
 

@@ -22,7 +22,7 @@ def build_executor(settings: Settings) -> Executor:
     slots = machine_slots(settings)
     worker = WorkerSettings(
         data_dir=str(settings.data_dir.resolve()),
-        checkpoint_dir=settings.checkpoints or str(settings.work_dir.resolve() / "checkpoints"),
+        checkpoint_dir=checkpoint_place(settings),
         checkpoint_seconds=settings.checkpoint_seconds,
         fetch_data=settings.fetch_data,
         threads=slots.cpus,
@@ -37,6 +37,11 @@ def build_executor(settings: Settings) -> Executor:
         text = f"--gpus: this machine has {machine_gpus()} NVIDIA GPUs, got {settings.gpus}"
         raise UsageError(text, "Leave --gpus out to use what is.")
     return _inline(worker) if kind == "inline" else _ray(worker, slots, settings)
+
+
+def checkpoint_place(settings: Settings) -> str:
+    """Returns where packs keep their checkpoints: an absolute folder, or a URL."""
+    return settings.checkpoints or str(settings.work_dir.resolve() / "checkpoints")
 
 
 def machine_slots(settings: Settings) -> Slots:

@@ -152,7 +152,7 @@ def _check_cap(space: SearchSpace, cell: Cell) -> None:
             f"--max-epochs {cap} ends {cell.name} within its warm-up: {space.source}: "
             f"optimizers.{cell.name.optimizer}.warmup_epochs has {longest:g}",
             f"Choose --max-epochs above {longest:g}, or shorten the warm-up in {file}; "
-            f"of its levels, those below {cap} fit: {fitting}.",
+            f"of its levels, those below {cap} fit: {fitting}. For a short try use --smoke, which scales the schedule.",
         )
 
 

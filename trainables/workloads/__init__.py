@@ -9,13 +9,14 @@ import torch
 
 from trainables.tasks import Task
 from trainables.workloads.base import Workload
+from trainables.workloads.short import Short
 
 
 def build_workload(task: Task, data_dir: Path, device: torch.device) -> Workload:
     """Returns a task's dataset on the device, with its model and metrics; the code that its row names is imported.
 
     Args:
-        task: dataset, model, loss, batch size and `train_on` are used.
+        task: dataset, model, loss, batch size, `train_on` and `steps` are used.
         data_dir: folder of the fetched datasets.
         device: where the data will live.
 
@@ -34,4 +35,4 @@ def build_workload(task: Task, data_dir: Path, device: torch.device) -> Workload
         if name not in fitting:
             raise ValueError(f"{kind} of dataset '{row.name}' must be one of {', '.join(fitting)}, got '{name}'")
     workload: Workload = resolve_name(row.workload)(task, data_dir, device)
-    return workload
+    return Short(workload, task.steps * task.batch_size) if task.steps else workload
