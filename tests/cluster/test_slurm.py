@@ -1,4 +1,4 @@
-"""The scripts of docs/slurm.md, as they are printed there, under a real SLURM of one machine.
+"""The scripts of docs/slurm.md, as they are printed there, under a real SLURM of two nodes.
 
 Ray is a stand-in and the launch trains in its own process: tested is who gets which signal, and what comes back.
 """
@@ -66,7 +66,7 @@ def ended(cluster: Slurm, job: str, state: str) -> bool:
 def test_a_job_near_its_time_limit_is_queued_again_and_continues_from_its_checkpoint(
     cluster: Slurm, folder: Path
 ) -> None:
-    job = cluster.submit(folder, STUDY, "tiny.toml")
+    job = cluster.submit(folder, STUDY, "tiny.toml", options=("--nodes=2",))
     wait_for(lambda: training(folder))
     cluster.ask("scancel", "--batch", "--signal=USR1", job)  # what --signal sends before the time limit
     wait_for(lambda: cluster.state(job)["Restarts"] == "1")
@@ -75,7 +75,8 @@ def test_a_job_near_its_time_limit_is_queued_again_and_continues_from_its_checkp
     assert found.keys() == {"search", "confirm"}
     assert found["search"]["resumed from epoch"]
     calls = cluster.rays()
-    assert sum(call.startswith("start --head") for call in calls) == calls.count("ended") == 2
+    heads, workers = (sum(call.startswith(f"start --{kind}") for call in calls) for kind in ("head", "address"))
+    assert (heads, workers, calls.count("ended")) == (2, 2, 4), "Ray on both machines, twice, and none is left"
     assert not (folder / "lawn-tune.address").exists()
 
 

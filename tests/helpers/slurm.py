@@ -1,4 +1,4 @@
-"""A SLURM cluster of this machine alone, with daemons of its own; and stand-ins for what jobs call."""
+"""A SLURM cluster of two nodes that are this machine, with daemons of its own; and stand-ins for what jobs call."""
 
 from __future__ import annotations
 
@@ -22,14 +22,13 @@ SlurmctldHost={host}(127.0.0.1)
 SlurmUser=root
 SlurmdUser=root
 SlurmctldPort={ports[0]}
-SlurmdPort={ports[1]}
 AuthType=auth/munge
 CredType=cred/munge
 AuthInfo=socket={folder}/munge.sock,cred_expire=5
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={folder}/spool-%n
 SlurmctldPidFile={folder}/controller.pid
-SlurmdPidFile={folder}/daemon.pid
+SlurmdPidFile={folder}/daemon-%n.pid
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SelectType=select/cons_tres
@@ -40,8 +39,9 @@ ReturnToService=2
 KillWait=10
 MailProg=/bin/true
 SlurmdParameters=config_overrides
-NodeName={host} NodeAddr=127.0.0.1 CPUs=4 State=UNKNOWN
-PartitionName=all Nodes={host} Default=YES MaxTime=INFINITE State=UP
+NodeName=one NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=3 State=UNKNOWN
+NodeName=two NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=3 State=UNKNOWN
+PartitionName=all Nodes=one,two Default=YES MaxTime=INFINITE State=UP
 """
 """cred_expire: how long a job that is queued again waits; SLURM's default is two minutes."""
 
@@ -82,20 +82,21 @@ class Slurm:
 
     def start(self) -> None:
         """Starts the daemons and waits until the machine can take jobs."""
-        for name in ("state", "spool", "bin"):
+        for name in ("state", "spool-one", "spool-two", "bin"):
             (self.folder / name).mkdir()
         self.folder.chmod(0o755)  # munge refuses a folder that is not open to those who ask it
         self._stand_ins()
         (self.folder / "munge.key").write_bytes(os.urandom(1024))
         (self.folder / "munge.key").chmod(0o600)
-        text = CONFIGURATION.format(host=socket.gethostname().split(".")[0], folder=self.folder, ports=free_ports(2))
+        text = CONFIGURATION.format(host=socket.gethostname().split(".")[0], folder=self.folder, ports=free_ports(3))
         (self.folder / "slurm.conf").write_text(text)
         files = {name: f"--{name}-file={self.folder}/munge.{name}" for name in ("key", "pid", "log", "seed")}
         self._daemon("munged", "--foreground", "--force", f"--socket={self.folder}/munge.sock", *files.values())
         wait_for((self.folder / "munge.sock").exists)
         self._daemon("slurmctld", "-D", "-c")
-        self._daemon("slurmd", "-D", "-c")
-        wait_for(lambda: "State=IDLE" in self.ask("scontrol", "show", "node", check=False))
+        for name in ("one", "two"):
+            self._daemon("slurmd", "-D", "-c", "-N", name)
+        wait_for(lambda: self.ask("scontrol", "show", "node", check=False).count("State=IDLE") == 2)
 
     def stop(self) -> None:
         """Ends all jobs, then the daemons."""
