@@ -136,6 +136,10 @@ class Slurm:
         log = self.folder / "ray.log"
         return log.read_text().splitlines() if log.exists() else []
 
+    def ray_processes(self) -> list[str]:
+        """Returns the numbers of the stand-ins of Ray that run now."""
+        return self.ask("pgrep", "-f", f"{self.folder}/bin/ray start", check=False).split()
+
     def _daemon(self, *command: str) -> None:
         with (self.folder / f"{command[0]}.log").open("wb") as log:
             daemon = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
