@@ -26,7 +26,9 @@ from lawn_tune.storage import masked
 from lawn_tune.words import count, duration
 
 NAMES: dict[type[LawnTuneError], str] = {DataError: "data", LedgerError: "ledger", ExecutionError: "training"}
-"""Error → the check that it fails; the exit code is the error's."""
+"""Error → the check that it fails, with the error's exit code."""
+
+CODES = {name: error.exit_code for error, name in NAMES.items()}
 
 
 class Smoke:
@@ -172,7 +174,7 @@ def run_smoke(cells: Sequence[Cell], settings: Settings, console: Console, launc
         raise
     checks = smoke.checks()
     failed = [check for check in checks if check.state == "fail"]
-    code = (smoke.failed[0].exit_code if smoke.failed else ExecutionError.exit_code) if failed else 0
+    code = CODES.get(failed[0].name, ExecutionError.exit_code) if failed else 0
     print_checks(checks)
     result = f"{count(len(failed), 'check')} failed" if failed else "all checks passed"
     typer.echo(f"smoke run: {result} in {duration(time.monotonic() - began)}, exit code {code}")

@@ -32,6 +32,7 @@ from lawn_tune.storage import StorageUrl
 from search_spaces.loader import load_space
 from tests.helpers.fakes import record
 from tests.helpers.tiny import TWO_CELLS
+from trainables.data import DataError
 from trainables.tasks import PackConfig, Trial
 from trainables.training.rows import switch_step
 from trainables.workloads import build_workload
@@ -238,6 +239,19 @@ def test_missing_data_fails_the_smoke_run_with_the_command_that_fetches_it(space
     assert result.exit_code == 4
     assert lines(result) == {"data": "fail", "training": "fail"}
     assert "lawn-tune data fetch" in result.stdout
+
+
+def test_data_that_a_worker_lacks_fails_the_smoke_run_as_missing_data_does(
+    space: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(*arguments: object) -> None:
+        raise DataError("synthetic.npz is not on this machine")
+
+    monkeypatch.setattr("trainables.training.trial.resident_workload", build)
+    result = launch_one()
+    assert result.exit_code == 4
+    assert lines(result) == {"data": "fail", "training": "fail"}
+    assert "synthetic.npz is not on this machine" in result.stdout
 
 
 def test_packs_that_break_fail_the_smoke_run_with_the_reason(space: Path, monkeypatch: pytest.MonkeyPatch) -> None:
