@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from lawn_tune.cli.checks import Check
 from lawn_tune.cli.doctor import command, database, devices, folders, packages, ray
-from lawn_tune.cli.doctor.check import Check
 from lawn_tune.cli.main import app
 from lawn_tune.ledger import open_ledger
 from lawn_tune.settings import SETTINGS, Settings, resolve

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from benchmarks import big_ledger
+from lawn_tune.cli.checks import Check
 from lawn_tune.cli.doctor import database, devices, folders, ray
-from lawn_tune.cli.doctor.check import Check
 from lawn_tune.errors import UsageError
 from lawn_tune.executors import surroundings
 from lawn_tune.ledger import open_ledger

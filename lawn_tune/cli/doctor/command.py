@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict
 
 import typer
 
-from lawn_tune.cli.doctor.check import Check
+from lawn_tune.cli.checks import Check, print_checks
 from lawn_tune.cli.doctor.database import ledger
 from lawn_tune.cli.doctor.devices import compiler, python, torch
 from lawn_tune.cli.doctor.folders import datasets, disk, own_folders
@@ -53,15 +53,6 @@ def doctor(
     if as_json:
         print_json({"ok": not failed, "checks": [asdict(check) for check in checks]})
     else:
-        _print(checks)
+        print_checks(checks)
     if failed:
         raise typer.Exit(1)
-
-
-def _print(checks: Iterable[Check]) -> None:
-    colors = {"ok": typer.colors.GREEN, "warn": typer.colors.YELLOW, "fail": typer.colors.RED}
-    for check in checks:
-        state = typer.style(f"{check.state:4}", fg=colors[check.state])
-        typer.echo(f"{state}  {check.name}: {check.detail}")
-        if check.todo:
-            typer.echo(f"      {check.todo}")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, select
 
-from lawn_tune.cli.doctor.check import Check
+from lawn_tune.cli.checks import Check
 from lawn_tune.errors import LawnTuneError
 from lawn_tune.ledger.database import NETWORK_FILE_SYSTEMS, Database, clock, file_system
 from lawn_tune.ledger.definitions import REVISION

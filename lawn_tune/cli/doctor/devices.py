@@ -13,7 +13,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from lawn_tune.cli.doctor.check import Check
+from lawn_tune.cli.checks import Check
 from lawn_tune.executors.machine import NVIDIA, cpu_limit, machine_cpus, visible_gpus
 from lawn_tune.settings import Settings
 

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from lawn_tune.cli.doctor.check import Check, State
+from lawn_tune.cli.checks import Check, State
 from lawn_tune.settings import Settings
 from lawn_tune.storage import StorageUrl
 from trainables import data

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 
-from lawn_tune.cli.doctor.check import Check, State
+from lawn_tune.cli.checks import Check, State
 from lawn_tune.settings import Settings
 
 PACKAGES: Mapping[str, State] = {

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from typing import Any
 
-from lawn_tune.cli.doctor.check import Check, State
+from lawn_tune.cli.checks import Check, State
 from lawn_tune.cli.doctor.packages import installed
 from lawn_tune.executors.surroundings import cluster_hint, obstacles, ray_folder, token_place
 from lawn_tune.settings import Settings
