@@ -66,7 +66,7 @@ class TabulatedExecutor:
     clock: SimulatedClock = field(default_factory=SimulatedClock)
     usage: Usage = field(default_factory=Usage)
 
-    def prepare(self) -> None:
+    def prepare(self, agenda: Agenda) -> None:
         """Does nothing: there is nothing to start."""
 
     def close(self) -> None:

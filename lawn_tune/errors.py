@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+ABANDONED = "abandoned"
+"""Name of a thread that hangs in a library's native code. The process ends without waiting for it, and without the
+interpreter's own cleanup, which would."""
+
 
 class LawnTuneError(Exception):
     """The base of every error of the service.

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from datetime import datetime
 from math import inf
-from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -81,6 +79,10 @@ def launch(
 
     The same command again continues after any interruption, and trains nothing when all is done.
 
+    Ctrl-C, SIGTERM and a closed terminal (SIGHUP) stop it cleanly: packs in training write a checkpoint at the end of
+    their epoch, if that comes within 6 s, the cells are free at once, and the exit code is 130, 143 or 129. A second
+    Ctrl-C or SIGTERM quits immediately.
+
     At a limit (--max-device-hours, --deadline) a launch stops as by Ctrl-C: running packs keep their checkpoint. No
     pack is begun that would pass it by the measured speed of its cell, or else by what the plan knows. A job's device
     time is its wall time, times its share where jobs share a GPU; without GPUs, a worker's cores count as one device.
@@ -151,6 +153,7 @@ def run_launch(
         LedgerError: the ledger cannot be used.
         ExecutionError: packs failed for good, or the means of execution broke.
     """
+    from lawn_tune.cli.stopping import stopped_by_signals
     from lawn_tune.executors.build import build_executor
     from lawn_tune.launching.launch import Launch
     from lawn_tune.launching.leases import Heartbeat
@@ -181,12 +184,12 @@ def run_launch(
                 limits=limits,
             )
             patience.stopping = lambda: agenda.interrupted
-            with Heartbeat(agenda.leases), _stopped_by_signals(agenda, console), ExitStack() as stack:
+            with Heartbeat(agenda.leases), stopped_by_signals(agenda, console) as stops, ExitStack() as stack:
                 stack.callback(agenda.close)
                 if agenda.expects_work() or agenda.has_work():
                     executor = build_executor(settings)
                     stack.callback(executor.close)
-                    executor.prepare()
+                    executor.prepare(agenda)
                     if agenda.has_work():
                         executor.run(agenda if around is None else around(agenda))
         left = agenda.left() if agenda.at_limit else Remaining()
@@ -199,7 +202,7 @@ def run_launch(
     finally:
         ledger.close()
     if agenda.interrupted:
-        raise typer.Exit(130)
+        raise typer.Exit(stops.exit_code)
     if left.trials:
         raise typer.Exit(AT_LIMIT)
     if agenda.tally.errors:
@@ -239,31 +242,3 @@ def limits_of(settings: Settings) -> Limits:
         share=share or 1.0,
         speeds=Speeds(table=settings.ray_address is None and not share),
     )
-
-
-@contextmanager
-def _stopped_by_signals(agenda: Launch, console: Console) -> Iterator[None]:
-    """The first Ctrl-C (or SIGTERM) stops cleanly; the second ends the process as any program.
-
-    A terminal that is closed (SIGHUP) stops it cleanly as well, and nothing more is shown; several of these signals may
-    come for one terminal. Under nohup, which ignores them, the launch goes on.
-    """
-
-    def stop(signum: int, frame: FrameType | None) -> None:
-        if signum == signal.SIGHUP:
-            console.quiet = True
-        elif agenda.interrupted:
-            signal.signal(signum, signal.SIG_DFL)
-            signal.raise_signal(signum)
-        agenda.stop()
-        console.print("[yellow]stopping: results so far are kept; press Ctrl-C again to quit immediately[/]")
-
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        numbers.append(signal.SIGHUP)
-    before = {number: signal.signal(number, stop) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

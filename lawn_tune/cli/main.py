@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from lawn_tune import __version__
-from lawn_tune.errors import DataError, LawnTuneError, UsageError
+from lawn_tune.errors import ABANDONED, DataError, LawnTuneError, UsageError
 from lawn_tune.settings import DEBUG, debugging
 from search_spaces.space import SpaceError
 
@@ -35,7 +36,8 @@ Examples:
 
 \b
 Settings: a flag, else LAWN_TUNE_<NAME>, else lawn-tune.toml in the working directory, else the default.
-Exit codes: 0 done, 2 usage, 3 ledger, 4 data, 5 training, 6 at a limit, 130 interrupted, 1 anything else."""
+Exit codes: 0 done, 2 usage, 3 ledger, 4 data, 5 training, 6 at a limit, 1 anything else;
+stopped by a signal: 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,8 @@ def main() -> None:
         code = BROKEN_PIPE
     elif lost is not None and not code:
         code = _explain(LawnTuneError(_cannot_write(lost)))
+    if any(thread.name == ABANDONED for thread in threading.enumerate()):
+        os._exit(code or 0)
     sys.exit(code)
 
 

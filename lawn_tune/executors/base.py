@@ -104,8 +104,12 @@ class Executor(Protocol):
         """How many jobs run at once."""
         ...
 
-    def prepare(self) -> None:
-        """Begins in the background what takes long to start; `run` does so itself if it was not called."""
+    def prepare(self, agenda: Agenda) -> None:
+        """Begins in the background what takes long to start; `run` does so itself if it was not called.
+
+        Args:
+            agenda: what `run` will work off; once it is stopping, nothing is waited for.
+        """
         ...
 
     def close(self) -> None:

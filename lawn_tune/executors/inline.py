@@ -17,7 +17,7 @@ class InlineExecutor:
     settings: WorkerSettings
     slots: int = 1
 
-    def prepare(self) -> None:
+    def prepare(self, agenda: Agenda) -> None:
         """Nothing takes long to start."""
 
     def close(self) -> None:

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 import time
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -16,6 +19,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.experimental import internal_kv
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
@@ -38,6 +42,13 @@ ANSWER = 2.0
 DESERTED = 600.0
 """Seconds without a machine that could take a job after which a launch gives up (our choice)."""
 
+STOP_SECONDS = 6.0
+"""How long jobs in training have to end their epoch and write a checkpoint when the launch stops (our choice): Docker
+kills after 10. Those that take longer continue from the checkpoint before."""
+
+ASK_SECONDS = 0.5
+"""Time between two looks of a worker at whether the launch is stopping."""
+
 MANY = 100_000
 """More jobs than any cluster holds: `OpenJobs.room` limits them instead."""
 
@@ -50,7 +61,7 @@ def tuner(jobs: OpenJobs, folder: Path, slots: Slots) -> tune.Tuner:
         folder: for Tune's own files.
         slots: what each job takes, and how many run at once where the jobs have no room of their own.
     """
-    trainable = tune.with_parameters(_train_job, settings=asdict(jobs.settings))
+    trainable = tune.with_parameters(_train_job, settings=asdict(jobs.settings), stop=jobs.stop.name)
     return tune.Tuner(
         tune.with_resources(trainable, partial(_resources, slots=slots)),
         tune_config=tune.TuneConfig(
@@ -94,12 +105,56 @@ class _Open:
     node: str = ""
 
 
+class StopRequest:
+    """Asks the workers of one launch, wherever they are, to end their jobs with a checkpoint: a key in Ray's own store.
+
+    Both sides wait for that store in threads only: a launch that stops does not, and neither does training.
+
+    Args:
+        name: of the key, or "" for a new one.
+    """
+
+    def __init__(self, name: str = "") -> None:
+        self.name = name or f"lawn-tune-stop-{uuid.uuid4().hex}"
+        self._sent: float | None = None
+
+    @property
+    def over(self) -> bool:
+        """Sends it the first time; true once the workers had their time."""
+        if self._sent is None:
+            self._sent = time.monotonic()
+            threading.Thread(target=self._put, name="stop-request", daemon=True).start()
+        return time.monotonic() - self._sent > STOP_SECONDS
+
+    def _put(self) -> None:
+        with suppress(ray.exceptions.RayError):
+            internal_kv._internal_kv_put(self.name, b"1")  # type: ignore[no-untyped-call]
+
+    @contextmanager
+    def heard(self) -> Iterator[Callable[[], bool]]:
+        """In a worker: lends a function that returns whether it was sent."""
+        sent, done = threading.Event(), threading.Event()
+
+        def ask() -> None:
+            with suppress(ray.exceptions.RayError):
+                while not (done.wait(ASK_SECONDS) or sent.is_set()):
+                    if internal_kv._internal_kv_exists(self.name):  # type: ignore[no-untyped-call]
+                        sent.set()
+
+        threading.Thread(target=ask, name="stop-request", daemon=True).start()
+        try:
+            yield sent.is_set
+        finally:
+            done.set()
+
+
 class OpenJobs:
     """The jobs handed to Tune and not ended yet, by Tune's trial id. Tune's pickled snapshots hold an empty one."""
 
     def __init__(self, agenda: Agenda | None, settings: WorkerSettings) -> None:
         self.agenda, self.settings = agenda, settings
         self.room: Room | None = None
+        self.stop = StopRequest()
         self.jobs: dict[str, _Open] = {}
 
     def __reduce__(self) -> tuple[Callable[..., OpenJobs], tuple[None, WorkerSettings]]:
@@ -147,6 +202,13 @@ class OpenJobs:
         if limit and silent >= limit:
             text += f": no epoch ended for {silent:.0f} s (--progress-timeout)"
         return Failed(opened.job, "error", text)
+
+    @property
+    def over(self) -> bool:
+        """True once Tune should end: without a machine, or stopping and every job that trains had time to save."""
+        if self.agenda is None or not self.agenda.stopping:
+            return self.deserted
+        return not any(opened.node for opened in self.jobs.values()) or self.stop.over
 
     @property
     def deserted(self) -> bool:
@@ -204,7 +266,7 @@ class _AgendaStopper(Stopper):
         return not self._jobs.wanted(trial_id)
 
     def stop_all(self) -> bool:
-        return self._jobs.agenda is not None and (self._jobs.agenda.stopping or self._jobs.deserted)
+        return self._jobs.over
 
 
 class _AgendaCallback(tune.Callback):
@@ -225,18 +287,20 @@ class _AgendaCallback(tune.Callback):
         self._jobs.lose(trial.trial_id, file.read_text() if file and file.exists() else "")
 
 
-def _train_job(config: dict[str, Any], settings: dict[str, Any]) -> None:
+def _train_job(config: dict[str, Any], settings: dict[str, Any], stop: str) -> None:
     # Here, as it brings torch: the driver imports this file too and starts quicker without.
     from lawn_tune.executors.worker import work
 
     job = read_job(json.loads(config["job"]))
     here = ray.get_runtime_context().get_node_id()
-    work(
-        job,
-        WorkerSettings(**settings),
-        send=lambda message: tune.report({"message": message, "node": here}),
-        where={"node": _name(here)},
-    )
+    with StopRequest(stop).heard() as should_stop:
+        work(
+            job,
+            WorkerSettings(**settings),
+            send=lambda message: tune.report({"message": message, "node": here}),
+            should_stop=should_stop,
+            where={"node": _name(here)},
+        )
 
 
 @cache

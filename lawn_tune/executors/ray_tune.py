@@ -14,8 +14,7 @@ import os
 import shutil
 import socket
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,11 +34,13 @@ QUIET = {
 os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
 
 import ray  # noqa: E402 - reads the environment when imported
+from ray._private import services  # noqa: E402
 
 from lawn_tune.errors import ExecutionError, LawnTuneError, UsageError  # noqa: E402
 from lawn_tune.executors import patient_ray  # noqa: E402
 from lawn_tune.executors.base import Agenda  # noqa: E402
 from lawn_tune.executors.checkpoints import shared_token  # noqa: E402
+from lawn_tune.executors.holding import Held  # noqa: E402
 from lawn_tune.executors.messages import WorkerSettings  # noqa: E402
 from lawn_tune.executors.slots import Node, Room, Slots, report_seconds, slots_on  # noqa: E402
 from lawn_tune.executors.surroundings import cluster_hint  # noqa: E402
@@ -48,6 +49,9 @@ from lawn_tune.words import duration  # noqa: E402
 
 if TYPE_CHECKING:
     from lawn_tune.executors.ray_jobs import OpenJobs
+
+CONNECT_SECONDS = 5.0
+"""How long the head of a cluster has to accept a connection (our choice)."""
 
 ADDRESSES = "Give HOST:PORT of the cluster's head, or auto on one of its machines."
 
@@ -76,19 +80,19 @@ class RayTuneExecutor:
     address: str | None = None
     most_jobs: int | None = None
     most_gpus: int | None = None
-    _starting: list[_Starting] = field(default_factory=list, init=False, repr=False, compare=False)
+    _held: list[Held[Slots]] = field(default_factory=list, init=False, repr=False, compare=False)
     """At most one."""
 
-    def prepare(self) -> None:
+    def prepare(self, agenda: Agenda) -> None:
         """See `Executor.prepare`."""
-        if not self._starting:
+        if not self._held:
             _remove_leftovers(self.work_dir)
             forget()  # Ray's processes inherit the environment
-            self._starting.append(_Starting(self._start))
+            self._held.append(Held("ray", self._start, _end, lambda: agenda.stopping))
 
     def run(self, agenda: Agenda) -> None:
         """See `Executor.run`."""
-        self.prepare()
+        self.prepare(agenda)
         from ray.tune import TuneError
 
         from lawn_tune.executors.ray_jobs import DESERTED, OpenJobs, tuner  # brings Tune, while Ray starts
@@ -96,14 +100,18 @@ class RayTuneExecutor:
         folder = self.work_dir.resolve() / f"ray-{os.getpid()}@{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
         jobs = OpenJobs(agenda, self.settings)
         try:
-            slots = self._starting[0].done.result()
+            slots = self._held[0].started()
+            if slots is None:
+                return
             with _quiet(), self._on_cluster(jobs, slots):
                 tuner(jobs, folder, slots).fit()
             if jobs.deserted:
                 text = f"no machine of the cluster could take a job for {duration(DESERTED)}"
                 raise ExecutionError(text, hint="Start workers; the same command continues where it ended.")
         except (ray.exceptions.RayError, TuneError, ConnectionError) as error:
-            raise ExecutionError(f"Ray stopped: {error}", hint="The same command continues where it ended.") from error
+            if not agenda.stopping:
+                hint = "The same command continues where it ended."
+                raise ExecutionError(f"Ray stopped: {error}", hint) from error
         finally:
             self.close()
             jobs.give_up("stopped" if agenda.stopping else "error", "Ray ended before the job did")
@@ -111,8 +119,8 @@ class RayTuneExecutor:
 
     def close(self) -> None:
         """See `Executor.close`."""
-        if self._starting:
-            self._starting.pop().close()
+        if self._held:
+            self._held.pop().close()
 
     @contextlib.contextmanager
     def _on_cluster(self, jobs: OpenJobs, slots: Slots) -> Iterator[None]:
@@ -133,10 +141,12 @@ class RayTuneExecutor:
             yield
 
     def _start(self) -> Slots:
-        """Starts or joins Ray; from a thread, so that Ray leaves this process's signals alone."""
+        """Starts or joins Ray."""
         common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         local: dict[str, Any] = {"address": "local", "num_gpus": self.total_gpus, "include_dashboard": False}
         local["num_cpus"] = self.cpus * self.slots
+        if self.address is not None:
+            _reach(self.address)
         with _quiet():
             try:
                 patient_ray.init(**common, **(local if self.address is None else {"address": self.address}))
@@ -162,6 +172,28 @@ class RayTuneExecutor:
         return UsageError(f"--ray-address: cannot join '{self.address}': {error}", cluster_hint(str(error)))
 
 
+def _reach(address: str) -> None:
+    """Connects to a cluster's head once, as Ray itself waits for one that is gone for minutes.
+
+    Raises:
+        UsageError: nothing answers there.
+    """
+    found = address.removeprefix("ray://")
+    with contextlib.suppress(ValueError, ConnectionError):  # Ray's own errors explain these
+        found = services.canonicalize_bootstrap_address(found) or found
+    host, _, port = found.rpartition(":")
+    if not (host and port.isdigit()):
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+    except OSError as error:
+        named = found if address == found else f"{address} ({found})"
+        text = f"--ray-address: no cluster answers at {named}: {error.strerror or error}"
+        raise UsageError(
+            text, "Start its head with `ray start --head`, or give the address of one that runs."
+        ) from None
+
+
 def _nodes() -> list[dict[str, float]]:
     """Returns what each machine of the cluster has now."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
@@ -181,19 +213,9 @@ def _check_resources(slots: Slots, nodes: Sequence[Node]) -> None:
     raise ExecutionError(text, hint="Lower --gpus, or start workers that have them.")
 
 
-class _Starting:
-    """Ray on its way, in a thread that outlives it: Linux ends Ray's processes with the thread that began them."""
-
-    def __init__(self, start: Callable[[], Slots]) -> None:
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ray-start")
-        self.done: Future[Slots] = self._thread.submit(start)
-
-    def close(self) -> None:
-        """Ends Ray, however far it came; errors are reported by `done` alone."""
-        self.done.exception()
-        with _quiet():
-            ray.shutdown()
-        self._thread.shutdown()
+def _end() -> None:
+    with _quiet():
+        ray.shutdown()
 
 
 def _remove_leftovers(work_dir: Path) -> None:

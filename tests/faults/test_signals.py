@@ -9,7 +9,6 @@ from tests.helpers.drivers import Driver, Results, Study, assert_same, assert_tr
 from tests.helpers.sufferings import slow, slow_under_nohup
 
 StudyAt = Callable[[str], Study]
-CLEAN = 130
 
 
 def signalled(study: Study, *numbers: int) -> Driver:
@@ -30,7 +29,7 @@ def test_signals_stop_a_launch_and_the_same_command_continues(
     study = study_at(sqlite_url)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         driver = signalled(study, number)
-        assert driver.end() == CLEAN, driver.errors
+        assert driver.end() == 128 + number, driver.errors
         assert "Traceback" not in driver.errors
         assert ("the same command continues" in driver.errors) is (number != signal.SIGHUP), "nobody reads it"
         assert not study.leases(), "what it worked on is free at once"

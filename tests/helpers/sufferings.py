@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import functools
+import os
 import signal
 import socket
+import threading
 import time
+from pathlib import Path
 from typing import Any
 
 
@@ -92,3 +95,20 @@ def broken_once() -> None:
         return run(training)
 
     Training.run_epoch = breaking  # type: ignore[method-assign,assignment]
+
+
+def leads_a_group() -> None:
+    """A process group of its own, as a shell gives every command."""
+    os.setsid()
+
+
+def waits_for_ray() -> None:
+    """A Ray that never starts."""
+    import ray
+
+    def start(**options: object) -> None:
+        Path("waiting").touch()
+        threading.Event().wait()
+
+    leads_a_group()
+    ray.init = start

@@ -173,11 +173,11 @@ def test_a_local_launch_joins_no_other_ray(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize("address", [None, "nonsense"])
 def test_what_was_prepared_and_never_run_is_ended(address: str | None, tmp_path: Path) -> None:
     executor = RayTuneExecutor(settings=worker(tmp_path), slots=1, cpus=1, gpus=0, work_dir=tmp_path, address=address)
-    executor.prepare()
+    executor.prepare(Agenda([]))
     executor.close()
     executor.close()
     assert not ray.is_initialized()
-    assert "ray-start" not in {thread.name.partition("_")[0] for thread in threading.enumerate()}
+    assert "ray" not in {thread.name for thread in threading.enumerate()}
 
 
 def test_inline_refuses_gpus_the_machine_has_not(tmp_path: Path) -> None:
