@@ -6,8 +6,7 @@ import importlib
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Annotated, Any, TextIO, cast
@@ -16,6 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from lawn_tune import __version__
+from lawn_tune.cli.streams import Output, Shown, cannot_write, flush, open_streams
 from lawn_tune.errors import ABANDONED, DataError, LawnTuneError, UsageError
 from lawn_tune.settings import DEBUG, debugging
 from search_spaces.space import SpaceError
@@ -140,69 +140,34 @@ def _debugging() -> bool:
 
 def main() -> None:
     """Runs the command line and exits with its code."""
-    code: Any = 0
-    printed = sys.stdout
-    sys.stdout = cast(TextIO, _Output(printed))
+    open_streams()
+    printed, shown = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = cast(TextIO, Output(printed)), cast(TextIO, Shown(shown))
+    try:
+        code = _run(printed)
+    finally:
+        sys.stdout, sys.stderr = printed, shown
+    flush(shown)
+    if any(thread.name == ABANDONED for thread in threading.enumerate()):
+        os._exit(code)
+    sys.exit(code)
+
+
+def _run(printed: TextIO) -> int:
+    """Runs the command line and returns its exit code, with what it printed written to the stream."""
+    code = 0
     try:
         typer.main.get_command(app)(prog_name="lawn-tune")
     except SystemExit as end:
-        code = end.code
+        code = end.code if isinstance(end.code, int) else 0
     except Exception as error:
         if _debugging():
             raise
         code = _explain(error)
-    finally:
-        sys.stdout = printed
-    lost = _flush()
+    lost = flush(printed)
     if isinstance(lost, BrokenPipeError):
-        code = BROKEN_PIPE
-    elif lost is not None and not code:
-        code = _explain(LawnTuneError(_cannot_write(lost)))
-    if any(thread.name == ABANDONED for thread in threading.enumerate()):
-        os._exit(code or 0)
-    sys.exit(code)
-
-
-class _Output:
-    """Standard output whose errors name it: a full disk may be that of the ledger, too."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-    def write(self, text: str) -> int:
-        with _output_errors():
-            return self._stream.write(text)
-
-    def flush(self) -> None:
-        with _output_errors():
-            self._stream.flush()
-
-
-@contextmanager
-def _output_errors() -> Iterator[None]:
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise LawnTuneError(_cannot_write(error)) from None
-
-
-def _cannot_write(error: OSError) -> str:
-    return f"cannot write output: {error.strerror}"
-
-
-def _flush() -> OSError | None:
-    """Returns the error of writing what was printed; then the interpreter's own last flush goes nowhere."""
-    try:
-        sys.stdout.flush()
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return error
-    return None
+        return BROKEN_PIPE
+    return _explain(cannot_write(lost)) if lost is not None and not code else code
 
 
 # --- lazy commands ---------------------------------------------------------------------------------------------------
@@ -262,9 +227,9 @@ def _explain(error: Exception) -> int:
 
 
 def _print_error(text: str, hint: str | None = None) -> None:
-    typer.echo(text, err=True)
+    print(text, file=sys.stderr)
     if hint:
-        typer.echo(f"hint: {hint}", err=True)
+        print(f"hint: {hint}", file=sys.stderr)
 
 
 if __name__ == "__main__":

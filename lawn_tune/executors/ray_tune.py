@@ -181,7 +181,7 @@ def _reach(address: str) -> None:
     found = address.removeprefix("ray://")
     with contextlib.suppress(ValueError, ConnectionError):  # Ray's own errors explain these
         found = services.canonicalize_bootstrap_address(found) or found
-    host, _, port = found.rpartition(":")
+    host, _, port = found.rpartition("://")[2].rpartition(":")
     if not (host and port.isdigit()):
         return
     try:

@@ -293,6 +293,24 @@ def test_what_cannot_be_written_is_an_error(tmp_path: Path, args: list[str]) -> 
     assert (result.returncode, result.stderr) == (1, b"error: cannot write output: Bad file descriptor\n")
 
 
+@pytest.mark.parametrize(
+    ("redirection", "code", "error"),
+    [
+        ("plan quickstart >&-", 1, "error: cannot write output: Bad file descriptor\n"),
+        ("plan quickstart >/dev/full", 1, "error: cannot write output: No space left on device\n"),
+        ("plan quickstart <&- 2>&-", 0, ""),
+        ("plan nothing 2>/dev/full", 2, ""),
+        ("plan nothing >&- 2>&-", 2, ""),
+    ],
+)
+def test_streams_that_are_closed_or_full(tmp_path: Path, redirection: str, code: int, error: str) -> None:
+    line = f"'{sys.executable}' -m lawn_tune.cli.main {redirection}"
+    found = subprocess.run(
+        ["sh", "-c", line], capture_output=True, text=True, cwd=tmp_path, env=ENVIRONMENT, timeout=60, check=False
+    )
+    assert (found.returncode, found.stderr) == (code, error)
+
+
 @pytest.mark.parametrize("method", ["write", "flush"])
 def test_a_full_disk_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], method: str) -> None:
     def full(*_: object) -> None:
@@ -302,7 +320,7 @@ def test_a_full_disk_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     disk = io.StringIO()
     monkeypatch.setattr(disk, method, full)
     monkeypatch.setattr(sys, "stdout", disk)
-    monkeypatch.setattr(main, "_flush", lambda: None)
+    monkeypatch.setattr(main, "flush", lambda stream: None)
     with pytest.raises(SystemExit) as ended:
         main.main()
     assert ended.value.code == 1

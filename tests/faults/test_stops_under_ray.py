@@ -21,11 +21,7 @@ from lawn_tune.executors.ray_tune import RayTuneExecutor
 from tests.helpers.drivers import Study
 from tests.helpers.machines import session
 from tests.helpers.sufferings import leads_a_group, waits_for_ray
-from tests.helpers.tiny import tiny_space
-
-ENDLESS = tiny_space(
-    "Never ends", width=2, confirm=[11], batch_size=32, epochs=100_000, peak_lr=[0.003, 0.01], weight_decay=[0.1]
-)
+from tests.helpers.tiny import ENDLESS
 
 STARTED = 300.0
 """Seconds that Ray and its first worker may take on a busy machine."""

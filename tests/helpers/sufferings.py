@@ -6,6 +6,7 @@ import functools
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from pathlib import Path
@@ -112,3 +113,22 @@ def waits_for_ray() -> None:
 
     leads_a_group()
     ray.init = start
+
+
+def full_display() -> None:
+    """Standard error is on a full disk."""
+    os.dup2(os.open("/dev/full", os.O_WRONLY), sys.stderr.fileno())
+
+
+def unread_display() -> None:
+    """Nobody reads what is shown any more, as after `2>&1 | head -1`."""
+    reader, writer = os.pipe()
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(writer, stream.fileno())
+    os.close(reader)
+
+
+def closed_streams() -> None:
+    """As by `>&- 2>&-`."""
+    for stream in (sys.stdout, sys.stderr):
+        os.close(stream.fileno())

@@ -57,3 +57,6 @@ TWO_CELLS = tiny_space(
     free_epochs=[1],
 )
 TWO_CELLS_TRIALS = 2 * (3 + 2)
+ENDLESS = tiny_space(
+    "Never ends", width=2, confirm=[11], batch_size=32, epochs=100_000, peak_lr=[0.003, 0.01], weight_decay=[0.1]
+)
