@@ -128,7 +128,7 @@ class StopRequest:
 
     def _put(self) -> None:
         with suppress(ray.exceptions.RayError):
-            internal_kv._internal_kv_put(self.name, b"1")  # type: ignore[no-untyped-call]
+            internal_kv._internal_kv_put(self.name, b"1")
 
     @contextmanager
     def heard(self) -> Iterator[Callable[[], bool]]:
@@ -138,7 +138,7 @@ class StopRequest:
         def ask() -> None:
             with suppress(ray.exceptions.RayError):
                 while not (done.wait(ASK_SECONDS) or sent.is_set()):
-                    if internal_kv._internal_kv_exists(self.name):  # type: ignore[no-untyped-call]
+                    if internal_kv._internal_kv_exists(self.name):
                         sent.set()
 
         threading.Thread(target=ask, name="stop-request", daemon=True).start()

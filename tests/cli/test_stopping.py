@@ -33,8 +33,8 @@ def stops() -> Iterator[Stops]:
 def quits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The signals that were left to the system."""
     raised: list[int] = []
-    monkeypatch.setattr(stopping.signal, "signal", lambda number, handler: raised.append(number))
-    monkeypatch.setattr(stopping.signal, "raise_signal", raised.append)
+    monkeypatch.setattr(signal, "signal", lambda number, handler: raised.append(number))
+    monkeypatch.setattr(signal, "raise_signal", raised.append)
     return raised
 
 
@@ -53,7 +53,7 @@ def test_a_signal_to_process_and_group_is_one_request(
         stops.handle(number, None)
     assert not quits
     later = time.monotonic() + stopping.SAME_SECONDS
-    monkeypatch.setattr(stopping.time, "monotonic", lambda: later)
+    monkeypatch.setattr(time, "monotonic", lambda: later)
     stops.handle(number, None)
     assert set(quits) == {number}, "the second request ends the process"
 
@@ -69,7 +69,7 @@ def test_an_alarm_that_python_did_not_set_is_cancelled(
     stops: Stops, ours: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alarms: list[int] = []
-    monkeypatch.setattr(stopping.signal, "alarm", alarms.append)
-    monkeypatch.setattr(stopping.signal, "getsignal", lambda number: print if ours else signal.SIG_DFL)
+    monkeypatch.setattr(signal, "alarm", alarms.append)
+    monkeypatch.setattr(signal, "getsignal", lambda number: print if ours else signal.SIG_DFL)
     stops.handle(signal.SIGTERM, None)
     assert alarms == ([] if ours else [0])

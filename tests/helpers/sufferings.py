@@ -112,7 +112,7 @@ def waits_for_ray() -> None:
         threading.Event().wait()
 
     leads_a_group()
-    ray.init = start
+    ray.init = start  # type: ignore[assignment]
 
 
 def full_display() -> None:
