@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from math import ceil, fsum
 from typing import TYPE_CHECKING
 
@@ -16,10 +17,23 @@ if TYPE_CHECKING:  # results.py brings numpy, which planning does without
     from lawn_tune.results import TrialRow
 
 
+UNKNOWN = Speed(per_example=1.0, per_step=0.0, per_call=1024.0)
+"""For cells without a speed, in examples instead of seconds: the calls of a step take as long as 1,024 examples (our
+choice, between the 70 of small-vgg and the 1,700 of ncf with 8 factors on a CPU core)."""
+
+
+class _Measured:
+    """Sums over finished trials."""
+
+    def __init__(self) -> None:
+        self.seconds = self.examples = self.work = 0.0
+
+
 class Speeds:
     """How fast each cell trains: by its finished trials, else by what may stand in for them, else unknown.
 
-    A finished trial counts with the epochs that it trained: one that diverged early took its time for these.
+    A finished trial counts with the epochs that it trained: one that diverged early took its time for these. It counts
+    with the pack that it was trained in: the calls of a step are shared by the trials of a pack.
 
     Args:
         table: True to use the speeds of the data set's row, of one CPU core, for cells without a finished trial.
@@ -28,52 +42,61 @@ class Speeds:
 
     def __init__(self, *, table: bool = True, borrow: bool = False) -> None:
         self._table, self._borrow = table, borrow
-        self._measured: dict[str, tuple[float, float]] = {}  # cell or space → seconds, examples trained
+        self._measured: defaultdict[str, _Measured] = defaultdict(_Measured)  # by cell, and by space
 
     def learn(self, cells: Iterable[Cell], rows: Iterable[TrialRow]) -> None:
         """Adds the finished trials of a ledger."""
         from lawn_tune.results import FINISHED  # brings numpy
 
-        known = {str(cell.name): cell for cell in cells}
-        for row in rows:
+        known, every = {str(cell.name): cell for cell in cells}, list(rows)
+        members = Counter((row.cell, row.pack) for row in every)
+        for row in every:
             if row.cell in known and row.outcome in FINISHED:
-                self._add(known[row.cell], row.phase, row.epochs, row.summary.get("seconds"))
+                size = members[row.cell, row.pack]
+                self._add(known[row.cell], row.phase, row.epochs, row.summary.get("seconds"), size)
 
-    def add(self, cell: Cell, phase: Phase, outcomes: Iterable[TrialOutcome]) -> None:
+    def add(self, cell: Cell, phase: Phase, outcomes: Sequence[TrialOutcome]) -> None:
         """Adds the trials of a pack that ended."""
         for outcome in outcomes:
-            self._add(cell, phase, outcome.epochs, outcome.summary.get("seconds"))
+            self._add(cell, phase, outcome.epochs, outcome.summary.get("seconds"), len(outcomes))
 
     def seconds(self, cell: Cell, phase: Phase, pack: Sequence[Trial]) -> float | None:
         """Returns how long one worker takes for a pack from its first epoch on, None if unknown."""
-        trained = examples_of(cell, phase, pack)
-        measured = self._per_example(cell)
-        if measured is not None:
-            return trained * measured
-        speed = self._of_table(cell)
-        return None if speed is None else trained * speed.per_example + _steps(cell, phase, pack) * speed.per_step
+        found, row = self._found(cell), self._of_table(cell)
+        if found is None and row is None:
+            return None
+        return _pack_work(cell, phase, pack, row or UNKNOWN) * (1.0 if found is None else found.seconds / found.work)
+
+    def costs(self, cells: Sequence[Cell]) -> Callable[[Cell, Phase, Sequence[Trial]], float]:
+        """Returns a function like `seconds`, to compare packs of some cells; in examples where a speed is unknown."""
+        if all(self._found(cell) or self._of_table(cell) for cell in cells):
+            return lambda cell, phase, pack: self.seconds(cell, phase, pack) or 0.0
+        return lambda cell, phase, pack: _pack_work(cell, phase, pack, UNKNOWN)
 
     def epoch_seconds(self, cell: Cell, phase: Phase = "search") -> float | None:
         """Returns how long one epoch of one trial takes, by finished trials alone; None if unknown."""
-        measured = self._per_example(cell)
-        return None if measured is None else measured * examples(cell, phase)
+        found = self._found(cell)
+        return None if found is None else found.seconds / found.examples * examples(cell, phase)
 
     def basis(self, cell: Cell) -> str:
         """Returns where `seconds` comes from."""
-        if self._per_example(cell) is not None:
+        if self._found(cell) is not None:
             return "finished trials of this cell" if str(cell.name) in self._measured else "finished trials"
         return "unknown until measured" if self._of_table(cell) is None else MACHINE
 
-    def _add(self, cell: Cell, phase: Phase, epochs: int, seconds: float | None) -> None:
+    def _add(self, cell: Cell, phase: Phase, epochs: int, seconds: float | None, members: int) -> None:
         if seconds is None or not epochs:
             return
+        row = self._of_table(cell) or UNKNOWN
         for name in (str(cell.name), cell.name.space):
-            before = self._measured.get(name, (0.0, 0.0))
-            self._measured[name] = (before[0] + seconds, before[1] + epochs * examples(cell, phase))
+            sums = self._measured[name]
+            sums.seconds += seconds
+            sums.examples += epochs * examples(cell, phase)
+            sums.work += _work(cell, phase, row, epochs, epochs / members)
 
-    def _per_example(self, cell: Cell) -> float | None:
-        found = self._measured.get(str(cell.name)) or (self._measured.get(cell.name.space) if self._borrow else None)
-        return found[0] / found[1] if found else None
+    def _found(self, cell: Cell) -> _Measured | None:
+        found = self._measured.get(str(cell.name))
+        return found or (self._measured.get(cell.name.space) if self._borrow else None)
 
     def _of_table(self, cell: Cell) -> Speed | None:
         return cell.task.dataset_row.speeds.get(cell.task.model.name) if self._table else None
@@ -103,5 +126,12 @@ def shared_epochs(cell: Cell, phase: Phase, pack: Sequence[Trial]) -> float:
     return fsum(fsum(epochs) - max(epochs) for epochs in free.values())
 
 
-def _steps(cell: Cell, phase: Phase, pack: Sequence[Trial]) -> int:
-    return len(pack) * cell.task.epochs * ceil(examples(cell, phase) / cell.task.batch_size)
+def _pack_work(cell: Cell, phase: Phase, pack: Sequence[Trial], row: Speed) -> float:
+    trained = len(pack) * cell.task.epochs - shared_epochs(cell, phase, pack)
+    return _work(cell, phase, row, trained, cell.task.epochs if pack else 0.0)
+
+
+def _work(cell: Cell, phase: Phase, row: Speed, trained: float, epochs: float) -> float:
+    """Returns what `trained` epochs of single trials take, in `epochs` epochs of a pack."""
+    steps = ceil(examples(cell, phase) / cell.task.batch_size)
+    return trained * (examples(cell, phase) * row.per_example + steps * row.per_step) + epochs * steps * row.per_call

@@ -59,7 +59,7 @@ def launch(cells: Sequence[Cell], ledger: Ledger, clock: Clock, **given: float) 
     """Launches with packs that take `PACK_SECONDS` each, one after the other; their speed is known."""
     limits = Limits(speeds=Speeds(table=False), clock=clock, **given)
     for cell in cells:
-        limits.speeds.add(cell, "search", [outcome_of(cell, PACK_SECONDS / SIZE)])
+        limits.speeds.add(cell, "search", [outcome_of(cell, PACK_SECONDS / SIZE)] * SIZE)
     agenda = Launch(cells, ledger, Owner.current(), Recorder(), pack_size=SIZE, limits=limits)
     executor = FakeExecutor(behave=lambda job: timed(job, clock))
     if agenda.has_work():
@@ -158,7 +158,7 @@ def test_speed_is_the_cells_own_once_measured_else_the_tables_else_unknown(cells
     speeds = Speeds()
     by_table = speeds.seconds(cell, "search", pack)
     assert by_table is not None
-    speeds.add(cell, "search", [outcome_of(cell, seconds=7.0)])
+    speeds.add(cell, "search", [outcome_of(cell, seconds=7.0)] * SIZE)
     assert speeds.seconds(cell, "search", pack) == pytest.approx(7.0 * SIZE)
     assert speeds.seconds(cells[1], "search", cells[1].search_trials[:1]) is not None
     assert remaining(cell, (), speeds).seconds is not None

@@ -101,6 +101,45 @@ def test_the_table_counts_examples_and_steps(monkeypatch: pytest.MonkeyPatch) ->
     assert cost.basis == MACHINE
 
 
+@pytest.mark.parametrize("size", [1, 2, 5, 9])
+def test_stacked_trials_share_the_calls_of_a_step(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    speed_up(monkeypatch, {"small-vgg": Speed(per_example=1e-4, per_step=1e-3, per_call=1e-2)})
+    pack, speeds = ADAM.search_trials[:size], Speeds()
+    found, alone = speeds.seconds(ADAM, "search", pack), speeds.seconds(ADAM, "search", pack[:1])
+    assert found == pytest.approx(20 * (size * (1293 * 1e-4 + 21 * 1e-3) + 21 * 1e-2), rel=1e-12)
+    assert alone is not None
+    assert found is not None
+    assert found - alone < (size - 1) * alone or size == 1
+    assert speeds.seconds(ADAM, "search", ()) == 0
+
+
+def test_trials_that_share_a_free_phase_are_one_row_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    speed_up(monkeypatch, {"small-vgg": Speed(per_example=0.0, per_step=1e-3, per_call=1e-2)})
+    cell = lawn((4.0, 6.0))
+    pack = [trial for trial in cell.search_trials if trial.hyperparameters["peak_lr"] == 0.1]
+    assert Speeds().seconds(cell, "search", pack) == pytest.approx(21 * ((2 * 20 - 4) * 1e-3 + 20 * 1e-2), rel=1e-12)
+
+
+@pytest.mark.parametrize("table", [True, False])
+@pytest.mark.parametrize("size", [1, 3, 9])
+def test_a_pack_that_was_measured_takes_as_long_as_it_took(table: bool, size: int) -> None:
+    pack = ADAM.search_trials[:size]
+    speeds = learned([row(ADAM, trial, seconds=7.0 / size) for trial in pack], table=table)
+    assert speeds.seconds(ADAM, "search", pack) == pytest.approx(7.0, rel=1e-12)
+    smaller = speeds.seconds(ADAM, "search", pack[:1])
+    assert smaller is not None
+    assert 7.0 / size <= smaller * (1 + 1e-12)
+
+
+def test_costs_compare_cells_in_one_unit(monkeypatch: pytest.MonkeyPatch) -> None:
+    pack, measured = LAWN.search_trials[:2], learned([row(ADAM, ADAM.search_trials[0])])
+    assert measured.costs([ADAM, LAWN])(LAWN, "search", pack) == measured.seconds(LAWN, "search", pack)
+    speed_up(monkeypatch, {})
+    costs = learned([row(ADAM, ADAM.search_trials[0])]).costs([ADAM, LAWN])
+    assert costs(ADAM, "search", ADAM.search_trials[:2]) == costs(ADAM, "search", ADAM.search_trials[2:4])
+    assert costs(ADAM, "search", ADAM.search_trials[:2]) == 20 * (2 * 1293 + 21 * 1024)
+
+
 def learned(rows: list[TrialRow], **options: bool) -> Speeds:
     speeds = Speeds(**options)
     speeds.learn([ADAM, LAWN], rows)
@@ -112,8 +151,10 @@ def test_finished_trials_of_the_cell_replace_the_table() -> None:
     rows = [row(ADAM, trials[0]), row(ADAM, trials[1], seconds=4.0)]
     ignored = [row(LAWN, LAWN.search_trials[0], seconds=1e6), row(ADAM, trials[2], "failed", 1e6)]
     ignored += [row(ADAM, trials[3], "running", 1e6), row(ADAM, trials[4], seconds=None)]
-    cost = estimate(ADAM, speeds=learned(rows + ignored))
-    assert cost.seconds == pytest.approx(cost.examples * (2.0 + 4.0) / (2 * 20 * 1293), rel=1e-12)
+    speeds = learned(rows + ignored)
+    assert speeds.seconds(ADAM, "search", trials[:5]) == pytest.approx(5 * (2.0 + 4.0) / 2, rel=1e-12)
+    cost = estimate(ADAM, speeds=speeds)
+    assert cost.seconds == pytest.approx(cost.examples * (2.0 + 4.0) / (2 * 20 * 1293), rel=0.1)
     assert cost.basis == "finished trials of this cell"
 
 

@@ -9,8 +9,9 @@ from trainables.catalogue.rows import DataFile, Dataset, Speed
 MIB = 2**20
 
 MACHINE = "one core of an AMD EPYC server"
-"""Where speeds were measured: two batch sizes of `make bench` solved for the two numbers (packs.json; movielens-100k:
-64 factors, batches 1000 and 100000)."""
+"""Where speeds were measured, by `make bench`: two batch sizes solved for the first two numbers (movielens-100k: 64
+factors, batches 1000 and 100000), pack sizes from 1 to 16 for the third (movielens-100k: growth.json; small-vgg: batch
+64)."""
 
 
 def _fashion_mnist(stem: str, archive_md5: str, sha256: str) -> DataFile:
@@ -78,7 +79,7 @@ DATASETS: Mapping[str, Dataset] = {
             shape=_DIGITS,
             resident=1 * MIB,
             package="sklearn",
-            speeds={"small-vgg": Speed(per_example=19e-6, per_step=0.3e-3)},
+            speeds={"small-vgg": Speed(per_example=19e-6, per_step=0.3e-3, per_call=1.6e-3)},
         ),
         Dataset(
             name="fashion-mnist",
@@ -93,7 +94,7 @@ DATASETS: Mapping[str, Dataset] = {
             resident=350 * MIB,  # the images, and floats of them once for their mean
             files=_FASHION_MNIST,
             download="31 MB",
-            speeds={"small-vgg": Speed(per_example=366e-6, per_step=0.0)},
+            speeds={"small-vgg": Speed(per_example=366e-6, per_step=0.0, per_call=1.6e-3)},
         ),
         Dataset(
             name="movielens-100k",
@@ -108,7 +109,7 @@ DATASETS: Mapping[str, Dataset] = {
             resident=120 * MIB,  # an epoch's draws, and candidates
             files=(_MOVIELENS_100K,),
             download="5 MB",
-            speeds={"ncf": Speed(per_example=2.0e-6, per_step=6.8e-3)},
+            speeds={"ncf": Speed(per_example=2.0e-6, per_step=6.8e-3, per_call=0.3e-3)},
         ),
     )
 }

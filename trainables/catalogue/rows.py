@@ -230,15 +230,20 @@ class Model:
 
 @dataclass(frozen=True)
 class Speed:
-    """Training time on one worker: seconds = examples trained x `per_example` + steps of all trials x `per_step`.
+    """Training time of a pack on one worker.
+
+    seconds = examples of all trials x `per_example` + steps of all trials x `per_step` + steps of the pack x `per_call`
 
     Args:
         per_example: seconds for one example of one trial: forward, backward and its share of the measurements.
         per_step: seconds that one trial's step takes whatever the batch: the update of all weights.
+        per_call: seconds that a pack's step takes whatever its trials: the calls of its operations. It is what stacking
+            saves.
     """
 
     per_example: float
     per_step: float
+    per_call: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
