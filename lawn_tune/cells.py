@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -54,12 +55,46 @@ class Protocol:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Packing:
+    """How large the packs of a cell are, as its first launch chose; the ledger keeps it for all later ones.
+
+    Args:
+        search, confirm: maximum number of trials in a pack of that phase.
+        workers: number of workers it was chosen for, None if the launch was given a size.
+        plan: `Cell.plan_id` of what it was chosen for.
+    """
+
+    search: int
+    confirm: int
+    workers: int | None
+    plan: str
+
+    def size(self, phase: Phase) -> int:
+        """Returns the maximum number of trials in a pack of `phase`."""
+        return self.search if phase == "search" else self.confirm
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> Packing:
+        """The inverse of `asdict`.
+
+        Raises:
+            ValueError, TypeError, LookupError: the values are damaged.
+        """
+        found = Packing(**values)
+        numbers = (found.search, found.confirm, 1 if found.workers is None else found.workers)
+        if not all(type(number) is int and number >= 1 for number in numbers) or type(found.plan) is not str:
+            raise ValueError("its packing must be whole numbers from 1, and the identity of a plan")
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
 class Cell:
     """One (space, method, batch size) as planned; the ledger stores it, so results are readable without the file.
 
     Args:
         name, task, grid, protocol: what is trained, and how it is read.
         baselines: methods that this one is compared with, as its challenger; () for a baseline.
+        packing: how large its packs are, None while no launch has chosen; two cells may be equal without it.
     """
 
     name: CellName
@@ -67,6 +102,7 @@ class Cell:
     grid: Grid
     protocol: Protocol
     baselines: tuple[str, ...] = ()
+    packing: Packing | None = field(default=None, compare=False)
 
     @property
     def method(self) -> Method:
@@ -103,6 +139,18 @@ class Cell:
         points = [self.grid.point(i) for i in range(self.grid.size)]
         return tuple(self._trial(self.task, seed, p) for seed in self.protocol.search_seeds for p in points)
 
+    @cached_property
+    def plan_id(self) -> str:
+        """Identifies what is planned, whatever wins: 12 hex digits of a hash of the search trials and confirm seeds."""
+        parts = [*(trial.key for trial in self.search_trials), *map(str, self.protocol.confirm_seeds)]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+
+    def packed(self, packing: Packing | None) -> Cell:
+        """Returns the same cell with other sizes of packs; hashes of its trials are not computed again."""
+        cell = replace(self, packing=packing)
+        vars(cell).update(search_trials=self.search_trials, plan_id=self.plan_id)
+        return cell
+
     @property
     def confirm_task(self) -> Task:
         """The search task on train + validation data."""
@@ -133,6 +181,7 @@ class Cell:
             "grid": {name: list(levels) for name, levels in self.grid.values.items()},
             "protocol": asdict(self.protocol),
             "baselines": list(self.baselines),
+            **({} if self.packing is None else {"packing": asdict(self.packing)}),
         }
 
     @staticmethod
@@ -147,6 +196,7 @@ class Cell:
             grid=Grid({name: tuple(levels) for name, levels in values["grid"].items()}),
             protocol=Protocol(**protocol),
             baselines=tuple(values["baselines"]) if "baselines" in values else default_baselines(task.method),
+            packing=Packing.from_dict(values["packing"]) if "packing" in values else None,
         )
 
 

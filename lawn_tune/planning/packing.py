@@ -1,4 +1,4 @@
-"""Trials to packs: which trials one worker trains at once. A function of the plan, never of the machine."""
+"""Trials to packs: which trials one worker trains at once, by the sizes that a cell's first launch chose."""
 
 from __future__ import annotations
 
@@ -16,13 +16,18 @@ x4 for NCF with 8 factors at batch size 256, x3 at 1000, x2 for a small VGG at 6
 docs/performance.md). Larger packs would gain a little more and leave workers without one."""
 
 
-def pack_size(cell: Cell, phase: Phase) -> int:
-    """Returns K, the most trials a pack of `cell` holds: large for small batches, 1 when a batch fills the device.
+def largest_size(cell: Cell, phase: Phase) -> int:
+    """Returns the most trials that a pack should hold: many for small batches, 1 where a batch fills a device.
 
-    It depends on the plan alone, so the same launch makes the same packs, and so the same bits, on every machine.
+    It depends on the plan alone, and is the best size for a single worker.
     """
     trials = len(cell.protocol.confirm_seeds) if phase == "confirm" else cell.grid.size
     return min(max(EXAMPLES // cell.task.batch_size, 1), MAX_SIZE, trials)
+
+
+def pack_size(cell: Cell, phase: Phase) -> int:
+    """Returns K, the most trials a pack of `cell` holds: as chosen for its launch, else `largest_size`."""
+    return largest_size(cell, phase) if cell.packing is None else cell.packing.size(phase)
 
 
 def make_packs(cell: Cell, phase: Phase, trials: Sequence[Trial], size: int | None = None) -> list[tuple[Trial, ...]]:
@@ -34,7 +39,7 @@ def make_packs(cell: Cell, phase: Phase, trials: Sequence[Trial], size: int | No
     Args:
         cell, phase: what the trials belong to.
         trials: all of the phase or any part of it.
-        size: the most trials of a pack; `pack_size` if None.
+        size: the most trials of a pack; `pack_size` if None, which is the same for every launch of the cell.
 
     Raises:
         ValueError: size is below 1.

@@ -1,0 +1,177 @@
+"""Sizes of packs for a number of workers: nobody idles where a pack could be split, and no launch gets longer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import ceil, fsum
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lawn_tune.cells import Cell, Packing, Phase
+from lawn_tune.planning.makespan import makespan
+from lawn_tune.planning.packing import largest_size, make_packs, pack_size
+from lawn_tune.planning.placement import PackCost, Placement, place
+from lawn_tune.planning.plan import plan
+from lawn_tune.planning.spaces import find_space
+from lawn_tune.planning.speed import Speeds
+from search_spaces.space import Grid
+from trainables.tasks import Trial
+
+QUICK = plan(find_space("quickstart"))
+PHASES: tuple[Phase, ...] = ("search", "confirm")
+SPEEDS = Speeds()
+
+
+def points(count: int, batch_size: int) -> Cell:
+    """Returns a cell with this number of points and one confirm seed."""
+    base = QUICK[0]
+    return replace(
+        base,
+        name=replace(base.name, batch_size=batch_size),
+        task=replace(base.task, batch_size=batch_size),
+        grid=Grid(
+            {"peak_lr": tuple(0.01 * (i + 1) for i in range(count)), "warmup_epochs": (1.0,), "weight_decay": (0.1,)}
+        ),
+        protocol=replace(base.protocol, confirm_seeds=(9,)),
+    )
+
+
+def search_packs(cell: Cell) -> list[int]:
+    return [len(pack) for pack in make_packs(cell, "search", cell.search_trials)]
+
+
+@pytest.mark.parametrize("table", [True, False])
+@pytest.mark.parametrize(
+    ("count", "batch_size", "workers", "expected"),
+    [
+        (4, 1000, 2, [2, 2]),  # one pack would leave one of two cores idle
+        (24, 1000, 8, [3] * 8),  # two packs would leave six of eight GPUs idle
+        (24, 64, 1, [12, 12]),
+        (24, 64, 2, [12, 12]),
+        (24, 64, 24, [1] * 24),
+        (24, 64, 512, [1] * 24),
+        (24, 10_000, 8, [1] * 24),
+    ],
+)
+def test_a_grid_is_split_among_the_workers(
+    table: bool, count: int, batch_size: int, workers: int, expected: list[int]
+) -> None:
+    cell = points(count, batch_size)
+    (placed,) = place([cell], Speeds(table=table).costs([cell]), workers).cells
+    assert search_packs(placed) == expected
+    assert placed == cell
+    assert placed.packing is not None
+    assert (placed.packing.workers, placed.packing.plan) == (workers, cell.plan_id)
+
+
+def bounds(cells: Sequence[Cell], cost: PackCost, size: int | None = None) -> tuple[float, float]:
+    """Returns the time of all packs, and of the longest chain of a search pack and a confirm pack."""
+    times = [
+        [
+            [cost(cell, phase, pack) for pack in make_packs(cell, phase, cell.planned_trials(phase), size)]
+            for cell in cells
+        ]
+        for phase in PHASES
+    ]
+    total = fsum(time for phase in times for packs in phase for time in packs)
+    return total, max(max(search) + max(confirm) for search, confirm in zip(*times, strict=True))
+
+
+def check(cells: Sequence[Cell], cost: PackCost, workers: int) -> Placement:
+    """Checks what holds for every placement."""
+    placement = place(cells, cost, workers)
+    assert sorted(str(cell.name) for cell in placement.cells) == sorted(str(cell.name) for cell in cells)
+    for cell in placement.cells:
+        for phase in PHASES:
+            assert 1 <= pack_size(cell, phase) <= largest_size(cell, phase)
+    before, total, longest = makespan(cells, cost, workers), *bounds(placement.cells, cost)
+    assert before is not None
+    assert placement.span == makespan(placement.cells, cost, workers)
+    assert placement.span <= before, "never later than the plan's own rule"
+    assert max(total / workers, longest) <= placement.span * (1 + 1e-9)
+    assert placement.span <= (total / workers + (1 - 1 / workers) * longest) * (1 + 1e-9), "no worker waits in vain"
+    assert placement.work == pytest.approx(total)
+    assert placement.busy == pytest.approx(total / (workers * placement.span))
+    assert 0 < placement.busy <= 1 + 1e-9
+    return placement
+
+
+@settings(deadline=None, max_examples=15)
+@given(
+    st.lists(st.tuples(st.integers(1, 30), st.sampled_from([32, 512, 4096, 20_000])), min_size=1, max_size=4),
+    st.integers(1, 512),
+    st.floats(0, 3),
+)
+def test_no_placement_is_later_than_the_rule_or_waits_in_vain(
+    grids: list[tuple[int, int]], workers: int, call: float
+) -> None:
+    def cost(cell: Cell, phase: Phase, pack: Sequence[Trial]) -> float:
+        return call + sum(1 + int(trial.key, 16) % 7 for trial in pack) * cell.task.batch_size / 1000
+
+    cells = [replace(c, name=replace(c.name, space=f"s{i}")) for i, c in enumerate(points(*grid) for grid in grids)]
+    assert check(cells, cost, workers).cells == place(cells, cost, workers).cells
+
+
+@pytest.mark.parametrize("workers", [*range(1, 20), 31, 32, 33, 48, 64, 100, 128, 200, 256, 511, 512])
+def test_a_small_study_ends_near_the_shortest_possible_time(workers: int) -> None:
+    """No packing whatsoever can beat all work in the largest packs, shared evenly, or a chain of packs of one trial."""
+    cost = SPEEDS.costs(QUICK)
+    least = max(bounds(QUICK, cost)[0] / workers, bounds(QUICK, cost, size=1)[1])
+    assert least * (1 - 1e-9) <= check(QUICK, cost, workers).span <= 1.6 * least
+
+
+@pytest.mark.parametrize("name", ["digits", "fashion_mnist", "movielens_100k"])
+@pytest.mark.parametrize("workers", [2, 64, 512])
+def test_a_large_study_ends_near_the_shortest_possible_time(name: str, workers: int) -> None:
+    cells = plan(find_space(name))
+    cost = SPEEDS.costs(cells)
+    least = max(bounds(cells, cost)[0] / workers, bounds(cells, cost, size=1)[1])
+    assert least * (1 - 1e-9) <= check(cells, cost, workers).span <= 1.75 * least
+
+
+def test_one_worker_trains_the_largest_packs_in_plan_order() -> None:
+    placement = place(QUICK, SPEEDS.costs(QUICK), 1)
+    assert placement.cells == QUICK
+    for cell in placement.cells:
+        assert [pack_size(cell, phase) for phase in PHASES] == [largest_size(cell, phase) for phase in PHASES]
+
+
+def test_cells_with_long_packs_come_first_where_that_is_shorter() -> None:
+    cells = [points(16, 20_000), points(1, 20_000)]
+    cells[1] = replace(cells[1], name=replace(cells[1].name, space="long"))
+
+    def cost(cell: Cell, phase: Phase, pack: Sequence[Trial]) -> float:
+        return 1.0 if len(cell.search_trials) > 1 else 8.0
+
+    placement = check(cells, cost, 4)
+    assert placement.cells == (cells[1], cells[0])
+    assert placement.span == 16.0
+
+
+def test_a_packing_is_kept_and_taken_into_account() -> None:
+    kept = replace(points(24, 64), packing=Packing(search=12, confirm=1, workers=2, plan="x"))
+    other = replace(points(24, 64), name=replace(kept.name, space="other"))
+    placement = place([kept, other], SPEEDS.costs([kept, other]), 26)
+    packed = {cell.name: cell for cell in placement.cells}
+    assert packed[kept.name].packing == kept.packing
+    assert search_packs(packed[other.name]) == [12, 12], "the launch would end no earlier with smaller ones"
+    assert search_packs(place([other], SPEEDS.costs([other]), 26).cells[0]) == [1] * 24
+
+
+@given(st.integers(0, 24), st.integers(1, 30))
+@settings(deadline=None, max_examples=10)
+def test_only_what_is_missing_is_shared_out(left: int, workers: int) -> None:
+    cell = points(24, 64)
+    missing = cell.search_trials[:left]
+    (placed,) = place([cell], SPEEDS.costs([cell]), workers, {cell.name: missing}).cells
+    packs = make_packs(placed, "search", missing)
+    assert len(packs) >= min(left, workers) / 2
+    assert len(packs) == ceil(left / pack_size(placed, "search"))
+
+
+def test_nothing_is_placed_at_once() -> None:
+    assert place([], SPEEDS.costs([]), 4) == Placement((), 0.0, 0.0, 4)
+    assert Placement((), 0.0, 0.0, 4).busy == 1.0
