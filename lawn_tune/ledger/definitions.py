@@ -41,7 +41,8 @@ cells = Table(
     Column("registered", Text, nullable=False),
     Index("lawn_cells_space", "space"),
 )
-"""Cells as last launched: `definition` is `Cell.to_dict` as JSON, `position` the order within the space."""
+"""Cells as last launched: `definition` is `Cell.to_dict` as JSON, with the sizes of packs that the first launch of that
+plan chose; `position` is the order within the space."""
 
 plan = Table(
     "lawn_plan",

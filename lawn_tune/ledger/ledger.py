@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, inspect
 
-from lawn_tune.cells import Cell, CellName, Phase
+from lawn_tune.cells import Cell, CellName, Packing, Phase
 from lawn_tune.errors import LedgerError
 from lawn_tune.ledger import leases, packs, reads, roster, trials
 from lawn_tune.ledger.curves import Curve
@@ -94,6 +94,23 @@ class Ledger:
         defined = self._cell(cell)
         with self._database.writing() as connection:
             roster.assign(connection, defined, phase, added)
+
+    @patient
+    def packings(self, cells: Sequence[Cell]) -> Mapping[CellName, Packing]:
+        """Returns how large the packs of cells are, for those whose plan is the one that this was recorded for."""
+        with self._database.reading() as connection:
+            return roster.packings(connection, cells)
+
+    @patient
+    def record_packings(self, cells: Sequence[Cell], replacing: bool = False) -> Mapping[CellName, Packing]:
+        """Records how large the packs of registered cells are, and returns what is recorded then.
+
+        Args:
+            cells: with their packing.
+            replacing: False to keep what another launch recorded for the same plan.
+        """
+        with self._database.writing() as connection:
+            return roster.pack(connection, cells, replacing)
 
     @patient
     def record_packs(self, cell: CellName, phase: Phase, packed: Sequence[Sequence[Trial]]) -> tuple[PackRow, ...]:

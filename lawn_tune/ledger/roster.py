@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, select, update
 
-from lawn_tune.cells import Cell, CellName, Phase
+from lawn_tune.cells import Cell, CellName, Packing, Phase
 from lawn_tune.errors import LedgerError
 from lawn_tune.ledger import rows
 from lawn_tune.ledger.database import insert
@@ -25,7 +25,7 @@ _PLANNED = ("phase", "position", "seed", "hyperparameters", "total_epochs")
 
 
 def register(connection: Connection, launched: Sequence[Cell]) -> None:
-    """Stores cells as launched now, and which search trials are theirs."""
+    """Stores cells as launched now, and which search trials are theirs; packings of the same plans stay."""
     for space in dict.fromkeys(cell.name.space for cell in launched):
         _register_space(connection, space, {str(c.name): c for c in launched if c.name.space == space})
     for cell in launched:
@@ -33,6 +33,32 @@ def register(connection: Connection, launched: Sequence[Cell]) -> None:
             connection, cell, "search", {trial.key: i for i, trial in enumerate(cell.search_trials)}, cell.search_trials
         )
         _retire(connection, cell)
+
+
+def packings(connection: Connection, planned: Sequence[Cell]) -> dict[CellName, Packing]:
+    """Returns the packings recorded for cells as planned now; a damaged one counts as none."""
+    query = select(cells.c.name, cells.c.definition)
+    plans = {str(cell.name): cell.plan_id for cell in planned}
+    found: dict[CellName, Packing] = {}
+    for start in range(0, len(plans), 500):
+        some = list(plans)[start : start + 500]
+        for name, text in connection.execute(query.where(cells.c.name.in_(some))):
+            packing = rows.packing(text)
+            if packing is not None and packing.plan == plans[name]:
+                found[CellName.parse(name)] = packing
+    return found
+
+
+def pack(connection: Connection, planned: Sequence[Cell], replacing: bool) -> dict[CellName, Packing]:
+    """Records the packings of registered cells; see `Ledger.record_packings`."""
+    kept = {} if replacing else packings(connection, planned)
+    for cell in planned:
+        if cell.packing is not None and cell.name not in kept:
+            kept[cell.name] = cell.packing
+            stored = replace(definition(connection, cell.name), packing=cell.packing)
+            text = json.dumps(stored.to_dict())
+            connection.execute(update(cells).where(cells.c.name == str(cell.name)).values(definition=text))
+    return kept
 
 
 def assign(connection: Connection, cell: Cell, phase: Phase, added: Sequence[Trial]) -> None:
@@ -118,7 +144,9 @@ def _register_space(connection: Connection, space: str, launched: Mapping[str, C
     known = list(connection.execute(query).scalars())
     order = {name: position for position, name in enumerate(_merged(known, list(launched)))}
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    for name, cell in launched.items():
+    packed = packings(connection, list(launched.values()))
+    for name, planned in launched.items():
+        cell = planned.packed(packed.get(planned.name, planned.packing))
         row = {"space": space, "position": order[name], "definition": json.dumps(cell.to_dict()), "registered": now}
         statement = insert(connection, cells).values(name=name, **row)
         connection.execute(statement.on_conflict_do_update(index_elements=[cells.c.name], set_=row))

@@ -11,7 +11,7 @@ from typing import Any, NoReturn, cast, get_args, get_type_hints
 import numpy as np
 from numpy.typing import NDArray
 
-from lawn_tune.cells import Cell, Phase, Protocol
+from lawn_tune.cells import Cell, Packing, Phase, Protocol
 from lawn_tune.errors import LedgerError
 from lawn_tune.results import DAMAGED, REPAIR, Outcome, TrialRow
 from trainables.tasks import trial_key
@@ -69,6 +69,14 @@ def cell(name: str, definition: str) -> Cell:
         _check_numbers("the grid", dict(enumerate(levels)))
     trial_key(found.task, 0, found.grid.point(0))
     return found
+
+
+def packing(definition: Any) -> Packing | None:
+    """Returns the packing in a cell's definition; None if there is none, or a damaged one, so that a launch chooses."""
+    try:
+        return Packing.from_dict(json.loads(definition)["packing"])
+    except UNREADABLE:
+        return None
 
 
 def outcome(key: str, value: str) -> Outcome:

@@ -17,13 +17,14 @@ import numpy as np
 import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Engine, event, select, update
 from sqlalchemy.exc import OperationalError
 
-from lawn_tune.cells import Cell, CellName, Phase, Protocol
+from lawn_tune.cells import Cell, CellName, Packing, Phase, Protocol
 from lawn_tune.errors import LedgerError
 from lawn_tune.ledger import Ledger, Owner, PackRow, open_ledger, pack_id
 from lawn_tune.ledger.database import Database
+from lawn_tune.ledger.definitions import cells
 from lawn_tune.results import ResultSource
 from search_spaces.space import Grid
 from trainables.outcomes import EpochRecord, TrialOutcome
@@ -360,6 +361,58 @@ def test_a_new_plan_packs_only_what_no_pack_holds(ledger: Ledger, cell: Cell) ->
     second = ledger.record_packs(cell.name, "search", [trials[1:4], trials[4:]])
     assert second[:1] == first
     assert [pack.keys for pack in second[1:]] == [tuple(t.key for t in part) for part in (trials[2:4], trials[4:])]
+
+
+def packing(cell: Cell, size: int = 2, workers: int | None = 3) -> Packing:
+    return Packing(search=size, confirm=1, workers=workers, plan=cell.plan_id)
+
+
+def test_sizes_of_packs_are_recorded_once_for_a_plan(ledger: Ledger, cell: Cell) -> None:
+    other = make_cell(batch_size=128)
+    ledger.register([cell, other])
+    assert ledger.packings([cell, other]) == {}
+    assert ledger.record_packings([cell.packed(packing(cell))]) == {cell.name: packing(cell)}
+    assert ledger.record_packings([cell.packed(packing(cell, 6, 1)), other.packed(packing(other))]) == {
+        cell.name: packing(cell),
+        other.name: packing(other),
+    }
+    ledger.register([cell, other])
+    assert ledger.packings([cell, other]) == {cell.name: packing(cell), other.name: packing(other)}
+    assert [found.packing for found in ledger.cells("demo")] == [packing(cell), packing(other)]
+    given = packing(cell, 6, None)
+    assert ledger.record_packings([cell.packed(given)], replacing=True) == {cell.name: given}
+    assert ledger.packings([cell]) == {cell.name: given}
+
+
+def test_sizes_of_packs_are_those_of_one_plan(ledger: Ledger, cell: Cell) -> None:
+    grown = make_cell(lrs=(0.1, 0.2, 0.4, 0.8))
+    ledger.record_packings([cell.packed(packing(cell))])
+    assert ledger.packings([grown]) == {}
+    ledger.register([grown])
+    assert ledger.packings([grown]) == {}
+    assert ledger.record_packings([grown.packed(packing(grown, 8))]) == {grown.name: packing(grown, 8)}
+    assert ledger.packings([cell]) == {}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [{"search": 0}, {"confirm": "2"}, {"workers": 0}, {"plan": 3}, {"more": 1}, {"search": True}],
+    ids=lambda damage: next(iter(damage)),
+)
+def test_damaged_sizes_of_packs_are_none_until_a_launch_chooses_again(
+    ledger: Ledger, cell: Cell, damage: dict[str, Any]
+) -> None:
+    ledger.record_packings([cell.packed(packing(cell))])
+    with ledger._database.writing() as connection:
+        definition = json.loads(connection.execute(select(cells.c.definition)).scalar_one())
+        definition["packing"] |= damage
+        connection.execute(update(cells).values(definition=json.dumps(definition)))
+    assert ledger.packings([cell]) == {}
+    with pytest.raises(LedgerError):
+        ledger.cells("demo")
+    ledger.register([cell])
+    assert ledger.cells("demo") == (cell,)
+    assert ledger.record_packings([cell.packed(packing(cell))]) == {cell.name: packing(cell)}
 
 
 @pytest.mark.parametrize("size", [2, 3, 6])
