@@ -83,6 +83,9 @@ def launch(
     their epoch, if that comes within 6 s, the cells are free at once, and the exit code is 130, 143 or 129. A second
     Ctrl-C or SIGTERM quits immediately.
 
+    Packs are as large as the plan allows and as small as needed to keep the workers of the first launch busy (plan
+    --workers shows them). Later launches keep these sizes, so that an interruption changes no result.
+
     At a limit (--max-device-hours, --deadline) a launch stops as by Ctrl-C: running packs keep their checkpoint. No
     pack is begun that would pass it by the measured speed of its cell, or else by what the plan knows. A job's device
     time is its wall time, times its share where jobs share a GPU; without GPUs, a worker's cores count as one device.
@@ -154,7 +157,7 @@ def run_launch(
         ExecutionError: packs failed for good, or the means of execution broke.
     """
     from lawn_tune.cli.stopping import stopped_by_signals
-    from lawn_tune.executors.build import build_executor
+    from lawn_tune.executors.build import build_executor, planned_workers
     from lawn_tune.launching.launch import Launch
     from lawn_tune.launching.leases import Heartbeat
     from lawn_tune.launching.progress import Display, print_left, print_summary
@@ -179,6 +182,7 @@ def run_launch(
                 ledger,
                 owner,
                 display,
+                workers=planned_workers(settings),
                 pack_size=settings.pack_size,
                 retries=settings.retries,
                 limits=limits,
@@ -187,10 +191,10 @@ def run_launch(
             with Heartbeat(agenda.leases), stopped_by_signals(agenda, console) as stops, ExitStack() as stack:
                 stack.callback(agenda.close)
                 if agenda.expects_work() or agenda.has_work():
-                    executor = build_executor(settings)
+                    executor = build_executor(settings, agenda.expect_workers)
                     stack.callback(executor.close)
                     executor.prepare(agenda)
-                    if agenda.has_work():
+                    if agenda.workers is None or agenda.has_work():
                         executor.run(agenda if around is None else around(agenda))
         left = agenda.left() if agenda.at_limit else Remaining()
         stopped = agenda.interrupted or left.trials > 0

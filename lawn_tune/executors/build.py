@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.util import find_spec
 
 from lawn_tune.errors import UsageError
@@ -13,8 +14,19 @@ from lawn_tune.executors.surroundings import prepare_local_ray
 from lawn_tune.settings import Settings
 
 
-def build_executor(settings: Settings) -> Executor:
+def planned_workers(settings: Settings) -> int | None:
+    """Returns how many jobs run at once; None if only the cluster knows."""
+    if _kind(settings) == "inline":
+        return 1
+    return settings.workers if settings.ray_address else machine_slots(settings).count
+
+
+def build_executor(settings: Settings, connected: Callable[[int], None] = lambda slots: None) -> Executor:
     """Returns the executor that the settings ask for.
+
+    Args:
+        settings: of the launch.
+        connected: called with the number of jobs at once, when a cluster is joined.
 
     Raises:
         UsageError: Ray is asked for and not installed or cannot start here, or GPUs are asked for and there are none.
@@ -30,13 +42,17 @@ def build_executor(settings: Settings) -> Executor:
         use_gpu=slots.gpus > 0,
         progress_seconds=60 * settings.progress_timeout,
     )
-    kind = settings.executor
-    if kind == "auto":
-        kind = "ray" if find_spec("ray") else "inline"
+    kind = _kind(settings)
     if kind == "inline" and settings.gpus is not None and settings.gpus > machine_gpus():
         text = f"--gpus: this machine has {machine_gpus()} NVIDIA GPUs, got {settings.gpus}"
         raise UsageError(text, "Leave --gpus out to use what is.")
-    return _inline(worker) if kind == "inline" else _ray(worker, slots, settings)
+    return _inline(worker) if kind == "inline" else _ray(worker, slots, settings, connected)
+
+
+def _kind(settings: Settings) -> str:
+    if settings.executor == "auto":
+        return "ray" if find_spec("ray") else "inline"
+    return settings.executor
 
 
 def checkpoint_place(settings: Settings) -> str:
@@ -56,7 +72,7 @@ def _inline(worker: WorkerSettings) -> Executor:
     return InlineExecutor(worker)
 
 
-def _ray(worker: WorkerSettings, slots: Slots, asked: Settings) -> Executor:
+def _ray(worker: WorkerSettings, slots: Slots, asked: Settings, connected: Callable[[int], None]) -> Executor:
     if not find_spec("ray"):
         raise UsageError(
             "the executor is 'ray', but Ray is not installed", "pip install 'lawn-tune[ray]', or use inline."
@@ -74,4 +90,5 @@ def _ray(worker: WorkerSettings, slots: Slots, asked: Settings) -> Executor:
         address=asked.ray_address,
         most_jobs=asked.workers,
         most_gpus=asked.gpus,
+        connected=connected,
     )

@@ -14,7 +14,7 @@ import os
 import shutil
 import socket
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,6 +69,7 @@ class RayTuneExecutor:
         total_gpus: GPUs of this machine, or None to count them; ignored with an address.
         address: of a running Ray cluster, or None to start Ray here.
         most_jobs, most_gpus: limits on a cluster, or None for all it has.
+        connected: called with the number of jobs at once, before the first job is asked for.
     """
 
     settings: WorkerSettings
@@ -80,6 +81,7 @@ class RayTuneExecutor:
     address: str | None = None
     most_jobs: int | None = None
     most_gpus: int | None = None
+    connected: Callable[[int], None] = lambda slots: None
     _held: list[Held[Slots]] = field(default_factory=list, init=False, repr=False, compare=False)
     """At most one."""
 
@@ -103,6 +105,7 @@ class RayTuneExecutor:
             slots = self._held[0].started()
             if slots is None:
                 return
+            self.connected(slots.count)
             with _quiet(), self._on_cluster(jobs, slots):
                 tuner(jobs, folder, slots).fit()
             if jobs.deserted:

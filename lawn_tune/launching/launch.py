@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from lawn_tune.cells import Cell, Phase
+from lawn_tune.cells import Cell, CellName, Packing, Phase
 from lawn_tune.executors.base import Event, Failed, Finished, Job, Nothing, Progress
 from lawn_tune.launching import leases
 from lawn_tune.launching.leases import HeldLeases
@@ -18,6 +18,7 @@ from lawn_tune.launching.limits import Limits
 from lawn_tune.launching.listener import Listener, Tally
 from lawn_tune.ledger import LeaseLost, Ledger, Owner, PackRow, Unreachable
 from lawn_tune.planning.packing import make_packs
+from lawn_tune.planning.placement import place
 from lawn_tune.planning.remaining import Remaining, remaining
 from lawn_tune.planning.selection import winner
 from lawn_tune.results import FINISHED
@@ -85,7 +86,9 @@ class Launch:
         ledger: the driver's ledger; this object is its only writer for the cells it leases.
         owner: who leases cells.
         listener: the display.
-        pack_size: trials a pack, or None for the plan's rule.
+        workers: packs that are trained at once, for which sizes of packs are chosen that no launch has chosen yet;
+            None while it is not known, see `expect_workers`.
+        pack_size: trials a pack, whatever is recorded; None to choose.
         retries: how often a failed pack is tried again in this launch.
         limits: of time; none by default. At one it stops as by `stop`, and before it no pack is begun that would
             pass it: that cell is left as it is, and the next one has its turn.
@@ -99,6 +102,7 @@ class Launch:
         owner: Owner,
         listener: Listener,
         *,
+        workers: int | None = 1,
         pack_size: int | None = None,
         retries: int = 2,
         limits: Limits | None = None,
@@ -106,11 +110,12 @@ class Launch:
     ) -> None:
         self.ledger, self.owner, self.listener = ledger, owner, listener
         self.limits = limits or Limits()
-        self.pack_size, self.retries = pack_size, retries
+        self.workers, self.pack_size, self.retries = workers, pack_size, retries
         self.leases = HeldLeases(ledger, owner)
         self.tally = Tally()
         self._clock = clock
         self._works = [_Work(cell) for cell in cells]  # those of one state in the order in which they have their turn
+        self._placed = False
         self._jobs: dict[str, tuple[_Work, PackRow]] = {}
         self._tries: dict[str, int] = {}
         self._lost_machines: dict[str, int] = {}
@@ -150,6 +155,10 @@ class Launch:
         free = [trial.key for cell in cells for trial in cell.search_trials]
         outcomes = self.ledger.outcomes(free)
         return any(outcomes.get(key) not in FINISHED for key in free)
+
+    def expect_workers(self, count: int) -> None:
+        """Sets how many packs are trained at once; has no effect on sizes that are chosen already."""
+        self.workers = count
 
     def has_work(self) -> bool:
         """Waits until there is a job, or will be none; asked before an executor is started for nothing."""
@@ -196,7 +205,7 @@ class Launch:
         work.running.discard(pack.id)
         with self._left_if_lost(work):
             if isinstance(event, Finished):
-                self._store(pack, event)
+                self._store(work, pack, event)
                 if self.limits.limited:
                     self.limits.speeds.add(work.cell, work.phase, event.outcomes)
             elif not self._lost(work):
@@ -215,6 +224,34 @@ class Launch:
             self._give_back(work)
 
     # --- cells -------------------------------------------------------------------------------------------------------
+
+    def _place(self) -> None:
+        """Chooses and records sizes of packs for all cells with search trials to train, and puts the cells in order."""
+        cells = [work.cell for work in self._works]
+        outcomes = self.ledger.outcomes([trial.key for cell in cells for trial in cell.search_trials])
+        missing = {
+            cell.name: [trial for trial in cell.search_trials if outcomes.get(trial.key) not in FINISHED]
+            for cell in cells
+        }
+        works = [work for work in self._works if missing[work.cell.name]]
+        places = {name: place for place, name in enumerate(self._pack(works, missing))}
+        self._works.sort(key=lambda work: places.get(work.cell.name, -1))
+        self._placed = True
+
+    def _pack(self, works: Sequence[_Work], missing: Mapping[CellName, Sequence[Trial]]) -> list[CellName]:
+        """Chooses sizes of packs where none are recorded, and records them; returns the cells in the order to train."""
+        recorded = self.ledger.packings([work.cell for work in works])
+        cells = [work.cell.packed(self._packing(work.cell, recorded)) for work in works]
+        placed = place(cells, self.limits.speeds.costs(cells), self.workers or 1, missing).cells
+        recorded = self.ledger.record_packings(placed, replacing=self.pack_size is not None)
+        for work in works:
+            work.cell = work.cell.packed(recorded[work.cell.name])
+        return [cell.name for cell in placed]
+
+    def _packing(self, cell: Cell, recorded: Mapping[CellName, Packing]) -> Packing | None:
+        if self.pack_size is None:
+            return recorded.get(cell.name)
+        return Packing(search=self.pack_size, confirm=self.pack_size, workers=None, plan=cell.plan_id)
 
     def _in(self, *states: State) -> list[_Work]:
         return [work for work in self._works if work.state in states]
@@ -241,6 +278,8 @@ class Launch:
 
     def _lease_cell(self) -> bool:
         """Opens the first waiting cell that no other launch works on; False if there is none now."""
+        if not self._placed:
+            self._place()
         waiting = self._in(State.WAITING)
         for work in waiting:
             if self._clock() < self._next.lease_at:
@@ -268,8 +307,11 @@ class Launch:
         return True
 
     def _open_phase(self, work: _Work, phase: Phase, trials: Sequence[Trial]) -> None:
-        cell, outcomes = work.cell, self.ledger.outcomes([trial.key for trial in trials])
+        outcomes = self.ledger.outcomes([trial.key for trial in trials])
         missing = {trial.key for trial in trials if outcomes.get(trial.key) not in FINISHED}
+        if missing and work.cell.packing is None:  # its search was trained before packings were recorded
+            self._pack([work], {work.cell.name: ()})
+        cell = work.cell
         self.tally.found += len(trials) - len(missing)
         self.listener.found(cell, phase, len(trials) - len(missing), len(missing))
         self.ledger.assign(cell.name, phase, trials)
@@ -318,8 +360,10 @@ class Launch:
         self._jobs[pack.id] = (work, pack)
         return Job(pack=pack.id, config=PackConfig(task=work.cell.task_of(work.phase), members=tuple(trials)))
 
-    def _store(self, pack: PackRow, event: Finished) -> None:
-        self.ledger.finish(pack, event.outcomes, event.provenance)
+    def _store(self, work: _Work, pack: PackRow, event: Finished) -> None:
+        workers = work.cell.packing.workers if work.cell.packing else None
+        packing = {"trials": len(pack.keys), "workers": workers}
+        self.ledger.finish(pack, event.outcomes, {**event.provenance, "packing": packing})
         self.tally.trained += len(event.outcomes)
         self.tally.diverged += sum(outcome.outcome == "diverged" for outcome in event.outcomes)
         self.tally.seconds += sum(outcome.summary["seconds"] or 0.0 for outcome in event.outcomes)
