@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -13,6 +13,8 @@ from lawn_tune.cli.options import AsJson, Cells, MaxEpochs, Seeds, Smoke, Storag
 from lawn_tune.errors import UsageError
 from lawn_tune.planning.costs import Cost, estimate
 from lawn_tune.planning.makespan import makespan
+from lawn_tune.planning.packing import pack_size
+from lawn_tune.planning.placement import Placement, place
 from lawn_tune.planning.plan import plan_all, unconstrained_points
 from lawn_tune.planning.smoke import smoke_cells
 from lawn_tune.planning.spaces import builtin_spaces, find_spaces
@@ -24,6 +26,7 @@ from lawn_tune.words import duration
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from lawn_tune.cells import CellName, Packing
     from lawn_tune.planning.counts import Counts
     from lawn_tune.results import Outcome, TrialRow
 
@@ -35,7 +38,8 @@ def plan(
     max_epochs: MaxEpochs = None,
     seeds: Seeds = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Also show how long N such workers take, by simulation.")
+        int | None,
+        typer.Option(min=1, metavar="N", help="Choose packs for N such workers, and simulate how long these take."),
     ] = None,
     smoke: Smoke = False,
     storage: Storage = None,
@@ -61,30 +65,59 @@ def plan(
     planned = smoke_cells(planned) if smoke else planned
     speeds = Speeds()
     if held is not None:
-        speeds.learn(planned, held[0])
+        speeds.learn(planned, held.rows)
+        planned = tuple(cell.packed(held.packings.get(cell.name)) for cell in planned)
+    placement = None if workers is None else place(planned, speeds.costs(planned), workers)
+    if placement is not None:
+        packed = {cell.name: cell for cell in placement.cells}
+        planned = tuple(packed[cell.name] for cell in planned)
     costs = [estimate(cell, speeds=speeds) for cell in planned]
     counts = [_count(cell, held) for cell in planned]
-    wall = None if workers is None else makespan(planned, speeds.seconds, workers)
     if as_json:
-        print_json(
-            _document(planned, costs, counts, url) | ({} if workers is None else {"makespan_hours": _hours(wall)})
-        )
+        print_json(_document(planned, costs, counts, url) | _simulated(placement, speeds))
         return
-    _print(planned, costs, counts, url)
-    if workers is not None:
-        text = "unknown until measured" if wall is None else f"about {_time(wall)}"
-        console().print(f"from nothing on {workers} such workers: {text}", soft_wrap=True, markup=False)
+    _print(planned, costs, counts, url, sizes=placement is not None)
+    if placement is not None:
+        console().print(_on_workers(placement, planned, speeds), soft_wrap=True, markup=False)
+
+
+def _simulated(placement: Placement | None, speeds: Speeds) -> dict[str, Any]:
+    if placement is None:
+        return {}
+    return {
+        "workers": placement.workers,
+        "makespan_hours": _hours(makespan(placement.cells, speeds.seconds, placement.workers)),
+        "busy_share": placement.busy,
+        "order": [str(cell.name) for cell in placement.cells],
+    }
+
+
+def _on_workers(placement: Placement, planned: Sequence[Cell], speeds: Speeds) -> str:
+    wall = makespan(placement.cells, speeds.seconds, placement.workers)
+    text = "unknown until measured" if wall is None else f"about {_time(wall)}"
+    lines = [
+        f"from nothing on {placement.workers} such workers: {text}",
+        f"workers are busy for {100 * placement.busy:.0f}% of it; sizes are trials per pack in search and confirm",
+    ]
+    if placement.cells != tuple(planned):
+        lines.append("cells with the longest packs come first, which ends earlier than the order above")
+    return "\n".join(lines)
 
 
 def _hours(seconds: float | None) -> float | None:
     return None if seconds is None else seconds / 3600
 
 
-def _held(url: str, cells: Sequence[Cell]) -> tuple[list[TrialRow], dict[str, Outcome]] | None:
-    """Returns the ledger's trials of the planned spaces, and the outcomes of their search whatever space trained it.
+class _Held(NamedTuple):
+    """What a ledger holds: trials of the spaces, outcomes of the search whatever space trained it, sizes of packs."""
 
-    None where there is no ledger yet.
-    """
+    rows: list[TrialRow]
+    outcomes: dict[str, Outcome]
+    packings: Mapping[CellName, Packing]
+
+
+def _held(url: str, cells: Sequence[Cell]) -> _Held | None:
+    """Returns what the ledger holds, None where there is no ledger yet."""
     file = StorageUrl.parse(url).file
     if file is not None and not file.exists():
         return None
@@ -95,17 +128,18 @@ def _held(url: str, cells: Sequence[Cell]) -> tuple[list[TrialRow], dict[str, Ou
         launched = set(ledger.spaces())
         names = dict.fromkeys(cell.name.space for cell in cells)
         rows = [row for name in names if name in launched for row in ledger.trials(name)]
-        return rows, ledger.outcomes([trial.key for cell in cells for trial in cell.search_trials])
+        outcomes = ledger.outcomes([trial.key for cell in cells for trial in cell.search_trials])
+        return _Held(rows, outcomes, ledger.packings(cells))
     finally:
         ledger.close()
 
 
-def _count(cell: Cell, held: tuple[list[TrialRow], dict[str, Outcome]] | None) -> Counts | None:
+def _count(cell: Cell, held: _Held | None) -> Counts | None:
     if held is None:
         return None
     from lawn_tune.planning.counts import count  # brings numpy
 
-    return count(cell, *held)
+    return count(cell, held.rows, held.outcomes)
 
 
 def _document(
@@ -128,6 +162,8 @@ def _row(cell: Cell, cost: Cost, counted: Counts | None) -> dict[str, Any]:
         "confirm_trials": cost.trials[1],
         "search_packs": cost.packs[0],
         "confirm_packs": cost.packs[1],
+        "search_pack_size": pack_size(cell, "search"),
+        "confirm_pack_size": pack_size(cell, "confirm"),
         "examples_trained": cost.examples,
         "examples_saved": cost.saved,
         "hours": _hours(cost.seconds),
@@ -136,18 +172,20 @@ def _row(cell: Cell, cost: Cost, counted: Counts | None) -> dict[str, Any]:
     }
 
 
-def _print(cells: Sequence[Cell], costs: Sequence[Cost], counts: Sequence[Counts | None], url: str) -> None:
+def _print(
+    cells: Sequence[Cell], costs: Sequence[Cost], counts: Sequence[Counts | None], url: str, *, sizes: bool
+) -> None:
     out = console()
     lines = list(zip(cells, costs, counts, strict=True))
     for space in dict.fromkeys(cell.name.space for cell in cells):
-        out.print(_table(space, [line for line in lines if line[0].name.space == space]), "")
+        out.print(_table(space, [line for line in lines if line[0].name.space == space], sizes), "")
     notes = [*filter(None, map(_note, cells)), *_unequal(cells)]
     text = "\n".join([*notes, *([""] if notes else []), _total(cells, costs, counts, url)])
     out.print(text, soft_wrap=True, markup=False)
 
 
-def _table(space: str, lines: Sequence[tuple[Cell, Cost, Counts | None]]) -> Table:
-    columns = ("cell", "points", "search", "confirm", "packs", "epochs", "examples", "time", "done")
+def _table(space: str, lines: Sequence[tuple[Cell, Cost, Counts | None]], sizes: bool) -> Table:
+    columns = ("cell", "points", "search", "confirm", "packs", "sizes", "epochs", "examples", "time", "done")
     seeds = any(cell.grid.size != cost.trials[0] for cell, cost, _ in lines)  # else the points are the search trials
     rows = [
         (
@@ -155,6 +193,7 @@ def _table(space: str, lines: Sequence[tuple[Cell, Cost, Counts | None]]) -> Tab
             f"{cell.grid.size}" if seeds else "",
             *(f"{number}" for number in cost.trials),
             f"{sum(cost.packs)}",
+            f"{pack_size(cell, 'search')}, {pack_size(cell, 'confirm')}" if sizes else "",
             _epochs(cell),
             _examples(cost.examples),
             _time(cost.seconds),

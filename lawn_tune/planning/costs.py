@@ -36,7 +36,7 @@ def estimate(cell: Cell, *, pack_size: int | None = None, speeds: Speeds | None 
     """Estimates what a cell costs from nothing.
 
     Args:
-        pack_size: the most trials of a pack; the plan's own rule if None.
+        pack_size: the most trials of a pack; that of the cell if None.
         speeds: how fast cells train; the table of measured speeds by default.
     """
     speeds = speeds or Speeds()

@@ -37,7 +37,7 @@ def remaining(cell: Cell, rows: Iterable[TrialRow], speeds: Speeds, pack_size: i
     Args:
         rows: trials of the cell's space in a ledger.
         speeds: how fast the cell trains.
-        pack_size: trials a pack, or None for the plan's rule.
+        pack_size: trials a pack, or None for that of the cell.
     """
     known = [row for row in rows if row.cell == str(cell.name)]
     done = {row.key for row in known if row.outcome in FINISHED}

@@ -77,7 +77,10 @@ class Settings:
         ),
     )
     pack_size: int | None = field(
-        default=None, metadata=_read(kinds.whole(1), "Trials trained as one; by default the plan's rule.", "N")
+        default=None,
+        metadata=_read(
+            kinds.whole(1), "Trials trained as one; by default chosen for the workers of the first launch.", "N"
+        ),
     )
     retries: int = field(default=2, metadata=_read(kinds.whole(0), "How often a failed pack is tried again.", "N"))
     max_device_hours: float | None = field(

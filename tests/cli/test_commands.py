@@ -28,8 +28,10 @@ from lawn_tune.cells import Cell
 from lawn_tune.cli.main import app
 from lawn_tune.ledger import Lease, open_ledger
 from lawn_tune.planning.costs import estimate
+from lawn_tune.planning.placement import place
 from lawn_tune.planning.plan import plan
 from lawn_tune.planning.spaces import builtin_spaces, find_space
+from lawn_tune.planning.speed import Speeds
 from lawn_tune.settings import SETTINGS
 from tests.helpers.memory_ledger import PROVENANCE, QUICKSTART, MemoryLedger, row, rows
 from trainables.catalogue.datasets import DATASETS, MACHINE
@@ -249,6 +251,40 @@ def test_plan_tells_how_long_so_many_workers_take() -> None:
     assert re.search(
         r"^from nothing on 4 such workers: about \d+ min$", run("plan", "digits", "--workers", "4").stdout, re.M
     )
+
+
+def test_plan_shows_the_packs_that_a_launch_on_so_many_workers_would_train(tmp_path: Path) -> None:
+    plain = read("plan", "quickstart", "--json")
+    assert "order" not in plain
+    for workers in (1, 8, 512):
+        found = read("plan", "quickstart", "--workers", str(workers), "--json")
+        placement = place(QUICKSTART, Speeds().costs(QUICKSTART), workers)
+        sizes = {str(cell.name): cell.packing for cell in placement.cells}
+        assert found["workers"] == workers
+        assert found["busy_share"] == pytest.approx(placement.busy)
+        assert found["makespan_hours"] == pytest.approx(placement.span / 3600)
+        assert found["order"] == list(sizes)
+        for cell in found["cells"]:
+            packing = sizes[cell["cell"]]
+            assert packing is not None
+            assert (cell["search_pack_size"], cell["confirm_pack_size"]) == (packing.search, packing.confirm)
+            assert cell["search_packs"] >= cell["search_trials"] / packing.search
+        if workers == 1:
+            assert found["cells"] == plain["cells"]
+    shown = run("plan", "quickstart", "--workers", "512").stdout
+    assert "1, 1" in shown
+    assert re.search(r"^workers are busy for \d+% of it; sizes are trials per pack", shown, re.M)
+    assert "sizes" not in run("plan", "quickstart").stdout
+
+
+def test_plan_shows_the_packs_that_a_launch_recorded(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    with open_ledger(url) as ledger:
+        ledger.register(QUICKSTART)
+        ledger.record_packings(place(QUICKSTART, Speeds().costs(QUICKSTART), 512).cells)
+    found = read("plan", "quickstart", "--workers", "1", "--storage", url, "--json")
+    assert {cell["search_pack_size"] for cell in found["cells"]} <= {1, 2}
+    assert found["cells"] == read("plan", "quickstart", "--storage", url, "--json")["cells"]
 
 
 # --- status ----------------------------------------------------------------------------------------------------------
