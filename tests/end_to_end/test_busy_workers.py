@@ -19,7 +19,7 @@ SPACE = tiny_space(
     width=4,
     confirm=[11],
     batch_size=96,
-    epochs=500,
+    epochs=120,
     peak_lr=[0.003, 0.01],
     weight_decay=[0.01, 0.1],
 )
