@@ -15,24 +15,28 @@ import tempfile
 import time
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import fsum
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 
 from benchmarks import paper_plan
 from benchmarks.paper_plan import KINDS, PaperTable
 from benchmarks.tabulated import SimulatedClock, TabulatedExecutor
-from lawn_tune.cells import Cell, Phase
+from lawn_tune.cells import Cell, Packing, Phase
 from lawn_tune.executors.base import Event, Finished, Job, Nothing, Progress
 from lawn_tune.executors.slots import report_seconds
 from lawn_tune.launching.launch import Launch
+from lawn_tune.launching.limits import Limits
 from lawn_tune.launching.progress import Display
 from lawn_tune.ledger import Owner, open_ledger
 from lawn_tune.planning.makespan import schedule
 from lawn_tune.planning.packing import make_packs
+from lawn_tune.planning.placement import place
+from lawn_tune.planning.speed import Speeds
+from trainables.tasks import Trial
 
 DATABASES = ("sqlite", "postgresql")
 WORKERS = (64, 128, 512, 2048)
@@ -44,6 +48,9 @@ PLANS = {
 BUSIEST = ("movielens-100k", "movielens-1m", "pinterest")
 """The datasets with the shortest epochs, so that workers report most often."""
 
+
+SIZES: tuple[int | Literal["chosen"] | None, ...] = (None, 1, "chosen")
+"""Pack sizes of schedules: the largest of the plan, packs of one, and those that a launch chooses for its workers."""
 
 STEADY = ("cifar-10",)
 """A dataset with long epochs: each is a report, as in most of the study."""
@@ -60,7 +67,7 @@ def run(workers: Sequence[int] = WORKERS, events: int = 1_500) -> dict[str, Any]
     return {
         "assumptions": assumptions(),
         "plan": {name: facts(name, workers) for name in KINDS},
-        "schedules": [schedules(plan, count, size) for plan in PLANS for size in (None, 1) for count in workers],
+        "schedules": [schedules(plan, count, size) for plan in PLANS for size in SIZES for count in workers],
         "whole": drive("sqlite", middle, cells=paper_plan.cells(), every=math.inf),
         "dense": [drive(kind, count, events) for kind in DATABASES for count in workers],
         "steady": [drive(kind, middle, events, cells=paper_plan.cells(STEADY)) for kind in DATABASES],
@@ -98,9 +105,10 @@ def _reports(jobs: Sequence[tuple[Cell, Phase, int]], every: float) -> int:
     return sum(len(paper_plan.reports(cell.task_of(phase), size, every)) for cell, phase, size in jobs)
 
 
-def schedules(plan: str, workers: int, pack_size: int | None) -> dict[str, Any]:
+def schedules(plan: str, workers: int, pack_size: int | Literal["chosen"] | None) -> dict[str, Any]:
     """Returns makespan and idle share of one plan; packs that do not fit in GPU memory are split in advance."""
-    chained = chains(paper_plan.cells(PLANS[plan]), pack_size)
+    cells = paper_plan.cells(PLANS[plan])
+    chained = chains(chosen(cells, workers)) if pack_size == "chosen" else chains(cells, pack_size)
     span = schedule(chained, workers)
     busy = fsum(seconds for chain in chained for phase in chain for seconds in phase)
     return {
@@ -112,6 +120,17 @@ def schedules(plan: str, workers: int, pack_size: int | None) -> dict[str, Any]:
         "longest_chain_hours": max(fsum(max(phase) for phase in chain) for chain in chained) / 3600,
         "idle_share": 1 - busy / (workers * span),
     }
+
+
+def chosen(cells: Sequence[Cell], workers: int) -> tuple[Cell, ...]:
+    """Returns cells as a launch would train them on this number of GPUs, if it knew the assumed times."""
+    fitting = [
+        cell.packed(Packing(search=1, confirm=1, workers=None, plan=cell.plan_id))
+        if KINDS[cell.task.dataset].largest_pack == 1
+        else cell
+        for cell in cells
+    ]
+    return place(fitting, AssumedSpeeds().costs(cells), workers).cells
 
 
 def chains(cells: Sequence[Cell], pack_size: int | None = None) -> list[list[list[float]]]:
@@ -161,11 +180,25 @@ def drive(
     executor = TabulatedExecutor(PaperTable(report_seconds(workers) if every is None else every), workers)
     with _database(database) as url, open_ledger(url) as ledger:
         ledger.register(cells)
-        agenda = Metered(Launch(cells, ledger, Owner.current(), silent(cells)), executor.clock, events)
+        launch = Launch(cells, ledger, Owner.current(), silent(cells), limits=unlimited())
+        agenda = Metered(launch, executor.clock, events)
         gc.collect()
         executor.run(agenda)
         agenda.launch.close()
     return _driven(database, executor, agenda, every)
+
+
+class AssumedSpeeds(Speeds):
+    """The assumed times of packs: the data sets of the paper have no rows that say theirs."""
+
+    def costs(self, cells: Sequence[Cell]) -> Callable[[Cell, Phase, Sequence[Trial]], float]:
+        """See `Speeds.costs`."""
+        return lambda cell, phase, pack: paper_plan.pack_seconds(cell.task_of(phase), len(pack))
+
+
+def unlimited() -> Limits:
+    """Returns no limits, with the assumed times."""
+    return Limits(speeds=AssumedSpeeds())
 
 
 def silent(cells: Sequence[Cell]) -> Display:

@@ -72,6 +72,12 @@ def test_schedules_keep_their_bounds(plan: str, pack_size: int | None, workers: 
     assert more["makespan_hours"] <= found["makespan_hours"] + longest
 
 
+@pytest.mark.parametrize("plan", sorted(scaling.PLANS))
+def test_packs_chosen_for_the_gpus_end_no_later(plan: str) -> None:
+    found, plain = (scaling.schedules(plan, 512, size) for size in ("chosen", None))
+    assert found["longest_chain_hours"] * (1 - 1e-9) <= found["makespan_hours"] <= plain["makespan_hours"]
+
+
 def test_the_real_launch_over_simulated_gpus_keeps_the_schedule() -> None:
     cells = paper_plan.cells(("movielens-100k",), 2)[:4]
     found = scaling.drive("sqlite", 10, cells=cells)
@@ -89,7 +95,7 @@ def test_packs_are_split_until_they_fit_and_every_key_is_trained_once_as_in_the_
     executor = TabulatedExecutor(PaperTable(1.0), 8)
     with open_ledger(f"sqlite:///{tmp_path}/ledger.db") as ledger:
         ledger.register(cells)
-        agenda = Launch(cells, ledger, Owner.current(), scaling.silent(cells))
+        agenda = Launch(cells, ledger, Owner.current(), scaling.silent(cells), limits=scaling.unlimited())
         executor.run(agenda)
         agenda.close()
         rows = ledger.trials("imagenet")
