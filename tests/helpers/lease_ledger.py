@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lawn_tune.cells import Cell, CellName, Phase
+from lawn_tune.cells import Cell, CellName, Packing, Phase
 from lawn_tune.ledger import LeaseLost, Owner, PackRow, Unreachable
 from lawn_tune.results import TrialRow
 from tests.helpers.memory_ledger import row
@@ -41,6 +41,7 @@ class LeaseLedger:
     rows: dict[str, TrialRow] = field(default_factory=dict)
     recorded: dict[tuple[CellName, Phase], tuple[PackRow, ...]] = field(default_factory=dict)
     finished: dict[str, int] = field(default_factory=dict)
+    packed: dict[CellName, Packing] = field(default_factory=dict)
 
     def lease(self, cell: CellName, owner: Owner, seconds: float) -> bool:
         self._reach()
@@ -78,6 +79,16 @@ class LeaseLedger:
 
     def reconcile(self, cell: CellName, owner: Owner) -> None:
         self._check(cell, owner.token)
+
+    def packings(self, cells: Sequence[Cell]) -> Mapping[CellName, Packing]:
+        self._wait()
+        return {cell.name: self.packed[cell.name] for cell in cells if cell.name in self.packed}
+
+    def record_packings(self, cells: Sequence[Cell], replacing: bool = False) -> Mapping[CellName, Packing]:
+        self._wait()
+        new = {cell.name: cell.packing for cell in cells if cell.packing}
+        self.packed = self.packed | new if replacing else new | self.packed
+        return self.packed
 
     def record_packs(self, cell: CellName, phase: Phase, packed: Sequence[Sequence[Trial]]) -> tuple[PackRow, ...]:
         self._wait()

@@ -41,7 +41,12 @@ def test_an_empty_phase_takes_no_time(chains: list[Chain], workers: int, data: s
     padded = [list(chain) for chain in chains]
     for chain in padded:
         chain.insert(data.draw(st.integers(0, len(chain))), [])
-    assert schedule(padded, workers) == schedule(chains, workers)
+    every = sum(map(len, joined.from_iterable(chains))) + 1
+    assert schedule(padded, every) == schedule(chains, every)
+    for alone, with_empty in zip(chains, padded, strict=True):
+        assert schedule([with_empty], workers) == schedule([alone], workers)
+    least = max(total(chains) / workers, longest(chains))  # cells may have their turns in another order
+    assert least <= schedule(padded, workers) <= total(chains) / workers + longest(chains)
 
 
 @pytest.mark.parametrize(
