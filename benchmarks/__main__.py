@@ -11,6 +11,7 @@ from typing import Any
 
 from benchmarks import (
     allocator,
+    coverage,
     dashboard,
     growth,
     ledger,
@@ -47,6 +48,7 @@ def main() -> None:
         "overhead": overhead.run,
         "dashboard": dashboard.run,
         "scaling": scaling.run,
+        "coverage": coverage.run,
         "allocator": lambda: allocator.run(options.data_dir),
         "packs": lambda: packs.run(options.data_dir),
         "throughput": lambda: throughput.run(options.data_dir),

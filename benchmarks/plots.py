@@ -24,7 +24,7 @@ LABELS = {"ncf-8": "NCF, 8 factors", "ncf-64": "NCF, 64 factors"}
 def main() -> None:
     """Draws every figure that has results."""
     PAGES.mkdir(exist_ok=True)
-    for name, draw in {"growth": growth, "ledger": ledger, "scaling": scaling}.items():
+    for name, draw in {"growth": growth, "ledger": ledger, "scaling": scaling, "coverage": power}.items():
         if (path := RESULTS / f"{name}.json").exists():
             draw(json.loads(path.read_text())["results"])
 
@@ -63,6 +63,17 @@ def ledger(results: Mapping[str, Any]) -> None:
     _log(axis, "trials in the ledger, 300 epochs each", "seconds")
     axis.legend(frameon=False, fontsize=8)
     _save(figure, "ledger")
+
+
+def power(results: Mapping[str, Any]) -> None:
+    """Share of repeats in which a difference is told from zero, against the difference."""
+    figure, axis = plt.subplots(figsize=(6.5, 4), layout="constrained")
+    for seeds, shares in results["power"].items():
+        axis.plot(results["effects"], shares, "o-", label=f"{seeds} seeds")
+    axis.set(xlabel="true difference, points", ylabel="told from zero, % of repeats", ylim=(0, 102))
+    axis.grid(alpha=0.3)
+    axis.legend(frameon=False, fontsize=8)
+    _save(figure, "power")
 
 
 def scaling(results: Mapping[str, Any]) -> None:

@@ -52,6 +52,9 @@ class Protocol:
     confirm_seeds: tuple[int, ...]
     full_epochs: int
     """The space's epoch budget; the task's `epochs` is smaller when a launch was capped by --max-epochs."""
+    margin: float | None = 0.5
+    """Difference below which two methods count as equivalent, in the metric's unit; None for never. Its default is that
+    of cells that older versions stored."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -55,11 +55,6 @@ def count(n: int, noun: str) -> str:
     return f"{n:,} {noun}" + ("" if n == 1 else "s")
 
 
-def p_value(p: float) -> str:
-    """Returns a p-value with three decimals, or "<0.001"."""
-    return "<0.001" if p < 0.0005 else f"{p:.3f}"
-
-
 def duration(seconds: float) -> str:
     """Returns a time for people: "42 s", "13 min", "2.6 h"."""
     if 0 < seconds < 0.5:

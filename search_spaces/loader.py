@@ -28,8 +28,8 @@ DEFAULTS: Mapping[str, str] = {
 BATCH = "batch"
 """Key of a method under which batch sizes override its levels."""
 
-OPTIONAL = ("compare", "catalogue")
-"""Tables that a file may leave out."""
+OPTIONAL = ("margin", "compare", "catalogue")
+"""Keys without a default that a file may leave out."""
 
 REQUIRED = ("description", "dataset", "loss", "metric", "model", "seeds", "budgets", "optimizers")
 
@@ -63,6 +63,7 @@ def load_space(path: Path) -> SearchSpace:
         metric=top.text("metric"),
         selection=top.name("selection"),
         reported=top.name("reported"),
+        margin=_margin(top) if "margin" in values else None,
         schedule=top.name("schedule"),
         constrain=top.name("constrain"),
         precision=top.name("precision"),
@@ -185,6 +186,13 @@ def _confirm_seeds(seeds: _Table) -> tuple[int, ...]:
             "confirm", rule, shared, "Replace those seeds, so that each winner is retrained with new ones."
         )
     return confirm
+
+
+def _margin(top: _Table) -> float:
+    value = top.number("margin", top.values["margin"])
+    if value <= 0:
+        raise top.error("margin", "must be above 0", value, "Write the least difference that would matter, as 0.5.")
+    return value
 
 
 def _budgets(top: _Table) -> tuple[Budget, ...]:

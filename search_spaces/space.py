@@ -82,6 +82,7 @@ class SearchSpace:
         metric: name of the metric that selects winners and is reported.
         selection: split that chooses the winner; "test" is the paper's way and is flagged in every output.
         reported: value of the "last" or of the "best" epoch; "best" is flagged.
+        margin: difference of the metric below which two methods count as equivalent; None for never.
         schedule, constrain, precision: see `docs/choices.md`.
         search_seeds: seeds of the grid; winners are chosen on the mean over them.
         confirm_seeds: new seeds that retrain each winner; none may be a search seed.
@@ -101,6 +102,7 @@ class SearchSpace:
     metric: str
     selection: str
     reported: str
+    margin: float | None
     schedule: str
     constrain: str
     precision: str

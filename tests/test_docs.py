@@ -12,7 +12,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from benchmarks import page, scaling_page
+from benchmarks import inference_page, page, scaling_page
 from lawn_tune.cli.main import app
 from lawn_tune.planning.spaces import builtin_spaces
 from trainables.catalogue.methods import METHODS
@@ -85,6 +85,16 @@ def test_the_makefile_and_ci_run_the_same_commands() -> None:
 
 def test_the_performance_page_is_generated_from_the_committed_results() -> None:
     assert (ROOT / "docs/performance.md").read_text() == page.page()
+
+
+def test_the_page_on_inference_is_generated_from_the_committed_results() -> None:
+    assert (ROOT / "docs/inference.md").read_text() == inference_page.page()
+
+
+def test_intervals_cover_what_they_say_in_the_committed_study() -> None:
+    found = json.loads((ROOT / "benchmarks/results/coverage.json").read_text())["results"]
+    assert all(one["least"] >= 94 for one in found["coverage"])
+    assert all(one["worst"] <= 6 and one["error"] <= 5.5 for one in found["families"])
 
 
 def test_the_scaling_page_is_generated_from_the_committed_results() -> None:

@@ -1,4 +1,4 @@
-"""Paired differences LAWN − weight decay with their intervals, as a forest plot: filled where separable from zero."""
+"""Paired differences of challengers with their intervals, as a forest plot: filled where zero is excluded."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import plotly.graph_objects as go
 
 from dashboards import style
 from dashboards.figures.base import blank, named
-from dashboards.figures.pair_outcome import TONES, Tone, paper_difference, searched, test_text
+from dashboards.figures.pair_outcome import TONES, Tone, paper_difference, searched
 from lawn_tune.comparison.compare import PairResult, Verdict
-from lawn_tune.comparison.verdicts import sentence
+from lawn_tune.comparison.verdicts import level_text, sentence, side, sides, verdict_text
 from lawn_tune.words import metric_name, metric_of, signed
 
 
@@ -22,12 +22,13 @@ class ForestRow(NamedTuple):
 
     Args:
         space, base, lawn, batch_size: which one.
-        mean: LAWN − base in the metric's unit: paired over fresh seeds, else of the searches' best values, else None.
-        low, high: of the 95 % interval; None where there is none.
+        mean: challenger − baseline in the metric's unit: paired over fresh seeds, else of the searches' best values,
+            else None.
+        low, high: of the interval; None where there is none.
         confirmed: the mean is over fresh seeds.
         verdict, tone: the outcome.
         sentence: the pair's outcome in words.
-        test: "p = 0.250, Holm 0.500", or "".
+        short: the verdict for an axis.
         paper: the paper's difference on test; None where it prints none, or where ours is not on test.
     """
 
@@ -42,14 +43,22 @@ class ForestRow(NamedTuple):
     verdict: Verdict
     tone: Tone
     sentence: str
-    test: str
+    short: str
     paper: float | None
 
 
 class ForestInfo(NamedTuple):
-    """Pairs by space, base optimizer and batch size; `maximize` is False where lower is better."""
+    """Pairs by space, base optimizer and batch size; `maximize` is False where lower is better.
+
+    Args:
+        challenger, baseline: what the two sides of all pairs are called.
+        level: what the intervals are, "95 % interval for all 3 pairs".
+    """
 
     metric: str
+    challenger: str
+    baseline: str
+    level: str
     digits: int
     maximize: bool
     rows: tuple[ForestRow, ...]
@@ -70,6 +79,9 @@ def forest_info(pairs: Sequence[PairResult]) -> ForestInfo:
     names = dict.fromkeys(metric_name(pair.baseline.cell.protocol.metric) for pair in same)
     return ForestInfo(
         metric=" or ".join(names),
+        challenger=sides(same)[0],
+        baseline=sides(same)[1],
+        level=_level(same),
         digits=metric_of(first.metric).digits if first else 2,
         maximize=first is None or first.direction == "maximize",
         rows=tuple(map(_row, sorted(same, key=_order(same)))),
@@ -103,27 +115,34 @@ def _row(pair: PairResult) -> ForestRow:
         verdict=pair.verdict,
         tone=TONES.get(pair.verdict, "none"),
         sentence=sentence(pair),
-        test=test_text(pair),
+        short=_short(pair),
         paper=paper_difference(pair) if alike else None,
     )
+
+
+def _short(pair: PairResult) -> str:
+    """Returns the verdict, where it is too long for an axis in fewer words."""
+    words = {
+        Verdict.NEVER_CONSTRAINED: "never constrained",
+        Verdict.ONLY_CHALLENGER: f"{side(pair.baseline.cell)} diverged",
+        Verdict.ONLY_BASELINE: f"{side(pair.challenger.cell)} diverged",
+        Verdict.PENDING: "not confirmed",
+    }
+    return words.get(pair.verdict, verdict_text(pair))
+
+
+def _level(pairs: Sequence[PairResult]) -> str:
+    """Returns what the intervals of the pairs are; of several spaces each has its own family."""
+    families = {level_text(pair.difference.family) for pair in pairs if pair.difference}
+    return families.pop() if len(families) == 1 else "95 % interval for all pairs of a space"
 
 
 # --- drawing ----------------------------------------------------------------------------------------------------------
 
 
-SHORT = {
-    Verdict.TOO_FEW: "too few seeds",
-    Verdict.NEVER_CONSTRAINED: "never constrained",
-    Verdict.ONLY_LAWN: "WD diverged",
-    Verdict.ONLY_BASE: "LAWN diverged",
-    Verdict.NOT_COMPARABLE: "not comparable",
-    Verdict.PENDING: "not confirmed",
-}
-"""Verdicts too long for an axis."""
-
 FOREST_HELP = (
-    "LAWN − WD with its 95 % interval. Filled: separable from zero. Gray, open: not separable, or too few seeds. Open "
-    "diamond: search values only. Faint diamond: the paper."
+    "Challenger − baseline with its interval; those of one space hold together with 95 % confidence. Filled: zero is "
+    "excluded. Gray, open: undecided or equivalent. Open diamond: search values only. Faint diamond: the paper."
 )
 """How to read it."""
 
@@ -132,16 +151,16 @@ _ROW, _DENSE, _MANY = 50, 36, 8
 
 
 def forest_figure(info: ForestInfo) -> go.Figure:
-    """Draws LAWN − weight decay of each pair with its 95 % interval, and the paper's difference as a faint diamond."""
+    """Draws the difference of each pair with its interval, and the paper's difference as a faint diamond."""
     row = _ROW if len(info.rows) <= _MANY else _DENSE
     figure = blank(height=90 + row * max(2, len(info.rows)), legend=False)
     figure.add_traces([_paper(info), *(_measured(info, places) for places in _alike(info))])
-    figure.update_layout(margin={"t": 24, "b": 52}, annotations=[*_unmeasured(info), *_sides(info.maximize)])
+    figure.update_layout(margin={"t": 24, "b": 52}, annotations=[*_unmeasured(info), *_sides(info)])
     figure.add_vline(x=0, line={"width": 1.5, "color": style.ZERO})
     for i, (above, below) in enumerate(pairwise(info.rows), start=1):
         if (above.space, above.base) != (below.space, below.base):
             figure.add_hline(y=i - 0.5, line={"width": 1, "color": style.ZERO, "dash": "dot"}, opacity=0.5)
-    figure.update_xaxes(title_text="LAWN − WD (points)", range=_ends(info.rows))
+    figure.update_xaxes(title_text=f"{info.challenger} − {info.baseline} (points)", range=_ends(info.rows))
     figure.update_yaxes(
         automargin=True, type="linear",
         range=[max(len(info.rows), 2) - 0.5, -0.5], showgrid=False, zeroline=False, ticks="",
@@ -220,9 +239,9 @@ def _unmeasured(info: ForestInfo) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _sides(maximize: bool) -> list[dict[str, Any]]:
+def _sides(info: ForestInfo) -> list[dict[str, Any]]:
     """Returns the notes above the axis that name the side on which each wins; short, since phones are narrow."""
-    left, right = ("WD", "LAWN") if maximize else ("LAWN", "WD")
+    left, right = (info.baseline, info.challenger) if info.maximize else (info.challenger, info.baseline)
     place = {"y": 1, "xref": "paper", "yref": "paper", "yanchor": "bottom", "showarrow": False, "opacity": 0.8}
     look = place | {"font": {"size": 11}}
     return [
@@ -249,7 +268,7 @@ def _labels(info: ForestInfo) -> list[str]:
 
 
 def _label(row: ForestRow) -> str:
-    verdict = escape(SHORT.get(row.verdict, row.verdict.value))
+    verdict = escape(row.short)
     strong = f"<b>{verdict}</b>" if row.tone in ("better", "worse") else verdict
     return f"{named(row.base)}, batch {row.batch_size:,}<br><span style='font-size:11px'>{strong}</span>"
 
@@ -263,8 +282,6 @@ def hover(row: ForestRow, digits: int) -> str:
     parts = [row.sentence]
     if row.mean is not None and not row.confirmed:
         parts.append(f"Difference of the best search values: {signed(row.mean, digits)}; not confirmed by fresh runs.")
-    if row.test:
-        parts.append(f"{row.test}.")
     if row.paper is not None:
         parts.append(f"Paper: {signed(row.paper, 2)}.")
     return "<br>".join(wrapped(part) for part in parts)

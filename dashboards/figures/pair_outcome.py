@@ -1,4 +1,4 @@
-"""What a pair of cells has shown so far: its tone, its difference in search, in print, and its test."""
+"""What a pair of cells has shown so far: its tone, and its difference in search and in print."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Literal
 
 from lawn_tune.comparison.compare import PairResult, Verdict
 from lawn_tune.comparison.published import printed
-from lawn_tune.words import p_value
 
 Tone = Literal["better", "worse", "open", "none"]
-"""LAWN better, LAWN worse, measured but not separable, and no verdict at all."""
+"""The challenger better, worse, measured without a winner, and no verdict at all."""
 
 
 TONES: Mapping[Verdict, Tone] = {
     Verdict.BETTER: "better",
-    Verdict.ONLY_LAWN: "better",
+    Verdict.ONLY_CHALLENGER: "better",
     Verdict.WORSE: "worse",
-    Verdict.ONLY_BASE: "worse",
-    Verdict.NOT_SEPARABLE: "open",
+    Verdict.ONLY_BASELINE: "worse",
+    Verdict.EQUIVALENT: "open",
+    Verdict.UNDECIDED: "open",
 }
 
 
@@ -35,13 +35,3 @@ def paper_difference(pair: PairResult) -> float | None:
     if base is None or lawn is None or base.mean is None or lawn.mean is None:
         return None
     return lawn.mean - base.mean
-
-
-def test_text(pair: PairResult) -> str:
-    """Returns the p-values of a pair, or ""."""
-    difference = pair.difference
-    if difference is None or difference.test is None:
-        return ""
-    holm = "" if difference.holm is None else f"; Holm-adjusted for all pairs of the space {p_value(difference.holm)}"
-    lowest = p_value(difference.test.lowest)
-    return f"exact p {p_value(difference.test.p)} (lowest possible with {difference.n} seeds: {lowest}){holm}"

@@ -52,11 +52,16 @@ def protocol(comparison: Comparison, when: Span) -> list[tuple[str, str]]:
     }
     rows = [(name, " | ".join(comparison.distinct(value))) for name, value in of.items()]
     rows += [
-        ("intervals", "95 %, 10,000 resamples of seeds and test examples (two-way bootstrap), paired"),
+        ("intervals", _intervals(comparison)),
         ("device time", duration(sum(result.seconds for result in comparison.cells))),
         ("trained", " to ".join(dict.fromkeys(day for day in when if day)) or "unknown"),
     ]
     return rows + [(name.replace("libraries.", ""), ", ".join(v)) for name, v in comparison.provenance.items()]
+
+
+def _intervals(comparison: Comparison) -> str:
+    margins = " or ".join(comparison.distinct(lambda cell: f"{cell.protocol.margin}"))
+    return f"paired, crossed random effects of seeds and test examples, 95 % for all pairs together; margin {margins}"
 
 
 def _metric(cell: Cell) -> str:

@@ -12,7 +12,7 @@ from dashboards.figures.pair_outcome import TONES, paper_difference, searched
 from dashboards.web import components
 from lawn_tune.comparison.compare import CellResult, PairResult
 from lawn_tune.comparison.flags import Flag
-from lawn_tune.comparison.verdicts import sentence
+from lawn_tune.comparison.verdicts import level_text, sentence, verdict_text
 from lawn_tune.words import fixed, method, metric_name, metric_of, signed
 
 
@@ -27,7 +27,7 @@ def _verdict(pair: PairResult) -> Component:
             html.Div(
                 [
                     html.Div(components.method_name(pair.challenger.cell.name.optimizer), className="rival"),
-                    html.Div([components.method_name(pair.baseline.cell.name.optimizer), " + WD"], className="rival"),
+                    html.Div(components.method_name(pair.baseline.cell.name.optimizer), className="rival"),
                     html.Div(f"batch {pair.batch_size:,}", className="at"),
                 ],
                 className="rivals",
@@ -40,7 +40,7 @@ def _verdict(pair: PairResult) -> Component:
 
 
 def _badge(pair: PairResult) -> Component:
-    return html.Span(pair.verdict.value, className=f"badge {TONES.get(pair.verdict, 'none')}")
+    return html.Span(verdict_text(pair), className=f"badge {TONES.get(pair.verdict, 'none')}")
 
 
 def _number(pair: PairResult) -> Component:
@@ -50,8 +50,9 @@ def _number(pair: PairResult) -> Component:
     unit = f" points of {name}"
     if pair.difference is not None:
         interval = pair.difference.interval
-        ends = f"95 %: {signed(interval.low, digits)} to {signed(interval.high, digits)}" if interval else "no interval"
-        return _big(signed(pair.difference.mean, digits), unit, ends)
+        ends = f"{signed(interval.low, digits)} to {signed(interval.high, digits)}" if interval else "no interval"
+        named = f"{level_text(pair.difference.family)}: {ends}" if interval else ends
+        return _big(signed(pair.difference.mean, digits), unit, named)
     if (found := searched(pair)) is not None:
         return _big(signed(found, digits), unit, f"of searches on {protocol.selection}, unconfirmed", sure=False)
     return _big("–", "", "", sure=False)

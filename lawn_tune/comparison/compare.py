@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
 
@@ -13,39 +12,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lawn_tune.cells import Cell, Phase, Protocol
-from lawn_tune.comparison.flags import FEW, Flag, Note, cell_notes, in_order, pair_notes
-from lawn_tune.comparison.inference import (
-    Interval,
-    SignFlip,
-    bootstrap_interval,
-    holm,
-    mean_and_error,
-    seeds_interval,
-    sign_flip,
-)
+from lawn_tune.comparison.flags import Flag, Note, cell_notes, in_order, pair_notes
+from lawn_tune.comparison.inference import Effect, Interval, crossed, mean_and_error, over_seeds
 from lawn_tune.comparison.published import published
 from lawn_tune.planning.selection import Point, Winner, best, score, search_series
 from lawn_tune.results import ResultSource, TrialRow
 
 T = TypeVar("T", bound=Hashable)
 
-BOOTSTRAP_SEED = 0
-"""Of every interval of a comparison, so that the same ledger gives the same table."""
-
 
 class Verdict(StrEnum):
-    """The conclusion about a pair, decided by whether the 95 % interval of the difference excludes zero.
+    """The conclusion about a pair's challenger: whether the interval that is shown excludes zero, and nothing else.
 
-    There is none for a pair of different tasks, for fewer than `FEW` seeds, and for a LAWN winner that never was LAWN.
+    Of those that include it, an interval within the margin is equivalent. There is no verdict for a pair of different
+    tasks, and for a LAWN winner that never was LAWN.
     """
 
-    BETTER = "LAWN better"
-    WORSE = "LAWN worse"
-    NOT_SEPARABLE = "not separable"
-    TOO_FEW = "too few seeds for a verdict"
-    NEVER_CONSTRAINED = "winner never constrained, no verdict"
-    ONLY_LAWN = "weight decay diverged everywhere"
-    ONLY_BASE = "LAWN diverged everywhere"
+    BETTER = "better"
+    WORSE = "worse"
+    EQUIVALENT = "equivalent"
+    UNDECIDED = "undecided"
+    NEVER_CONSTRAINED = "never constrained"
+    ONLY_CHALLENGER = "baseline diverged everywhere"
+    ONLY_BASELINE = "challenger diverged everywhere"
     NEITHER = "both diverged everywhere"
     NOT_COMPARABLE = "not comparable"
     PENDING = "not confirmed yet"
@@ -117,28 +106,51 @@ class CellResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """LAWN − base over the seeds both have, in the metric's unit (percentage points).
+    """Challenger − baseline over the seeds both have, in the metric's unit (percentage points).
 
     Args:
         mean: of the differences.
         seeds: paired seeds.
-        examples: test examples the interval also speaks of; None where it is over seeds only.
-        interval: 95 %; None for one seed.
-        test: exact sign-flip test over seeds; None for too many seeds.
-        holm: the test's p-value adjusted for all pairs of the comparison.
+        effect: the mean with its uncertainty; None for one seed, which has none.
+        family: pairs whose intervals hold together: all of the comparison, measured already or not.
+        margin: see `Protocol.margin`.
     """
 
     mean: float
     seeds: tuple[int, ...]
-    examples: int | None
-    interval: Interval | None
-    test: SignFlip | None
-    holm: float | None = None
+    effect: Effect | None
+    family: int
+    margin: float | None
 
     @property
     def n(self) -> int:
         """Number of paired seeds."""
         return len(self.seeds)
+
+    @property
+    def examples(self) -> int | None:
+        """Test examples the interval also speaks of; None where it is over seeds only."""
+        return self.effect.examples if self.effect else None
+
+    @property
+    def interval(self) -> Interval | None:
+        """The 95 % interval, simultaneous over the family; None for one seed."""
+        return self.effect.interval(self.family) if self.effect else None
+
+    @property
+    def detectable(self) -> float | None:
+        """True difference that as many runs would tell from zero in four of five repeats; None for one seed."""
+        return self.effect.detectable(self.family) if self.effect else None
+
+    @property
+    def seeds_needed(self) -> int | None:
+        """Seeds that would decide, whatever they show; None without a margin, for one seed, or if no number would.
+
+        An interval of half the margin to both sides excludes zero or lies within the margin, wherever its mean is.
+        """
+        if self.effect is None or self.margin is None:
+            return None
+        return self.effect.seeds_for(self.margin / 2, self.family)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,7 +254,7 @@ def _comparison(
     return Comparison(
         space=results[0].cell.name.space,
         cells=results,
-        pairs=_adjusted(_pairs(results, examples)),
+        pairs=_pairs(results, examples),
         provenance=_provenance(trials),
     )
 
@@ -293,7 +305,7 @@ def _estimate(phase: Phase, series: str, keys: Mapping[int, str], rows: Mapping[
     )
 
 
-def _pairs(results: Sequence[CellResult], examples: Mapping[str, NDArray[np.bool_]]) -> list[PairResult]:
+def _pairs(results: Sequence[CellResult], examples: Mapping[str, NDArray[np.bool_]]) -> tuple[PairResult, ...]:
     found = [
         (base, challenger)
         for base in results
@@ -301,52 +313,70 @@ def _pairs(results: Sequence[CellResult], examples: Mapping[str, NDArray[np.bool
         if base.cell.name.optimizer in challenger.cell.baselines
         and base.cell.name.batch_size == challenger.cell.name.batch_size
     ]
-    with ThreadPoolExecutor() as threads:  # nearly all of the time is the bootstrap's draws, which run without the GIL
-        return list(threads.map(lambda pair: _pair(pair[0], pair[1], examples), found))
+    family = sum(_comparable(pair_notes(base.cell, challenger.cell)) for base, challenger in found)
+    return tuple(_pair(base, challenger, family, examples) for base, challenger in found)
 
 
-def _pair(base: CellResult, lawn: CellResult, examples: Mapping[str, NDArray[np.bool_]]) -> PairResult:
-    difference, notes = None, list(pair_notes(base.cell, lawn.cell))
-    comparable = all(note.flag is not Flag.DIFFERENT_TASKS for note in notes)
-    if comparable and base.confirmed and lawn.confirmed:
-        difference, caveats = _difference(base.confirmed, lawn.confirmed, examples)
+def _comparable(notes: Iterable[Note]) -> bool:
+    return all(note.flag is not Flag.DIFFERENT_TASKS for note in notes)
+
+
+def _pair(
+    base: CellResult, challenger: CellResult, family: int, examples: Mapping[str, NDArray[np.bool_]]
+) -> PairResult:
+    difference, notes = None, list(pair_notes(base.cell, challenger.cell))
+    comparable = _comparable(notes)
+    if comparable and base.confirmed and challenger.confirmed:
+        effect, caveats = _effect(base.confirmed, challenger.confirmed, examples)
+        difference = _difference(base.confirmed, challenger.confirmed, effect, family, base.cell.protocol.margin)
         notes += caveats
-    verdict = _verdict(base, lawn, difference) if comparable else Verdict.NOT_COMPARABLE
-    return PairResult(baseline=base, challenger=lawn, difference=difference, verdict=verdict, notes=in_order(notes))
+    verdict = _verdict(base, challenger, difference) if comparable else Verdict.NOT_COMPARABLE
+    return PairResult(
+        baseline=base, challenger=challenger, difference=difference, verdict=verdict, notes=in_order(notes)
+    )
+
+
+def _shared(base: Estimate, challenger: Estimate) -> tuple[int, ...]:
+    return tuple(seed for seed in base.values if seed in challenger.values)
 
 
 def _difference(
-    base: Estimate, lawn: Estimate, examples: Mapping[str, NDArray[np.bool_]]
-) -> tuple[Difference | None, list[Note]]:
-    seeds = tuple(seed for seed in base.values if seed in lawn.values)
+    base: Estimate, challenger: Estimate, effect: Effect | None, family: int, margin: float | None
+) -> Difference | None:
+    seeds = _shared(base, challenger)
+    if not seeds:
+        return None
+    mean = effect.mean if effect else challenger.values[seeds[0]] - base.values[seeds[0]]
+    return Difference(mean=mean, seeds=seeds, effect=effect, family=family, margin=margin)
+
+
+def _effect(
+    base: Estimate, challenger: Estimate, examples: Mapping[str, NDArray[np.bool_]]
+) -> tuple[Effect | None, list[Note]]:
+    seeds = _shared(base, challenger)
     if not seeds:
         return None, [Note(Flag.PARTIAL, "the two methods have no confirm seed in common yet")]
     notes = []
-    if len(seeds) < max(base.n, lawn.n):
-        notes.append(Note(Flag.PARTIAL, f"paired by the {len(seeds)} of {max(base.n, lawn.n)} seeds that both have"))
-    per_seed = np.array([lawn.values[seed] - base.values[seed] for seed in seeds])
-    per_example = _per_example(base, lawn, seeds, examples)
+    if len(seeds) < (most := max(base.n, challenger.n)):
+        notes.append(Note(Flag.PARTIAL, f"paired by the {len(seeds)} of {most} seeds that both have"))
+    if len(seeds) < 2:
+        return None, notes
+    per_example = _per_example(base, challenger, seeds, examples)
     if per_example is None:
         notes.append(Note(Flag.SEEDS_ONLY, "the interval is over seeds only: no outcome on each test example fits"))
-    difference = Difference(
-        mean=float(per_seed.mean()),
-        seeds=seeds,
-        examples=None if per_example is None else per_example.shape[1],
-        interval=_interval(per_seed, per_example),
-        test=sign_flip(per_seed),
-    )
-    return difference, notes
+        return over_seeds([challenger.values[seed] - base.values[seed] for seed in seeds]), notes
+    return crossed(per_example), notes
 
 
 def _per_example(
-    base: Estimate, lawn: Estimate, seeds: Sequence[int], examples: Mapping[str, NDArray[np.bool_]]
+    base: Estimate, challenger: Estimate, seeds: Sequence[int], examples: Mapping[str, NDArray[np.bool_]]
 ) -> NDArray[np.float64] | None:
     """Returns D [S, E] in percentage points, or None unless the outcomes are there and their means are the metric.
 
     The outcomes of an accuracy or a hit rate average to it; those of another metric, or of another epoch, do not.
     """
-    keys = [(base, base.keys[seed], seed) for seed in seeds] + [(lawn, lawn.keys[seed], seed) for seed in seeds]
-    if any(key not in examples or not len(examples[key]) for _, key, _ in keys):
+    keys = [(of, of.keys[seed], seed) for of in (base, challenger) for seed in seeds]
+    if any(key not in examples or len(examples[key]) < 2 for _, key, _ in keys):
         return None
     if len({len(examples[key]) for _, key, _ in keys}) > 1:
         return None
@@ -356,43 +386,24 @@ def _per_example(
     return 100 * (outcomes[len(seeds) :] - outcomes[: len(seeds)])
 
 
-def _interval(per_seed: NDArray[np.float64], per_example: NDArray[np.float64] | None) -> Interval | None:
-    if len(per_seed) < 2:
-        return None
-    if per_example is None:
-        return seeds_interval(per_seed)
-    return bootstrap_interval(per_example, seed=BOOTSTRAP_SEED)
-
-
-def _verdict(base: CellResult, lawn: CellResult, difference: Difference | None) -> Verdict:
-    if base.all_diverged and lawn.all_diverged:
+def _verdict(base: CellResult, challenger: CellResult, difference: Difference | None) -> Verdict:
+    if base.all_diverged and challenger.all_diverged:
         return Verdict.NEITHER
-    if base.all_diverged and lawn.confirmed:
-        return Verdict.NEVER_CONSTRAINED if lawn.never_constrained else Verdict.ONLY_LAWN
-    if lawn.all_diverged and base.confirmed:
-        return Verdict.ONLY_BASE
+    if base.all_diverged and challenger.confirmed:
+        return Verdict.NEVER_CONSTRAINED if challenger.never_constrained else Verdict.ONLY_CHALLENGER
+    if challenger.all_diverged and base.confirmed:
+        return Verdict.ONLY_BASELINE
     if difference is None:
         return Verdict.PENDING
-    if lawn.never_constrained:
+    if challenger.never_constrained:
         return Verdict.NEVER_CONSTRAINED
-    if difference.interval is None or difference.n < FEW:
-        return Verdict.TOO_FEW
-    if not difference.interval.excludes_zero():
-        return Verdict.NOT_SEPARABLE
+    interval, margin = difference.interval, difference.margin
+    if interval is None:
+        return Verdict.UNDECIDED
+    if not interval.excludes_zero():
+        return Verdict.EQUIVALENT if margin is not None and interval.within(margin) else Verdict.UNDECIDED
     gain = difference.mean if base.cell.protocol.direction == "maximize" else -difference.mean
     return Verdict.BETTER if gain > 0 else Verdict.WORSE
-
-
-def _adjusted(pairs: Sequence[PairResult]) -> tuple[PairResult, ...]:
-    """Returns the pairs with Holm's p-values over all of them that have one."""
-    tests = [pair.difference.test.p for pair in pairs if pair.difference and pair.difference.test]
-    adjusted = iter(holm(tests))
-    return tuple(
-        replace(pair, difference=replace(pair.difference, holm=next(adjusted)))
-        if pair.difference and pair.difference.test
-        else pair
-        for pair in pairs
-    )
 
 
 def _seconds(trials: Iterable[TrialRow]) -> dict[str, float]:

@@ -1,45 +1,94 @@
-"""How sure we are: means, paired intervals and exact tests as pure functions of arrays and an explicit seed."""
+"""How sure we are: the one analysis behind every interval and every verdict, in closed form."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-RESAMPLES = 10_000
 LEVEL = 0.95
-EXACT_SEEDS = 16
-"""Up to so many seeds every assignment of signs is tried (2^16 = 65,536)."""
+"""Of all intervals of a family together."""
 
-_CHUNK = 1_000
+POWER = 0.8
+"""Share of repeats in which a detectable difference would be told from zero (our choice, as is usual)."""
+
+MOST_SEEDS = 10_000
+"""More seeds than this are no advice."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A 95 % interval, in the unit of what it is about."""
+    """An interval, in the unit of what it is about."""
 
     low: float
     high: float
 
     def excludes_zero(self) -> bool:
-        """True when zero is outside, so that the sign is settled at the interval's level."""
+        """True when zero is outside, so that the sign is settled."""
         return self.low > 0 or self.high < 0
+
+    def within(self, margin: float) -> bool:
+        """True when no value inside is farther from zero than `margin`."""
+        return -margin <= self.low and self.high <= margin
 
 
 @dataclass(frozen=True)
-class SignFlip:
-    """Result of the exact sign-flip test.
+class Effect:
+    """A mean difference between two methods, and what its uncertainty is made of.
+
+    The interval's half-width h adds what the seeds and what the test examples contribute, each with the quantile of its
+    own degrees of freedom: h² = t²(S − 1)·by_seed + t²(E − 1)·by_example. For independent parts such a sum covers the
+    mean at least as often as it says, at every level (S. K. Banerjee, Calcutta Statistical Association Bulletin 10,
+    1960), where Satterthwaite's degrees of freedom cover less at 3 seeds, above all at the high levels that many pairs
+    need. What it covers in simulations is in docs/inference.md.
 
     Args:
-        p: two-sided p-value.
-        lowest: the lowest p-value that this number of seeds can give, 2^(1-n).
+        mean: of the differences, in the metric's unit.
+        seeds: S >= 2.
+        examples: E >= 2, or None where the differences are known by seed alone.
+        by_seed: variance of the mean that comes from the seeds, from S − 1 degrees of freedom.
+        by_example: variance of the mean that comes from the choice of test examples, from E − 1; 0 without them.
     """
 
-    p: float
-    lowest: float
+    mean: float
+    seeds: int
+    examples: int | None
+    by_seed: float
+    by_example: float
+
+    def interval(self, family: int = 1) -> Interval:
+        """Returns the interval at which `family` of them hold together with probability `LEVEL`."""
+        half = self.half_width(family)
+        return Interval(self.mean - half, self.mean + half)
+
+    def half_width(self, family: int = 1, seeds: int | None = None) -> float:
+        """Returns half the interval's width, as it is, or as it would be with another number of seeds."""
+        probability = (1 + LEVEL ** (1 / family)) / 2  # two-sided, for as many independent intervals (Šidák)
+        return self._width(lambda freedom: _student(freedom, probability), self.seeds if seeds is None else seeds)
+
+    def _width(self, quantile: Callable[[int], float], seeds: int) -> float:
+        parts = quantile(seeds - 1) ** 2 * self.by_seed * self.seeds / seeds
+        if self.examples is not None:
+            parts += quantile(self.examples - 1) ** 2 * self.by_example
+        return math.sqrt(parts)
+
+    def detectable(self, family: int = 1) -> float:
+        """Returns the true difference that such an interval would tell from zero in `POWER` of all repeats."""
+        beyond = self._width(lambda freedom: _student(freedom, POWER), self.seeds)
+        return self.half_width(family) + beyond
+
+    def seeds_for(self, half_width: float, family: int = 1) -> int | None:
+        """Returns how many seeds would make the interval so narrow; None if `MOST_SEEDS` would not."""
+        if self.half_width(family, MOST_SEEDS) > half_width:
+            return None
+        low, high = 1, MOST_SEEDS  # enough at `high`, and not at `low`: one seed has no interval
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self.half_width(family, middle) <= half_width else (middle, high)
+        return high
 
 
 def mean_and_error(values: ArrayLike) -> tuple[float, float | None]:
@@ -57,76 +106,40 @@ def mean_and_error(values: ArrayLike) -> tuple[float, float | None]:
     return float(x.mean()), float(x.std(ddof=1) / np.sqrt(len(x)))
 
 
-def bootstrap_interval(differences: ArrayLike, *, seed: int, resamples: int = RESAMPLES) -> Interval:
-    """Returns the percentile interval of the mean of D [S, E] over random seeds and random test examples.
+def crossed(differences: ArrayLike) -> Effect:
+    """Returns the mean of D over seeds and test examples, both drawn at random.
 
-    Seeds and examples are resampled with replacement, independently of each other, so that the interval speaks of other
-    runs on other examples (two-way bootstrap). Equal columns of D are one column drawn by its count: the same
-    distribution, at the cost of the few distinct columns; the order of the examples has no influence at all.
-
-    How honest it is, in simulations with 3 seeds: where runs disagree on examples at random, the usual case, it is wide
-    and covers the truth 99 times in 100; where whole runs differ by far more than that noise (2 points, 10,000
-    examples) it covers 84 in 100, and 5 seeds bring 89.
+    D[s, e] = mean + seed_s + example_e + rest_se, so Var(mean D) = (MS_seed + MS_example − MS_rest) / (S·E), of which
+    MS_seed is the part of the seeds and MS_example − MS_rest, or 0 where that is negative, the part of the examples.
 
     Args:
-        differences: D [S, E], one row a seed, one column a test example, S >= 2.
-        seed: of the resampling; the result is a function of D and the seed.
-        resamples: how many.
+        differences: D [S, E], one row a seed, one column a test example, S >= 2 and E >= 2.
 
     Raises:
-        ValueError: D is not [S, E] with S >= 2 and E >= 1, or not finite.
+        ValueError: D is not [S, E] with S, E >= 2, or not finite.
 
-    Source: our choice; the paper gives standard errors over runs only.
+    Source: two-way random effects without replication, as in multi-reader multi-case studies; the paper gives standard
+    errors over runs only.
     """
     d = _finite(differences, dimensions=2)
-    if len(d) < 2:
-        raise ValueError(f"an interval needs at least 2 seeds, got D of shape {list(d.shape)}; add confirm seeds")
-    sign = -1.0 if d.sum() < 0 else 1.0  # swapping the two methods then negates the interval exactly
-    columns, counts = _distinct_columns(sign * d)
-    return _bootstrap(columns.tobytes(), counts.astype(np.int64).tobytes(), len(d), sign, seed, resamples)
+    seeds, examples = d.shape
+    if seeds < 2 or examples < 2:
+        raise ValueError(f"an interval needs at least 2 seeds and 2 examples, got D of shape {list(d.shape)}")
+    mean = float(d.mean())
+    of_seeds, of_examples = d.mean(axis=1) - mean, d.mean(axis=0) - mean
+    rest = d - mean - of_seeds[:, None] - of_examples
+    ms_seed = examples * float(of_seeds @ of_seeds) / (seeds - 1)
+    ms_example = seeds * float(of_examples @ of_examples) / (examples - 1)
+    ms_rest = float(np.vdot(rest, rest)) / ((seeds - 1) * (examples - 1))
+    total = seeds * examples
+    return Effect(mean, seeds, examples, ms_seed / total, max(ms_example - ms_rest, 0.0) / total)
 
 
-@lru_cache(maxsize=512)
-def _bootstrap(columns: bytes, counts: bytes, seeds: int, sign: float, seed: int, resamples: int) -> Interval:
-    """Cached, because a dashboard compares again after every result of a study."""
-    d = np.frombuffer(columns).reshape(seeds, -1)
-    means = _resampled_means(d, np.frombuffer(counts, np.int64), np.random.default_rng(seed), resamples)
-    low, high = np.quantile(sign * means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(low), float(high))
-
-
-def _resampled_means(
-    columns: NDArray[np.float64], counts: NDArray[np.int64], generator: np.random.Generator, resamples: int
-) -> NDArray[np.float64]:
-    """Returns the mean of D in each resample, [resamples], by products of count matrices.
+def over_seeds(differences: ArrayLike) -> Effect:
+    """Returns the mean over seeds alone, for a metric without outcomes on single examples; Student's interval.
 
     Args:
-        columns, counts: the distinct columns of D [S, E], and how often each is there.
-    """
-    seeds, examples = len(columns), int(counts.sum())
-    means = np.empty(resamples)
-    for start in range(0, resamples, _CHUNK):
-        n = min(_CHUNK, resamples - start)
-        rows = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=n)
-        drawn = generator.multinomial(examples, counts / examples, size=n)
-        means[start : start + n] = ((rows @ columns) * drawn).sum(axis=1) / (seeds * examples)
-    return means
-
-
-def _distinct_columns(d: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """Returns the different columns of D in lexical order, with counts: `np.unique(axis=1)` at a tenth of its cost."""
-    ordered = d[:, np.lexsort(d[::-1])]
-    first = np.flatnonzero(np.append(True, (ordered[:, 1:] != ordered[:, :-1]).any(axis=0)))
-    return ordered[:, first], np.diff(np.append(first, d.shape[1]))
-
-
-def seeds_interval(differences: ArrayLike) -> Interval:
-    """Returns Student's 95 % interval of the mean over seeds, for when no outcome on examples is at hand.
-
-    A bootstrap over three values could not leave their range and would cover 75 %, so this one is parametric.
-
-    Args:
-        differences: d [S], one per seed, S >= 2.
+        differences: d [S], one a seed, S >= 2.
 
     Raises:
         ValueError: d is not [S] with S >= 2, or not finite.
@@ -135,47 +148,14 @@ def seeds_interval(differences: ArrayLike) -> Interval:
     mean, error = mean_and_error(d)
     if error is None:
         raise ValueError("an interval needs at least 2 seeds, got 1; add confirm seeds")
+    return Effect(mean, len(d), None, error**2, 0.0)
+
+
+def _student(freedom: int, probability: float) -> float:
+    """Returns a quantile of Student's t."""
     from scipy.special import stdtrit  # here, as it takes a tenth of a second that most commands can do without
 
-    half = float(stdtrit(len(d) - 1, (1 + LEVEL) / 2)) * error
-    return Interval(mean - half, mean + half)
-
-
-def sign_flip(differences: ArrayLike) -> SignFlip | None:
-    """Returns the exact two-sided sign-flip p-value: the share of sign assignments whose |mean| reaches the observed.
-
-    Args:
-        differences: d [S], one per seed.
-
-    Returns:
-        None for more than `EXACT_SEEDS` seeds.
-
-    Raises:
-        ValueError: d is empty, not one-dimensional or not finite.
-    """
-    d = _finite(differences, dimensions=1)
-    if len(d) > EXACT_SEEDS:
-        return None
-    bits = np.arange(2 ** len(d))[:, None] >> np.arange(len(d)) & 1
-    sums = np.abs((1.0 - 2.0 * bits) @ d)
-    tolerance = 1e-9 * np.abs(d).sum()  # sums that are equal on paper differ in the last bits
-    return SignFlip(float(np.mean(sums >= sums[0] - tolerance)), 2.0 ** (1 - len(d)))
-
-
-def holm(p_values: Sequence[float]) -> tuple[float, ...]:
-    """Returns Holm's adjusted p-values, in the order given: running maximum of (m - rank)·p, at most 1.
-
-    Raises:
-        ValueError: a value is outside [0, 1].
-    """
-    if any(not 0 <= p <= 1 for p in p_values):
-        raise ValueError(f"p-values must lie in [0, 1], got {list(p_values)}")
-    adjusted = [0.0] * len(p_values)
-    reached = 0.0
-    for rank, i in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
-        reached = max(reached, min(1.0, (len(p_values) - rank) * p_values[i]))
-        adjusted[i] = reached
-    return tuple(adjusted)
+    return float(stdtrit(freedom, probability))
 
 
 def _finite(values: ArrayLike, *, dimensions: int) -> NDArray[np.float64]:

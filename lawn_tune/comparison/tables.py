@@ -10,8 +10,8 @@ from lawn_tune.cells import Cell
 from lawn_tune.comparison.compare import CellResult, Comparison, Difference, PairResult, Verdict
 from lawn_tune.comparison.flags import Flag, Note
 from lawn_tune.comparison.published import source
-from lawn_tune.comparison.verdicts import chance, headline, sentence
-from lawn_tune.words import fixed, method, metric_name, metric_of, p_value, signed
+from lawn_tune.comparison.verdicts import family_text, headline, sentence, verdict_text
+from lawn_tune.words import fixed, method, metric_name, metric_of, signed
 
 
 class Entry(NamedTuple):
@@ -40,8 +40,6 @@ class DifferenceRow(NamedTuple):
     difference: str
     interval: str
     n: str
-    p: str
-    holm: str
     verdict: str
     marks: tuple[str, ...]
 
@@ -70,7 +68,7 @@ class Table(NamedTuple):
     remarks: tuple[str, ...]
 
 
-DIFFERENCE_HEADER = ("Pair", "Batch", "LAWN − WD", "95 % interval", "n", "p (exact)", "p (Holm)", "Verdict")
+DIFFERENCE_HEADER = ("Pair", "Batch", "Difference", "95 % interval", "n", "Verdict")
 
 
 def table(comparison: Comparison) -> Table:
@@ -106,8 +104,7 @@ def caption(comparison: Comparison) -> str:
     return _task_warning(comparison) + (
         f"{metric[0].upper()}{metric[1:]}, {reported} epoch, mean ± standard error over fresh seeds "
         f"(n in parentheses) of each cell's winner, retrained on train + validation. Winners: best mean "
-        f"{winners}. Bold: the better mean of a base optimizer with weight decay (WD) and its LAWN variant; whether "
-        f"the two are separable is shown below the table."
+        f"{winners}. Bold: the better of a pair, where the interval of their difference excludes zero."
     )
 
 
@@ -179,34 +176,21 @@ def _entries(comparison: Comparison, marks: Mapping[Flag, str]) -> dict[tuple[st
 
 
 def _better(pair: PairResult) -> tuple[str, int] | None:
-    """Returns the cell with the better confirmed mean.
-
-    None while one is unconfirmed, at a tie in the digits shown, and for a pair that is not LAWN against weight decay
-    on one task.
-    """
-    base, lawn = pair.baseline.confirmed, pair.challenger.confirmed
-    if base is None or lawn is None or pair.verdict in (Verdict.NOT_COMPARABLE, Verdict.NEVER_CONSTRAINED):
-        return None
-    if fixed(base.mean, _digits(pair.baseline)) == fixed(lawn.mean, _digits(pair.baseline)):
-        return None
-    maximize = pair.baseline.cell.protocol.direction == "maximize"
-    better = pair.challenger if (lawn.mean > base.mean) == maximize else pair.baseline
-    return better.cell.name.optimizer, pair.batch_size
+    """Returns the cell that the verdict calls better; None without one: an undecided difference has no winner."""
+    better = {Verdict.BETTER: pair.challenger, Verdict.WORSE: pair.baseline}.get(pair.verdict)
+    return (better.cell.name.optimizer, pair.batch_size) if better else None
 
 
 def _difference_row(pair: PairResult, marks: Mapping[Flag, str]) -> DifferenceRow:
     difference, digits = pair.difference, _digits(pair.baseline)
     interval = difference.interval if difference else None
-    test = difference.test if difference else None
     return DifferenceRow(
         methods=f"{method(pair.challenger.cell.name.optimizer)} − {method(pair.baseline.cell.name.optimizer)}",
         batch_size=pair.batch_size,
         difference=signed(difference.mean, digits) if difference else "–",
         interval=f"{signed(interval.low, digits)} to {signed(interval.high, digits)}" if interval else "–",
         n=_n(difference) if difference else "–",
-        p=f"{p_value(test.p)} (min {p_value(test.lowest)})" if test else "–",
-        holm=p_value(difference.holm) if difference and difference.holm is not None else "–",
-        verdict=pair.verdict.value,
+        verdict=verdict_text(pair),
         marks=_marks((*pair.notes, *pair.baseline.notes, *pair.challenger.notes), marks),
     )
 
@@ -253,14 +237,8 @@ def _listed(flag: Flag, places: Mapping[Note, Sequence[str]], cells: int) -> tup
 def _remarks(comparison: Comparison) -> Iterable[str]:
     if any(pair.difference for pair in comparison.pairs):
         yield "Differences are paired; n counts seeds × test examples, or seeds alone where the interval is over seeds."
-    if text := chance(comparison):
+    if text := family_text(comparison):
         yield text
-    tests = [pair.difference.test for pair in comparison.pairs if pair.difference and pair.difference.test]
-    if tests and min(test.lowest for test in tests) > 0.05:
-        yield (
-            f"The exact test flips signs of whole seeds: with so few it cannot go below p = "
-            f"{p_value(min(test.lowest for test in tests))}, whatever the data; informative from 6 seeds."
-        )
     for what in ("device", "lawn_tune", "libraries.torch"):
         if len(found := comparison.provenance.get(what, ())) > 1:
             yield f"The trials did not all run on the same {what}: {', '.join(found)}."

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
+from lawn_tune.cells import Cell
 from lawn_tune.comparison.compare import Comparison, Difference, PairResult, Verdict
 from lawn_tune.comparison.flags import Flag, plain_base
 from lawn_tune.comparison.inference import LEVEL
@@ -13,27 +15,61 @@ from lawn_tune.words import count, fixed, method, metric_of, signed
 def headline(comparison: Comparison) -> str:
     """Returns the comparison in one sentence: how many pairs end how."""
     if not comparison.pairs:
-        return "There is no pair of a base optimizer and its LAWN variant to compare."
+        return "There is no pair of a baseline and its challenger to compare."
     found = Counter(pair.verdict for pair in comparison.pairs)
     total = len(comparison.pairs)
-    parts = [f"{_PHRASES[verdict]} in {found[verdict]} of {total}" for verdict in Verdict if found[verdict]]
+    challenger, baseline = sides(comparison.pairs)
+    parts = [
+        f"{_PHRASES[verdict].format(challenger=challenger, baseline=baseline)} in {found[verdict]} of {total}"
+        for verdict in Verdict
+        if found[verdict]
+    ]
     text = "; ".join(parts)
     return f"{text[0].upper()}{text[1:]} comparison{'' if total == 1 else 's'}."
 
 
-def chance(comparison: Comparison, hidden: bool = False) -> str | None:
-    """Returns what several intervals at 95 % imply, or None for fewer than two.
-
-    Args:
-        hidden: True if pairs of the space are not in the comparison.
-    """
-    intervals = sum(1 for pair in comparison.pairs if pair.difference and pair.difference.interval)
-    if intervals < 2:
-        return None
-    over = "all pairs of the space, hidden ones included" if hidden else "all pairs of this table"
+def sides(pairs: Sequence[PairResult]) -> tuple[str, str]:
+    """Returns what challengers and baselines are called together: "LAWN" and "weight decay" where all of them are."""
+    challengers = {side(pair.challenger.cell) for pair in pairs}
+    baselines = {side(pair.baseline.cell) for pair in pairs}
     return (
-        f"Verdicts rest on {intervals} intervals at {100 * LEVEL:.0f} % each, not adjusted for their number; "
-        f"p (Holm) is adjusted for {over}."
+        challengers.pop() if len(challengers) == 1 else "the challenger",
+        baselines.pop() if len(baselines) == 1 else "the baseline",
+    )
+
+
+def side(cell: Cell) -> str:
+    """Returns what a cell stands for in a comparison: "LAWN", "weight decay", or the name of its method."""
+    control = cell.method.control
+    return (control.side or control.label) if control else method(cell.name.optimizer)
+
+
+def verdict_text(pair: PairResult) -> str:
+    """Returns the verdict in a few words: "LAWN better"."""
+    challenger, baseline = side(pair.challenger.cell), side(pair.baseline.cell)
+    words = {
+        Verdict.BETTER: f"{challenger} better",
+        Verdict.WORSE: f"{challenger} worse",
+        Verdict.ONLY_CHALLENGER: f"{baseline} diverged everywhere",
+        Verdict.ONLY_BASELINE: f"{challenger} diverged everywhere",
+        Verdict.NEVER_CONSTRAINED: "winner never constrained, no verdict",
+    }
+    return words.get(pair.verdict, pair.verdict.value)
+
+
+def level_text(family: int) -> str:
+    """Returns what the level of an interval means: "95 % interval", for several pairs with what it holds for."""
+    return f"{100 * LEVEL:.0f} % interval" if family == 1 else f"{100 * LEVEL:.0f} % interval for all {family} pairs"
+
+
+def family_text(comparison: Comparison) -> str | None:
+    """Returns what several intervals at 95 % imply, or None for a single one."""
+    family = next((pair.difference.family for pair in comparison.pairs if pair.difference), 1)
+    if family == 1:
+        return None
+    return (
+        f"The intervals of all {family} pairs of the space hold together with {100 * LEVEL:.0f} % confidence; "
+        f"each verdict says whether its interval excludes zero."
     )
 
 
@@ -50,63 +86,77 @@ def _unconstrained(pair: PairResult) -> list[str]:
 
 
 def _outcome(pair: PairResult) -> str:
-    base, lawn = method(pair.baseline.cell.name.optimizer), method(pair.challenger.cell.name.optimizer)
+    base, challenger = method(pair.baseline.cell.name.optimizer), method(pair.challenger.cell.name.optimizer)
     where = f"at batch {pair.batch_size:,}"
     if pair.verdict is Verdict.NOT_COMPARABLE:
         why = "; ".join(note.text for note in pair.notes if note.flag is Flag.DIFFERENT_TASKS)
-        return f"{lawn} and {base} {where} are not comparable: {why}."
+        return f"{challenger} and {base} {where} are not comparable: {why}."
     if pair.verdict is Verdict.NEITHER:
-        return f"{lawn} against {base} {where}: both diverged everywhere."
+        return f"{challenger} against {base} {where}: both diverged everywhere."
     if pair.verdict is Verdict.NEVER_CONSTRAINED and pair.difference is None:
-        return f"{lawn} against {base} {where}: no verdict, every point of {base}'s grid diverged."
-    if pair.verdict is Verdict.ONLY_LAWN:
-        return f"{base} {where} diverged everywhere, {lawn} did not."
-    if pair.verdict is Verdict.ONLY_BASE:
-        return f"{lawn} {where} diverged everywhere, {base} did not: LAWN loses here."
+        return f"{challenger} against {base} {where}: no verdict, every point of {base}'s grid diverged."
+    if pair.verdict is Verdict.ONLY_CHALLENGER:
+        return f"{base} {where} diverged everywhere, {challenger} did not."
+    if pair.verdict is Verdict.ONLY_BASELINE:
+        return f"{challenger} {where} diverged everywhere, {base} did not: {side(pair.challenger.cell)} loses here."
     if pair.difference is None:
-        return f"{lawn} against {base} {where}: no verdict yet, confirm runs are missing."
-    return _measured(pair, pair.difference, f"{lawn} is", base, where)
+        return f"{challenger} against {base} {where}: no verdict yet, confirm runs are missing."
+    return _measured(pair, pair.difference, challenger, f"{base} {where}")
 
 
 def evidence(difference: Difference, digits: int) -> str:
-    """Returns interval and n of a difference: "95 % interval -0.1 to 0.9, n = 3 seeds x 943 examples"."""
+    """Returns interval and n of a difference: "95 % interval -0.1 to 0.9, n = 3 seeds × 943 test examples"."""
     over = count(difference.n, "seed")
     if difference.examples is not None:
         over += f" × {count(difference.examples, 'test example')}"
     if difference.interval is None:
         return f"n = {over}, no interval"
     low, high = signed(difference.interval.low, digits), signed(difference.interval.high, digits)
-    return f"95 % interval {low} to {high}, n = {over}"
+    return f"{level_text(difference.family)} {low} to {high}, n = {over}"
 
 
-def _measured(pair: PairResult, difference: Difference, lawn_is: str, base: str, where: str) -> str:
-    digits = metric_of(pair.baseline.cell.protocol.metric).digits
-    shown = f"{fixed(abs(difference.mean), digits)} points"
-    proof = evidence(difference, digits)
-    maximize = pair.baseline.cell.protocol.direction == "maximize"
-    side = "better" if (difference.mean > 0) == maximize else "worse"
-    than = f"{shown} {side} than" if round(difference.mean, digits) else "equal to"
-    if pair.verdict in (Verdict.BETTER, Verdict.WORSE):
-        return f"{lawn_is} {shown} {side} than {base} {where} ({proof})."
+def _measured(pair: PairResult, difference: Difference, challenger: str, base: str) -> str:
+    protocol = pair.baseline.cell.protocol
+    digits = metric_of(protocol.metric).digits
+    shown, proof = f"{fixed(abs(difference.mean), digits)} points", evidence(difference, digits)
+    word = "better" if (difference.mean > 0) == (protocol.direction == "maximize") else "worse"
+    than = f"{shown} {word} than" if round(difference.mean, digits) else "equal to"
     if pair.verdict is Verdict.NEVER_CONSTRAINED:
-        return f"{lawn_is} {than} {base} {where} ({proof}): no verdict."
-    if pair.verdict is Verdict.TOO_FEW:
-        seeds = "the one seed" if difference.n == 1 else f"the {difference.n} seeds"
-        return f"{lawn_is} {than} {base} {where} on {seeds} both have ({proof}): too few seeds for a verdict."
-    if than == "equal to":
-        return f"{lawn_is} equal to {base} {where} in the mean ({proof}): not separable."
-    change = signed(difference.mean, digits)
-    return f"{lawn_is} not separable from {base} {where}: LAWN − WD is {change} points ({proof})."
+        return f"{challenger} is {than} {base} ({proof}): no verdict."
+    if pair.verdict is Verdict.EQUIVALENT:
+        return f"{challenger} is as good as {base} within ±{difference.margin:g} points ({proof})."
+    if pair.verdict is Verdict.UNDECIDED:
+        return f"{challenger} is {than} {base} in these runs ({proof}): undecided. {to_decide(pair)}"
+    return f"{challenger} is {than} {base} ({proof})."
 
 
-_PHRASES = {
-    Verdict.BETTER: "LAWN is better",
-    Verdict.WORSE: "LAWN is worse",
-    Verdict.NOT_SEPARABLE: "the two are not separable",
-    Verdict.TOO_FEW: "too few seeds for a verdict",
-    Verdict.NEVER_CONSTRAINED: "the winner of LAWN never reached its constraint, so no verdict,",
-    Verdict.ONLY_LAWN: "weight decay diverged everywhere",
-    Verdict.ONLY_BASE: "LAWN diverged everywhere",
+def to_decide(pair: PairResult) -> str:
+    """Returns what would decide an undecided pair: a larger difference, more seeds, or a larger test set; else ""."""
+    difference = pair.difference
+    if pair.verdict is not Verdict.UNDECIDED or difference is None:
+        return ""
+    if difference.detectable is None:
+        return "One seed has no interval; at least 2 are needed."
+    digits = metric_of(pair.baseline.cell.protocol.metric).digits
+    now = f"As many runs would show a difference of {fixed(difference.detectable, digits)} points four times in five"
+    if difference.margin is None:
+        return f"{now}."
+    if (needed := difference.seeds_needed) is not None:
+        return f"{now}; about {count(needed, 'seed')} would decide at a margin of {difference.margin:g}."
+    if difference.examples is None:
+        return f"{now}; no number of seeds that could be run would decide at a margin of {difference.margin:g}."
+    limit = f"{count(difference.examples, 'test example')} are the limit"
+    return f"{now}; no number of seeds would decide at a margin of {difference.margin:g}: the {limit}."
+
+
+_PHRASES: dict[Verdict, str] = {
+    Verdict.BETTER: "{challenger} is better",
+    Verdict.WORSE: "{challenger} is worse",
+    Verdict.EQUIVALENT: "the two are equivalent",
+    Verdict.UNDECIDED: "undecided",
+    Verdict.NEVER_CONSTRAINED: "the winner of {challenger} never reached its constraint, so no verdict,",
+    Verdict.ONLY_CHALLENGER: "{baseline} diverged everywhere",
+    Verdict.ONLY_BASELINE: "{challenger} diverged everywhere",
     Verdict.NEITHER: "both diverged everywhere",
     Verdict.NOT_COMPARABLE: "not comparable, as the two are not of the same task,",
     Verdict.PENDING: "confirm runs are missing",

@@ -110,6 +110,7 @@ def _cell(
         direction=known.metrics[space.metric].direction,
         selection="test" if space.selection == "test" else "validation",
         reported="best" if space.reported == "best" else "last",
+        margin=known.metrics[space.metric].margin if space.margin is None else space.margin,
         search_seeds=space.search_seeds,
         confirm_seeds=confirm,
         full_epochs=budget.epochs,

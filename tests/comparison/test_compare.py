@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from lawn_tune.cells import Cell
 from lawn_tune.comparison.compare import CellResult, Comparison, PairResult, Verdict, compare, compare_space
 from lawn_tune.comparison.flags import Flag
-from lawn_tune.comparison.inference import bootstrap_interval, holm, mean_and_error, seeds_interval
+from lawn_tune.comparison.inference import crossed, mean_and_error, over_seeds
 from lawn_tune.comparison.published import caveat
 from lawn_tune.comparison.tables import caption, table
-from lawn_tune.comparison.verdicts import headline, sentence
+from lawn_tune.comparison.verdicts import headline, sentence, verdict_text
 from lawn_tune.results import DAMAGED, Outcome, TrialRow
 from tests.helpers.memory_source import (
     MemorySource,
@@ -134,7 +134,7 @@ def test_a_space_without_results_is_empty_and_one_with_divergence_is_not() -> No
 # --- paired differences ----------------------------------------------------------------------------------------------
 
 
-def test_the_difference_is_lawn_minus_base_with_the_bootstrap_over_its_pairs() -> None:
+def test_the_difference_is_lawn_minus_base_with_the_interval_over_its_pairs() -> None:
     source = pair_source([150, 150, 148], [154, 157, 160])
     pair = only_pair(source)
     difference = pair.difference
@@ -143,9 +143,8 @@ def test_the_difference_is_lawn_minus_base_with_the_bootstrap_over_its_pairs() -
     assert (difference.n, difference.examples) == (3, TOTAL)
     keys = [[t.key for t in cell.confirm_trials(cell.grid.point(MIDDLE))] for cell in source.planned]
     base, lawn = (np.stack([source.outcomes[key] for key in group]).astype(float) for group in keys)
-    assert difference.interval == bootstrap_interval(100 * (lawn - base), seed=0)
-    assert difference.test is not None
-    assert (difference.test.p, difference.test.lowest, difference.holm) == (0.25, 0.25, 0.25)
+    assert difference.effect == crossed(100 * (lawn - base))
+    assert difference.interval == crossed(100 * (lawn - base)).interval()
 
 
 @settings(max_examples=25)
@@ -157,12 +156,13 @@ def test_the_order_of_rows_changes_nothing(random: Any) -> None:
     assert compare(source.planned, shuffled, source.outcomes) == compare(source.planned, source.rows, source.outcomes)
 
 
-def test_identical_methods_are_not_separable_and_the_interval_is_zero() -> None:
+def test_identical_methods_are_equivalent_and_the_interval_is_zero() -> None:
     pair = only_pair(pair_source([150, 150, 148], [150, 150, 148]))
     assert pair.difference is not None
     assert pair.difference.interval is not None
     assert (pair.difference.mean, pair.difference.interval.low, pair.difference.interval.high) == (0, 0, 0)
-    assert pair.verdict is Verdict.NOT_SEPARABLE
+    assert pair.verdict is Verdict.EQUIVALENT
+    assert "as good as Adam at batch 64 within ±0.5 points" in sentence(pair)
 
 
 @pytest.mark.parametrize(
@@ -170,15 +170,9 @@ def test_identical_methods_are_not_separable_and_the_interval_is_zero() -> None:
     [
         ((100, 101, 102), (180, 181, 182), Verdict.BETTER, "Adam-LAWN is 40.00 points better than Adam at batch 64"),
         ((180, 181, 182), (100, 101, 102), Verdict.WORSE, "Adam-LAWN is 40.00 points worse than Adam at batch 64"),
-        ((150, 151, 152), (150, 153, 152), Verdict.NOT_SEPARABLE, "not separable from Adam at batch 64"),
-        ((150, None, None), (170, None, None), Verdict.TOO_FEW, "on the one seed both have"),
-        (
-            (100, 101, None),
-            (180, 181, None),
-            Verdict.TOO_FEW,
-            "40.00 points better than Adam at batch 64 on the 2 seeds",
-        ),
-        ((150, 151, None), (150, 151, None), Verdict.TOO_FEW, "Adam-LAWN is equal to Adam at batch 64 on the 2"),
+        ((150, 151, 152), (150, 153, 152), Verdict.UNDECIDED, "0.33 points better than Adam at batch 64 in these runs"),
+        ((150, None, None), (170, None, None), Verdict.UNDECIDED, "One seed has no interval; at least 2 are needed"),
+        ((100, 110, None), (180, 160, None), Verdict.UNDECIDED, "32.50 points better than Adam at batch 64 in these"),
         ((150, 151, 152), (None, None, None), Verdict.PENDING, "no verdict yet"),
         ((150, None, None), (None, 150, None), Verdict.PENDING, "no verdict yet"),
     ],
@@ -207,7 +201,7 @@ def test_a_smaller_value_is_better_where_the_metric_is_minimized() -> None:
     assert "better" in sentence(pair)
 
 
-@pytest.mark.parametrize(("lost", "verdict"), [("adam", Verdict.ONLY_LAWN), ("adam-lawn", Verdict.ONLY_BASE)])
+@pytest.mark.parametrize(("lost", "verdict"), [("adam", Verdict.ONLY_CHALLENGER), ("adam-lawn", Verdict.ONLY_BASELINE)])
 def test_a_method_that_diverges_everywhere_loses_in_words(lost: str, verdict: Verdict) -> None:
     kept = "adam-lawn" if lost == "adam" else "adam"
     cell = make_cell(lost)
@@ -215,7 +209,7 @@ def test_a_method_that_diverges_everywhere_loses_in_words(lost: str, verdict: Ve
     pair = only_pair(source)
     assert pair.verdict is verdict
     assert "diverged everywhere" in sentence(pair)
-    assert verdict.value.lower() in headline(compared(source)).lower()
+    assert verdict_text(pair).lower() in headline(compared(source)).lower()
 
 
 def test_where_both_diverge_everywhere_neither_trains() -> None:
@@ -231,7 +225,7 @@ def test_where_both_diverge_everywhere_neither_trains() -> None:
 def test_a_tie_is_equal_and_has_no_bold() -> None:
     comparison = compared(pair_source([150, 150, 148], [150, 148, 150]))
     (pair,) = comparison.pairs
-    assert "Adam-LAWN is equal to Adam at batch 64 in the mean" in sentence(pair)
+    assert "Adam-LAWN is equal to Adam at batch 64 in these runs" in sentence(pair)
     assert not any(entry.best for entry in table(comparison).entries.values())
 
 
@@ -370,15 +364,36 @@ def test_where_outcomes_do_not_fit_the_interval_is_over_seeds_and_says_so(how: s
     (pair,) = compare(source.planned, source.rows, broken(source.outcomes, how)).pairs
     assert pair.difference is not None
     assert pair.difference.examples is None
-    assert pair.difference.interval == seeds_interval([2.0, 3.5, 6.0])
+    assert pair.difference.interval == over_seeds([2.0, 3.5, 6.0]).interval()
     assert Flag.SEEDS_ONLY in flags_of(pair)
 
 
-def test_holm_runs_over_all_pairs_of_the_comparison() -> None:
+def test_the_intervals_of_all_pairs_are_one_family_measured_or_not() -> None:
     comparison = compare_space(demo_source(epochs=30), "movielens_100k")
     measured = [pair.difference for pair in comparison.pairs if pair.difference is not None]
     assert len(measured) == 5
-    assert tuple(d.holm for d in measured) == holm([d.test.p for d in measured if d.test is not None])
+    assert {difference.family for difference in measured} == {len(comparison.pairs)} == {6}
+    for difference in measured:
+        assert difference.effect is not None
+        assert difference.interval == difference.effect.interval(6)
+
+
+@settings(max_examples=60)
+@given(st.lists(st.tuples(st.integers(0, 200), st.integers(0, 200)), min_size=1, max_size=6), st.sampled_from([1, 30]))
+def test_no_verdict_contradicts_the_interval_that_is_shown(hits: list[tuple[int, int]], scale: int) -> None:
+    near = [(base, base + (lawn - base) // scale) for base, lawn in hits]
+    pair = only_pair(pair_source(*zip(*near, strict=True), confirm_seeds=tuple(range(101, 101 + len(near)))))
+    difference, text = pair.difference, sentence(pair)
+    assert difference is not None
+    interval = difference.interval
+    low, high = (interval.low, interval.high) if interval else (-1e9, 1e9)
+    assert low <= difference.mean <= high
+    assert (pair.verdict is Verdict.BETTER) == (low > 0)
+    assert (pair.verdict is Verdict.WORSE) == (high < 0)
+    assert (pair.verdict is Verdict.EQUIVALENT) == (low <= 0 <= high and max(-low, high) <= 0.5)
+    assert ("undecided" in text) == (pair.verdict is Verdict.UNDECIDED)
+    if pair.verdict is Verdict.UNDECIDED and (needed := difference.seeds_needed) is not None:
+        assert needed > difference.n, "more seeds are needed where these do not decide"
 
 
 def test_methods_are_ordered_base_then_lawn_whatever_the_plan() -> None:

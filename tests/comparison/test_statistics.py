@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from lawn_tune.comparison.inference import (
-    EXACT_SEEDS,
+    MOST_SEEDS,
+    Effect,
     Interval,
-    bootstrap_interval,
-    holm,
+    crossed,
     mean_and_error,
-    seeds_interval,
-    sign_flip,
+    over_seeds,
 )
 
 OUTCOMES = st.sampled_from([-100.0, 0.0, 100.0])
@@ -30,7 +29,7 @@ VALUES = st.floats(-50, 50, allow_nan=False).map(lambda x: round(x, 3))
 @st.composite
 def differences(draw: st.DrawFn) -> NDArray[np.float64]:
     """D [S, E] of outcomes: each in {-100, 0, 100} points."""
-    seeds, examples = draw(st.integers(2, 5)), draw(st.integers(1, 30))
+    seeds, examples = draw(st.integers(2, 5)), draw(st.integers(2, 30))
     row = st.lists(OUTCOMES, min_size=examples, max_size=examples)
     return np.array(draw(st.lists(row, min_size=seeds, max_size=seeds)))
 
@@ -49,168 +48,161 @@ def test_one_value_has_no_error() -> None:
     assert mean_and_error([66.5]) == (66.5, None)
 
 
-# --- two-way bootstrap -----------------------------------------------------------------------------------------------
+# --- crossed random effects ------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=40, deadline=None)
+def literal_mean_squares(d: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Mean squares of seeds, examples and rest, as drops of the residual sum of least-squares fits."""
+    seeds, examples = d.shape
+    one = np.ones((d.size, 1))
+    of_seed = np.kron(np.eye(seeds), np.ones((examples, 1)))
+    of_example = np.kron(np.ones((seeds, 1)), np.eye(examples))
+
+    def left(*columns: NDArray[np.floating[Any]]) -> float:
+        design = np.hstack(columns)
+        fitted = design @ np.linalg.lstsq(design, d.ravel(), rcond=None)[0]
+        return float(np.sum((d.ravel() - fitted) ** 2))
+
+    nothing, rest = left(one), left(one, of_seed, of_example)
+    return (
+        (nothing - left(one, of_seed)) / (seeds - 1),
+        (nothing - left(one, of_example)) / (examples - 1),
+        rest / ((seeds - 1) * (examples - 1)),
+    )
+
+
+@settings(max_examples=40)
 @given(differences())
-def test_the_interval_brackets_the_estimate(d: NDArray[np.float64]) -> None:
-    interval = bootstrap_interval(d, seed=0, resamples=1_000)
-    assert interval.low <= d.mean() + 1e-9
-    assert d.mean() - 1e-9 <= interval.high
+def test_variances_are_those_of_the_least_squares_fits(d: NDArray[np.float64]) -> None:
+    effect, (seed, example, rest) = crossed(d), literal_mean_squares(d)
+    assert effect.mean == pytest.approx(d.mean(), abs=1e-9)
+    assert effect.by_seed == pytest.approx(seed / d.size, rel=1e-6, abs=1e-6)
+    assert effect.by_example == pytest.approx(max(example - rest, 0.0) / d.size, rel=1e-6, abs=1e-6)
 
 
-@settings(max_examples=40, deadline=None)
-@given(differences(), st.integers(0, 5))
-def test_the_same_seed_gives_the_same_interval(d: NDArray[np.float64], seed: int) -> None:
-    assert bootstrap_interval(d, seed=seed, resamples=500) == bootstrap_interval(d, seed=seed, resamples=500)
+@given(differences(), st.integers(1, 20))
+def test_the_interval_is_symmetric_about_the_mean_and_adds_both_parts(d: NDArray[np.float64], family: int) -> None:
+    effect = crossed(d)
+    interval, (seeds, examples) = effect.interval(family), d.shape
+    p = (1 + 0.95 ** (1 / family)) / 2
+    half = np.hypot(
+        stats.t.ppf(p, seeds - 1) * effect.by_seed**0.5, stats.t.ppf(p, examples - 1) * effect.by_example**0.5
+    )
+    assert (interval.low, interval.high) == pytest.approx((effect.mean - half, effect.mean + half), rel=1e-9, abs=1e-9)
 
 
-def test_the_seed_is_used() -> None:
-    d = np.random.default_rng(3).normal(size=(3, 40))
-    assert bootstrap_interval(d, seed=1, resamples=500) != bootstrap_interval(d, seed=2, resamples=500)
-
-
-@settings(max_examples=40, deadline=None)
-@given(differences().filter(lambda d: d.sum() != 0))
+@given(differences())
 def test_swapping_the_methods_negates_the_interval(d: NDArray[np.float64]) -> None:
-    there, back = bootstrap_interval(d, seed=0, resamples=500), bootstrap_interval(-d, seed=0, resamples=500)
-    assert (back.low, back.high) == pytest.approx((-there.high, -there.low))
+    there, back = crossed(d).interval(), crossed(-d).interval()
+    assert (back.low, back.high) == (-there.high, -there.low)
 
 
-@settings(max_examples=40, deadline=None)
 @given(differences(), st.randoms(use_true_random=False))
-def test_the_order_of_examples_has_no_influence(d: NDArray[np.float64], random: Any) -> None:
-    order = list(range(d.shape[1]))
-    random.shuffle(order)
-    assert bootstrap_interval(d[:, order], seed=0, resamples=500) == bootstrap_interval(d, seed=0, resamples=500)
+def test_the_order_of_seeds_and_examples_has_no_influence(d: NDArray[np.float64], random: Any) -> None:
+    rows, columns = list(range(d.shape[0])), list(range(d.shape[1]))
+    random.shuffle(rows)
+    random.shuffle(columns)
+    there, moved = crossed(d).interval(), crossed(d[rows][:, columns]).interval()
+    assert (moved.low, moved.high) == pytest.approx((there.low, there.high), rel=1e-6, abs=1e-6)
 
 
-@settings(max_examples=20, deadline=None)
-@given(st.permutations(range(4)))
-def test_the_order_of_seeds_changes_the_resampling_noise_only(order: Sequence[int]) -> None:
-    d = np.random.default_rng(0).choice([-100.0, 0.0, 100.0], p=[0.1, 0.7, 0.2], size=(4, 200))
-    there, moved = bootstrap_interval(d, seed=0), bootstrap_interval(d[list(order)], seed=0)
-    width = there.high - there.low
-    assert (moved.low, moved.high) == pytest.approx((there.low, there.high), abs=0.05 * width)
-
-
-@settings(max_examples=20, deadline=None)
-@given(differences(), st.sampled_from([0.25, 0.5, 2.0, 8.0]))  # exact in binary, so that no sum is rounded
+@given(differences(), st.floats(0.1, 10))
 def test_the_interval_scales_with_the_differences(d: NDArray[np.float64], factor: float) -> None:
-    plain, scaled = bootstrap_interval(d, seed=0, resamples=500), bootstrap_interval(factor * d, seed=0, resamples=500)
-    assert (scaled.low, scaled.high) == pytest.approx((factor * plain.low, factor * plain.high))
+    plain, scaled = crossed(d).interval(), crossed(factor * d).interval()
+    assert (scaled.low, scaled.high) == pytest.approx((factor * plain.low, factor * plain.high), rel=1e-6, abs=1e-5)
 
 
 def test_identical_methods_have_an_interval_of_exactly_zero() -> None:
-    assert bootstrap_interval(np.zeros((3, 500)), seed=0) == Interval(0.0, 0.0)
+    assert crossed(np.zeros((3, 500))).interval() == Interval(0.0, 0.0)
 
 
-def test_it_equals_a_literal_bootstrap_in_distribution() -> None:
-    generator = np.random.default_rng(1)
-    d = generator.choice([-100.0, 0.0, 100.0], p=[0.1, 0.6, 0.3], size=(4, 60))
-    means = [d[generator.integers(4, size=4)][:, generator.integers(60, size=60)].mean() for _ in range(10_000)]
-    literal, interval = np.quantile(means, [0.025, 0.975]), bootstrap_interval(d, seed=0)
-    assert (interval.low, interval.high) == pytest.approx(tuple(literal), abs=0.06 * (literal[1] - literal[0]))
-
-
-def paired_runs(generator: np.random.Generator, effect: float, run_sd: float) -> NDArray[np.float64]:
+def drawn(generator: np.random.Generator, effect: float, spread: float) -> NDArray[np.float64]:
     """D [3, 300] of two methods whose true difference is `effect` points: runs and examples are drawn afresh."""
     easy = 0.55 + 0.3 * np.tanh(generator.normal(0, 1.5, 300))
-    runs = generator.normal(0, run_sd, (2, 3, 1)) / 100
+    leaning = generator.normal(0, 0.1, 300)  # what the challenger is better at on this example
+    runs = generator.normal(0, spread / 2**0.5, (2, 3, 1)) / 100
     base = generator.random((3, 300)) < easy + runs[0]
-    lawn = generator.random((3, 300)) < easy + effect / 100 + runs[1]
-    d: NDArray[np.float64] = 100.0 * (lawn.astype(int) - base.astype(int))
+    challenger = generator.random((3, 300)) < easy + leaning + effect / 100 + runs[1]
+    d: NDArray[np.float64] = 100.0 * (challenger.astype(int) - base.astype(int))
     return d
 
 
-@pytest.mark.parametrize(("run_sd", "least"), [(0.2, 0.97), (2.0, 0.93)])
-def test_it_covers_a_planted_effect(run_sd: float, least: float) -> None:
-    generator, covered = np.random.default_rng(7), 0
-    for i in range(200):
-        interval = bootstrap_interval(paired_runs(generator, 2.0, run_sd), seed=i, resamples=400)
+@pytest.mark.parametrize("spread", [0.0, 1.0, 2.0, 4.0])
+def test_it_covers_a_planted_effect_as_often_as_it_says(spread: float) -> None:
+    generator, covered, repeats = np.random.default_rng(7), 0, 1_000
+    for _ in range(repeats):
+        interval = crossed(drawn(generator, 2.0, spread)).interval()
         covered += interval.low <= 2.0 <= interval.high
-    assert covered / 200 >= least
+    assert covered / repeats >= 0.935  # 95 % less two standard errors
 
 
-def test_it_finds_a_large_effect_and_not_a_missing_one() -> None:
-    generator = np.random.default_rng(8)
-    large = [bootstrap_interval(paired_runs(generator, 14.0, 0.2), seed=0, resamples=400) for _ in range(50)]
-    none = [bootstrap_interval(paired_runs(generator, 0.0, 0.2), seed=0, resamples=400) for _ in range(50)]
-    assert sum(interval.low > 0 for interval in large) >= 40
-    assert sum(interval.excludes_zero() for interval in none) <= 3
+@pytest.mark.parametrize("family", [2, 20])
+def test_intervals_of_a_family_seldom_err_anywhere(family: int) -> None:
+    generator, wrong, repeats = np.random.default_rng(9), 0, 2_000 // family
+    for _ in range(repeats):
+        intervals = [crossed(drawn(generator, 0.0, 2.0)).interval(family) for _ in range(family)]
+        wrong += any(interval.excludes_zero() for interval in intervals)
+    assert wrong / repeats <= 0.05 + 2 * (0.05 * 0.95 / repeats) ** 0.5
+
+
+def test_a_detectable_difference_is_found_four_times_in_five() -> None:
+    generator, (seeds, examples) = np.random.default_rng(8), (5, 200)
+
+    def noise() -> NDArray[np.float64]:
+        parts = generator.normal(0, 1, (seeds, 1)), generator.normal(0, 10, examples)
+        return parts[0] + parts[1] + generator.normal(0, 30, (seeds, examples))
+
+    planted = float(np.mean([crossed(noise()).detectable() for _ in range(400)]))
+    found = [crossed(planted + noise()).interval().excludes_zero() for _ in range(1_000)]
+    assert 0.72 <= np.mean(found) <= 0.85
+
+
+# --- how many seeds --------------------------------------------------------------------------------------------------
+
+EFFECTS = st.builds(
+    Effect,
+    mean=VALUES,
+    seeds=st.integers(2, 20),
+    examples=st.sampled_from([None, 100, 943, 50_000]),
+    by_seed=st.floats(0.001, 10),
+    by_example=st.floats(0, 10),
+)
+
+
+@given(EFFECTS, st.integers(1, 20), st.integers(2, 500))
+def test_more_seeds_narrow_the_interval_and_a_larger_family_widens_it(effect: Effect, family: int, seeds: int) -> None:
+    assert effect.half_width(family, seeds + 1) < effect.half_width(family, seeds)
+    assert effect.half_width(family + 1, seeds) > effect.half_width(family, seeds)
+    assert effect.half_width(family) == effect.half_width(family, effect.seeds)
+
+
+@given(EFFECTS, st.floats(0.1, 5), st.integers(1, 20))
+def test_the_seeds_asked_for_are_the_fewest_that_do(effect: Effect, width: float, family: int) -> None:
+    found = effect.seeds_for(width, family)
+    if found is None:
+        assert effect.half_width(family, MOST_SEEDS) > width
+        return
+    assert effect.half_width(family, found) <= width
+    assert found == 2 or effect.half_width(family, found - 1) > width
+
+
+@given(EFFECTS, st.floats(0.1, 5), st.integers(1, 20))
+def test_half_the_margin_to_both_sides_decides_wherever_the_mean_is(effect: Effect, margin: float, family: int) -> None:
+    decided = replace(effect, by_seed=0.0, by_example=0.0)
+    half = margin / 2
+    interval = Interval(decided.mean - half, decided.mean + half)
+    assert interval.excludes_zero() or interval.within(margin)
 
 
 # --- seeds only ------------------------------------------------------------------------------------------------------
 
 
 @given(st.lists(VALUES, min_size=2, max_size=12))
-def test_the_seeds_interval_is_students(values: list[float]) -> None:
-    interval = seeds_interval(values)
+def test_over_seeds_the_interval_is_students(values: list[float]) -> None:
+    interval = over_seeds(values).interval()
     half = stats.t.ppf(0.975, len(values) - 1) * float(stats.sem(values))
-    assert (interval.high - interval.low) / 2 == pytest.approx(half, rel=1e-4, abs=1e-9)
+    assert (interval.high - interval.low) / 2 == pytest.approx(half, rel=1e-6, abs=1e-9)
     assert (interval.high + interval.low) / 2 == pytest.approx(np.mean(values), abs=1e-9)
-
-
-@pytest.mark.parametrize("n", [2, 5, 16, 30, 31, 60])
-def test_the_table_of_quantiles_is_right(n: int) -> None:
-    values = np.arange(n, dtype=float)
-    half = (seeds_interval(values).high - values.mean()) / float(stats.sem(values))
-    assert half == pytest.approx(stats.t.ppf(0.975, n - 1), rel=0.001 if n <= 31 else 0.03)
-    assert half >= stats.t.ppf(0.975, n - 1) - 1e-4
-
-
-# --- sign-flip test --------------------------------------------------------------------------------------------------
-
-
-def literal_sign_flip(values: Sequence[float]) -> float:
-    observed = abs(sum(values))
-    flips = list(itertools.product((-1, 1), repeat=len(values)))
-    reached = [abs(sum(s * v for s, v in zip(signs, values, strict=True))) >= observed - 1e-7 for signs in flips]
-    return sum(reached) / len(flips)
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.integers(-40, 40).map(lambda i: i / 8), min_size=1, max_size=8))
-def test_the_sign_flip_test_is_the_literal_one(values: list[float]) -> None:
-    test = sign_flip(values)
-    assert test is not None
-    assert test.p == pytest.approx(literal_sign_flip(values))
-    assert test.lowest <= test.p <= 1
-    mirrored = sign_flip([-v for v in values])
-    assert mirrored is not None
-    assert mirrored.p == test.p
-
-
-@pytest.mark.parametrize(("n", "least"), [(1, 1.0), (2, 0.5), (3, 0.25), (5, 0.0625), (10, 2**-9)])
-def test_the_least_p_is_reached_when_all_seeds_agree(n: int, least: float) -> None:
-    test = sign_flip(np.arange(1, n + 1, dtype=float))
-    assert test is not None
-    assert (test.p, test.lowest) == (least, least)
-
-
-def test_no_difference_at_all_has_p_one_and_too_many_seeds_none() -> None:
-    test = sign_flip(np.zeros(4))
-    assert test is not None
-    assert test.p == 1.0
-    assert sign_flip(np.ones(EXACT_SEEDS)) is not None
-    assert sign_flip(np.ones(EXACT_SEEDS + 1)) is None
-
-
-# --- Holm ------------------------------------------------------------------------------------------------------------
-
-
-def literal_holm(p_values: Sequence[float]) -> list[float]:
-    """The closed testing principle: p of i is the greatest Bonferroni p over all sets of hypotheses that hold i."""
-    indices = range(len(p_values))
-    sets = [s for n in range(1, len(p_values) + 1) for s in itertools.combinations(indices, n)]
-    return [max(min(1.0, len(s) * min(p_values[j] for j in s)) for s in sets if i in s) for i in indices]
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.floats(0, 1), max_size=7))
-def test_holm_is_the_closed_bonferroni_test(p_values: list[float]) -> None:
-    assert list(holm(p_values)) == pytest.approx(literal_holm(p_values))
 
 
 # --- refusals --------------------------------------------------------------------------------------------------------
@@ -222,13 +214,13 @@ def test_holm_is_the_closed_bonferroni_test(p_values: list[float]) -> None:
         (mean_and_error, []),
         (mean_and_error, [[1.0]]),
         (mean_and_error, [1.0, float("nan")]),
-        (seeds_interval, [1.0]),
-        (sign_flip, []),
-        (lambda d: bootstrap_interval(d, seed=0), [1.0, 2.0]),
-        (lambda d: bootstrap_interval(d, seed=0), [[1.0, 2.0]]),
-        (lambda d: bootstrap_interval(d, seed=0), np.empty((2, 0))),
-        (lambda d: bootstrap_interval(d, seed=0), [[1.0], [float("inf")]]),
-        (holm, [0.5, 1.5]),
+        (over_seeds, [1.0]),
+        (over_seeds, []),
+        (crossed, [1.0, 2.0]),
+        (crossed, [[1.0, 2.0]]),
+        (crossed, [[1.0], [2.0]]),
+        (crossed, np.empty((2, 0))),
+        (crossed, [[1.0, 2.0], [float("inf"), 1.0]]),
     ],
 )
 def test_unfit_values_are_refused(function: Callable[[Any], Any], values: Any) -> None:

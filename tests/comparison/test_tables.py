@@ -13,12 +13,12 @@ import pytest
 from rich.console import Console
 
 from lawn_tune.cells import CellName
-from lawn_tune.comparison.compare import Comparison, compare, compare_space
+from lawn_tune.comparison.compare import Comparison, Verdict, compare, compare_space
 from lawn_tune.comparison.renderers import RENDERERS
 from lawn_tune.comparison.renderers.exchange import SCHEMA, to_dict
 from lawn_tune.comparison.renderers.terminal import print_comparison
 from lawn_tune.comparison.tables import table, value_text
-from lawn_tune.comparison.verdicts import chance
+from lawn_tune.comparison.verdicts import family_text, sentence
 from lawn_tune.words import fixed, signed
 from tests.helpers.memory_source import demo_source, make_cell, search_rows, with_protocol
 
@@ -57,23 +57,17 @@ def test_each_value_is_shown_with_error_and_n(comparison: Comparison) -> None:
     for result in comparison.cells:
         text = entries[result.cell.name.optimizer, result.cell.name.batch_size].text
         if result.confirmed is not None:
-            assert re.fullmatch(r"\d\d\.\d\d ± \d\.\d\d \(3\)", text)
+            assert re.fullmatch(r"\d\d\.\d\d ± \d\.\d\d \(10\)", text)
         else:
             assert re.fullmatch(r"\d\d\.\d\d \(search, 2\)", text)
 
 
-def test_bold_is_the_better_confirmed_mean_of_a_pair(comparison: Comparison) -> None:
+def test_bold_is_the_cell_that_a_verdict_calls_better(comparison: Comparison) -> None:
     entries = table(comparison).entries
     for pair in comparison.pairs:
         base, lawn = (entries[r.cell.name.optimizer, pair.batch_size] for r in (pair.baseline, pair.challenger))
-        if pair.baseline.confirmed is None or pair.challenger.confirmed is None:
-            assert not base.best
-            assert not lawn.best
-        else:
-            assert [base.best, lawn.best] == [
-                pair.baseline.confirmed.mean > pair.challenger.confirmed.mean,
-                pair.challenger.confirmed.mean > pair.baseline.confirmed.mean,
-            ]
+        assert (lawn.best, base.best) == (pair.verdict is Verdict.BETTER, pair.verdict is Verdict.WORSE)
+    assert {pair.verdict for pair in comparison.pairs} >= {Verdict.BETTER, Verdict.WORSE, Verdict.UNDECIDED}
 
 
 def test_every_mark_has_a_footnote_and_every_footnote_a_mark(comparison: Comparison) -> None:
@@ -100,12 +94,11 @@ def test_a_cell_without_a_value_says_why() -> None:
     assert (value_text(untrained), value_text(diverged)) == ("–", "diverged")
 
 
-def test_it_is_shown_for_how_many_pairs_p_is_adjusted(comparison: Comparison) -> None:
-    whole, filtered = chance(comparison), chance(comparison, hidden=True)
-    assert whole is not None
-    assert filtered is not None
-    assert "all pairs of this table" in whole
-    assert "hidden ones included" in filtered
+def test_it_is_said_for_how_many_pairs_the_intervals_hold_together(comparison: Comparison) -> None:
+    assert "all 6 pairs of the space" in (family_text(comparison) or "")
+    assert family_text(replace(comparison, pairs=())) is None
+    for pair in comparison.pairs:
+        assert pair.difference is None or "95 % interval for all 6 pairs" in sentence(pair)
 
 
 def test_the_papers_values_stand_beside_where_it_printed_them(comparison: Comparison) -> None:
@@ -182,7 +175,7 @@ def test_latex_has_labels_short_captions_and_notes_below(comparison: Comparison)
 def test_markdown_tables_are_rectangles(comparison: Comparison) -> None:
     lines = [line for line in RENDERERS["md"](comparison).splitlines() if line.startswith("|")]
     widths = [len(re.split(r"(?<!\\)\|", line)) for line in lines]
-    assert widths == [6] * 6 + [10] * 8
+    assert widths == [6] * 6 + [8] * 8
 
 
 def test_latex_rows_match_their_columns_and_braces_balance(comparison: Comparison) -> None:
@@ -193,7 +186,7 @@ def test_latex_rows_match_their_columns_and_braces_balance(comparison: Compariso
         rows = [line for line in body[1].splitlines() if line.endswith(r"\\")]
         assert len(rows) > 1
         assert {len(re.split(r"(?<!\\)&", row)) for row in rows} == {len(body[0])}
-    assert re.search(r"\\mathbf\{\d\d\.\d\d\}_\{\d\.\d\d\}\$ \(3\)", text)
+    assert re.search(r"\\mathbf\{\d\d\.\d\d\}_\{\d\.\d\d\}\$ \(10\)", text)
 
 
 def test_csv_keeps_numbers_numbers(comparison: Comparison) -> None:
@@ -220,7 +213,7 @@ def test_csv_text_is_never_a_formula(comparison: Comparison, space: str) -> None
 def test_json_is_stable_and_complete(comparison: Comparison) -> None:
     values = json.loads(RENDERERS["json"](comparison))
     assert values == to_dict(comparison)
-    assert values["schema"] == SCHEMA == "lawn-tune/comparison/1"
+    assert values["schema"] == SCHEMA == "lawn-tune/comparison/2"
     assert list(values) == ["schema", "lawn_tune", "space", "headline", "protocol", "cells", "pairs", "provenance"]
     assert list(values["cells"][0]) == [
         "cell", "task", "grid", "points", "winner", "estimate", "published", "seconds", "notes"
@@ -228,9 +221,9 @@ def test_json_is_stable_and_complete(comparison: Comparison) -> None:
     assert list(values["cells"][0]["estimate"]) == [
         "phase", "value", "mean", "standard_error", "n", "seeds", "values"
     ]  # fmt: skip
-    assert list(values["pairs"][0]) == ["base", "lawn", "difference", "verdict", "sentence", "notes"]
+    assert list(values["pairs"][0]) == ["baseline", "challenger", "difference", "verdict", "sentence", "notes"]
     assert list(values["pairs"][0]["difference"]) == [
-        "mean", "n", "seeds", "examples", "interval", "p_exact", "p_lowest", "p_holm"
+        "mean", "n", "seeds", "examples", "interval", "pairs", "margin", "detectable", "seeds_needed"
     ]  # fmt: skip
     for name in ("metric", "selection", "reported", "search_seeds", "confirm_seeds", "full_epochs"):
         assert name in values["protocol"]

@@ -10,7 +10,7 @@ import pytest
 from dashboards.figures.base import plain
 from dashboards.figures.batch_curves import batch_curves, batch_curves_figure
 from dashboards.figures.figure_of_merit import measures
-from dashboards.figures.forest import SHORT, ForestInfo, forest_figure, forest_info
+from dashboards.figures.forest import ForestInfo, forest_figure, forest_info
 from dashboards.figures.performance_profile import ProfileInfo, ProfileLine, profile_figure
 from lawn_tune.comparison.compare import Comparison, PairResult, Verdict, compare_space
 from tests.helpers.memory_source import MemorySource, demo_source, make_cell, search_rows
@@ -75,7 +75,7 @@ def test_each_row_is_labelled_with_its_verdict(info: ForestInfo) -> None:
     assert len(labels) == len(info.rows)
     for label, row in zip(labels, info.rows, strict=True):
         assert f"batch {row.batch_size:,}" in label
-        assert SHORT.get(row.verdict, row.verdict.value) in label
+        assert row.short in label
 
 
 def test_a_pair_without_a_mean_is_shown_in_words(info: ForestInfo) -> None:
@@ -86,7 +86,7 @@ def test_a_pair_without_a_mean_is_shown_in_words(info: ForestInfo) -> None:
 
 
 def test_where_lower_is_better_the_sides_are_swapped(info: ForestInfo) -> None:
-    for maximize, right in ((True, "LAWN →"), (False, "WD →")):
+    for maximize, right in ((True, "LAWN →"), (False, "weight decay →")):
         notes = plain(forest_figure(info._replace(maximize=maximize)))["layout"]["annotations"]
         assert right in [note["text"] for note in notes]
 

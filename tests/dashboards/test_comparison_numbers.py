@@ -95,8 +95,11 @@ def test_a_filled_row_is_one_whose_interval_leaves_zero_out(comparison: Comparis
 
 
 def test_every_verdict_has_a_tone_and_only_settled_ones_a_side() -> None:
-    assert {verdict for verdict in Verdict if TONES.get(verdict) == "better"} == {Verdict.BETTER, Verdict.ONLY_LAWN}
-    assert {verdict for verdict in Verdict if TONES.get(verdict) == "worse"} == {Verdict.WORSE, Verdict.ONLY_BASE}
+    assert {verdict for verdict in Verdict if TONES.get(verdict) == "better"} == {
+        Verdict.BETTER,
+        Verdict.ONLY_CHALLENGER,
+    }
+    assert {verdict for verdict in Verdict if TONES.get(verdict) == "worse"} == {Verdict.WORSE, Verdict.ONLY_BASELINE}
     assert TONES.get(Verdict.PENDING, "none") == "none"
 
 
@@ -107,7 +110,7 @@ def test_an_unconfirmed_pair_shows_the_difference_of_its_searches_as_such(compar
     assert pair.challenger.winner is not None
     assert pair.baseline.winner is not None
     assert row.mean == searched(pair) == pair.challenger.winner.value - pair.baseline.winner.value
-    assert (row.low, row.high, row.tone, row.test) == (None, None, "none", "")
+    assert (row.low, row.high, row.tone, row.short) == (None, None, "none", "not confirmed")
 
 
 def test_rows_are_sorted_by_space_base_and_batch_size_whatever_the_order_of_pairs(comparison: Comparison) -> None:

@@ -75,7 +75,7 @@ OTHER = {
 }
 """Keys that change what is trained, with another value each."""
 
-PROTOCOL = {"selection": "test", "reported": "best", "confirm_seeds": (5, 6)}
+PROTOCOL = {"selection": "test", "reported": "best", "margin": 0.2, "confirm_seeds": (5, 6)}
 """Keys that change what is read from it."""
 
 COUPLED = {"loss": "bce", "metric": "ndcg@10"}

@@ -108,7 +108,7 @@ def test_comparisons_read_labels_and_directions_without_the_package(studied: Pat
     found = json.loads(lawn_tune(broken, studied, "compare", "toy_space", "--format", "json"))
     assert found["protocol"]["direction"] == "minimize"
     (pair,) = found["pairs"]
-    assert pair["lawn"] == "toy_space/signum-lawn/bs16"
+    assert pair["challenger"] == "toy_space/signum-lawn/bs16"
 
 
 def test_the_report_shows_the_plug_ins_names_and_color(studied: Path, broken: Path) -> None:

@@ -50,11 +50,18 @@ DECAY = Control(
     name="decay",
     label="decoupled weight decay",
     hook="trainables.optimizers.controls:Decay",
+    side="weight decay",
     hyperparameters=(_WEIGHT_DECAY,),
 )
 """Times the learning rate (AdamW); inside the trust ratio of LAMB (our choice of its variants)."""
 
-L2 = Control(name="l2", label="L2", hook="trainables.optimizers.controls:L2", hyperparameters=(_WEIGHT_DECAY,))
+L2 = Control(
+    name="l2",
+    label="L2",
+    hook="trainables.optimizers.controls:L2",
+    side="weight decay",
+    hyperparameters=(_WEIGHT_DECAY,),
+)
 """Added to the gradient (paper section 4, baselines)."""
 
 LAWN = Control(

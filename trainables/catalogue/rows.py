@@ -69,6 +69,7 @@ class Control:
 
     Args:
         name, label: key and printed name.
+        side: what its methods are called together where they are compared; the label if "".
         hook: a `trainables.optimizers.controls.Control`, or a class of one whose arguments are `hyperparameters`.
         hyperparameters: that a method with this control has; not `switch`.
         switch: hyperparameter that says how many epochs are trained before the control begins; None if it acts from
@@ -78,6 +79,7 @@ class Control:
     name: str
     label: str
     hook: Code
+    side: str = ""
     hyperparameters: tuple[Hyperparameter, ...] = ()
     switch: Hyperparameter | None = None
 
@@ -176,6 +178,11 @@ class Metric:
     direction: Direction
     unit: str = ""
     digits: int = 2
+
+    @property
+    def margin(self) -> float | None:
+        """Difference below which methods count as equivalent where a space says nothing: half a point (our choice)."""
+        return 0.5 if self.unit == "%" else None
 
 
 @dataclass(frozen=True, kw_only=True)

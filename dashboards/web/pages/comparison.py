@@ -29,7 +29,7 @@ from lawn_tune.cells import Phase
 from lawn_tune.comparison.compare import Comparison, PairResult, Verdict
 from lawn_tune.comparison.published import paper_tables
 from lawn_tune.comparison.tables import DIFFERENCE_HEADER, DifferenceRow, difference_cells, table
-from lawn_tune.comparison.verdicts import chance, headline
+from lawn_tune.comparison.verdicts import family_text, headline, side, to_decide
 from lawn_tune.results import TrialRow
 from lawn_tune.words import count, fixed, method, metric_name, metric_of, signed
 
@@ -110,7 +110,7 @@ def answer(view: View) -> list[Component] | Empty:
         return why
     hidden = len(view.snapshot.comparison.pairs) - len(comparison.pairs)
     notes = [f"{count(hidden, 'pair')} hidden by the filters."] if hidden else []
-    notes += [found] if (found := chance(comparison, hidden > 0)) else []
+    notes += [found] if (found := family_text(comparison)) else []
     return [
         html.P(plain_answer(comparison) or headline(comparison), className="headline"),
         verdicts(comparison.pairs),
@@ -128,19 +128,24 @@ def plain_answer(comparison: Comparison) -> str | None:
         return None
     digits = metric_of(pair.baseline.cell.protocol.metric).digits
     gain = difference.mean if pair.baseline.cell.protocol.direction == "maximize" else -difference.mean
-    ahead = "LAWN" if gain > 0 else "Weight decay"
+    names = side(pair.challenger.cell), side(pair.baseline.cell)
     low, high = (signed(end, digits) for end in (difference.interval.low, difference.interval.high))
     points = f"{fixed(abs(gain), digits)} points of {metric_name(pair.baseline.cell.protocol.metric)}"
-    return template.format(ahead=ahead, points=points, low=low, high=high)
+    return template.format(
+        ahead=names[gain <= 0], challenger=names[0], baseline=names[1], points=points, low=low, high=high,
+        margin=f"{difference.margin:g}" if difference.margin is not None else "", decide=to_decide(pair),
+    )  # fmt: skip
 
 
 _ANSWERS: Mapping[Verdict, str] = {
-    Verdict.BETTER: "Yes, on this test: LAWN is {points} ahead; the difference lies between {low} and {high} with 95 % "
+    Verdict.BETTER: "Yes, on this test: {challenger} is {points} ahead; the difference lies between {low} and {high} "
+    "with 95 % confidence.",
+    Verdict.WORSE: "No: {baseline} is {points} ahead; the difference lies between {low} and {high} with 95 % "
     "confidence.",
-    Verdict.WORSE: "No: weight decay is {points} ahead; the difference lies between {low} and {high} with 95 % "
-    "confidence.",
-    Verdict.NOT_SEPARABLE: "Not settled: {ahead} is {points} ahead, but any difference from {low} to {high}, "
-    "none included, is compatible with these runs.",
+    Verdict.EQUIVALENT: "No difference that matters: it lies between {low} and {high} with 95 % confidence, within "
+    "±{margin} points.",
+    Verdict.UNDECIDED: "Undecided: {ahead} is {points} ahead in these runs, but any difference from {low} to {high}, "
+    "none included, is compatible with them. {decide}",
 }
 
 
@@ -159,20 +164,18 @@ def forest(view: View) -> Drawing | Empty:
 def _forest_summary(info: ForestInfo) -> str:
     tones = Counter(row.tone for row in info.rows)
     single = len(info.rows) == 1
-    parts = [text if single else f"{text} in {tones[tone]}" for tone, text in _TONE_WORDS.items() if tones[tone]]
+    words: Mapping[Tone, str] = {
+        "better": f"{info.challenger} is better",
+        "worse": f"{info.baseline} is better",
+        "open": "neither is better",
+        "none": "there is no verdict",
+    }
+    parts = [text if single else f"{text} in {tones[tone]}" for tone, text in words.items() if tones[tone]]
     measured = sorted(row.mean for row in info.rows if row.mean is not None and row.confirmed)
     ends = " to ".join(dict.fromkeys(signed(mean, info.digits) for mean in (*measured[:1], *measured[-1:])))
-    span = f" LAWN − WD: {ends} points." if measured else ""
+    span = f" {info.challenger} − {info.baseline}: {ends} points." if measured else ""
     over = "One pair" if single else f"Of {count(len(info.rows), 'pair')}"
     return f"{over}: {'; '.join(parts)}.{span}"
-
-
-_TONE_WORDS: Mapping[Tone, str] = {
-    "better": "LAWN is better",
-    "worse": "weight decay is better",
-    "open": "the two are not separable",
-    "none": "there is no verdict",
-}
 
 
 # --- over batch sizes ------------------------------------------------------------------------------------------------
@@ -371,8 +374,8 @@ PAGE = page(
             title="Differences in numbers",
             render=differences,
             wide=True,
-            help="p (exact) flips the signs of whole seeds: with n seeds it cannot go below 2 / 2ⁿ, whatever the data; "
-            "it is informative from 6 seeds. p (Holm) is adjusted for all pairs of the space, whatever the filters.",
+            help="The intervals of all pairs of the space hold together with 95 % confidence, whatever the filters. A "
+            "verdict says whether its interval excludes zero; an interval within the margin is equivalent.",
         ),
         FigureCard(
             name="compare-profile", title="Performance profile", draw=profile, help=PROFILE_HELP, height=200, wide=True

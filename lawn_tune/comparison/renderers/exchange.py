@@ -10,7 +10,7 @@ from lawn_tune import __version__
 from lawn_tune.comparison.compare import CellResult, Comparison, PairResult
 from lawn_tune.comparison.verdicts import headline, sentence
 
-SCHEMA = "lawn-tune/comparison/1"
+SCHEMA = "lawn-tune/comparison/2"
 
 
 def to_dict(comparison: Comparison) -> dict[str, Any]:
@@ -61,17 +61,18 @@ def _cell_dict(result: CellResult) -> dict[str, Any]:
 def _pair_dict(pair: PairResult) -> dict[str, Any]:
     difference = pair.difference
     return {
-        "base": str(pair.baseline.cell.name),
-        "lawn": str(pair.challenger.cell.name),
+        "baseline": str(pair.baseline.cell.name),
+        "challenger": str(pair.challenger.cell.name),
         "difference": {
             "mean": difference.mean,
             "n": difference.n,
             "seeds": list(difference.seeds),
             "examples": difference.examples,
             "interval": [difference.interval.low, difference.interval.high] if difference.interval else None,
-            "p_exact": difference.test.p if difference.test else None,
-            "p_lowest": difference.test.lowest if difference.test else None,
-            "p_holm": difference.holm,
+            "pairs": difference.family,
+            "margin": difference.margin,
+            "detectable": difference.detectable,
+            "seeds_needed": difference.seeds_needed,
         }
         if difference
         else None,

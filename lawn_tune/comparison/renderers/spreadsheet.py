@@ -29,7 +29,6 @@ def _csv_record(result: CellResult, pair: PairResult | None) -> dict[str, Any]:
     cell, estimate = result.cell, result.estimate
     difference = pair.difference if pair else None
     interval = difference.interval if difference else None
-    test = difference.test if difference else None
     notes = [*result.notes, *(pair.notes if pair else ())]
     return {
         "space": cell.name.space,
@@ -51,8 +50,8 @@ def _csv_record(result: CellResult, pair: PairResult | None) -> dict[str, Any]:
         "high": interval.high if interval else None,
         "paired_seeds": difference.n if difference else None,
         "paired_examples": difference.examples if difference else None,
-        "p_exact": test.p if test else None,
-        "p_lowest": test.lowest if test else None,
-        "p_holm": difference.holm if difference else None,
+        "pairs": difference.family if difference else None,
+        "detectable": difference.detectable if difference else None,
+        "seeds_needed": difference.seeds_needed if difference else None,
         "verdict": pair.verdict.value if pair else None,
     }

@@ -62,7 +62,6 @@ def _block(row: DifferenceRow) -> Text:
     block = Text(f"{row.methods}, batch {row.batch_size:,}: {row.difference}\n", style="")
     if row.difference != "–":
         block.append(f"  95 % interval {row.interval}, n = {row.n}\n")
-        block.append(f"  p (exact) {row.p}, p (Holm) {row.holm}\n")
     return block.append(f"  {row.verdict}", "bold").append(_superscript(row.marks), "yellow")
 
 
