@@ -229,6 +229,39 @@ def test_missing_data_names_command_place_and_address(name: str, tmp_path: Path)
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("place", "advice"),
+    [
+        ("ml-100k/u.data.gz", "unpack it as"),
+        ("ml-100k.zip", "unpack it as"),
+        ("ML-100K/U.DATA", "move it to"),
+        ("ml-100k/ml-100k/u.data", "move it to"),
+        ("u.data", "move it to"),
+    ],
+)
+def test_a_file_that_may_be_the_missing_one_is_named(place: str, advice: str, tmp_path: Path) -> None:
+    (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / place).write_bytes(RATINGS)
+    with pytest.raises(MissingDataError) as caught:
+        require("movielens-100k", tmp_path)
+    assert f"There is {tmp_path / place}: {advice} {tmp_path / 'ml-100k/u.data'}." in str(caught.value)
+
+
+def test_a_folder_that_cannot_exist_is_one_without_data() -> None:
+    for folder in ("x" * 300, "y/" * 3_000):
+        with pytest.raises(MissingDataError, match="is not in "):
+            require("movielens-100k", Path(folder))
+
+
+def test_a_data_set_is_known_by_the_digests_of_its_files() -> None:
+    digests = [row.digest for row in DATASETS.values()]
+    assert len(set(digests)) == len(digests)
+    assert DATASETS["movielens-100k"].digest == DATASETS["movielens-100k"].files[0].sha256
+    first, *rest = DATASETS["fashion-mnist"].files
+    changed = replace(DATASETS["fashion-mnist"], files=(replace(first, sha256=sha256(b"")), *rest))
+    assert changed.digest not in digests
+
+
 def test_a_package_that_is_not_installed_is_named(tmp_path: Path) -> None:
     sources = {"packaged": replace(DATASETS["digits"], package="no_such_package")}
     assert check("packaged", tmp_path, sources).state == "missing"

@@ -1,4 +1,4 @@
-"""Sources of data sets: checks the files on disk and fetches missing ones. Does not import torch."""
+"""Sources of data sets: checks the files on disk, and fetches missing or damaged ones. Does not import torch."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import os
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -22,6 +24,9 @@ from trainables.catalogue.rows import DataFile, Dataset
 TIMEOUT = 30.0
 """Seconds without a response or data after which a download fails."""
 CHUNK = 1 << 16
+
+SEARCHED = 1000
+"""Folders that are searched for a file that is not where it belongs."""
 
 
 class DataError(ValueError):
@@ -89,7 +94,35 @@ def check(name: str, data_dir: Path, known: Mapping[str, Dataset] = DATASETS) ->
 
 
 def _absent(source: Dataset, data_dir: Path) -> list[str]:
-    return [str(data_dir / file.path) for file in source.files if not (data_dir / file.path).is_file()]
+    return [str(data_dir / file.path) for file in source.files if not os.path.isfile(data_dir / file.path)]
+
+
+@contextmanager
+def verified(source: Dataset, data_dir: Path) -> Iterator[None]:
+    """While a data set is read: its files are the published ones, and stay so until they have been read.
+
+    Raises:
+        MissingDataError: it is missing.
+        DataError: its content differs from the published one, or changed in the meantime.
+    """
+    before = _stamps(source, data_dir)
+    require(source.name, data_dir, {source.name: source})
+    yield
+    if _stamps(source, data_dir) != before:
+        raise DataError(f"data set '{source.name}' in {data_dir} changed while it was read. Launch again.")
+
+
+def _stamps(source: Dataset, data_dir: Path) -> list[tuple[int, ...] | None]:
+    """Returns numbers that change when a file is written or replaced."""
+    found: list[tuple[int, ...] | None] = []
+    for file in source.files:
+        try:
+            state = (data_dir / file.path).stat()
+        except OSError:
+            found.append(None)
+        else:
+            found.append((state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns))
+    return found
 
 
 def require(name: str, data_dir: Path, known: Mapping[str, Dataset] = DATASETS) -> None:
@@ -110,15 +143,30 @@ def require(name: str, data_dir: Path, known: Mapping[str, Dataset] = DATASETS) 
 
 
 def missing_data(name: str, data_dir: Path, known: Mapping[str, Dataset] = DATASETS) -> MissingDataError:
-    """Returns the error of a data set that is not on disk: the expected path, and how to get it."""
+    """Returns the error of a data set that is not on disk: the expected path, what may be it, and how to get it."""
     source = _source(name, known)
     if not source.files:
         return MissingDataError(f"data set '{name}' is {check(name, data_dir, known).detail}")
     urls = ", ".join(dict.fromkeys(file.url for file in source.files))
     return MissingDataError(
         f"data set '{name}' is not in {data_dir} (expected {data_dir / source.files[0].path}). "
-        f"Fetch it: `{fetch_command(name, data_dir)}` (from {urls})"
+        f"{_hint(source, data_dir)}Fetch it: `{fetch_command(name, data_dir)}` (from {urls})"
     )
+
+
+def _hint(source: Dataset, data_dir: Path) -> str:
+    """Names a file in the data folder that may be the first missing one, packed or in another place."""
+    wanted = next((file for file in source.files if not os.path.isfile(data_dir / file.path)), None)
+    if wanted is None:
+        return ""
+    name, archive = Path(wanted.path).name.lower(), wanted.url.rpartition("/")[2].lower()
+    for folder, _, files in islice(os.walk(data_dir), SEARCHED):
+        for file in sorted(files):
+            if file.lower() in (f"{name}.gz", archive):
+                return f"There is {Path(folder, file)}: unpack it as {data_dir / wanted.path}. "
+            if file.lower() == name:
+                return f"There is {Path(folder, file)}: move it to {data_dir / wanted.path}. "
+    return ""
 
 
 def fetch_command(name: str, data_dir: Path) -> str:
@@ -163,21 +211,23 @@ def fetch(
     return check(name, data_dir, known)
 
 
-def fetch_once(name: str, data_dir: Path, known: Mapping[str, Dataset] = DATASETS) -> None:
-    """Fetches data set `name` if a file is missing; of concurrent processes, one downloads and the others wait.
+def fetch_once(name: str, data_dir: Path, known: Mapping[str, Dataset] = DATASETS) -> bool:
+    """Fetches data set `name` if a file is missing or damaged; of concurrent processes one downloads, others wait.
+
+    Returns:
+        True if this process fetched it.
 
     Raises:
         DataError: see `fetch`; or the folder cannot be written.
     """
-    source = _source(name, known)
-    if not _absent(source, data_dir):
-        return
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         with (data_dir / ".fetch.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if _absent(source, data_dir):
-                fetch(name, data_dir, known=known)
+            if check(name, data_dir, known).state == "ready":
+                return False
+            fetch(name, data_dir, known=known)
+            return True
     except OSError as error:
         raise DataError(f"data set '{name}' cannot be written to {data_dir}: {error.strerror}") from None
 
@@ -213,12 +263,19 @@ def _download(file: DataFile, scratch: Path, progress: Callable[[str], ProgressB
 
 
 def _intact(file: DataFile, path: Path) -> bool:
-    if not path.is_file():
+    if not os.path.isfile(path):
         return False
-    content = path.read_bytes()
+    try:
+        return content_sha256(file, path.read_bytes()) == file.sha256
+    except OSError:  # not readable by this user
+        return False
+
+
+def content_sha256(file: DataFile, content: bytes) -> str:
+    """Returns what `file.sha256` has to be for this content."""
     if file.any_order:
         content = b"".join(line + b"\n" for line in sorted(content.splitlines()))
-    return hashlib.sha256(content).hexdigest() == file.sha256
+    return hashlib.sha256(content).hexdigest()
 
 
 def _failure(name: str, data_dir: Path, wanted: list[DataFile], failure: str) -> str:

@@ -22,6 +22,7 @@ from benchmarks.rivals.optuna_processes import first_of_each_point
 from benchmarks.throughput import CASES, space_text
 from lawn_tune.planning.plan import plan
 from search_spaces.loader import load_space
+from tests.helpers.fabricated import published
 from trainables.models.ncf import Ncf as OurNcf
 from trainables.models.vgg import SmallVgg as OurVgg
 from trainables.tasks import ModelConfig, PackConfig, Task, Trial, model_config
@@ -79,7 +80,7 @@ def theirs(side: str, case: Case, data_dir: Path) -> list[dict[str, float]]:
 
 
 @pytest.fixture
-def films(tmp_path: Path) -> Path:
+def films(tmp_path: Path) -> Iterator[Path]:
     """A data folder where each of ten groups of users watches its own 20 films, 12 each."""
     draw = random.Random(0)
     (tmp_path / "ml-100k").mkdir()
@@ -89,7 +90,8 @@ def films(tmp_path: Path) -> Path:
         for time, film in enumerate(draw.sample(range(20), 12))
     ]
     (tmp_path / "ml-100k" / "u.data").write_text("".join(rows))
-    return tmp_path
+    with published(tmp_path):
+        yield tmp_path
 
 
 def test_the_models_are_ours_in_initial_values_and_outputs() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.helpers.fabricated import write_fashion_mnist, write_movielens
+from tests.helpers.fabricated import published, write_fashion_mnist, write_movielens
 from trainables.catalogue import catalogue
 from trainables.catalogue.datasets import DATASETS
 from trainables.outcomes import EpochRecord
@@ -22,11 +23,12 @@ SAME = ("train_loss", "weight_norm", "last_layer_norm", "margin_p50", "grad_norm
 
 
 @pytest.fixture(scope="module")
-def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("data")
     write_fashion_mnist(folder / "FashionMNIST" / "raw")
     write_movielens(folder / "ml-100k")
-    return folder
+    with published(folder):
+        yield folder
 
 
 def task(dataset: str, train_on: str, batch_size: int) -> Task:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from pkgutil import resolve_name
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, stack_module_state
 
-from tests.helpers.fabricated import write_fashion_mnist, write_movielens
+from tests.helpers.fabricated import published, write_fashion_mnist, write_movielens
 from trainables.catalogue import catalogue
 from trainables.catalogue.datasets import DATASETS
 from trainables.data import MissingDataError
@@ -34,11 +34,12 @@ every_mode = pytest.mark.parametrize("train_on", get_args(TrainOn))
 
 
 @pytest.fixture(scope="module")
-def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("data")
     write_fashion_mnist(folder / "FashionMNIST" / "raw")
     write_movielens(folder / "ml-100k")
-    return folder
+    with published(folder):
+        yield folder
 
 
 def task(name: str, train_on: TrainOn = "train") -> Task:

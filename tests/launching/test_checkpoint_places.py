@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import socket
 import threading
 import time
@@ -10,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -19,6 +20,7 @@ from lawn_tune.executors.checkpoints import Folder, Store, open_store, shared_to
 from tests.helpers.jobs import a_job, curve, place, run, settings
 from trainables import data
 from trainables.catalogue.datasets import DATASETS
+from trainables.catalogue.rows import Dataset
 
 __all__ = ["place"]
 
@@ -114,8 +116,11 @@ def test_a_machine_without_the_data_says_so_or_fetches_it_once(tmp_path: Path, m
         inside.release()
 
     monkeypatch.setattr(data, "fetch", fetch)
+    empty = tuple(replace(file, sha256=hashlib.sha256().hexdigest()) for file in DATASETS["fashion-mnist"].files)
+    row = replace(DATASETS["fashion-mnist"], files=empty)
+    monkeypatch.setitem(cast(dict[str, Dataset], DATASETS), "fashion-mnist", row)
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: data.fetch_once("fashion-mnist", Path(here.data_dir)), range(4)))
     assert asked == ["fashion-mnist"]
-    assert run(job, replace(here, fetch_data=True))[-1]["kind"] == "failed", "the files are empty"
+    assert run(job, replace(here, fetch_data=True))[-1]["kind"] == "failed", "the files cannot be read"
     assert asked == ["fashion-mnist"]

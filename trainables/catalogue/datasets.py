@@ -79,6 +79,7 @@ DATASETS: Mapping[str, Dataset] = {
             shape=_DIGITS,
             resident=1 * MIB,
             package="sklearn",
+            sha256="68aea062d35a127749050fa0e52dca09d6569ac08092c925610e0954e172dde2",
             speeds={"small-vgg": Speed(per_example=19e-6, per_step=0.3e-3, per_call=1.6e-3)},
         ),
         Dataset(

@@ -46,6 +46,7 @@ SHOWN = frozenset(
         "download",
         "files",
         "package",
+        "sha256",
         "resident",
         "speeds",
         "footprint",

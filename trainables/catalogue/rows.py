@@ -6,6 +6,7 @@ data, so that a plan, a comparison or a dashboard never executes what a plug-in 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -290,6 +291,7 @@ class Dataset:
         files: what has to be on disk.
         download: size of what is downloaded, for people; "" if nothing is.
         package: installed package that carries it instead; "" if it needs none.
+        sha256: of what is read from the package; "" if it has files or is generated.
         speeds: model → speed measured on `MACHINE`, for the options of the built-in spaces.
     """
 
@@ -306,12 +308,19 @@ class Dataset:
     files: tuple[DataFile, ...] = ()
     download: str = ""
     package: str = ""
+    sha256: str = ""
     speeds: Mapping[str, Speed] = field(default_factory=dict)
 
     @property
     def bundled(self) -> bool:
         """True when nothing has to be fetched."""
         return not self.files
+
+    @property
+    def digest(self) -> str:
+        """sha256 of its content: of its file, or of the digests of its files in their order; "" if generated."""
+        digests = [file.sha256 for file in self.files] or [self.sha256]
+        return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 SCHEDULE: tuple[Hyperparameter, ...] = (

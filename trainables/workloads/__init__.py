@@ -7,6 +7,7 @@ from pkgutil import resolve_name
 
 import torch
 
+from trainables.data import verified
 from trainables.tasks import Task
 from trainables.workloads.base import Workload
 from trainables.workloads.short import Short
@@ -15,6 +16,8 @@ from trainables.workloads.short import Short
 def build_workload(task: Task, data_dir: Path, device: torch.device) -> Workload:
     """Returns a task's dataset on the device, with its model and metrics; the code that its row names is imported.
 
+    Its files are compared with the published ones in this process, right before they are read.
+
     Args:
         task: dataset, model, loss, batch size, `train_on` and `steps` are used.
         data_dir: folder of the fetched datasets.
@@ -22,7 +25,8 @@ def build_workload(task: Task, data_dir: Path, device: torch.device) -> Workload
 
     Raises:
         MissingDataError: the dataset has to be fetched first; the message gives the command.
-        ValueError: the task does not fit the dataset, or its files cannot be used.
+        DataError: its files differ from the published ones, or changed while they were read.
+        ValueError: the task does not fit the dataset.
     """
     known = task.catalogue
     if task.dataset not in known.datasets:
@@ -34,5 +38,6 @@ def build_workload(task: Task, data_dir: Path, device: torch.device) -> Workload
     ):
         if name not in fitting:
             raise ValueError(f"{kind} of dataset '{row.name}' must be one of {', '.join(fitting)}, got '{name}'")
-    workload: Workload = resolve_name(row.workload)(task, data_dir, device)
+    with verified(row, data_dir):
+        workload: Workload = resolve_name(row.workload)(task, data_dir, device)
     return Short(workload, task.steps * task.batch_size) if task.steps else workload

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from trainables.catalogue.datasets import DATASETS
+from trainables.data import DataError
 from trainables.tasks import Task
 from trainables.workloads.images import ImageWorkload, LabeledImages
 
@@ -20,8 +23,16 @@ def build(task: Task, data_dir: Path, device: torch.device) -> ImageWorkload:
         task: what is trained.
         data_dir: unused.
         device: where the data will be.
+
+    Raises:
+        DataError: the installed scikit-learn has other digits.
     """
     digits = read_digits()
+    if sha256(digits.tobytes()).hexdigest() != DATASETS["digits"].sha256:
+        raise DataError(
+            "the digits of the installed scikit-learn differ from the published ones; results would not be comparable. "
+            "Install it again: `pip install --force-reinstall scikit-learn`"
+        )
     pixels = torch.from_numpy(digits[:, :-1]).reshape(-1, 1, 8, 8)
     everything = LabeledImages(pixels, torch.from_numpy(digits[:, -1]).long())
     rest, test = everything.hold_out(every=5)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torchvision.datasets import FashionMNIST
+from torchvision.datasets.mnist import read_image_file, read_label_file
 
-from trainables.data import DataError, fetch_command, missing_data
+from trainables.data import DataError, fetch_command
 from trainables.tasks import Task
 from trainables.workloads.images import ImageWorkload, LabeledImages
 
@@ -23,21 +23,20 @@ def build(task: Task, data_dir: Path, device: torch.device) -> ImageWorkload:
         device: where the data will be, as uint8.
 
     Raises:
-        MissingDataError: the files do not exist.
         DataError: the files cannot be used; the message gives the reason.
     """
-    train, validation = _read(data_dir, train=True).hold_out(every=10)
-    test = _read(data_dir, train=False)
+    train, validation = _read(data_dir, "train").hold_out(every=10)
+    test = _read(data_dir, "t10k")
     return ImageWorkload(task, train=train, validation=validation, test=test, classes=CLASSES, device=device)
 
 
-def _read(data_dir: Path, *, train: bool) -> LabeledImages:
+def _read(data_dir: Path, part: str) -> LabeledImages:
+    """Reads the raw files alone: torchvision's class prefers what an old version of it left in `processed`."""
+    raw = data_dir / "FashionMNIST" / "raw"
     try:
-        files = FashionMNIST(root=str(data_dir), train=train, download=False)
-        images, labels = files.data, files.targets.long()
-    except RuntimeError as error:
-        raise missing_data("fashion-mnist", data_dir) from error
-    except (ValueError, AssertionError, LookupError, OSError, TypeError) as error:  # raised by torchvision's reader
+        images = read_image_file(str(raw / f"{part}-images-idx3-ubyte"))
+        labels = read_label_file(str(raw / f"{part}-labels-idx1-ubyte"))
+    except (ValueError, AssertionError, LookupError, OSError, TypeError, RuntimeError) as error:
         raise _damaged(data_dir, f"{type(error).__name__} {error}".strip()) from error
     if images.shape != (len(labels), 28, 28) or not len(labels):
         raise _damaged(data_dir, f"{len(labels)} labels for images of shape {list(images.shape)}")

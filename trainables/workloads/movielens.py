@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables import metrics
-from trainables.data import DataError, missing_data
+from trainables.data import DataError
 from trainables.models import build_model
 from trainables.tasks import Split, Task
 from trainables.workloads.base import Evaluation, Predict, Resident, in_calls
@@ -118,12 +118,9 @@ def build(task: Task, data_dir: Path, device: torch.device) -> MovieLens:
         device: where the data will be.
 
     Raises:
-        MissingDataError: the file does not exist.
         DataError: the file cannot be used; the message gives the reason.
     """
     path = data_dir / "ml-100k" / "u.data"
-    if not path.is_file():
-        raise missing_data("movielens-100k", data_dir)
     interactions = read_interactions(path)
     try:
         return MovieLens(task, interactions, device)
