@@ -242,6 +242,8 @@ def _remarks(comparison: Comparison) -> Iterable[str]:
     for what in ("device", "lawn_tune", "libraries.torch"):
         if len(found := comparison.provenance.get(what, ())) > 1:
             yield f"The trials did not all run on the same {what}: {', '.join(found)}."
+    if len(found := comparison.provenance.get("data sha256", ())) > 1:
+        yield f"The trials were not all trained on the same data: its sha256 is {' or '.join(found)}."
     if any(result.published is not None for result in comparison.cells):
         printed_in = source(result.cell for result in comparison.cells)
         yield f"Values under “paper” are printed there, not measured here ({printed_in})."

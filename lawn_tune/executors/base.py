@@ -63,7 +63,7 @@ class Failed:
 
     Args:
         reason: "memory" when the pack did not fit the device, "stopped" when it was asked to stop, "lost" when its
-            machine was lost, "data" when that machine lacks the data set, else "error".
+            machine was lost, "data" when the data set is missing or damaged there, else "error".
         error: text for people, with the traceback where there is one.
     """
 

@@ -26,7 +26,7 @@ class WorkerSettings:
         checkpoint_seconds: minimum time between two checkpoints of a pack, s.
         token: name of a file that the launch put there, so that workers can check whether they see its folder; "" for
             none.
-        fetch_data: True to download a data set that the worker's machine lacks.
+        fetch_data: True to download a data set that is missing or damaged on the worker's machine.
         threads: CPU threads for torch.
         use_gpu: True to train on the GPU that this process can see.
         report_seconds: minimum time between two progress messages of a job, s.

@@ -26,7 +26,16 @@ from lawn_tune.executors.watchdog import Watchdog
 from trainables import data
 from trainables.optimizers import fused
 from trainables.training.process_memory import keep_freed_memory
-from trainables.training.trial import EpochEnded, PackRun, Records, Resumed, Saved, Unsaved, Unusable
+from trainables.training.trial import (
+    EpochEnded,
+    PackRun,
+    Records,
+    Resumed,
+    Saved,
+    Unsaved,
+    Unusable,
+    resident_workload,
+)
 
 
 def work(
@@ -149,7 +158,7 @@ def _train(
     if device.type == "cpu":
         for line in _kernel_lines():
             notes.note(line)
-    _bring_data(job, settings)
+    _bring_data(job, settings, device, notes)
     with _checkpoint(job, settings, notes) as checkpoint, Watchdog(settings.progress_seconds) as watchdog:
         run = PackRun(
             job.config,
@@ -177,8 +186,9 @@ def _train(
     if run.outcomes is None:
         text = f"stopped after epoch {trained} of {job.config.task.epochs}"
         return {"kind": "failed", "reason": "stopped", "error": text}
-    held = ", ".join(run.outcomes[0].constrained)
+    held, digest = ", ".join(run.outcomes[0].constrained), job.config.task.dataset_row.digest
     found = notes.provenance() | ({"constrained tensors": held} if held else {})
+    found |= {"data sha256": digest} if digest else {}
     return {"kind": "finished", "outcomes": [asdict(outcome) for outcome in run.outcomes], "provenance": found}
 
 
@@ -199,11 +209,16 @@ def _kernel_lines() -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _bring_data(job: Job, settings: WorkerSettings) -> None:
-    """Downloads a data set that this machine lacks, if allowed; one of its workers does, and others wait."""
-    if settings.fetch_data:
-        task = job.config.task
-        data.fetch_once(task.dataset, Path(settings.data_dir), task.catalogue.datasets)
+def _bring_data(job: Job, settings: WorkerSettings, device: torch.device, notes: _Notes) -> None:
+    """Downloads what cannot be read here, if allowed: of this machine's workers one does, and the others wait."""
+    if not settings.fetch_data:
+        return
+    task, folder = job.config.task, Path(settings.data_dir)
+    try:
+        resident_workload(task, folder, device)
+    except data.DataError:
+        if data.fetch_once(task.dataset, folder, task.catalogue.datasets):
+            notes.note(f"data set '{task.dataset}' was fetched into {folder}")
 
 
 def memory_ended(error: Exception) -> bool:

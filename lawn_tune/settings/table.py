@@ -44,7 +44,8 @@ class Settings:
         ),
     )
     fetch_data: bool = field(
-        default=False, metadata=_read(kinds.yes, "Let workers download a data set that their machine lacks.")
+        default=False,
+        metadata=_read(kinds.yes, "Let workers download a data set that is missing or damaged on their machine."),
     )
     workers: int | None = field(
         default=None,

@@ -126,6 +126,19 @@ def test_trials_of_several_devices_are_remarked_on() -> None:
     assert any("same device" in text for text in table(compare([cell], [moved, *rows[1:]], {})).remarks)
 
 
+def test_trials_on_different_data_are_remarked_on() -> None:
+    cell = make_cell()
+    rows = [
+        replace(row, provenance=dict(row.provenance) | {"data sha256": "a1b2"}) for row in search_rows(cell, [50.0] * 9)
+    ]
+    other = replace(rows[0], provenance=dict(rows[0].provenance) | {"data sha256": "c3d4"})
+    older = replace(rows[0], provenance={k: v for k, v in rows[0].provenance.items() if k != "data sha256"})
+    for first in (rows[0], older):
+        assert not any("same data" in text for text in table(compare([cell], [first, *rows[1:]], {})).remarks)
+    (remark,) = [text for text in table(compare([cell], [other, *rows[1:]], {})).remarks if "same data" in text]
+    assert "a1b2 or c3d4" in remark
+
+
 # --- formats ---------------------------------------------------------------------------------------------------------
 
 
