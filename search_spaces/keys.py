@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import date, time
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,10 @@ def space_error(source: Path, key: str, rule: str, got: object, todo: str) -> Sp
         source: the file.
         key: dotted key, "" for the file as a whole.
         rule: the requirement, and the values allowed.
-        got: the value found, shown as its `repr`, shortened.
+        got: the value found, shown as its `repr`, a date or time as TOML writes it, shortened.
         todo: the next step, as a sentence.
     """
-    text = repr(got)
+    text = got.isoformat() if isinstance(got, date | time) else repr(got)
     text = text if len(text) <= 120 else f"{text[:117]}..."
     return SpaceError(f"{source}: {key}: {rule}, got {text}. {todo}")
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from search_spaces.keys import Keys, space_error
 from search_spaces.space import Budget, Grid, Pairing, SearchSpace, SpaceError
+from search_spaces.toml import TomlError, read_toml
 
 SUFFIX = ".toml"
 LARGEST = 2**31 - 1
@@ -79,20 +79,9 @@ def load_space(path: Path) -> SearchSpace:
 
 def _parse(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_bytes().decode("utf-8")
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise SpaceError(f"{path}: cannot be read: {reason}. Check the path and its permissions.") from None
-    except UnicodeDecodeError as error:
-        raise SpaceError(
-            f"{path}: must be UTF-8 text, but byte {error.start} is not. Save the file as UTF-8."
-        ) from None
-    try:
-        return tomllib.loads(text)
-    except RecursionError:
-        raise SpaceError(f"{path}: is not valid TOML: nested too deeply. Write plain lists of numbers.") from None
-    except ValueError as error:  # TOMLDecodeError, and errors of Python's own number parsing
-        raise SpaceError(f"{path}: is not valid TOML: {error}. Fix that line.") from None
+        return read_toml(path)
+    except TomlError as error:
+        raise SpaceError(f"{path}: {error}") from None
 
 
 # --- one table of the file ---------------------------------------------------------------------------------------

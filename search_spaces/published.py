@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, TypeVar
 
 from search_spaces.keys import Keys, did_you_mean
 from search_spaces.space import SpaceError
+from search_spaces.toml import TomlError, read_toml
 
 TABLES = Path(__file__).parent / "paper" / "tables.toml"
 FAIL, UNKNOWN = "Fail", "?"
@@ -88,9 +88,9 @@ def load_tables(path: Path = TABLES) -> tuple[PublishedTable, ...]:
 
 def _parse(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or not TOML
-        raise SpaceError(f"{path}: cannot be read as TOML: {error}. Restore the file.") from None
+        return read_toml(path)
+    except TomlError as error:
+        raise SpaceError(f"{path}: {error.reason}. Restore the file.") from None
 
 
 def _table(keys: _Keys, names: Mapping[str, str], sizes: Mapping[str, int]) -> PublishedTable:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import get_args
 
 from search_spaces.keys import did_you_mean, space_error
+from search_spaces.loader import LARGEST
 from search_spaces.space import Grid, SearchSpace, SpaceError
 from trainables.catalogue import Catalogue, CatalogueError, installed
 from trainables.catalogue.methods import CONTROLS
@@ -102,7 +104,9 @@ def _option_rule(option: Option, value: Value) -> str:
     if option.choices:
         return "" if value in option.choices else f"must be one of {', '.join(map(str, option.choices))}"
     if kind is int:
-        return "" if type(value) is int and value >= 1 else "must be a whole number from 1"
+        return "" if type(value) is int and 1 <= value <= LARGEST else f"must be a whole number from 1 to {LARGEST}"
+    if isinstance(value, float) and not math.isfinite(value):
+        return "must be a finite number"
     return "" if type(value) is kind else f"must be of type {kind.__name__}"
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-import tomllib
 from collections.abc import Mapping
+from datetime import date, time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from lawn_tune.settings import kinds
 from lawn_tune.settings.table import PREFIX, SETTINGS, Setting, Settings
 from lawn_tune.storage import masked
 from search_spaces.keys import did_you_mean
+from search_spaces.toml import TomlError, read_toml
 
 FILE = "lawn-tune.toml"
 DEBUG = "LAWN_TUNE_DEBUG"
@@ -117,21 +118,28 @@ def _check_names(variables: Mapping[str, str]) -> None:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        values = tomllib.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{file}: cannot be read: {error}", "Correct the file or remove it.") from None
+        if not file.exists():
+            return {}
+        values = {key: _text_of_time(value) for key, value in read_toml(file).items()}
+    except TomlError as error:
+        raise UsageError(f"{file}: {error.reason}", f"{error.todo} Or remove the file.") from None
+    except OSError as error:
+        raise UsageError(f"{file}: cannot be looked for: {error.strerror}", "Change to another folder.") from None
     names = [setting.name for setting in SETTINGS]
     for key, value in values.items():
         if key not in names:
-            shown = f"{file}: {key}: unknown key; the keys are {', '.join(names)}, got {_shown(value)}"
+            shown = f"{file}: {key}: unknown key; the keys are {', '.join(names)}, got {_shown(value, known=False)}"
             raise UsageError(shown, f"{did_you_mean(key, names)}Rename or remove it.")
         yes_or_no = next(setting for setting in SETTINGS if setting.name == key).parse is kinds.yes
         if (isinstance(value, bool) and not yes_or_no) or not isinstance(value, str | int | float):
             shown = f"{file}: {key}: must be a text or a number, got {_shown(value)}"
             raise UsageError(shown, "Write a single value.")
     return values
+
+
+def _text_of_time(value: object) -> object:
+    """Returns dates and times, which TOML has without quotes, as text; other values as they are."""
+    return value.isoformat() if isinstance(value, date | time) else value
 
 
 def _parse(setting: Setting, origin: str, value: Any) -> Any:
@@ -143,9 +151,10 @@ def _parse(setting: Setting, origin: str, value: Any) -> Any:
         raise UsageError(f"{origin}: must be {rule}, got {_shown(value)}", setting.help) from None
 
 
-def _shown(value: object) -> str:
-    """Returns the value fit to print: a password may be in any text."""
+def _shown(value: object, *, known: bool = True) -> str:
+    """Returns the value fit to print: a password may be in any text, if its key is known in any that may be a URL."""
     if isinstance(value, dict | list):
         return "a table" if isinstance(value, dict) else "a list"
-    text = repr(masked(value) if isinstance(value, str) else value)
+    secret = isinstance(value, str) and (not known or any(mark in value for mark in ("@", "://", "?", "&")))
+    text = repr(masked(str(value)) if secret else value)
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
-from datetime import time, timedelta
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,10 @@ BAD = {
     "pack_size": ["0", "-1", "two", ""],
     "retries": ["-1", "many", ""],
     "max_device_hours": ["0", "-1", "8h", "inf", ""],
-    "deadline": ["8", "h", "8h later", "tomorrow", "2026-13-01", ""],
+    "deadline": [
+        *("8", "h", "8h later", "tomorrow", "2026-13-01", "", "25:61", "18:30:00.5"),
+        *("999999d", "3651d", "999999d" * 2_000, "0001-01-01", "9999-12-31T23:59", "9999-12-31T23:59-12:00"),
+    ],
 }
 
 
@@ -97,7 +100,7 @@ def test_bad_values_name_their_place_and_the_rule(tmp_path: Path, name: str, tex
         with pytest.raises(UsageError) as caught:
             resolve(flags, environ=environ, directory=tmp_path)
         assert caught.value.message.startswith(place)
-        assert f"got '{text}'" in caught.value.message
+        assert f"got '{text[:100]}" in caught.value.message
         assert caught.value.hint
 
 
@@ -119,7 +122,12 @@ def test_numbers_may_be_numbers_in_the_file(tmp_path: Path) -> None:
         ("workers = true", [f"{FILE}: workers: must be a text or a number", "got True"]),
         ("workers = 1.5", [f"{FILE}: workers: must be a whole number", "got 1.5"]),
         ("[storage]\nurl = 'x'", [f"{FILE}: storage: must be a text or a number", "got a table"]),
-        ("workers = =", [f"{FILE}: cannot be read", "line 1"]),
+        ("workers = =", [f"{FILE}: is not valid TOML", "line 1", "Or remove the file."]),
+        (f"workers = {'[' * 100_000}", [f"{FILE}: is not usable: nested too deeply"]),
+        (f"x{'.x' * 2_000} = 1", [f"{FILE}: is not usable: nested too deeply"]),
+        ("workers = 1979-05-27", [f"{FILE}: workers: must be a whole number", "got '1979-05-27'"]),
+        ("deadline = 1979-05-27", [f"{FILE}: deadline: must be a time of the years 2000", "got '1979-05-27'"]),
+        ("executor = '25:61'", [f"{FILE}: executor: must be one of", "got '25:61'"]),
     ],
 )
 def test_a_bad_file_is_one_clear_error(tmp_path: Path, text: str, parts: list[str]) -> None:
@@ -128,6 +136,25 @@ def test_a_bad_file_is_one_clear_error(tmp_path: Path, text: str, parts: list[st
         resolve(environ={}, directory=tmp_path)
     whole = f"{caught.value.message} {caught.value.hint}"
     assert [part for part in parts if part not in whole] == []
+
+
+def test_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_bytes(b"\xef\xbb\xbfworkers = 3\r\n")
+    assert resolve(environ={}, directory=tmp_path).workers == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("18:30:00", time(18, 30)),
+        ("2026-12-24", datetime(2026, 12, 24)),
+        ("2026-12-24T18:30:00", datetime(2026, 12, 24, 18, 30)),
+        ("2026-12-24 18:30:00Z", datetime(2026, 12, 24, 18, 30, tzinfo=UTC)),
+    ],
+)
+def test_a_deadline_may_be_a_date_or_time_of_toml(text: str, value: object, tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text(f"deadline = {text}\n")
+    assert resolve(environ={}, directory=tmp_path).deadline == value
 
 
 @pytest.mark.parametrize(("name", "meant"), [("STORGE", "STORAGE"), ("WORKER", "WORKERS"), ("DEBUGG", "DEBUG")])

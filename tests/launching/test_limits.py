@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +24,11 @@ from lawn_tune.planning.plan import plan
 from lawn_tune.planning.remaining import Remaining, remaining
 from lawn_tune.planning.spaces import find_space
 from lawn_tune.planning.speed import Speeds
-from lawn_tune.settings.deadlines import moment, parse_deadline
 from tests.helpers.fakes import FakeExecutor, Recorder, succeed
 from tests.helpers.tiny import SPACE
 
 PACK_SECONDS = 100.0
 SIZE = 3
-BERLIN = timezone(timedelta(hours=1))
-NOON = datetime(2026, 11, 24, 12, 0, tzinfo=BERLIN)
 
 
 @dataclass
@@ -171,22 +167,6 @@ def outcome_of(cell: Cell, seconds: float) -> Any:
     found = outcome(cell.search_trials[0], cell.task.epochs)
     found.summary["seconds"] = seconds  # type: ignore[index]
     return found
-
-
-@pytest.mark.parametrize(
-    ("text", "then"),
-    [
-        ("8h", NOON + timedelta(hours=8)),
-        ("1d2h3m4s", NOON + timedelta(days=1, hours=2, minutes=3, seconds=4)),
-        ("12:01", NOON + timedelta(minutes=1)),
-        ("9:30", NOON + timedelta(hours=21.5)),
-        ("12:00", NOON + timedelta(days=1)),
-        ("2026-11-25T01:00", NOON + timedelta(hours=13)),
-        ("2026-11-24T12:00+00:00", NOON + timedelta(hours=1)),
-    ],
-)
-def test_deadlines_are_read_as_people_write_them(text: str, then: datetime) -> None:
-    assert moment(parse_deadline(text), NOON) == then
 
 
 # --- the command -----------------------------------------------------------------------------------------------------

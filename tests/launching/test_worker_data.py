@@ -72,9 +72,9 @@ def job() -> Job:
     return Job(pack="p", config=replace(a_job().config, task=task, members=(member,)))
 
 
-def settings(ratings: Path, **values: bool) -> WorkerSettings:
+def settings(ratings: Path, fetch_data: bool = False) -> WorkerSettings:
     checkpoints = str(ratings.parents[2] / "checkpoints")
-    return WorkerSettings(data_dir=str(ratings.parents[1]), checkpoint_dir=checkpoints, **values)
+    return WorkerSettings(data_dir=str(ratings.parents[1]), checkpoint_dir=checkpoints, fetch_data=fetch_data)
 
 
 def test_damaged_data_ends_a_job_and_is_fetched_where_that_is_allowed(ratings: Path, fetched: list[str]) -> None:
@@ -102,7 +102,12 @@ def test_data_is_verified_once_for_all_packs_in_a_row(
 ) -> None:
     read: Callable[[Path], bytes] = Path.read_bytes
     paths = list[Path]()
-    monkeypatch.setattr(Path, "read_bytes", lambda path: (paths.append(path), read(path))[1])
+
+    def counted(path: Path) -> bytes:
+        paths.append(path)
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", counted)
     for _ in range(2):
         assert run(job(), settings(ratings, fetch_data=True))[-1]["kind"] == "finished"
     assert paths.count(ratings) == 1
@@ -114,7 +119,7 @@ def test_no_launch_trains_on_half_of_the_data(way: str, ratings: Path, monkeypat
     monkeypatch.chdir(ratings.parents[2])
     (file,) = DATASETS["movielens-100k"].files
     row = replace(DATASETS["movielens-100k"], files=(replace(file, url="http://127.0.0.1:9/ml-100k.zip"),))
-    monkeypatch.setitem(DATASETS, "movielens-100k", row)  # type: ignore[arg-type]
+    monkeypatch.setitem(DATASETS, "movielens-100k", row)
     whole = ratings.read_bytes()
     Path("half.toml").write_text(SPACE)
     command = ["launch", "half.toml", *INLINE, *(["--fetch-data"] if way == "flag" else [])]

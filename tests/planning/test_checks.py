@@ -97,6 +97,10 @@ ERRORS: dict[str, tuple[Change, list[str]]] = {
         set_to(constrain="none"),
         ["mine.toml: constrain: must be one of all, final", "got 'none'"],
     ),
+    "model of infinite width": (
+        set_to(model={"name": "small-vgg", "width": 10**400}),
+        ["mine.toml: model.width: must be a whole number from 1 to 2147483647", "got 1000"],
+    ),
     "unknown precision": (
         set_to(precision="float16"),
         ["mine.toml: precision: must be one of float32, bfloat16", "got 'float16'"],

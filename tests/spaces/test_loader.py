@@ -97,7 +97,7 @@ ERRORS = {
         "0.003, 0.01",
         "1979-05-27",
         "optimizers.adam.peak_lr: must contain only numbers",
-        "got datetime.date",
+        "got 1979-05-27. ",
     ),
     "rates are one number": ("[0.003, 0.01, 0.03]", "0.01", "optimizers.adam.peak_lr: must be a list", "got 0.01"),
     "no rates": ("[0.003, 0.01, 0.03]", "[]", "optimizers.adam.peak_lr: must be a list with at least", "got []"),
@@ -215,8 +215,26 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "latin.toml").write_bytes(VALID.encode() + b'# \xe9\n"')
     with pytest.raises(SpaceError, match="must be UTF-8 text, but byte"):
         load_space(tmp_path / "latin.toml")
-    with pytest.raises(SpaceError, match="nested too deeply"):
-        load(tmp_path, f"x = {'[' * 100_000}")
+    (tmp_path / "wide.toml").write_bytes(VALID.encode("utf-16"))
+    with pytest.raises(SpaceError, match=r"must be UTF-8 text, but byte 0 is not. Save the file as UTF-8\."):
+        load_space(tmp_path / "wide.toml")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [f"x = {'[' * 100_000}", f"x = {'[' * 200}{']' * 200}", f"x = {'{a = ' * 150}1{'}' * 150}", f"x{'.x' * 2_000} = 1"],
+    ids=["open lists", "lists", "tables", "dotted keys"],
+)
+def test_nesting_has_a_limit(tmp_path: Path, text: str) -> None:
+    with pytest.raises(SpaceError, match="nested too deeply, over 32 levels") as caught:
+        load(tmp_path, f"{text}\n{VALID}")
+    assert len(str(caught.value)) < 300
+
+
+def test_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:
+    assert load(tmp_path, f"\ufeff{VALID}") == load(tmp_path, VALID)
+    with pytest.raises(SpaceError, match="is not valid TOML"):
+        load(tmp_path, f"\ufeff\ufeff{VALID}")
 
 
 LITERALS = [

@@ -239,7 +239,7 @@ def test_a_failure_of_the_paper_has_no_caveat() -> None:
         ("epochs = [300, 500]", "epochs = [300, 500, 500]", ("tables[1].blocks[0].epochs", "1 value or 2")),
         ('"1k" = 1000', '"1k" = "1000"', ("batch_sizes.1k", "whole number")),
         ("facts = [", "facts = [3,", ("tables[0].facts", "list of strings")),
-        ("[[tables]]", "[[tables", ("cannot be read as TOML", "Restore the file")),
+        ("[[tables]]", "[[tables", ("is not valid TOML", "Restore the file")),
     ],
 )
 def test_errors_name_file_and_key(tmp_path: Path, old: str, new: str, words: tuple[str, ...]) -> None:

@@ -12,6 +12,7 @@ foreign code: an entry point of the group `lawn_tune.catalogue` names a file, `t
 from __future__ import annotations
 
 import json
+import reprlib
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, asdict, fields, is_dataclass
@@ -73,9 +74,10 @@ def read_file(path: Path) -> dict[str, Any]:
         CatalogueError: it cannot be read.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise CatalogueError(f"{path}: cannot be read as TOML: {error}. Correct the file, or uninstall it.") from None
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else error
+        raise CatalogueError(f"{path}: cannot be read as TOML: {reason}. Correct the file, or uninstall it.") from None
 
 
 def read_rows(values: Mapping[str, Any], source: str, known: Rows) -> Rows:
@@ -151,7 +153,7 @@ def _plain(row: Any) -> dict[str, Any]:
 
 def _table(value: object, where: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise CatalogueError(f"{where}: must be a table, got {value!r}. Write it as [kind.name] with keys below.")
+        raise CatalogueError(f"{where}: must be a table, got {_shown(value)}. Write it as [kind.name] with keys below.")
     return value
 
 
@@ -215,5 +217,12 @@ def _row(kind: Any, values: Mapping[str, Any], where: str) -> Any:
 
 def _checked(value: Any, good: bool, rule: str, where: str) -> Any:
     if not good:
-        raise CatalogueError(f"{where}: must be {rule}, got {value!r}. Correct it.")
+        raise CatalogueError(f"{where}: must be {rule}, got {_shown(value)}. Correct it.")
     return value
+
+
+def _shown(value: object) -> str:
+    """Returns a value fit to print, however long or deep it is."""
+    text = reprlib.Repr()
+    text.maxstring = text.maxother = 120
+    return text.repr(value)

@@ -1,0 +1,61 @@
+"""Rows of others as files: read, or refused by an error that names the file, however it was saved."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lawn_tune.planning.check import check
+from lawn_tune.planning.spaces import find_space
+from search_spaces.space import SpaceError
+from trainables.catalogue import BUILT_IN, CatalogueError
+from trainables.catalogue.plugins import read_file
+
+MODEL = """\
+[models.flat]
+label = "flat"
+data = "images"
+build = "toy:flat"
+options = [{ name = "scale", default = 0.1 }]
+"""
+
+
+def test_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:
+    path = tmp_path / "catalogue.toml"
+    path.write_text(MODEL)
+    plain = read_file(path)
+    path.write_bytes(b"\xef\xbb\xbf" + MODEL.encode())
+    assert read_file(path) == plain
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (f"x = {'[' * 100_000}", "cannot be read as TOML: nested too deeply"),
+        (f"x = {'9' * 5_000}", "cannot be read as TOML: Exceeds the limit"),
+        (MODEL.replace('"flat"', f'"flat"\ncolor{".x" * 1_000} = 1', 1), "models.flat.color: unknown key"),
+        (MODEL.replace('"flat"', f"{{ x{'.x' * 1_000} = 1 }}", 1), "models.flat.label: must be of type str"),
+        (MODEL.replace('"flat"', "1979-05-27", 1), "models.flat.label: must be of type str"),
+        (MODEL.replace('"flat"', f"[{'1, ' * 10_000}]", 1), "models.flat.label: must be of type str"),
+    ],
+    ids=["lists", "number", "key", "tables", "date", "long list"],
+)
+def test_what_is_no_row_is_refused_in_few_words(text: str, reason: str, tmp_path: Path) -> None:
+    path = tmp_path / "catalogue.toml"
+    path.write_text(text)
+    with pytest.raises(CatalogueError, match=reason) as caught:
+        BUILT_IN.with_rows(read_file(path), str(path))
+    assert str(caught.value).startswith(f"{path}: ")
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("scale", [float("nan"), float("inf")])
+def test_an_option_is_a_finite_number(scale: float, tmp_path: Path) -> None:
+    (tmp_path / "catalogue.toml").write_text(MODEL)
+    known = BUILT_IN.with_rows(read_file(tmp_path / "catalogue.toml"), "catalogue.toml")
+    space = find_space("digits")
+    check(replace(space, model={"name": "flat", "scale": 0.5}), known)
+    with pytest.raises(SpaceError, match=r"model\.scale: must be a finite number"):
+        check(replace(space, model={"name": "flat", "scale": scale}), known)
