@@ -138,7 +138,7 @@ def to_decide(pair: PairResult) -> str:
     if difference.detectable is None:
         return "One seed has no interval; at least 2 are needed."
     digits = metric_of(pair.baseline.cell.protocol.metric).digits
-    now = f"As many runs would show a difference of {fixed(difference.detectable, digits)} points four times in five"
+    now = f"Four in five such studies would find a difference of {fixed(difference.detectable, digits)} points"
     if difference.margin is None:
         return f"{now}."
     if (needed := difference.seeds_needed) is not None:
