@@ -338,8 +338,8 @@ def _choosing(card: Component, choices: list[Component]) -> Component:
 def _lead(view: View) -> str:
     protocol = view.snapshot.cells[0].protocol
     return (
-        f"Each base optimizer with tuned weight decay (WD) against its LAWN variant, by test "
-        f"{metric_name(protocol.metric)} of fresh seeds. A verdict needs a 95 % interval of the paired difference that "
+        f"Each method with tuned weight decay against its LAWN variant, or what the space compares, by test "
+        f"{metric_name(protocol.metric)} of fresh seeds. A verdict says whether the interval of the paired difference "
         f"excludes zero."
     )
 
