@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.helpers.browser import browse, chromium
+from tests.helpers.browser import browse, chromium, stages
 
-__all__ = ["browse", "chromium"]
+__all__ = ["browse", "chromium", "stages"]

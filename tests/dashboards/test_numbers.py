@@ -93,7 +93,7 @@ def test_curves_are_mean_lowest_and_highest_of_the_winners_runs(source: MemorySo
     assert result.estimate is not None
     runs = np.stack([source.series[key]["test/hr@10"] for key in result.estimate.keys.values()])
     curve = next(curve for curve in infos[0].curves if curve.optimizer == "adam-lawn")
-    assert (curve.n, curve.phase, curve.switch) == (3, "confirm", 5.0)
+    assert (curve.n, curve.phase, curve.switch) == (10, "confirm", 5.0)
     assert curve.epochs == tuple(range(1, 31))
     assert curve.metric == pytest.approx(runs.mean(axis=0))
     assert curve.lowest == pytest.approx(runs.min(axis=0))

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import ray
 
-from lawn_tune.errors import ExecutionError, UsageError
+from lawn_tune.errors import LawnTuneError, UsageError
 from lawn_tune.executors.base import Event, Job, Nothing
 from lawn_tune.executors.messages import WorkerSettings
 from lawn_tune.executors.ray_tune import RayTuneExecutor
@@ -110,9 +110,10 @@ def test_a_stop_ends_the_wait_for_ray(address: str | None, tmp_path: Path, monke
 
 
 @pytest.mark.parametrize(
-    ("address", "text"), [(None, "Ray did not start: too slow"), ("a:1", "cannot join the cluster at a:1: too slow")]
+    ("address", "text"),
+    [(None, "Ray did not start on this machine: too slow"), ("a:1", "--ray-address: cannot join 'a:1': too slow")],
 )
-def test_a_start_that_fails_is_an_error_of_training(
+def test_a_start_that_fails_is_one_error(
     address: str | None, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def slow(**options: object) -> None:
@@ -120,5 +121,5 @@ def test_a_start_that_fails_is_an_error_of_training(
 
     monkeypatch.setattr(ray, "init", slow)
     monkeypatch.setattr("lawn_tune.executors.ray_tune._reach", lambda address: None)
-    with pytest.raises(ExecutionError, match=text):
+    with pytest.raises(LawnTuneError, match=text):
         executor(tmp_path, address).run(Agenda())

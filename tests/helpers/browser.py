@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -105,30 +105,87 @@ def started(playwright: Playwright) -> Iterator[Browser]:
         yield browser
 
 
+class _Stage:
+    """A server that outlives the tests and serves one application after the other, at one address.
+
+    The browser then keeps the scripts of the pages, fetched and compiled, where a new address would cost it seconds.
+    """
+
+    def __init__(self, running: ExitStack) -> None:
+        self.app: Callable[[Any, Any], Iterable[bytes]] = _nothing
+        self.address = running.enter_context(_served(lambda environ, answer: self.app(environ, answer)))
+
+
+def _nothing(environ: Any, answer: Any) -> Iterable[bytes]:
+    answer("503 Between tests", [])
+    return [b""]
+
+
+class Stages:
+    """The servers of the sites that a test has open at the same time, and the browser's context of all of them."""
+
+    def __init__(self, context: BrowserContext, running: ExitStack) -> None:
+        self.context, self._running = context, running
+        self._stages: list[_Stage] = []
+
+    def opened(self, number: int, app: Callable[[Any, Any], Iterable[bytes]]) -> tuple[str, Page]:
+        """Serves `app` as the test's site of that number; returns its address and a page that remembers nothing."""
+        if number == len(self._stages):
+            self._stages.append(_Stage(self._running))
+        stage = self._stages[number]
+        stage.app = app
+        page = self.context.new_page()
+        storage = {"origin": stage.address, "storageTypes": "local_storage,indexeddb,cookies"}
+        self.context.new_cdp_session(page).send("Storage.clearDataForOrigin", storage)
+        return stage.address, page
+
+    def clear(self) -> None:
+        """Closes every page, and forgets cookies, permissions and applications."""
+        for page in self.context.pages:
+            page.close()
+        self.context.clear_cookies()
+        self.context.clear_permissions()
+        for stage in self._stages:
+            stage.app = _nothing
+
+
+@pytest.fixture(scope="session")
+def stages(chromium: Browser) -> Iterator[Stages]:
+    """What the tests of a process share."""
+    with ExitStack() as running, chromium.new_context() as context:
+        yield Stages(context, running)
+
+
 @pytest.fixture
-def browse(chromium: Browser) -> Iterator[Browse]:
+def browse(stages: Stages) -> Iterator[Browse]:
     """Returns `browse(source, viewport=WIDE, dark=False, access=Access(), pages=PAGES)` → `Site`."""
-    with ExitStack() as stack:
-        sites: list[Site] = []
+    sites: list[Site] = []
 
-        def start(
-            source: ResultSource | Snapshots,
-            *,
-            viewport: ViewportSize = WIDE,
-            dark: bool = False,
-            access: Access | None = None,
-            pages: Sequence[DashboardPage] = PAGES,
-        ) -> Site:
-            served = stack.enter_context(serving(source, access or Access(), pages))
-            context = chromium.new_context(viewport=viewport, color_scheme="dark" if dark else "light")
-            stack.callback(context.close)
-            sites.append(watched(context, served))
-            return sites[-1]
+    def start(
+        source: ResultSource | Snapshots,
+        *,
+        viewport: ViewportSize = WIDE,
+        dark: bool = False,
+        access: Access | None = None,
+        pages: Sequence[DashboardPage] = PAGES,
+    ) -> Site:
+        app = _app(source, access or Access(), pages)
+        served, page = stages.opened(len(sites), app)
+        page.set_viewport_size(viewport)
+        page.emulate_media(color_scheme="dark" if dark else "light")
+        sites.append(_watched(page, served))
+        return sites[-1]
 
-        yield start
-        problems = [problem for site in sites for problem in site.problems]
+    yield start
+    problems = [problem for site in sites for problem in site.problems]
+    stages.clear()
     if problems:
         pytest.fail("\n".join(problems))
+
+
+def _app(source: ResultSource | Snapshots, access: Access, pages: Sequence[DashboardPage]) -> Any:
+    snapshots = source if isinstance(source, Snapshots) else Snapshots(source)
+    return guarded(create_app(snapshots, pages), access)
 
 
 @contextmanager
@@ -139,9 +196,14 @@ def serving(
     trusted_proxy: str | None = None,
 ) -> Iterator[str]:
     """Serves a ledger in a thread and yields the address."""
-    snapshots = source if isinstance(source, Snapshots) else Snapshots(source)
+    with _served(_app(source, access, pages), trusted_proxy) as found:
+        yield found
+
+
+@contextmanager
+def _served(app: Any, trusted_proxy: str | None = None) -> Iterator[str]:
     listening = listen("127.0.0.1", 0)
-    served: Any = server(guarded(create_app(snapshots, pages), access), listening, trusted_proxy)
+    served: Any = server(app, listening, trusted_proxy)
     closing = threading.Event()
 
     def run() -> None:
@@ -167,7 +229,10 @@ def serving(
 
 def watched(context: BrowserContext, served: str) -> Site:
     """Returns a new page that notes every error and every request to elsewhere."""
-    page = context.new_page()
+    return _watched(context.new_page(), served)
+
+
+def _watched(page: Page, served: str) -> Site:
     site = Site(served, page)
     page.on("console", lambda m: site.problems.append(f"console: {m.text}") if m.type == "error" else None)
     page.on("pageerror", lambda error: site.problems.append(f"script: {error}"))
