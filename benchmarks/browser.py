@@ -6,11 +6,15 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from typing import Any, TypeVar
 
-from playwright.sync_api import Browser, Error, Playwright, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Error, Playwright, sync_playwright
+
+Started = TypeVar("Started", Browser, BrowserContext)
 
 VARIABLE = "CHROME_BIN"
 """Environment variable with the path of the browser to use."""
@@ -78,17 +82,37 @@ def launched(playwright: Playwright) -> Iterator[Browser]:
     Raises:
         NoBrowser: there is neither.
     """
+    with _open(playwright.chromium.launch) as browser:
+        yield browser
+
+
+@contextmanager
+def remembering(playwright: Playwright) -> Iterator[BrowserContext]:
+    """Runs a browser with a profile on disk inside the context: it keeps scripts compiled from page to page.
+
+    Raises:
+        NoBrowser: there is none.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="lawn-tune-browser-", ignore_cleanup_errors=True) as profile,
+        _open(playwright.chromium.launch_persistent_context, user_data_dir=profile) as context,
+    ):
+        yield context
+
+
+@contextmanager
+def _open(start: Callable[..., Started], **options: Any) -> Iterator[Started]:
     path = installed()
     try:
-        browser = playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS))
+        found = start(executable_path=path, args=list(ARGUMENTS), **options)
     except Error as error:
         if path is not None:
             raise
         raise NoBrowser(f"no Chrome or Chromium on this machine: {HOW}") from error
     try:
-        yield browser
+        yield found
     finally:
-        browser.close()
+        found.close()
 
 
 def required() -> bool:

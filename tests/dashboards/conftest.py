@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.helpers.browser import browse, chromium, stages
+from tests.helpers.browser import browse, chromium, playwright, stages
 
-__all__ = ["browse", "chromium", "stages"]
+__all__ = ["browse", "chromium", "playwright", "stages"]

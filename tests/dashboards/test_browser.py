@@ -68,11 +68,17 @@ def test_the_variable_decides_and_is_named_if_wrong(tmp_path: Path, monkeypatch:
 
 
 def test_without_a_browser_tests_are_skipped_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(pytest.skip.Exception, match="playwright install chromium") as skipped, started(nothing()):
+    with (
+        pytest.raises(pytest.skip.Exception, match="playwright install chromium") as skipped,
+        started(browser.launched(nothing())),
+    ):
         pass
     assert "\n" not in str(skipped.value)
     monkeypatch.setenv("CI", "true")
-    with pytest.raises(pytest.fail.Exception, match="playwright install chromium"), started(nothing()):
+    with (
+        pytest.raises(pytest.fail.Exception, match="playwright install chromium"),
+        started(browser.launched(nothing())),
+    ):
         pass
 
 

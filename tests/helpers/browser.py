@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright, ViewportSize, expect, sync_playwright
 
-from benchmarks.browser import SETTLED, NoBrowser, launched, required
+from benchmarks.browser import SETTLED, NoBrowser, Started, launched, remembering, required
 from dashboards.web.app import create_app
 from dashboards.web.page import Page as DashboardPage
 from dashboards.web.pages import PAGES
@@ -85,24 +85,31 @@ Browse = Callable[..., Site]
 
 
 @pytest.fixture(scope="session")
-def chromium() -> Iterator[Browser]:
-    """One browser for all tests. Without one, tests are skipped; in CI they fail."""
+def playwright() -> Iterator[Playwright]:
+    """The library; a thread can run it once."""
     expect.set_options(timeout=1_000 * PATIENCE)
-    with sync_playwright() as playwright, started(playwright) as browser:
+    with sync_playwright() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def chromium(playwright: Playwright) -> Iterator[Browser]:
+    """A browser whose contexts have nothing in common."""
+    with started(launched(playwright)) as browser:
         yield browser
 
 
 @contextmanager
-def started(playwright: Playwright) -> Iterator[Browser]:
-    """Runs the browser inside the context, or ends the test with one line that says how to get a browser."""
+def started(browser: AbstractContextManager[Started]) -> Iterator[Started]:
+    """Runs a browser inside the context. Without one, tests are skipped with a line that says why; in CI they fail."""
     with ExitStack() as stack:
         try:
-            browser = stack.enter_context(launched(playwright))
+            found = stack.enter_context(browser)
         except NoBrowser as missing:
             if required():
                 pytest.fail(str(missing), pytrace=False)
             pytest.skip(str(missing))
-        yield browser
+        yield found
 
 
 class _Stage:
@@ -150,9 +157,9 @@ class Stages:
 
 
 @pytest.fixture(scope="session")
-def stages(chromium: Browser) -> Iterator[Stages]:
+def stages(playwright: Playwright) -> Iterator[Stages]:
     """What the tests of a process share."""
-    with ExitStack() as running, chromium.new_context() as context:
+    with ExitStack() as running, started(remembering(playwright)) as context:
         yield Stages(context, running)
 
 

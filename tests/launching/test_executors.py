@@ -145,7 +145,7 @@ def test_a_cluster_with_another_token_is_named(tmp_path: Path, monkeypatch: pyte
         raise ConnectionError("Failed to connect to Ray cluster at 10.0.0.1:6379")  # all that Ray says of a wrong token
 
     monkeypatch.setattr(ray, "init", refuse)
-    with socket.create_server(("127.0.0.1", 0)) as head:
+    with socket.create_server(("", 0)) as head:  # everywhere: Ray takes 127.0.0.1 for the machine's other address
         address = f"127.0.0.1:{head.getsockname()[1]}"
         executor = RayTuneExecutor(
             settings=worker(tmp_path), slots=1, cpus=1, gpus=0, work_dir=tmp_path, address=address
