@@ -13,7 +13,7 @@ from dashboards import style
 from dashboards.figures.base import blank, named
 from dashboards.figures.pair_outcome import TONES, Tone, paper_difference, searched
 from lawn_tune.comparison.compare import PairResult, Verdict
-from lawn_tune.comparison.verdicts import level_text, sentence, side, sides, verdict_text
+from lawn_tune.comparison.verdicts import sentence, side, sides, verdict_text
 from lawn_tune.words import metric_name, metric_of, signed
 
 
@@ -52,13 +52,11 @@ class ForestInfo(NamedTuple):
 
     Args:
         challenger, baseline: what the two sides of all pairs are called.
-        level: what the intervals are, "95 % interval for all 3 pairs".
     """
 
     metric: str
     challenger: str
     baseline: str
-    level: str
     digits: int
     maximize: bool
     rows: tuple[ForestRow, ...]
@@ -76,12 +74,12 @@ def forest_info(pairs: Sequence[PairResult]) -> ForestInfo:
     """
     first = pairs[0].baseline.cell.protocol if pairs else None
     same = [pair for pair in pairs if first and pair.baseline.cell.protocol.direction == first.direction]
+    challenger, baseline = sides(same)
     names = dict.fromkeys(metric_name(pair.baseline.cell.protocol.metric) for pair in same)
     return ForestInfo(
         metric=" or ".join(names),
-        challenger=sides(same)[0],
-        baseline=sides(same)[1],
-        level=_level(same),
+        challenger=challenger,
+        baseline=baseline,
         digits=metric_of(first.metric).digits if first else 2,
         maximize=first is None or first.direction == "maximize",
         rows=tuple(map(_row, sorted(same, key=_order(same)))),
@@ -129,12 +127,6 @@ def _short(pair: PairResult) -> str:
         Verdict.PENDING: "not confirmed",
     }
     return words.get(pair.verdict, verdict_text(pair))
-
-
-def _level(pairs: Sequence[PairResult]) -> str:
-    """Returns what the intervals of the pairs are; of several spaces each has its own family."""
-    families = {level_text(pair.difference.family) for pair in pairs if pair.difference}
-    return families.pop() if len(families) == 1 else "95 % interval for all pairs of a space"
 
 
 # --- drawing ----------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
@@ -132,7 +133,7 @@ class Difference:
         """Test examples the interval also speaks of; None where it is over seeds only."""
         return self.effect.examples if self.effect else None
 
-    @property
+    @cached_property
     def interval(self) -> Interval | None:
         """The 95 % interval, simultaneous over the family; None for one seed."""
         return self.effect.interval(self.family) if self.effect else None
@@ -142,7 +143,7 @@ class Difference:
         """True difference that as many runs would tell from zero in four of five repeats; None for one seed."""
         return self.effect.detectable(self.family) if self.effect else None
 
-    @property
+    @cached_property
     def seeds_needed(self) -> int | None:
         """Seeds that would decide, whatever they show; None without a margin, for one seed, or if no number would.
 
@@ -313,8 +314,9 @@ def _pairs(results: Sequence[CellResult], examples: Mapping[str, NDArray[np.bool
         if base.cell.name.optimizer in challenger.cell.baselines
         and base.cell.name.batch_size == challenger.cell.name.batch_size
     ]
-    family = sum(_comparable(pair_notes(base.cell, challenger.cell)) for base, challenger in found)
-    return tuple(_pair(base, challenger, family, examples) for base, challenger in found)
+    notes = [pair_notes(base.cell, challenger.cell) for base, challenger in found]
+    family = sum(map(_comparable, notes))
+    return tuple(_pair(*pair, noted, family, examples) for pair, noted in zip(found, notes, strict=True))
 
 
 def _comparable(notes: Iterable[Note]) -> bool:
@@ -322,13 +324,17 @@ def _comparable(notes: Iterable[Note]) -> bool:
 
 
 def _pair(
-    base: CellResult, challenger: CellResult, family: int, examples: Mapping[str, NDArray[np.bool_]]
+    base: CellResult,
+    challenger: CellResult,
+    noted: Sequence[Note],
+    family: int,
+    examples: Mapping[str, NDArray[np.bool_]],
 ) -> PairResult:
-    difference, notes = None, list(pair_notes(base.cell, challenger.cell))
-    comparable = _comparable(notes)
+    difference, notes = None, list(noted)
+    comparable = _comparable(noted)
     if comparable and base.confirmed and challenger.confirmed:
-        effect, caveats = _effect(base.confirmed, challenger.confirmed, examples)
-        difference = _difference(base.confirmed, challenger.confirmed, effect, family, base.cell.protocol.margin)
+        margin = base.cell.protocol.margin
+        difference, caveats = _difference(base.confirmed, challenger.confirmed, examples, family, margin)
         notes += caveats
     verdict = _verdict(base, challenger, difference) if comparable else Verdict.NOT_COMPARABLE
     return PairResult(
@@ -336,36 +342,28 @@ def _pair(
     )
 
 
-def _shared(base: Estimate, challenger: Estimate) -> tuple[int, ...]:
-    return tuple(seed for seed in base.values if seed in challenger.values)
-
-
 def _difference(
-    base: Estimate, challenger: Estimate, effect: Effect | None, family: int, margin: float | None
-) -> Difference | None:
-    seeds = _shared(base, challenger)
-    if not seeds:
-        return None
-    mean = effect.mean if effect else challenger.values[seeds[0]] - base.values[seeds[0]]
-    return Difference(mean=mean, seeds=seeds, effect=effect, family=family, margin=margin)
-
-
-def _effect(
-    base: Estimate, challenger: Estimate, examples: Mapping[str, NDArray[np.bool_]]
-) -> tuple[Effect | None, list[Note]]:
-    seeds = _shared(base, challenger)
+    base: Estimate,
+    challenger: Estimate,
+    examples: Mapping[str, NDArray[np.bool_]],
+    family: int,
+    margin: float | None,
+) -> tuple[Difference | None, list[Note]]:
+    seeds = tuple(seed for seed in base.values if seed in challenger.values)
     if not seeds:
         return None, [Note(Flag.PARTIAL, "the two methods have no confirm seed in common yet")]
     notes = []
     if len(seeds) < (most := max(base.n, challenger.n)):
         notes.append(Note(Flag.PARTIAL, f"paired by the {len(seeds)} of {most} seeds that both have"))
-    if len(seeds) < 2:
-        return None, notes
-    per_example = _per_example(base, challenger, seeds, examples)
-    if per_example is None:
-        notes.append(Note(Flag.SEEDS_ONLY, "the interval is over seeds only: no outcome on each test example fits"))
-        return over_seeds([challenger.values[seed] - base.values[seed] for seed in seeds]), notes
-    return crossed(per_example), notes
+    per_seed = [challenger.values[seed] - base.values[seed] for seed in seeds]
+    effect = None
+    if len(seeds) > 1:
+        per_example = _per_example(base, challenger, seeds, examples)
+        effect = over_seeds(per_seed) if per_example is None else crossed(per_example)
+        if per_example is None:
+            notes.append(Note(Flag.SEEDS_ONLY, "the interval is over seeds only: no outcome on each test example fits"))
+    mean = effect.mean if effect else per_seed[0]
+    return Difference(mean=mean, seeds=seeds, effect=effect, family=family, margin=margin), notes
 
 
 def _per_example(
