@@ -105,7 +105,7 @@ def _family(generator: Generator, seeds: int, pairs: int) -> dict[str, Any]:
 
 
 def _power(generator: Generator, seeds: int, true: float) -> float:
-    """Returns how often a true difference is told from zero by 943 examples, one pair, runs that differ by 0.5."""
+    """Returns how often a true difference is found with 943 examples, one pair, runs that differ by 0.5."""
     found = (effect(generator, seeds, 943, 0.5, (10.0, 40.0)) for _ in range(REPEATS))
     return _share(one.interval().low + true > 0 for one in found)
 

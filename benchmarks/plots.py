@@ -66,11 +66,11 @@ def ledger(results: Mapping[str, Any]) -> None:
 
 
 def power(results: Mapping[str, Any]) -> None:
-    """Share of repeats in which a difference is told from zero, against the difference."""
+    """Share of repeats in which a difference is found, against the difference."""
     figure, axis = plt.subplots(figsize=(6.5, 4), layout="constrained")
     for seeds, shares in results["power"].items():
         axis.plot(results["effects"], shares, "o-", label=f"{seeds} seeds")
-    axis.set(xlabel="true difference, points", ylabel="told from zero, % of repeats", ylim=(0, 102))
+    axis.set(xlabel="true difference, points", ylabel="found, % of repeats", ylim=(0, 102))
     axis.grid(alpha=0.3)
     axis.legend(frameon=False, fontsize=8)
     _save(figure, "power")

@@ -180,7 +180,7 @@ def _confirm_seeds(seeds: _Table) -> tuple[int, ...]:
 def _margin(top: _Table) -> float:
     value = top.number("margin", top.values["margin"])
     if value <= 0:
-        raise top.error("margin", "must be above 0", value, "Write the least difference that would matter, as 0.5.")
+        raise top.error("margin", "must be above 0", value, "Write the smallest difference that would matter, as 0.5.")
     return value
 
 

@@ -140,7 +140,7 @@ class Difference:
 
     @property
     def detectable(self) -> float | None:
-        """True difference that as many runs would tell from zero in four of five repeats; None for one seed."""
+        """True difference that as many runs would find in four of five repeats; None for one seed."""
         return self.effect.detectable(self.family) if self.effect else None
 
     @cached_property

@@ -13,7 +13,7 @@ LEVEL = 0.95
 """Of all intervals of a family together."""
 
 POWER = 0.8
-"""Share of repeats in which a detectable difference would be told from zero (our choice, as is usual)."""
+"""Share of repeats in which a detectable difference would be found (our choice, as is usual)."""
 
 MOST_SEEDS = 10_000
 """More seeds than this are no advice."""
@@ -76,7 +76,7 @@ class Effect:
         return math.sqrt(parts)
 
     def detectable(self, family: int = 1) -> float:
-        """Returns the true difference that such an interval would tell from zero in `POWER` of all repeats."""
+        """Returns the true difference for which such an interval would exclude zero in `POWER` of all repeats."""
         beyond = self._width(lambda freedom: _student(freedom, POWER), self.seeds)
         return self.half_width(family) + beyond
 

@@ -19,8 +19,8 @@ from lawn_tune.planning.plan import plan_all
 from search_spaces.loader import load_space
 from search_spaces.published import load_tables
 from search_spaces.space import SpaceError
+from tests.helpers.tasks import IMAGES, RANKING
 from trainables.data import DataError, check
-from trainables.tasks import Task, model_config
 from trainables.workloads import fashion_mnist, movielens
 
 HERE = Path(search_spaces.__file__).parent
@@ -127,22 +127,6 @@ def test_the_papers_tables_are_read_or_refused(draw: random.Random, folder: Path
 # --- data -------------------------------------------------------------------------------------------------------------
 
 RATINGS = [(user, item, 1 + item % 5, 7 * item % 11) for user in range(1, 31) for item in range(user, 120, 7)]
-RANKING = Task(
-    dataset="movielens-100k",
-    model=model_config("ncf", factors=2),
-    loss="bce",
-    optimizer="adam",
-    batch_size=64,
-    epochs=1,
-)
-IMAGES = Task(
-    dataset="fashion-mnist",
-    model=model_config("small-vgg", width=2),
-    loss="cross-entropy",
-    optimizer="adam",
-    batch_size=64,
-    epochs=1,
-)
 
 
 def broken(draw: random.Random) -> bytes:

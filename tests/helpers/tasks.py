@@ -18,6 +18,24 @@ from trainables.workloads import build_workload
 
 CPU = torch.device("cpu")
 
+RANKING = Task(
+    dataset="movielens-100k",
+    model=model_config("ncf", factors=2),
+    loss="bce",
+    optimizer="adam",
+    batch_size=64,
+    epochs=1,
+)
+IMAGES = Task(
+    dataset="fashion-mnist",
+    model=model_config("small-vgg", width=2),
+    loss="cross-entropy",
+    optimizer="adam",
+    batch_size=64,
+    epochs=1,
+)
+"""For data in files, fabricated ones."""
+
 PEAK_LR = {"sgd": 0.05, "adam": 0.01, "lamb": 0.02}
 
 

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+
+from lawn_tune.cells import Cell
+from lawn_tune.planning.plan import plan
+from search_spaces.loader import load_space
 
 
 def tiny_space(
@@ -41,6 +46,13 @@ peak_lr = {list(peak_lr)}
 warmup_epochs = [1]
 weight_decay = {list(weight_decay)}
 {lawn if free_epochs else ""}"""
+
+
+def tiny_cells(folder: Path, space: str) -> tuple[Cell, ...]:
+    """Returns the plan of a space, whose file is written to the folder."""
+    file = folder / "tiny.toml"
+    file.write_text(space)
+    return plan(load_space(file))
 
 
 SPACE = tiny_space(

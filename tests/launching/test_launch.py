@@ -18,16 +18,14 @@ from lawn_tune.ledger import Ledger, Owner, open_ledger
 from lawn_tune.planning.plan import plan
 from search_spaces.loader import load_space
 from tests.helpers.fakes import FakeExecutor, Recorder, fail, record, score, succeed
-from tests.helpers.tiny import TWO_CELLS, TWO_CELLS_TRIALS
+from tests.helpers.tiny import TWO_CELLS, TWO_CELLS_TRIALS, tiny_cells
 
 OWNER = Owner.current()
 
 
 @pytest.fixture
 def cells(tmp_path: Path) -> tuple[Cell, ...]:
-    file = tmp_path / "tiny.toml"
-    file.write_text(TWO_CELLS)
-    return plan(load_space(file))
+    return tiny_cells(tmp_path, TWO_CELLS)
 
 
 @pytest.fixture

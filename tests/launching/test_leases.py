@@ -17,11 +17,9 @@ from lawn_tune.executors.base import Event, Failed, Job, Nothing, Progress
 from lawn_tune.launching.launch import Launch
 from lawn_tune.launching.leases import LEASE_SECONDS, Heartbeat, HeldLeases
 from lawn_tune.ledger import Owner
-from lawn_tune.planning.plan import plan
-from search_spaces.loader import load_space
 from tests.helpers.fakes import Recorder, succeed
 from tests.helpers.lease_ledger import LeaseLedger
-from tests.helpers.tiny import TWO_CELLS, TWO_CELLS_TRIALS
+from tests.helpers.tiny import TWO_CELLS, TWO_CELLS_TRIALS, tiny_cells
 
 pytestmark = pytest.mark.timeout(60)  # what waits forever is ended, and fails
 OWNER, OTHER = Owner.current(), Owner.current()
@@ -29,9 +27,7 @@ OWNER, OTHER = Owner.current(), Owner.current()
 
 @pytest.fixture(scope="module")
 def cells(tmp_path_factory: pytest.TempPathFactory) -> tuple[Cell, ...]:
-    file = tmp_path_factory.mktemp("space") / "tiny.toml"
-    file.write_text(TWO_CELLS)
-    return plan(load_space(file))
+    return tiny_cells(tmp_path_factory.mktemp("space"), TWO_CELLS)
 
 
 def beat(agenda: Launch) -> None:

@@ -15,7 +15,7 @@ from lawn_tune.ledger import Ledger, Owner, open_ledger
 from lawn_tune.planning.plan import plan
 from search_spaces.loader import load_space
 from tests.helpers.fakes import FakeExecutor, Recorder, fail, record, succeed
-from tests.helpers.tiny import tiny_space
+from tests.helpers.tiny import tiny_cells, tiny_space
 
 OWNER = Owner.current()
 SPACE = tiny_space(
@@ -35,9 +35,7 @@ Packs = dict[tuple[str, Phase], list[tuple[str, ...]]]
 
 @pytest.fixture
 def cells(tmp_path: Path) -> tuple[Cell, ...]:
-    file = tmp_path / "tiny.toml"
-    file.write_text(SPACE)
-    return plan(load_space(file))
+    return tiny_cells(tmp_path, SPACE)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tests.helpers.tasks import RANKING
 from trainables.data import DataError
 from trainables.tasks import Task, TrainOn, model_config
 from trainables.workloads.interactions import Interactions, leave_latest_out, read_interactions, tie_hash
@@ -40,16 +42,7 @@ def some_rows(seed: int = 0, users: int = 150, items: int = 140) -> Rows:
 
 
 def movielens(path: Path, train_on: TrainOn = "train") -> MovieLens:
-    task = Task(
-        dataset="movielens-100k",
-        model=model_config("ncf", factors=2),
-        loss="bce",
-        optimizer="adam",
-        batch_size=64,
-        epochs=1,
-        train_on=train_on,
-    )
-    return MovieLens(task, read_interactions(path), CPU)
+    return MovieLens(replace(RANKING, train_on=train_on), read_interactions(path), CPU)
 
 
 def pairs(interactions: Interactions) -> set[tuple[int, int]]:

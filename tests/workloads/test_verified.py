@@ -12,26 +12,17 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.helpers import tasks
 from tests.helpers.fabricated import idx, published, write_fashion_mnist, write_movielens
 from trainables.catalogue.datasets import DATASETS
 from trainables.catalogue.rows import Dataset
 from trainables.data import DataError, MissingDataError
-from trainables.tasks import Task, model_config
+from trainables.tasks import Task
 from trainables.workloads import build_workload, digits, fashion_mnist
 from trainables.workloads.base import Resident
 
 CPU = torch.device("cpu")
-RANKING = Task(
-    dataset="movielens-100k",
-    model=model_config("ncf", factors=2),
-    loss="bce",
-    optimizer="adam",
-    batch_size=64,
-    epochs=1,
-)
-IMAGES = replace(
-    RANKING, dataset="fashion-mnist", model=model_config("small-vgg", width=2), loss="cross-entropy", batch_size=32
-)
+IMAGES = replace(tasks.IMAGES, batch_size=32)
 
 
 @pytest.fixture
@@ -80,7 +71,7 @@ def test_ratings_that_are_not_the_published_ones_are_refused(damage: Callable[[b
     path = data_dir / "ml-100k" / "u.data"
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(DataError, match=r"'movielens-100k' is damaged .* Fetch it again: ") as caught:
-        build_workload(RANKING, data_dir, CPU)
+        build_workload(tasks.RANKING, data_dir, CPU)
     assert not isinstance(caught.value, MissingDataError)
     assert str(path) in str(caught.value)
 
@@ -88,9 +79,9 @@ def test_ratings_that_are_not_the_published_ones_are_refused(damage: Callable[[b
 @pytest.mark.parametrize("end", [b"\r\n", b"\r"], ids=["CRLF", "CR"])
 def test_line_ends_do_not_change_a_bit(end: bytes, data_dir: Path) -> None:
     path = data_dir / "ml-100k" / "u.data"
-    before = drawn(RANKING, data_dir)
+    before = drawn(tasks.RANKING, data_dir)
     path.write_bytes(path.read_bytes().replace(b"\n", end))
-    assert all(a.equal(b) for a, b in zip(before, drawn(RANKING, data_dir), strict=True))
+    assert all(a.equal(b) for a, b in zip(before, drawn(tasks.RANKING, data_dir), strict=True))
 
 
 @pytest.mark.parametrize("place", [0, -1, 5_000], ids=["magic", "last pixel", "a pixel"])
@@ -148,7 +139,7 @@ def test_a_file_that_is_replaced_while_it_is_read_is_noticed(data_dir: Path, mon
 
     monkeypatch.setattr("trainables.workloads.resolve_name", replaced)
     with pytest.raises(DataError, match=r"'movielens-100k' in .* changed while it was read"):
-        build_workload(RANKING, data_dir, CPU)
+        build_workload(tasks.RANKING, data_dir, CPU)
 
 
 def test_a_data_set_of_others_is_verified_as_well(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
