@@ -56,6 +56,7 @@ def report_json(found: Contents) -> str:
         "lawn_tune": __version__,
         "space": found.comparison.space,
         "headline": rows.headline,
+        "overall": rows.overall,
         "verdicts": [
             {"verdict": pair.verdict.value, "sentence": text}
             for pair, text in zip(found.comparison.pairs, rows.sentences, strict=True)

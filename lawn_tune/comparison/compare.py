@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cached_property
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lawn_tune.cells import Cell, Phase, Protocol
+from lawn_tune.cells import Cell, Protocol
+from lawn_tune.comparison.differences import Difference, Paired, paired, weighted
+from lawn_tune.comparison.estimates import Estimate, estimate
 from lawn_tune.comparison.flags import Flag, Note, cell_notes, in_order, pair_notes
-from lawn_tune.comparison.inference import Effect, Interval, crossed, mean_and_error, over_seeds
+from lawn_tune.comparison.provenance import provenance
 from lawn_tune.comparison.published import published
 from lawn_tune.planning.selection import Point, Winner, best, score, search_series
-from lawn_tune.results import ResultSource, TrialRow
+from lawn_tune.results import FINISHED, ResultSource, TrialRow
+from trainables.catalogue.methods import LAWN
 
 T = TypeVar("T", bound=Hashable)
 
@@ -42,32 +45,6 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Estimate:
-    """A cell's value.
-
-    Args:
-        phase: "confirm" for the test metric of fresh runs; "search" for the value that selected, the best of a grid.
-        series: name of the value in a trial's summary.
-        values: seed → value, in the order of the protocol's seeds.
-        keys: seed → key of the trial.
-        mean: over seeds, in the metric's unit.
-        error: standard error of the mean; None for one seed and for a search value, which is shown without.
-    """
-
-    phase: Phase
-    series: str
-    values: Mapping[int, float]
-    keys: Mapping[int, str]
-    mean: float
-    error: float | None
-
-    @property
-    def n(self) -> int:
-        """Number of seeds."""
-        return len(self.values)
-
-
-@dataclass(frozen=True, kw_only=True)
 class CellResult:
     """What is known of one cell.
 
@@ -78,6 +55,7 @@ class CellResult:
         estimate: confirmed value of the winner, else its search value, else None.
         published: the paper's value for this cell, if it printed one.
         seconds: device time of all the cell's trials in the ledger.
+        missing: trials without a result that another launch would train, as far as they are known.
         notes: caveats.
     """
 
@@ -87,6 +65,7 @@ class CellResult:
     estimate: Estimate | None
     published: float | None
     seconds: float
+    missing: int
     notes: tuple[Note, ...]
 
     @property
@@ -106,55 +85,6 @@ class CellResult:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Difference:
-    """Challenger − baseline over the seeds both have, in the metric's unit (percentage points).
-
-    Args:
-        mean: of the differences.
-        seeds: paired seeds.
-        effect: the mean with its uncertainty; None for one seed, which has none.
-        family: pairs whose intervals hold together: all of the comparison, measured already or not.
-        margin: see `Protocol.margin`.
-    """
-
-    mean: float
-    seeds: tuple[int, ...]
-    effect: Effect | None
-    family: int
-    margin: float | None
-
-    @property
-    def n(self) -> int:
-        """Number of paired seeds."""
-        return len(self.seeds)
-
-    @property
-    def examples(self) -> int | None:
-        """Test examples the interval also speaks of; None where it is over seeds only."""
-        return self.effect.examples if self.effect else None
-
-    @cached_property
-    def interval(self) -> Interval | None:
-        """The 95 % interval, simultaneous over the family; None for one seed."""
-        return self.effect.interval(self.family) if self.effect else None
-
-    @property
-    def detectable(self) -> float | None:
-        """True difference that as many runs would find in four of five repeats; None for one seed."""
-        return self.effect.detectable(self.family) if self.effect else None
-
-    @cached_property
-    def seeds_needed(self) -> int | None:
-        """Seeds that would decide, whatever they show; None without a margin, for one seed, or if no number would.
-
-        An interval of half the margin to both sides excludes zero or lies within the margin, wherever its mean is.
-        """
-        if self.effect is None or self.margin is None:
-            return None
-        return self.effect.seeds_for(self.margin / 2, self.family)
-
-
-@dataclass(frozen=True, kw_only=True)
 class PairResult:
     """A challenger, LAWN unless a space declares another, against its baseline at one batch size."""
 
@@ -171,6 +101,32 @@ class PairResult:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Overall:
+    """One statement over the cells of a space.
+
+    Args:
+        pairs: what it is about: LAWN against one kind of baseline, as far as the space has it; in plan order.
+        measured: pairs that the mean is over: those with an interval, of winners that their control reached.
+        difference: mean of the measured pairs' differences, each with the same weight; its interval holds by itself.
+            None if no pair is measured.
+        verdict: what that interval shows.
+        trend: change of the difference for twice the batch size: slope of the least-squares line over log2(batch size),
+            with an offset for each baseline; None unless a baseline has two batch sizes. Its interval holds by itself.
+    """
+
+    pairs: tuple[PairResult, ...]
+    measured: tuple[PairResult, ...]
+    difference: Difference | None
+    verdict: Verdict
+    trend: Difference | None
+
+    @property
+    def verdicts(self) -> Counter[Verdict]:
+        """Number of pairs by verdict."""
+        return Counter(pair.verdict for pair in self.pairs)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
     """All that tables, figures and the report show of one space.
 
@@ -178,12 +134,14 @@ class Comparison:
         space: name.
         cells: in plan order.
         pairs: in plan order of the base optimizer, then batch size.
+        overall: the statement over all its pairs of the main kind; None without a pair.
         provenance: name ("device", "versions.torch", …) → distinct values over all trials, in alphabetical order.
     """
 
     space: str
     cells: tuple[CellResult, ...]
     pairs: tuple[PairResult, ...]
+    overall: Overall | None
     provenance: Mapping[str, tuple[str, ...]]
 
     @property
@@ -252,11 +210,13 @@ def compare_space(source: ResultSource, space: str) -> Comparison:
 def _comparison(
     results: tuple[CellResult, ...], trials: Sequence[TrialRow], examples: Mapping[str, NDArray[np.bool_]]
 ) -> Comparison:
+    pairs = _pairs(results, examples)
     return Comparison(
         space=results[0].cell.name.space,
         cells=results,
-        pairs=_pairs(results, examples),
-        provenance=_provenance(trials),
+        pairs=tuple(result for result, _ in pairs),
+        overall=_overall(pairs),
+        provenance=provenance(trials),
     )
 
 
@@ -274,39 +234,27 @@ def _cell_result(cell: Cell, rows: Mapping[str, TrialRow], seconds: float) -> Ce
     confirm = cell.confirm_trials(won.hyperparameters) if won else ()
     confirm_keys = {trial.seed: trial.key for trial in confirm}
     test_series = f"{cell.protocol.reported}/test/{cell.protocol.metric}"
-    estimate = _estimate("confirm", test_series, confirm_keys, rows)
-    if estimate is None and won is not None:
+    value = estimate("confirm", test_series, confirm_keys, rows)
+    if value is None and won is not None:
         search_keys = dict(zip(cell.protocol.search_seeds, won.keys, strict=True))
-        estimate = _estimate("search", search_series(cell.protocol), search_keys, rows)
+        value = estimate("search", search_series(cell.protocol), search_keys, rows)
     return CellResult(
         cell=cell,
         points=scored,
         winner=won,
-        estimate=estimate,
+        estimate=value,
         published=published(cell),
         seconds=seconds,
+        missing=sum(t.key not in rows or rows[t.key].outcome not in FINISHED for t in (*cell.search_trials, *confirm)),
         notes=cell_notes(cell, scored, won, confirm, rows),
     )
 
 
-def _estimate(phase: Phase, series: str, keys: Mapping[int, str], rows: Mapping[str, TrialRow]) -> Estimate | None:
-    complete = {seed: rows[key] for seed, key in keys.items() if key in rows and rows[key].outcome == "complete"}
-    measured = {seed: row.summary.get(series) for seed, row in complete.items()}
-    values = {seed: value for seed, value in measured.items() if value is not None and math.isfinite(value)}
-    if not values:
-        return None
-    mean, error = mean_and_error(list(values.values()))
-    return Estimate(
-        phase=phase,
-        series=series,
-        values=values,
-        keys={seed: keys[seed] for seed in values},
-        mean=mean,
-        error=error if phase == "confirm" else None,
-    )
+_Pair = tuple[PairResult, Paired | None]
+"""A pair, and the data of its interval if it has one."""
 
 
-def _pairs(results: Sequence[CellResult], examples: Mapping[str, NDArray[np.bool_]]) -> tuple[PairResult, ...]:
+def _pairs(results: Sequence[CellResult], examples: Mapping[str, NDArray[np.bool_]]) -> tuple[_Pair, ...]:
     found = [
         (base, challenger)
         for base in results
@@ -329,59 +277,37 @@ def _pair(
     noted: Sequence[Note],
     family: int,
     examples: Mapping[str, NDArray[np.bool_]],
-) -> PairResult:
-    difference, notes = None, list(noted)
+) -> _Pair:
+    data, difference, notes = None, None, list(noted)
     comparable = _comparable(noted)
     if comparable and base.confirmed and challenger.confirmed:
-        margin = base.cell.protocol.margin
-        difference, caveats = _difference(base.confirmed, challenger.confirmed, examples, family, margin)
-        notes += caveats
+        data = paired(base.confirmed, challenger.confirmed, examples)
+        notes += _pairing_notes(data, max(base.confirmed.n, challenger.confirmed.n))
+    if data is not None:
+        difference = _difference(data, family, base.cell.protocol.margin)
     verdict = _verdict(base, challenger, difference) if comparable else Verdict.NOT_COMPARABLE
-    return PairResult(
+    result = PairResult(
         baseline=base, challenger=challenger, difference=difference, verdict=verdict, notes=in_order(notes)
     )
+    return result, data
 
 
-def _difference(
-    base: Estimate,
-    challenger: Estimate,
-    examples: Mapping[str, NDArray[np.bool_]],
-    family: int,
-    margin: float | None,
-) -> tuple[Difference | None, list[Note]]:
-    seeds = tuple(seed for seed in base.values if seed in challenger.values)
-    if not seeds:
-        return None, [Note(Flag.PARTIAL, "the two methods have no confirm seed in common yet")]
+def _pairing_notes(data: Paired | None, most: int) -> list[Note]:
+    """Returns which seeds a pair lacks, of the `most` that one of its cells has, and whether examples are unknown."""
+    if data is None:
+        return [Note(Flag.PARTIAL, "the two methods have no confirm seed in common yet")]
     notes = []
-    if len(seeds) < (most := max(base.n, challenger.n)):
-        notes.append(Note(Flag.PARTIAL, f"paired by the {len(seeds)} of {most} seeds that both have"))
-    per_seed = [challenger.values[seed] - base.values[seed] for seed in seeds]
-    effect = None
-    if len(seeds) > 1:
-        per_example = _per_example(base, challenger, seeds, examples)
-        effect = over_seeds(per_seed) if per_example is None else crossed(per_example)
-        if per_example is None:
-            notes.append(Note(Flag.SEEDS_ONLY, "the interval is over seeds only: no outcome on each test example fits"))
-    mean = effect.mean if effect else per_seed[0]
-    return Difference(mean=mean, seeds=seeds, effect=effect, family=family, margin=margin), notes
+    if (n := len(data.seeds)) < most:
+        notes.append(Note(Flag.PARTIAL, f"paired by the {n} of {most} seeds that both have"))
+    if n > 1 and data.examples is None:
+        notes.append(Note(Flag.SEEDS_ONLY, "the interval is over seeds only: no outcome on each test example fits"))
+    return notes
 
 
-def _per_example(
-    base: Estimate, challenger: Estimate, seeds: Sequence[int], examples: Mapping[str, NDArray[np.bool_]]
-) -> NDArray[np.float64] | None:
-    """Returns D [S, E] in percentage points, or None unless the outcomes are there and their means are the metric.
-
-    The outcomes of an accuracy or a hit rate average to it; those of another metric, or of another epoch, do not.
-    """
-    keys = [(of, of.keys[seed], seed) for of in (base, challenger) for seed in seeds]
-    if any(key not in examples or len(examples[key]) < 2 for _, key, _ in keys):
-        return None
-    if len({len(examples[key]) for _, key, _ in keys}) > 1:
-        return None
-    if any(abs(100 * examples[key].mean() - estimate.values[seed]) > 0.01 for estimate, key, seed in keys):
-        return None
-    outcomes = np.stack([examples[key] for _, key, _ in keys]).astype(np.float64)
-    return 100 * (outcomes[len(seeds) :] - outcomes[: len(seeds)])
+def _difference(data: Paired, family: int, margin: float | None) -> Difference:
+    effect = data.effect
+    mean = effect.mean if effect else float(data.by_seed[0])
+    return Difference(mean=mean, seeds=data.seeds, effect=effect, family=family, margin=margin)
 
 
 def _verdict(base: CellResult, challenger: CellResult, difference: Difference | None) -> Verdict:
@@ -393,15 +319,77 @@ def _verdict(base: CellResult, challenger: CellResult, difference: Difference | 
         return Verdict.ONLY_BASELINE
     if difference is None:
         return Verdict.PENDING
-    if challenger.never_constrained:
-        return Verdict.NEVER_CONSTRAINED
+    return Verdict.NEVER_CONSTRAINED if challenger.never_constrained else _shown(difference, base.cell.protocol)
+
+
+def _shown(difference: Difference, protocol: Protocol) -> Verdict:
+    """Returns what the interval of a difference shows."""
     interval, margin = difference.interval, difference.margin
     if interval is None:
         return Verdict.UNDECIDED
     if not interval.excludes_zero():
         return Verdict.EQUIVALENT if margin is not None and interval.within(margin) else Verdict.UNDECIDED
-    gain = difference.mean if base.cell.protocol.direction == "maximize" else -difference.mean
+    gain = difference.mean if protocol.direction == "maximize" else -difference.mean
     return Verdict.BETTER if gain > 0 else Verdict.WORSE
+
+
+# --- all cells together ----------------------------------------------------------------------------------------------
+
+
+class _Kind(NamedTuple):
+    """What a pair compares: the controls of its two methods, the baseline's by what it stands for."""
+
+    challenger: str
+    baseline: str
+
+
+def _overall(pairs: Sequence[_Pair]) -> Overall | None:
+    main = _main(pairs)
+    if not main:
+        return None
+    known = [(pair, data) for pair, data in main if data and data.effect and pair.verdict in MEASURED]
+    measured, layouts = tuple(pair for pair, _ in known), [data for _, data in known]
+    protocol = main[0][0].baseline.cell.protocol
+    mean = _together(layouts, [1 / len(known) for _ in known], protocol.margin)
+    return Overall(
+        pairs=tuple(pair for pair, _ in main),
+        measured=measured,
+        difference=mean,
+        verdict=_shown(mean, protocol) if mean else Verdict.PENDING,
+        trend=_together(layouts, _slope(measured), None),
+    )
+
+
+MEASURED = (Verdict.BETTER, Verdict.WORSE, Verdict.EQUIVALENT, Verdict.UNDECIDED)
+"""Verdicts of pairs whose difference is one of the two controls."""
+
+
+def _main(pairs: Sequence[_Pair]) -> list[_Pair]:
+    """Returns the pairs of LAWN, else of any challenger, against the kind of baseline that most of them have."""
+    kinds = [_kind(pair) for pair, _ in pairs]
+    main = max(kinds, key=lambda kind: (kind.challenger == LAWN.name, kinds.count(kind)), default=None)
+    return [pair for pair, kind in zip(pairs, kinds, strict=True) if kind == main]
+
+
+def _kind(pair: PairResult) -> _Kind:
+    challenger, baseline = pair.challenger.cell.method.control, pair.baseline.cell.method.control
+    return _Kind(challenger.name if challenger else "", (baseline.side or baseline.name) if baseline else "")
+
+
+def _slope(pairs: Sequence[PairResult]) -> list[float]:
+    """Returns the weights w of pairs for which Σ w·D is the slope of D over log2(batch size); [] if there is none."""
+    sizes = [(pair.baseline.cell.name.optimizer, math.log2(pair.batch_size)) for pair in pairs]
+    centered = [x - float(np.mean([other for name, other in sizes if name == base])) for base, x in sizes]
+    total = math.fsum(x * x for x in centered)
+    return [x / total for x in centered] if total > 0 else []
+
+
+def _together(data: Sequence[Paired], weights: Sequence[float], margin: float | None) -> Difference | None:
+    if not weights:
+        return None
+    effect = weighted(data, weights)
+    seeds = min((found.seeds for found in data), key=len)
+    return Difference(mean=effect.mean, seeds=seeds, effect=effect, family=1, margin=margin)
 
 
 def _seconds(trials: Iterable[TrialRow]) -> dict[str, float]:
@@ -409,24 +397,3 @@ def _seconds(trials: Iterable[TrialRow]) -> dict[str, float]:
     for row in trials:
         spent.setdefault(row.cell, []).append(row.summary.get("seconds") or 0.0)
     return {cell: math.fsum(values) for cell, values in spent.items()}
-
-
-OF_ONE_RUN = ("start", "end", "finish", "created", "updated", "node", "resumed")
-"""How names of provenance begin that differ for every trial."""
-
-
-def _provenance(trials: Iterable[TrialRow]) -> dict[str, tuple[str, ...]]:
-    found = {pair for row in trials for pair in _flat(row.provenance)}
-    values: dict[str, list[str]] = {}
-    for name, value in sorted(found):
-        values.setdefault(name, []).append(value)
-    return {name: tuple(listed) for name, listed in values.items()}
-
-
-def _flat(values: Mapping[str, object], prefix: str = "") -> Iterable[tuple[str, str]]:
-    """Yields dotted names and texts of nested values, without what is of one run alone: times, cluster node, resume."""
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        elif value is not None and not name.startswith(OF_ONE_RUN):
-            yield f"{prefix}{name}", str(value)

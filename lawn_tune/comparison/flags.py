@@ -148,13 +148,18 @@ def _paper(cell: Cell) -> Iterator[Note]:
         yield Note(Flag.PAPER, text)
 
 
+def widenable(won: Winner) -> tuple[str, ...]:
+    """Returns the hyperparameters at an edge with values beyond it: below zero, the lowest level, there is none."""
+    return tuple(name for name in won.edges if won.hyperparameters[name] > 0)
+
+
 def _edge(cell: Cell, won: Winner | None) -> Iterator[Note]:
     if won is None:
         return
     for name in won.edges:
         value, levels = won.hyperparameters[name], cell.grid.values[name]
         side = "lowest" if value == min(levels) else "highest"
-        advice = "it has no value below" if side == "lowest" and value == 0 else "widen it there"
+        advice = "widen it there" if name in widenable(won) else "it has no value below"
         among = f"its {len(levels)} levels"
         if name == cell.method.switch and len(reaching := cell.constraining_levels) < len(levels):
             side = "lowest" if value == min(reaching) and len(reaching) > 1 else "highest"

@@ -7,10 +7,19 @@ from string import ascii_lowercase
 from typing import NamedTuple
 
 from lawn_tune.cells import Cell
-from lawn_tune.comparison.compare import CellResult, Comparison, Difference, PairResult, Verdict
+from lawn_tune.comparison.compare import CellResult, Comparison, PairResult, Verdict
+from lawn_tune.comparison.differences import Difference
 from lawn_tune.comparison.flags import Flag, Note
 from lawn_tune.comparison.published import source
-from lawn_tune.comparison.verdicts import family_text, headline, sentence, verdict_text
+from lawn_tune.comparison.verdicts import (
+    enough_digits,
+    family_text,
+    headline,
+    interval_text,
+    overall_sentence,
+    sentence,
+    verdict_text,
+)
 from lawn_tune.words import fixed, method, metric_name, metric_of, signed
 
 
@@ -58,6 +67,7 @@ class Table(NamedTuple):
     title: str
     digits: int
     headline: str
+    overall: str
     sentences: tuple[str, ...]
     caption: str
     optimizers: tuple[str, ...]
@@ -79,6 +89,7 @@ def table(comparison: Comparison) -> Table:
         title=f"{comparison.space}: {_metric(comparison)}",
         digits=metric_of(comparison.protocol.metric).digits,
         headline=headline(comparison),
+        overall=overall_sentence(comparison.overall) if comparison.overall else "",
         sentences=tuple(sentence(pair) for pair in comparison.pairs),
         caption=caption(comparison),
         optimizers=comparison.optimizers,
@@ -183,12 +194,11 @@ def _better(pair: PairResult) -> tuple[str, int] | None:
 
 def _difference_row(pair: PairResult, marks: Mapping[Flag, str]) -> DifferenceRow:
     difference, digits = pair.difference, _digits(pair.baseline)
-    interval = difference.interval if difference else None
     return DifferenceRow(
         methods=f"{method(pair.challenger.cell.name.optimizer)} − {method(pair.baseline.cell.name.optimizer)}",
         batch_size=pair.batch_size,
-        difference=signed(difference.mean, digits) if difference else "–",
-        interval=f"{signed(interval.low, digits)} to {signed(interval.high, digits)}" if interval else "–",
+        difference=signed(difference.mean, enough_digits(difference, digits)) if difference else "–",
+        interval=interval_text(difference, digits) if difference else "–",
         n=_n(difference) if difference else "–",
         verdict=verdict_text(pair),
         marks=_marks((*pair.notes, *pair.baseline.notes, *pair.challenger.notes), marks),

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from lawn_tune.cells import Cell
-from lawn_tune.comparison.compare import Comparison, Difference, PairResult, Verdict
+from lawn_tune.cells import Cell, Protocol
+from lawn_tune.comparison.compare import Comparison, Overall, PairResult, Verdict
+from lawn_tune.comparison.differences import Difference
 from lawn_tune.comparison.flags import Flag, plain_base
-from lawn_tune.comparison.inference import LEVEL
+from lawn_tune.comparison.inference import LEVEL, Interval
 from lawn_tune.words import count, fixed, method, metric_of, signed
 
 
@@ -111,16 +112,36 @@ def evidence(difference: Difference, digits: int) -> str:
         over += f" × {count(difference.examples, 'test example')}"
     if difference.interval is None:
         return f"n = {over}, no interval"
-    low, high = signed(difference.interval.low, digits), signed(difference.interval.high, digits)
-    return f"{level_text(difference.family)} {low} to {high}, n = {over}"
+    return f"{level_text(difference.family)} {interval_text(difference, digits)}, n = {over}"
+
+
+def interval_text(difference: Difference, digits: int) -> str:
+    """Returns an interval's ends: "−0.1 to 0.9"; "–" for one seed."""
+    interval, shown = difference.interval, enough_digits(difference, digits)
+    return f"{signed(interval.low, shown)} to {signed(interval.high, shown)}" if interval else "–"
+
+
+def enough_digits(difference: Difference, digits: int) -> int:
+    """Returns the digits, `digits` or a few more, at which the ends as printed show the same verdict as the numbers."""
+    interval, margin = difference.interval, difference.margin
+
+    def verdict(found: Interval) -> tuple[bool, bool]:
+        return found.excludes_zero(), margin is not None and found.within(margin)
+
+    return next(
+        (
+            n
+            for n in range(digits, digits + 6)
+            if interval is None
+            or verdict(Interval(round(interval.low, n), round(interval.high, n))) == verdict(interval)
+        ),
+        digits,
+    )
 
 
 def _measured(pair: PairResult, difference: Difference, challenger: str, base: str) -> str:
     protocol = pair.baseline.cell.protocol
-    digits = metric_of(protocol.metric).digits
-    shown, proof = f"{fixed(abs(difference.mean), digits)} points", evidence(difference, digits)
-    word = "better" if (difference.mean > 0) == (protocol.direction == "maximize") else "worse"
-    than = f"{shown} {word} than" if round(difference.mean, digits) else "equal to"
+    proof, than = evidence(difference, metric_of(protocol.metric).digits), _than(difference, protocol)
     if pair.verdict is Verdict.NEVER_CONSTRAINED:
         return f"{challenger} is {than} {base} ({proof}): no verdict."
     if pair.verdict is Verdict.EQUIVALENT:
@@ -128,6 +149,57 @@ def _measured(pair: PairResult, difference: Difference, challenger: str, base: s
     if pair.verdict is Verdict.UNDECIDED:
         return f"{challenger} is {than} {base} in these runs ({proof}): undecided. {to_decide(pair)}"
     return f"{challenger} is {than} {base} ({proof})."
+
+
+def _than(difference: Difference, protocol: Protocol) -> str:
+    """Returns a difference in words: "0.52 points better than", or "equal to" where that is zero as printed."""
+    digits = enough_digits(difference, metric_of(protocol.metric).digits)
+    word = "better" if (difference.mean > 0) == (protocol.direction == "maximize") else "worse"
+    size = f"{fixed(abs(difference.mean), digits)} points"
+    return f"{size} {word} than" if round(difference.mean, digits) else "equal to"
+
+
+# --- all cells together ----------------------------------------------------------------------------------------------
+
+
+def overall_sentence(overall: Overall) -> str:
+    """Returns the statement over all cells in plain words: mean, verdicts by comparison, trend over batch size."""
+    found = overall.verdicts
+    counts = ", ".join(f"{found[verdict]} {verdict.value}" for verdict in Verdict if found[verdict])
+    total = count(len(overall.pairs), "comparison")
+    return " ".join(text for text in (_mean(overall), f"Of {total}: {counts}.", _trend(overall)) if text)
+
+
+def _mean(overall: Overall) -> str:
+    """Returns what holds on average; "" without an interval, and for one pair, whose own sentence says it."""
+    difference = overall.difference
+    if difference is None or len(overall.measured) < 2:
+        return ""
+    challenger, baseline = sides(overall.pairs)
+    protocol = overall.pairs[0].baseline.cell.protocol
+    where = f"on average over {count(len(overall.measured), 'comparison')}"
+    proof = evidence(difference, metric_of(protocol.metric).digits)
+    if overall.verdict is Verdict.EQUIVALENT:
+        return f"{challenger} is as good as {baseline} within ±{difference.margin:g} points {where} ({proof})."
+    end = " in these runs" if overall.verdict is Verdict.UNDECIDED else ""
+    undecided = ": undecided" if end else ""
+    return f"{challenger} is {_than(difference, protocol)} {baseline} {where}{end} ({proof}){undecided}."
+
+
+def _trend(overall: Overall) -> str:
+    """Returns how the difference changes with the batch size; "" for one batch size."""
+    trend, protocol = overall.trend, overall.pairs[0].baseline.cell.protocol
+    if trend is None or trend.interval is None:
+        return ""
+    digits = metric_of(protocol.metric).digits
+    change = f"{signed(trend.mean, enough_digits(trend, digits))} points ({evidence(trend, digits)})"
+    start = f"Twice the batch size changes the difference by {change}"
+    if not trend.interval.excludes_zero():
+        return f"{start}: no trend is settled."
+    return f"{start}, in favor of {sides(overall.pairs)[(trend.mean > 0) != (protocol.direction == 'maximize')]}."
+
+
+# --- what would decide -----------------------------------------------------------------------------------------------
 
 
 def to_decide(pair: PairResult) -> str:

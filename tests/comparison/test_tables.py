@@ -18,7 +18,7 @@ from lawn_tune.comparison.renderers import RENDERERS
 from lawn_tune.comparison.renderers.exchange import SCHEMA, to_dict
 from lawn_tune.comparison.renderers.terminal import print_comparison
 from lawn_tune.comparison.tables import table, value_text
-from lawn_tune.comparison.verdicts import family_text, sentence
+from lawn_tune.comparison.verdicts import family_text, overall_sentence, sentence
 from lawn_tune.words import fixed, signed
 from tests.helpers.memory_source import demo_source, make_cell, search_rows, with_protocol
 
@@ -223,18 +223,34 @@ def test_csv_text_is_never_a_formula(comparison: Comparison, space: str) -> None
         assert record["space"] == "'" + space.replace("\r", "\n")
 
 
+def test_every_format_of_texts_makes_the_same_statement_over_all_cells(comparison: Comparison) -> None:
+    assert comparison.overall is not None
+    text = overall_sentence(comparison.overall)
+    assert "on average over" in text
+    assert "Twice the batch size" in text
+    assert to_dict(comparison)["overall"]["sentence"] == text
+    for name, shown in rendered(comparison).items():
+        if name not in ("csv", "json"):  # one has no texts, the other has it above
+            letters = re.sub(r"\\times|[^A-Za-z0-9.]", "", shown)
+            assert re.sub(r"[^A-Za-z0-9.]", "", text) in letters, name
+
+
 def test_json_is_stable_and_complete(comparison: Comparison) -> None:
     values = json.loads(RENDERERS["json"](comparison))
     assert values == to_dict(comparison)
     assert values["schema"] == SCHEMA == "lawn-tune/comparison/2"
-    assert list(values) == ["schema", "lawn_tune", "space", "headline", "protocol", "cells", "pairs", "provenance"]
+    assert list(values) == [
+        "schema", "lawn_tune", "space", "headline", "protocol", "cells", "overall", "pairs", "provenance"
+    ]  # fmt: skip
     assert list(values["cells"][0]) == [
         "cell", "task", "grid", "points", "winner", "estimate", "published", "seconds", "notes"
     ]  # fmt: skip
     assert list(values["cells"][0]["estimate"]) == [
         "phase", "value", "mean", "standard_error", "n", "seeds", "values"
     ]  # fmt: skip
-    assert list(values["pairs"][0]) == ["baseline", "challenger", "difference", "verdict", "sentence", "notes"]
+    assert list(values["pairs"][0]) == [
+        "baseline", "challenger", "difference", "verdict", "sentence", "to_decide", "notes"
+    ]  # fmt: skip
     assert list(values["pairs"][0]["difference"]) == [
         "mean", "n", "seeds", "examples", "interval", "pairs", "margin", "detectable", "seeds_needed"
     ]  # fmt: skip

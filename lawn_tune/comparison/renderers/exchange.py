@@ -7,8 +7,10 @@ from dataclasses import asdict
 from typing import Any
 
 from lawn_tune import __version__
-from lawn_tune.comparison.compare import CellResult, Comparison, PairResult
-from lawn_tune.comparison.verdicts import headline, sentence
+from lawn_tune.comparison.compare import CellResult, Comparison, Overall, PairResult, Verdict
+from lawn_tune.comparison.differences import Difference
+from lawn_tune.comparison.next_steps import next_steps
+from lawn_tune.comparison.verdicts import headline, overall_sentence, sentence, sides
 
 SCHEMA = "lawn-tune/comparison/2"
 
@@ -23,6 +25,7 @@ def to_dict(comparison: Comparison) -> dict[str, Any]:
         "protocol": asdict(comparison.protocol)
         | {name: list(getattr(comparison.protocol, name)) for name in ("search_seeds", "confirm_seeds")},
         "cells": [_cell_dict(result) for result in comparison.cells],
+        "overall": _overall_dict(comparison.overall) if comparison.overall else None,
         "pairs": [_pair_dict(pair) for pair in comparison.pairs],
         "provenance": {name: list(values) for name, values in comparison.provenance.items()},
     }
@@ -58,27 +61,46 @@ def _cell_dict(result: CellResult) -> dict[str, Any]:
     }
 
 
+def _overall_dict(overall: Overall) -> dict[str, Any]:
+    challenger, baseline = sides(overall.pairs)
+    return {
+        "challenger": challenger,
+        "baseline": baseline,
+        "pairs": len(overall.pairs),
+        "measured": len(overall.measured),
+        "verdicts": {verdict.value: overall.verdicts[verdict] for verdict in Verdict},
+        "difference": _difference_dict(overall.difference),
+        "verdict": overall.verdict.value,
+        "trend_per_doubling": _difference_dict(overall.trend),
+        "sentence": overall_sentence(overall),
+    }
+
+
 def _pair_dict(pair: PairResult) -> dict[str, Any]:
-    difference = pair.difference
     return {
         "baseline": str(pair.baseline.cell.name),
         "challenger": str(pair.challenger.cell.name),
-        "difference": {
-            "mean": difference.mean,
-            "n": difference.n,
-            "seeds": list(difference.seeds),
-            "examples": difference.examples,
-            "interval": [difference.interval.low, difference.interval.high] if difference.interval else None,
-            "pairs": difference.family,
-            "margin": difference.margin,
-            "detectable": difference.detectable,
-            "seeds_needed": difference.seeds_needed,
-        }
-        if difference
-        else None,
+        "difference": _difference_dict(pair.difference),
         "verdict": pair.verdict.value,
         "sentence": sentence(pair),
+        "to_decide": [step._asdict() for step in next_steps(pair)],
         "notes": [{"flag": note.flag.value, "text": note.text} for note in pair.notes],
+    }
+
+
+def _difference_dict(difference: Difference | None) -> dict[str, Any] | None:
+    if difference is None:
+        return None
+    return {
+        "mean": difference.mean,
+        "n": difference.n,
+        "seeds": list(difference.seeds),
+        "examples": difference.examples,
+        "interval": [difference.interval.low, difference.interval.high] if difference.interval else None,
+        "pairs": difference.family,
+        "margin": difference.margin,
+        "detectable": difference.detectable,
+        "seeds_needed": difference.seeds_needed,
     }
 
 

@@ -32,7 +32,8 @@ def latex(comparison: Comparison) -> str:
     if differences:
         names = [_tex(name) for name in DIFFERENCE_HEADER]
         title = f"{_tex(comparison.space)}: paired differences, in points."
-        tables.append(_tex_table(names, differences, title, f"tab:lawn-{label}-differences", []))
+        notes = [_tex(rows.overall)] if rows.overall else []
+        tables.append(_tex_table(names, differences, title, f"tab:lawn-{label}-differences", notes))
     lines = "\n".join(
         (
             "% needs \\usepackage{booktabs}",

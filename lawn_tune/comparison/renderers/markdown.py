@@ -19,6 +19,7 @@ def markdown(comparison: Comparison) -> str:
     parts = [
         f"## {escaped(rows.title)}",
         f"**{escaped(rows.headline)}**",
+        escaped(rows.overall),
         "\n".join(f"- {escaped(text)}" for text in rows.sentences),
         pipes(["Method", *(f"batch {b:,}" for b in rows.batch_sizes)], _md_values(rows)),
         escaped(rows.caption),

@@ -21,7 +21,8 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     """
     rows = table(comparison)
     lines = [Text(f"• {text}") for text in rows.sentences]
-    console.print(Text(rows.headline, style="bold"), *lines, "", sep="\n")
+    overall = [Text(rows.overall)] if rows.overall else []
+    console.print(Text(rows.headline, style="bold"), *overall, *lines, "", sep="\n")
     console.print(_fitting(_rich_values(rows), _stacked_values(rows), console))
     console.print(Text(rows.caption, style="dim"), Text(), sep="\n")
     if rows.differences:

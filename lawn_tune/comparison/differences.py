@@ -1,0 +1,148 @@
+"""Challenger − baseline: of one pair over the seeds that both have, and of several pairs together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lawn_tune.comparison.estimates import Estimate
+from lawn_tune.comparison.inference import Effect, Interval, crossed, over_seeds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """Challenger − baseline over the seeds both have, in the metric's unit (percentage points).
+
+    Args:
+        mean: of the differences.
+        seeds: paired seeds.
+        effect: the mean with its uncertainty; None for one seed, which has none.
+        family: pairs whose intervals hold together: all of the comparison, measured already or not.
+        margin: see `Protocol.margin`.
+    """
+
+    mean: float
+    seeds: tuple[int, ...]
+    effect: Effect | None
+    family: int
+    margin: float | None
+
+    @property
+    def n(self) -> int:
+        """Number of paired seeds."""
+        return len(self.seeds)
+
+    @property
+    def examples(self) -> int | None:
+        """Test examples the interval also speaks of; None where it is over seeds only."""
+        return self.effect.examples if self.effect else None
+
+    @cached_property
+    def interval(self) -> Interval | None:
+        """The 95 % interval, simultaneous over the family; None for one seed."""
+        return self.effect.interval(self.family) if self.effect else None
+
+    @property
+    def detectable(self) -> float | None:
+        """True difference that as many runs would find in four of five repeats; None for one seed."""
+        return self.effect.detectable(self.family) if self.effect else None
+
+    @cached_property
+    def seeds_needed(self) -> int | None:
+        """Seeds that would decide, whatever they show; None without a margin, for one seed, or if no number would.
+
+        An interval of half the margin to both sides excludes zero or lies within the margin, wherever its mean is.
+        """
+        if self.effect is None or self.margin is None:
+            return None
+        return self.effect.seeds_for(self.margin / 2, self.family)
+
+
+class Paired(NamedTuple):
+    """What the interval of a pair is computed from.
+
+    Args:
+        seeds: those that both cells have, S >= 1.
+        by_seed: D [S] in the metric's unit.
+        outcomes: challenger − baseline on each test example, [S, E] of −1, 0 and 1; None where outcomes are missing or
+            are not those that the metric is the mean of.
+    """
+
+    seeds: tuple[int, ...]
+    by_seed: NDArray[np.float64]
+    outcomes: NDArray[np.int8] | None
+
+    @property
+    def examples(self) -> int | None:
+        """E; None where the differences are known by seed alone."""
+        return None if self.outcomes is None else self.outcomes.shape[1]
+
+    @property
+    def effect(self) -> Effect | None:
+        """Mean and uncertainty; None for one seed."""
+        return None if len(self.seeds) < 2 else weighted([self], [1.0])
+
+
+def paired(base: Estimate, challenger: Estimate, examples: Mapping[str, NDArray[np.bool_]]) -> Paired | None:
+    """Returns a pair's differences, or None if the two have no seed in common.
+
+    Args:
+        base, challenger: their confirmed values.
+        examples: key → outcome on each test example [E].
+    """
+    seeds = tuple(seed for seed in base.values if seed in challenger.values)
+    if not seeds:
+        return None
+    by_seed = np.array([challenger.values[seed] - base.values[seed] for seed in seeds])
+    return Paired(seeds, by_seed, _outcomes(base, challenger, seeds, examples))
+
+
+def weighted(pairs: Sequence[Paired], weights: Sequence[float]) -> Effect:
+    """Returns Σ w·D over pairs, in the unit of the metric.
+
+    Pairs with the same seeds and test examples are one layout, analyzed as that of a single pair: the examples, and
+    whatever else they share, may make them err together. Where seeds or examples differ, standard errors are added,
+    which is at least that of the sum however they err together, with the degrees of freedom of the fewest.
+
+    Args:
+        pairs: at least one, of at least 2 seeds each.
+        weights: one a pair.
+    """
+    first, terms = pairs[0], tuple(zip(weights, pairs, strict=True))
+    if all((pair.seeds, pair.examples) == (first.seeds, first.examples) for pair in pairs):
+        if first.examples is None:
+            return over_seeds(sum(weight * pair.by_seed for weight, pair in terms))
+        return crossed(100 * sum(weight * pair.outcomes for weight, pair in terms if pair.outcomes is not None))
+    effects = [(weight, weighted([pair], [1.0])) for weight, pair in terms]
+    examples = [effect.examples for _, effect in effects if effect.examples is not None]
+    return Effect(
+        mean=math.fsum(weight * effect.mean for weight, effect in effects),
+        seeds=min(effect.seeds for _, effect in effects),
+        examples=min(examples) if examples else None,
+        by_seed=sum(abs(weight) * math.sqrt(effect.by_seed) for weight, effect in effects) ** 2,
+        by_example=sum(abs(weight) * math.sqrt(effect.by_example) for weight, effect in effects) ** 2,
+    )
+
+
+def _outcomes(
+    base: Estimate, challenger: Estimate, seeds: Sequence[int], examples: Mapping[str, NDArray[np.bool_]]
+) -> NDArray[np.int8] | None:
+    """Returns the differences of outcomes [S, E], or None unless the outcomes are there and their means are the metric.
+
+    The outcomes of an accuracy or a hit rate average to it; those of another metric, or of another epoch, do not.
+    """
+    keys = [(of, of.keys[seed], seed) for of in (base, challenger) for seed in seeds]
+    if any(key not in examples or len(examples[key]) < 2 for _, key, _ in keys):
+        return None
+    if len({len(examples[key]) for _, key, _ in keys}) > 1:
+        return None
+    if any(abs(100 * examples[key].mean() - estimate.values[seed]) > 0.01 for estimate, key, seed in keys):
+        return None
+    found = np.stack([examples[key] for _, key, _ in keys]).astype(np.int8)
+    return found[len(seeds) :] - found[: len(seeds)]

@@ -1,0 +1,79 @@
+"""What would decide a pair, with the command that does it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from lawn_tune.cells import Cell
+from lawn_tune.comparison.compare import CellResult, PairResult, Verdict
+from lawn_tune.comparison.flags import FEW, widenable
+from lawn_tune.comparison.verdicts import to_decide
+from lawn_tune.planning.spaces import builtin_spaces
+from lawn_tune.words import count, method
+from search_spaces.loader import SUFFIX
+
+Action = Literal["continue", "widen", "seeds", "none"]
+
+
+class Step(NamedTuple):
+    """Something to do next.
+
+    Args:
+        action: "continue" a launch, "widen" a grid in the space's file and launch again, add "seeds", or "none" that
+            would help.
+        text: what and why, in a sentence.
+        command: what to type, without the ledger's --storage; "" for "none".
+    """
+
+    action: Action
+    text: str
+    command: str
+
+
+def next_steps(pair: PairResult) -> tuple[Step, ...]:
+    """Returns what to do about a pair, the first thing first; () where all is trained and the verdict is settled."""
+    results = (pair.baseline, pair.challenger)
+    cells = [result.cell for result in results]
+    if missing := sum(result.missing for result in results):
+        return (Step("continue", f"{count(missing, 'trial')} of this pair have no result yet.", launch_command(cells)),)
+    if pair.verdict is not Verdict.UNDECIDED:
+        return ()
+    return (*(step for result in results for step in _widen(result)), _seeds(pair, cells))
+
+
+def launch_command(cells: Sequence[Cell], *, seeds: int | None = None, edited: bool = False) -> str:
+    """Returns the command that launches cells of one space again.
+
+    Args:
+        cells: of one space.
+        seeds: number of confirm seeds; None for as many as were planned.
+        edited: with a file of the user's own, which is a placeholder: a ledger knows it by the name of its space only.
+    """
+    name = cells[0].name.space
+    file = f"path/to/{name}{SUFFIX}" if edited or name not in builtin_spaces() else name
+    patterns = [option for cell in cells for option in ("--cells", f"{cell.name.optimizer}/bs{cell.name.batch_size}")]
+    planned = max(len(cell.protocol.confirm_seeds) for cell in cells) if seeds is None else seeds
+    confirm = ["--seeds", str(planned)] if planned else []
+    cap = [str(cell.task.epochs) for cell in cells if cell.task.epochs < cell.protocol.full_epochs]
+    return shlex.join(["lawn-tune", "launch", file, *patterns, *confirm, *(["--max-epochs", cap[0]] if cap else [])])
+
+
+def _widen(result: CellResult) -> list[Step]:
+    cell, won = result.cell, result.winner
+    names = widenable(won) if won else ()
+    if won is None or not names:
+        return []
+    where = ", ".join(f"{name} = {won.hyperparameters[name]:g}" for name in names)
+    edge = f"The winner of {method(cell.name.optimizer)} is on the edge of its grid ({where})"
+    text = f"{edge}: add levels beyond it to the space's file."
+    return [Step("widen", text, launch_command([cell], edited=True))]
+
+
+def _seeds(pair: PairResult, cells: Sequence[Cell]) -> Step:
+    difference = pair.difference
+    needed = difference.seeds_needed if difference and difference.effect else FEW
+    if needed is None:
+        return Step("none", to_decide(pair), "")
+    return Step("seeds", to_decide(pair), launch_command(cells, seeds=needed))

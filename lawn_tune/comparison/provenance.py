@@ -1,0 +1,28 @@
+"""What the trials of a space ran with: versions, devices, hosts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from lawn_tune.results import TrialRow
+
+OF_ONE_RUN = ("start", "end", "finish", "created", "updated", "node", "resumed")
+"""How names of provenance begin that differ for every trial."""
+
+
+def provenance(trials: Iterable[TrialRow]) -> dict[str, tuple[str, ...]]:
+    """Returns name ("device", "libraries.torch", …) → distinct values over all trials, in alphabetical order."""
+    found = {pair for row in trials for pair in _flat(row.provenance)}
+    values: dict[str, list[str]] = {}
+    for name, value in sorted(found):
+        values.setdefault(name, []).append(value)
+    return {name: tuple(listed) for name, listed in values.items()}
+
+
+def _flat(values: Mapping[str, object], prefix: str = "") -> Iterable[tuple[str, str]]:
+    """Yields dotted names and texts of nested values, without what is of one run alone: times, cluster node, resume."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        elif value is not None and not name.startswith(OF_ONE_RUN):
+            yield f"{prefix}{name}", str(value)

@@ -1,0 +1,186 @@
+"""Invariants of the statement over all cells of a space, and of what would decide a pair."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from lawn_tune.cells import Cell
+from lawn_tune.comparison.compare import Comparison, Overall, PairResult, Verdict, compare_space
+from lawn_tune.comparison.differences import Difference, Paired, weighted
+from lawn_tune.comparison.inference import Effect, Interval, crossed, over_seeds
+from lawn_tune.comparison.next_steps import Action, next_steps
+from lawn_tune.comparison.verdicts import interval_text, overall_sentence
+from lawn_tune.planning.plan import plan
+from lawn_tune.planning.spaces import find_space
+from lawn_tune.results import Outcome
+from tests.helpers.memory_source import MemorySource, make_cell
+from tests.helpers.pair_source import MIDDLE, confirmed, joined
+
+Hits = Sequence[int | Outcome | None]
+
+
+def source_of(pairs: Mapping[tuple[str, int], tuple[Hits, Hits]]) -> MemorySource:
+    """A ledger of (baseline, batch size) → hits of the baseline and of its LAWN variant."""
+    names = [(f"{name}{end}", size, side) for side, end in enumerate(("", "-lawn")) for name, size in pairs]
+    return joined(
+        *(confirmed(make_cell(n, size), pairs[n.removesuffix("-lawn"), size][side]) for n, size, side in names)
+    )
+
+
+def compared(pairs: Mapping[tuple[str, int], tuple[Hits, Hits]]) -> Comparison:
+    return compare_space(source_of(pairs), "digits")
+
+
+def overall(pairs: Mapping[tuple[str, int], tuple[Hits, Hits]]) -> Overall:
+    found = compared(pairs).overall
+    assert found is not None
+    return found
+
+
+HITS = st.lists(st.integers(40, 160), min_size=3, max_size=3)
+PAIRS = st.dictionaries(
+    st.tuples(st.sampled_from(["sgd", "adam"]), st.sampled_from([32, 64, 256])), st.tuples(HITS, HITS), min_size=1
+)
+
+
+def layouts(source: MemorySource, pairs: Sequence[PairResult]) -> NDArray[np.float64]:
+    """D [pairs, S, E] from the outcomes of the ledger."""
+
+    def of(cell: Cell) -> NDArray[np.float64]:
+        keys = [trial.key for trial in cell.confirm_trials(cell.grid.point(MIDDLE))]
+        return np.stack([source.outcomes[key] for key in keys]).astype(float)
+
+    return np.stack([100 * (of(pair.challenger.cell) - of(pair.baseline.cell)) for pair in pairs])
+
+
+@settings(max_examples=10, deadline=None)
+@given(PAIRS)
+def test_the_mean_and_the_trend_are_those_of_the_pairs_and_of_one_layout(
+    pairs: Mapping[tuple[str, int], tuple[Hits, Hits]],
+) -> None:
+    source = source_of(pairs)
+    comparison = compare_space(source, "digits")
+    found = comparison.overall
+    assert found is not None
+    assert found.difference is not None
+    assert found.difference.effect is not None
+    d = layouts(source, comparison.pairs)
+    shown = [pair.difference.mean for pair in comparison.pairs if pair.difference]
+    assert found.difference.mean == pytest.approx(np.mean(shown), abs=1e-9)
+    assert found.difference.interval is not None
+    oracle = crossed(d.mean(axis=0)).interval()
+    assert (found.difference.interval.low, found.difference.interval.high) == pytest.approx(
+        (oracle.low, oracle.high), abs=1e-9
+    )
+    bases = sorted({pair.baseline.cell.name.optimizer for pair in comparison.pairs})
+    sizes = np.log2([pair.batch_size for pair in comparison.pairs])
+    design = [[float(pair.baseline.cell.name.optimizer == base) for base in bases] for pair in comparison.pairs]
+    design_matrix = np.column_stack([sizes, np.array(design)])
+    if found.trend is None:
+        assert np.linalg.matrix_rank(design_matrix) == len(bases), "the batch size is confounded with the baseline"
+    else:
+        assert found.trend.mean == pytest.approx(np.linalg.lstsq(design_matrix, np.array(shown))[0][0], abs=1e-9)
+    assert sum(found.verdicts.values()) == len(found.pairs) == len(pairs)
+    for verdict, count in found.verdicts.items():
+        assert f"{count} {verdict.value}" in overall_sentence(found)
+
+
+@settings(max_examples=40)
+@given(st.lists(st.lists(st.floats(-5, 5), min_size=4, max_size=4), min_size=2, max_size=5), st.data())
+def test_pairs_with_other_seeds_are_never_taken_for_more_certain_than_one_layout(
+    rows: list[list[float]], data: st.DataObject
+) -> None:
+    weights = data.draw(st.lists(st.floats(-2, 2), min_size=len(rows), max_size=len(rows)))
+    same = [Paired((1, 2, 3, 4), np.array(row), None) for row in rows]
+    other = [same[0]._replace(seeds=(5, 6, 7, 8)), *same[1:]]
+    one, apart = weighted(same, weights), weighted(other, weights)
+    assert apart.mean == pytest.approx(one.mean, abs=1e-9)
+    assert apart.by_seed >= one.by_seed - 1e-9
+    oracle = over_seeds(np.array(weights) @ np.array(rows))
+    assert (one.mean, one.by_seed) == pytest.approx((oracle.mean, oracle.by_seed), abs=1e-9)
+
+
+def test_one_pair_s_statement_is_the_pair_s_own() -> None:
+    comparison = compared({("adam", 64): ((150, 151, 152), (150, 153, 152))})
+    (pair,), found = comparison.pairs, comparison.overall
+    assert found is not None
+    assert found.difference == pair.difference
+    assert (found.verdict, found.trend) == (pair.verdict, None)
+    assert overall_sentence(found) == "Of 1 comparison: 1 undecided."
+
+
+def test_a_trend_is_told_in_whose_favor_it_is() -> None:
+    base = [100, 100, 100]
+    rising = {("adam", 2**i): (base, [hits + 20 * i for hits in (100, 101, 102)]) for i in range(1, 5)}
+    falling = {size: (lawn, base) for size, (base, lawn) in rising.items()}
+    assert "+10.00 points" in overall_sentence(overall(rising))
+    assert overall_sentence(overall(rising)).endswith("in favor of LAWN.")
+    assert overall_sentence(overall(falling)).endswith("in favor of weight decay.")
+
+
+def test_pairs_without_a_difference_are_counted_and_not_averaged() -> None:
+    found = overall(
+        {
+            ("adam", 32): ((100, 100, 100), (180, 181, 182)),
+            ("adam", 64): ((100, 101, 102), (180, 181, 182)),
+            ("adam", 128): ((100, None, None), (180, None, None)),
+            ("adam", 256): ((100, 101, 102), (None, None, None)),
+        }
+    )
+    assert (len(found.pairs), len(found.measured), found.verdict) == (4, 2, Verdict.BETTER)
+    assert found.verdicts == {Verdict.BETTER: 2, Verdict.UNDECIDED: 1, Verdict.PENDING: 1}
+    assert "on average over 2 comparisons" in overall_sentence(found)
+
+
+@settings(max_examples=80)
+@given(st.floats(-2, 2), st.floats(0, 1), st.integers(1, 2))
+def test_an_interval_as_printed_shows_the_same_verdict_as_its_numbers(mean: float, by_seed: float, digits: int) -> None:
+    effect = Effect(mean, 3, None, by_seed**4 / 20, 0.0)
+    difference = Difference(mean=mean, seeds=(1, 2, 3), effect=effect, family=1, margin=0.5)
+    low, high = (float(end.replace("−", "-")) for end in interval_text(difference, digits).split(" to "))
+    shown, numbers = Interval(low, high), difference.interval
+    assert numbers is not None
+    if min(abs(numbers.low), abs(numbers.high), abs(0.5 - abs(numbers.low)), abs(0.5 - abs(numbers.high))) > 1e-6:
+        assert shown.excludes_zero() == numbers.excludes_zero()
+        assert shown.within(0.5) == numbers.within(0.5)
+
+
+# --- what would decide -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("base", "lawn", "best", "actions"),
+    [
+        ((100, 101, 102), (180, 181, 182), MIDDLE, []),
+        ((100, 101, None), (180, 181, 182), MIDDLE, ["continue"]),
+        ((100, 101, 102), (None, None, None), MIDDLE, ["continue"]),
+        ((100, "failed", 102), (180, 181, 182), MIDDLE, ["continue"]),
+        ((100, "diverged", 102), (180, 181, 182), MIDDLE, []),
+        ((100, 130, 90), (103, 110, 104), MIDDLE, ["seeds"]),
+        ((100, 130, 90), (103, 110, 104), 8, ["widen", "widen", "seeds"]),
+    ],
+)
+def test_a_pair_says_what_would_decide_it(base: Hits, lawn: Hits, best: int, actions: list[Action]) -> None:
+    source = joined(*(confirmed(make_cell(name), h, best) for name, h in (("adam", base), ("adam-lawn", lawn))))
+    (pair,) = compare_space(source, "digits").pairs
+    steps = next_steps(pair)
+    assert [step.action for step in steps] == actions
+    assert all(bool(step.command) == (step.action != "none") for step in steps)
+
+
+def test_the_commands_plan_the_pair_s_cells_with_the_seeds_that_are_needed() -> None:
+    cells = plan(find_space("digits"), cells=["adam/bs128", "adam-lawn/bs128"], seeds=5)
+    (pair,) = compare_space(MemorySource(list(cells)), "digits").pairs
+    (step,) = next_steps(pair)
+    words = shlex.split(step.command)
+    patterns = [after for word, after in pairwise(words) if word == "--cells"]
+    seeds = int(words[words.index("--seeds") + 1])
+    assert plan(find_space(words[2]), cells=patterns, seeds=seeds) == cells
