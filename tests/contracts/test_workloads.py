@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import get_args
 
 import pytest
@@ -18,6 +17,7 @@ from tests.helpers.fabricated import published, write_fashion_mnist, write_movie
 from trainables.catalogue import catalogue
 from trainables.catalogue.datasets import DATASETS
 from trainables.data import MissingDataError
+from trainables.losses import loss_of
 from trainables.tasks import ModelConfig, Split, Task, TrainOn, model_config
 from trainables.training.measure import margin_series
 from trainables.workloads import build_workload
@@ -59,11 +59,6 @@ def resident(what: Task, data_dir: Path) -> Resident:
     workload = build_workload(what, data_dir, CPU)
     assert isinstance(workload, Resident)
     return workload
-
-
-def loss_of(what: Task) -> Callable[..., Tensor]:
-    function: Callable[..., Tensor] = resolve_name(what.loss_row.function)
-    return function
 
 
 def generator(seed: int) -> torch.Generator:
@@ -167,12 +162,12 @@ def test_loss_and_margin_are_one_number_an_example(name: str, data_dir: Path) ->
     model = workload.build_model()
     inputs, targets = workload.batch(*(part[:9] for part in workload.epoch(generator(0))))
     outputs = model(*inputs)
-    loss, margin = loss_of(task(name))(outputs, targets), workload.margin(outputs, targets)
+    loss, margin = loss_of(task(name).loss_row)(outputs, targets), workload.margin(outputs, targets)
     assert loss.shape == margin.shape == (9,)
     assert loss.isfinite().all()
     # Raising what the margin measures lowers the loss, for every example.
     (slope,) = torch.autograd.grad(margin.sum(), outputs, retain_graph=True)
-    assert (loss_of(task(name))(outputs + 0.01 * slope, targets) < loss).all()
+    assert (loss_of(task(name).loss_row)(outputs + 0.01 * slope, targets) < loss).all()
 
 
 @every_workload

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from pkgutil import resolve_name
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
 from trainables.catalogue.losses import LOSSES
-from trainables.losses import bce, cross_entropy
+from trainables.losses import bce, cross_entropy, focal, loss_of
 from trainables.metrics import (
     MISSED,
     binary_margin,
@@ -133,6 +133,43 @@ def test_losses_follow_the_formulas(logits: list[list[float]], data: st.DataObje
 @pytest.mark.parametrize("name", LOSSES)
 def test_losses_are_computed_in_fp32(name: str) -> None:
     outputs = torch.tensor([[0.1, 3.0]], dtype=torch.bfloat16)
-    binary = LOSSES[name].targets == "binary"
+    binary = LOSSES[name].targets == "binary"  # focal loss takes either
     outputs, target = (outputs[:, 1], torch.ones(1)) if binary else (outputs, torch.tensor([1]))
-    assert resolve_name(LOSSES[name].function)(outputs, target).dtype == torch.float32
+    assert loss_of(LOSSES[name])(outputs, target).dtype == torch.float32
+
+
+@given(st.floats(-15, 15, width=32), st.sampled_from([0.0, 0.5, 2.0, 5.0]))
+def test_focal_loss_is_one_formula_for_classes_and_labels(z: float, gamma: float) -> None:
+    """A label is a class of two logits that differ by z; the literal form is in double precision."""
+    p = 1 / (1 + math.exp(-z))
+    expected = -math.pow(1 - p, gamma) * math.log(p)
+    for label, sign in ((1.0, 1), (0.0, -1)):
+        binary = focal(torch.tensor([sign * z]), torch.tensor([label]), gamma)
+        classes = focal(torch.tensor([[0.3, 0.3 + sign * z]]), torch.tensor([int(label)]), gamma)
+        assert binary.item() == pytest.approx(expected, rel=1e-4, abs=1e-6)
+        assert classes.item() == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+def test_focal_loss_has_finite_gradients_however_certain_the_model_is() -> None:
+    """1 - p rounds to 0, where its square root has no derivative."""
+    for logit in (-200.0, -30.0, 0.0, 30.0, 200.0):
+        z, label = torch.tensor([[0.0, logit, -3.0]], requires_grad=True), torch.tensor([logit], requires_grad=True)
+        total = focal(z, torch.tensor([1]), 0.5).sum() + focal(label, torch.ones(1), 0.5).sum()
+        assert all(gradient.isfinite().all() for gradient in torch.autograd.grad(total, [z, label]))
+
+
+@given(rows(st.floats(-15, 15, width=32), st.integers(2, 5)), st.floats(0, 0.9))
+def test_smoothed_labels_give_eps_to_the_other_classes(logits: list[list[float]], eps: float) -> None:
+    """As torch's smoothing of eps·C/(C - 1), which gives a share to the target too; binary labels become 1 - eps."""
+    outputs = torch.tensor(logits)
+    classes = outputs.shape[1]
+    targets = torch.arange(len(logits)) % classes
+    theirs = F.cross_entropy(
+        outputs, targets, reduction="none", label_smoothing=min(eps * classes / (classes - 1), 1.0)
+    )
+    if eps * classes <= classes - 1:
+        torch.testing.assert_close(cross_entropy(outputs, targets, eps), theirs, rtol=1e-4, atol=1e-4)
+    z, labels = outputs[:, 0], (targets % 2).float()
+    soft = F.binary_cross_entropy_with_logits(z, labels * (1 - eps) + (1 - labels) * eps, reduction="none")
+    torch.testing.assert_close(bce(z, labels, eps), soft, rtol=1e-4, atol=1e-4)
+    assert torch.equal(bce(z, labels, 0.0), bce(z, labels))

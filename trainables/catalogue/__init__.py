@@ -59,7 +59,7 @@ class Catalogue:
 
     def losses_of(self, dataset: Dataset) -> tuple[str, ...]:
         """Returns the losses that fit a data set."""
-        return tuple(name for name, row in self.losses.items() if row.targets == dataset.targets)
+        return tuple(name for name, row in self.losses.items() if row.fits(dataset))
 
 
 BUILT_IN = Catalogue(RULES, CONTROLS, LOSSES, METRICS, MODELS, DATASETS, METHODS)

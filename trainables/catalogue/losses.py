@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from trainables.catalogue.rows import Loss, Metric
+from trainables.catalogue.rows import Hyperparameter, Loss, Metric
+
+SMOOTHING = Hyperparameter(name="smoothing", label="label smoothing", default=0.05, below_one=True)
+"""Weight that a label gives away; 0.05 in the paper."""
 
 LOSSES: Mapping[str, Loss] = {
     row.name: row
@@ -14,10 +17,28 @@ LOSSES: Mapping[str, Loss] = {
             label="cross-entropy",
             targets="classes",
             function="trainables.losses:cross_entropy",
+            parameters=(SMOOTHING.name,),
         ),
-        Loss(name="bce", label="binary cross-entropy", targets="binary", function="trainables.losses:bce"),
+        Loss(
+            name="bce",
+            label="binary cross-entropy",
+            targets="binary",
+            function="trainables.losses:bce",
+            parameters=(SMOOTHING.name,),
+        ),
+        *(
+            Loss(
+                name=f"focal-{gamma:g}",
+                label=f"focal, γ = {gamma:g}",
+                targets="classes|binary",
+                function="trainables.losses:focal",
+                values={"gamma": gamma},
+            )
+            for gamma in (0.5, 2.0, 5.0)
+        ),
     )
 }
+"""Focal losses have the γ of the paper's Table 5; another γ is a row of its own, so that it is never selected over."""
 
 METRICS: Mapping[str, Metric] = {
     row.name: row

@@ -30,7 +30,7 @@ class Hyperparameter:
         label: name on an axis; the name itself if "".
         default: value where a grid leaves it out; None if a grid must give it.
         positive: whether 0 makes no sense: a rate of 0 trains nothing, an epsilon of 0 divides by it.
-        below_one: whether it averages over time, which never forgets at 1.
+        below_one: whether 1 makes no sense: an average over time never forgets, a smoothed label is gone.
     """
 
     name: str
@@ -51,6 +51,7 @@ class Rule:
         state: names of its buffers, each as large as the weights.
         hyperparameters: its own, such as momentum.
         trust_ratio: whether a direction is given the norm of its weights (LAMB).
+        trust_clip: whether that ratio is at most 1, and left out for tensors of one dimension (LAMB+).
         kernel: its number in kernels.c; None where plain operations make every step.
     """
 
@@ -61,6 +62,7 @@ class Rule:
     hyperparameters: tuple[Hyperparameter, ...] = ()
     color: str = COLOR
     trust_ratio: bool = False
+    trust_clip: bool = False
     kernel: int | None = None
 
 
@@ -73,6 +75,7 @@ class Control:
         side: what its methods are called together where they are compared; the label if "".
         hook: a `trainables.optimizers.controls.Control`, or a class of one whose arguments are `hyperparameters`.
         hyperparameters: that a method with this control has; not `switch`.
+        tensors: which tensors it holds, a value of `constrain`; "" for those that the space's `constrain` names.
         switch: hyperparameter that says how many epochs are trained before the control begins; None if it acts from
             the start.
     """
@@ -82,6 +85,7 @@ class Control:
     hook: Code
     side: str = ""
     hyperparameters: tuple[Hyperparameter, ...] = ()
+    tensors: str = ""
     switch: Hyperparameter | None = None
 
 
@@ -95,6 +99,10 @@ class Method:
         loss: parameters of the loss that it sets; `FLOOD` works with every loss.
         defaults: hyperparameter → value that replaces its row's default.
         baseline: name of the method it is compared with; "" if it is a baseline itself.
+        color: as "#rrggbb"; that of its rule if "".
+        formula, source, choice: its step in one line, where it comes from, and what of it is our choice, for
+            docs/methods.md.
+        face: the torch optimizer that makes its steps, as Python over `params`, `lr` and hyperparameters; "" for none.
     """
 
     name: str
@@ -104,6 +112,16 @@ class Method:
     loss: tuple[Hyperparameter, ...] = ()
     defaults: Mapping[str, float] = field(default_factory=dict)
     baseline: str = ""
+    color: str = ""
+    formula: str = ""
+    source: str = ""
+    choice: str = ""
+    face: str = ""
+
+    @property
+    def shown_color(self) -> str:
+        """Color in figures."""
+        return self.color or self.rule.color
 
     @property
     def switch(self) -> str | None:
@@ -158,9 +176,10 @@ class Loss:
 
     Args:
         name, label: key and printed name.
-        targets: kind of targets it takes, such as "classes" or "binary".
+        targets: kind of targets it takes, such as "classes" or "binary"; several are joined by "|".
         function: outputs [B, ...], targets [B] and its parameters by name (numbers without dimensions) → [B].
         parameters: that a method may set.
+        values: parameters that this row sets, the same for all trials of a space.
     """
 
     name: str
@@ -168,6 +187,11 @@ class Loss:
     targets: str
     function: Code
     parameters: tuple[str, ...] = ()
+    values: Mapping[str, float] = field(default_factory=dict)
+
+    def fits(self, dataset: Dataset) -> bool:
+        """Whether it takes the targets of a data set."""
+        return dataset.targets in self.targets.split("|")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pkgutil import resolve_name
 
 import torch
 from torch import Tensor
 
+from trainables.losses import loss_of
 from trainables.outcomes import SERIES, EpochRecord
 from trainables.tasks import PackConfig, Split
 from trainables.training.measure import margin_series, metric_series, weight_series
@@ -126,7 +126,7 @@ class Training:
             [models[self.config.members[leader].seed] for leader in leaders],
             self.method,
             hyper,
-            resolve_name(task.loss_row.function),
+            loss_of(task.loss_row),
             constrain=task.constrain,
             device=self.device,
             precision=task.precision,

@@ -20,14 +20,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from trainables.catalogue.methods import RULES as CATALOGUE_RULES
 from trainables.catalogue.rows import FLOOD, Method, Role
+from trainables.losses import LossFn
 from trainables.optimizers import fused, rules
 from trainables.optimizers.controls import LAWN, Control, control_of
 from trainables.optimizers.layers import layers_of
 from trainables.training.recorded import Recorded
 
 Tensors = dict[str, Tensor]
-LossFn = Callable[..., Tensor]
-"""Outputs, targets and parameters by name → loss of each example [B]."""
 
 
 @dataclass
