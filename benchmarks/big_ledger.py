@@ -34,6 +34,7 @@ from trainables.tasks import ModelConfig, Task, Trial, model_config
 Array = NDArray[np.float64]
 BATCH_SIZES = (256, 512, 1024, 2048, 4096, 10_000)
 CONFIRM_SEEDS = (101, 102, 103)
+OPTIMIZERS = ("sgd", "sgd-lawn", "adam", "adam-lawn", "lamb", "lamb-lawn")
 BEST_LR = {"sgd": 0.1, "adam": 0.003, "lamb": 0.01}
 DIVERGES = 1.0
 """Decades above the best learning rate from which training diverges; a longer warm-up moves it up."""
@@ -107,12 +108,12 @@ def write(
 
 def _cells(i: int, trials: int, epochs: int) -> list[Cell]:
     kind = KINDS[i % len(KINDS)]
-    count = min(max(trials // (len(METHODS) * 16), 1), len(BATCH_SIZES))
+    count = min(max(trials // (len(OPTIMIZERS) * 16), 1), len(BATCH_SIZES))
     batch_sizes = [kind.batch_scale * size for size in BATCH_SIZES[:: len(BATCH_SIZES) // count][:count]]
-    points = trials / (count * len(METHODS))
+    points = trials / (count * len(OPTIMIZERS))
     return [
         _cell("big" if i == 0 else f"big_{i + 1}", kind, kind.model(i), name, size, points, epochs)
-        for name in METHODS
+        for name in OPTIMIZERS
         for size in batch_sizes
     ]
 

@@ -58,9 +58,9 @@ def is_lawn(optimizer: str) -> bool:
 
 
 def color(optimizer: str) -> str:
-    """Returns a method's color, which it shares with its partner."""
+    """Returns a method's color; a LAWN variant shares it with its base."""
     row = shown_method(optimizer)
-    return row.rule.color if row else OTHER
+    return row.shown_color if row else OTHER
 
 
 def faint(optimizer: str) -> str:

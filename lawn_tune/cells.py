@@ -117,6 +117,12 @@ class Cell:
         """The metric that selects and is reported."""
         return self.task.catalogue.metrics[self.protocol.metric]
 
+    @property
+    def side(self) -> str:
+        """What it stands for in a comparison: "LAWN", "weight decay", or the name of its method."""
+        control = self.method.control
+        return (control.side or control.label) if control else self.method.label
+
     def free_epochs(self, point: Mapping[str, float]) -> float | None:
         """Returns how many epochs of a point are free of the control; None for a method without a switch."""
         return None if self.method.switch is None else point[self.method.switch]

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from benchmarks import inference_page, page, scaling_page
 from lawn_tune.cli.main import app
 from lawn_tune.planning.spaces import builtin_spaces
+from trainables.catalogue import page as methods_page
 from trainables.catalogue.methods import METHODS
 
 ROOT = Path(__file__).parents[1]
@@ -99,3 +100,13 @@ def test_intervals_cover_what_they_say_in_the_committed_study() -> None:
 
 def test_the_scaling_page_is_generated_from_the_committed_results() -> None:
     assert (ROOT / "docs/scaling.md").read_text() == scaling_page.page()
+
+
+def test_the_page_on_methods_is_generated_from_the_catalogue() -> None:
+    assert (ROOT / "docs/methods.md").read_text() == methods_page.page()
+
+
+def test_every_method_says_what_it_does_and_where_it_comes_from() -> None:
+    for row in METHODS.values():
+        assert row.formula, row.name
+        assert row.source, row.name

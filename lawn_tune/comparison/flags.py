@@ -100,10 +100,10 @@ def _identity(cell: Cell) -> dict[str, object]:
 def pair_notes(base: Cell, lawn: Cell) -> tuple[Note, ...]:
     """Returns whether the two tasks of a pair differ, and how their searches differ in what they could spend."""
     differences = task_differences(base, lawn)
-    text = f"not the same task: {'; '.join(differences)} (weight decay against LAWN)"
+    text = f"not the same task: {'; '.join(differences)} ({base.side} against {lawn.side})"
     tasks = (Note(Flag.DIFFERENT_TASKS, text),) if differences else ()
     return tasks + tuple(
-        Note(Flag.UNEQUAL_BUDGET, f"the pair's {what} differ: weight decay {b}, LAWN {a}")
+        Note(Flag.UNEQUAL_BUDGET, f"the pair's {what} differ: {base.side} {b}, {lawn.side} {a}")
         for what, b, a in (
             ("grids", count(base.grid.size, "point"), count(lawn.grid.size, "point")),
             ("budgets", count(base.task.epochs, "epoch"), count(lawn.task.epochs, "epoch")),
@@ -134,7 +134,9 @@ def _unconstrained(cell: Cell, scored: Sequence[Point], won: Winner | None) -> I
     )
     if won is not None and cell.never_constrained(won.hyperparameters):
         free, switch = cell.free_epochs(won.hyperparameters), cell.method.switch
-        text = f"the winner never reached its constraint: {switch} = {free:g} of {epochs}; it is {plain}, not LAWN"
+        text = (
+            f"the winner never reached its constraint: {switch} = {free:g} of {epochs}; it is {plain}, not {cell.side}"
+        )
         yield Note(Flag.NEVER_CONSTRAINED, text)
 
 

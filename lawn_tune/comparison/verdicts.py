@@ -41,8 +41,7 @@ def sides(pairs: Sequence[PairResult]) -> tuple[str, str]:
 
 def side(cell: Cell) -> str:
     """Returns what a cell stands for in a comparison: "LAWN", "weight decay", or the name of its method."""
-    control = cell.method.control
-    return (control.side or control.label) if control else method(cell.name.optimizer)
+    return cell.side
 
 
 def verdict_text(pair: PairResult) -> str:
@@ -83,7 +82,7 @@ def _unconstrained(pair: PairResult) -> list[str]:
     if not pair.challenger.never_constrained:
         return []
     name, plain = method(pair.challenger.cell.name.optimizer), plain_base(pair.challenger.cell)
-    return [f"The winner of {name} never reached its constraint: it is {plain}, not LAWN."]
+    return [f"The winner of {name} never reached its constraint: it is {plain}, not {side(pair.challenger.cell)}."]
 
 
 def _outcome(pair: PairResult) -> str:

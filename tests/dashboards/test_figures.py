@@ -116,14 +116,19 @@ def test_ink_is_read_on_every_color_of_the_heat_map() -> None:
         assert all(contrast(style.ON_SCALE[theme], color) >= 4.5 for _, color in scale)
 
 
-@pytest.mark.parametrize(("base", "lawn"), [(row.baseline, row.name) for row in METHODS.values() if row.baseline])
+PAIRS = [(row.baseline, row.name) for row in METHODS.values() if row.baseline and not row.color]
+
+
+@pytest.mark.parametrize(("base", "lawn"), PAIRS)
 def test_a_pair_shares_its_color_and_differs_in_line_and_marker(base: str, lawn: str) -> None:
     assert style.color(base) == style.color(lawn)
     assert (style.dash(base), style.dash(lawn)) == ("6px,4px", "solid")
     assert style.symbol(base, confirmed=True) != style.symbol(lawn, confirmed=True)
 
 
-def test_pairs_have_different_colors() -> None:
+def test_methods_have_different_looks() -> None:
+    looks = [(style.color(name), style.dash(name), style.symbol(name, confirmed=True)) for name in METHODS]
+    assert len(set(looks)) == len(METHODS)
     assert all(style.color(one) != style.color(other) for one, other in combinations(RULES, 2))
 
 

@@ -36,7 +36,16 @@ IMAGES = Task(
 )
 """For data in files, fabricated ones."""
 
-PEAK_LR = {"sgd": 0.05, "adam": 0.01, "lamb": 0.02}
+PEAK_LR = {"sgd": 0.05, "adam": 0.01, "lamb": 0.02, "lamb-plus": 0.02}
+LEVELS = {
+    "free_epochs": (1.0, 0.0, 0.5, 9.0),
+    "weight_decay": (0.01, 0.0, 0.1, 1.0),
+    "flood_level": (2.25, 0.0, 1.0, 2.0),
+    "smoothing": (0.05, 0.0, 0.1, 0.4),
+    "rate": (1.0, 0.1, 0.01, 10.0),
+    "beta1": (0.9, 0.5, 0.8, 0.0),
+}
+"""Of what a method's control or loss is set by, the first one where a test needs only one."""
 
 
 def task(optimizer: str = "adam-lawn", **changes: Any) -> Task:
@@ -53,7 +62,7 @@ def task(optimizer: str = "adam-lawn", **changes: Any) -> Task:
 
 def point(optimizer: str, **changes: float) -> dict[str, float]:
     method = METHODS[optimizer]
-    own = {"free_epochs": 1.0} if method.switch else {"weight_decay": 0.01}
+    own = {name: LEVELS[name][0] for name in method.required if name in LEVELS}
     return {"peak_lr": PEAK_LR[method.rule.name], "warmup_epochs": 1.0} | own | changes
 
 
@@ -98,11 +107,10 @@ def curve(records: list[EpochRecord], member: int) -> list[dict[str, float | Non
 def eight_points(optimizer: str) -> list[dict[str, float]]:
     """Eight points that differ in everything a grid may differ in."""
     method = METHODS[optimizer]
-    own = method.switch or "weight_decay"
-    values = [0.0, 0.5, 1.0, 9.0] if method.switch else [0.0, 0.01, 0.1, 1.0]
+    own = next(name for name in (*method.required, *method.hyperparameters) if name in LEVELS)
     peak = PEAK_LR[method.rule.name]
     return [
         point(optimizer, peak_lr=lr, warmup_epochs=warmup) | {own: value}
         for lr, warmup in ((peak, 0.0), (peak / 3, 1.5))
-        for value in values
+        for value in sorted(LEVELS[own])
     ]

@@ -19,6 +19,7 @@ HYPER: dict[str, dict[str, float]] = {
     "sgd": {"momentum": 0.9},
     "adam": {"beta1": 0.9, "beta2": 0.999, "eps": 1e-6},
     "lamb": {"beta1": 0.9, "beta2": 0.999, "eps": 1e-6},
+    "lamb-plus": {"beta1": 0.9, "beta2": 0.999, "eps": 1e-6},
 }
 TARGET = {
     name: torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(7))

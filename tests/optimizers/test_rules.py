@@ -17,7 +17,7 @@ SHAPES = {"embedding": (6, 4), "bias": (5,), "kernel": (3, 2, 2, 2), "scale": ()
 LAYERS = layers_of((name, torch.Size(shape)) for name, shape in SHAPES.items())
 SIZE = LAYERS[-1].stop
 ADAM: dict[str, Any] = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-6}
-HYPER: dict[str, dict[str, Any]] = {"sgd": {"momentum": 0.9}, "adam": ADAM, "lamb": ADAM}
+HYPER: dict[str, dict[str, Any]] = {"sgd": {"momentum": 0.9}, "adam": ADAM, "lamb": ADAM, "lamb-plus": ADAM}
 
 
 def random(*shape: int, seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -83,7 +83,7 @@ ROWS: dict[str, dict[str, Tensor]] = {
         "eps": column(1e-6, 1, 0.1, 2),
     },
 }
-ROWS["lamb"] = ROWS["adam"]
+ROWS["lamb"] = ROWS["lamb-plus"] = ROWS["adam"]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -334,7 +334,7 @@ def test_errors_list_what_is_allowed() -> None:
     w = random(SIZE, seed=0)
     good: dict[str, Any] = {"lr": 0.1, "t": 1, "hyper": ADAM, "layers": LAYERS}
     state, radii = rules.init_state("adam", w), rules.radii_of(w, LAYERS)
-    with pytest.raises(ValueError, match="sgd, adam, lamb, got 'adamw'"):
+    with pytest.raises(ValueError, match="sgd, adam, lamb, lamb-plus, got 'adamw'"):
         rules.step("adamw", w, w, state, **good)
     with pytest.raises(ValueError, match="beta1, beta2, eps"):
         rules.step("adam", w, w, state, **good | {"hyper": {"beta1": 0.9}})

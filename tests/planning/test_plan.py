@@ -120,8 +120,7 @@ def test_loss_and_metric_count_where_they_can_differ() -> None:
     [(name, key) for name, method in METHODS.items() for key in method.hyperparameters],
 )
 def test_every_hyperparameter_changes_the_keys(optimizer: str, key: str) -> None:
-    third = METHODS[optimizer].switch or "weight_decay"
-    values = {"peak_lr": (0.1,), "warmup_epochs": (1.0,), third: (1.0,)}
+    values = dict.fromkeys(METHODS[optimizer].required, (1.0,)) | {"peak_lr": (0.1,)}
     one, two = (replace(BASE, grids={optimizer: Grid({**values, key: (level,)})}) for level in (0.25, 0.5))
     assert not keys(one) & keys(two)
 

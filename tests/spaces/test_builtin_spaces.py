@@ -12,6 +12,7 @@ import search_spaces
 from lawn_tune.planning.plan import plan
 from lawn_tune.planning.spaces import builtin_spaces, find_space, find_spaces
 from search_spaces.space import SpaceError
+from trainables.catalogue.methods import METHODS
 
 FOLDER = Path(search_spaces.__file__).parent
 SPACES = builtin_spaces()
@@ -71,6 +72,7 @@ def test_its_header_gives_the_command_the_size_the_source_and_every_unit(name: s
     [
         ("quickstart", ("adam", "adam-lawn"), (64, 512)),
         ("digits", ("sgd", "sgd-lawn", "adam", "adam-lawn", "lamb", "lamb-lawn"), (32, 128, 512)),
+        ("digits_methods", [name for name in METHODS if not name.startswith("sgd")], (128,)),
         ("fashion_mnist", PAPER, (256, 4096, 10_000)),
         ("movielens_100k", PAPER, (1000, 10_000, 100_000, 400_000)),
     ],

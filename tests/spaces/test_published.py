@@ -12,6 +12,8 @@ from lawn_tune.comparison.published import caveat, lookup, paper_tables, printed
 from search_spaces.published import TABLES, PublishedTable, PublishedValue, load_tables
 from search_spaces.space import SpaceError
 from tests.helpers.memory_source import PROTOCOL, make_cell, with_protocol
+from trainables.catalogue.losses import LOSSES
+from trainables.catalogue.methods import METHODS
 
 Sums = Mapping[str, tuple[int, int, int]]
 
@@ -45,6 +47,14 @@ PRINTED: Mapping[int, Sums] = {
 by a program that shares nothing with the file or its reader."""
 
 PAIRS = {"adam": "adam-lawn", "lamb": "lamb-lawn", "lamb-plus": "lamb-lawn"}
+
+
+def test_every_printed_method_is_one_that_we_train() -> None:
+    assert {value.method for table in paper_tables() for value in table.values} <= METHODS.keys()
+
+
+def test_every_printed_loss_is_one_that_we_train() -> None:
+    assert {value.loss for table in paper_tables() for value in table.values} <= LOSSES.keys()
 
 
 def table_of(number: int) -> PublishedTable:

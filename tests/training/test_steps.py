@@ -115,7 +115,10 @@ OTHER = replace(DECAY, name="other", hook="trainables.optimizers.controls:AdamP"
 @pytest.mark.parametrize(
     ("chosen", "expected"),
     [
-        *((row, True) for row in METHODS.values()),
+        *((METHODS[f"{rule}{control}"], True) for rule in fused.CODES for control in ("", "-lawn")),
+        (METHODS["adam-bwn"], True),
+        (METHODS["adam-l2"], False),
+        (METHODS["lamb-plus"], False),
         (replace(METHODS["adam"], control=None), True),
         (replace(METHODS["adam"], control=L2), False),
         (replace(METHODS["sgd"], control=DECAY), False),

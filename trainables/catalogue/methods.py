@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from trainables.catalogue.rows import Control, Hyperparameter, Method, Rule
+from trainables.catalogue.losses import SMOOTHING
+from trainables.catalogue.rows import FLOOD, Control, Hyperparameter, Method, Rule
 
 _BETAS = (
     Hyperparameter(name="beta1", default=0.9, below_one=True),
@@ -45,6 +46,16 @@ LAMB = Rule(
     trust_ratio=True,
     kernel=2,
 )
+LAMB_PLUS = Rule(
+    name="lamb-plus",
+    label="LAMB+",
+    color="#a67c00",
+    direction="trainables.optimizers.rules:adam_direction",
+    state=("m", "v"),
+    hyperparameters=(*_BETAS, _EPS),
+    trust_ratio=True,
+    trust_clip=True,
+)
 
 DECAY = Control(
     name="decay",
@@ -53,7 +64,14 @@ DECAY = Control(
     side="weight decay",
     hyperparameters=(_WEIGHT_DECAY,),
 )
-"""Times the learning rate (AdamW); inside the trust ratio of LAMB (our choice of its variants)."""
+
+MATRIX_DECAY = Control(
+    name="matrix-decay",
+    label="decoupled weight decay of matrices",
+    hook="trainables.optimizers.controls:MatrixDecay",
+    side="weight decay",
+    hyperparameters=(_WEIGHT_DECAY,),
+)
 
 L2 = Control(
     name="l2",
@@ -62,28 +80,143 @@ L2 = Control(
     side="weight decay",
     hyperparameters=(_WEIGHT_DECAY,),
 )
-"""Added to the gradient (paper section 4, baselines)."""
 
-LAWN = Control(
-    name="lawn",
-    label="LAWN",
-    hook="trainables.optimizers.controls:LAWN",
-    switch=Hyperparameter(name="free_epochs", label="free epochs"),
-)
-"""Paper Algorithm 1; no weight decay in either phase."""
+_FREE_EPOCHS = Hyperparameter(name="free_epochs", label="free epochs")
+LAWN = Control(name="lawn", label="LAWN", hook="trainables.optimizers.controls:LAWN", switch=_FREE_EPOCHS)
+BOUNDED_NORM = Control(name="bounded-norm", label="bounded norm", hook="trainables.optimizers.controls:LAWN")
 
-RULES: Mapping[str, Rule] = {row.name: row for row in (SGD, ADAM, LAMB)}
-CONTROLS: Mapping[str, Control] = {row.name: row for row in (DECAY, L2, LAWN)}
+RULES: Mapping[str, Rule] = {row.name: row for row in (SGD, ADAM, LAMB, LAMB_PLUS)}
+CONTROLS: Mapping[str, Control] = {row.name: row for row in (DECAY, MATRIX_DECAY, L2, LAWN, BOUNDED_NORM)}
 
+_PAPER = "paper §4, baselines"
 METHODS: Mapping[str, Method] = {
     row.name: row
     for row in (
-        Method(name="sgd", label="SGD", rule=SGD, control=L2),
-        Method(name="sgd-lawn", label="SGD-LAWN", rule=SGD, control=LAWN, baseline="sgd"),
-        Method(name="adam", label="Adam", rule=ADAM, control=DECAY, defaults={"eps": 1e-8}),
-        Method(name="adam-lawn", label="Adam-LAWN", rule=ADAM, control=LAWN, baseline="adam"),
-        Method(name="lamb", label="LAMB", rule=LAMB, control=DECAY),
-        Method(name="lamb-lawn", label="LAMB-LAWN", rule=LAMB, control=LAWN, baseline="lamb"),
+        Method(
+            name="sgd",
+            label="SGD",
+            rule=SGD,
+            control=L2,
+            formula="g ← g + λ·w; b ← μ·b + g; w ← w − η·b",
+            source=_PAPER,
+            choice="L2 in the gradient, as torch.optim.SGD; no dampening",
+            face="torch.optim.SGD(params, lr=lr, momentum=momentum, weight_decay=weight_decay)",
+        ),
+        Method(
+            name="sgd-lawn",
+            label="SGD-LAWN",
+            rule=SGD,
+            control=LAWN,
+            baseline="sgd",
+            formula="Algorithm 1 with b ← μ·b + P g in place of lines 5 to 8",
+            source='paper §3, "any given gradient-based optimizer"',
+            choice="the momentum is reset at the switch",
+            face="SgdLawn(params, lr=lr, momentum=momentum, free_steps=0)",
+        ),
+        Method(
+            name="adam",
+            label="Adam",
+            rule=ADAM,
+            control=DECAY,
+            defaults={"eps": 1e-8},
+            formula="w ← w − η·(r + λ·w)",
+            source="Loshchilov and Hutter 2019; paper §4, baselines",
+            choice="decoupled decay, times the learning rate, on every tensor",
+            face="torch.optim.AdamW(params, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay)",
+        ),
+        Method(
+            name="adam-lawn",
+            label="Adam-LAWN",
+            rule=ADAM,
+            control=LAWN,
+            baseline="adam",
+            formula="w ← c·n(w − η·P r), r from P g",
+            source="paper, Algorithm 1",
+            choice="moments and step count are reset at the switch",
+            face="AdamLawn(params, lr=lr, betas=(beta1, beta2), eps=eps, free_steps=0)",
+        ),
+        Method(
+            name="adam-l2",
+            label="Adam, L2",
+            rule=ADAM,
+            control=L2,
+            defaults={"eps": 1e-8},
+            baseline="adam",
+            color="#7d56c9",
+            formula="g ← g + λ·w; w ← w − η·r",
+            source="Kingma and Ba 2017 with L2 regularization",
+            choice="on every tensor",
+            face="torch.optim.Adam(params, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay)",
+        ),
+        Method(
+            name="adam-lsr",
+            label="Adam, label smoothing",
+            rule=ADAM,
+            loss=(SMOOTHING,),
+            defaults={"eps": 1e-8},
+            baseline="adam",
+            color="#bf4040",
+            formula="Adam on labels 1 − ε for the target, ε/(C − 1) for each other class; 1 − ε and ε for binary ones",
+            source="Szegedy et al. 2016; paper §2.3 and Table 2, ε = 0.05",
+            choice="no weight decay; ε may be a grid value",
+            face="torch.optim.Adam(params, lr=lr, betas=(beta1, beta2), eps=eps)",
+        ),
+        Method(
+            name="adam-flooding",
+            label="Adam, flooding",
+            rule=ADAM,
+            loss=(Hyperparameter(name=FLOOD, label="flood level"),),
+            defaults={"eps": 1e-8},
+            baseline="adam",
+            color="#2d8a4e",
+            formula="Adam on abs(L − b) + b, L the mean loss of the whole batch",
+            source="Ishida et al. 2020; paper §4, announced but not in Table 2",
+            choice="no weight decay; curves show L",
+            face="torch.optim.Adam(params, lr=lr, betas=(beta1, beta2), eps=eps)",
+        ),
+        Method(
+            name="adam-bwn",
+            label="Adam, bounded norm",
+            rule=ADAM,
+            control=BOUNDED_NORM,
+            baseline="adam",
+            color="#a8591a",
+            formula="w ← c·n(w − η·P r), r from P g; c is each tensor's initial norm",
+            source="Hoffer et al. 2018; paper Table 2",
+            choice="Algorithm 1 from the first step, without gains per channel",
+            face="AdamLawn(params, lr=lr, betas=(beta1, beta2), eps=eps, free_steps=0)",
+        ),
+        Method(
+            name="lamb",
+            label="LAMB",
+            rule=LAMB,
+            control=DECAY,
+            formula="u = r + λ·w; w ← w − η·(|w|/|u|)·u",
+            source="You et al. 2020",
+            choice="bias correction; the ratio is on every tensor, not clipped, and 1 where a norm is 0",
+            face="Lamb(params, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay)",
+        ),
+        Method(
+            name="lamb-lawn",
+            label="LAMB-LAWN",
+            rule=LAMB,
+            control=LAWN,
+            baseline="lamb",
+            formula="u = P r, r from P g; w ← c·n(w − η·(|w|/|u|)·u)",
+            source="paper §3 and §4",
+            choice="the ratio is that of the projected direction",
+            face="LambLawn(params, lr=lr, betas=(beta1, beta2), eps=eps, free_steps=0)",
+        ),
+        Method(
+            name="lamb-plus",
+            label="LAMB+",
+            rule=LAMB_PLUS,
+            control=MATRIX_DECAY,
+            formula="u = r + λ·w; w ← w − η·min(|w|/|u|, 1)·u for matrices; w ← w − η·r for tensors of one dimension",
+            source="paper Table 1; its definition is not public",
+            choice='our reading of "more stable": the ratio is at most 1, and only matrices are adapted and decayed',
+            face="LambPlus(params, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay)",
+        ),
     )
 }
-"""Epsilon is 1e-6 except for Adam (paper section 4). LAMB-LAWN's ratio is of the projected direction (our choice)."""
+"""Epsilon is 1e-6 except for Adam with decay, L2, smoothing or flooding (paper section 4); see docs/methods.md."""

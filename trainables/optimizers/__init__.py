@@ -1,7 +1,7 @@
 """SGD, Adam, LAMB and LAWN: pure update rules, and torch optimizers for ordinary training loops."""
 
 from trainables.optimizers.controls import BOUNDED_NORM, HYPERBALL, LAWN, AdamP, Control, Cpr, Sphere
-from trainables.optimizers.faces import AdamLawn, Lamb, LambLawn, SgdLawn
+from trainables.optimizers.faces import AdamLawn, Lamb, LambLawn, LambPlus, SgdLawn
 from trainables.optimizers.lawn import Lawn
 from trainables.optimizers.native import build_kernels
 
@@ -15,6 +15,7 @@ __all__ = [
     "Cpr",
     "Lamb",
     "LambLawn",
+    "LambPlus",
     "Lawn",
     "SgdLawn",
     "Sphere",

@@ -37,6 +37,7 @@ class Weights:
         sums: how sums over a tensor are taken.
         held: the rows under the control, bool [R, 1] per tensor; None for all. Other rows keep their bits.
         adapt: changes a direction in place before the step: LAMB's trust ratio.
+        matrix: whether each tensor has two or more dimensions; empty if all have.
         squares: |w|² of each tensor before the step, computed on first use.
     """
 
@@ -46,7 +47,13 @@ class Weights:
     sums: Sums = field(default_factory=Sums)
     held: Tensors | None = None
     adapt: Callable[[Weights, Tensors], None] = unadapted
+    matrix: Sequence[bool] = ()
     squares: Tensors = field(default_factory=list)
+
+    @property
+    def matrices(self) -> list[int]:
+        """Positions of the tensors with two or more dimensions."""
+        return [i for i in range(len(self.tensors)) if not self.matrix or self.matrix[i]]
 
 
 class Control(ABC):
@@ -79,6 +86,23 @@ class Decay(Control):
     def update(self, w: Weights, r: Tensors, lr: Number) -> None:
         """Adds the decay to the direction and follows it."""
         _add_multiple_(r, w.tensors, self.weight_decay)
+        w.adapt(w, r)
+        move_(w.tensors, r, lr)
+
+
+@dataclass(frozen=True)
+class MatrixDecay(Control):
+    """Decoupled weight decay of tensors with two or more dimensions only: as `Decay`, with λ = 0 for all others.
+
+    Args:
+        weight_decay: λ, a float or [R, 1]; 0 or None for no decay.
+    """
+
+    weight_decay: Number | None = None
+
+    def update(self, w: Weights, r: Tensors, lr: Number) -> None:
+        """Adds the decay to the directions of matrices and follows all."""
+        _add_multiple_([r[i] for i in w.matrices], [w.tensors[i] for i in w.matrices], self.weight_decay)
         w.adapt(w, r)
         move_(w.tensors, r, lr)
 
@@ -267,9 +291,19 @@ def trust_(w: Weights, r: Tensors) -> None:
 
     phi is the identity, without a clip: our choice among LAMB's variants.
     """
+    torch._foreach_mul_(r, _each(_trust_ratio(w, r), r))
+
+
+def clipped_trust_(w: Weights, r: Tensors) -> None:
+    """LAMB+: as `trust_` with a ratio of at most 1, for tensors with two or more dimensions only (our reading)."""
+    chosen = torch.tensor([i in w.matrices for i in range(len(r))], device=r[0].device)
+    ratio = _trust_ratio(w, r).clamp_max(1)
+    torch._foreach_mul_(r, _each(torch.where(chosen.view(-1, *([1] * (ratio.dim() - 1))), ratio, 1.0), r))
+
+
+def _trust_ratio(w: Weights, r: Tensors) -> Tensor:
     norms, targets = torch.stack(w.sums.norms(r)), torch.stack(w.sums.norms(w.tensors))
-    ratio = torch.where((norms > 0) & (targets > 0), targets / _positive(norms), 1.0)
-    torch._foreach_mul_(r, _each(ratio, r))
+    return torch.where((norms > 0) & (targets > 0), targets / _positive(norms), 1.0)
 
 
 def _along(w: Weights, d: Tensors) -> Tensors:
@@ -304,6 +338,8 @@ def _record(w: Weights, values: Tensor) -> None:
 
 
 def _add_multiple_(xs: Tensors, ys: Tensors, a: Number | None) -> None:
+    if not xs:
+        return
     if isinstance(a, Tensor):
         torch._foreach_add_(xs, torch._foreach_mul(ys, spread(a, ys)))
     elif a:

@@ -1,4 +1,4 @@
-"""SgdLawn, AdamLawn, LambLawn and Lamb: the update rules as torch optimizers, for ordinary training loops."""
+"""SgdLawn, AdamLawn, LambLawn, Lamb and LambPlus: the update rules as torch optimizers, for ordinary training loops."""
 
 from __future__ import annotations
 
@@ -163,6 +163,8 @@ class Lamb(Optimizer):
     Source: §4, baseline; the variant is our choice.
     """
 
+    rule: ClassVar[str] = "lamb"
+
     def __init__(
         self,
         params: ParamsT,
@@ -190,7 +192,7 @@ class Lamb(Optimizer):
         reject_gradients(self)
         gradients = gradients_of(self)
         for group in self.param_groups:
-            advance("lamb", group, gradients, self.state)
+            advance(self.rule, group, gradients, self.state)
         return loss
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -205,6 +207,12 @@ class Lamb(Optimizer):
             return given
 
         load_state(self, super().load_state_dict, state_dict, checked, partial(restore, self))
+
+
+class LambPlus(Lamb):
+    """LAMB+ of Table 1 in our reading: `Lamb` with a ratio of at most 1, without ratio and decay for 1-D tensors."""
+
+    rule = "lamb-plus"
 
 
 # --- one step of a param group ----------------------------------------------------------------------------------------
@@ -294,16 +302,15 @@ def _step_listed(
     w = [local(states[p].get("master", p.detach())) for p in params]
     g = [local(gradients[p]).to(x.dtype) for p, x in zip(params, w, strict=True)]
     slots = {slot: [local(states[p][slot]) for p in params] for slot in spec.slots}
-    steps = [states[p]["step"] for p in params]
+    steps, matrix = [states[p]["step"] for p in params], [p.dim() >= 2 for p in params]
     weights = partial(Weights, sums=sums, adapt=spec.adapt)
     n, parts = len(held), []
     if held:
         radius = [states[p]["radius"] for p in held]
-        parts.append(
-            (control, weights(w[:n], radius, multipliers(control, [states[p] for p in held], held)), slice(0, n))
-        )
+        own = multipliers(control, [states[p] for p in held], held)
+        parts.append((control, weights(w[:n], radius, own, matrix=matrix[:n]), slice(0, n)))
     if n < len(w):
-        parts.append((spec.decay(decay), weights(w[n:]), slice(n, None)))
+        parts.append((spec.decay(decay), weights(w[n:], matrix=matrix[n:]), slice(n, None)))
     g = [x for part, its, at in parts for x in part.project(its, g[at])]  # line 4
     r = spec.direction(g, slots, steps[0] if len(set(steps)) == 1 else steps, hyper)  # lines 5-8
     for part, its, at in parts:

@@ -13,12 +13,16 @@ from trainables.tasks import CONSTRAINTS
 
 @dataclass(frozen=True)
 class Layer:
-    """One tensor's span in the flat vector of all parameters: `w[..., start:stop]`; the paper's superscript ℓ."""
+    """One tensor's span in the flat vector of all parameters: `w[..., start:stop]`; the paper's superscript ℓ.
+
+    `matrix` is False for biases and other tensors of one dimension.
+    """
 
     name: str
     start: int
     stop: int
     constrained: bool
+    matrix: bool = True
 
 
 def layers_of(
@@ -65,6 +69,6 @@ def _lay_out(shapes: list[tuple[str, torch.Size]], chosen: set[str]) -> tuple[La
     start = 0
     for name, shape in shapes:
         stop = start + prod(shape)
-        layers.append(Layer(name, start, stop, name in chosen))
+        layers.append(Layer(name, start, stop, name in chosen, len(shape) >= 2))
         start = stop
     return tuple(layers)

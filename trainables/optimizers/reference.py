@@ -14,7 +14,12 @@ from torch import Tensor
 
 Named = dict[str, Tensor]
 
-SLOTS: Mapping[str, tuple[str, ...]] = {"sgd": ("momentum_buffer",), "adam": ("m", "v"), "lamb": ("m", "v")}
+SLOTS: Mapping[str, tuple[str, ...]] = {
+    "sgd": ("momentum_buffer",),
+    "adam": ("m", "v"),
+    "lamb": ("m", "v"),
+    "lamb-plus": ("m", "v"),
+}
 
 
 def fresh_state(base: str, w: Named) -> dict[str, Named]:
@@ -48,6 +53,10 @@ def free_step(
         if base == "lamb":
             u = _adam(name, g[name], state, t, hyper) + decay * w[name]
             w[name] -= eta * _trust_ratio(w[name], u) * u
+        if base == "lamb-plus":
+            r = _adam(name, g[name], state, t, hyper)
+            u = r + decay * w[name] if w[name].dim() >= 2 else r
+            w[name] -= eta * _clipped_trust_ratio(w[name], u) * u
 
 
 def constrained_step(
@@ -69,6 +78,8 @@ def constrained_step(
         r_hat = _projected(r, w[name]) if held else r  # 9
         if base == "lamb":
             r_hat = _trust_ratio(w[name], r_hat) * r_hat  # between 9 and 10: LAMB-LAWN's ratio, our choice
+        if base == "lamb-plus":
+            r_hat = _clipped_trust_ratio(w[name], r_hat) * r_hat
         w[name] -= eta * r_hat  # 10
         if held:
             w[name] *= radii[name] / math.sqrt(float((w[name] ** 2).sum()))  # 11
@@ -86,7 +97,7 @@ def train(
     """Trains through both phases, yielding weights and state after every step; the next step changes them in place.
 
     Args:
-        base: "sgd", "adam" or "lamb".
+        base: "sgd", "adam", "lamb" or "lamb-plus".
         w: initial weights, changed in place.
         gradient: maps the weights to the gradient at them.
         etas: the learning rate of each step; their number is the number of steps.
@@ -173,3 +184,8 @@ def _trust_ratio(w: Tensor, u: Tensor) -> float:
     """LAMB: |w|/|u|, and 1 where either is zero; always on, without clipping."""
     w_norm, u_norm = math.sqrt(float((w * w).sum())), math.sqrt(float((u * u).sum()))
     return w_norm / u_norm if w_norm > 0 and u_norm > 0 else 1.0
+
+
+def _clipped_trust_ratio(w: Tensor, u: Tensor) -> float:
+    """LAMB+: at most 1, and 1 for a tensor of one dimension."""
+    return min(1.0, _trust_ratio(w, u)) if w.dim() >= 2 else 1.0

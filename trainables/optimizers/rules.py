@@ -51,6 +51,7 @@ class Rule:
         direction: computes the direction.
         decay: its form of weight decay.
         trust_ratio: whether directions are scaled to the norm of their weights (LAMB).
+        trust_clip: whether that ratio is at most 1 and for matrices only (LAMB+).
     """
 
     slots: tuple[str, ...]
@@ -58,11 +59,14 @@ class Rule:
     direction: Direction
     decay: Callable[[Number | None], Control]
     trust_ratio: bool = False
+    trust_clip: bool = False
 
     @property
     def adapt(self) -> Callable[[Weights, Tensors], None]:
         """The function applied to a direction before the step."""
-        return controls.trust_ if self.trust_ratio else controls.unadapted
+        if not self.trust_ratio:
+            return controls.unadapted
+        return controls.clipped_trust_ if self.trust_clip else controls.trust_
 
 
 # --- the rules --------------------------------------------------------------------------------------------------------
@@ -112,7 +116,8 @@ def rule_of(row: RuleRow) -> Rule:
     pair = METHODS.get(row.name)
     own = resolve_name(pair.control.hook) if pair and pair.rule == row and pair.control else Decay
     hyper = tuple(hyperparameter.name for hyperparameter in row.hyperparameters)
-    return Rule(row.state, hyper, resolve_name(row.direction), own, trust_ratio=row.trust_ratio)
+    trust = {"trust_ratio": row.trust_ratio, "trust_clip": row.trust_clip}
+    return Rule(row.state, hyper, resolve_name(row.direction), own, **trust)
 
 
 RULES: Mapping[str, Rule] = {name: rule_of(row) for name, row in BUILT_IN.items()}
@@ -268,7 +273,8 @@ def _rule(rule: str | Rule) -> Rule:
 
 
 def _weights(spec: Rule, w: Tensor, layers: Sequence[Layer]) -> Weights:
-    return Weights(_views(w, layers), sums=Sums(rows=True), adapt=spec.adapt)
+    matrix = [layer.matrix for layer in layers]
+    return Weights(_views(w, layers), sums=Sums(rows=True), adapt=spec.adapt, matrix=matrix)
 
 
 def _held_weights(

@@ -1,0 +1,86 @@
+"""The page on methods, made from their rows: `python -m trainables.catalogue.page > docs/methods.md`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from trainables.catalogue.losses import LOSSES
+from trainables.catalogue.methods import METHODS
+from trainables.catalogue.rows import Loss, Method
+
+HEAD = """# Methods and losses
+
+Each row is a row of the catalogue ([`methods.py`](../trainables/catalogue/methods.py),
+[`losses.py`](../trainables/catalogue/losses.py)); this page is generated from them.
+
+g is the gradient, r the direction of the rule: b ← μ·b + g for SGD, m̂/(√v̂ + ε) for Adam and LAMB. η is the learning
+rate, λ the weight decay, P d = d − (wᵀd/|w|²)·w removes the part of d along a tensor w, n(x) = x/|x|, and c is the norm
+that a tensor had when its control began: after `free_epochs`, or at the first step. Tensors of one dimension are free
+of norms and bounds.
+
+Every method also has `peak_lr` and `warmup_epochs`. Hyperparameters with a value here have it where a grid leaves them
+out; the others must be in the grid.
+
+## Methods
+
+| method | step | hyperparameters | source | our choice | compared with |
+| --- | --- | --- | --- | --- | --- |
+"""
+
+FACES = """
+## In a training script
+
+`free_steps=0` constrains from the first step; give the steps of the free phase instead ([README](../README.md)).
+
+| method | torch optimizer |
+| --- | --- |
+"""
+
+LOSS_HEAD = """
+## Losses
+
+`loss` of a space names one. Parameters are set by the row, or by a method that lists them; `flood_level` works with
+every loss.
+
+| loss | targets | parameters |
+| --- | --- | --- |
+"""
+
+
+def page() -> str:
+    """Returns the text of `docs/methods.md`."""
+    return "".join(
+        [
+            HEAD,
+            *(_row(_method(row)) for row in METHODS.values()),
+            FACES,
+            *(_row((f"`{row.name}`", f"`{row.face}`")) for row in METHODS.values() if row.face),
+            LOSS_HEAD,
+            *(_row(_loss(row)) for row in LOSSES.values()),
+        ]
+    )
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
+
+
+def _method(row: Method) -> tuple[str, ...]:
+    tuned = [item for role in ("control", "loss", "rule") for item in _hyperparameters(row, role)]
+    baseline = f"`{row.baseline}`" if row.baseline else ""
+    return f"`{row.name}`", row.formula, ", ".join(tuned), row.source, row.choice, baseline
+
+
+def _hyperparameters(row: Method, role: str) -> list[str]:
+    defaults = row.hyperparameters
+    names = [hyperparameter.name for kind, hyperparameter in row.roles() if kind == role]
+    return [f"`{name}`" if defaults[name] is None else f"`{name}` = {defaults[name]:g}" for name in names]
+
+
+def _loss(row: Loss) -> tuple[str, ...]:
+    values = [f"`{name}` = {value:g}" for name, value in row.values.items()]
+    return f"`{row.name}`", row.targets.replace("|", " or "), ", ".join([*values, *(f"`{x}`" for x in row.parameters)])
+
+
+if __name__ == "__main__":
+    print(page(), end="")
