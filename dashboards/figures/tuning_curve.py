@@ -16,7 +16,7 @@ from dashboards.figures.base import blank, capital, named, with_unit
 from dashboards.figures.best_so_far import Spent
 from dashboards.figures.panels import log_ticks
 from lawn_tune.comparison.compare import CellResult, Comparison
-from lawn_tune.planning.selection import Point
+from lawn_tune.planning.selection import ranked
 from lawn_tune.results import TrialRow
 from lawn_tune.words import duration, fixed, metric_name, metric_of
 from trainables.catalogue.rows import Direction
@@ -113,14 +113,10 @@ def reached(line: TuningLine, target: float, direction: Direction) -> int | None
 
 def _line(result: CellResult, rows: Mapping[str, TrialRow]) -> TuningLine:
     finished = [point for point in result.points if point.finished]
-    sign = -1.0 if result.cell.protocol.direction == "maximize" else 1.0
-    ranked = sorted(  # of equal points the first in plan order is selected, as by `selection.best`
-        ((point, point.value) for point in finished if point.value is not None), key=lambda pair: sign * pair[1]
-    )
-    series = f"{result.cell.protocol.reported}/test/{result.cell.protocol.metric}"
-    tests = [_mean(point, rows, series) for point, _ in ranked]
+    order = ranked(result.cell, finished)
+    tests = [point.test for point, _ in order]
     seconds = math.fsum(rows[key].summary.get("seconds") or 0.0 for point in finished for key in point.keys)
-    values = np.array([value for _, value in ranked])
+    values = np.array([value for _, value in order])
     known = [test for test in tests if test is not None]
     measured = np.array(known) if len(known) == len(tests) else None
     return TuningLine(
@@ -170,12 +166,6 @@ def _numbers(total: int) -> list[int]:
         return list(range(1, total + 1))
     spread = {int(k) for k in np.geomspace(1, total, MAX_DRAWS).round()}
     return sorted(spread | {k for k in ROUND if k <= total})
-
-
-def _mean(point: Point, rows: Mapping[str, TrialRow], series: str) -> float | None:
-    values = [rows[key].summary.get(series) for key in point.keys]
-    known = [value for value in values if value is not None and math.isfinite(value)]
-    return math.fsum(known) / len(values) if len(known) == len(values) else None
 
 
 # --- drawing ----------------------------------------------------------------------------------------------------------

@@ -18,7 +18,8 @@ from lawn_tune.comparison.estimates import Estimate, estimate
 from lawn_tune.comparison.flags import Flag, Note, cell_notes, in_order, pair_notes
 from lawn_tune.comparison.provenance import provenance
 from lawn_tune.comparison.published import published
-from lawn_tune.planning.selection import Point, Winner, best, score, search_series
+from lawn_tune.comparison.stability import Stability, stability
+from lawn_tune.planning.selection import Point, Winner, best, score, search_series, test_series
 from lawn_tune.results import FINISHED, ResultSource, TrialRow
 from trainables.catalogue.methods import LAWN
 
@@ -52,6 +53,7 @@ class CellResult:
         cell: as planned.
         points: its grid.
         winner: best point so far; None when none is complete.
+        stability: of the winner, over resamples of the search seeds; None for one seed, and without a winner.
         estimate: confirmed value of the winner, else its search value, else None.
         published: the paper's value for this cell, if it printed one.
         seconds: device time of all the cell's trials in the ledger.
@@ -62,6 +64,7 @@ class CellResult:
     cell: Cell
     points: tuple[Point, ...]
     winner: Winner | None
+    stability: Stability | None
     estimate: Estimate | None
     published: float | None
     seconds: float
@@ -231,10 +234,10 @@ def _cell_results(cells: Sequence[Cell], trials: Sequence[TrialRow]) -> tuple[Ce
 def _cell_result(cell: Cell, rows: Mapping[str, TrialRow], seconds: float) -> CellResult:
     scored = score(cell, rows)
     won = best(cell, scored)
+    stable = stability(cell, scored, won)
     confirm = cell.confirm_trials(won.hyperparameters) if won else ()
     confirm_keys = {trial.seed: trial.key for trial in confirm}
-    test_series = f"{cell.protocol.reported}/test/{cell.protocol.metric}"
-    value = estimate("confirm", test_series, confirm_keys, rows)
+    value = estimate("confirm", test_series(cell.protocol), confirm_keys, rows)
     if value is None and won is not None:
         search_keys = dict(zip(cell.protocol.search_seeds, won.keys, strict=True))
         value = estimate("search", search_series(cell.protocol), search_keys, rows)
@@ -242,11 +245,12 @@ def _cell_result(cell: Cell, rows: Mapping[str, TrialRow], seconds: float) -> Ce
         cell=cell,
         points=scored,
         winner=won,
+        stability=stable,
         estimate=value,
         published=published(cell),
         seconds=seconds,
         missing=sum(t.key not in rows or rows[t.key].outcome not in FINISHED for t in (*cell.search_trials, *confirm)),
-        notes=cell_notes(cell, scored, won, confirm, rows),
+        notes=cell_notes(cell, scored, won, stable, confirm, rows),
     )
 
 
@@ -281,7 +285,8 @@ def _pair(
     data, difference, notes = None, None, list(noted)
     comparable = _comparable(noted)
     if comparable and base.confirmed and challenger.confirmed:
-        data = paired(base.confirmed, challenger.confirmed, examples)
+        spread = sum(result.stability.variance or 0.0 for result in (base, challenger) if result.stability)
+        data = paired(base.confirmed, challenger.confirmed, examples, spread)
         notes += _pairing_notes(data, max(base.confirmed.n, challenger.confirmed.n))
     if data is not None:
         difference = _difference(data, family, base.cell.protocol.margin)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -72,11 +72,13 @@ class Paired(NamedTuple):
         by_seed: D [S] in the metric's unit.
         outcomes: challenger − baseline on each test example, [S, E] of −1, 0 and 1; None where outcomes are missing or
             are not those that the metric is the mean of.
+        by_selection: variance of D that comes from the choice of the two winners.
     """
 
     seeds: tuple[int, ...]
     by_seed: NDArray[np.float64]
     outcomes: NDArray[np.int8] | None
+    by_selection: float = 0.0
 
     @property
     def examples(self) -> int | None:
@@ -89,18 +91,21 @@ class Paired(NamedTuple):
         return None if len(self.seeds) < 2 else weighted([self], [1.0])
 
 
-def paired(base: Estimate, challenger: Estimate, examples: Mapping[str, NDArray[np.bool_]]) -> Paired | None:
+def paired(
+    base: Estimate, challenger: Estimate, examples: Mapping[str, NDArray[np.bool_]], by_selection: float = 0.0
+) -> Paired | None:
     """Returns a pair's differences, or None if the two have no seed in common.
 
     Args:
         base, challenger: their confirmed values.
         examples: key → outcome on each test example [E].
+        by_selection: see `Paired`.
     """
     seeds = tuple(seed for seed in base.values if seed in challenger.values)
     if not seeds:
         return None
     by_seed = np.array([challenger.values[seed] - base.values[seed] for seed in seeds])
-    return Paired(seeds, by_seed, _outcomes(base, challenger, seeds, examples))
+    return Paired(seeds, by_seed, _outcomes(base, challenger, seeds, examples), by_selection)
 
 
 def weighted(pairs: Sequence[Paired], weights: Sequence[float]) -> Effect:
@@ -114,20 +119,32 @@ def weighted(pairs: Sequence[Paired], weights: Sequence[float]) -> Effect:
         pairs: at least one, of at least 2 seeds each.
         weights: one a pair.
     """
-    first, terms = pairs[0], tuple(zip(weights, pairs, strict=True))
-    if all((pair.seeds, pair.examples) == (first.seeds, first.examples) for pair in pairs):
-        if first.examples is None:
-            return over_seeds(sum(weight * pair.by_seed for weight, pair in terms))
-        return crossed(100 * sum(weight * pair.outcomes for weight, pair in terms if pair.outcomes is not None))
-    effects = [(weight, weighted([pair], [1.0])) for weight, pair in terms]
+    terms = tuple(zip(weights, pairs, strict=True))
+    same = all((pair.seeds, pair.examples) == (pairs[0].seeds, pairs[0].examples) for pair in pairs)
+    effect = _one_layout(terms) if same else _apart([(weight, _one_layout([(1.0, pair)])) for weight, pair in terms])
+    return replace(effect, by_selection=_squared_sum((weight, pair.by_selection) for weight, pair in terms))
+
+
+def _one_layout(terms: Sequence[tuple[float, Paired]]) -> Effect:
+    if terms[0][1].examples is None:
+        return over_seeds(sum(weight * pair.by_seed for weight, pair in terms))
+    return crossed(100 * sum(weight * pair.outcomes for weight, pair in terms if pair.outcomes is not None))
+
+
+def _apart(effects: Sequence[tuple[float, Effect]]) -> Effect:
     examples = [effect.examples for _, effect in effects if effect.examples is not None]
     return Effect(
         mean=math.fsum(weight * effect.mean for weight, effect in effects),
         seeds=min(effect.seeds for _, effect in effects),
         examples=min(examples) if examples else None,
-        by_seed=sum(abs(weight) * math.sqrt(effect.by_seed) for weight, effect in effects) ** 2,
-        by_example=sum(abs(weight) * math.sqrt(effect.by_example) for weight, effect in effects) ** 2,
+        by_seed=_squared_sum((weight, effect.by_seed) for weight, effect in effects),
+        by_example=_squared_sum((weight, effect.by_example) for weight, effect in effects),
     )
+
+
+def _squared_sum(parts: Iterable[tuple[float, float]]) -> float:
+    """Returns the variance of Σ w·x if all x err together: the square of the sum of their standard errors."""
+    return math.fsum(abs(weight) * math.sqrt(variance) for weight, variance in parts) ** 2
 
 
 def _outcomes(

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from lawn_tune.cells import Cell
 from lawn_tune.comparison.published import caveat
+from lawn_tune.comparison.stability import Stability
 from lawn_tune.planning.selection import Point, Winner
 from lawn_tune.results import DAMAGED, FINISHED, REPAIR, Outcome, TrialRow
 from lawn_tune.words import count
@@ -24,6 +25,7 @@ class Flag(StrEnum):
     NEVER_CONSTRAINED = "never constrained"
     EDGE = "edge of grid"
     TIED = "tied winner"
+    RESAMPLED = "winner resampled"
     DIVERGED = "diverged"
     UNCONFIRMED = "unconfirmed"
     PARTIAL = "partly confirmed"
@@ -48,7 +50,12 @@ class Note:
 
 
 def cell_notes(
-    cell: Cell, scored: Sequence[Point], won: Winner | None, confirm: Sequence[Trial], rows: Mapping[str, TrialRow]
+    cell: Cell,
+    scored: Sequence[Point],
+    won: Winner | None,
+    stable: Stability | None,
+    confirm: Sequence[Trial],
+    rows: Mapping[str, TrialRow],
 ) -> tuple[Note, ...]:
     """Returns the caveats of one cell, in the order of `Flag`.
 
@@ -56,6 +63,7 @@ def cell_notes(
         cell: as planned.
         scored: its grid's points.
         won: the best point so far.
+        stable: its stability under resampling of the search seeds.
         confirm: the winner's confirm trials as planned, empty without a winner.
         rows: key → row of the ledger.
     """
@@ -64,6 +72,7 @@ def cell_notes(
         *_unconstrained(cell, scored, won),
         *_edge(cell, won),
         *_tied(scored, won),
+        *_resampled(stable),
         *_diverged(scored, outcomes),
         *_confirmation(won, outcomes),
         *_incomplete(scored),
@@ -173,8 +182,16 @@ def _edge(cell: Cell, won: Winner | None) -> Iterator[Note]:
 def _tied(scored: Sequence[Point], won: Winner | None) -> Iterator[Note]:
     others = sum(point.value == won.value for point in scored) - 1 if won else 0
     if others > 0:
-        text = f"{count(others, 'other point')} of the grid did as well as the winner, which is the first in plan order"
+        text = f"{count(others, 'other point')} of the grid did as well as the winner, which is the farthest inside"
         yield Note(Flag.TIED, text)
+
+
+def _resampled(stable: Stability | None) -> Iterator[Note]:
+    if stable is None:
+        return
+    kept = f"{100 * stable.share:.0f} % of resamples of the {stable.seeds} search seeds keep this winner"
+    known = "includes" if stable.variance is not None else "does not include, as the search has no test values,"
+    yield Note(Flag.RESAMPLED, f"{kept}; the interval {known} the choice of the winner")
 
 
 def _diverged(scored: Sequence[Point], confirm: Sequence[Outcome | None]) -> Iterator[Note]:

@@ -43,7 +43,8 @@ class Effect:
     own degrees of freedom: h² = t²(S − 1)·by_seed + t²(E − 1)·by_example. For independent parts such a sum covers the
     mean at least as often as it says, at every level (S. K. Banerjee, Calcutta Statistical Association Bulletin 10,
     1960), where Satterthwaite's degrees of freedom cover less at 3 seeds, above all at the high levels that many pairs
-    need. What it covers in simulations is in docs/inference.md.
+    need. What it covers in simulations is in docs/inference.md. Where the selection of the winners was resampled, its
+    variance is added with the normal quantile, z²·by_selection.
 
     Args:
         mean: of the differences, in the metric's unit.
@@ -51,6 +52,7 @@ class Effect:
         examples: E >= 2, or None where the differences are known by seed alone.
         by_seed: variance of the mean that comes from the seeds, from S − 1 degrees of freedom.
         by_example: variance of the mean that comes from the choice of test examples, from E − 1; 0 without them.
+        by_selection: variance that comes from the choice of the winners; 0 where the interval is conditional on it.
     """
 
     mean: float
@@ -58,6 +60,7 @@ class Effect:
     examples: int | None
     by_seed: float
     by_example: float
+    by_selection: float = 0.0
 
     def interval(self, family: int = 1) -> Interval:
         """Returns the interval at which `family` of them hold together with probability `LEVEL`."""
@@ -69,8 +72,10 @@ class Effect:
         probability = (1 + LEVEL ** (1 / family)) / 2  # two-sided, for as many independent intervals (Šidák)
         return self._width(lambda freedom: _student(freedom, probability), self.seeds if seeds is None else seeds)
 
-    def _width(self, quantile: Callable[[int], float], seeds: int) -> float:
+    def _width(self, quantile: Callable[[float], float], seeds: int) -> float:
         parts = quantile(seeds - 1) ** 2 * self.by_seed * self.seeds / seeds
+        if self.by_selection:
+            parts += quantile(math.inf) ** 2 * self.by_selection
         if self.examples is not None:
             parts += quantile(self.examples - 1) ** 2 * self.by_example
         return math.sqrt(parts)
@@ -151,7 +156,7 @@ def over_seeds(differences: ArrayLike) -> Effect:
     return Effect(mean, len(d), None, error**2, 0.0)
 
 
-def _student(freedom: int, probability: float) -> float:
+def _student(freedom: float, probability: float) -> float:
     """Returns a quantile of Student's t."""
     from scipy.special import stdtrit  # here, as it takes a tenth of a second that most commands can do without
 

@@ -115,7 +115,8 @@ def caption(comparison: Comparison) -> str:
     return _task_warning(comparison) + (
         f"{metric[0].upper()}{metric[1:]}, {reported} epoch, mean ± standard error over fresh seeds "
         f"(n in parentheses) of each cell's winner, retrained on train + validation. Winners: best mean "
-        f"{winners}. Bold: the better of a pair, where the interval of their difference excludes zero."
+        f"{winners}.{_conditional(comparison)} "
+        f"Bold: the better of a pair, where the interval of their difference excludes zero."
     )
 
 
@@ -130,6 +131,15 @@ def _selection(cell: Cell) -> str:
     protocol = cell.protocol
     seeds = f"seed{'' if len(protocol.search_seeds) == 1 else 's'} {', '.join(map(str, protocol.search_seeds))}"
     return f"{protocol.reported}-epoch {protocol.selection} {metric_name(protocol.metric)} over search {seeds}"
+
+
+def _conditional(comparison: Comparison) -> str:
+    """Returns that intervals do not include the choice of winners, where one search seed cannot tell how it varies."""
+    single = [result for result in comparison.cells if len(result.cell.protocol.search_seeds) == 1]
+    if not single:
+        return ""
+    which = "" if len(single) == len(comparison.cells) else " selected by one search seed"
+    return f" The intervals are conditional on the winners{which}."
 
 
 def _task_warning(comparison: Comparison) -> str:

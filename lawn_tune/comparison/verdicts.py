@@ -216,8 +216,10 @@ def to_decide(pair: PairResult) -> str:
         return f"{now}; about {count(needed, 'seed')} would decide at a margin of {difference.margin:g}."
     if difference.examples is None:
         return f"{now}; no number of seeds that could be run would decide at a margin of {difference.margin:g}."
-    limit = f"{count(difference.examples, 'test example')} are the limit"
-    return f"{now}; no number of seeds would decide at a margin of {difference.margin:g}: the {limit}."
+    limit = f"the {count(difference.examples, 'test example')}"
+    if difference.effect and difference.effect.by_selection:
+        limit += " and the choice of the winners"
+    return f"{now}; no number of seeds would decide at a margin of {difference.margin:g}: {limit} are the limit."
 
 
 _PHRASES: dict[Verdict, str] = {

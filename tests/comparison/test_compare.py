@@ -191,6 +191,42 @@ def test_a_tie_is_equal_and_has_no_bold() -> None:
     assert not any(entry.best for entry in table(comparison).entries.values())
 
 
+def two_search_seeds(rival: tuple[float, float]) -> PairResult:
+    """A pair whose LAWN winner scores 80 with both search seeds, and whose first point scores `rival`: test 70, 72."""
+    source = pair_source([150, 150, 148], [154, 157, 160], search_seeds=(0, 1))
+    size = LAWN.grid.size
+    values = [rival[i // size] if i % size == 0 else 80.0 if i % size == MIDDLE else 50.0 for i in range(2 * size)]
+    lawn = source.planned[1]
+    rows = [
+        replace(row, summary={**row.summary, "last/test/accuracy": 70.0 + 2 * (i % size == 0)})
+        for i, row in enumerate(search_rows(lawn, values))
+    ]
+    known = {row.key for row in rows}
+    return only_pair(replace(source, rows=[row for row in source.rows if row.key not in known] + rows))
+
+
+def test_an_interval_includes_the_choice_of_winners_where_search_seeds_tell_how_it_varies() -> None:
+    single = only_pair(pair_source([150, 150, 148], [154, 157, 160]))
+    stable, unstable = two_search_seeds((50.0, 50.0)), two_search_seeds((100.0, 50.0))
+    assert single.difference is not None
+    assert stable.difference is not None
+    assert unstable.difference is not None
+    assert single.difference.effect is not None
+    assert unstable.difference.effect is not None
+    assert stable.difference.interval == single.difference.interval, "the same winner in every resample adds nothing"
+    assert unstable.challenger.stability is not None
+    assert unstable.challenger.stability.share == 3 / 4
+    assert unstable.difference.effect.by_selection == pytest.approx(2 * 4 * 3 / 16)
+    half = unstable.difference.effect.half_width()
+    assert half**2 == pytest.approx(single.difference.effect.half_width() ** 2 + 1.959964**2 * 1.5, rel=1e-5)
+    assert "75 % of resamples of the 2 search seeds keep this winner" in str(unstable.challenger.notes)
+
+
+def test_the_caption_names_what_intervals_are_conditional_on() -> None:
+    assert "conditional on the winners" in caption(compared(pair_source([1, 2, 3], [1, 2, 3])))
+    assert "conditional" not in caption(compared(pair_source([1, 2, 3], [1, 2, 3], search_seeds=(0, 1))))
+
+
 def changed_task(cell: Cell, **changes: Any) -> Cell:
     return replace(cell, task=replace(cell.task, **changes))
 
@@ -424,6 +460,7 @@ CASES = [
     Case("clean", clean, set()),
     Case("edge", lambda: confirmed(make_cell(), [150, 151, 152], best=0), {Flag.EDGE}),
     Case("tied", lambda: lost_points([60.0, *AROUND[1:], 80.0, 80.0, *AROUND[1:]]), {Flag.TIED}),
+    Case("several search seeds", lambda: clean(search_seeds=(0, 1)), {Flag.RESAMPLED}),
     Case("a single level is no edge", lambda: confirmed(make_cell(lrs=(0.1,)), [1, 2, 3], best=1), set()),
     Case("diverged", lambda: lost_points(["diverged", *AROUND[1:], 80.0, *AROUND]), {Flag.DIVERGED}),
     Case("diverged confirm run", lambda: confirmed(make_cell(), [150, 151, "diverged"]), {

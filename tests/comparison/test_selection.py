@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lawn_tune.cells import Cell
+from lawn_tune.comparison.stability import EXACT, resamples, stability
 from lawn_tune.planning.selection import best, points, search_series, winner
 from lawn_tune.results import Outcome, TrialRow
 from tests.helpers.memory_source import make_cell, make_row, search_rows, with_protocol
@@ -23,15 +26,66 @@ def one_seed(values: list[float]) -> list[TrialRow]:
     return search_rows(CELL, list(values))
 
 
+# The middle of 3 x 1 x 3 levels, then those at one border, then the corners; each kind in plan order.
+INSIDE_OUT = (4, 1, 3, 5, 7, 0, 2, 6, 8)
+
+
 @given(st.lists(SCORES, min_size=SIZE, max_size=SIZE))
-def test_the_winner_is_the_first_best_point_in_the_direction_of_the_metric(values: list[float]) -> None:
+def test_the_winner_is_the_best_point_and_of_equal_ones_the_farthest_inside(values: list[float]) -> None:
     won = winner(CELL, one_seed(values))
     assert won is not None
-    assert won.hyperparameters == CELL.grid.point(values.index(max(values)))
+    assert won.hyperparameters == CELL.grid.point(max(INSIDE_OUT, key=lambda i: values[i]))
     assert won.value == max(values)
     lowest = winner(with_protocol(CELL, direction="minimize"), one_seed(values))
     assert lowest is not None
-    assert lowest.hyperparameters == CELL.grid.point(values.index(min(values)))
+    assert lowest.hyperparameters == CELL.grid.point(min(INSIDE_OUT, key=lambda i: values[i]))
+
+
+def test_of_equal_points_one_that_reaches_the_constraint_wins() -> None:
+    cell = make_cell("adam-lawn", frees=(0.0, 1.0, 3.0, 20.0, 30.0))
+    won = winner(cell, search_rows(cell, [50.0] * cell.grid.size))
+    assert won is not None
+    assert (won.hyperparameters[cell.method.switch or ""], won.edges) == (1.0, ())
+
+
+@settings(max_examples=15)
+@given(st.integers(2, 3), st.booleans(), st.data())
+def test_the_stability_of_a_winner_is_that_over_all_resamples(seeds: int, minimize: bool, data: st.DataObject) -> None:
+    direction = "minimize" if minimize else "maximize"
+    cell = with_protocol(CELL, search_seeds=tuple(range(seeds)), direction=direction)
+    values = data.draw(st.lists(SCORES, min_size=SIZE * seeds, max_size=SIZE * seeds))
+    tests = {trial.key: float(i % 7) for i, trial in enumerate(cell.search_trials)}
+    rows = [
+        replace(row, summary={**row.summary, "last/test/accuracy": tests[row.key]}) for row in search_rows(cell, values)
+    ]
+    scored = points(cell, rows)
+    won, sign = best(cell, scored), -1 if minimize else 1
+    assert won is not None
+
+    def selected(drawn: tuple[int, ...]) -> int:
+        return max(INSIDE_OUT, key=lambda i: sign * sum(values[seed * SIZE + i] for seed in drawn))
+
+    every = [selected(drawn) for drawn in product(range(seeds), repeat=seeds)]
+    found = stability(cell, scored, won)
+    assert found is not None
+    assert found.variance is not None
+    kept = [cell.grid.point(i) == won.hyperparameters for i in every]
+    assert found.share == pytest.approx(np.mean(kept))
+    means = [np.mean([tests[key] for key in scored[i].keys]) for i in every]
+    assert found.variance == pytest.approx(np.var(means) * seeds / (seeds - 1))
+
+
+def test_many_seeds_are_resampled_to_the_same_numbers_each_time() -> None:
+    times, chances = resamples(EXACT + 1)
+    assert (times.sum(axis=1) == EXACT + 1).all()
+    assert chances.sum() == pytest.approx(1)
+    resamples.cache_clear()
+    assert (resamples(EXACT + 1)[0] == times).all()
+
+
+def test_a_search_of_one_seed_has_no_stability() -> None:
+    scored = points(CELL, one_seed([50.0] * SIZE))
+    assert stability(CELL, scored, best(CELL, scored)) is None
 
 
 @given(st.lists(SCORES, min_size=SIZE, max_size=SIZE), st.randoms(use_true_random=False))
@@ -54,7 +108,7 @@ def test_a_point_that_diverged_with_any_seed_never_wins(values: list[float], los
         return
     assert won is not None
     means = {i: (values[i] + values[SIZE + i]) / 2 for i in sound}
-    assert won.hyperparameters == cell.grid.point(max(sound, key=lambda i: means[i]))
+    assert won.hyperparameters == cell.grid.point(max((i for i in INSIDE_OUT if i in means), key=lambda i: means[i]))
     assert won.value == max(means.values())
 
 
@@ -72,7 +126,7 @@ def test_there_is_no_winner_before_every_search_trial_has_a_result(outcome: Outc
     assert winner(CELL, rows[:-1]) is None
     so_far = best(CELL, points(CELL, rows))
     assert so_far is not None
-    assert so_far.hyperparameters == CELL.grid.point(1)
+    assert so_far.hyperparameters == CELL.grid.point(INSIDE_OUT[0])
 
 
 def test_a_cell_that_diverged_everywhere_has_no_winner() -> None:
@@ -84,10 +138,11 @@ def test_a_cell_that_diverged_everywhere_has_no_winner() -> None:
 @pytest.mark.parametrize("value", [None, float("nan"), float("inf")])
 def test_a_complete_trial_without_a_finite_value_cannot_win(value: float | None) -> None:
     rows = one_seed([50.0] * SIZE)
-    broken = make_row(CELL, CELL.search_trials[0], {"last/validation/accuracy": value})
-    won = winner(CELL, [broken, *rows[1:]])
+    first, second, *_ = INSIDE_OUT
+    rows[first] = make_row(CELL, CELL.search_trials[first], {"last/validation/accuracy": value})
+    won = winner(CELL, rows)
     assert won is not None
-    assert won.hyperparameters == CELL.grid.point(1)
+    assert won.hyperparameters == CELL.grid.point(second)
 
 
 @pytest.mark.parametrize(

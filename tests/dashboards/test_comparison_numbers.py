@@ -65,7 +65,8 @@ def filled(
         if value == "diverged":
             source.rows += search_rows(cell, ["diverged"] * 9)
             continue
-        source.rows += search_rows(cell, [50.0] * 9)
+        best = 51.0 if direction == "maximize" else 49.0
+        source.rows += search_rows(cell, [best, *[50.0] * 8])
         if isinstance(value, float):
             source.rows += confirm_rows(cell, cell.grid.point(0), [value] * 3)
     return compare_space(source, space)

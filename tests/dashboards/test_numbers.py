@@ -109,7 +109,7 @@ def test_an_unconfirmed_winner_shows_its_search_curves(source: MemorySource, com
 
 def small(curve: list[float], epochs: int) -> tuple[Comparison, dict[str, dict[str, np.ndarray]]]:
     cell = with_protocol(make_cell(epochs=epochs), full_epochs=epochs)
-    rows = search_rows(cell, [1.0] * 9) + confirm_rows(cell, cell.grid.point(0), [1.0, 2.0, None])
+    rows = search_rows(cell, [2.0, *[1.0] * 8]) + confirm_rows(cell, cell.grid.point(0), [1.0, 2.0, None])
     comparison = compare([cell], rows, {})
     return comparison, {key: {"test/accuracy": np.array(curve)} for key in curve_keys(comparison)}
 

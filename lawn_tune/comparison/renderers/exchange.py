@@ -41,7 +41,12 @@ def _cell_dict(result: CellResult) -> dict[str, Any]:
         "points": {
             status: statuses.count(status) for status in ("complete", "diverged", "failed", "running", "missing")
         },
-        "winner": {"hyperparameters": dict(won.hyperparameters), "value": won.value, "edges": list(won.edges)}
+        "winner": {
+            "hyperparameters": dict(won.hyperparameters),
+            "value": won.value,
+            "edges": list(won.edges),
+            "share_of_resamples": result.stability.share if result.stability else None,
+        }
         if won
         else None,
         "estimate": {
