@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
+from queue import SimpleQueue
 from typing import Generic, TypeVar
 
 from lawn_tune.errors import ABANDONED
@@ -24,7 +25,9 @@ T = TypeVar("T")
 
 
 class Held(Generic[T]):
-    """Starts something in a thread of its own, which ends it as well: Linux ends Ray's processes with that thread.
+    """Starts something in a thread of its own, which uses and ends it too: Linux ends Ray's processes with that thread.
+
+    The caller's thread stays in Python, where it hears signals.
 
     Args:
         name: of the thread.
@@ -38,7 +41,8 @@ class Held(Generic[T]):
     ) -> None:
         self._start, self._end, self._stopping = start, end, stopping
         self._future: Future[T] = Future()
-        self._closing = threading.Event()
+        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._abandoned = False
         self._thread = threading.Thread(target=self._hold, name=name, daemon=True)
         self._thread.start()
 
@@ -49,9 +53,28 @@ class Held(Generic[T]):
                 return self._future.result()
         return None
 
+    def call(self, work: Callable[[], object], patient: Callable[[], bool]) -> None:
+        """Does something in the thread and waits for its end, or raises its error.
+
+        Args:
+            work: what to do.
+            patient: asked again and again; once it is False or raises, the thread is left to itself.
+        """
+        future: Future[object] = Future()
+        self._work.put(lambda: _settle(future, work))
+        self._abandoned = True
+        while not wait([future], POLL_SECONDS).done:
+            if not patient():
+                return
+        self._abandoned = False
+        future.result()
+
     def close(self) -> None:
         """Waits for the end. A stopping launch does not wait for a start, nor long for an end: it leaves the thread."""
-        self._closing.set()
+        self._work.put(None)
+        if self._abandoned:
+            self._thread.name = ABANDONED
+            return
         began = time.monotonic()
         while self._thread.is_alive():
             self._thread.join(POLL_SECONDS)
@@ -62,14 +85,19 @@ class Held(Generic[T]):
 
     def _hold(self) -> None:
         _own_sessions.wanted = True
-        try:
-            with _same_handler(signal.SIGTERM):
-                self._future.set_result(self._start())
-        except BaseException as error:
-            self._future.set_exception(error)
-        self._closing.wait()
+        with _same_handler(signal.SIGTERM):
+            _settle(self._future, self._start)
+        while (work := self._work.get()) is not None:
+            work()
         with _same_handler(signal.SIGTERM):
             self._end()
+
+
+def _settle(future: Future[T], work: Callable[[], T]) -> None:
+    try:
+        future.set_result(work())
+    except BaseException as error:
+        future.set_exception(error)
 
 
 @contextmanager
@@ -90,12 +118,14 @@ def _same_handler(number: int) -> Iterator[None]:
 _own_sessions = threading.local()
 
 
-def _leave_session() -> None:
+def _stand_apart() -> None:
     if getattr(_own_sessions, "wanted", False):
         os.setsid()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 
 
 if sys.platform == "linux":  # elsewhere Ray ends its processes by their group
-    os.register_at_fork(after_in_child=_leave_session)
-    # What the thread starts is in sessions of its own: a signal to the launch's process group, as from a terminal or
-    # `timeout`, ends no worker before its checkpoint is written.
+    os.register_at_fork(after_in_child=_stand_apart)
+    # What the thread starts is in sessions of its own and deaf to SIGTERM: neither a signal to the launch's process
+    # group, as from a terminal or `timeout`, nor one to every process, as from systemd, ends a worker before its
+    # checkpoint is written. Ray ends what does not hear it after a second.

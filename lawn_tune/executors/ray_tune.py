@@ -40,6 +40,7 @@ from lawn_tune.errors import ExecutionError, LawnTuneError, UsageError  # noqa: 
 from lawn_tune.executors import patient_ray  # noqa: E402
 from lawn_tune.executors.base import Agenda  # noqa: E402
 from lawn_tune.executors.checkpoints import shared_token  # noqa: E402
+from lawn_tune.executors.head_watch import HeadWatch  # noqa: E402
 from lawn_tune.executors.holding import Held  # noqa: E402
 from lawn_tune.executors.messages import WorkerSettings  # noqa: E402
 from lawn_tune.executors.slots import Node, Room, Slots, report_seconds, slots_on  # noqa: E402
@@ -106,8 +107,9 @@ class RayTuneExecutor:
             if slots is None:
                 return
             self.connected(slots.count)
+            watch = HeadWatch(_needed(), lambda: agenda.stopping)
             with _quiet(), self._on_cluster(jobs, slots):
-                tuner(jobs, folder, slots).fit()
+                self._held[0].call(lambda: tuner(jobs, folder, slots).fit(), watch.check)
             if jobs.deserted:
                 text = f"no machine of the cluster could take a job for {duration(DESERTED)}"
                 raise ExecutionError(text, hint="Start workers; the same command continues where it ended.")
@@ -216,9 +218,17 @@ def _check_resources(slots: Slots, nodes: Sequence[Node]) -> None:
     raise ExecutionError(text, hint="Lower --gpus, or start workers that have them.")
 
 
+def _needed() -> list[tuple[str, int]]:
+    """Returns where the head's store and this machine's Ray process accept connections."""
+    context = ray.get_runtime_context()
+    host, _, port = context.gcs_address.rpartition(":")
+    here = next(node for node in ray.nodes() if node["NodeID"] == context.get_node_id())  # type: ignore[no-untyped-call]
+    return [(host.strip("[]"), int(port)), (here["NodeManagerAddress"], here["NodeManagerPort"])]
+
+
 def _end() -> None:
     with _quiet():
-        ray.shutdown()
+        patient_ray.shutdown()
 
 
 def _remove_leftovers(work_dir: Path) -> None:

@@ -7,18 +7,19 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 import pytest
 import ray
 
-from lawn_tune.errors import LawnTuneError, UsageError
+from lawn_tune.errors import ExecutionError, LawnTuneError, UsageError
 from lawn_tune.executors.base import Event, Job, Nothing
 from lawn_tune.executors.messages import WorkerSettings
 from lawn_tune.executors.ray_tune import RayTuneExecutor
-from tests.helpers.drivers import Study
+from tests.helpers.drivers import Driver, Study
 from tests.helpers.machines import session
 from tests.helpers.sufferings import leads_a_group, waits_for_ray
 from tests.helpers.tiny import ENDLESS
@@ -37,13 +38,32 @@ def study(sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     made.stop_all()
 
 
+def terminal_is_closed(driver: Driver) -> int:
+    """To the process group."""
+    os.killpg(driver.pid, signal.SIGHUP)
+    return signal.SIGHUP
+
+
+def service_is_stopped(driver: Driver) -> int:
+    """To every process at once, as systemd does."""
+    leader = psutil.Process(driver.pid)
+    everyone = [leader, *leader.children(recursive=True)]
+    assert any("raylet" in process.name() for process in everyone)
+    for process in everyone:
+        process.terminate()
+    return signal.SIGTERM
+
+
 @pytest.mark.ray
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
-def test_a_signal_to_the_whole_group_stops_training_with_a_checkpoint(study: Study, number: signal.Signals) -> None:
+@pytest.mark.parametrize("happens", [terminal_is_closed, service_is_stopped], ids=lambda happens: happens.__name__)
+def test_signals_to_many_processes_stop_training_with_a_checkpoint(
+    study: Study, happens: Callable[[Driver], int]
+) -> None:
     driver = study.start("--workers", "1", executor="ray", change=leads_a_group)
     study.wait_for(lambda: study.epochs() > 0, STARTED)
-    os.killpg(driver.pid, number)
+    number, began = happens(driver), time.monotonic()
     assert driver.end() == 128 + number, driver.errors
+    assert time.monotonic() - began < 40, "Ray itself would wait for a minute"
     assert list(study.folder.rglob("*.safetensors")), "the time for one had not come: it is written for the stop"
     assert not study.leases(), "free at once"
     assert "Traceback" not in driver.errors
@@ -123,3 +143,16 @@ def test_a_start_that_fails_is_one_error(
     monkeypatch.setattr("lawn_tune.executors.ray_tune._reach", lambda address: None)
     with pytest.raises(LawnTuneError, match=text):
         executor(tmp_path, address).run(Agenda())
+
+
+@pytest.mark.ray
+def test_a_head_that_dies_ends_the_launch_with_one_error(study: Study) -> None:
+    driver = study.start("--workers", "1", executor="ray")
+    study.wait_for(lambda: study.epochs() > 0, STARTED)
+    (store,) = [child for child in psutil.Process(driver.pid).children() if "gcs_server" in child.name()]
+    store.kill()
+    assert driver.end() == ExecutionError.exit_code, driver.errors
+    assert "Ray stopped: nothing answers at " in driver.errors.replace("\n", " ")
+    assert "the same command continues" in driver.errors.replace("\n", " ")
+    assert "Traceback" not in driver.errors
+    assert not study.leases()
