@@ -15,7 +15,7 @@ AREA :=
 SANITIZE := -O2 -g -march=native -fno-math-errno -fno-trapping-math -fopenmp -Wall -Wextra -Werror \
 	-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 
-.PHONY: demo test check mutants sanitize bench bench-check clean
+.PHONY: demo test test-long check mutants sanitize bench bench-check clean
 
 demo: $(READY)  ## a study on bundled data: grid, confirmation, comparison, report
 	$(BIN)/lawn-tune launch quickstart
@@ -24,7 +24,11 @@ demo: $(READY)  ## a study on bundled data: grid, confirmation, comparison, repo
 
 test: $(TESTS)  ## the test suite, on the CPU and offline
 	$(BIN)/python -m benchmarks.browser
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'not long'
+
+test-long: $(TESTS)  ## real launches whose processes are killed, cut off or starved; compilers; large inputs
+	$(BIN)/python -m benchmarks.browser
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m long
 
 check: $(TESTS)  ## formatting, lint, types
 	$(BIN)/ruff format --check .

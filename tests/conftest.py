@@ -13,8 +13,12 @@ import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
-ALONE = ("cluster", "end_to_end", "faults")
-"""Folders of tests that start drivers and clusters and count on time; they follow one another."""
+LONG = ("cluster", "end_to_end", "faults")
+"""Folders of tests that run real launches and kill, starve or cut off their processes: `make test-long`. Single tests
+and files elsewhere are marked `long`."""
+
+ALONE = ("cluster", "end_to_end")
+"""Folders of tests that start Ray, as do files with the mark `ray`; they follow one another: each needs a machine."""
 
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")  # a busy machine is no failure
@@ -22,7 +26,7 @@ settings.load_profile("patient")  # a busy machine is no failure
 
 @cache
 def _group(file: str) -> str:
-    """Returns the group of a file of tests: itself, or the one whose tests must not meet each other."""
+    """Returns the group of a file of tests: itself, or the one of those that start Ray."""
     path = Path(__file__).parents[1] / file
     alone = path.parent.name in ALONE or "pytest.mark.ray" in path.read_text()
     return "alone" if alone else file
@@ -44,8 +48,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> _Groups:
     return _Groups(config, log)
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest deselects by marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Lets the longest group begin first."""
+    """Marks what is long, and lets the longest group begin first."""
+    for item in items:
+        if item.path.parent.name in LONG:
+            item.add_marker(pytest.mark.long)
     items.sort(key=lambda item: _group(item.nodeid.split("::")[0]) != "alone")
 
 

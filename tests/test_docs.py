@@ -82,6 +82,7 @@ def test_the_makefile_and_ci_run_the_same_commands() -> None:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE)
     assert "make test" in ci
     assert "make check" in ci
+    assert "make test-long" in ci
 
 
 def test_the_performance_page_is_generated_from_the_committed_results() -> None:

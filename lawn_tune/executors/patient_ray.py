@@ -46,7 +46,7 @@ def shutdown() -> None:
 
     Those with nothing to put in order are ended at once.
     """
-    node = worker._global_node
+    node: Any = worker._global_node  # None where Ray was not started here, or a cluster was joined
     for kind in HELPERS if node is not None else ():
         for started in node.all_processes.get(kind, ()):
             started.process.kill()

@@ -20,6 +20,8 @@ from trainables.catalogue.datasets import DATASETS
 from trainables.outcomes import SERIES
 from trainables.tasks import trial_key
 
+pytestmark = pytest.mark.long
+
 TRIALS, EPOCHS = 96, 12
 
 

@@ -32,6 +32,8 @@ from trainables.training.seeding import epoch_generator, seeded_init
 from trainables.workloads import build_workload
 from trainables.workloads.base import Resident
 
+pytestmark = pytest.mark.long
+
 CPU = torch.device("cpu")
 TRAIN: dict[str, Callable[..., None]] = {"typical": typical.train, "expert": expert.train}
 DIGITS = 1293

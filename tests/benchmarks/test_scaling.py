@@ -21,6 +21,8 @@ from lawn_tune.ledger import Owner, open_ledger
 from lawn_tune.planning.makespan import schedule
 from trainables.tasks import PackConfig
 
+pytestmark = pytest.mark.long
+
 ALL = paper_plan.cells()
 
 

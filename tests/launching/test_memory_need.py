@@ -20,6 +20,8 @@ from trainables.catalogue.datasets import DATASETS
 from trainables.tasks import ModelConfig, PackConfig, Task, Trial, model_config
 from trainables.workloads import build_workload
 
+pytestmark = pytest.mark.long
+
 WEIGHT_DECAY = {"peak_lr": 0.001, "warmup_epochs": 1.0, "weight_decay": 0.1}
 
 

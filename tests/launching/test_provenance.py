@@ -20,13 +20,23 @@ SETTINGS = {
 }
 
 
-@pytest.mark.parametrize(("setting", "shown"), SETTINGS.values(), ids=SETTINGS)
-def test_tf32_is_shown_as_torch_is_set(setting: str, shown: str) -> None:
-    """In a process of its own, as torch refuses to be set back from one kind of switch to the other."""
-    code = f"import torch\nfrom lawn_tune.executors.worker import tf32\n{setting}\nprint(tf32())"
-    command = [sys.executable, "-W", "error", "-c", code]
+FORKS = """
+import os, sys, torch
+from lawn_tune.executors.worker import tf32
+for setting in sys.argv[1:]:
+    if not os.fork():
+        exec(setting)
+        print(tf32(), flush=True)
+        os._exit(0)
+    os.wait()
+"""
+
+
+def test_tf32_is_shown_as_torch_is_set() -> None:
+    """In a process for each, as torch refuses to be set back from one kind of switch to the other."""
+    command = [sys.executable, "-W", "error", "-c", FORKS, *(setting for setting, _ in SETTINGS.values())]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.stdout.strip() == shown, done.stderr
+    assert done.stdout.splitlines() == [shown for _, shown in SETTINGS.values()], done.stderr
 
 
 def test_tf32_is_kept_with_trials_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -305,6 +305,7 @@ def test_a_cap_within_the_warm_up_points_to_the_smoke_run(space: Path) -> None:
     assert "use --smoke, which scales the schedule" in " ".join(result.output.split())
 
 
+@pytest.mark.long
 @pytest.mark.ray
 def test_a_smoke_run_checks_everything_under_ray(space: Path) -> None:
     result = CliRunner().invoke(app, [*COMMAND, "--cells", "adam/bs64", "--executor", "ray", "--workers", "1"])

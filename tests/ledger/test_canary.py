@@ -160,6 +160,7 @@ def study(guarded: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     shutil.rmtree(study.ray, ignore_errors=True)
 
 
+@pytest.mark.long
 @pytest.mark.ray
 def test_a_launch_through_ray_leaves_the_password_nowhere(study: Study) -> None:
     driver = study.start("launch", "tiny.toml", "--pack-size", "1", "--workers", "1", "--storage", study.url)

@@ -119,6 +119,7 @@ def comparison(url: str, space: str) -> str:
     return result.stdout
 
 
+@pytest.mark.long
 def test_there_and_back_nothing_is_lost(source: str, postgres_url: str, tmp_path: Path) -> None:
     back = f"sqlite:///{tmp_path}/back.db"
     there = copied(source, postgres_url)
@@ -267,6 +268,7 @@ def kill_when(process: subprocess.Popen[bytes], ready: Callable[[], bool]) -> No
     process.communicate(timeout=30)
 
 
+@pytest.mark.long
 def test_a_copy_that_is_killed_is_no_ledger_and_the_same_command_completes_it(source: str, ledger_url: str) -> None:
     for studied in (1, 20):
         process = start(source, ledger_url)

@@ -26,6 +26,8 @@ from search_spaces.space import Grid
 from trainables.outcomes import EpochRecord, TrialOutcome
 from trainables.tasks import Task, model_config
 
+pytestmark = pytest.mark.long
+
 EPOCHS = 3
 SECONDS = 60.0
 

@@ -34,6 +34,8 @@ from torch.optim import AdamW
 
 from trainables.optimizers import AdamLawn, Lamb, LambLawn, Lawn, SgdLawn
 
+pytestmark = pytest.mark.long
+
 WORLD, STEPS, FREE_STEPS, STOP = 2, 8, 3, 5
 """Processes, steps of a run, the switch, and the step at which a run is saved, after the switch."""
 SECONDS = 120

@@ -40,6 +40,8 @@ print(native.build_kernels(lambda line: print(f"[{{line}}]", end=" ")), native.k
 NO_PROGRAM = """
 import sys
 import torch
+
+pytestmark = pytest.mark.long
 def watch(event, arguments):
     if event in ("subprocess.Popen", "os.system", "os.fork", "os.forkpty", "os.exec", "os.posix_spawn", "os.spawn"):
         raise SystemExit(f"{event} {arguments}")

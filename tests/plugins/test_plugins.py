@@ -133,6 +133,7 @@ def test_the_dashboard_serves_it_without_the_package(studied: Path, broken: Path
             server.terminate()
 
 
+@pytest.mark.long
 @pytest.mark.ray
 def test_ray_trains_the_same_numbers(studied: Path, installed: Path, tmp_path: Path) -> None:
     (tmp_path / "toy_space.toml").write_text(SPACE)
