@@ -39,6 +39,7 @@ class Drawn(NamedTuple):
         found: chance that at least one of them has a value; diverged points have none.
         value: expected value of the best, given that there is one, and its quantiles `BAND`.
         test: expected test value of that point; None where some point has none.
+        test_low, test_high: its quantiles `BAND`.
         seconds: expected device time of k points.
     """
 
@@ -48,6 +49,8 @@ class Drawn(NamedTuple):
     low: float
     high: float
     test: float | None
+    test_low: float | None
+    test_high: float | None
     seconds: float
 
 
@@ -106,9 +109,10 @@ def tuning_curve_info(results: Sequence[CellResult], rows: Mapping[str, TrialRow
 
 
 def reached(line: TuningLine, target: float, direction: Direction) -> int | None:
-    """Returns the lowest computed number of draws whose expected best is as good as `target`; None if none is."""
-    sign = 1.0 if direction == "maximize" else -1.0
-    return next((drawn.k for drawn in line.draws if sign * drawn.value >= sign * target), None)
+    """Returns the fewest points, of those computed, that are as good as `target` in 9 of 10 draws; None if none are."""
+    worst = [drawn.low if direction == "maximize" else -drawn.high for drawn in line.draws]
+    wanted = target if direction == "maximize" else -target
+    return next((drawn.k for drawn, value in zip(line.draws, worst, strict=True) if value >= wanted), None)
 
 
 def _line(result: CellResult, rows: Mapping[str, TrialRow]) -> TuningLine:
@@ -134,18 +138,27 @@ def _drawn(k: int, total: int, values: NDArray[np.float64], tests: NDArray[np.fl
     chance = best_rank_chances(k, total)[: len(values)]
     found = float(chance.sum())
     chance = chance / found
-    worst_first = np.cumsum(chance[::-1])
-    at = [len(values) - 1 - int(np.searchsorted(worst_first, q - 1e-12)) for q in BAND]
-    ends = sorted(float(values[max(0, i)]) for i in at)
+    low, high = sorted(_quantiles(values[::-1], chance[::-1]))
+    order = np.argsort(tests) if tests is not None else None
+    ends = _quantiles(tests[order], chance[order]) if tests is not None else (None, None)
     return Drawn(
         k=k,
         found=min(1.0, found),
         value=float(chance @ values),
-        low=ends[0],
-        high=ends[1],
+        low=low,
+        high=high,
         test=None if tests is None else float(chance @ tests),
+        test_low=ends[0],
+        test_high=ends[1],
         seconds=seconds * k / total,
     )
+
+
+def _quantiles(values: NDArray[np.float64], chances: NDArray[np.float64]) -> tuple[float, float]:
+    """Returns the quantiles `BAND` of sorted values that have these chances."""
+    sums = np.cumsum(chances)
+    low, high = (float(values[min(len(values) - 1, int(np.searchsorted(sums, q - 1e-12)))]) for q in BAND)
+    return low, high
 
 
 def best_rank_chances(k: int, total: int) -> NDArray[np.float64]:
@@ -176,7 +189,7 @@ _UNITS = ((7200.0, 3600.0, "hours"), (120.0, 60.0, "minutes"), (0.0, 1.0, "secon
 
 
 def tuning_curve_figure(info: TuningCurveInfo, against: Spent = "points") -> go.Figure:
-    """Draws the expected best of k random points with its band, and below it the test value of the point selected.
+    """Draws the expected best of k random points, and below it the test value of the point selected, with their bands.
 
     Without a test value there is no lower panel.
     """
@@ -185,7 +198,7 @@ def tuning_curve_figure(info: TuningCurveInfo, against: Spent = "points") -> go.
     unit, name = _unit(info)
     for line in info.lines:
         x = [float(drawn.k) if against == "points" else drawn.seconds / unit for drawn in line.draws]
-        figure.add_traces([_band(line, x), _expected(info, line, x), _tested(info, line, x)])
+        figure.add_traces([*_bands(line, x), _expected(info, line, x), _tested(info, line, x)])
     ends = [x for line in info.lines for x in _ends(line, against, unit)]
     ticks = log_ticks(min(ends), max(ends))
     title = "Random grid points, k (log scale)" if against == "points" else f"Device time ({name}, log scale)"
@@ -218,10 +231,21 @@ def _ends(line: TuningLine, against: Spent, unit: float) -> Sequence[float]:
     return [x for x in found if x > 0] or [1.0]
 
 
-def _band(line: TuningLine, x: Sequence[float]) -> go.Scatter:
+def _bands(line: TuningLine, x: Sequence[float]) -> list[go.Scatter]:
+    """Returns the bands of the value that selects, and of the test value on an axis of its own."""
+    return [
+        _band(line, x, [drawn.low for drawn in line.draws], [drawn.high for drawn in line.draws], "y"),
+        _band(line, x, [drawn.test_low for drawn in line.draws], [drawn.test_high for drawn in line.draws], "y2"),
+    ]
+
+
+def _band(
+    line: TuningLine, x: Sequence[float], low: Sequence[float | None], high: Sequence[float | None], axis: str
+) -> go.Scatter:
     return go.Scatter(
         x=[*x, *reversed(x)],
-        y=[*(drawn.high for drawn in line.draws), *(drawn.low for drawn in reversed(line.draws))],
+        y=[*high, *reversed(low)],
+        yaxis=axis,
         mode="lines",
         fill="toself",
         fillcolor=style.faint(line.optimizer),
@@ -256,19 +280,20 @@ def _tested(info: TuningCurveInfo, line: TuningLine, x: Sequence[float]) -> go.S
         yaxis="y2",
         mode="lines" if len(x) > 1 else "markers",
         line={"color": style.color(line.optimizer), "width": 2, "dash": style.dash(line.optimizer)},
-        hovertext=[_hover(info, line, drawn) for drawn in line.draws],
+        hovertext=[_hover(info, line, drawn, tested=True) for drawn in line.draws],
         hoverinfo="text",
         showlegend=False,
         legendgroup=line.optimizer,
     )
 
 
-def _hover(info: TuningCurveInfo, line: TuningLine, drawn: Drawn) -> str:
-    def text(value: float) -> str:
-        return fixed(value, info.digits)
-
+def _hover(info: TuningCurveInfo, line: TuningLine, drawn: Drawn, *, tested: bool = False) -> str:
+    """Returns one panel's value with its band: the value that selects, or that on test."""
+    name, value, low, high = f"best {info.value}", drawn.value, drawn.low, drawn.high
+    if tested and drawn.test is not None and drawn.test_low is not None and drawn.test_high is not None:
+        name, value, low, high = f"{info.test} of it", drawn.test, drawn.test_low, drawn.test_high
     points = f"{drawn.k} of {line.finished} points, {duration(drawn.seconds)}"
-    best = f"best {info.value} {text(drawn.value)} (80 %: {text(drawn.low)} to {text(drawn.high)})"
-    test = f"{info.test} {text(drawn.test)}" if drawn.test is not None else ""
-    parts = [f"<b>{named(line.optimizer)}</b>", *(escape(part) for part in (points, best, test) if part)]
-    return "<br>".join(parts)
+    mean, *ends = (fixed(number, info.digits) for number in (value, low, high))
+    return "<br>".join(
+        (f"<b>{named(line.optimizer)}</b>", points, escape(f"{name} {mean} (80 %: {' to '.join(ends)})"))
+    )

@@ -7,7 +7,6 @@ from dataclasses import replace
 from itertools import combinations
 from statistics import fmean
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,6 +26,7 @@ from dashboards.figures.tuning_curve import (
 from lawn_tune.comparison.compare import Comparison, compare, compare_space
 from lawn_tune.results import Outcome, TrialRow
 from tests.helpers.memory_source import demo_source, make_cell, make_row, with_protocol
+from trainables.catalogue.rows import Direction
 
 Value = float | Outcome
 
@@ -78,6 +78,8 @@ def test_the_expected_best_is_the_mean_over_every_draw(values: list[Value], dire
         worst_first = sorted(best, key=lambda value: sign * value)
         ends = [worst_first[max(0, math.ceil(q * len(best) - 1e-9) - 1)] for q in (0.1, 0.9)]
         assert (drawn.low, drawn.high) == (min(ends), max(ends))
+        tests = sorted(-value for value in best)
+        assert [drawn.test_low, drawn.test_high] == [tests[math.ceil(q * len(best) - 1e-9) - 1] for q in (0.1, 0.9)]
 
 
 @given(VALUES)
@@ -135,12 +137,17 @@ def test_a_missing_test_value_is_missing_and_unfinished_points_are_no_draws() ->
     assert tuning_curve_info(compare([cell], [], {}).cells, {}).lines == ()
 
 
-def test_reached_is_the_first_number_of_points_that_is_as_good() -> None:
-    line = line_of([0.0, 1.0, 2.0, 3.0])
-    means = {drawn.k: drawn.value for drawn in line.draws}
-    assert reached(line, means[2], "maximize") == 2
-    assert reached(line, np.nextafter(means[2], 9), "maximize") == 3
-    assert reached(line, 3.1, "maximize") is None
+@given(VALUES, st.sampled_from(["maximize", "minimize"]), NUMBERS)
+def test_reached_is_the_fewest_points_that_are_as_good_in_nine_of_ten_draws(
+    values: list[Value], direction: Direction, target: float
+) -> None:
+    sign = 1.0 if direction == "maximize" else -1.0
+    wanted = [
+        k
+        for k in range(1, len(values) + 1)
+        if fmean(sign * value >= sign * target for value in draws(values, k, sign)) > 0.9 - 1e-9
+    ]
+    assert reached(line_of(values, direction), target, direction) == (wanted[0] if wanted else None)
 
 
 @pytest.mark.parametrize("against", ["points", "time"])
@@ -149,7 +156,7 @@ def test_the_figure_draws_both_rivals_in_both_panels(against: Spent) -> None:
     comparison: Comparison = compare_space(source, "movielens_100k")
     for info in tuning_curve_infos(comparison, source.rows):
         figure = plain(tuning_curve_figure(info, against))
-        assert [trace.get("yaxis", "y") for trace in figure["data"]] == ["y", "y", "y2"] * len(info.lines)
+        assert [trace.get("yaxis", "y") for trace in figure["data"]] == ["y", "y2", "y", "y2"] * len(info.lines)
         tested = any(drawn.test is not None for line in info.lines for drawn in line.draws)
         assert figure["layout"]["yaxis2"]["visible"] == tested
         shown = [trace["name"] for trace in figure["data"] if trace.get("showlegend", True)]

@@ -14,7 +14,7 @@ def test_it_shows_both_rivals_their_costs_and_the_definition(browse: Browse) -> 
     page = browse(studied()).open("/tuning-curve?space=digits")
     card = page.locator("#tuning-expected")
     expect(card.locator(".legend .traces")).to_have_count(2)
-    expect(page.locator("#tuning-expected-summary")).to_contain_text("Adam: one random point gives")
+    expect(page.locator("#tuning-expected-summary")).to_contain_text("of one random point is")
     expect(page.locator("#tuning-definition")).to_contain_text("C(N − r, k − 1) / C(N, k)")
     expect(page.locator("#tuning-costs tbody tr")).to_have_count(2)
     last = page.locator("#tuning-table tbody tr").last

@@ -30,8 +30,8 @@ DEFINITION = (
     "Draw k different points at random from the finished points of a grid, and take the best by the value that "
     "selects. The line is the mean of that best over all such draws; the band holds the middle 80 % of them; both are "
     "exact: the chance that the r-th best of N points is the best of k is C(N − r, k − 1) / C(N, k).",
-    "The lower panel is the test value of the point selected, averaged over the same draws. It comes from the "
-    "same runs as the selection; fresh seeds are on the Compare page.",
+    "The lower panel is the test value of the point selected, over the same draws: its mean and the middle 80 %. It "
+    "comes from the same runs as the selection; fresh seeds are on the Compare page.",
     "A diverged point counts as drawn and has no value. Draws that hold no value at all are left out of the mean; the "
     "table shows how often that happens. Time is k times the mean device time of a point, diverged ones included.",
 )
@@ -85,28 +85,28 @@ def expected(view: View) -> Drawing | Empty:
 
 
 def sentences(info: TuningCurveInfo) -> list[str]:
-    """Returns what one point and all points give, and when one rival reaches the other's best."""
-    notes = []
-    for line in info.lines:
-        first, last = line.draws[0], line.draws[-1]
-        notes.append(
-            f"{method(line.optimizer)}: one random point gives {fixed(first.value, info.digits)}, "
-            f"all {last.k} give {fixed(last.value, info.digits)} {info.unit}."
-        )
-    if len(info.lines) == 2:
-        notes.append(_matched(info, *info.lines))
-    return notes
+    """Returns what one point and all points give by the value that selects, and when one rival is sure to match."""
+    notes = [
+        f"{method(line.optimizer)}: the best {info.value} of one random point is {_spread(info, line.draws[0])}, "
+        f"of all {line.draws[-1].k} {fixed(line.draws[-1].value, info.digits)} {info.unit}."
+        for line in info.lines
+    ]
+    return [*notes, _matched(info, *info.lines)] if len(info.lines) == 2 else notes
+
+
+def _spread(info: TuningCurveInfo, drawn: Drawn) -> str:
+    low, high = (fixed(end, info.digits) for end in (drawn.low, drawn.high))
+    return f"{fixed(drawn.value, info.digits)} (80 % of draws: {low} to {high})"
 
 
 def _matched(info: TuningCurveInfo, one: TuningLine, other: TuningLine) -> str:
     sign = 1 if info.direction == "maximize" else -1
     better, worse = (one, other) if sign * one.draws[-1].value >= sign * other.draws[-1].value else (other, one)
-    target = worse.draws[-1].value
-    k = reached(better, target, info.direction)
-    whole = (
-        f"The whole grid of {method(worse.optimizer)} ({count(worse.finished, 'point')}) is matched, in expectation, by"
+    k = reached(better, worse.draws[-1].value, info.direction) or better.finished
+    return (
+        f"In 9 of 10 draws, {count(k, 'random point')} of {method(better.optimizer)} are as good by {info.value} "
+        f"as the whole grid of {method(worse.optimizer)} ({count(worse.finished, 'point')})."
     )
-    return f"{whole} {count(k, 'random point') if k else 'no number of points'} of {method(better.optimizer)}."
 
 
 def definition(view: View) -> list[Component]:
