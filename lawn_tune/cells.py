@@ -98,6 +98,7 @@ class Cell:
         name, task, grid, protocol: what is trained, and how it is read.
         baselines: methods that this one is compared with, as its challenger; () for a baseline.
         packing: how large its packs are, None while no launch has chosen; two cells may be equal without it.
+        first_seeds: confirm seeds that the first launch of this task planned, as the ledger keeps them; None in a plan.
     """
 
     name: CellName
@@ -106,6 +107,18 @@ class Cell:
     protocol: Protocol
     baselines: tuple[str, ...] = ()
     packing: Packing | None = field(default=None, compare=False)
+    first_seeds: tuple[int, ...] | None = field(default=None, compare=False)
+
+    @property
+    def dropped_seeds(self) -> tuple[int, ...]:
+        """Confirm seeds that the first launch planned and the last one did not."""
+        return tuple(seed for seed in self.first_seeds or () if seed not in self.protocol.confirm_seeds)
+
+    @property
+    def added_seeds(self) -> tuple[int, ...]:
+        """Confirm seeds that only a launch after the first planned; () where the first one's are unknown."""
+        first = self.protocol.confirm_seeds if self.first_seeds is None else self.first_seeds
+        return tuple(seed for seed in self.protocol.confirm_seeds if seed not in first)
 
     @property
     def method(self) -> Method:
@@ -191,6 +204,7 @@ class Cell:
             "protocol": asdict(self.protocol),
             "baselines": list(self.baselines),
             **({} if self.packing is None else {"packing": asdict(self.packing)}),
+            **({} if self.first_seeds is None else {"first_seeds": list(self.first_seeds)}),
         }
 
     @staticmethod
@@ -206,7 +220,14 @@ class Cell:
             protocol=Protocol(**protocol),
             baselines=tuple(values["baselines"]) if "baselines" in values else default_baselines(task.method),
             packing=Packing.from_dict(values["packing"]) if "packing" in values else None,
+            first_seeds=_whole(values["first_seeds"]) if "first_seeds" in values else None,
         )
+
+
+def _whole(values: Any) -> tuple[int, ...]:
+    if not isinstance(values, list) or not all(type(value) is int for value in values):
+        raise ValueError(f"its first seeds must be a list of whole numbers, got {values!r}")
+    return tuple(values)
 
 
 def default_baselines(method: Method) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from lawn_tune.comparison.stability import Stability, stability
 from lawn_tune.planning.selection import Point, Winner, best, score, search_series, test_series
 from lawn_tune.results import FINISHED, ResultSource, TrialRow
 from trainables.catalogue.methods import LAWN
+from trainables.tasks import Trial
 
 T = TypeVar("T", bound=Hashable)
 
@@ -57,7 +58,7 @@ class CellResult:
         estimate: confirmed value of the winner, else its search value, else None.
         published: the paper's value for this cell, if it printed one.
         seconds: device time of all the cell's trials in the ledger.
-        missing: trials without a result that another launch would train, as far as they are known.
+        missing: trials without a result that were planned, by the first launch or the last, as far as they are known.
         notes: caveats.
     """
 
@@ -96,6 +97,12 @@ class PairResult:
     difference: Difference | None
     verdict: Verdict
     notes: tuple[Note, ...]
+
+    @property
+    def interim(self) -> bool:
+        """True while the difference is over fewer confirm seeds than were planned."""
+        notes = (*self.baseline.notes, *self.challenger.notes)
+        return self.difference is not None and any(note.flag is Flag.PARTIAL for note in notes)
 
     @property
     def batch_size(self) -> int:
@@ -249,9 +256,13 @@ def _cell_result(cell: Cell, rows: Mapping[str, TrialRow], seconds: float) -> Ce
         estimate=value,
         published=published(cell),
         seconds=seconds,
-        missing=sum(t.key not in rows or rows[t.key].outcome not in FINISHED for t in (*cell.search_trials, *confirm)),
+        missing=_missing((*cell.search_trials, *confirm), rows) + (len(cell.dropped_seeds) if won else 0),
         notes=cell_notes(cell, scored, won, stable, confirm, rows),
     )
+
+
+def _missing(trials: Iterable[Trial], rows: Mapping[str, TrialRow]) -> int:
+    return sum(trial.key not in rows or rows[trial.key].outcome not in FINISHED for trial in trials)
 
 
 _Pair = tuple[PairResult, Paired | None]
@@ -300,10 +311,10 @@ def _pair(
 def _pairing_notes(data: Paired | None, most: int) -> list[Note]:
     """Returns which seeds a pair lacks, of the `most` that one of its cells has, and whether examples are unknown."""
     if data is None:
-        return [Note(Flag.PARTIAL, "the two methods have no confirm seed in common yet")]
+        return [Note(Flag.UNPAIRED, "the two methods have no confirm seed in common yet")]
     notes = []
     if (n := len(data.seeds)) < most:
-        notes.append(Note(Flag.PARTIAL, f"paired by the {n} of {most} seeds that both have"))
+        notes.append(Note(Flag.UNPAIRED, f"paired by the {n} of {most} seeds that both have"))
     if n > 1 and data.examples is None:
         notes.append(Note(Flag.SEEDS_ONLY, "the interval is over seeds only: no outcome on each test example fits"))
     return notes

@@ -28,7 +28,9 @@ class Flag(StrEnum):
     RESAMPLED = "winner resampled"
     DIVERGED = "diverged"
     UNCONFIRMED = "unconfirmed"
-    PARTIAL = "partly confirmed"
+    PARTIAL = "interim"
+    UNPAIRED = "unpaired seeds"
+    ADDED = "seeds added later"
     INCOMPLETE = "grid incomplete"
     CAPPED = "capped epochs"
     UNEQUAL_BUDGET = "unequal budget"
@@ -74,7 +76,7 @@ def cell_notes(
         *_tied(scored, won),
         *_resampled(stable),
         *_diverged(scored, outcomes),
-        *_confirmation(won, outcomes),
+        *_confirmation(cell, won, outcomes),
         *_incomplete(scored),
         *_capped(cell),
         *_protocol(cell),
@@ -207,14 +209,21 @@ def _diverged(scored: Sequence[Point], confirm: Sequence[Outcome | None]) -> Ite
         yield Note(Flag.DIVERGED, f"{runs} of {len(confirm)} confirm runs diverged; {rest}")
 
 
-def _confirmation(won: Winner | None, confirm: Sequence[Outcome | None]) -> Iterator[Note]:
+def _confirmation(cell: Cell, won: Winner | None, confirm: Sequence[Outcome | None]) -> Iterator[Note]:
     if won is None:
         return
     if not confirm.count("complete"):
         text = "no confirm run yet: the value is the search's; the best of a grid is biased upward; no interval"
         yield Note(Flag.UNCONFIRMED, text)
-    elif open_ := sum(outcome not in FINISHED for outcome in confirm):
+        return
+    if open_ := sum(outcome not in FINISHED for outcome in confirm):
         yield Note(Flag.PARTIAL, f"{open_} of {len(confirm)} confirm runs are still to come")
+    if dropped := len(cell.dropped_seeds):
+        first = count(len(cell.first_seeds or ()), "confirm seed")
+        yield Note(Flag.PARTIAL, f"the first launch planned {first}; {dropped} of them are not planned any more")
+    if added := len(cell.added_seeds):
+        text = f"{added} of {len(confirm)} confirm seeds were added after the first launch, whose results were known"
+        yield Note(Flag.ADDED, f"{text}; the interval does not allow for that")
 
 
 def _incomplete(scored: Sequence[Point]) -> Iterator[Note]:

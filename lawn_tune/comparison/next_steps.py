@@ -54,7 +54,7 @@ def launch_command(cells: Sequence[Cell], *, seeds: int | None = None, edited: b
     name = cells[0].name.space
     file = f"path/to/{name}{SUFFIX}" if edited or name not in builtin_spaces() else name
     patterns = [option for cell in cells for option in ("--cells", f"{cell.name.optimizer}/bs{cell.name.batch_size}")]
-    planned = max(len(cell.protocol.confirm_seeds) for cell in cells) if seeds is None else seeds
+    planned = max(len(cell.protocol.confirm_seeds + cell.dropped_seeds) for cell in cells) if seeds is None else seeds
     confirm = ["--seeds", str(planned)] if planned else []
     cap = [str(cell.task.epochs) for cell in cells if cell.task.epochs < cell.protocol.full_epochs]
     return shlex.join(["lawn-tune", "launch", file, *patterns, *confirm, *(["--max-epochs", cap[0]] if cap else [])])

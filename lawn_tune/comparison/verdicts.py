@@ -75,7 +75,11 @@ def family_text(comparison: Comparison) -> str | None:
 
 def sentence(pair: PairResult) -> str:
     """Returns one pair's outcome in words; a LAWN winner that never was constrained is named as such."""
-    return " ".join((_outcome(pair), *_unconstrained(pair)))
+    return " ".join((_outcome(pair), *_unconstrained(pair), *_interim([pair])))
+
+
+def _interim(pairs: Sequence[PairResult]) -> list[str]:
+    return ["Interim: planned confirm runs are missing."] if any(pair.interim for pair in pairs) else []
 
 
 def _unconstrained(pair: PairResult) -> list[str]:
@@ -166,7 +170,8 @@ def overall_sentence(overall: Overall) -> str:
     found = overall.verdicts
     counts = ", ".join(f"{found[verdict]} {verdict.value}" for verdict in Verdict if found[verdict])
     total = count(len(overall.pairs), "comparison")
-    return " ".join(text for text in (_mean(overall), f"Of {total}: {counts}.", _trend(overall)) if text)
+    parts = (_mean(overall), f"Of {total}: {counts}.", _trend(overall), *_interim(overall.measured))
+    return " ".join(text for text in parts if text)
 
 
 def _mean(overall: Overall) -> str:

@@ -338,7 +338,7 @@ def test_unequal_seeds_are_paired_by_those_both_have() -> None:
     assert pair.difference is not None
     assert pair.difference.seeds == (101, 103)
     assert pair.difference.mean == pytest.approx(5.5)
-    assert Flag.PARTIAL in flags_of(pair)
+    assert Flag.UNPAIRED in flags_of(pair)
 
 
 def test_one_seed_has_no_interval() -> None:
@@ -432,6 +432,11 @@ def clean(**changes: Any) -> MemorySource:
     return confirmed(with_protocol(make_cell(), **changes), [150, 151, 152])
 
 
+def first_planned(*seeds: int) -> MemorySource:
+    source = clean()
+    return replace(source, planned=[replace(cell, first_seeds=seeds) for cell in source.planned])
+
+
 def lost_points(values: Sequence[float | Outcome]) -> MemorySource:
     cell = make_cell()
     return MemorySource([cell], search_rows(cell, values) + confirmed(cell, [150, 151, 152]).rows[9:])
@@ -472,6 +477,9 @@ CASES = [
         Flag.PARTIAL, Flag.FEW_SEEDS}),
     Case("four of five seeds", lambda: confirmed(
         with_protocol(make_cell(), confirm_seeds=(1, 2, 3, 4, 5)), [150, 151, 152, 153, None]), {Flag.PARTIAL}),
+    Case("fewer seeds than planned first", lambda: first_planned(101, 102, 103, 104), {Flag.PARTIAL}),
+    Case("seeds added later", lambda: first_planned(101, 102), {Flag.ADDED}),
+    Case("the seeds that were planned first", lambda: first_planned(103, 102, 101), set()),
     Case("a point that never reaches the constraint", lambda: confirmed(
         make_cell("adam-lawn", frees=(0.0, 1.0, 3.0, 20.0)), [150, 151, 152], best=5), {Flag.NEVER_CONSTRAINED}),
     Case("the border of those that do", lambda: confirmed(
@@ -507,7 +515,7 @@ def test_each_flag_is_raised_exactly_where_it_belongs(case: Case) -> None:
 
 def test_every_flag_of_a_cell_has_a_case() -> None:
     raised = set().union(*(case.flags for case in CASES))
-    assert raised == set(Flag) - {Flag.UNEQUAL_BUDGET, Flag.SEEDS_ONLY, Flag.DIFFERENT_TASKS}
+    assert raised == set(Flag) - {Flag.UNEQUAL_BUDGET, Flag.SEEDS_ONLY, Flag.DIFFERENT_TASKS, Flag.UNPAIRED}
 
 
 @pytest.mark.parametrize(

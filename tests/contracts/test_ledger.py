@@ -384,6 +384,21 @@ def test_sizes_of_packs_are_recorded_once_for_a_plan(ledger: Ledger, cell: Cell)
     assert ledger.packings([cell]) == {cell.name: given}
 
 
+def test_the_confirm_seeds_that_the_first_launch_planned_stay_with_its_task(ledger: Ledger, cell: Cell) -> None:
+    def planned(seeds: tuple[int, ...], epochs: int = cell.task.epochs) -> Cell:
+        task, protocol = replace(cell.task, epochs=epochs), replace(cell.protocol, confirm_seeds=seeds)
+        ledger.register([replace(cell, task=task, protocol=protocol)])
+        ledger.record_packings([cell.packed(packing(cell))])
+        (found,) = ledger.cells("demo")
+        return found
+
+    first = cell.protocol.confirm_seeds
+    assert planned((*first, 777)).first_seeds == first
+    assert planned((*first, 777)).added_seeds == (777,)
+    assert planned(first[:1]).dropped_seeds == first[1:]
+    assert planned((5, 6), epochs=cell.task.epochs + 1).first_seeds == (5, 6)
+
+
 def test_sizes_of_packs_are_those_of_one_plan(ledger: Ledger, cell: Cell) -> None:
     grown = make_cell(lrs=(0.1, 0.2, 0.4, 0.8))
     ledger.record_packings([cell.packed(packing(cell))])

@@ -87,6 +87,7 @@ def _pair_dict(pair: PairResult) -> dict[str, Any]:
         "challenger": str(pair.challenger.cell.name),
         "difference": _difference_dict(pair.difference),
         "verdict": pair.verdict.value,
+        "interim": pair.interim,
         "sentence": sentence(pair),
         "to_decide": [step._asdict() for step in next_steps(pair)],
         "notes": [{"flag": note.flag.value, "text": note.text} for note in pair.notes],
