@@ -244,7 +244,9 @@ def _fetch_all(wanted: list[DataFile], data_dir: Path, progress: Callable[[str],
 def _download(file: DataFile, scratch: Path, progress: Callable[[str], ProgressBar] | None) -> Path:
     pooch.get_logger().setLevel("WARNING")
     archive = file.url.rpartition("/")[2]
-    unpack = pooch.Unzip(members=[file.path]) if archive.endswith(".zip") else pooch.Decompress(method="gzip")
+    unpack = None
+    if archive.endswith((".zip", ".gz")):
+        unpack = pooch.Unzip(members=[file.path]) if archive.endswith(".zip") else pooch.Decompress(method="gzip")
     unpacked = pooch.retrieve(
         file.url,
         known_hash=file.archive_hash,
@@ -258,7 +260,7 @@ def _download(file: DataFile, scratch: Path, progress: Callable[[str], ProgressB
         raise ValueError(f"{archive} has no member {file.path}")
     content = Path(paths[0])
     if not _intact(file, content):
-        raise ValueError(f"{file.path} in {archive} differs from the published content (sha256)")
+        raise ValueError(f"{file.path} in {archive} differs from the published content (checksum)")
     return content
 
 
@@ -266,9 +268,19 @@ def _intact(file: DataFile, path: Path) -> bool:
     if not os.path.isfile(path):
         return False
     try:
-        return content_sha256(file, path.read_bytes()) == file.sha256
+        return _matches(file, path.read_bytes())
     except OSError:  # not readable by this user
         return False
+
+
+def _matches(file: DataFile, content: bytes) -> bool:
+    if file.sha256:
+        return content_sha256(file, content) == file.sha256
+    algorithm, _, expected = file.checksum.partition(":")
+    if algorithm == "md5":
+        return hashlib.md5(content, usedforsecurity=False).hexdigest() == expected
+    header = f"blob {len(content)}\0".encode()
+    return hashlib.sha1(header + content, usedforsecurity=False).hexdigest() == expected
 
 
 def content_sha256(file: DataFile, content: bytes) -> str:

@@ -21,6 +21,18 @@ build = "toy:flat"
 options = [{ name = "scale", default = 0.1 }]
 """
 
+DATASET = """\
+[datasets.own]
+summary = "images of mine"
+data = "images"
+targets = "classes"
+metrics = ["accuracy"]
+workload = "own:build"
+train_examples = 1
+full_examples = 1
+files = [{ path = "own.csv", url = "https://example.org/own.csv" }]
+"""
+
 
 def test_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:
     path = tmp_path / "catalogue.toml"
@@ -33,6 +45,7 @@ def test_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
+        (DATASET, r"datasets\.own\.files\[0\]: file own\.csv requires either sha256 or checksum"),
         (f"x = {'[' * 100_000}", "cannot be read as TOML: nested too deeply"),
         (f"x = {'9' * 5_000}", "cannot be read as TOML: Exceeds the limit"),
         (MODEL.replace('"flat"', f'"flat"\ncolor{".x" * 1_000} = 1', 1), "models.flat.color: unknown key"),
@@ -40,7 +53,7 @@ def test_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:
         (MODEL.replace('"flat"', "1979-05-27", 1), "models.flat.label: must be of type str"),
         (MODEL.replace('"flat"', f"[{'1, ' * 10_000}]", 1), "models.flat.label: must be of type str"),
     ],
-    ids=["lists", "number", "key", "tables", "date", "long list"],
+    ids=["nothing to verify by", "lists", "number", "key", "tables", "date", "long list"],
 )
 def test_what_is_no_row_is_refused_in_few_words(text: str, reason: str, tmp_path: Path) -> None:
     path = tmp_path / "catalogue.toml"

@@ -59,6 +59,8 @@ SHOWN = frozenset(
         "train_examples",
         "full_examples",
         "shape",
+        "splits",
+        "published",
     ]
 )
 """Keys of rows that only describe: plans, estimates, comparisons and figures read them, training does not."""
@@ -216,7 +218,11 @@ def _row(kind: Any, values: Mapping[str, Any], where: str) -> Any:
     for name, field in known.items():
         if name not in values and field.default is MISSING and field.default_factory is MISSING:
             raise CatalogueError(f"{where}.{name}: missing key. Add it.")
-    return kind(**{name: _value(hints[name], value, f"{where}.{name}") for name, value in values.items()})
+    found = {name: _value(hints[name], value, f"{where}.{name}") for name, value in values.items()}
+    try:
+        return kind(**found)
+    except ValueError as error:
+        raise CatalogueError(f"{where}: {error}. Correct it.") from None
 
 
 def _checked(value: Any, good: bool, rule: str, where: str) -> Any:

@@ -211,6 +211,15 @@ class Metric:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reference:
+    """Something without training that a data set's methods are shown next to; its workload measures it."""
+
+    name: str
+    label: str
+    summary: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Option:
     """An option of a model: its default, whose type is its type, and the values allowed, if they are few."""
 
@@ -284,17 +293,27 @@ class DataFile:
 
     Args:
         path: place in the data folder.
-        url: archive that holds it: a .zip with the member `path`, or the file itself as .gz.
+        url: a .zip with the member `path`, or the file itself, plain or as .gz.
         sha256: of the content; with `any_order` of its lines sorted and each ended by a newline.
+        checksum: instead of `sha256`, where its publisher names another: "md5:...", or "git:..." for its id in a
+            repository.
         any_order: True if the order of lines carries no meaning.
         archive_hash: "md5:..." of the archive where its publisher names one.
     """
 
     path: str
     url: str
-    sha256: str
+    sha256: str = ""
+    checksum: str = ""
     any_order: bool = False
     archive_hash: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses a file that nothing could verify."""
+        if bool(self.sha256) == bool(self.checksum):
+            raise ValueError(f"file {self.path} requires either sha256 or checksum")
+        if self.checksum and not self.checksum.startswith(("md5:", "git:")):
+            raise ValueError(f"checksum of {self.path} must begin with md5: or git:, got '{self.checksum}'")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -317,6 +336,8 @@ class Dataset:
         package: installed package that carries it instead; "" if it needs none.
         sha256: of what is read from the package; "" if it has files or is generated.
         speeds: model → speed measured on `MACHINE`, for the options of the built-in spaces.
+        splits: how it is split, for people, where that must be known to read its results.
+        published: its name among the paper's published values, if it has another there.
     """
 
     name: str
@@ -334,6 +355,8 @@ class Dataset:
     package: str = ""
     sha256: str = ""
     speeds: Mapping[str, Speed] = field(default_factory=dict)
+    splits: str = ""
+    published: str = ""
 
     @property
     def bundled(self) -> bool:
@@ -342,9 +365,10 @@ class Dataset:
 
     @property
     def digest(self) -> str:
-        """sha256 of its content: of its file, or of the digests of its files in their order; "" if generated."""
-        digests = [file.sha256 for file in self.files] or [self.sha256]
-        return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+        """sha256 of its content, or of the checksums of its files in their order; "" if generated."""
+        checksums = [file.sha256 or file.checksum for file in self.files] or [self.sha256]
+        alone = len(checksums) == 1 and ":" not in checksums[0]
+        return checksums[0] if alone else hashlib.sha256("".join(checksums).encode()).hexdigest()
 
 
 SCHEDULE: tuple[Hyperparameter, ...] = (
