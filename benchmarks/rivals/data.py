@@ -10,8 +10,8 @@ from torch import Tensor
 
 from trainables.workloads.images import LabeledImages
 from trainables.workloads.interactions import leave_latest_out, read_interactions
-from trainables.workloads.movielens import CANDIDATE_SEEDS
 from trainables.workloads.negatives import candidates
+from trainables.workloads.ranking import CANDIDATE_SEEDS
 
 
 @dataclass(frozen=True)

@@ -189,6 +189,7 @@ def _train(
     held, digest = ", ".join(run.outcomes[0].constrained), job.config.task.dataset_row.digest
     found = notes.provenance() | ({"constrained tensors": held} if held else {})
     found |= {"data sha256": digest} if digest else {}
+    found |= {"references": run.references} if run.references else {}
     return {"kind": "finished", "outcomes": [asdict(outcome) for outcome in run.outcomes], "provenance": found}
 
 

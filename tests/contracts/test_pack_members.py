@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.helpers.fabricated import published, write_fashion_mnist, write_movielens
+from tests.helpers.fabricated import published, write_data
 from trainables.catalogue import catalogue
 from trainables.catalogue.datasets import DATASETS
 from trainables.outcomes import EpochRecord
@@ -25,8 +25,7 @@ SAME = ("train_loss", "weight_norm", "last_layer_norm", "margin_p50", "grad_norm
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("data")
-    write_fashion_mnist(folder / "FashionMNIST" / "raw")
-    write_movielens(folder / "ml-100k")
+    write_data(folder)
     with published(folder):
         yield folder
 

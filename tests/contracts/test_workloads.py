@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, stack_module_state
 
-from tests.helpers.fabricated import published, write_fashion_mnist, write_movielens
+from tests.helpers.fabricated import published, write_data
 from trainables.catalogue import catalogue
 from trainables.catalogue.datasets import DATASETS
 from trainables.data import MissingDataError
@@ -36,8 +36,7 @@ every_mode = pytest.mark.parametrize("train_on", get_args(TrainOn))
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("data")
-    write_fashion_mnist(folder / "FashionMNIST" / "raw")
-    write_movielens(folder / "ml-100k")
+    write_data(folder)
     with published(folder):
         yield folder
 

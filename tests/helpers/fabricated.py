@@ -5,11 +5,11 @@ from __future__ import annotations
 import gzip
 import random
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import pytest
 
@@ -42,7 +42,67 @@ def write_movielens(folder: Path) -> None:
         for user in range(1, 91)
         for item in draw.sample(range(1, 151), draw.randint(1, 40))
     ]
-    (folder / "u.data").write_text("".join("\t".join(map(str, row)) + "\n" for row in rows))
+    write_rows(folder / "u.data", rows)
+
+
+def write_movielens_1m(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    draw = random.Random(1)
+    rows = [
+        (user, item, draw.randint(1, 5), 956_703_932 + draw.randint(0, 9))
+        for user in range(1, 41)
+        for item in draw.sample(range(1, 260, 2), draw.randint(3, 30))
+    ]
+    write_rows(folder / "ratings.dat", rows, "::")
+
+
+def write_rows(path: Path, rows: Sequence[Sequence[int]], separator: str = "\t") -> None:
+    path.write_text("".join(separator.join(map(str, row)) + "\n" for row in rows))
+
+
+class NcfFiles(NamedTuple):
+    """Rows of the split files: training and test pairs with rating and time, negatives of each test row."""
+
+    train: list[list[int]]
+    test: list[list[int]]
+    negatives: list[list[int]]
+
+    def write(self, stem: Path) -> None:
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        write_rows(stem.with_name(f"{stem.name}.train.rating"), self.train)
+        write_rows(stem.with_name(f"{stem.name}.test.rating"), self.test)
+        lines = [
+            "\t".join([f"({user},{item})", *map(str, row)]) + "\n"
+            for (user, item, *_), row in zip(self.test, self.negatives, strict=True)
+        ]
+        stem.with_name(f"{stem.name}.test.negative").write_text("".join(lines))
+
+
+def ncf_files(*, timed: bool, users: int = 40, items: int = 130, negatives: int = 99) -> NcfFiles:
+    """Every third test item is among its own negatives, as in the published files; two users have one training item."""
+    draw, files = random.Random(2), NcfFiles([], [], [])
+    for user in range(users):
+        *mine, tested = draw.sample(range(items), 2 if user < 2 else draw.randint(3, 25))
+        rows = [[user, item, 1, 978_300_000 + draw.randint(0, 9) if timed else 0] for item in (*mine, tested)]
+        files.train.extend(rows[:-1])
+        files.test.append(rows[-1])
+        others = sorted(set(range(items)) - {*mine, tested})
+        row = draw.sample(others, negatives)
+        files.negatives.append([tested, *row[1:]] if user % 3 == 0 else row)
+    missing = set(range(items)) - {item for _, item, *_ in files.train}
+    files.train.extend(
+        [2, item, 1, 978_200_000 if timed else 0] for item in sorted(missing) if item != files.test[2][1]
+    )
+    return files
+
+
+def write_data(folder: Path) -> None:
+    """Writes every data set of the catalogue that has files."""
+    write_fashion_mnist(folder / "FashionMNIST" / "raw")
+    write_movielens(folder / "ml-100k")
+    write_movielens_1m(folder / "ml-1m")
+    for stem, timed in (("ml-1m", True), ("pinterest-20", False)):
+        ncf_files(timed=timed).write(folder / "ncf" / stem)
 
 
 @contextmanager
@@ -51,10 +111,14 @@ def published(folder: Path) -> Iterator[None]:
 
     def known(file: DataFile) -> DataFile:
         path = folder / file.path
-        return replace(file, sha256=content_sha256(file, path.read_bytes())) if path.is_file() else file
+        return _with_content(file, path.read_bytes()) if path.is_file() else file
 
     with pytest.MonkeyPatch.context() as patch:
         for name, row in DATASETS.items():
             files = tuple(map(known, row.files))
             patch.setitem(cast(dict[str, Dataset], DATASETS), name, replace(row, files=files))
         yield
+
+
+def _with_content(file: DataFile, content: bytes) -> DataFile:
+    return replace(file, sha256=content_sha256(file, content), checksum="")

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from lawn_tune.cli.main import app
@@ -17,6 +18,7 @@ from tests.helpers.fabricated import published, write_movielens
 from tests.helpers.jobs import a_job, run
 from trainables import data
 from trainables.catalogue.datasets import DATASETS
+from trainables.catalogue.losses import REFERENCES
 from trainables.tasks import model_config
 from trainables.training.trial import resident_workload
 
@@ -95,6 +97,15 @@ def test_the_digest_of_the_data_is_in_the_provenance_and_in_no_key(ratings: Path
     assert messages[-1]["provenance"]["data sha256"] == DATASETS["movielens-100k"].digest
     assert fetched == []
     assert "data sha256" not in run(a_job(epochs=1), settings(ratings))[-1]["provenance"], "it is generated"
+
+
+def test_what_needs_no_training_is_in_the_provenance(ratings: Path, fetched: list[str]) -> None:
+    found = run(job(), settings(ratings))[-1]["provenance"]["references"]
+    workload = resident_workload(job().config.task, ratings.parents[1], torch.device("cpu"))
+    assert found == workload.references()
+    assert found.keys() == REFERENCES.keys()
+    assert found["itempop"].keys() == set(DATASETS["movielens-100k"].metrics)
+    assert "references" not in run(a_job(epochs=1), settings(ratings))[-1]["provenance"], "digits have none"
 
 
 def test_data_is_verified_once_for_all_packs_in_a_row(

@@ -13,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tests.helpers.fabricated import write_rows
 from tests.helpers.tasks import RANKING
 from trainables.data import DataError
 from trainables.tasks import Task, TrainOn, model_config
 from trainables.workloads.interactions import Interactions, leave_latest_out, read_interactions, tie_hash
-from trainables.workloads.movielens import MovieLens
 from trainables.workloads.negatives import NegativeSampler, candidates
+from trainables.workloads.ranking import Ranking
 
 CPU = torch.device("cpu")
 Rows = list[tuple[int, int, int, int]]
@@ -26,7 +27,7 @@ Rows = list[tuple[int, int, int, int]]
 
 def write(folder: Path, rows: Rows) -> Path:
     path = folder / "u.data"
-    path.write_text("".join("\t".join(map(str, row)) + "\n" for row in rows))
+    write_rows(path, rows)
     return path
 
 
@@ -41,8 +42,8 @@ def some_rows(seed: int = 0, users: int = 150, items: int = 140) -> Rows:
     return rows
 
 
-def movielens(path: Path, train_on: TrainOn = "train") -> MovieLens:
-    return MovieLens(replace(RANKING, train_on=train_on), read_interactions(path), CPU)
+def movielens(path: Path, train_on: TrainOn = "train") -> Ranking:
+    return Ranking(replace(RANKING, train_on=train_on), leave_latest_out(read_interactions(path)), CPU)
 
 
 def pairs(interactions: Interactions) -> set[tuple[int, int]]:
@@ -93,7 +94,7 @@ def test_ties_favor_no_item() -> None:
     assert abs(np.mean(latest) - items.mean()) < 4 * items.std() / 500**0.5
 
 
-def asked(workload: MovieLens, split: str) -> tuple[Tensor, Tensor]:
+def asked(workload: Ranking, split: str) -> tuple[Tensor, Tensor]:
     """The inputs that `evaluate` passes to a model: users and items, one row of candidates each."""
     users: list[Tensor] = []
     items: list[Tensor] = []
@@ -217,12 +218,13 @@ def test_no_user_to_evaluate_is_an_error(tmp_path: Path) -> None:
         leave_latest_out(everything)
 
 
-@pytest.mark.filterwarnings("ignore:loadtxt. input contained no data:UserWarning")  # from numpy
 @pytest.mark.parametrize("text", ["1\t2\t3\n", "1\t2\t3\tx\n", "a,b,c,d\n", "", "1\t2\t3\t4\n1\t2\n"])
 def test_a_file_of_another_form_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "u.data"
     path.write_text(text)
-    with pytest.raises(DataError, match=r"u\.data must contain rows of four tab-separated whole numbers"):
+    with pytest.raises(
+        DataError, match=r"u\.data must contain rows of 4 whole numbers \(user, item, rating, timestamp\)"
+    ):
         read_interactions(path)
 
 
@@ -230,6 +232,62 @@ def test_movielens_rejects_another_model(tmp_path: Path) -> None:
     task = Task(
         dataset="movielens-100k", model=model_config("small-vgg"), loss="bce", optimizer="adam", batch_size=64, epochs=1
     )
-    workload = MovieLens(task, read_interactions(write(tmp_path, some_rows())), CPU)
+    workload = Ranking(task, leave_latest_out(read_interactions(write(tmp_path, some_rows()))), CPU)
     with pytest.raises(ValueError, match="model 'small-vgg' is for images"):
         workload.build_model()
+
+
+def test_ratings_of_both_releases_are_read_alike(tmp_path: Path) -> None:
+    rows = some_rows()
+    tabs = read_interactions(write(tmp_path, rows))
+    write_rows(tmp_path / "ratings.dat", rows, "::")
+    colons = read_interactions(tmp_path / "ratings.dat", "::")
+    assert (tabs.users.tolist(), tabs.items.tolist()) == (colons.users.tolist(), colons.items.tolist())
+    assert (tabs.user_count, tabs.item_count) == (colons.user_count, colons.item_count)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"1\t2\t3\t4\n", b"1::2\t3::4\n", b"1:2:3:4\n", b"1::2::3\n", b"1::2::3::4\n1::2::", b"1::2::3::\xe9\n", b""],
+    ids=["tabs", "one tab", "single colons", "three columns", "cut", "latin-1", "nothing"],
+)
+def test_ratings_with_other_separators_are_refused(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "ratings.dat"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"ratings\.dat must contain rows of 4 whole numbers \(.*\) separated by '::'"):
+        read_interactions(path, "::")
+
+
+def test_popularity_ranks_by_the_interactions_that_are_not_tested(tmp_path: Path) -> None:
+    splits = leave_latest_out(read_interactions(write(tmp_path, some_rows())))
+    known = pairs(splits.train) | pairs(splits.validation)
+    count = [sum(item == other for _, other in known) for item in range(splits.train.item_count)]
+    for mode in ("train", "train+validation"):
+        workload = movielens(tmp_path / "u.data", mode)
+        scored = workload.evaluate(lambda _, items: torch.tensor(count)[items].unsqueeze(0), "test")
+        expected = {name: values.item() for name, values in scored.metrics.items()}
+        assert workload.references() == {"itempop": pytest.approx(expected, abs=1e-4)}
+
+
+def test_nothing_is_as_large_as_users_times_items() -> None:
+    """A table of these counts would have 10^12 entries."""
+    items = torch.arange(3)
+    have = Interactions(torch.tensor([0, 5, 999_999]), items, 1_000_000, 1_000_000)
+    drawn = NegativeSampler(have, CPU).draw(have.users, 50, torch.Generator().manual_seed(0))
+    assert (drawn != items.unsqueeze(1)).all()
+    found = candidates(have, have, seed=1)
+    assert found.valid.all()
+    assert (found.items[:, 1:] != items.unsqueeze(1)).all()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_draws_an_epoch_there_from_the_seed_alone(tmp_path: Path) -> None:
+    device = torch.device("cuda")
+    splits = leave_latest_out(read_interactions(write(tmp_path, some_rows())))
+    workloads = [Ranking(RANKING, splits, place) for place in (device, device, CPU)]
+    first, second, ours = (workload.epoch(torch.Generator().manual_seed(3)) for workload in workloads)
+    assert all(a.is_cuda and a.equal(b) for a, b in zip(first, second, strict=True))
+    assert sorted(zip(*(part.tolist() for part in (first[0], first[2])), strict=True)) == sorted(
+        zip(*(part.tolist() for part in (ours[0], ours[2])), strict=True)
+    )

@@ -49,6 +49,24 @@ _MOVIELENS_100K = DataFile(
     any_order=True,
 )
 
+_MOVIELENS_1M = DataFile(
+    path="ml-1m/ratings.dat",
+    url="https://files.grouplens.org/datasets/movielens/ml-1m.zip",
+    checksum="md5:a89aa3591bc97d6d4e0c89459ff39362",
+    archive_hash="md5:c4d9eecfca2ab87c1945afe126590906",
+)
+
+_NCF = "https://raw.githubusercontent.com/hexiangnan/neural_collaborative_filtering/4aab159e81c44b062c091bdaed0ab54ac632371f/Data"
+"""Split files of the NCF paper's authors; a commit of their repository names each by its content."""
+
+
+def _ncf(stem: str, train: str, test: str, negative: str) -> tuple[DataFile, ...]:
+    ids = {"train.rating": train, "test.rating": test, "test.negative": negative}
+    return tuple(
+        DataFile(path=f"ncf/{stem}.{part}", url=f"{_NCF}/{stem}.{part}", checksum=f"git:{blob}")
+        for part, blob in ids.items()
+    )
+
 
 _DIGITS = {"channels": 1, "pixels": 8, "classes": 10}
 
@@ -111,6 +129,61 @@ DATASETS: Mapping[str, Dataset] = {
             files=(_MOVIELENS_100K,),
             download="5 MB",
             speeds={"ncf": Speed(per_example=2.0e-6, per_step=6.8e-3, per_call=0.3e-3)},
+        ),
+        Dataset(
+            name="movielens-1m",
+            summary="1,000,209 ratings of 3,706 films by 6,040 users",
+            data="interactions",
+            targets="binary",
+            metrics=("hr@10", "ndcg@10"),
+            workload="trainables.workloads.movielens:build_1m",
+            train_examples=4_940_645,
+            full_examples=4_970_845,
+            shape={"users": 6040, "items": 3706},
+            resident=420 * MIB,  # the file as text, an epoch's draws, and candidates
+            files=(_MOVIELENS_1M,),
+            download="6 MB",
+        ),
+        Dataset(
+            name="movielens-1m-ncf",
+            summary="the same ratings as NCF's authors split them",
+            data="interactions",
+            targets="binary",
+            metrics=("hr@10", "ndcg@10"),
+            workload="trainables.workloads.ncf_files:build_movielens_1m",
+            train_examples=4_940_645,
+            full_examples=4_970_845,
+            shape={"users": 6040, "items": 3706},
+            resident=420 * MIB,
+            files=_ncf(
+                "ml-1m",
+                train="31ba384fd58dac8fbd09d2dfc6616431f3563ab5",
+                test="1b79e03c96710c3b0c35deb19155ef74f7965a02",
+                negative="c82844fb99d021f94751a6f915a230a1e8b8da92",
+            ),
+            download="24 MB",
+            splits="test candidates as published, a repeated item counted once",
+            published="movielens-1m",
+        ),
+        Dataset(
+            name="pinterest",
+            summary="1,500,809 pins of 9,916 images by 55,187 users (pinterest-20)",
+            data="interactions",
+            targets="binary",
+            metrics=("hr@10", "ndcg@10"),
+            workload="trainables.workloads.ncf_files:build_pinterest",
+            train_examples=6_952_175,
+            full_examples=7_228_110,
+            shape={"users": 55_187, "items": 9916},
+            resident=650 * MIB,
+            files=_ncf(
+                "pinterest-20",
+                train="99813f8ed7486c36fa0f405e3f400db5d6fed0be",
+                test="87fdbd13bced61c51f2842e2a667e83b9b0084e3",
+                negative="b752ccdc14df423b9484771440ff4a73e4a4a304",
+            ),
+            download="50 MB",
+            splits="test candidates as published; files without times, so a fixed random item of each user validates",
         ),
     )
 }

@@ -1,10 +1,10 @@
-"""Losses and metrics, one row each."""
+"""Losses, metrics and references, one row each."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from trainables.catalogue.rows import Hyperparameter, Loss, Metric
+from trainables.catalogue.rows import Hyperparameter, Loss, Metric, Reference
 
 SMOOTHING = Hyperparameter(name="smoothing", label="label smoothing", default=0.05, below_one=True)
 """Weight that a label gives away; 0.05 in the paper."""
@@ -46,6 +46,17 @@ METRICS: Mapping[str, Metric] = {
         Metric(name="accuracy", label="accuracy", direction="maximize", unit="%"),
         Metric(name="hr@10", label="HR@10", direction="maximize", unit="%"),
         Metric(name="ndcg@10", label="NDCG@10", direction="maximize", unit="%"),
+    )
+}
+
+REFERENCES: Mapping[str, Reference] = {
+    row.name: row
+    for row in (
+        Reference(
+            name="itempop",
+            label="ItemPop",
+            summary="items ranked by their number of training and validation interactions, nothing is trained",
+        ),
     )
 }
 

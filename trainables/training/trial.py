@@ -9,7 +9,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -109,6 +109,8 @@ class PackRun:
         self.report_seconds = report_seconds
         self.outcomes: list[TrialOutcome] | None = None
         """Of all trials in the pack's order, once they ended."""
+        self.references: Mapping[str, Mapping[str, float]] = {}
+        """See `Workload.references`; measured when the data is there."""
         self._stopping = False
 
     def stop(self) -> None:
@@ -123,6 +125,7 @@ class PackRun:
         make_deterministic(self.config.members[0].seed)
         reset_peak_memory(self.device)
         workload = resident_workload(self.config.task, self.data_dir, self.device)
+        self.references = workload.references()
         training = Training(self.config, workload, self.device)
         spent = yield from self._resume(training)
         start, written, reported, sent = time.monotonic() - spent, time.monotonic(), 0.0, 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -115,6 +115,10 @@ class Workload(Protocol):
             ValueError: the workload trains on validation data, so `split` must not be "validation".
         """
         ...
+
+    def references(self) -> Mapping[str, Mapping[str, float]]:
+        """Returns what needs no training: name of a row of `catalogue.losses.REFERENCES` → metric → value on test."""
+        return {}
 
 
 class Resident(Workload):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trainables.data import DataError
+from trainables.workloads.integer_tables import read_table
+
+Ids = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -39,15 +41,15 @@ class Interactions:
 
 @dataclass(frozen=True)
 class Splits:
-    """Leave-latest-out: each user's latest interaction tests, the one before validates, the rest train."""
+    """One interaction of each user tests, another validates, the rest train."""
 
     train: Interactions
     validation: Interactions
     test: Interactions
 
 
-def read_interactions(path: Path) -> Interactions:
-    """Reads a tab-separated file of user, item, rating and timestamp; ratings are not used.
+def read_interactions(path: Path, separator: str = "\t") -> Interactions:
+    """Reads a file of user, item, rating and timestamp; ratings are not used.
 
     Users and items are numbered in the order of their ids, and of a repeated pair only the latest is kept, so the
     order of the rows in the file does not matter.
@@ -55,21 +57,32 @@ def read_interactions(path: Path) -> Interactions:
     Raises:
         DataError: the file does not have that form.
     """
-    columns = _columns(path)
-    columns = columns[np.lexsort((columns[:, 3], columns[:, 1], columns[:, 0]))]
-    superseded = (np.diff(columns[:, 0]) == 0) & (np.diff(columns[:, 1]) == 0)
-    user_ids, item_ids, _, times = columns[np.append(~superseded, True)].T
+    user_ids, item_ids, _, times = read_table(path, "user, item, rating, timestamp", (4,), separator).T
+    user_ids, item_ids = latest_pairs(user_ids, item_ids, times)
     users, items = (np.unique(ids, return_inverse=True)[1] for ids in (user_ids, item_ids))
-    order = np.lexsort((tie_hash(user_ids, item_ids), times, users))
     return Interactions(
-        torch.from_numpy(users[order]),
-        torch.from_numpy(items[order]),
+        torch.from_numpy(users),
+        torch.from_numpy(items),
         user_count=int(users.max()) + 1,
         item_count=int(items.max()) + 1,
     )
 
 
-def tie_hash(user_ids: NDArray[np.int64], item_ids: NDArray[np.int64]) -> NDArray[np.uint64]:
+def latest_pairs(user_ids: Ids, item_ids: Ids, times: Ids) -> tuple[Ids, Ids]:
+    """Returns each pair once, with its latest time, ordered by user, time and `tie_hash`.
+
+    Args:
+        user_ids, item_ids, times: [P]; a file without times gives equal ones, so that the hash alone orders a user's.
+    """
+    order = np.lexsort((times, item_ids, user_ids))
+    users, items, times = user_ids[order], item_ids[order], times[order]
+    kept = np.append((np.diff(users) != 0) | (np.diff(items) != 0), True)
+    users, items, times = users[kept], items[kept], times[kept]
+    order = np.lexsort((tie_hash(users, items), times, users))
+    return users[order], items[order]
+
+
+def tie_hash(user_ids: Ids, item_ids: Ids) -> NDArray[np.uint64]:
     """Returns a fixed hash of each pair, which orders interactions of one user with equal timestamps (our choice).
 
     Ties are common (415 of 943 users at their latest timestamp), and any meaningful order biases the test set: with the
@@ -106,21 +119,9 @@ def leave_latest_out(interactions: Interactions) -> Splits:
     )
 
 
-def join(first: Interactions, second: Interactions) -> Interactions:
-    """Returns the pairs of both, ordered by user."""
-    users, items = torch.cat([first.users, second.users]), torch.cat([first.items, second.items])
+def join(first: Interactions, *others: Interactions) -> Interactions:
+    """Returns the pairs of all, ordered by user."""
+    users = torch.cat([first.users, *(other.users for other in others)])
+    items = torch.cat([first.items, *(other.items for other in others)])
     order = torch.argsort(users, stable=True)
     return Interactions(users[order], items[order], first.user_count, first.item_count)
-
-
-def _columns(path: Path) -> NDArray[np.int64]:
-    rule = "must contain rows of four tab-separated whole numbers (user, item, rating, timestamp)"
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # about a file without rows, which is rejected below
-            columns = np.loadtxt(path, dtype=np.int64, delimiter="\t", ndmin=2, comments=None, encoding="utf-8")
-    except (ValueError, OSError) as error:
-        raise DataError(f"{path} {rule}: {error}. Fetch it again, or restore the original.") from error
-    if columns.shape[1] != 4 or not len(columns):
-        raise DataError(f"{path} {rule}, got {columns.shape[1]} columns and {len(columns)} rows. Fetch it again.")
-    return columns

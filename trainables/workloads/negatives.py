@@ -15,6 +15,43 @@ CANDIDATE_NEGATIVES = 99
 USERS_AT_ONCE = 512
 
 
+class OwnItems:
+    """Each user's items in ascending order, one user after the other.
+
+    Args:
+        interactions: without a pair that occurs twice.
+
+    `users` and `items` are the pairs [P], `first` and `count` where a user's begin and how many there are [U].
+    """
+
+    def __init__(self, interactions: Interactions) -> None:
+        self.item_count = interactions.item_count
+        order = torch.argsort(interactions.users * self.item_count + interactions.items)
+        self.users, self.items = interactions.users[order], interactions.items[order]
+        self.count = torch.bincount(self.users, minlength=interactions.user_count)
+        self.first = self.count.cumsum(0) - self.count
+
+    def demand_others(self, users: Tensor) -> None:
+        """Checks that there is an item for each of `users` that the user has no interaction with.
+
+        Raises:
+            DataError: a user has interacted with every item, so there is no negative.
+        """
+        full = users[self.count[users] >= self.item_count]
+        if len(full):
+            raise DataError(
+                f"user number {full[0]} has interacted with all {self.item_count} items; remove the user, or add items"
+            )
+
+    def lacking(self, users: Tensor) -> Tensor:
+        """Returns which items users [B] have no interaction with, bool [B, I]: a table for a few users at a time."""
+        count, lacking = self.count[users], torch.ones(len(users), self.item_count, dtype=torch.bool)
+        row = torch.arange(len(users)).repeat_interleave(count)
+        place = torch.arange(len(row)) - (count.cumsum(0) - count)[row]
+        lacking[row, self.items[self.first[users][row] + place]] = False
+        return lacking
+
+
 class NegativeSampler:
     """Draws items uniformly among those a user has no interaction with, exactly and without rejection.
 
@@ -30,17 +67,12 @@ class NegativeSampler:
     """
 
     def __init__(self, interactions: Interactions, device: torch.device) -> None:
-        count = torch.bincount(interactions.users, minlength=interactions.user_count)
-        self._stride = interactions.item_count
-        if bool((count[interactions.users] >= self._stride).any()):
-            user = int((count >= self._stride).nonzero()[0])
-            raise DataError(
-                f"user number {user} has interacted with all {self._stride} items; remove the user, or add items"
-            )
-        users, items = _sorted(interactions)
-        first = count.cumsum(0) - count
-        keys = users * self._stride + items - (torch.arange(len(users)) - first[users])
-        self._keys, self._first, self._missing = keys.to(device), first.to(device), (self._stride - count).to(device)
+        own, self._stride = OwnItems(interactions), interactions.item_count
+        own.demand_others(torch.arange(interactions.user_count))
+        users, items = own.users, own.items
+        keys = users * self._stride + items - (torch.arange(len(users)) - own.first[users])
+        missing = self._stride - own.count
+        self._keys, self._first, self._missing = keys.to(device), own.first.to(device), missing.to(device)
 
     def draw(self, users: Tensor, per_user: int, generator: torch.Generator) -> Tensor:
         """Returns negatives [P, per_user] for users [P], with repetition.
@@ -48,9 +80,11 @@ class NegativeSampler:
         Args:
             users: indices, on the sampler's device.
             per_user: draws for each entry of `users`.
-            generator: on the CPU, so that the draws do not depend on the device.
+            generator: draws on its own device.
         """
-        uniform = torch.rand(len(users), per_user, generator=generator, dtype=torch.float64).to(users.device)
+        uniform = torch.rand(
+            len(users), per_user, generator=generator, dtype=torch.float64, device=generator.device
+        ).to(users.device)
         users = users.unsqueeze(1)
         rank = (uniform * self._missing[users]).long()
         own = torch.searchsorted(self._keys, users * self._stride + rank, right=True) - self._first[users]
@@ -87,17 +121,12 @@ def candidates(positives: Interactions, everything: Interactions, seed: int) -> 
     Raises:
         DataError: a user has interacted with every item, so there is no negative.
     """
-    generator = torch.Generator().manual_seed(seed)
-    known = torch.zeros(everything.user_count, everything.item_count, dtype=torch.bool)
-    known[everything.users, everything.items] = True
-    missing = everything.item_count - known.sum(dim=1)[positives.users]
-    if bool((missing == 0).any()):
-        user = int(positives.users[missing == 0][0])
-        raise DataError(
-            f"user number {user} has interacted with all {everything.item_count} items; remove the user, or add items"
-        )
+    generator, own = torch.Generator().manual_seed(seed), OwnItems(everything)
+    own.demand_others(positives.users)
+    missing = everything.item_count - own.count[positives.users]
     width = min(CANDIDATE_NEGATIVES, int(missing.max()))
-    negatives = [_distinct(~known[users], width, generator) for users in torch.split(positives.users, USERS_AT_ONCE)]
+    parts = torch.split(positives.users, USERS_AT_ONCE)
+    negatives = [_distinct(own.lacking(users), width, generator) for users in parts]
     valid = torch.arange(width) < missing.unsqueeze(1)
     items = torch.where(valid, torch.cat(negatives), positives.items.unsqueeze(1))
     return Candidates(
@@ -109,10 +138,5 @@ def candidates(positives: Interactions, everything: Interactions, seed: int) -> 
 
 def _distinct(allowed: Tensor, width: int, generator: torch.Generator) -> Tensor:
     """Returns `width` distinct columns of each row, uniform over the allowed ones; other columns come last."""
-    order = torch.rand(allowed.shape, generator=generator, dtype=torch.float64).masked_fill(~allowed, 2.0)
-    return order.argsort(dim=1)[:, :width]
-
-
-def _sorted(interactions: Interactions) -> tuple[Tensor, Tensor]:
-    order = torch.argsort(interactions.users * interactions.item_count + interactions.items)
-    return interactions.users[order], interactions.items[order]
+    order = torch.rand(allowed.shape, generator=generator, dtype=torch.float64).masked_fill_(~allowed, 2.0)
+    return order.topk(width, dim=1, largest=False).indices

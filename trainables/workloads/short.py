@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
 import torch
@@ -57,3 +57,7 @@ class Short(Workload):
             return output[:, torch.arange(len(inputs[0]), device=output.device) % output.shape[1]]
 
         return self._whole.evaluate(once, split)
+
+    def references(self) -> Mapping[str, Mapping[str, float]]:
+        """See `Workload.references`."""
+        return self._whole.references()
