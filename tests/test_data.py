@@ -16,11 +16,15 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
+from lawn_tune.cli import launch
 from lawn_tune.cli.data import app
 from lawn_tune.errors import DataError as ServiceError
 from lawn_tune.errors import UsageError
+from lawn_tune.settings import resolve
+from tests.helpers.memory_source import make_cell
 from trainables.catalogue.datasets import DATASETS
 from trainables.catalogue.rows import DataFile, Dataset
 from trainables.data import DataError, MissingDataError, check, fetch, missing_data, require
@@ -188,6 +192,20 @@ def test_a_failed_zip_changes_nothing(fault: str, tmp_path: Path, site: Site, so
     assert contents(tmp_path) == {}
 
 
+def test_a_file_may_be_known_by_another_checksum_and_need_no_unpacking(tmp_path: Path, site: Site) -> None:
+    # Both are of b"hello\n", as md5sum and git hash-object print them.
+    for checksum in ("md5:b1946ac92492d2347c6235b4d2611184", "git:ce013625030ba8dba906f756967f9e9ca394464a"):
+        file = DataFile(path="plain/hello", url=f"{site.address}/hello", checksum=checksum)
+        known = {"plain": replace(DATASETS["digits"], name="plain", files=(file,), package="")}
+        site.archives["hello"] = b"Hello\n"
+        with pytest.raises(DataError, match="differs from the published content"):
+            fetch("plain", tmp_path, known=known)
+        site.archives["hello"] = b"hello\n"
+        assert fetch("plain", tmp_path, known=known).state == "ready"
+        (tmp_path / "plain" / "hello").write_bytes(b"hello")
+        assert check("plain", tmp_path, known).state == "broken"
+
+
 def test_an_unreachable_server_and_a_folder_that_cannot_be_made(tmp_path: Path, sources: dict[str, Dataset]) -> None:
     (file,) = sources["zip"].files
     gone = {"zip": replace(sources["zip"], files=(replace(file, url="http://127.0.0.1:9/set.zip"),))}
@@ -260,6 +278,7 @@ def test_a_data_set_is_known_by_the_digests_of_its_files() -> None:
     first, *rest = DATASETS["fashion-mnist"].files
     changed = replace(DATASETS["fashion-mnist"], files=(replace(first, sha256=sha256(b"")), *rest))
     assert changed.digest not in digests
+    assert all(len(digest) == 64 or not row.files for digest, row in zip(digests, DATASETS.values(), strict=True))
 
 
 def test_a_package_that_is_not_installed_is_named(tmp_path: Path) -> None:
@@ -325,6 +344,22 @@ def test_misuse_names_the_data_sets(words: list[str], served: Path) -> None:
     result = CliRunner().invoke(app, words)
     assert isinstance(result.exception, UsageError)
     assert all(name in str(result.exception.hint) for name in DATASETS)
+
+
+def test_an_unusual_split_is_said_in_the_list_and_by_a_launch(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    text = CliRunner().invoke(app, ["list"]).stdout
+    assert all(row.splits in text for row in DATASETS.values())
+    unusual = [row for row in DATASETS.values() if row.splits]
+    assert unusual
+    monkeypatch.setattr(launch, "run_launch", lambda *_, **__: None)
+    cell = make_cell()
+    cells = [replace(cell, task=replace(cell.task, dataset=name)) for name in DATASETS]
+    launch._launch(cells, resolve({"fetch_data": True}), Console(stderr=True))
+    shown = capsys.readouterr().err
+    assert [name for name in DATASETS if f"data set '{name}': " in shown] == [row.name for row in unusual]
 
 
 def test_help_has_examples() -> None:

@@ -15,7 +15,7 @@ from dashboards.figures.figure_of_merit import Measure, Measured, Rows, measured
 from dashboards.figures.panels import dodge, log_range, whiskers
 from lawn_tune.cells import Phase
 from lawn_tune.comparison.compare import CellResult
-from lawn_tune.comparison.published import printed, published_curve
+from lawn_tune.comparison.published import paper_dataset, printed, published_curve
 from lawn_tune.comparison.tables import model_text
 from lawn_tune.words import fixed
 from search_spaces.published import PublishedValue
@@ -76,7 +76,7 @@ def _curve(results: Sequence[CellResult], measure: Measure, phase: Phase, rows: 
     found = [(result, measured(result, measure, phase, rows)) for result in ordered]
     first = results[0].cell
     theirs = published_curve(
-        first.task.dataset, first.task.optimizer, metric=measure.metric or "", loss=first.task.loss
+        paper_dataset(first.task), first.task.optimizer, metric=measure.metric or "", loss=first.task.loss
     )
     return BatchCurve(
         optimizer=first.name.optimizer,

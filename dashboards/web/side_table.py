@@ -76,7 +76,7 @@ def space_table(comparison: Comparison) -> SideTable:
         rows=tuple(
             (method(name), name, tuple(entries.get((name, size)) for size in sizes)) for name in comparison.optimizers
         ),
-        facts=(known.caption, *theirs),
+        facts=(known.caption, *(reference.text for reference in comparison.references), *theirs),
         doubts=(),
         footnotes=known.footnotes,
     )

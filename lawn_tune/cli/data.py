@@ -107,7 +107,8 @@ def _show(found: Sequence[data.Status], as_json: bool) -> None:
     for status in found:
         source = DATASETS[status.name]
         state = f"[{COLOURS[status.state]}]{status.state}[/]"
-        table.add_row(status.name, state, source.summary, source.download or "-", escape(status.detail))
+        holds = f"{source.summary}; {source.splits}" if source.splits else source.summary
+        table.add_row(status.name, state, holds, source.download or "-", escape(status.detail))
     console().print(table)
 
 

@@ -122,6 +122,9 @@ def _launch(cells: Sequence[Cell], settings: Settings, console: Console, **optio
     if settings.ray_address is None and not settings.fetch_data:
         check_data(cells, settings)
     check_work_dir(settings)
+    for row in {cell.task.dataset: cell.task.dataset_row for cell in cells}.values():
+        if row.splits and not options.get("quiet"):
+            console.print(f"data set '{row.name}': {row.splits}", highlight=False, soft_wrap=True)
     run_launch(cells, settings, console, **options)
 
 

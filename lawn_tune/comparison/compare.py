@@ -18,6 +18,7 @@ from lawn_tune.comparison.estimates import Estimate, estimate
 from lawn_tune.comparison.flags import Flag, Note, cell_notes, in_order, pair_notes
 from lawn_tune.comparison.provenance import provenance
 from lawn_tune.comparison.published import published
+from lawn_tune.comparison.references import Reference, references
 from lawn_tune.comparison.stability import Stability, stability
 from lawn_tune.planning.selection import Point, Winner, best, score, search_series, test_series
 from lawn_tune.results import FINISHED, ResultSource, TrialRow
@@ -162,6 +163,11 @@ class Comparison:
     def distinct(self, of: Callable[[Cell], T]) -> tuple[T, ...]:
         """Returns the different values that `of` has over the cells, in plan order."""
         return tuple(dict.fromkeys(of(result.cell) for result in self.cells))
+
+    @property
+    def references(self) -> tuple[Reference, ...]:
+        """What the methods are shown next to that needs no training."""
+        return references(self.provenance, self.protocol)
 
     @property
     def optimizers(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from functools import cache
 
 from lawn_tune.cells import Cell
 from search_spaces.published import PublishedTable, PublishedValue, load_tables
+from trainables.tasks import Task
 
 
 @cache
@@ -27,7 +28,13 @@ def lookup(dataset: str, optimizer: str, batch_size: int, *, metric: str, loss: 
 def printed(cell: Cell) -> PublishedValue | None:
     """Returns what the paper prints for the same dataset, metric, loss, optimizer and batch size, or None."""
     task = cell.task
-    return lookup(task.dataset, task.optimizer, task.batch_size, metric=cell.protocol.metric, loss=task.loss)
+    return lookup(paper_dataset(task), task.optimizer, task.batch_size, metric=cell.protocol.metric, loss=task.loss)
+
+
+def paper_dataset(task: Task) -> str:
+    """Returns the name of a task's data set among the published values."""
+    row = task.catalogue.datasets.get(task.dataset)
+    return row.published if row and row.published else task.dataset
 
 
 def published(cell: Cell) -> float | None:

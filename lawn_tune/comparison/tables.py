@@ -92,9 +92,9 @@ def table(comparison: Comparison) -> Table:
         overall=overall_sentence(comparison.overall) if comparison.overall else "",
         sentences=tuple(sentence(pair) for pair in comparison.pairs),
         caption=caption(comparison),
-        optimizers=comparison.optimizers,
+        optimizers=(*comparison.optimizers, *(label for label, _ in _references(comparison))),
         batch_sizes=comparison.batch_sizes,
-        entries=_entries(comparison, marks),
+        entries=_entries(comparison, marks) | _reference_entries(comparison),
         differences=tuple(_difference_row(pair, marks) for pair in comparison.pairs),
         footnotes=_footnotes(comparison, marks),
         remarks=tuple(_remarks(comparison)),
@@ -117,7 +117,15 @@ def caption(comparison: Comparison) -> str:
         f"(n in parentheses) of each cell's winner, retrained on train + validation. Winners: best mean "
         f"{winners}.{_conditional(comparison)} "
         f"Bold: the better of a pair, where the interval of their difference excludes zero."
+        f"{_splits(comparison)}"
     )
+
+
+def _splits(comparison: Comparison) -> str:
+    """Returns how the data sets are split where their rows say so, "" where they do not."""
+    tasks = comparison.distinct(lambda cell: cell.task)
+    rows = {task.dataset: task.catalogue.datasets.get(task.dataset) for task in tasks}
+    return "".join(f" Data {name}: {row.splits}." for name, row in rows.items() if row and row.splits)
 
 
 def model_text(cell: Cell) -> str:
@@ -196,6 +204,22 @@ def _entries(comparison: Comparison, marks: Mapping[Flag, str]) -> dict[tuple[st
     return entries
 
 
+def _references(comparison: Comparison) -> list[tuple[str, float]]:
+    """Returns label and value of each reference that is one number for the whole table."""
+    values = [(found.label, found.value(comparison.protocol.metric)) for found in comparison.references]
+    return [(label, value) for label, value in values if value is not None]
+
+
+def _reference_entries(comparison: Comparison) -> dict[tuple[str, int], Entry]:
+    """Returns a row for each reference, with the same value at every batch size."""
+    digits = metric_of(comparison.protocol.metric).digits
+    return {
+        (label, size): Entry(label, size, fixed(value, digits), value, None, 0, False, False, "", ())
+        for label, value in _references(comparison)
+        for size in comparison.batch_sizes
+    }
+
+
 def _better(pair: PairResult) -> tuple[str, int] | None:
     """Returns the cell that the verdict calls better; None without one: an undecided difference has no winner."""
     better = {Verdict.BETTER: pair.challenger, Verdict.WORSE: pair.baseline}.get(pair.verdict)
@@ -264,6 +288,7 @@ def _remarks(comparison: Comparison) -> Iterable[str]:
             yield f"The trials did not all run on the same {what}: {', '.join(found)}."
     if len(found := comparison.provenance.get("data sha256", ())) > 1:
         yield f"The trials were not all trained on the same data: its sha256 is {' or '.join(found)}."
+    yield from (reference.text for reference in comparison.references)
     if any(result.published is not None for result in comparison.cells):
         printed_in = source(result.cell for result in comparison.cells)
         yield f"Values under “paper” are printed there, not measured here ({printed_in})."

@@ -240,7 +240,8 @@ def test_json_is_stable_and_complete(comparison: Comparison) -> None:
     assert values == to_dict(comparison)
     assert values["schema"] == SCHEMA == "lawn-tune/comparison/2"
     assert list(values) == [
-        "schema", "lawn_tune", "space", "headline", "protocol", "cells", "overall", "pairs", "provenance"
+        "schema", "lawn_tune", "space", "headline", "protocol", "cells", "overall", "pairs", "references",
+        "provenance",
     ]  # fmt: skip
     assert list(values["cells"][0]) == [
         "cell", "task", "grid", "points", "winner", "estimate", "published", "seconds", "notes"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from lawn_tune.comparison.published import caveat, lookup, paper_tables, printed
 from search_spaces.published import TABLES, PublishedTable, PublishedValue, load_tables
 from search_spaces.space import SpaceError
 from tests.helpers.memory_source import PROTOCOL, make_cell, with_protocol
+from trainables.catalogue.datasets import DATASETS
 from trainables.catalogue.losses import LOSSES
 from trainables.catalogue.methods import METHODS
 
@@ -196,6 +198,14 @@ def test_a_cell_finds_its_value_by_dataset_metric_loss_optimizer_and_batch_size(
     assert printed(with_protocol(movielens("adam", 1_000), metric="ndcg@10")) is None
     assert printed(movielens("adam", 2_000)) is None
     assert printed(make_cell(protocol=PROTOCOL)) is None
+
+
+def test_every_way_to_split_a_data_set_finds_its_values() -> None:
+    plain = movielens("adam", 10_000)
+    for dataset in ("movielens-1m", "movielens-1m-ncf"):
+        assert published(replace(plain, task=replace(plain.task, dataset=dataset))) == 70.12
+    known = {value.dataset for table in paper_tables() for value in table.values}
+    assert {row.published for row in DATASETS.values()} <= {"", *known}
 
 
 def test_a_look_up_takes_the_main_table_and_the_loss_asked_for() -> None:

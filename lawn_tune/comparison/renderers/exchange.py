@@ -27,6 +27,10 @@ def to_dict(comparison: Comparison) -> dict[str, Any]:
         "cells": [_cell_dict(result) for result in comparison.cells],
         "overall": _overall_dict(comparison.overall) if comparison.overall else None,
         "pairs": [_pair_dict(pair) for pair in comparison.pairs],
+        "references": {
+            found.label: {name: list(values) for name, values in found.values.items()}
+            for found in comparison.references
+        },
         "provenance": {name: list(values) for name, values in comparison.provenance.items()},
     }
 
