@@ -24,9 +24,12 @@ from lawn_tune.storage import StorageUrl, masked
 from lawn_tune.words import duration
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from rich.table import Table
 
     from lawn_tune.cells import CellName, Packing
+    from lawn_tune.cli.detect import Detected
     from lawn_tune.planning.counts import Counts
     from lawn_tune.results import Outcome, TrialRow
 
@@ -42,10 +45,17 @@ def plan(
         typer.Option(min=1, metavar="N", help="Choose packs for N such workers, and simulate how long these take."),
     ] = None,
     smoke: Smoke = False,
+    detect: Annotated[
+        float | None,
+        typer.Option(metavar="POINTS", help="Show how many confirm seeds would find such a difference."),
+    ] = None,
     storage: Storage = None,
     as_json: AsJson = False,
 ) -> None:
     """Show cells, trials, packs and cost of a space; trains nothing.
+
+    With --detect, each pair's confirm seeds are those with which four in five studies would find a difference of so
+    many points: by the spread that the ledger shows, or else by an assumed one.
 
     \b
     Examples:
@@ -53,6 +63,7 @@ def plan(
       lawn-tune plan movielens_100k --cells 'adam*/bs100000' --max-epochs 40
       lawn-tune plan fashion_mnist --workers 512
       lawn-tune plan movielens_100k --smoke
+      lawn-tune plan movielens_100k --detect 0.5
       lawn-tune plan --all --json
     """
     if bool(spaces) == all_spaces:
@@ -61,7 +72,8 @@ def plan(
     chosen = find_spaces(spaces or builtin_spaces())
     planned = plan_all(chosen, cells=cells or (), max_epochs=None if smoke else max_epochs, seeds=seeds)
     url = resolve({"storage": storage}).storage
-    held = None if smoke else _held(url, planned)
+    held = None if smoke else _held(url, planned, examples=detect is not None)
+    detected = None if detect is None else _detected(planned, held, detect)
     planned = smoke_cells(planned) if smoke else planned
     speeds = Speeds()
     if held is not None:
@@ -74,11 +86,20 @@ def plan(
     costs = [estimate(cell, speeds=speeds) for cell in planned]
     counts = [_count(cell, held) for cell in planned]
     if as_json:
-        print_json(_document(planned, costs, counts, url) | _simulated(placement, speeds))
+        document = _document(planned, costs, counts, url) | _simulated(placement, speeds)
+        print_json(document | (detected.document() if detected else {}))
         return
     _print(planned, costs, counts, url, sizes=placement is not None)
     if placement is not None:
         console().print(_on_workers(placement, planned, speeds), soft_wrap=True, markup=False)
+    if detected is not None:
+        detected.print()
+
+
+def _detected(planned: Sequence[Cell], held: _Held | None, difference: float) -> Detected:
+    from lawn_tune.cli.detect import detected  # brings numpy
+
+    return detected(planned, held.rows if held else [], held.examples if held else {}, difference)
 
 
 def _simulated(placement: Placement | None, speeds: Speeds) -> dict[str, Any]:
@@ -109,14 +130,18 @@ def _hours(seconds: float | None) -> float | None:
 
 
 class _Held(NamedTuple):
-    """What a ledger holds: trials of the spaces, outcomes of the search whatever space trained it, sizes of packs."""
+    """What a ledger holds: trials of the spaces, outcomes of the search whatever space trained it, sizes of packs.
+
+    `examples` are the outcomes of confirm trials on test examples, where they were asked for.
+    """
 
     rows: list[TrialRow]
     outcomes: dict[str, Outcome]
     packings: Mapping[CellName, Packing]
+    examples: Mapping[str, NDArray[np.bool_]]
 
 
-def _held(url: str, cells: Sequence[Cell]) -> _Held | None:
+def _held(url: str, cells: Sequence[Cell], *, examples: bool) -> _Held | None:
     """Returns what the ledger holds, None where there is no ledger yet."""
     file = StorageUrl.parse(url).file
     if file is not None and not file.exists():
@@ -129,7 +154,8 @@ def _held(url: str, cells: Sequence[Cell]) -> _Held | None:
         names = dict.fromkeys(cell.name.space for cell in cells)
         rows = [row for name in names if name in launched for row in ledger.trials(name)]
         outcomes = ledger.outcomes([trial.key for cell in cells for trial in cell.search_trials])
-        return _Held(rows, outcomes, ledger.packings(cells))
+        confirmed = [row.key for row in rows if examples and row.phase == "confirm" and row.outcome == "complete"]
+        return _Held(rows, outcomes, ledger.packings(cells), ledger.examples(confirmed) if confirmed else {})
     finally:
         ledger.close()
 

@@ -80,20 +80,29 @@ class Effect:
             parts += quantile(self.examples - 1) ** 2 * self.by_example
         return math.sqrt(parts)
 
-    def detectable(self, family: int = 1) -> float:
+    def detectable(self, family: int = 1, seeds: int | None = None) -> float:
         """Returns the true difference for which such an interval would exclude zero in `POWER` of all repeats."""
-        beyond = self._width(lambda freedom: _student(freedom, POWER), self.seeds)
-        return self.half_width(family) + beyond
+        n = self.seeds if seeds is None else seeds
+        beyond = self._width(lambda freedom: _student(freedom, POWER), n)
+        return self.half_width(family, n) + beyond
 
     def seeds_for(self, half_width: float, family: int = 1) -> int | None:
         """Returns how many seeds would make the interval so narrow; None if `MOST_SEEDS` would not."""
-        if self.half_width(family, MOST_SEEDS) > half_width:
-            return None
-        low, high = 1, MOST_SEEDS  # enough at `high`, and not at `low`: one seed has no interval
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (low, middle) if self.half_width(family, middle) <= half_width else (middle, high)
-        return high
+        return _fewest(lambda seeds: self.half_width(family, seeds) <= half_width)
+
+    def seeds_to_detect(self, difference: float, family: int = 1) -> int | None:
+        """Returns how many seeds would make a true difference detectable; None if `MOST_SEEDS` would not."""
+        return _fewest(lambda seeds: self.detectable(family, seeds) <= difference)
+
+
+def _fewest(enough: Callable[[int], bool]) -> int | None:
+    if not enough(MOST_SEEDS):
+        return None
+    low, high = 1, MOST_SEEDS  # enough at `high`, and not at `low`: one seed has no interval
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
 
 
 def mean_and_error(values: ArrayLike) -> tuple[float, float | None]:

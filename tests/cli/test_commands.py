@@ -182,7 +182,13 @@ def test_plan_counts_equal_trials_of_other_spaces(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "args", [["plan", "movielens_100k", "--max-epochs", "40"], ["plan", "--all"], ["status"], ["data", "list"]]
+    "args",
+    [
+        ["plan", "movielens_100k", "--max-epochs", "40"],
+        ["plan", "--all", "--detect", "1"],
+        ["status"],
+        ["data", "list"],
+    ],
 )
 def test_tables_fit_a_terminal_of_80_columns_and_lose_nothing(args: list[str]) -> None:
     with open_ledger("sqlite:///lawn-tune.db") as real:
@@ -226,6 +232,8 @@ def _all_of(descriptor: int) -> str:
             ["plan", "movielens_100k", "--max-epochs", "2"],
             ["shorten the warm-up in a copy of the file", "below 2 fit: "],
         ),
+        (["plan", "digits", "--detect", "0"], ["--detect must be a number of points above 0, got 0", "--detect 0.5"]),
+        (["plan", "digits", "--detect", "nan"], ["--detect must be a number of points above 0, got nan"]),
         (["plan", "digits", "--seeds", "0"], ["--seeds must be a whole number from 1, got 0"]),
         (["plan", "digits", "--storage", "x.db"], ["--storage: must be a storage URL", "got 'x.db'"]),
         (["plan", "digits", "--storage", "sqlite://"], ["names no file"]),

@@ -1,0 +1,62 @@
+"""How many confirm seeds a pair needs: the fewest that detect the difference, from the ledger's spread or a prior."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from lawn_tune.cli.main import app
+from lawn_tune.comparison.compare import compare, compare_space
+from lawn_tune.comparison.inference import MOST_SEEDS, Effect
+from lawn_tune.comparison.power import needed, prior
+from tests.helpers.memory_source import MemorySource, make_cell
+from tests.helpers.pair_source import confirmed, joined
+
+
+@settings(max_examples=60)
+@given(st.floats(0, 2), st.floats(0, 0.5), st.floats(0.1, 3), st.integers(1, 8))
+def test_the_seeds_are_the_fewest_that_detect_the_difference(
+    by_seed: float, by_example: float, difference: float, family: int
+) -> None:
+    effect = Effect(0.0, 3, 1_000, by_seed, by_example)
+    seeds = effect.seeds_to_detect(difference, family)
+    if seeds is None:
+        assert effect.detectable(family, MOST_SEEDS) > difference
+    else:
+        assert effect.detectable(family, seeds) <= difference
+        assert seeds == 2 or effect.detectable(family, seeds - 1) > difference
+
+
+def test_a_pair_s_spread_is_its_own_then_that_of_other_pairs_then_the_prior() -> None:
+    measured = [
+        confirmed(make_cell(f"adam{end}", 32), hits) for end, hits in (("", (90, 95, 99)), ("-lawn", (99, 100, 104)))
+    ]
+    bare = [MemorySource([make_cell(f"adam{end}", 64)]) for end in ("", "-lawn")]
+    source = joined(measured[0], bare[0], measured[1], bare[1])
+    own, other = needed(compare_space(source, "digits"), 1.0)
+    assert [(pair.challenger, pair.basis) for pair in (own, other)] == [
+        ("digits/adam-lawn/bs32", "ledger"), ("digits/adam-lawn/bs64", "other pairs")
+    ]  # fmt: skip
+    assert (other.seeds, other.detectable) == (own.seeds, own.detectable), "the only other pair is the mean of them"
+    (pair, *_) = compare_space(source, "digits").pairs
+    assert pair.difference is not None
+    assert own.detectable == pair.difference.detectable, "as the comparison has it"
+    found = needed(compare(source.planned, [], {}), 1.0)
+    assert {pair.basis for pair in found} == {"prior"}
+    assert found[0].seeds == prior().seeds_to_detect(1.0, family=2)
+
+
+def test_plan_shows_the_same_numbers_as_a_table_and_as_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shown = CliRunner().invoke(app, ["plan", "quickstart", "--detect", "0.5"])
+    found = json.loads(CliRunner().invoke(app, ["plan", "quickstart", "--detect", "0.5", "--json"]).stdout)["detect"]
+    assert (found["difference"], found["power"], len(found["pairs"])) == (0.5, 0.8, 2)
+    for pair in found["pairs"]:
+        (line,) = [line.split() for line in shown.stdout.splitlines() if line.startswith(pair["challenger"])]
+        assert line[2:5] == [str(pair["seeds"]), str(pair["planned"]), f"{pair['detectable']:.2f}"]
+    assert "prior: each method's runs differ by 0.5 points" in shown.stdout
