@@ -98,7 +98,8 @@ class Cell:
         name, task, grid, protocol: what is trained, and how it is read.
         baselines: methods that this one is compared with, as its challenger; () for a baseline.
         packing: how large its packs are, None while no launch has chosen; two cells may be equal without it.
-        first_seeds: confirm seeds that the first launch of this task planned, as the ledger keeps them; None in a plan.
+        first_seeds, first_grid: confirm seeds and levels that the first launch of this task planned, kept by the
+            ledger; None in a plan.
     """
 
     name: CellName
@@ -108,6 +109,7 @@ class Cell:
     baselines: tuple[str, ...] = ()
     packing: Packing | None = field(default=None, compare=False)
     first_seeds: tuple[int, ...] | None = field(default=None, compare=False)
+    first_grid: Mapping[str, tuple[float, ...]] | None = field(default=None, compare=False)
 
     @property
     def dropped_seeds(self) -> tuple[int, ...]:
@@ -205,6 +207,7 @@ class Cell:
             "baselines": list(self.baselines),
             **({} if self.packing is None else {"packing": asdict(self.packing)}),
             **({} if self.first_seeds is None else {"first_seeds": list(self.first_seeds)}),
+            **({} if self.first_grid is None else {"first_grid": {n: list(v) for n, v in self.first_grid.items()}}),
         }
 
     @staticmethod
@@ -221,6 +224,7 @@ class Cell:
             baselines=tuple(values["baselines"]) if "baselines" in values else default_baselines(task.method),
             packing=Packing.from_dict(values["packing"]) if "packing" in values else None,
             first_seeds=_whole(values["first_seeds"]) if "first_seeds" in values else None,
+            first_grid=_levels(values["first_grid"]) if "first_grid" in values else None,
         )
 
 
@@ -228,6 +232,13 @@ def _whole(values: Any) -> tuple[int, ...]:
     if not isinstance(values, list) or not all(type(value) is int for value in values):
         raise ValueError(f"its first seeds must be a list of whole numbers, got {values!r}")
     return tuple(values)
+
+
+def _levels(values: Any) -> dict[str, tuple[float, ...]]:
+    found = {str(name): tuple(levels) for name, levels in dict(values).items()}
+    if not all(levels and all(type(level) in (int, float) for level in levels) for levels in found.values()):
+        raise ValueError(f"its first grid must hold lists of numbers, got {values!r}")
+    return found
 
 
 def default_baselines(method: Method) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lawn_tune.cells import Cell, Protocol
+from lawn_tune.comparison.alarms import pair_alarms, shared_points
 from lawn_tune.comparison.differences import Difference, Paired, paired, weighted
 from lawn_tune.comparison.estimates import Estimate, estimate
 from lawn_tune.comparison.flags import Flag, Note, cell_notes, in_order, pair_notes
@@ -308,6 +309,10 @@ def _pair(
     if data is not None:
         difference = _difference(data, family, base.cell.protocol.margin)
     verdict = _verdict(base, challenger, difference) if comparable else Verdict.NOT_COMPARABLE
+    if comparable:
+        shared = shared_points(base.cell, base.points, challenger.cell, challenger.points)
+        worse = verdict is Verdict.WORSE
+        notes += pair_alarms(base.cell, challenger.cell, shared, base.winner, family, worse=worse)
     result = PairResult(
         baseline=base, challenger=challenger, difference=difference, verdict=verdict, notes=in_order(notes)
     )

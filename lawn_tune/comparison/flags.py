@@ -22,8 +22,11 @@ class Flag(StrEnum):
     """Kinds of caveat; the value is what tables and exports print."""
 
     DIFFERENT_TASKS = "different tasks"
+    SHARED = "shared points disagree"
+    CONTAINED = "loses to its own point"
     NEVER_CONSTRAINED = "never constrained"
     EDGE = "edge of grid"
+    WIDENED = "edge after widening"
     TIED = "tied winner"
     RESAMPLED = "winner resampled"
     DIVERGED = "diverged"
@@ -73,6 +76,7 @@ def cell_notes(
     notes = (
         *_unconstrained(cell, scored, won),
         *_edge(cell, won),
+        *_widened(cell, won),
         *_tied(scored, won),
         *_resampled(stable),
         *_diverged(scored, outcomes),
@@ -179,6 +183,16 @@ def _edge(cell: Cell, won: Winner | None) -> Iterator[Note]:
             among = f"the {count(len(reaching), 'level')} below {count(cell.task.epochs, 'epoch')}"
             advice = advice if side == "lowest" else "try values between it and the budget, or more epochs"
         yield Note(Flag.EDGE, f"the winner's {name} = {value:g} is the {side} of {among}; {advice}")
+
+
+def _widened(cell: Cell, won: Winner | None) -> Iterator[Note]:
+    for name in widenable(won) if won else ():
+        value, first = won.hyperparameters[name] if won else 0.0, (cell.first_grid or {}).get(name, ())
+        if first and not min(first) <= value <= max(first):
+            text = (
+                f"the winner's {name} = {value:g} is on the edge again, although the grid was widened beyond its first"
+            )
+            yield Note(Flag.WIDENED, f"{text} {min(first):g} to {max(first):g}: the optimum is not bracketed")
 
 
 def _tied(scored: Sequence[Point], won: Winner | None) -> Iterator[Note]:

@@ -42,7 +42,7 @@ cells = Table(
     Index("lawn_cells_space", "space"),
 )
 """Cells as last launched: `definition` is `Cell.to_dict` as JSON, with the sizes of packs that the first launch of that
-plan chose, and the confirm seeds that the first of that task planned; `position` is the order within the space."""
+plan chose, and the confirm seeds and levels of the first launch of that task; `position` is the order in the space."""
 
 plan = Table(
     "lawn_plan",

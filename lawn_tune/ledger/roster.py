@@ -27,7 +27,7 @@ _PLANNED = ("phase", "position", "seed", "hyperparameters", "total_epochs")
 def register(connection: Connection, launched: Sequence[Cell]) -> None:
     """Stores cells as launched now, and which search trials are theirs.
 
-    Packings of the same plans stay, and so do the confirm seeds that the first launch of a task planned.
+    Packings of the same plans stay, and so do the confirm seeds and levels that the first launch of a task planned.
     """
     for space in dict.fromkeys(cell.name.space for cell in launched):
         _register_space(connection, space, {str(c.name): c for c in launched if c.name.space == space})
@@ -149,8 +149,7 @@ def _register_space(connection: Connection, space: str, launched: Mapping[str, C
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     packed = packings(connection, list(launched.values()))
     for name, planned in launched.items():
-        cell = planned.packed(packed.get(planned.name, planned.packing))
-        cell = replace(cell, first_seeds=_first_seeds(connection, cell))
+        cell = _first(connection, planned.packed(packed.get(planned.name, planned.packing)))
         row = {"space": space, "position": order[name], "definition": json.dumps(cell.to_dict()), "registered": now}
         statement = insert(connection, cells).values(name=name, **row)
         connection.execute(statement.on_conflict_do_update(index_elements=[cells.c.name], set_=row))
@@ -158,16 +157,20 @@ def _register_space(connection: Connection, space: str, launched: Mapping[str, C
         connection.execute(update(cells).where(cells.c.name == name).values(position=order[name]))
 
 
-def _first_seeds(connection: Connection, cell: Cell) -> tuple[int, ...]:
-    """Returns the confirm seeds that the ledger's cell of the same task planned first, else those planned now."""
+def _first(connection: Connection, cell: Cell) -> Cell:
+    """Returns the cell with the confirm seeds and levels that the ledger's cell of the same task planned first.
+
+    A ledger that kept none knows those of its last launch.
+    """
     text = connection.execute(select(cells.c.definition).where(cells.c.name == str(cell.name))).scalar()
     try:
-        stored = rows.cell(str(cell.name), text) if text is not None else None
+        stored = rows.cell(str(cell.name), text) if text is not None else cell
     except rows.UNREADABLE:
-        stored = None
-    if stored is None or stored.task != cell.task:
-        return cell.protocol.confirm_seeds
-    return stored.protocol.confirm_seeds if stored.first_seeds is None else stored.first_seeds
+        stored = cell
+    if stored.task != cell.task:
+        stored = cell
+    seeds = stored.protocol.confirm_seeds if stored.first_seeds is None else stored.first_seeds
+    return replace(cell, first_seeds=seeds, first_grid=stored.first_grid or stored.grid.values)
 
 
 def _merged(known: list[str], launched: list[str]) -> list[str]:

@@ -289,6 +289,35 @@ def test_a_metric_that_differs_is_claimed_for_no_cell_alone() -> None:
 FREES = (0.0, 1.0, 3.0, 20.0)
 
 
+def both_searched(shift: float, hits: Sequence[int], best: int) -> PairResult:
+    """Adam without decay at point `best` against LAWN; where neither acts, LAWN's search is `shift` (± 0.1) better."""
+    adam, lawn = make_cell(), make_cell("adam-lawn", frees=FREES)
+    size, base = lawn.grid.size, confirmed(adam, [150, 151, 152], best)
+    values = [90.0 if i == 5 else 50.0 + shift + (0.1 if i == 3 else -0.1) if i % 4 == 3 else 40.0 for i in range(size)]
+    winner = lawn.grid.point(5)
+    kept = {t.key: outcomes(h, TOTAL, seed=t.seed) for t, h in zip(lawn.confirm_trials(winner), hits, strict=True)}
+    rows = search_rows(lawn, values) + confirm_rows(lawn, winner, [100 * h / TOTAL for h in hits])
+    return only_pair(joined(base, MemorySource([lawn], rows, kept)))
+
+
+@pytest.mark.parametrize(
+    ("shift", "hits", "best", "flags"),
+    [
+        (0.0, (150, 151, 152), MIDDLE, set()),
+        (0.3, (150, 151, 152), MIDDLE, set()),  # within the margin
+        (2.0, (150, 151, 152), MIDDLE, {Flag.SHARED}),
+        (-2.0, (150, 151, 152), MIDDLE, {Flag.SHARED}),
+        (0.0, (20, 21, 22), MIDDLE, set()),  # its grid holds no weight decay
+        (0.0, (20, 21, 22), 3, {Flag.CONTAINED}),
+        (0.0, (180, 181, 182), 3, set()),
+    ],
+)
+def test_bad_tuning_is_noticed_by_the_points_that_both_grids_hold(
+    shift: float, hits: Sequence[int], best: int, flags: set[Flag]
+) -> None:
+    assert flags_of(both_searched(shift, hits, best)) & {Flag.SHARED, Flag.CONTAINED} == flags
+
+
 @pytest.mark.parametrize("base", [(100, 101, 102), (180, 181, 182), ("diverged", None, None)])
 def test_a_winner_that_was_never_constrained_is_no_win_of_lawn(base: tuple[int | Outcome | None, ...]) -> None:
     lawn = confirmed(make_cell("adam-lawn", frees=FREES), [150, 151, 152], best=7)
@@ -437,6 +466,13 @@ def first_planned(*seeds: int) -> MemorySource:
     return replace(source, planned=[replace(cell, first_seeds=seeds) for cell in source.planned])
 
 
+def widened(best: int, first: tuple[float, ...]) -> MemorySource:
+    """A winner with the highest rate and weight decay 0 (6) or 1 (8), of which the first levels were `first`."""
+    source = confirmed(make_cell(), [150, 151, 152], best)
+    cells = [replace(c, first_grid={**c.grid.values, tuple(c.grid.values)[-1]: first}) for c in source.planned]
+    return replace(source, planned=cells)
+
+
 def lost_points(values: Sequence[float | Outcome]) -> MemorySource:
     cell = make_cell()
     return MemorySource([cell], search_rows(cell, values) + confirmed(cell, [150, 151, 152]).rows[9:])
@@ -461,9 +497,13 @@ def failed_search() -> MemorySource:
 
 AROUND = [50.0] * MIDDLE
 
+OF_PAIRS = {*(Flag.UNEQUAL_BUDGET, Flag.SEEDS_ONLY, Flag.DIFFERENT_TASKS, Flag.UNPAIRED, Flag.SHARED, Flag.CONTAINED)}
+
 CASES = [
     Case("clean", clean, set()),
     Case("edge", lambda: confirmed(make_cell(), [150, 151, 152], best=0), {Flag.EDGE}),
+    Case("edge that was widened before", lambda: widened(8, (0.1, 0.5)), {Flag.EDGE, Flag.WIDENED}),
+    Case("edge of the first grid", lambda: widened(6, (0.0, 0.1)), {Flag.EDGE}),
     Case("tied", lambda: lost_points([60.0, *AROUND[1:], 80.0, 80.0, *AROUND[1:]]), {Flag.TIED}),
     Case("several search seeds", lambda: clean(search_seeds=(0, 1)), {Flag.RESAMPLED}),
     Case("a single level is no edge", lambda: confirmed(make_cell(lrs=(0.1,)), [1, 2, 3], best=1), set()),
@@ -515,7 +555,7 @@ def test_each_flag_is_raised_exactly_where_it_belongs(case: Case) -> None:
 
 def test_every_flag_of_a_cell_has_a_case() -> None:
     raised = set().union(*(case.flags for case in CASES))
-    assert raised == set(Flag) - {Flag.UNEQUAL_BUDGET, Flag.SEEDS_ONLY, Flag.DIFFERENT_TASKS, Flag.UNPAIRED}
+    assert raised == set(Flag) - OF_PAIRS
 
 
 @pytest.mark.parametrize(

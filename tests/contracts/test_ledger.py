@@ -397,6 +397,8 @@ def test_the_confirm_seeds_that_the_first_launch_planned_stay_with_its_task(ledg
     assert planned((*first, 777)).added_seeds == (777,)
     assert planned(first[:1]).dropped_seeds == first[1:]
     assert planned((5, 6), epochs=cell.task.epochs + 1).first_seeds == (5, 6)
+    ledger.register([make_cell(lrs=(0.1, 0.2, 0.4, 0.8), epochs=cell.task.epochs + 1)])
+    assert ledger.cells("demo")[0].first_grid == cell.grid.values
 
 
 def test_sizes_of_packs_are_those_of_one_plan(ledger: Ledger, cell: Cell) -> None:
