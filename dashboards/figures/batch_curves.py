@@ -13,9 +13,11 @@ from dashboards.figures.base import UNDER, blank, capital, named, with_unit
 from dashboards.figures.caveats import cell_caveats
 from dashboards.figures.figure_of_merit import Measure, Measured, Rows, measured
 from dashboards.figures.panels import dodge, log_range, whiskers
+from dashboards.figures.untrained import Level, draw_levels, levels
 from lawn_tune.cells import Phase
 from lawn_tune.comparison.compare import CellResult
 from lawn_tune.comparison.published import paper_dataset, printed, published_curve
+from lawn_tune.comparison.references import Reference
 from lawn_tune.comparison.tables import model_text
 from lawn_tune.words import fixed
 from search_spaces.published import PublishedValue
@@ -45,20 +47,25 @@ class BatchCurves(NamedTuple):
         split: of our values, "test" or the one that selects.
         curves: in the order of the results; methods with no value of ours are left out.
         paper: how the paper's runs differ from ours, "" where no value of theirs is shown.
+        untrained: what needs no training, on test.
     """
 
     measure: Measure
     split: str
     curves: tuple[BatchCurve, ...]
     paper: str
+    untrained: tuple[Level, ...] = ()
 
 
-def batch_curves(results: Sequence[CellResult], measure: Measure, phase: Phase, rows: Rows) -> BatchCurves:
+def batch_curves(
+    results: Sequence[CellResult], measure: Measure, phase: Phase, rows: Rows, references: Sequence[Reference] = ()
+) -> BatchCurves:
     """Returns every method's values over batch sizes.
 
     Args:
         results: of one space.
         measure, phase, rows: see `measure.measured`.
+        references: of the space.
 
     The paper's values are shown for the protocol's metric on test only: it prints no other.
     """
@@ -68,7 +75,8 @@ def batch_curves(results: Sequence[CellResult], measure: Measure, phase: Phase, 
     if split != "test":
         curves = [curve._replace(paper=()) for curve in curves]
     shown = tuple(curve for curve in curves if curve.points)
-    return BatchCurves(measure, split, shown, differs(results) if any(curve.paper for curve in shown) else "")
+    paper = differs(results) if any(curve.paper for curve in shown) else ""
+    return BatchCurves(measure, split, shown, paper, levels(references, measure.metric) if split == "test" else ())
 
 
 def _curve(results: Sequence[CellResult], measure: Measure, phase: Phase, rows: Rows) -> BatchCurve:
@@ -136,6 +144,8 @@ def batch_curves_figure(info: BatchCurves) -> go.Figure:
     )
     name = info.measure.name if info.measure.metric is None else f"{info.split} {info.measure.name}"
     figure.update_yaxes(title_text=capital(with_unit(name, info.measure.unit)))
+    ours = [point.value.mean for curve in info.curves for point in curve.points]
+    draw_levels(figure, info.untrained, ours, info.measure.digits)
     return figure
 
 

@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from dashboards import style
 from dashboards.figures.base import blank, named, with_unit
 from dashboards.figures.panels import dodge, log_range, whiskers
+from dashboards.figures.untrained import Level, draw_levels, levels
 from lawn_tune.cells import Phase
 from lawn_tune.comparison.compare import Comparison
 from lawn_tune.words import fixed, metric_name, metric_of
@@ -33,6 +34,7 @@ class BatchSizeInfo(NamedTuple):
     unit: str
     digits: int
     lines: tuple[BatchSizeLine, ...]
+    untrained: tuple[Level, ...] = ()
 
 
 def batch_size_info(comparison: Comparison) -> BatchSizeInfo:
@@ -41,7 +43,7 @@ def batch_size_info(comparison: Comparison) -> BatchSizeInfo:
     metric = metric_of(name)
     lines = [_batch_size_line(comparison, optimizer) for optimizer in comparison.optimizers]
     shown = tuple(line for line in lines if line.batch_sizes)
-    return BatchSizeInfo(metric_name(name), metric.unit, metric.digits, shown)
+    return BatchSizeInfo(metric_name(name), metric.unit, metric.digits, shown, levels(comparison.references, name))
 
 
 def _batch_size_line(comparison: Comparison, optimizer: str) -> BatchSizeLine:
@@ -75,6 +77,7 @@ def batch_size_figure(info: BatchSizeInfo) -> go.Figure:
     }
     figure.update_xaxes(type="log", title_text="Batch size (examples per step, log scale)", **ticks)
     figure.update_yaxes(title_text=with_unit(f"Test {info.metric}", info.unit))
+    draw_levels(figure, info.untrained, [mean for line in info.lines for mean in line.means], info.digits)
     return figure
 
 

@@ -8,24 +8,16 @@ from dataclasses import replace
 
 import pytest
 
-from lawn_tune.comparison.compare import Comparison, compare
+from lawn_tune.comparison.compare import Comparison, compare, compare_space
 from lawn_tune.comparison.renderers import RENDERERS
 from lawn_tune.comparison.tables import caption, table
-from tests.helpers.memory_source import PROTOCOL, make_cell, search_rows
+from tests.helpers.memory_source import make_cell, search_rows
+from tests.helpers.reference_space import RANKED, SPACE, reference_space
 from trainables.catalogue.datasets import DATASETS
 
-RANKED = replace(PROTOCOL, metric="hr@10")
 
-
-def shown_with(found: Sequence[dict[str, float]], sizes: Sequence[int] = (1000, 10_000)) -> Comparison:
-    """A space whose trials carry these values of ItemPop, one after the other."""
-    cells = [make_cell(batch_size=size, dataset="movielens-100k", protocol=RANKED) for size in sizes]
-    rows = [row for cell in cells for row in search_rows(cell, [50.0] * 9)]
-    carried = [
-        replace(row, provenance=dict(row.provenance) | {"references": {"itempop": found[i % len(found)]}})
-        for i, row in enumerate(rows)
-    ]
-    return compare(cells, carried, {})
+def shown_with(found: Sequence[dict[str, float]]) -> Comparison:
+    return compare_space(reference_space(found), SPACE)
 
 
 @pytest.mark.parametrize("output", ["md", "latex", "json"])

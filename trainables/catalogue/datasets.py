@@ -147,7 +147,7 @@ DATASETS: Mapping[str, Dataset] = {
         ),
         Dataset(
             name="movielens-1m-ncf",
-            summary="the same ratings as NCF's authors split them",
+            summary="the same, in the split files of NCF's authors",
             data="interactions",
             targets="binary",
             metrics=("hr@10", "ndcg@10"),

@@ -203,7 +203,7 @@ def _curve_controls(view: View) -> list[Component]:
 def curves(view: View) -> Drawing | Empty:
     """Draws the chosen measure against the batch size, the paper's values behind."""
     comparison, measure = comparison_of(view), measure_of(view)
-    info = batch_curves(comparison.cells, measure, phase_of(view), rows_of(view))
+    info = batch_curves(comparison.cells, measure, phase_of(view), rows_of(view), comparison.references)
     if not info.curves:
         return nothing(view, comparison) or Empty(f"No winner carries a value of {measure.name} yet.")
     return Drawing(plain(batch_curves_figure(info)), " ".join(_curve_sentences(info)))
@@ -214,6 +214,7 @@ def _curve_sentences(info: BatchCurves) -> list[str]:
     unsure = sum(point.value.phase == "search" for curve in info.curves for point in curve.points)
     if unsure and info.split == "test":
         notes.append(f"{count(unsure, 'open marker')}: not confirmed, the search's value on the split that selects.")
+    notes += [f"{label}: {fixed(value, info.measure.digits)}, without training." for label, value in info.untrained]
     if info.measure.chosen and info.split == "test":
         notes.append(info.paper or "The paper prints no value for this dataset and metric.")
     return notes
