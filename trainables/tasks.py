@@ -20,7 +20,7 @@ TrainOn = Literal["train", "train+validation"]
 Split = Literal["validation", "test"]
 
 SCHEDULES = ("linear", "cosine")
-CONSTRAINTS = ("all", "final")
+CONSTRAINTS = ("all", "final", "hidden")
 PRECISIONS = tuple(NUMERICS)
 
 

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from trainables import optimizers
-from trainables.catalogue.methods import METHODS
+from trainables.catalogue.methods import HYPERBALL, METHODS
 from trainables.optimizers import rules
 from trainables.optimizers.controls import Sphere, control_of
 from trainables.training.pack import Pack
 
-SHAPES = {"table": (6, 4), "bias": (5,), "kernel": (3, 2, 2, 2)}
+SHAPES = {"table": (6, 4), "bias": (5,), "kernel": (3, 2, 2, 2), "head": (2, 3)}
 REQUIRED = {"peak_lr": 0.01, "warmup_epochs": 1.0, "free_epochs": 2.0, "weight_decay": 0.1, "flood_level": 0.1}
 SWITCHED = [name for name, method in METHODS.items() if method.switch]
 HELD = {name: method for name, method in METHODS.items() if method.control and control_of(method.control, {}).held}
@@ -72,7 +72,7 @@ def train(
         if i == begins:
             made.constrain([0])
         w = made.state.weights
-        gradient = cut(flat(random(i + 10)) + 0.3 * w)
+        gradient = cut(flat(random(i + 10)) - 0.3 * w)
         made.state.step += 1
         made._update(gradient, torch.tensor([[lr]], dtype=torch.float64))
         trail.append(made.state.weights[0])
@@ -149,7 +149,8 @@ def test_norms_are_constant_from_the_switch_on(name: str, free_steps: int) -> No
     radii = rules.radii_of(trail[begins], layers)
     for w in trail[begins:]:
         torch.testing.assert_close(rules.radii_of(w, layers), radii, rtol=1e-12, atol=0)
-    assert [layer.name for layer, c in zip(layers, radii, strict=True) if c == 0] == ["bias"]
+    free = ["bias", "head"] if METHODS[name].control == HYPERBALL else ["bias"]
+    assert [layer.name for layer, c in zip(layers, radii, strict=True) if c == 0] == free
 
 
 @pytest.mark.parametrize("name", SWITCHED)
@@ -168,10 +169,11 @@ FACES: dict[str, Any] = {"torch": torch, **vars(optimizers)}
 @pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.face])
 def test_the_torch_optimizer_of_a_row_makes_the_steps_of_its_method(name: str) -> None:
     params = [nn.Parameter(x) for x in random(0)]
-    optimizer = eval(METHODS[name].face, FACES | hyper_of(name) | {"params": params, "lr": 0.02})
+    named = {"params": params, "hidden": params[::2], "others": params[1::2], "lr": 0.02}
+    optimizer = eval(METHODS[name].face, FACES | hyper_of(name) | named)
     for i, expected in enumerate(train(name, random(0), free_steps=0)):
         w = flat([p.detach() for p in params])
-        for p, g in zip(params, cut(flat(random(i + 10)) + 0.3 * w), strict=True):
+        for p, g in zip(params, cut(flat(random(i + 10)) - 0.3 * w), strict=True):
             p.grad = g.view(p.shape)
         optimizer.step()
         torch.testing.assert_close(flat([p.detach() for p in params]), expected, rtol=1e-9, atol=1e-12)

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from torch.optim import SGD, AdamW
 
 from trainables.optimizers import AdamLawn, LambLawn, Lawn, SgdLawn, controls, reference, rules
-from trainables.optimizers.controls import BOUNDED_NORM, HYPERBALL, LAWN, AdamP, Control, Cpr
+from trainables.optimizers.controls import BOUNDED_NORM, HYPERBALL, LAWN, LAWN_FIXED, AdamP, Control, Cpr
 from trainables.optimizers.layers import layers_of
 
 RELATIVES: dict[str, Control] = {
     "bounded-norm": BOUNDED_NORM,
     "hyperball": HYPERBALL,
+    "lawn-fixed": LAWN_FIXED,
     "cpr": Cpr(),
     "adamp": AdamP(),
 }
@@ -69,7 +70,9 @@ def test_a_relative_equals_its_literal_reference(name: str, rule: str) -> None:
     kept: dict[str, float] = {}
     for i in range(9):
         if i == 4:
-            state, radii, t = reference.fresh_state(rule, w), reference.read_radii(w, HELD), 0
+            radii = reference.read_radii(w, HELD)
+            if RELATIVES[name].resets:
+                state, t = reference.fresh_state(rule, w), 0
         t += 1
         if radii is None:
             reference.free_step(rule, w, gradient(w, i), state, 0.03, t, HYPER[rule])
@@ -88,9 +91,11 @@ def stacked(name: str, rule: str, switches: tuple[int, ...]) -> Tensor:
     t, constrained = torch.zeros(rows, 1, dtype=torch.int64), torch.zeros(rows, 1, dtype=torch.bool)
     for i in range(9):
         for row in (row for row, at in enumerate(switches) if at == i):
-            for slot in state.values():
-                slot[row] = 0
-            radii[row], t[row], constrained[row] = rules.radii_of(w[row], LAYERS), 0, True
+            radii[row], constrained[row] = rules.radii_of(w[row], LAYERS), True
+            if control.resets:
+                t[row] = 0
+                for slot in state.values():
+                    slot[row] = 0
         t += 1
         g = torch.stack([flat(gradient(cut(row), i)) for row in w])
         w, state = rules.step(
@@ -155,7 +160,7 @@ def test_a_control_resumes_bit_for_bit(name: str, wrapped: bool) -> None:
     assert all(torch.equal(params[key], whole[key]) for key in whole)
 
 
-@pytest.mark.parametrize("name", ["lawn", "direction-only", "bounded-norm", "hyperball"])
+@pytest.mark.parametrize("name", ["lawn", "direction-only", "bounded-norm", "hyperball", "lawn-fixed"])
 def test_spheres_hold_the_norms(name: str) -> None:
     found, optimizer = train(lambda params, **options: AdamLawn(params, control=CONTROLS[name], **options), steps=20)
     for p, c in optimizer.radii.items():
@@ -207,3 +212,67 @@ def test_adamp_with_decay_decays_scale_invariant_tensors_less() -> None:
         optimizer.step()
         expected = torch.tensor([[3.0, 4.0]], dtype=torch.float64) * (1 - 0.1 * 0.5 * share) - 0.1 * g
         torch.testing.assert_close(p.detach(), expected)
+
+
+def reparametrized(v: Tensor, c: float) -> Tensor:
+    """c·v/|v|: what a model computes with where the constraint is in the model (paper §3)."""
+    return torch.mul(v, c / v.norm())
+
+
+@pytest.mark.parametrize("rule", ["sgd", "adam"])
+def test_the_projection_agrees_in_direction_with_training_on_a_reparametrized_model(rule: str) -> None:
+    """From v = w, autograd through c·v/|v| is P g, and the base's step on v lands on LAWN's ray.
+
+    r has a part a·w along w, which LAWN projects away: v − η·r = (1 − η·a)·w − η·P r, so LAWN's step of η/(1 − η·a).
+    """
+    w, x = start()["matrix"], torch.linspace(-1, 1, 5, dtype=torch.float64)
+    v, c, lr = nn.Parameter(w.clone()), float(w.norm()), 0.05
+    torch.autograd.backward((reparametrized(v, c) @ x).exp().sum())
+    free = nn.Parameter(w.clone())
+    torch.autograd.backward((free @ x).exp().sum())
+    assert v.grad is not None
+    assert free.grad is not None
+    torch.testing.assert_close(v.grad, free.grad - (w * free.grad).sum() / c**2 * w)
+    base = SGD([v], lr=lr, momentum=0.9) if rule == "sgd" else AdamW([v], lr=lr, eps=1e-6, weight_decay=0)
+    base.step()
+    along = float(((w - v.detach()) / lr * w).sum()) / c**2
+    FACES[rule]([free], lr=lr / (1 - lr * along), free_steps=0).step()
+    torch.testing.assert_close(reparametrized(v.detach(), c), free.detach(), rtol=1e-10, atol=1e-12)
+
+
+# --- the authors' packages --------------------------------------------------------------------------------------------
+
+
+def after(optimizer: Any, params: dict[str, nn.Parameter], steps: int) -> dict[str, Tensor]:
+    for t in range(1, steps + 1):
+        for p, g in zip(params.values(), gradient({n: p.detach() for n, p in params.items()}, t).values(), strict=True):
+            p.grad = -g  # so that weights grow
+        optimizer.step()
+    return {name: p.detach() for name, p in params.items()}
+
+
+@pytest.mark.filterwarnings("ignore")  # the package calls deprecated functions of torch
+def test_cpr_equals_its_authors_package() -> None:
+    """They keep multiplier and bound in single precision, a difference that grows as the weights meet the bound."""
+    package = pytest.importorskip("pytorch_cpr")
+    ours, theirs, free = ({name: nn.Parameter(x) for name, x in start().items()} for _ in range(3))
+    groups = [
+        {"params": [theirs["matrix"], theirs["kernel"]], "regularize": True},
+        {"params": [theirs["bias"]], "regularize": False},
+    ]
+    options = {"kappa_init_method": "warm_start", "kappa_init_param": 4, "eps": 1e-6, "foreach": False}
+    expected = after(package.AdamCPR(groups, lr=0.03, **options), theirs, 12)
+    found = after(AdamLawn(ours.values(), lr=0.03, free_steps=4, control=Cpr()), ours, 12)
+    for name, x in expected.items():
+        torch.testing.assert_close(found[name], x, rtol=1e-5, atol=1e-5)
+    unbounded = after(AdamLawn(free.values(), lr=0.03), free, 12)
+    assert all(float(found[name].norm()) < 0.99 * float(unbounded[name].norm()) for name in HELD)
+
+
+def test_adamp_equals_its_authors_package_on_tensors_of_one_channel() -> None:
+    """Where both views of a tensor are one; their norms carry an additive epsilon."""
+    package = pytest.importorskip("adamp")
+    ours, theirs = ({"matrix": nn.Parameter(start()["matrix"].view(1, -1))} for _ in range(2))
+    expected = after(package.AdamP(theirs.values(), lr=0.03, eps=1e-6, weight_decay=0.1), theirs, 9)
+    found = after(AdamLawn(ours.values(), lr=0.03, free_steps=0, control=AdamP(weight_decay=0.1)), ours, 9)
+    torch.testing.assert_close(found["matrix"], expected["matrix"], rtol=1e-5, atol=1e-6)

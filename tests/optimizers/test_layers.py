@@ -37,8 +37,15 @@ def test_final_that_marks_nothing_or_names_nothing_is_an_error(final: tuple[str,
         layers_of(SHAPES, "final", final)
 
 
+def test_hidden_holds_neither_embeddings_nor_the_output() -> None:
+    shapes = [*SHAPES[:1], ("tower.weight", torch.Size([3, 3])), *SHAPES[1:]]
+    assert constrained(layers_of(shapes, "hidden", embeddings=["embedding.weight"])) == ["tower.weight"]
+    with pytest.raises(ValueError, match=r"'hidden' marks no tensor.*\['embedding.weight', 'head.0.weight'\]"):
+        layers_of(SHAPES, "hidden", embeddings=["embedding.weight"])
+
+
 def test_an_unknown_rule_lists_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="all, final, got 'last'"):
+    with pytest.raises(ValueError, match="all, final, hidden, got 'last'"):
         layers_of(SHAPES, "last")
 
 

@@ -33,7 +33,9 @@ place (1e-7 relative), which training amplifies. A wrong hyperparameter, batch o
 @pytest.mark.parametrize("optimizer", METHODS)
 def test_a_member_of_a_pack_equals_its_solo_run(optimizer: str) -> None:
     core = optimizer in CORE
-    what, points = task(optimizer, epochs=4 if core else 2), eight_points(optimizer)[:: 1 if core else 3]
+    what, points = task(optimizer, epochs=4 if core else 2), eight_points(optimizer)
+    if not core:  # with a smaller eps, Adam's first direction is the sign of rounding errors where a gradient is 0
+        points = [values | {"eps": 1e-3} for values in points[::3]]
     together, ends = run(pack(what, points))
     for position, values in enumerate(points):
         alone, solo_ends = run(pack(what, [values]))
@@ -98,7 +100,7 @@ def test_the_free_phase_is_trained_once(optimizer: str) -> None:
     assert rows == [2, 3, 4, 4], "0 | shared; 0 | 1 | shared; 0 | 1 | 2 | never (4 and 99 of 4 epochs are the same)"
 
 
-@pytest.mark.parametrize("optimizer", LAWN)
+@pytest.mark.parametrize("optimizer", [name for name in LAWN if name != "adam-cpr"])  # which bounds the norms
 def test_norms_stay_at_the_switch_and_biases_do_not(optimizer: str) -> None:
     session = training(pack(task(optimizer, epochs=5), [point(optimizer, free_epochs=f) for f in (0.0, 1.5, 99.0)]))
     constrained = [i for i, layer in enumerate(session.pack.layers) if layer.constrained]

@@ -84,10 +84,57 @@ L2 = Control(
 _FREE_EPOCHS = Hyperparameter(name="free_epochs", label="free epochs")
 LAWN = Control(name="lawn", label="LAWN", hook="trainables.optimizers.controls:LAWN", switch=_FREE_EPOCHS)
 BOUNDED_NORM = Control(name="bounded-norm", label="bounded norm", hook="trainables.optimizers.controls:LAWN")
+HYPERBALL = Control(
+    name="hyperball", label="Hyperball", hook="trainables.optimizers.controls:HYPERBALL", tensors="hidden"
+)
+CPR = Control(
+    name="cpr",
+    label="CPR",
+    hook="trainables.optimizers.controls:Cpr",
+    hyperparameters=(Hyperparameter(name="rate", label="multiplier rate", default=1.0),),
+    switch=_FREE_EPOCHS,
+)
+ADAMP = Control(
+    name="adamp",
+    label="AdamP's projection",
+    hook="trainables.optimizers.controls:AdamP",
+    hyperparameters=(_WEIGHT_DECAY,),
+)
+
+_PARTS = {
+    "fixed": ("fixed step", "LAWN_FIXED", "w ← c·n(w − η·c·n(P r)), r from P g"),
+    "unprojected": ("unprojected", "BOUNDED_NORM", "w ← c·n(w − η·r)"),
+    "unprojected-fixed": ("unprojected, fixed step", "HYPERBALL", "w ← c·n(w − η·c·n(r))"),
+}
+"""LAWN with the length of a step fixed, without its projections, and both: name → label, hook and step."""
+
+ABLATION: tuple[tuple[Control, str, str], ...] = tuple(
+    (
+        Control(
+            name=f"{whole.name}-{part}",
+            label=f"{whole.label}, {label}",
+            hook=f"trainables.optimizers.controls:{hook}",
+            switch=whole.switch,
+        ),
+        formula,
+        f"control={hook}",
+    )
+    for whole in (LAWN, BOUNDED_NORM)
+    for part, (label, hook, formula) in _PARTS.items()
+)
+"""Controls with their step and their argument of `AdamLawn`; with LAWN and the bounded norm, all eight of
+{free phase or not} x {projected or not} x {fixed step or not}."""
 
 RULES: Mapping[str, Rule] = {row.name: row for row in (SGD, ADAM, LAMB, LAMB_PLUS)}
-CONTROLS: Mapping[str, Control] = {row.name: row for row in (DECAY, MATRIX_DECAY, L2, LAWN, BOUNDED_NORM)}
+CONTROLS: Mapping[str, Control] = {
+    row.name: row
+    for row in (
+        *(DECAY, MATRIX_DECAY, L2, LAWN, BOUNDED_NORM, HYPERBALL, CPR, ADAMP),
+        *(control for control, _, _ in ABLATION),
+    )
+}
 
+_ABLATION_COLORS = ("#5b83b1", "#6b74d6", "#9a6fb0", "#b5733f", "#c7603a", "#a3705c")
 _PAPER = "paper §4, baselines"
 METHODS: Mapping[str, Method] = {
     row.name: row
@@ -185,6 +232,57 @@ METHODS: Mapping[str, Method] = {
             source="Hoffer et al. 2018; paper Table 2",
             choice="Algorithm 1 from the first step, without gains per channel",
             face="AdamLawn(params, lr=lr, betas=(beta1, beta2), eps=eps, free_steps=0)",
+        ),
+        Method(
+            name="adam-hyperball",
+            label="AdamH",
+            rule=ADAM,
+            control=HYPERBALL,
+            baseline="adam",
+            color="#c2478f",
+            formula="w ← c·n(w − η·c·n(r)) for hidden matrices, Adam without decay for all other tensors",
+            source="Wen et al., arXiv 2606.16899",
+            choice="hidden: neither embeddings nor the last matrix; a direction of 0 moves nothing",
+            face="AdamLawn([{'params': hidden}, {'params': others, 'constrained': False}], "
+            "lr=lr, betas=(beta1, beta2), eps=eps, free_steps=0, control=HYPERBALL)",
+        ),
+        Method(
+            name="adam-cpr",
+            label="Adam-CPR",
+            rule=ADAM,
+            control=CPR,
+            baseline="adam",
+            color="#12868f",
+            formula="w ← w − η·r; m ← max(0, m + (rate/size)·(|w|² − c²)); w ← w − 2·m·w",
+            source="Franke et al., NeurIPS 2024, L2 with warm start",
+            choice="the tensors are those of `constrain`, embeddings included; warm start after `free_epochs`",
+            face="AdamLawn(params, lr=lr, betas=(beta1, beta2), eps=eps, free_steps=0, control=Cpr(rate))",
+        ),
+        Method(
+            name="adamp",
+            label="AdamP",
+            rule=ADAM,
+            control=ADAMP,
+            baseline="adam",
+            color="#8a7a22",
+            formula="w ← w − η·(P r + 0.1·λ·w) for matrices with |cos(g, w)| < 0.1/√size, else w ← w − η·(r + λ·w)",
+            source="Heo et al., arXiv 2006.08217, Algorithm 2",
+            choice="of the two views of a tensor, per channel and whole, the whole one",
+        ),
+        *(
+            Method(
+                name=f"adam-{control.name.replace('bounded-norm', 'bwn')}",
+                label=f"Adam-{control.label}" if control.switch else f"Adam, {control.label}",
+                rule=ADAM,
+                control=control,
+                baseline="adam",
+                color=color,
+                formula=formula,
+                source="ablation of Algorithm 1",
+                choice="moments and step count are reset at the switch" if control.switch else "c is the initial norm",
+                face=f"AdamLawn(params, lr=lr, betas=(beta1, beta2), eps=eps, free_steps=0, {argument})",
+            )
+            for (control, formula, argument), color in zip(ABLATION, _ABLATION_COLORS, strict=True)
         ),
         Method(
             name="lamb",

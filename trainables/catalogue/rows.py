@@ -102,7 +102,8 @@ class Method:
         color: as "#rrggbb"; that of its rule if "".
         formula, source, choice: its step in one line, where it comes from, and what of it is our choice, for
             docs/methods.md.
-        face: the torch optimizer that makes its steps, as Python over `params`, `lr` and hyperparameters; "" for none.
+        face: the torch optimizer that makes its steps, as Python over `params` (or the `hidden` of them and `others`),
+            `lr` and hyperparameters; "" for none.
     """
 
     name: str

@@ -63,6 +63,8 @@ class Control(ABC):
     """Whether it reads the norm of the tensors it acts on, as LAWN does at the switch."""
     multiplies: ClassVar[bool] = False
     """Whether it has a multiplier for each tensor, initially 0."""
+    resets: ClassVar[bool] = True
+    """Whether moments and step count start afresh when it begins to hold tensors."""
 
     def project(self, w: Weights, g: Tensors) -> Tensors:
         """Returns the gradient that the rule uses, as new tensors or g itself; changes nothing."""
@@ -161,6 +163,8 @@ class Sphere(Control):
         rescale_(w)  # line 11
 
 
+LAWN_FIXED = Sphere(fixed_length=True)
+"""LAWN with steps of length η·c, independent of r's; for the ablation."""
 LAWN = Sphere()
 """Algorithm 1; from initialization it is also the bounded norm of Hoffer et al. 2018 (our reading)."""
 BOUNDED_NORM = Sphere(gradient=False, direction=False)
@@ -178,14 +182,16 @@ class Cpr(Control):
     for a tensor of n weights; κ = c², its squared norm when the bound begins (warm start).
 
     Args:
-        rate: μ.
+        rate: μ, a float or [R, 1].
 
-    Source: Franke et al., NeurIPS 2024, with the L2 measure; the factors are those of its authors' code.
+    Source: Franke et al., NeurIPS 2024, with the L2 measure; the factors are those of its authors' code, as is that the
+    moments go on when the bound begins.
     """
 
-    rate: float = 1.0
+    rate: Number = 1.0
     held: ClassVar[bool] = True
     multiplies: ClassVar[bool] = True
+    resets: ClassVar[bool] = False
 
     def update(self, w: Weights, r: Tensors, lr: Number) -> None:
         """Follows the direction, then pulls tensors that are too large toward zero."""
@@ -194,7 +200,7 @@ class Cpr(Control):
         squares = torch.stack(w.sums.squares(w.tensors))
         excess = (squares - _stacked(w.radius, squares).square()) / _sizes(w, squares)
         multiplier = torch.stack([m.to(squares.dtype) for m in w.multiplier])
-        multiplier = (multiplier + self.rate * excess).clamp_min(0)
+        multiplier = (multiplier + _like(self.rate, squares) * excess).clamp_min(0)
         _record(w, multiplier)
         _scale_(w, list((1 - 2 * multiplier).unbind()))
 
@@ -205,15 +211,16 @@ class AdamP(Control):
 
     P r and λ·`decay_ratio` where |cos(g, w)| < delta/√n, else r and λ: for weights that appear scale-invariant. Of the
     paper's two views of a tensor, per channel and whole, this uses the whole tensor (our choice: one norm per tensor).
+    Tensors of one dimension are never projected.
 
     Args:
-        weight_decay: λ, decoupled and times η.
+        weight_decay: λ, decoupled and times η, a float or [R, 1].
         delta, decay_ratio: the paper's defaults.
 
     Source: Heo et al., arXiv 2006.08217, Algorithm 2 and eq. (11).
     """
 
-    weight_decay: float = 0.0
+    weight_decay: Number = 0.0
     delta: float = 0.1
     decay_ratio: float = 0.1
     multiplies: ClassVar[bool] = True
@@ -223,15 +230,15 @@ class AdamP(Control):
         cosine = torch.stack(w.sums.dots(w.tensors, g)).abs()
         squares = torch.stack(w.sums.squares(w.tensors))
         limit = self.delta / _sizes(w, squares).sqrt() * (squares * torch.stack(w.sums.squares(g))).sqrt()
-        _record(w, cosine < limit)
+        _record(w, (cosine < limit) & _matrices(w, cosine))
         return g
 
     def update(self, w: Weights, r: Tensors, lr: Number) -> None:
         """Projects the directions of the recorded tensors, adds the decay and follows them."""
         noted = torch.stack([m.bool() for m in w.multiplier])
         tangent_(w, r, where=noted)
-        if self.weight_decay:
-            decay = self.weight_decay * torch.where(noted, self.decay_ratio, 1.0)
+        if isinstance(self.weight_decay, Tensor) or self.weight_decay:
+            decay = _like(self.weight_decay, r[0]) * torch.where(noted, self.decay_ratio, 1.0)
             torch._foreach_addcmul_(r, w.tensors, _each(_of_held(w, decay, 0.0), r))
         w.adapt(w, r)
         move_(w.tensors, r, lr)
@@ -296,9 +303,8 @@ def trust_(w: Weights, r: Tensors) -> None:
 
 def clipped_trust_(w: Weights, r: Tensors) -> None:
     """LAMB+: as `trust_` with a ratio of at most 1, for tensors with two or more dimensions only (our reading)."""
-    chosen = torch.tensor([i in w.matrices for i in range(len(r))], device=r[0].device)
     ratio = _trust_ratio(w, r).clamp_max(1)
-    torch._foreach_mul_(r, _each(torch.where(chosen.view(-1, *([1] * (ratio.dim() - 1))), ratio, 1.0), r))
+    torch._foreach_mul_(r, _each(torch.where(_matrices(w, ratio), ratio, 1.0), r))
 
 
 def _trust_ratio(w: Weights, r: Tensors) -> Tensor:
@@ -362,6 +368,17 @@ def _stacked(values: Sequence[Number], like: Tensor) -> Tensor:
     if isinstance(values[0], Tensor):
         return torch.stack([torch.as_tensor(value, dtype=like.dtype, device=like.device) for value in values])
     return torch.tensor(values, dtype=like.dtype, device=like.device)
+
+
+def _like(value: Number, x: Tensor) -> Number:
+    """A number in the precision and on the device of x."""
+    return value.to(x) if isinstance(value, Tensor) else value
+
+
+def _matrices(w: Weights, like: Tensor) -> Tensor:
+    """Whether each tensor has two or more dimensions, bool [L, ...] for values like `like`."""
+    chosen = torch.tensor([i in w.matrices for i in range(len(w.tensors))], device=like.device)
+    return chosen.view(-1, *([1] * (like.dim() - 1)))
 
 
 def _sizes(w: Weights, like: Tensor) -> Tensor:

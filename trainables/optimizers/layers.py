@@ -26,32 +26,42 @@ class Layer:
 
 
 def layers_of(
-    named_shapes: Iterable[tuple[str, torch.Size]], constrain: str = "all", final: Collection[str] = ()
+    named_shapes: Iterable[tuple[str, torch.Size]],
+    constrain: str = "all",
+    final: Collection[str] = (),
+    embeddings: Collection[str] = (),
 ) -> tuple[Layer, ...]:
     """Lays out tensors consecutively and marks those whose norm LAWN will hold.
 
     Args:
         named_shapes: each tensor's name and shape, in the order of the flat vector.
         constrain: "all" marks every tensor with two or more dimensions, embeddings included (eq. 1, "for all ℓ");
-            "final" marks only those of them that `final` names. Biases and other 1-D tensors stay free.
+            "final" marks only those of them that `final` names; "hidden" all but `embeddings` and the last of them, the
+            output. Biases and other 1-D tensors stay free.
         final: tensors, or modules with tensors, of the last homogeneous sub-network; used for "final" only.
+        embeddings: names of the tables; used for "hidden" only.
 
     Returns:
         One layer per tensor, consecutive, the first at 0.
 
     Raises:
-        ValueError: `constrain` is unknown, or it is "final" and `final` marks no tensor or has an unknown name.
+        ValueError: `constrain` is unknown or marks no tensor, or `final` has an unknown name.
 
-    Source: §3, eq. (1) for "all", which tensors count is our choice; "final" is the arXiv version's rule.
+    Source: §3, eq. (1) for "all", which tensors count is our choice; "final" is the arXiv version's rule; "hidden" is
+        Hyperball's (arXiv 2606.16899).
     """
     if constrain not in CONSTRAINTS:
         raise ValueError(f"constrain must be one of {', '.join(CONSTRAINTS)}, got '{constrain}'")
     shapes = list(named_shapes)
-    chosen = {name for name, shape in shapes if len(shape) >= 2}
+    matrices = [name for name, shape in shapes if len(shape) >= 2]
+    chosen = set(matrices)
     if constrain == "final":
         chosen &= _named_by(final, [name for name, _ in shapes])
-        if not chosen:
-            raise ValueError(f"constrain = 'final' marks no tensor with two or more dimensions; final names {[*final]}")
+    if constrain == "hidden":
+        chosen -= {*embeddings, *matrices[-1:]}
+    if constrain != "all" and not chosen:
+        other = f"final names {[*final]}" if constrain == "final" else f"of {matrices} none is hidden"
+        raise ValueError(f"constrain = '{constrain}' marks no tensor with two or more dimensions; {other}")
     return _lay_out(shapes, chosen)
 
 

@@ -53,6 +53,8 @@ class TwoPhase(Optimizer):
     Source: §3, "LAWN Implementation"; the choice of tensors, and resetting moments and count together, are ours.
     """
 
+    control: Control
+
     def __init__(self, params: ParamsT, defaults: dict[str, Any], free_steps: int | None) -> None:
         free_steps = checked_free_steps(free_steps)
         phase = "constrained" if free_steps == 0 else "free"
@@ -89,7 +91,8 @@ class TwoPhase(Optimizer):
         if not self.constrained:
             for group in self.param_groups:
                 group["phase"] = "constrained"
-            self._forget()
+            if self.control.resets:
+                self._forget()
             self._store_radii(first=True)
 
     @_disable_dynamo

@@ -132,23 +132,26 @@ def relative_step(
     radii: Mapping[str, float],
     multipliers: dict[str, float],
 ) -> None:
-    """Makes one step of "bounded-norm", "hyperball", "cpr" or "adamp"; tensors without a radius take a free step."""
+    """Makes one step of "bounded-norm", "hyperball", "lawn-fixed", "cpr" or "adamp"; without a radius it is free."""
     for name in w:
         if name not in radii:
             free_step(base, {name: w[name]}, {name: g[name]}, state, eta, t, hyper)
             continue
-        r = _momentum(name, g[name], state, hyper) if base == "sgd" else _adam(name, g[name], state, t, hyper)
+        g_p = _projected(g[name], w[name]) if control == "lawn-fixed" else g[name]
+        r = _momentum(name, g_p, state, hyper) if base == "sgd" else _adam(name, g_p, state, t, hyper)
         size, c = w[name].numel(), radii[name]
+        if control == "lawn-fixed":
+            r = _projected(r, w[name])
         if control == "adamp":
             cosine = float((w[name] * g[name]).sum() / (_norm(w[name]) * _norm(g[name])))
             if abs(cosine) < 0.1 / math.sqrt(size):
                 r = _projected(r, w[name])
         if base == "lamb":
             r = _trust_ratio(w[name], r) * r
-        if control == "hyperball":
+        if control in ("hyperball", "lawn-fixed"):
             r = c * r / _norm(r)
         w[name] -= eta * r
-        if control in ("bounded-norm", "hyperball"):
+        if control in ("bounded-norm", "hyperball", "lawn-fixed"):
             w[name] *= c / _norm(w[name])
         if control == "cpr":
             multipliers[name] = max(0.0, multipliers.get(name, 0.0) + (_norm(w[name]) ** 2 - c**2) / size)

@@ -237,7 +237,8 @@ def _kind(dtype: torch.dtype, shape: Sequence[int]) -> str:
 def _derived(training: Training, story: _Story) -> dict[str, list[list[Any]]]:
     """Returns the tensors [R, 1] that follow from the pack, as lists, by name."""
     done, leaders = story.epoch * training.steps_per_epoch, [row.members[0] for row in story.rows]
-    resets = [training.switch_steps[row.members[0]] if row.constrained else 0 for row in story.rows]
+    starts = [training.switch_steps[row.members[0]] if row.constrained else 0 for row in story.rows]
+    resets = starts if training.pack.control.resets else [0] * len(starts)
     hyper = {f"hyper/{name}": [[training.full[leader][name]] for leader in leaders] for name in training.pack.hyper}
     return hyper | {
         "state/step": [[done - (reset or 0)] for reset in resets],

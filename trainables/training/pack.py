@@ -70,7 +70,7 @@ class Pack:
         method: its rule, its control, and the parameters of the loss that it sets.
         hyper: hyperparameters of the method but for its schedule and switch, each float64 [R, 1].
         loss: outputs, targets and parameters → loss of each example [B].
-        constrain: which tensors a control holds, "all" or "final".
+        constrain: which tensors a control holds that names none itself, see `layers_of`.
         device: where it all lives.
         precision: "float32", or "bfloat16" for autocast around the forward pass of training; weights, state and
             `predict` stay fp32.
@@ -91,7 +91,9 @@ class Pack:
         self.names = [name for name, _ in first.named_parameters()]
         self.shapes = [parameter.shape for _, parameter in first.named_parameters()]
         final = getattr(first, "final_layers", ())
-        self.layers = layers_of(zip(self.names, self.shapes, strict=True), constrain, final)
+        tables = {f"{name}.weight" for name, module in first.named_modules() if isinstance(module, nn.Embedding)}
+        constrain = (method.control.tensors if method.control else "") or constrain
+        self.layers = layers_of(zip(self.names, self.shapes, strict=True), constrain, final, tables)
         self.gamma_names = frozenset(
             f"{prefix}.weight" for prefix, module in first.named_modules() if isinstance(module, _BatchNorm)
         )
@@ -141,13 +143,14 @@ class Pack:
         self._phases = [self._phases[i] for i in source]
 
     def constrain(self, rows: Sequence[int]) -> None:
-        """Starts the constrained phase of `rows`: c is read once, moments and step start afresh (Algorithm 1)."""
+        """Starts the constrained phase of `rows`: c is read once; moments and step start afresh (not under CPR)."""
         state, index = self.state, torch.tensor(rows, device=self.device, dtype=torch.long)
         state.radii[index] = rules.radii_of(state.weights[index], self.layers)
         state.constrained[index] = True
-        state.step[index] = 0
-        for slot in state.slots.values():
-            slot[index] = 0
+        if self.control.resets:
+            state.step[index] = 0
+            for slot in state.slots.values():
+                slot[index] = 0
         self.note_phases()
 
     def note_phases(self) -> None:
