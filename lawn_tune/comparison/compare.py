@@ -101,6 +101,11 @@ class PairResult:
     notes: tuple[Note, ...]
 
     @property
+    def cells(self) -> tuple[CellResult, CellResult]:
+        """Baseline and challenger."""
+        return self.baseline, self.challenger
+
+    @property
     def interim(self) -> bool:
         """True while the difference is over fewer confirm seeds than were planned."""
         notes = (*self.baseline.notes, *self.challenger.notes)

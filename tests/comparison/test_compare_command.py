@@ -12,6 +12,7 @@ import pytest
 
 from lawn_tune.cli import compare as command
 from lawn_tune.comparison.renderers import RENDERERS, Format
+from lawn_tune.comparison.renderers.race import SCHEMA
 from lawn_tune.errors import UsageError
 from tests.helpers.memory_source import MemorySource, demo_source, make_cell
 
@@ -82,3 +83,15 @@ def test_rich_tables_go_to_no_file_and_a_bad_path_is_named(source: MemorySource,
         command.compare("movielens_100k", output=tmp_path / "table")
     with pytest.raises(UsageError, match="cannot write"):
         command.compare("movielens_100k", format="csv", output=tmp_path / "nowhere" / "table.csv")
+
+
+def test_times_to_target_have_their_own_formats(source: MemorySource, capsys: pytest.CaptureFixture[str]) -> None:
+    command.compare("movielens_100k", format="json", times=True)
+    assert json.loads(capsys.readouterr().out)["schema"] == SCHEMA
+    command.compare("movielens_100k", times=True)
+    assert "Performance profile" in capsys.readouterr().out
+    with pytest.raises(UsageError, match="--format latex"):
+        command.compare("movielens_100k", format="latex", times=True)
+    source.series.clear()
+    with pytest.raises(UsageError, match="nothing has a time"):
+        command.compare("movielens_100k", times=True)

@@ -1,0 +1,102 @@
+"""Times to target as tables, CSV and JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from lawn_tune.comparison.renderers.csv_field import csv_field
+from lawn_tune.comparison.renderers.markdown import escaped, pipes
+from lawn_tune.comparison.times import CUT, Arrival, Unit, profiles
+from lawn_tune.words import fixed
+
+SCHEMA = "lawn-tune/times/1"
+
+HEADER = ("Task", "Method", "Target", "Runs that arrive", "Epochs", "Device hours")
+PROFILE_HEADER = ("Side", "Tasks", "Fastest", f"Within {CUT:g}x", "Score")
+
+DEFINITION = (
+    "First epoch whose test value is as good as the mean of the baseline's confirmed runs: median over runs, with the "
+    "earliest and the latest; the curves are those of the runs that set the target. Score: area below the performance "
+    f"profile by epochs from 1 to {CUT:g} times the fastest, as a part of the largest."
+)
+
+
+def arrival_rows(found: Sequence[Arrival]) -> list[list[str]]:
+    """Returns the printed cells under `HEADER`."""
+    return [
+        [
+            *(a.task, a.cell.split("/")[1], fixed(a.target, 2), f"{a.arrived} of {a.n}"),
+            *(_text(a, "epochs", 1), _text(a, "device_hours", 3)),
+        ]
+        for a in found
+    ]
+
+
+def profile_rows(found: Sequence[Arrival]) -> list[list[str]]:
+    """Returns the printed cells under `PROFILE_HEADER`."""
+    return [
+        [p.side, f"{p.tasks}", _percent(p.within(1.0)), _percent(p.within(CUT)), fixed(p.score, 2)]
+        for p in profiles(found)
+    ]
+
+
+def _text(arrival: Arrival, unit: Unit, digits: int) -> str:
+    times = getattr(arrival, unit)
+    middle, first, last = (_number(value, digits) for value in (arrival.median(unit), min(times), max(times)))
+    return f"{middle} ({first} to {last})"
+
+
+def _number(value: float, digits: int) -> str:
+    return fixed(value, digits) if math.isfinite(value) else "unknown" if math.isnan(value) else "never"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+def _markdown(found: Sequence[Arrival]) -> str:
+    tables = [(HEADER, arrival_rows(found)), (PROFILE_HEADER, profile_rows(found))]
+    parts = [pipes(header, [[escaped(text) for text in row] for row in rows]) for header, rows in tables]
+    return "\n\n".join(part for part in (*parts, escaped(DEFINITION)) if part) + "\n"
+
+
+def _csv(found: Sequence[Arrival]) -> str:
+    """Returns one line a run; a run that never arrives has no times."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(("task", "cell", "side", "target", "epochs", "device_hours"))
+    for a in found:
+        for epochs, hours in zip(a.epochs, a.device_hours, strict=True):
+            row = (a.task, a.cell, a.side, a.target, _finite(epochs), _finite(hours))
+            writer.writerow([csv_field(value) for value in row])
+    return out.getvalue()
+
+
+def _json(found: Sequence[Arrival]) -> str:
+    values = {
+        "schema": SCHEMA,
+        "cut": CUT,
+        "definition": DEFINITION,
+        "arrivals": [_arrival(arrival) for arrival in found],
+        "profiles": {unit: [p._asdict() for p in profiles(found, unit)] for unit in ("epochs", "device_hours")},
+    }
+    return json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _arrival(arrival: Arrival) -> dict[str, Any]:
+    times = {unit: [_finite(value) for value in getattr(arrival, unit)] for unit in ("epochs", "device_hours")}
+    medians = {f"median_{unit}": _finite(arrival.median(unit)) for unit in ("epochs", "device_hours")}
+    return {**arrival._asdict(), **times, **medians, "n": arrival.n, "arrived": arrival.arrived}
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+RACES: Mapping[str, Callable[[Sequence[Arrival]], str]] = {"md": _markdown, "csv": _csv, "json": _json}
+"""Formats that are text; "rich" prints to a console instead."""
