@@ -12,7 +12,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from benchmarks import inference_page, page, scaling_page
+from benchmarks import inference_page, page, recompute, scaling_page
 from lawn_tune.cli.main import app
 from lawn_tune.planning.spaces import builtin_spaces
 from trainables.catalogue import page as methods_page
@@ -63,6 +63,12 @@ def test_the_numbers_of_the_readme_equal_the_committed_result() -> None:
     difference = result["pairs"][0]["difference"]
     low, high = (f"{bound:+.2f}".replace("-", "−") for bound in difference["interval"])
     assert f"**{difference['mean']:+.2f}**, 95 % interval {low} to {high}" in README
+
+
+@pytest.mark.parametrize("path", sorted(recompute.RESULTS.glob("*.json")), ids=lambda path: path.stem)
+def test_committed_comparisons_are_those_of_the_present_inference(path: Path) -> None:
+    document = json.loads(path.read_text())
+    assert recompute.recomputed(document) == document
 
 
 def test_the_example_of_the_readme_runs_and_holds_the_norms(tmp_path: Path) -> None:
