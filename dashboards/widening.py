@@ -24,12 +24,6 @@ class Widening(NamedTuple):
     add: float | None
     why: str
 
-    @property
-    def toml(self) -> str:
-        """The line of the space's file, with the level to add in its place."""
-        levels = self.levels if self.add is None else tuple(sorted((*self.levels, self.add)))
-        return f"{self.name} = [{', '.join(f'{level:g}' for level in levels)}]"
-
 
 def widenings(result: CellResult, shortest: int | None = None) -> tuple[Widening, ...]:
     """Returns what to add to the grid of a cell, one entry per hyperparameter on the edge.
@@ -51,9 +45,38 @@ def shortest_budget(comparison: Comparison) -> int:
     return min((result.cell.task.epochs for result in comparison.cells), default=0)
 
 
-def table_name(result: CellResult) -> str:
-    """Returns the table of the space's file that holds a cell's grid."""
-    return f"[optimizers.{result.cell.name.optimizer}]"
+def suggested(results: Sequence[CellResult], shortest: int | None = None, *, method: str = "") -> str:
+    """Returns the lines of a space's file that extend the grids whose winners are on the edge, as one TOML text.
+
+    Each hyperparameter of a table is one line with all levels to add, so no two lines contradict each other. Levels that
+    a batch size has for itself are extended in its own table.
+
+    Args:
+        results: all cells of the space.
+        shortest: see `widenings`.
+        method: the only one that is extended; "" extends all.
+
+    Returns:
+        The text, "" if nothing is to be added.
+    """
+    tables: dict[str, dict[str, set[float]]] = {}
+    for result in results:
+        for found in widenings(result, shortest) if method in ("", result.cell.name.optimizer) else ():
+            if found.add is not None:
+                lines = tables.setdefault(_table(result, found, results), {})
+                lines.setdefault(found.name, set(found.levels)).add(found.add)
+    return "\n\n".join("\n".join([f"[{name}]", *map(_line, lines.items())]) for name, lines in tables.items())
+
+
+def _table(result: CellResult, found: Widening, results: Sequence[CellResult]) -> str:
+    name = result.cell.name
+    same = {r.cell.grid.values.get(found.name) for r in results if r.cell.name.optimizer == name.optimizer}
+    own = "" if len(same) == 1 else f".batch.{name.batch_size}"
+    return f"optimizers.{name.optimizer}{own}"
+
+
+def _line(line: tuple[str, set[float]]) -> str:
+    return f"{line[0]} = [{', '.join(f'{level:g}' for level in sorted(line[1]))}]"
 
 
 def _next(result: CellResult, name: str, shortest: int) -> tuple[float | None, str]:

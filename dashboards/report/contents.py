@@ -8,7 +8,7 @@ from typing import NamedTuple
 from dashboards.figures.sensitivity import SensitivityAxis, SensitivityLevel, sensitivity_info, span
 from dashboards.figures.tuning_curve import ROUND, Drawn, TuningCurveInfo, TuningLine, tuning_curve_infos
 from dashboards.report.protocol import commands, dates, protocol
-from dashboards.widening import Widening, shortest_budget, table_name, widenings
+from dashboards.widening import shortest_budget, suggested, widenings
 from lawn_tune.cells import Cell
 from lawn_tune.comparison.compare import CellResult, Comparison
 from lawn_tune.comparison.tables import Table, table
@@ -24,12 +24,16 @@ TUNING_DEFINITION = (
 
 
 class Contents(NamedTuple):
-    """The content of a report next to the comparison itself, ready to print; rows are texts under their headers."""
+    """The content of a report next to the comparison itself, ready to print; rows are texts under their headers.
+
+    `wider` is TOML that extends the grids whose winners are on the edge, `stays` why others are not extended.
+    """
 
     comparison: Comparison
     table: Table
     winners: tuple[dict[str, str], ...]
-    wider: tuple[tuple[str, str, str], ...]
+    wider: str
+    stays: tuple[str, ...]
     sensitivity: tuple[tuple[str, ...], ...]
     tuning_curves: tuple[TuningCurveInfo, ...]
     tuning_rows: tuple[tuple[str, ...], ...]
@@ -38,7 +42,7 @@ class Contents(NamedTuple):
 
 
 WINNER_HEADER = ("Method", "Batch", "Winner", "Points", "Diverged", "Epochs", "Device time")
-WIDER_HEADER = ("Method", "Batch", "Suggested change")
+WIDER = "lines that replace those of the space's file; a launch trains only the new points"
 SENSITIVITY_HEADER = ("Method", "Batch", "Hyperparameter", "Level", "Best", "Median", "Complete", "Diverged", "Span")
 TUNING_HEADER = ("Method", "Batch", "k", "Best expected", "80 % of draws", "Test value", "Device time")
 
@@ -57,7 +61,8 @@ def contents(comparison: Comparison, trials: Sequence[TrialRow], storage: str | 
         comparison=comparison,
         table=table(comparison),
         winners=tuple(_winner_row(result) for result in comparison.cells),
-        wider=tuple(row for result in comparison.cells for row in _wider(result, shortest)),
+        wider=suggested(comparison.cells, shortest),
+        stays=tuple(text for result in comparison.cells for text in _stays(result, shortest)),
         sensitivity=tuple(row for result in comparison.cells if result.winner for row in _sensitivity(result)),
         tuning_curves=curves,
         tuning_rows=tuple(row for info in curves for line in info.lines for row in _tuning_rows(info, line)),
@@ -91,16 +96,10 @@ def _names(cell: Cell) -> tuple[str, str]:
     return method(cell.name.optimizer), f"{cell.name.batch_size:,}"
 
 
-def _wider(result: CellResult, shortest: int) -> list[tuple[str, str, str]]:
-    lines = [_line(result, widening) for widening in widenings(result, shortest)]
-    return [(*_names(result.cell), line) for line in lines if line]
-
-
-def _line(result: CellResult, widening: Widening) -> str:
-    """Returns the line of the space's file, or why there is none."""
-    if widening.add is not None:
-        return f"{table_name(result)} {widening.toml}"
-    return f"none for {widening.name}: {widening.why}" if widening.why else ""
+def _stays(result: CellResult, shortest: int) -> list[str]:
+    """Returns which grids are not extended although the winner is on their edge, and why."""
+    where = ", batch ".join(_names(result.cell))
+    return [f"{where}: {found.name} stays as it is: {found.why}." for found in widenings(result, shortest) if found.why]
 
 
 def _sensitivity(result: CellResult) -> list[tuple[str, ...]]:

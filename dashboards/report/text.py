@@ -9,7 +9,7 @@ from dashboards.report.contents import (
     SENSITIVITY_HEADER,
     TUNING_DEFINITION,
     TUNING_HEADER,
-    WIDER_HEADER,
+    WIDER,
     WINNER_HEADER,
     Contents,
 )
@@ -19,7 +19,7 @@ from lawn_tune.comparison.renderers.markdown import escaped, markdown, pipes
 from lawn_tune.comparison.tables import DIFFERENCE_HEADER, difference_cells
 from lawn_tune.words import method
 
-SCHEMA = "lawn-tune/report/2"
+SCHEMA = "lawn-tune/report/3"
 
 
 def report_markdown(found: Contents) -> str:
@@ -29,7 +29,7 @@ def report_markdown(found: Contents) -> str:
         markdown(found.comparison).rstrip(),
         "## Winners and cost",
         _pipes(WINNER_HEADER, [tuple(row.values()) for row in found.winners]),
-        *_titled("### On the edge: suggested changes", WIDER_HEADER, found.wider),
+        *_wider(found),
         *_titled("## Each hyperparameter alone", SENSITIVITY_HEADER, found.sensitivity),
         *_titled("## Expected best of k random points", TUNING_HEADER, found.tuning_rows, TUNING_DEFINITION),
         *_titled("## Protocol and versions", ("What", "Value"), found.protocol),
@@ -38,6 +38,12 @@ def report_markdown(found: Contents) -> str:
         f"Written by lawn-tune {__version__}.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _wider(found: Contents) -> list[str]:
+    lines = [f"```toml\n{found.wider}\n```"] if found.wider else []
+    stays = ["\n".join(f"- {escaped(text)}" for text in found.stays)] if found.stays else []
+    return [f"### On the edge: {WIDER}", *lines, *stays] if lines or stays else []
 
 
 def _titled(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], note: str = "") -> list[str]:
@@ -77,7 +83,7 @@ def report_json(found: Contents) -> str:
         "caveats": [{"mark": note.mark, "flag": note.flag.value, "texts": list(note.texts)} for note in rows.footnotes],
         "remarks": list(rows.remarks),
         "winners": list(found.winners),
-        "wider": _named(WIDER_HEADER, found.wider),
+        "wider": {"toml": found.wider, "stays": list(found.stays)},
         "sensitivity": _named(SENSITIVITY_HEADER, found.sensitivity),
         "tuning_curve": {"definition": TUNING_DEFINITION, "rows": _named(TUNING_HEADER, found.tuning_rows)},
         "protocol": dict(found.protocol),

@@ -122,6 +122,12 @@ def command(text: str) -> Component:
     return html.Div([html.Code(text), copy], className="command")
 
 
+def snippet(text: str) -> Component:
+    """Returns lines of a file to copy."""
+    copy = html.Button("Copy", type="button", className="quiet", **data(copy=text), **aria(label="Copy the lines"))
+    return html.Div([html.Pre(text), copy], className="snippet")
+
+
 def link(text: str, to: str, class_name: str = "") -> Component:
     """Returns a link to a page of the application, made by `View.href`; the page changes without a reload."""
     return html.A(text, href=to, className=class_name or None, **data(nav=to))

@@ -21,6 +21,7 @@ import pytest
 from dashboards import cli as command
 from dashboards.report import Format, report, save
 from dashboards.report.contents import contents
+from dashboards.report.html_page import unpacked
 from dashboards.report.text import SCHEMA
 from lawn_tune.comparison.compare import Comparison, compare, compare_space
 from lawn_tune.comparison.renderers.exchange import to_dict
@@ -118,14 +119,15 @@ def test_its_policy_forbids_every_request_and_admits_its_own_scripts_only(page: 
     scripts = re.findall(r"script-src ([^;]*);", policy)[0]
     assert "unsafe" not in scripts
     kinds = [attributes.get("type") for tag, attributes in page.tags if tag == "script"]
-    run = [text for text, kind in zip(page.scripts, kinds, strict=True) if kind is None]
-    assert len(run) == 2
+    library, script = unpacked(page.scripts[1]), page.scripts[2]
+    assert kinds == ["text/plain", "text/plain", None]
+    run = [library, script]
     hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in run]
     assert set(scripts.split()) == {f"'sha256-{digest}'" for digest in hashes}
 
 
 def test_it_is_small_enough_to_mail(html: str) -> None:
-    assert len(html.encode()) < 6_000_000
+    assert len(html.encode()) < 2_000_000
 
 
 def test_equal_ledgers_give_equal_pages(source: MemorySource, comparison: Comparison, html: str) -> None:
@@ -165,12 +167,12 @@ def test_every_mark_leads_to_its_caveat(page: Page) -> None:
 
 
 def test_every_figure_has_a_place_a_height_and_words(page: Page) -> None:
-    data = json.loads(page.scripts[0])
+    data = json.loads(unpacked(page.scripts[0]))
     places = {a["id"]: a for tag, a in page.tags if tag == "figure"}
     assert set(data["figures"]) == set(places)
     assert len(places) == 2 + 3 + 12 + 12 + 6  # differences, sizes; curves; grids; levels; tuning curves
     assert all(a["aria-label"] and "height:" in (a["style"] or "") for a in places.values())
-    assert not set("<>&") & set(page.scripts[0])
+    assert "<" not in page.scripts[0] + page.scripts[1]
     assert set(data["templates"]) == {"light", "dark"}
     assert data["config"]["showSendToCloud"] is False
 
@@ -182,7 +184,7 @@ def test_hostile_names_stay_text() -> None:
     assert "img" not in {tag for tag, _ in page.tags}
     assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
     assert " ".join(EVIL.split()) in page.text
-    json.loads(page.scripts[0])
+    json.loads(unpacked(page.scripts[0]))
 
 
 def test_it_admits_what_is_missing() -> None:

@@ -18,7 +18,7 @@ from dashboards.web.columns import Column
 from dashboards.web.page import Empty, Page, View
 from dashboards.web.pages.trials import TrialTable, cell_of, href, opens, trial_columns, trial_rows
 from dashboards.web.snapshot import Snapshots
-from dashboards.widening import shortest_budget, table_name, widenings
+from dashboards.widening import shortest_budget, suggested, widenings
 from lawn_tune.cells import Cell
 from lawn_tune.comparison.compare import CellResult
 from lawn_tune.comparison.flags import Flag
@@ -93,32 +93,21 @@ def edge(view: View) -> list[Component] | Empty:
     result = result_of(view)
     if result.winner is None:
         return Empty("There is no winner yet: no point of the grid is complete.")
-    found = widenings(result, shortest_budget(view.snapshot.comparison))
+    comparison = view.snapshot.comparison
+    found = widenings(result, shortest := shortest_budget(comparison))
     if not found:
         return Empty("The winner is inside its grid: a neighbor on every side was tried and is no better.")
     notes = [html.Li(note.text) for note in result.notes if note.flag is Flag.EDGE]
     notes += [html.Li(f"{widening.name} stays as it is: {widening.why}") for widening in found if widening.why]
-    added = [widening for widening in found if widening.add is not None]
-    if not added:
+    if all(widening.add is None for widening in found):
         return [html.Ul(notes, className="caveats"), html.P("Nothing can be added to the space's file there.")]
-    text = "\n".join([table_name(result), *(widening.toml for widening in added)])
+    name = result.cell.name.optimizer
     return [
         html.Ul(notes, className="caveats"),
-        html.P(f"To extend the search, change these lines in the file of space '{view.space}':"),
-        _snippet(text),
+        html.P(f"To extend the search of {method(name)}, replace these lines in the file of space '{view.space}':"),
+        components.snippet(suggested(comparison.cells, shortest, method=name)),
         html.P("Launch it again: only the new points are trained, and the winner is confirmed again if it changes."),
     ]
-
-
-def _snippet(text: str) -> Component:
-    copy = html.Button(
-        "Copy",
-        type="button",
-        className="quiet",
-        **components.data(copy=text),
-        **components.aria(label="Copy the lines"),
-    )
-    return html.Div([html.Pre(text), copy], className="snippet")
 
 
 # --- figures ---------------------------------------------------------------------------------------------------------
