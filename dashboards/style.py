@@ -25,6 +25,9 @@ ON_SCALE: Mapping[Theme, str] = {"light": "#12181f", "dark": "#f4f7fa"}
 FRAME = "#d6245c"
 """Around a winner."""
 
+RANKS = (FRAME, "#c17a00", "#6b76c8")
+"""For groups of trials by rank, the best first; not shades of one color, which dark pages make equal."""
+
 BACKED = "backed"
 """Name of the annotations with the page's color behind them, so that lines do not cross their letters."""
 

@@ -48,8 +48,8 @@ def shortest_budget(comparison: Comparison) -> int:
 def suggested(results: Sequence[CellResult], shortest: int | None = None, *, method: str = "") -> str:
     """Returns the lines of a space's file that extend the grids whose winners are on the edge, as one TOML text.
 
-    Each hyperparameter of a table is one line with all levels to add, so no two lines contradict each other. Levels that
-    a batch size has for itself are extended in its own table.
+    Each hyperparameter of a table is one line with all levels to add, so no two lines contradict each other. Levels
+    that a batch size has for itself are extended in its own table.
 
     Args:
         results: all cells of the space.

@@ -270,9 +270,21 @@
         return Object.assign({}, trace, { visible: now.visible === undefined ? true : now.visible });
     }
 
-    function file(name, kind) {
+    // A finger scrolls the page; Plotly would take the swipe for a zoom. A tap still arrives as a click.
+    document.addEventListener(
+        "touchstart",
+        (event) => event.target.closest && event.target.closest(".js-plotly-plot") && event.stopPropagation(),
+        { capture: true, passive: true },
+    );
+
+    // What a list shows is selected when it is entered, so that typing begins a new search.
+    document.addEventListener("focusin", (event) => {
+        if (event.target.matches && event.target.matches(".mantine-Select-input")) event.target.select();
+    });
+
+    function file(name, subject, kind) {
         const space = new URLSearchParams(location.search).get("space") || "";
-        return [space, name].filter(Boolean).join("-").replace(/[^\w.-]+/g, "-") + (kind ? "." + kind : "");
+        return [space, subject, name].filter(Boolean).join("-").replace(/[^\w.-]+/g, "-") + (kind ? "." + kind : "");
     }
 
     // Saved on white in the light theme, whatever is on screen: it goes into a paper.
@@ -284,7 +296,7 @@
         const size = { width: graph.clientWidth, height: graph.layout.height || graph.clientHeight };
         window.Plotly.downloadImage(
             { data: graph.data, layout, config: { showSendToCloud: false } },
-            Object.assign({ format: kind, filename: file(card), scale: kind === "png" ? 2 : 1 }, size),
+            Object.assign({ format: kind, filename: file(card, graph.layout.meta), scale: kind === "png" ? 2 : 1 }, size),
         );
     }
 
@@ -294,15 +306,24 @@
     const formula = new RegExp("^" + looks.formula);
     function csvField(value) {
         if (value === null || value === undefined) return "";
-        if (typeof value === "number") return String(value);
+        if (typeof value === "number") return String(Number(value.toPrecision(12))); // not 91.21000000000001
         const text = String(value).replace(/\r\n?/g, "\n");
         return formula.test(text) ? "'" + text : text;
     }
 
+    // True where a text holds a word, or the number that a word spells: 1e-3, .001 and 0.001 are one.
+    function spelled(word, text) {
+        if (text.toLowerCase().includes(word.toLowerCase())) return true;
+        const number = Number(word.replace(/,/g, "") || NaN);
+        const parts = text.replace(/(?<=\d),(?=\d{3})/g, "").split(/[^\w.+-]+/);
+        return !Number.isNaN(number) && parts.some((part) => part && Number(part) === number);
+    }
+
     async function csv(grid) {
         const api = await window.dash_ag_grid.getApiAsync(grid);
+        const first = api.getDisplayedRowAtIndex(0);
         api.exportDataAsCsv({
-            fileName: file(grid.replace(/-grid$/, ""), "csv"),
+            fileName: file(grid.replace(/-grid$/, ""), first && first.data.subject, "csv"),
             processCellCallback: (cell) => csvField(cell.value),
             processHeaderCallback: (cell) => csvField(cell.column.getColDef().field),
         });
@@ -310,6 +331,7 @@
 
     async function search(value, id) {
         const api = await window.dash_ag_grid.getApiAsync(id.replace(/-search$/, "-grid"));
+        api.setGridOption("quickFilterMatcher", (parts, text) => parts.every((part) => spelled(part, text)));
         api.setGridOption("quickFilterText", value || "");
         return NONE();
     }
@@ -330,5 +352,5 @@
     window.dash_clientside = Object.assign({}, window.dash_clientside, {
         lawn: { sync, route, stay, poll, theme, arrive, draw, search },
     });
-    window.lawn = { looks, csvField };
+    window.lawn = { looks, csvField, spelled };
 })();

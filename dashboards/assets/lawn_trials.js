@@ -43,8 +43,7 @@
     functions.lawnAny = ({ options, search }) => {
         const words = search.toLowerCase().split(/\s+/).filter(Boolean);
         return options.filter((option) => {
-            const text = (option.label + " " + option.value).toLowerCase();
-            return words.every((word) => text.includes(word));
+            return words.every((word) => window.lawn.spelled(word, option.label + " " + option.value));
         });
     };
 

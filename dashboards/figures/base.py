@@ -18,6 +18,11 @@ UNDER = {"yref": "container", "yanchor": "bottom", "y": 0}
 """A legend at the bottom edge, growing upwards: it meets no axis title when a narrow screen breaks it into rows."""
 
 
+def under(names: int) -> dict[str, Any]:
+    """Returns the layout of a figure with `names` in a legend below its axis title, two in a row as on a phone."""
+    return {"legend": UNDER, "margin": {"t": 12, "b": 58 + 21 * -(-names // 2)}}
+
+
 def plain(figure: go.Figure) -> dict[str, Any]:
     """Returns a figure as JSON values, without its template."""
     values: dict[str, Any] = json.loads(figure.to_json())

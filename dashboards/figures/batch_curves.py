@@ -9,7 +9,7 @@ from typing import NamedTuple
 import plotly.graph_objects as go
 
 from dashboards import style
-from dashboards.figures.base import UNDER, blank, capital, named, with_unit
+from dashboards.figures.base import blank, capital, named, under, with_unit
 from dashboards.figures.caveats import cell_caveats
 from dashboards.figures.figure_of_merit import Measure, Measured, Rows, measured
 from dashboards.figures.panels import dodge, log_range, whiskers
@@ -123,8 +123,9 @@ PAPER_DASH = "2px,3px"
 
 def batch_curves_figure(info: BatchCurves) -> go.Figure:
     """Draws every method over batch sizes on a log axis, ± one standard error; open markers are unconfirmed."""
-    figure = blank(height=410)
-    figure.update_layout(margin={"t": 12, "b": 108}, legend=UNDER)
+    names = len(info.curves) + any(curve.paper for curve in info.curves)
+    figure = blank(height=360 + 11 * names)
+    figure.update_layout(under(names))
     sizes = _sizes(info)
     for curve in info.curves:
         if curve.paper:
@@ -143,7 +144,7 @@ def batch_curves_figure(info: BatchCurves) -> go.Figure:
         type="log", title_text="Batch size (examples per step, log scale)", range=log_range(sizes), **ticks
     )
     name = info.measure.name if info.measure.metric is None else f"{info.split} {info.measure.name}"
-    figure.update_yaxes(title_text=capital(with_unit(name, info.measure.unit)))
+    figure.update_yaxes(title_text=capital(with_unit(name, info.measure.unit)), automargin=True)
     ours = [point.value.mean for curve in info.curves for point in curve.points]
     draw_levels(figure, info.untrained, ours, info.measure.digits)
     return figure

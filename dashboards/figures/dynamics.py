@@ -129,6 +129,7 @@ def _stacked(info: DynamicsInfo, titles: Sequence[str], *, log: bool) -> go.Figu
             "exponentformat": "power",
             "nticks": 6,
             "minor": {"nticks": 0},
+            "automargin": True,
         }
     last = f"y{axis(count - 1)}"
     figure.update_layout(

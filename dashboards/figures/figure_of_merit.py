@@ -16,7 +16,7 @@ from trainables.catalogue.datasets import DATASETS
 Rows = Mapping[str, TrialRow]
 """Key → trial."""
 
-_OTHERS = (("ece", "ECE", "", 3), ("last/train_loss", "train loss", "", 4))
+_OTHERS = (("ece", "ECE, lower is better", "", 3), ("last/train_loss", "train loss", "", 4))
 """Series without a split: key, name, unit, digits. A ranking has no calibration."""
 
 

@@ -224,7 +224,7 @@ def _unmeasured(info: ForestInfo) -> list[dict[str, Any]]:
     return [
         {
             "x": 0, "y": i, "text": escape(row.verdict.value), "showarrow": False, "xanchor": "left", "xshift": 8,
-            "font": {"color": style.ZERO, "size": 12}, "hovertext": hover(row, info.digits),
+            "font": {"size": 12}, "hovertext": hover(row, info.digits),
         }
         for i, row in enumerate(info.rows)
         if row.mean is None

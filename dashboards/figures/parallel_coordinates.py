@@ -150,9 +150,9 @@ def _groups(info: ParallelInfo) -> list[_Group]:
     cuts = [0, max(1, round(0.1 * n)), max(1, round(0.25 * n)), max(1, round(0.5 * n)), n]
     names = ("best 10 %", "10–25 %", "25–50 %", "worse half")
     looks = (
-        (style.FRAME, 2.2, 0.95),
-        (style.color(info.optimizer), 1.6, 0.7),
-        (style.color(info.optimizer), 1.2, 0.3),
+        (style.RANKS[0], 2.2, 0.95),
+        (style.RANKS[1], 1.7, 0.85),
+        (style.RANKS[2], 1.3, 0.6),
         (style.ZERO, 1.0, 0.22),
     )
     groups = [_Group(name, *look, known[a:b]) for name, look, a, b in zip(names, looks, cuts, cuts[1:], strict=False)]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import plotly.graph_objects as go
 
 from dashboards import style
-from dashboards.figures.base import UNDER, blank, named
+from dashboards.figures.base import blank, named, under
 from lawn_tune.comparison.compare import CellResult
 
 MIN_TASKS = 3
@@ -96,13 +96,13 @@ def _line(optimizer: str, gaps: Sequence[float]) -> ProfileLine:
 
 def profile_figure(info: ProfileInfo) -> go.Figure:
     """Draws the share of tasks at which each method is within tau percent of the best, against tau."""
-    figure = blank(height=340)
-    figure.update_layout(margin={"t": 12, "b": 96}, legend=UNDER)
+    figure = blank(height=330 + 10 * len(info.lines))
+    figure.update_layout(under(len(info.lines)))
     last = 1.15 * max((gap for line in info.lines for gap in line.gaps), default=0.0) or 1.0
     for line in info.lines:
         figure.add_trace(_steps(line, last))
     figure.update_xaxes(title_text="Within … percent of the best", range=[0, last], ticksuffix=" %")
-    figure.update_yaxes(title_text="Share of tasks", range=[-0.03, 1.05], tickformat=".0%")
+    figure.update_yaxes(title_text="Share of tasks", automargin=True, range=[-0.03, 1.05], tickformat=".0%")
     return figure
 
 

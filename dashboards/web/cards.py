@@ -8,6 +8,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any, NamedTuple, cast
 
 import dash_ag_grid as dag
@@ -71,7 +72,7 @@ def page(
             [
                 *([html.P(intro, className="lead")] if intro else []),
                 *([components.controls(*chosen)] if chosen else []),
-                html.Div([card.layout(view) for card in cards], className="cards"),
+                html.Div(_arranged(cards, view), className="cards"),
             ]
         )
 
@@ -80,6 +81,15 @@ def page(
             card.register(app, source)
 
     return Page(path=path, title=title, order=order, layout=layout, register=register)
+
+
+def _arranged(cards: Sequence[Card], view: View) -> list[Component]:
+    """Returns the cards in order; those between two wide ones stand in two columns, left and right in turn."""
+    found: list[Component] = []
+    for wide, group in groupby(cards, key=lambda card: card.wide):
+        laid = [card.layout(view) for card in group]
+        found += laid if wide else [html.Div([html.Div(laid[::2]), html.Div(laid[1::2])], className="columns")]
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,10 +186,12 @@ class FigureCard(Card):
     Args:
         draw: view → what is drawn.
         height: pixels kept free until it is.
+        subject: view → what of the space is drawn, for the names of saved files.
     """
 
     draw: Callable[[View], Drawing | Empty]
     height: int = 380
+    subject: Callable[[View], str] = lambda view: ""
 
     def actions(self) -> list[Component]:
         """See `Card.actions`."""
@@ -235,7 +247,7 @@ class FigureCard(Card):
         if isinstance(drawn, Empty):
             return drawn
         followed = [pair for pair in filters.values if pair[0] in filters.asked]
-        layout = {**drawn.figure["layout"], "uirevision": f"{view.space} {followed}"}
+        layout = {**drawn.figure["layout"], "uirevision": f"{view.space} {followed}", "meta": self.subject(view)}
         return Drawing({"data": drawn.figure["data"], "layout": layout}, drawn.summary)
 
     def values(self, content: Drawing) -> list[Any]:

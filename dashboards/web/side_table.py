@@ -92,7 +92,7 @@ def _entry(result: CellResult, known: Table) -> SideEntry:
         marks=entry.marks,
         cell=str(result.cell.name),
         paper=_printed(value) if value else "",
-        bold=value is not None and value.bold,
+        bold=False,  # in this table, bold is a decided difference of ours
     )
 
 

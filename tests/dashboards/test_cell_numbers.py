@@ -18,7 +18,7 @@ from dashboards.figures.panels import labeled, log_ticks, mark, round_ticks, sam
 from dashboards.figures.parallel_coordinates import parallel_figure, parallel_info
 from dashboards.figures.sensitivity import sensitivity_figure, sensitivity_info, span
 from dashboards.style import template
-from dashboards.widening import table_name, widenings
+from dashboards.widening import suggested, widenings
 from lawn_tune.cells import Cell
 from lawn_tune.comparison.compare import CellResult, compare, compare_space
 from lawn_tune.results import Outcome, TrialRow
@@ -239,10 +239,25 @@ def test_the_line_to_add_is_toml_in_the_order_of_its_levels() -> None:
     cell = make_cell(decays=(0.1, 0.5, 2.5))
     values: list[float | Outcome] = [1.0] * 9
     values[5] = 2.0
-    result = result_of(cell, search_rows(cell, values))
-    (line,) = widenings(result)
-    read = tomllib.loads(f"{table_name(result)}\n{line.toml}")
+    read = tomllib.loads(suggested([result_of(cell, search_rows(cell, values))]))
     assert read == {"optimizers": {"adam": {"weight_decay": [0.1, 0.5, 2.5, 12]}}}
+
+
+def test_suggestions_of_several_cells_are_one_table_without_a_conflict() -> None:
+    """Every level that a cell of the method needs is there once; a batch size with levels of its own has its table."""
+    cells = [make_cell(batch_size=size) for size in (64, 256)]
+    cells.append(make_cell(batch_size=1_024, lrs=(0.1, 0.3, 0.9)))
+    results = []
+    for cell, best in zip(cells, (0, 8, 8), strict=True):
+        values: list[float | Outcome] = [1.0] * 9
+        values[best] = 2.0
+        results.append(result_of(cell, search_rows(cell, values)))
+    read = tomllib.loads(suggested(results))["optimizers"]["adam"]
+    assert set(read["batch"]) == {"64", "256", "1024"}  # their learning rates differ, so none is the method's own
+    needed = {found.add for result in results for found in widenings(result) if found.name == "weight_decay"} - {None}
+    assert needed <= set(read["weight_decay"])
+    assert tomllib.loads(suggested(results[:2]))["optimizers"]["adam"].keys() == {"peak_lr", "weight_decay"}
+    assert suggested(results, method="sgd") == ""
 
 
 def test_a_cell_without_a_winner_has_no_edge() -> None:

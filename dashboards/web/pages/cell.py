@@ -39,6 +39,10 @@ def label(cell: Cell) -> str:
     return f"{method(cell.name.optimizer)}, batch {cell.name.batch_size:,}"
 
 
+def _subject(view: View) -> str:
+    return str(cell_of(view).name).partition("/")[2]
+
+
 def _controls(view: View) -> list[Component]:
     cells = [(str(cell.name), label(cell)) for cell in view.snapshot.cells]
     return [
@@ -220,6 +224,7 @@ def _page() -> Page:
                 name="cell-grid",
                 title="Grid",
                 draw=grid,
+                subject=_subject,
                 height=200,
                 help="Mean over search seeds; stronger color is better. Frame: the winner, dashed on an edge. "
                 "× diverged, ! failed, … running, · not trained. A click opens the point's trials.",
@@ -228,6 +233,7 @@ def _page() -> Page:
                 name="cell-sensitivity",
                 title="Each hyperparameter alone",
                 draw=sensitivity,
+                subject=_subject,
                 help="All points at each level; the line joins the best, the bar is the median. Frame: the winner's "
                 "level. Open triangles lie beyond the panel; n × diverged. Of many points, a sample is drawn.",
             ),
@@ -235,12 +241,14 @@ def _page() -> Page:
                 name="cell-parallel",
                 title="All hyperparameters together",
                 draw=parallel,
+                subject=_subject,
                 help="One line per search trial. Click a legend entry to hide it, double-click to show it alone.",
             ),
             FigureCard(
                 name="cell-best",
                 title="Best so far",
                 draw=best_so_far,
+                subject=_subject,
                 help="Points in the order in which they finished; the line is the best until then, crosses diverged. "
                 "Of many, a sample is drawn.",
             ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -106,8 +107,24 @@ def offers(view: View, search: str, picked: Sequence[str]) -> list[dict[str, str
     """Returns the trials that the control offers: those picked, and the first whose names hold every word searched."""
     names = view.snapshot.once("trial names", lambda: _names(view))
     words = search.lower().split()
-    found = [key for key, text in names.items() if all(word in text.lower() for word in words)][:MAX_OFFERED]
+    found = [key for key, text in names.items() if all(_spelled(word, text.lower()) for word in words)][:MAX_OFFERED]
     return [{"value": key, "label": names[key]} for key in dict.fromkeys([*picked, *found]) if key in names]
+
+
+def _spelled(word: str, text: str) -> bool:
+    """True where a text holds a word, or the number that a word spells: 1e-3, .001 and 0.001 are one."""
+    number, plain = _number_of(word), _THOUSANDS.sub("", text)
+    return word in text or (number is not None and number in map(_number_of, _PARTS.split(plain)))
+
+
+_THOUSANDS, _PARTS = re.compile(r"(?<=\d),(?=\d{3})"), re.compile(r"[^\w.+-]+")
+
+
+def _number_of(text: str) -> float | None:
+    try:
+        return float(text.replace(",", ""))
+    except ValueError:
+        return None
 
 
 def _names(view: View) -> dict[str, str]:
@@ -163,7 +180,7 @@ def trials(view: View) -> list[Component] | Empty:
         f"Test {name}",
         "Train loss",
         "Median margin",
-        "ECE",
+        "ECE (lower is better)",
         "Time",
         "Cell",
     )
@@ -319,7 +336,9 @@ def reliability(view: View) -> Drawing | Empty:
     parts = [f"{line.trial.letter} {100 * line.ece:.2f} %" for line in info.lines]
     missing = [trial.letter for trial in info.without]
     tail = f" Not recorded: {'; '.join(missing)}." if missing else ""
-    return Drawing(plain(reliability_figure(info)), f"Expected calibration error: {'; '.join(parts)}.{tail}")
+    return Drawing(
+        plain(reliability_figure(info)), f"Expected calibration error, lower is better: {'; '.join(parts)}.{tail}"
+    )
 
 
 # --- the page --------------------------------------------------------------------------------------------------------

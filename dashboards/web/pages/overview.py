@@ -130,17 +130,18 @@ def _unless_zero(n: int, tone: str = "") -> Content:
 def running(view: View) -> list[Component] | Empty:
     """Returns one line per pack that trains."""
     found = progress_of(view)
-    if not found.running:
+    live = [pack for pack in found.running if pack.alive]
+    broken = len(found.running) - len(live)
+    left = f"{count(broken, 'pack')} of an ended launch will be resumed by the next one." if broken else ""
+    if not live:
         if found.done >= found.planned:
             return Empty("Nothing is running: every trial of this space has a result.")
-        todo = "A launch trains only what is missing, and may be stopped at any time."
+        todo = f"{left} A launch trains only what is missing, and may be stopped at any time.".strip()
         return Empty("Nothing is running.", todo, view.command(f"launch {shlex.quote(view.space)}"))
-    lines = [_running_row(view, pack) for pack in found.running]
+    lines = [_running_row(view, pack) for pack in live]
     header = ("Cell", "Phase", "Trials", "Epoch", "Driver")
-    shown: list[Component] = [components.table(header, lines, "Packs that train now", numbers=(2,))]
-    if not all(pack.alive for pack in found.running):
-        shown.append(html.P("A pack without a driver was interrupted: the next launch resumes it.", className="help"))
-    return shown
+    shown = components.table(header, lines, "Packs that train now", numbers=(2,))
+    return [shown, *([html.P(left, className="help")] if left else [])]
 
 
 def _running_row(view: View, pack: RunningPack) -> list[Content]:
@@ -148,13 +149,12 @@ def _running_row(view: View, pack: RunningPack) -> list[Content]:
     again = f", attempt {pack.attempt}" if pack.attempt > 1 else ""
     epoch = f"{pack.epoch:,} of {pack.epochs:,}"
     share = pack.epoch / pack.epochs if pack.epochs else 0.0
-    held = (driver.owner if driver else "unknown") if pack.alive else html.Span("none", className="bad")
     return [
         html.Span([components.method_name(pack.optimizer), f" {pack.batch_size:,}"]),
         f"{pack.phase}{again}",
         f"{pack.trials:,}",
         html.Div([components.progress(f"epoch {epoch}", 0.0, running=share), html.Span(epoch)], className="epoch"),
-        held,
+        driver.owner if driver else "unknown",
     ]
 
 

@@ -64,7 +64,9 @@ def trial_columns(cell: Cell, rows: Sequence[TrialRow]) -> list[Column]:
         ),
         columns.number("train_loss", "Train loss", width=105, hint="last epoch"),
         columns.number("margin", "Median margin", width=105, hint="last epoch, logits"),
-        columns.number("ece", "ECE", digits=4, width=85, hint="expected calibration error on test, a fraction"),
+        columns.number(
+            "ece", "ECE", digits=4, width=85, hint="expected calibration error on test, a fraction; lower is better"
+        ),
         columns.number("epochs", "Epochs", width=85),
         columns.number(
             "seconds", "Device time, s", digits=1, width=100, hint="time of its pack over the pack's trials"
@@ -73,7 +75,13 @@ def trial_columns(cell: Cell, rows: Sequence[TrialRow]) -> list[Column]:
         columns.text("error", "Error", width=160),
     ]
     shown = trial_fields(cell, rows)
-    return [column for column in found if column["field"] in shown or column["field"] in hyperparameters]
+    found = [column for column in found if column["field"] in shown or column["field"] in hyperparameters]
+    return [{**column, "width": max(column.get("width", 0), _broad(column["headerName"]))} for column in found]
+
+
+def _broad(title: str) -> int:
+    """Returns the pixels in which no word of a heading breaks, next to its menu."""
+    return 62 + 8 * max(map(len, title.split()))
 
 
 def trial_fields(cell: Cell, rows: Sequence[TrialRow]) -> set[str]:
@@ -90,7 +98,9 @@ def href(view: View, keys: Sequence[str]) -> str:
 
 def _row(view: View, cell: Cell, row: TrialRow) -> dict[str, Any]:
     measured = {name: value for name, value in _values(cell, row).items() if value not in (None, "")}
-    return {"key": row.key, "trial": row.key, "to": href(view, [row.key])} | measured | dict(row.hyperparameters)
+    subject = row.cell.partition("/")[2]  # names the file of a saved table
+    named = {"key": row.key, "trial": row.key, "to": href(view, [row.key]), "subject": subject}
+    return named | measured | dict(row.hyperparameters)
 
 
 def _values(cell: Cell, row: TrialRow) -> dict[str, Any]:
