@@ -22,7 +22,7 @@ from benchmarks import big_ledger
 from benchmarks.browser import SETTLED, TITLE, available, launched
 from benchmarks.measure import summary
 
-PAGES = ("/", "/compare", "/cell", "/dynamics", "/tuning-curve")
+PAGES = ("/", "/compare", "/cell", "/dynamics", "/tuning-curve", "/progress")
 VIEWPORT: ViewportSize = {"width": 1280, "height": 900}
 PORT = 8991
 ADDRESS = f"http://127.0.0.1:{PORT}"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from dashboards.figures.base import blank, named
 from dashboards.figures.pair_outcome import TONES, Tone, paper_difference, searched
 from lawn_tune.comparison.compare import PairResult, Verdict
 from lawn_tune.comparison.verdicts import sentence, side, sides, verdict_text
-from lawn_tune.words import metric_name, metric_of, signed
+from lawn_tune.words import count, metric_name, metric_of, signed
 
 
 class ForestRow(NamedTuple):
@@ -129,6 +130,24 @@ def _short(pair: PairResult) -> str:
     return words.get(pair.verdict, verdict_text(pair))
 
 
+def forest_summary(info: ForestInfo) -> str:
+    """Returns in a sentence or two what a forest shows."""
+    tones = Counter(row.tone for row in info.rows)
+    single = len(info.rows) == 1
+    words: Mapping[Tone, str] = {
+        "better": f"{info.challenger} is better",
+        "worse": f"{info.baseline} is better",
+        "open": "neither is better",
+        "none": "there is no verdict",
+    }
+    parts = [text if single else f"{text} in {tones[tone]}" for tone, text in words.items() if tones[tone]]
+    measured = sorted(row.mean for row in info.rows if row.mean is not None and row.confirmed)
+    ends = " to ".join(dict.fromkeys(signed(mean, info.digits) for mean in (*measured[:1], *measured[-1:])))
+    span = f" {info.challenger} − {info.baseline}: {ends} points." if measured else ""
+    over = "One pair" if single else f"Of {count(len(info.rows), 'pair')}"
+    return f"{over}: {'; '.join(parts)}.{span}"
+
+
 # --- drawing ----------------------------------------------------------------------------------------------------------
 
 
@@ -142,9 +161,14 @@ _ROW, _DENSE, _MANY = 50, 36, 8
 """Pixels a row, and where there are many."""
 
 
-def forest_figure(info: ForestInfo) -> go.Figure:
-    """Draws the difference of each pair with its interval, and the paper's difference as a faint diamond."""
-    row = _ROW if len(info.rows) <= _MANY else _DENSE
+def forest_figure(info: ForestInfo, *, dense: bool = False) -> go.Figure:
+    """Draws the difference of each pair with its interval, and the paper's difference as a faint diamond.
+
+    Args:
+        info: what is drawn.
+        dense: in low rows however few there are, for the first screen of a phone.
+    """
+    row = _ROW if len(info.rows) <= _MANY and not dense else _DENSE
     figure = blank(height=90 + row * max(2, len(info.rows)), legend=False)
     figure.add_traces([_paper(info), *(_measured(info, places) for places in _alike(info))])
     figure.update_layout(margin={"t": 24, "b": 52}, annotations=[*_unmeasured(info), *_sides(info)])
@@ -152,7 +176,7 @@ def forest_figure(info: ForestInfo) -> go.Figure:
     for i, (above, below) in enumerate(pairwise(info.rows), start=1):
         if (above.space, above.base) != (below.space, below.base):
             figure.add_hline(y=i - 0.5, line={"width": 1, "color": style.ZERO, "dash": "dot"}, opacity=0.5)
-    figure.update_xaxes(title_text=f"{info.challenger} − {info.baseline} (points)", range=_ends(info.rows))
+    figure.update_xaxes(title_text="Difference (points)", range=_ends(info.rows))
     figure.update_yaxes(
         automargin=True, type="linear",
         range=[max(len(info.rows), 2) - 0.5, -0.5], showgrid=False, zeroline=False, ticks="",

@@ -63,7 +63,7 @@ def page(
         controls: made by `components.choice`.
     """
 
-    name = path.strip("/") or "overview"
+    name = path.strip("/") or "verdict"
     cards = (Block(name=f"{name}-damage", title="Damaged in the ledger", render=damage, wide=True, brief=True), *cards)
 
     def layout(view: View) -> Component:

@@ -167,11 +167,16 @@ def _than(difference: Difference, protocol: Protocol) -> str:
 
 def overall_sentence(overall: Overall) -> str:
     """Returns the statement over all cells in plain words: mean, verdicts by comparison, trend over batch size."""
+    return " ".join(overall_sentences(overall))
+
+
+def overall_sentences(overall: Overall) -> list[str]:
+    """Returns the sentences of the statement over all cells, those that there are."""
     found = overall.verdicts
     counts = ", ".join(f"{found[verdict]} {verdict.value}" for verdict in Verdict if found[verdict])
     total = count(len(overall.pairs), "comparison")
     parts = (_mean(overall), f"Of {total}: {counts}.", _trend(overall), *_interim(overall.measured))
-    return " ".join(text for text in parts if text)
+    return [text for text in parts if text]
 
 
 def _mean(overall: Overall) -> str:

@@ -314,7 +314,7 @@ def test_a_spaces_table_is_compares_with_the_papers_values_beside(comparison: Co
             assert (entry.measured, entry.best, entry.marks) == (expected.text, expected.best, expected.marks)
             value = lookup("movielens-100k", name, size, metric="hr@10", loss="bce")
             assert value is not None
-            assert (entry.paper, entry.bold) == (value.text, value.bold)
+            assert (entry.paper, entry.bold) == (value.text, False)  # bold is a decided difference here
     assert side.footnotes == known.footnotes
 
 

@@ -26,7 +26,7 @@ from tests.helpers.browser import Browse
 SPACE = "big"
 CELL = "big/adam/bs256"
 EVIL = "<img src=x onerror=alert(1)>"
-PAGES = ("/", "/compare", "/cell", "/dynamics", "/tuning-curve")
+PAGES = ("/", "/compare", "/cell", "/dynamics", "/tuning-curve", "/progress")
 
 
 @pytest.fixture(scope="module")
@@ -266,7 +266,7 @@ def test_damaged_rows_break_no_page(browse: Browse, copy: Path) -> None:
         site = browse(ledger)
         for path in PAGES:
             page = site.open(f"{path}?space={SPACE}")
-            output = page.locator(f"#{path.strip('/') or 'overview'}-damage")
+            output = page.locator(f"#{path.strip('/') or 'verdict'}-damage")
             expect(output).to_contain_text("big/sgd/bs256")
             expect(output).to_contain_text(EVIL)
             expect(output).to_contain_text(key)

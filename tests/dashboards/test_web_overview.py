@@ -1,4 +1,4 @@
-"""The overview: its numbers as invariants, and the page over a real ledger while a study trains."""
+"""The progress of a space: its numbers as invariants, and the page over a real ledger while a study trains."""
 
 from __future__ import annotations
 
@@ -129,18 +129,18 @@ def test_a_study_is_watched_from_launch_to_end_without_a_reload(browse: Browse, 
             return {str(name): (lease.owner, lease.active) for name, lease in read.leases().items()}
 
         site = browse(Snapshots(read, drivers))
-        page = site.open("/")
+        page = site.open("/progress")
         page.evaluate("window.unreloaded = true")
         expect(page.get_by_text("lawn-tune launch quickstart")).to_be_visible()
 
         ledger.register([cell])
-        now = page.locator("#overview-now")
+        now = page.locator("#progress-now")
         expect(now).to_contain_text("of 12; 0 % of epochs")
 
         ledger.lease(cell.name, owner, 60)
         pack = pack_of(ledger, cell, cell.search_trials[:6])
         train(ledger, pack, range(1, 8))
-        running = page.locator("#overview-running")
+        running = page.locator("#progress-running")
         expect(running).to_contain_text("7 of 20")
         expect(running).to_contain_text(str(owner))
         expect(now.get_by_text("trials, in 1 pack")).to_be_visible()
@@ -151,46 +151,34 @@ def test_a_study_is_watched_from_launch_to_end_without_a_reload(browse: Browse, 
         expect(now).to_contain_text("≈ 3 min")  # six trials of 30 s in one pack
 
         ledger.release(cell.name, owner)
-        expect(running).to_contain_text("A pack without a driver was interrupted")
+        expect(running).to_contain_text("1 pack of an ended launch will be resumed by the next one.")
+        expect(running.locator("table")).to_have_count(0)
         expect(now).to_contain_text("no launch is running")
 
         ledger.lease(cell.name, owner, 60)
         ledger.fail(second, "out of memory: <b>0 bytes</b> free")
-        expect(page.locator("#overview-failures")).to_contain_text("out of memory: <b>0 bytes</b> free")
+        expect(page.locator("#progress-failures")).to_contain_text("out of memory: <b>0 bytes</b> free")
         finish(ledger, ledger.begin(second, cell.search_trials[6:]))
         confirm = cell.confirm_trials(cell.grid.point(4))  # all tie, and the middle wins
         finish(ledger, pack_of(ledger, cell, confirm, "confirm"))
         expect(now).to_contain_text("12of 12; 100 %")
-        expect(page.locator("#overview-cells")).to_contain_text("89.00 ± 0.00 test, 3 seeds")
-        expect(page.locator("#overview-failures")).to_be_hidden()
+        expect(page.locator("#progress-cells")).to_contain_text("89.00 ± 0.00 test, 3 seeds")
+        expect(page.locator("#progress-failures")).to_be_hidden()
         assert page.evaluate("window.unreloaded") is True
 
 
 def test_every_cell_leads_to_its_page_and_every_command_can_be_copied(browse: Browse) -> None:
     source = Snapshots(demo_source(epochs=40), storage="--storage sqlite:///my.db", shown="sqlite:///my.db")
     site = browse(source)
-    page = site.open("/")
+    page = site.open("/progress")
     link = page.get_by_role("link", name="movielens_100k/adam-lawn/bs1000: open the cell")
     assert link.get_attribute("href") == "/cell?space=movielens_100k&cell=movielens_100k%2Fadam-lawn%2Fbs1000"
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.get_by_role("button", name="Copy optuna-dashboard sqlite:///my.db").click()
     assert page.evaluate("navigator.clipboard.readText()") == "optuna-dashboard sqlite:///my.db"
-    expect(page.locator("#overview-commands")).to_contain_text(
+    expect(page.locator("#progress-commands")).to_contain_text(
         "lawn-tune launch movielens_100k --storage sqlite:///my.db"
     )
-
-
-def test_every_space_of_a_ledger_is_counted(browse: Browse) -> None:
-    source = MemorySource()
-    for i in range(3):
-        cell = make_cell("adam", space=f"space-{i}")
-        source.planned.append(cell)
-        source.rows += search_rows(cell, [90.0] * 9)[: 3 * i]
-    page = browse(source).open("/?space=space-1")
-    rows = page.locator("#overview-spaces tbody tr")
-    expect(rows).to_have_text(["space-00 of 12–", "space-13 of 12–", "space-26 of 12–"])
-    rows.nth(2).get_by_role("link").click()
-    expect(page.locator("#overview-now")).to_contain_text("6of 12; 50 %")
 
 
 def test_a_damaged_row_is_shown_and_the_page_comes_back_when_it_is_fixed(browse: Browse, sqlite_url: str) -> None:
@@ -200,13 +188,13 @@ def test_a_damaged_row_is_shown_and_the_page_comes_back_when_it_is_fixed(browse:
         finish(ledger, pack_of(ledger, cell, cell.search_trials[:2]))
         write(file, "UPDATE lawn_trials SET summary = '{' || summary")
         site = browse(ledger)
-        page = site.open("/")
+        page = site.open("/progress")
         expect(page.get_by_role("alert")).to_contain_text("summary is not JSON")
         expect(page.get_by_role("alert")).to_contain_text("counts as failed")
-        expect(page.locator("#overview-now")).to_contain_text("Failed2")
-        expect(page.get_by_role("heading", level=1)).to_have_text("Overview")
+        expect(page.locator("#progress-now")).to_contain_text("Failed2")
+        expect(page.get_by_role("heading", level=1)).to_have_text("Progress")
         write(file, "UPDATE lawn_trials SET summary = substr(summary, 2)")
-        expect(page.locator("#overview-now")).to_contain_text("2of 12")
+        expect(page.locator("#progress-now")).to_contain_text("2of 12")
         expect(page.get_by_role("alert")).to_have_count(0)
         expect(page.locator("#live")).to_have_text("Live")
 

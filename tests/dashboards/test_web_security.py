@@ -290,7 +290,7 @@ def callbacks(guard: Guard, space: str) -> list[tuple[str, Answer]]:
         output = one["output"]
         several = output.startswith("..")
         outputs = [_output(part) for part in output[2:-2].split("...")] if several else _output(output)
-        paths = {"/", "/compare", "/cell", "/dynamics", "/tuning-curve"}
+        paths = {"/", "/compare", "/cell", "/dynamics", "/tuning-curve", "/progress"}
         for path in sorted(paths):
             place = {"path": path, "space": space, "filters": {}}
             values = {"here": place, "version": "1", "wanted": {"place": place, "version": "1"}}

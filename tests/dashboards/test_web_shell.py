@@ -119,7 +119,7 @@ def test_pages_change_by_click_without_a_reload(browse: Browse) -> None:
     expect(page.locator("nav [aria-current=page]")).to_have_text("Lab")
     expect(page.get_by_role("heading", level=1)).to_be_focused()
     page.go_back()
-    expect(page.get_by_role("heading", level=1)).to_have_text("Overview")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Verdict")
 
 
 def test_a_page_that_is_left_asks_for_nothing_more(browse: Browse, demo: MemorySource) -> None:
@@ -435,7 +435,7 @@ def test_a_viewer_logs_in_once_and_is_asked_again_when_the_cookie_is_gone(browse
     page.get_by_label("Token").fill(token)
     page.get_by_role("button", name="Log in").click()
     site.settled()
-    expect(page.get_by_role("heading", level=1)).to_have_text("Overview")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Verdict")
     assert token not in page.url
     assert page.evaluate("document.cookie") == ""  # scripts do not see it
     page.reload()
@@ -452,9 +452,9 @@ def test_hostile_names_are_only_text(browse: Browse) -> None:
     source = make_source(EVIL, (90.0, 91.0, "failed", 80.0))
     source.rows[2] = source.rows[2].__class__(**{**vars(source.rows[2]), "error": f"{EVIL}\n{EVIL}"})
     site = browse(source, pages=LABORATORY)
-    page = site.open()
+    page = site.open("/progress")
     page.on("dialog", lambda dialog: site.problems.append("a script of a name ran"))
-    expect(page.locator("#overview-failures")).to_contain_text(EVIL)
+    expect(page.locator("#progress-failures")).to_contain_text(EVIL)
     assert page.get_by_label("Space", exact=True).first.input_value() == EVIL
     page.get_by_role("navigation", name="Pages").get_by_role("link", name="Lab").click()
     expect(page.get_by_text(f"A page of every card, of {EVIL}.")).to_be_visible()

@@ -76,6 +76,29 @@ class Site:
         self.page.locator(f"#{card} .legendtoggle").first.click(force=True)
         self.page.wait_for_timeout(2_000)
 
+    def overflowing(self) -> list[tuple[int, str]]:
+        """Returns the widths and themes in which the document is wider than the window."""
+        found = []
+        for viewport in (WIDE, NARROW):
+            self.page.set_viewport_size(viewport)
+            for theme in ("light", "dark"):
+                self.page.emulate_media(color_scheme=theme)
+                self.until(f"document.documentElement.dataset.theme === '{theme}'")
+                self.settled()
+                found += [(viewport["width"], theme)] if self.width() > viewport["width"] else []
+        return found
+
+    def stops_a_finger(self, selector: str) -> bool:
+        """Returns whether a script takes a touch on an element for itself, so that a swipe would not scroll the page."""
+        touched: bool = self.page.locator(selector).first.evaluate(
+            """element => {
+                const finger = new Touch({ identifier: 1, target: element, clientX: 200, clientY: 200 });
+                const touch = { bubbles: true, cancelable: true, touches: [finger], changedTouches: [finger] };
+                return !element.dispatchEvent(new TouchEvent("touchstart", touch));
+            }"""
+        )
+        return touched
+
     def width(self) -> int:
         """Returns how wide the document is; wider than the window means that it scrolls sideways."""
         return int(self.page.evaluate("document.documentElement.scrollWidth"))

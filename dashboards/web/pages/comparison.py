@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -15,8 +14,8 @@ from dashboards.figures.base import plain
 from dashboards.figures.batch_curves import BatchCurve, BatchCurves, batch_curves, batch_curves_figure
 from dashboards.figures.caveats import caveat, pair_flags
 from dashboards.figures.figure_of_merit import Measure, measures
-from dashboards.figures.forest import FOREST_HELP, ForestInfo, forest_figure, forest_info
-from dashboards.figures.pair_outcome import TONES, Tone, paper_difference
+from dashboards.figures.forest import FOREST_HELP, forest_figure, forest_info, forest_summary
+from dashboards.figures.pair_outcome import TONES, paper_difference
 from dashboards.figures.performance_profile import MIN_TASKS, ProfileLine, profile_figure, profile_info
 from dashboards.web import components
 from dashboards.web.cards import Block, Drawing, FigureCard, page
@@ -158,24 +157,7 @@ def forest(view: View) -> Drawing | Empty:
     info = forest_info([pair for comparison in found for pair in comparison.pairs])
     if not info.rows or all(comparison.empty for comparison in found):
         return nothing(view, found[0]) or Empty("There is no pair to compare.")
-    return Drawing(plain(forest_figure(info)), _forest_summary(info))
-
-
-def _forest_summary(info: ForestInfo) -> str:
-    tones = Counter(row.tone for row in info.rows)
-    single = len(info.rows) == 1
-    words: Mapping[Tone, str] = {
-        "better": f"{info.challenger} is better",
-        "worse": f"{info.baseline} is better",
-        "open": "neither is better",
-        "none": "there is no verdict",
-    }
-    parts = [text if single else f"{text} in {tones[tone]}" for tone, text in words.items() if tones[tone]]
-    measured = sorted(row.mean for row in info.rows if row.mean is not None and row.confirmed)
-    ends = " to ".join(dict.fromkeys(signed(mean, info.digits) for mean in (*measured[:1], *measured[-1:])))
-    span = f" {info.challenger} − {info.baseline}: {ends} points." if measured else ""
-    over = "One pair" if single else f"Of {count(len(info.rows), 'pair')}"
-    return f"{over}: {'; '.join(parts)}.{span}"
+    return Drawing(plain(forest_figure(info)), forest_summary(info))
 
 
 # --- over batch sizes ------------------------------------------------------------------------------------------------

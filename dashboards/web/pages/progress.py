@@ -1,4 +1,4 @@
-"""The overview: how far every cell and space is, what runs, what failed, and what to type next."""
+"""How far every cell of a space is, what runs, what failed, and what to type next."""
 
 from __future__ import annotations
 
@@ -11,14 +11,9 @@ from dash.development.base_component import Component
 from dashboards.web import components
 from dashboards.web.cards import Block, page
 from dashboards.web.components import Content
-from dashboards.web.filters import href
 from dashboards.web.page import Empty, View
 from dashboards.web.space_progress import CellProgress, RunningPack, SpaceProgress, Trouble, space_progress
-from lawn_tune.results import DamagedCells
 from lawn_tune.words import count, duration, metric_name, metric_of
-
-MAX_SPACES = 12
-"""Spaces whose progress is shown; of more, only the names."""
 
 
 def progress_of(view: View) -> SpaceProgress:
@@ -64,6 +59,12 @@ def _workers(found: SpaceProgress) -> str:
     if found.workers:
         return f"trials, in {count(found.workers, 'pack')}"
     return "no launch is running" if found.done < found.planned else "all is trained"
+
+
+def state_text(found: SpaceProgress) -> str:
+    """Returns in a few words whether a launch runs and what is left: "stopped, 4 min of device time missing"."""
+    left, why = _left(found)
+    return "all is trained" if left == "nothing" else f"{left} left" if found.workers else f"{left}, {why}"
 
 
 def _left(found: SpaceProgress) -> tuple[str, str]:
@@ -177,35 +178,7 @@ def _trouble_row(trouble: Trouble) -> list[Content]:
     return [shown, f"{trouble.trials:,}", f"{listed}{more}"]
 
 
-# --- spaces, next steps ----------------------------------------------------------------------------------------------
-
-
-def spaces(view: View) -> list[Component] | Empty:
-    """Returns one line per space of the ledger."""
-    if len(view.spaces) == 1:
-        return Empty("This ledger holds one space.")
-    counted = len(view.spaces) <= MAX_SPACES
-    lines = [_space_row(view, name) if counted else [_space_link(view, name)] for name in view.spaces]
-    header = ("Space", "Progress", "Trials", "Running") if counted else ("Space",)
-    return [components.table(header, lines, "Spaces of this ledger", numbers=(2, 3))]
-
-
-def _space_row(view: View, name: str) -> list[Content]:
-    try:
-        found = progress_of(view.at(name))
-    except DamagedCells as error:
-        return [_space_link(view, name), html.Span(error.message, className="bad"), "–", "–"]
-    return [
-        _space_link(view, name),
-        components.progress(f"{percent(found.share)} trained", found.share),
-        f"{found.done:,} of {found.planned:,}",
-        _unless_zero(_training(found)),
-    ]
-
-
-def _space_link(view: View, name: str) -> Content:
-    to = view.source.base_path + href("/", name)
-    return html.Strong(name) if name == view.space else components.link(name, to)
+# --- next steps ----------------------------------------------------------------------------------------------------
 
 
 def commands(view: View) -> list[Component]:
@@ -229,15 +202,14 @@ CELLS = (
 )
 
 PAGE = page(
-    path="/",
-    title="Overview",
-    order=10,
+    path="/progress",
+    title="Progress",
+    order=60,
     cards=(
-        Block(name="overview-now", title="Progress", render=now, wide=True),
-        Block(name="overview-running", title="Running now", render=running),
-        Block(name="overview-commands", title="In a terminal", render=commands),
-        Block(name="overview-failures", title="Failures", render=failures, wide=True, brief=True),
-        Block(name="overview-cells", title="Cells", help=CELLS, render=cells, wide=True),
-        Block(name="overview-spaces", title="Spaces", render=spaces, wide=True, brief=True),
+        Block(name="progress-now", title="Progress", render=now, wide=True),
+        Block(name="progress-running", title="Running now", render=running),
+        Block(name="progress-commands", title="In a terminal", render=commands),
+        Block(name="progress-failures", title="Failures", render=failures, wide=True, brief=True),
+        Block(name="progress-cells", title="Cells", help=CELLS, render=cells, wide=True),
     ),
 )

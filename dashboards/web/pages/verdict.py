@@ -1,0 +1,222 @@
+"""The landing page: does LAWN beat weight decay, by how much, how sure is it, and what would decide the rest."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from dash import html
+from dash.development.base_component import Component
+
+from dashboards.figures.base import plain
+from dashboards.figures.forest import FOREST_HELP, forest_figure, forest_info, forest_summary
+from dashboards.report.protocol import dates, protocol
+from dashboards.web import components
+from dashboards.web.cards import Block, Drawing, FigureCard, page
+from dashboards.web.components import Content
+from dashboards.web.filters import href
+from dashboards.web.page import Empty, View
+from dashboards.web.pages.comparison import nothing
+from dashboards.web.pages.progress import percent, progress_of, state_text
+from dashboards.widening import shortest_budget, suggested
+from lawn_tune.comparison.compare import CellResult, Comparison, PairResult
+from lawn_tune.comparison.next_steps import next_steps
+from lawn_tune.comparison.tables import model_text
+from lawn_tune.comparison.verdicts import headline, interval_text, overall_sentences
+from lawn_tune.planning.spaces import builtin_spaces, find_space
+from lawn_tune.results import DamagedCells
+from lawn_tune.words import count, method, metric_name, metric_of, signed
+
+MAX_SPACES = 12
+"""Spaces whose verdicts are shown; of more, only the names."""
+
+MAX_STEPS = 8
+"""Steps listed; more are the same for further pairs."""
+
+
+# --- the answer -------------------------------------------------------------------------------------------------------
+
+
+def answer(view: View) -> list[Component]:
+    """Returns what is compared, the statement over all cells, and how far the study is."""
+    comparison = view.snapshot.comparison
+    return [
+        html.P(question(comparison), className="question"),
+        *_statement(view, comparison),
+        _strip(view),
+    ]
+
+
+def question(comparison: Comparison) -> str:
+    """Returns dataset, model, epochs, batch sizes, metric and n of a comparison in one line."""
+    sizes = [f"{size:,}" for size in comparison.batch_sizes]
+    seeds = sorted({pair.difference.n for pair in comparison.pairs if pair.difference})
+    measured = "–".join(dict.fromkeys(map(str, seeds[:1] + seeds[-1:])))
+    parts = (
+        " or ".join(comparison.distinct(lambda cell: cell.task.dataset)),
+        " or ".join(comparison.distinct(model_text)),
+        f"{' or '.join(comparison.distinct(lambda cell: f'{cell.task.epochs:,}'))} epochs",
+        f"batch {sizes[0]} to {sizes[-1]}" if len(sizes) > 1 else f"batch {sizes[0]}",
+        f"test {' or '.join(comparison.distinct(lambda cell: metric_name(cell.protocol.metric)))}",
+        f"{measured} fresh seed{'' if measured == '1' else 's'}" if seeds else "no fresh seed yet",
+    )
+    return " · ".join(parts)
+
+
+def _statement(view: View, comparison: Comparison) -> list[Component]:
+    why = nothing(view, comparison)
+    if why is not None:
+        return [components.empty(why)]
+    overall = comparison.overall
+    first, *rest = overall_sentences(overall) if overall else [headline(comparison)]
+    return [html.P(first, className="statement"), *([html.P(" ".join(rest), className="rest")] if rest else [])]
+
+
+def _strip(view: View) -> Component:
+    """Returns how far the space is, in one line that leads to all of it."""
+    found = progress_of(view)
+    bad = found.share * found.diverged / found.done if found.done else 0.0
+    lost = f", {found.failed:,} failed" if found.failed else ""
+    text = f"{found.done:,} of {count(found.planned, 'trial')}, {state_text(found)}{lost}"
+    bar = components.progress(f"{percent(found.share)} of the epochs are trained", found.share, bad=bad)
+    return html.Div([bar, components.link(text, view.href("/progress"))], className="strip")
+
+
+# --- forest -----------------------------------------------------------------------------------------------------------
+
+
+def forest(view: View) -> Drawing | Empty:
+    """Draws the paired differences of every pair, in rows low enough for the first screen."""
+    comparison = view.snapshot.comparison
+    info = forest_info(comparison.pairs)
+    if not info.rows or comparison.empty:
+        return nothing(view, comparison) or Empty("There is no pair to compare.")
+    return Drawing(plain(forest_figure(info, dense=True)), f"{forest_summary(info)} {FOREST_HELP}")
+
+
+# --- what would decide ------------------------------------------------------------------------------------------------
+
+
+class Todo(NamedTuple):
+    """Something to do: for which pairs, what and why, and the command, without this ledger's address."""
+
+    what: str
+    text: str
+    command: str
+
+
+def todos(comparison: Comparison) -> list[Todo]:
+    """Returns what would decide the pairs; a step of several pairs is there once."""
+    steps = [(pair, step) for pair in comparison.pairs for step in next_steps(pair)]
+    found = []
+    if open_pairs := [pair for pair, step in steps if step.action == "continue"]:
+        missing = sum(result.missing for result in _cells(open_pairs))
+        text = f"{count(missing, 'trial')} of {count(len(open_pairs), 'pair')} have no result yet."
+        found.append(Todo("Continue the launch", text, f"lawn-tune launch {shlex.quote(comparison.space)}"))
+    names = {"widen": "Widen a grid", "seeds": "Add seeds", "none": "Nothing would"}
+    for pair, step in steps:
+        if step.action != "continue":
+            found.append(Todo(f"{names[step.action]}: {_named(pair)}", step.text, step.command))
+    return list({(todo.text, todo.command): todo for todo in found}.values())
+
+
+def _cells(pairs: Iterable[PairResult]) -> Iterable[CellResult]:
+    return {str(r.cell.name): r for pair in pairs for r in (pair.baseline, pair.challenger)}.values()
+
+
+def _named(pair: PairResult) -> str:
+    return f"{method(pair.challenger.cell.name.optimizer)}, batch {pair.batch_size:,}"
+
+
+def decide(view: View) -> list[Component] | Empty:
+    """Returns what would decide the pairs that are open: each step with its command, and the lines that widen."""
+    comparison = view.snapshot.comparison
+    if not comparison.pairs:
+        return Empty("There is no pair to decide.")
+    found = todos(comparison)
+    if not found:
+        return Empty("Every pair is decided, and every trial has a result.")
+    shown = found[:MAX_STEPS]
+    more = [html.P(f"and {count(len(found) - len(shown), 'step')} more.", className="help")] if shown != found else []
+    terms = [html.Div([html.Dt(todo.what), html.Dd([html.P(todo.text), *_command(view, todo)])]) for todo in shown]
+    return [html.Dl(terms, className="steps"), *more, *_lines(comparison, found)]
+
+
+def _command(view: View, todo: Todo) -> list[Component]:
+    return [components.command(view.command(todo.command.removeprefix("lawn-tune ")))] if todo.command else []
+
+
+def _lines(comparison: Comparison, found: list[Todo]) -> list[Component]:
+    text = suggested(comparison.cells, shortest_budget(comparison))
+    if not text or not any(todo.what.startswith("Widen") for todo in found):
+        return []
+    words = "These lines replace those of the space's file and extend every grid whose winner is on its edge; a launch "
+    return [html.P(f"{words}trains only the new points.", className="help"), components.snippet(text)]
+
+
+# --- several spaces, details ------------------------------------------------------------------------------------------
+
+
+def spaces(view: View) -> list[Component] | Empty:
+    """Returns one line per space of the ledger, with its verdict."""
+    if len(view.spaces) == 1:
+        return Empty("This ledger holds one space.")
+    if len(view.spaces) > MAX_SPACES:
+        return [components.table(("Space",), [[_space_link(view, name)] for name in view.spaces], "Spaces")]
+    header = ("Space", "Compares", "Effect", "Verdict", "Trials")
+    lines = [_space_row(view, name) for name in view.spaces]
+    return [components.table(header, lines, "Spaces of this ledger", numbers=(2, 4))]
+
+
+def _space_row(view: View, name: str) -> list[Content]:
+    try:
+        there = view.at(name)
+        comparison, found = there.snapshot.comparison, progress_of(there)
+    except DamagedCells as error:
+        return [_space_link(view, name), html.Span(error.message, className="bad"), "–", "–", "–"]
+    verdict = comparison.overall.verdict.value if comparison.overall else "no pair"
+    return [
+        _space_link(view, name),
+        question(comparison),
+        effect(comparison),
+        verdict,
+        f"{found.done:,} of {found.planned:,}",
+    ]
+
+
+def effect(comparison: Comparison) -> str:
+    """Returns the mean difference over all cells with its interval: "+0.52 (0.11 to 0.93)"; "–" without one."""
+    overall = comparison.overall
+    if overall is None or overall.difference is None:
+        return "–"
+    digits = metric_of(comparison.cells[0].cell.protocol.metric).digits
+    return f"{signed(overall.difference.mean, digits)} ({interval_text(overall.difference, digits)})"
+
+
+def _space_link(view: View, name: str) -> Content:
+    to = view.source.base_path + href("/", name)
+    return html.Strong(name) if name == view.space else components.link(name, to)
+
+
+def details(view: View) -> list[Component]:
+    """Returns what the space's file says of it, and the protocol: seeds, versions, hosts and dates."""
+    rows = protocol(view.snapshot.comparison, dates(view.snapshot.trials))
+    described = find_space(view.space).description if view.space in builtin_spaces() else ""
+    terms = [html.Div([html.Dt(name), html.Dd(value)]) for name, value in rows]
+    inside = [*([html.P(described)] if described else []), html.Dl(terms, className="facts")]
+    return [html.Details([html.Summary("Protocol, seeds, versions and hosts"), *inside])]
+
+
+PAGE = page(
+    path="/",
+    title="Verdict",
+    order=10,
+    cards=(
+        Block(name="verdict-answer", title="Does LAWN beat weight decay?", render=answer),
+        FigureCard(name="verdict-forest", title="Paired differences", draw=forest, height=190),
+        Block(name="verdict-spaces", title="Spaces", render=spaces, wide=True, brief=True),
+        Block(name="verdict-decide", title="What would decide", render=decide, wide=True),
+        Block(name="verdict-details", title="How it was measured", render=details, wide=True),
+    ),
+)

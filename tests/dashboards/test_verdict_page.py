@@ -1,0 +1,66 @@
+"""The landing page: what is stated is what `compare` states, and the forest is within the first screen."""
+
+from __future__ import annotations
+
+import tomllib
+
+import pytest
+from playwright.sync_api import expect
+
+from dashboards.web.pages.verdict import effect, question, todos
+from dashboards.web.snapshot import Snapshots
+from dashboards.widening import suggested
+from lawn_tune.comparison.compare import Verdict, compare_space
+from lawn_tune.comparison.next_steps import next_steps
+from lawn_tune.comparison.verdicts import overall_sentences
+from tests.helpers.browser import NARROW, WIDE, Browse
+from tests.helpers.memory_source import MemorySource, demo_source
+from tests.helpers.studied import studied
+
+SPACE = "movielens_100k"
+
+
+@pytest.fixture(scope="module")
+def demo() -> MemorySource:
+    """The demo's space with another one in its ledger."""
+    source, other = demo_source(epochs=300), studied()
+    source.planned += other.planned
+    source.rows += other.rows
+    return source
+
+
+def test_the_answer_the_forest_and_the_spaces_at_both_sizes(browse: Browse, demo: MemorySource) -> None:
+    comparison = compare_space(demo, SPACE)
+    assert comparison.overall is not None
+    site = browse(Snapshots(demo, storage="--storage sqlite:///my.db"))
+    page = site.open(f"/?space={SPACE}")
+    answer = page.locator("#verdict-answer")
+    for text in (question(comparison), *overall_sentences(comparison.overall), "678 of 696 trials"):
+        expect(answer).to_contain_text(text)
+    expect(page.locator("#verdict-forest .main-svg").first).to_be_visible()
+    for viewport in (WIDE, NARROW):
+        page.set_viewport_size(viewport)
+        site.settled()
+        place = page.locator("#verdict-forest .js-plotly-plot").bounding_box()
+        assert place is not None
+        assert place["y"] > 0
+        assert place["y"] + place["height"] <= viewport["height"]
+        assert site.width() == viewport["width"]
+    steps = page.locator("#verdict-decide")
+    expect(steps).to_contain_text(f"lawn-tune launch {SPACE} --storage sqlite:///my.db")
+    expect(steps.locator("pre")).to_have_text(suggested(comparison.cells))
+    rows = page.locator("#verdict-spaces tbody tr")
+    expect(rows).to_have_count(2)
+    expect(rows.nth(1)).to_contain_text(effect(comparison))
+    rows.nth(0).get_by_role("link").click()
+    expect(answer).to_contain_text(question(compare_space(demo, "digits")))
+
+
+def test_every_open_pair_has_a_step_and_settled_ones_have_none(demo: MemorySource) -> None:
+    comparison = compare_space(demo, SPACE)
+    texts = {todo.text for todo in todos(comparison)}
+    for pair in comparison.pairs:
+        steps = next_steps(pair)
+        assert bool(steps) == (pair.verdict in (Verdict.UNDECIDED, Verdict.PENDING))
+        assert {step.text for step in steps if step.action != "continue"} <= texts
+    assert tomllib.loads(suggested(comparison.cells))
