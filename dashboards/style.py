@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import colorsys
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -12,8 +13,8 @@ Theme = Literal["light", "dark"]
 OTHER = "#a067b1"
 """For methods that belong to no known pair."""
 
-TRIALS = ("#3b82c4", "#d55e00", "#009e73", "#a067b1", "#a67c00", "#d6569b", "#12919e", "#7a828c")
-"""For selected trials, in the order of selection; LAWN is solid and its base dashed here too."""
+HUES = (0.0, 0.07, -0.07, 0.13, -0.13, 0.2, -0.2, 0.27)
+"""How far the hues of trials of one method lie from the method's own, in turns."""
 
 SCALE: Mapping[Theme, tuple[tuple[float, str], ...]] = {
     "light": ((0.0, "#f1f3f6"), (0.5, "#bcd7ea"), (1.0, "#58a6d6")),
@@ -64,6 +65,33 @@ def color(optimizer: str) -> str:
     """Returns a method's color; a LAWN variant shares it with its base."""
     row = shown_method(optimizer)
     return row.shown_color if row else OTHER
+
+
+def shade(color: str, n: int) -> str:
+    """Returns shade `n` of a color: another hue of equal luminance, to be seen on both pages; 0 is the color."""
+    if n == 0:
+        return color
+    hue, _, saturation = colorsys.rgb_to_hls(*_channels(color))
+    low, high = 0.0, 1.0
+    for _ in range(20):
+        middle = (low + high) / 2
+        turned = colorsys.hls_to_rgb((hue + HUES[n % len(HUES)]) % 1, middle, saturation)
+        low, high = (middle, high) if _luminance(turned) < _luminance(_channels(color)) else (low, middle)
+    return "#" + "".join(f"{round(255 * part):02x}" for part in turned)
+
+
+RGB = tuple[float, float, float]
+
+
+def _channels(color: str) -> RGB:
+    red, green, blue = (int(color[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    return red, green, blue
+
+
+def _luminance(color: RGB) -> float:
+    """Returns the relative luminance of WCAG 2, from 0 to 1."""
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in color)
+    return float(0.2126 * red + 0.7152 * green + 0.0722 * blue)
 
 
 def faint(optimizer: str) -> str:

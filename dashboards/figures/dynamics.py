@@ -15,6 +15,7 @@ from dashboards import style
 from dashboards.figures.base import blank
 from dashboards.figures.chosen_trials import Chosen, tint
 from dashboards.figures.panels import axis, domains
+from dashboards.figures.seed_mean import HIGHEST, LOWEST
 from dashboards.figures.series import CURVE_POINTS, Curves, thinned
 
 
@@ -84,6 +85,8 @@ def dynamics_figure(
 ) -> go.Figure:
     """Draws one line per trial in each panel; diamonds mark the switch from LAWN's free phase to the constrained one.
 
+    A mean over seeds has a band from the lowest to the highest.
+
     Args:
         info: one panel per title.
         titles: of the y axes.
@@ -92,6 +95,8 @@ def dynamics_figure(
     """
     figure = _stacked(info, titles, log=log)
     for i, panel in enumerate(info.panels):
+        figure.add_traces([_band(low, high, i) for low, high in _bands(panel)])
+    for i, panel in enumerate(lines(info).panels):
         for series in panel:
             figure.add_trace(_line(series, i))
             figure.add_traces(_diamond(series, i))
@@ -155,7 +160,22 @@ def _line(series: Series, i: int) -> go.Scatter:
     )
 
 
-def _band(low: Series, high: Series) -> go.Scatter:
+def lines(info: DynamicsInfo) -> DynamicsInfo:
+    """Returns the series that are lines, without those that bound bands."""
+    ends = (LOWEST, HIGHEST)
+    return info._replace(panels=tuple(tuple(s for s in panel if not s.name.startswith(ends)) for panel in info.panels))
+
+
+def _bands(panel: Sequence[Series]) -> list[tuple[Series, Series]]:
+    ends = {(series.trial.key, series.name): series for series in panel}
+    return [
+        (ends[key, name], ends[key, name.replace(LOWEST, HIGHEST)])
+        for key, name in ends
+        if name.startswith(LOWEST) and (key, name.replace(LOWEST, HIGHEST)) in ends
+    ]
+
+
+def _band(low: Series, high: Series, i: int = 0) -> go.Scatter:
     pairs = [
         (epoch, a, b)
         for epoch, a, b in zip(low.epochs, low.values, high.values, strict=False)
@@ -165,6 +185,7 @@ def _band(low: Series, high: Series) -> go.Scatter:
     return go.Scatter(
         x=[epoch for epoch, _, _ in pairs] + [epoch for epoch, _, _ in reversed(pairs)],
         y=[b for _, _, b in pairs] + [a for _, a, _ in reversed(pairs)],
+        yaxis=f"y{axis(i)}",
         mode="lines",
         fill="toself",
         fillcolor=f"rgba({red}, {green}, {blue}, 0.13)",

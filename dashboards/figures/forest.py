@@ -157,8 +157,8 @@ FOREST_HELP = (
 )
 """How to read it."""
 
-_ROW, _DENSE, _MANY = 50, 36, 8
-"""Pixels a row, and where there are many."""
+_ROW, _DENSE, _LOW, _MANY = 50, 36, 32, 8
+"""Pixels a row, one where there are many, and one of a dense figure."""
 
 
 def forest_figure(info: ForestInfo, *, dense: bool = False) -> go.Figure:
@@ -168,7 +168,7 @@ def forest_figure(info: ForestInfo, *, dense: bool = False) -> go.Figure:
         info: what is drawn.
         dense: in low rows however few there are, for the first screen of a phone.
     """
-    row = _ROW if len(info.rows) <= _MANY and not dense else _DENSE
+    row = _LOW if dense else _ROW if len(info.rows) <= _MANY else _DENSE
     figure = blank(height=90 + row * max(2, len(info.rows)), legend=False)
     figure.add_traces([_paper(info), *(_measured(info, places) for places in _alike(info))])
     figure.update_layout(margin={"t": 24, "b": 52}, annotations=[*_unmeasured(info), *_sides(info)])

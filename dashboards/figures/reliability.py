@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 
 from dashboards import style
 from dashboards.figures.base import blank
-from dashboards.figures.chosen_trials import Chosen, chosen, tint
+from dashboards.figures.chosen_trials import Chosen, tint
 from lawn_tune.cells import Cell
 from lawn_tune.results import CalibrationBin, TrialRow
 from trainables.catalogue.datasets import DATASETS
@@ -35,9 +35,8 @@ class ReliabilityInfo(NamedTuple):
     bins: int
 
 
-def reliability_info(cells: Sequence[Cell], rows: Sequence[TrialRow]) -> ReliabilityInfo:
-    """Returns the diagrams of the trials in `rows`, in their order."""
-    trials = chosen(cells, rows)
+def reliability_info(trials: Sequence[Chosen], rows: Sequence[TrialRow]) -> ReliabilityInfo:
+    """Returns the diagrams of the selected trials, in their order; `rows` are the trials' own."""
     lines = tuple(_line(trial, row) for trial, row in zip(trials, rows, strict=True) if row.calibration)
     without = tuple(trial for trial, row in zip(trials, rows, strict=True) if not row.calibration)
     return ReliabilityInfo(lines, without, ECE_BINS)

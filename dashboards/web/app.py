@@ -138,7 +138,8 @@ def _shell(source: Snapshots, pages: Sequence[Page]) -> Component:
 
 
 def _header(base: str, spaces: Sequence[str], pages: Sequence[Page]) -> Component:
-    links = [html.A(page.title, href=base + page.path, **components.data(nav=page.path)) for page in pages]
+    listed = [page for page in pages if page.listed]
+    links = [html.A(page.title, href=base + page.path, **components.data(nav=page.path)) for page in listed]
     return html.Header(
         [
             html.A(
@@ -256,7 +257,8 @@ def _register_layout(app: Dash, source: Snapshots, pages: Mapping[str, Page]) ->
         content, title = _content(page, source, place), page.title if page else "No such page"
         failed = getattr(content, "className", "") == "failure"
         laid_out = {**wanted, "filled": bool(_spaces(source)), "failed": failed}
-        links = [_nav_link(source.base_path, other, space, other is page) for other in pages.values()]
+        listed = [other for other in pages.values() if other.listed]
+        links = [_nav_link(source.base_path, other, space, other is page) for other in listed]
         return [[dcc.Store(id=HERE, data=place), content], title, links, laid_out]
 
 

@@ -51,13 +51,14 @@ def page(
     title: str,
     order: int,
     cards: Sequence[Card],
+    listed: bool = True,
     lead: Callable[[View], components.Content] = lambda view: None,
     controls: Callable[[View], Sequence[Component]] = lambda view: (),
 ) -> Page:
     """Returns a page of controls and cards.
 
     Args:
-        path, title, order: see `Page`.
+        path, title, order, listed: see `Page`.
         cards: in reading order; two share a row where there is room and neither is `wide`.
         lead: a sentence or two below the title.
         controls: made by `components.choice`.
@@ -80,7 +81,7 @@ def page(
         for card in cards:
             card.register(app, source)
 
-    return Page(path=path, title=title, order=order, layout=layout, register=register)
+    return Page(path=path, title=title, order=order, listed=listed, layout=layout, register=register)
 
 
 def _arranged(cards: Sequence[Card], view: View) -> list[Component]:

@@ -132,6 +132,7 @@ class Page:
         path: of its URL, "/compare".
         title: in the navigation and the browser's title.
         order: in the navigation, ascending.
+        listed: it is in the navigation; others are reached by links.
         layout: view → the skeleton, below the page's title; called when page or space changes.
         register: adds the page's callbacks to the application, once.
     """
@@ -139,5 +140,6 @@ class Page:
     path: str
     title: str
     order: int
+    listed: bool = True
     layout: Callable[[View], Component]
     register: Callable[[Dash, Snapshots], None]

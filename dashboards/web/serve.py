@@ -14,7 +14,8 @@ from typing import Any
 from dash import Dash
 from waitress.server import create_server
 
-from dashboards.web.security import MAX_BODY, Access, Guard, policy
+from dashboards.web.compression import Compressed
+from dashboards.web.security import FINGERPRINTED, MAX_BODY, Access, Guard, policy
 from lawn_tune.errors import UsageError
 
 TRUSTED = "x-forwarded-for x-forwarded-proto"
@@ -27,7 +28,7 @@ THREADS = 8
 def guarded(app: Dash, access: Access) -> Guard:
     """Returns the application as it may be served."""
     base_path = str(app.config.requests_pathname_prefix).rstrip("/")
-    return Guard(app.server.wsgi_app, access, policy(app.csp_hashes()), base_path)
+    return Guard(Compressed(app.server.wsgi_app, FINGERPRINTED), access, policy(app.csp_hashes()), base_path)
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -80,7 +80,7 @@ def test_a_click_on_a_place_of_the_grid_opens_its_trial(browse: Browse) -> None:
     assert shown_trials(page.url) == [keys(source.planned[1])[4]]
 
 
-def test_the_table_sorts_filters_and_leads_to_dynamics(browse: Browse) -> None:
+def test_the_table_sorts_filters_and_leads_to_trials(browse: Browse) -> None:
     source = studied()
     site = browse(source)
     page = site.open(LAWN)
@@ -91,8 +91,18 @@ def test_the_table_sorts_filters_and_leads_to_dynamics(browse: Browse) -> None:
     page.get_by_label("Search Trials").fill("diverged")
     expect(page.locator(f"{GRID} .ag-row")).to_have_count(1)
     page.locator("#cell-trials .ag-row[row-index='0'] a").click()
-    expect(page.get_by_role("heading", level=1)).to_have_text("Dynamics")
-    assert shown_trials(page.url) == [keys(source.planned[1])[6]]
+    expect(page.get_by_role("heading", level=1)).to_have_text("Trial")
+    site.settled()
+    facts = page.locator("#trial-facts")
+    for text in (keys(source.planned[1])[6], "diverged", "search seed 0", "never resumed"):
+        expect(facts).to_contain_text(text)
+    expect(page.locator("#trial-provenance")).to_contain_text("2026-11-24T05:06:00")
+    expect(page.locator("#trial-norm .scatterlayer .trace").first).to_be_attached()
+    expect(page.locator("#trial-error")).to_be_hidden()
+    failed = next(row for row in source.rows if row.outcome == "failed")
+    page = site.open(f"/trial?space=digits&trial={failed.key}")
+    expect(page.locator("#trial-error")).to_contain_text(EVIL)
+    expect(page.locator("#trial-error img")).to_have_count(0)
 
 
 def test_ticked_trials_are_compared(browse: Browse) -> None:

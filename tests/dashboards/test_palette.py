@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import colorsys
 import re
 from collections.abc import Iterator
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -58,5 +60,5 @@ def test_every_text_is_read_on_every_background(kind: str) -> None:
 def test_groups_by_rank_differ_in_hue_and_are_seen_in_both_themes() -> None:
     for color in style.RANKS:
         assert all(contrast(color, palette["card"]) >= 3 for palette in palettes("page"))
-    channels = [max(range(3), key=lambda i, c=color: int(c[1 + 2 * i : 3 + 2 * i], 16)) for color in style.RANKS]
-    assert len(set(channels)) > 1
+    hues = [colorsys.rgb_to_hls(*(int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)))[0] for color in style.RANKS]
+    assert all(abs(one - other) > 0.1 for one, other in combinations(hues, 2))

@@ -19,7 +19,7 @@ from lawn_tune.comparison.compare import compare
 from lawn_tune.ledger import Ledger, Owner, PackRow, open_ledger
 from lawn_tune.results import Outcome, TrialRow
 from tests.helpers.browser import Browse
-from tests.helpers.memory_source import MemorySource, confirm_rows, demo_source, make_cell, search_rows
+from tests.helpers.memory_source import confirm_rows, demo_source, make_cell, search_rows
 from trainables.outcomes import EpochRecord, TrialOutcome
 from trainables.tasks import Trial
 
@@ -152,7 +152,7 @@ def test_a_study_is_watched_from_launch_to_end_without_a_reload(browse: Browse, 
 
         ledger.release(cell.name, owner)
         expect(running).to_contain_text("1 pack of an ended launch will be resumed by the next one.")
-        expect(running.locator("table")).to_have_count(0)
+        expect(running.locator("table")).to_be_hidden()
         expect(now).to_contain_text("no launch is running")
 
         ledger.lease(cell.name, owner, 60)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -90,6 +91,33 @@ def test_only_bundles_are_kept_by_browsers(guard: Guard) -> None:
         assert answer.header("Cache-Control") == (
             "private, max-age=31536000" if path.startswith("/_dash-component-suites/") else "no-store"
         )
+
+
+# --- compression -----------------------------------------------------------------------------------------------------
+
+
+def test_the_first_load_is_small_and_unpacks_to_the_same(guard: Guard) -> None:
+    """All scripts of the landing page; whoever does not accept gzip gets them as they are."""
+    page = ask(guard, "/", accept_encoding="gzip, br")
+    bundles = [part.split('"')[0] for part in gzip.decompress(page.body).decode().split('<script src="')[1:]]
+    later = [
+        f"/_dash-component-suites/{name}.js" for name in ("dash/dcc/async-graph", "plotly/package_data/plotly.min")
+    ]
+    total = 0
+    for path in [*bundles, *later]:
+        packed, plain = ask(guard, path, accept_encoding="gzip"), ask(guard, path, accept_encoding="gzip;q=0")
+        assert plain.header("Content-Encoding") == ""
+        assert (plain.status, packed.status, packed.header("Vary")) == (200, 200, "Accept-Encoding")
+        body = gzip.decompress(packed.body) if packed.header("Content-Encoding") else packed.body
+        assert body == plain.body
+        assert int(packed.header("Content-Length")) == len(packed.body)
+        total += len(packed.body)
+    assert total < 2_500_000
+
+
+def test_answers_that_are_small_or_no_text_are_sent_as_they_are(guard: Guard) -> None:
+    for path in ("/_version?space=nowhere", "/assets/theme.js"):
+        assert ask(guard, path, accept_encoding="gzip").header("Content-Encoding") == ""
 
 
 # --- hosts -----------------------------------------------------------------------------------------------------------
@@ -290,7 +318,7 @@ def callbacks(guard: Guard, space: str) -> list[tuple[str, Answer]]:
         output = one["output"]
         several = output.startswith("..")
         outputs = [_output(part) for part in output[2:-2].split("...")] if several else _output(output)
-        paths = {"/", "/compare", "/cell", "/dynamics", "/tuning-curve", "/progress"}
+        paths = {"/", "/compare", "/cell", "/dynamics", "/tuning-curve", "/progress", "/trial"}
         for path in sorted(paths):
             place = {"path": path, "space": space, "filters": {}}
             values = {"here": place, "version": "1", "wanted": {"place": place, "version": "1"}}

@@ -89,7 +89,7 @@ class Site:
         return found
 
     def stops_a_finger(self, selector: str) -> bool:
-        """Returns whether a script takes a touch on an element for itself, so that a swipe would not scroll the page."""
+        """Returns whether a script takes a touch on an element, so that a swipe would not scroll the page."""
         touched: bool = self.page.locator(selector).first.evaluate(
             """element => {
                 const finger = new Touch({ identifier: 1, target: element, clientX: 200, clientY: 200 });

@@ -15,8 +15,9 @@ from dash.exceptions import PreventUpdate
 from dashboards import style
 from dashboards.figures.base import plain
 from dashboards.figures.chosen_trials import Chosen, chosen, tint
-from dashboards.figures.dynamics import DynamicsInfo, dynamics_figure, dynamics_info, margin_figure
+from dashboards.figures.dynamics import DynamicsInfo, dynamics_figure, dynamics_info, lines, margin_figure
 from dashboards.figures.reliability import ranks, reliability_figure, reliability_info
+from dashboards.figures.seed_mean import HIGHEST, LOWEST, mean_curve, mean_row
 from dashboards.figures.series import Curves, readable
 from dashboards.web import components
 from dashboards.web.cards import Block, Drawing, FigureCard, clientside, graph_id, page
@@ -26,14 +27,14 @@ from dashboards.web.pages.trials import DYNAMICS, MAX_TRIALS, TRIAL, by_key
 from dashboards.web.snapshot import Snapshots
 from lawn_tune.errors import LawnTuneError
 from lawn_tune.results import TrialRow
-from lawn_tune.words import duration, fixed, metric_name, metric_of
+from lawn_tune.words import count, duration, fixed, method, metric_name, metric_of
 
 MAX_OFFERED = 40
 """Trials offered at once by the search box; a longer search finds the others."""
 
 
 class Selection(NamedTuple):
-    """The selection: the trials with their curves, keys that the space does not have, and unreadable curves.
+    """The selection: trials and means over seeds with their curves, keys that the space lacks, and unreadable curves.
 
     `default` is True where the address names no trial and the first pair's winners are shown.
     """
@@ -49,22 +50,31 @@ class Selection(NamedTuple):
 def selection_of(view: View) -> Selection:
     """Returns what the address asks for."""
     wanted = tuple(dict.fromkeys(view.filters[TRIAL]))[:MAX_TRIALS]
-    known = by_key(view)
-    keys = wanted or default_keys(view)
-    rows = tuple(known[key] for key in keys if key in known)
-    curves, broken = readable(view.snapshot.curves, [row.key for row in rows])
-    unknown = tuple(key for key in keys if key not in known)
-    return Selection(rows, chosen(view.snapshot.cells, rows), curves, unknown, broken, default=not wanted)
+    known, means = by_key(view), seed_means(view)
+    keys = tuple(key for key in wanted or default_keys(view) if key in known or key in means)
+    read = dict.fromkeys(run for key in keys for run in means.get(key, (key,)))
+    curves, broken = readable(view.snapshot.curves, tuple(read))
+    averaged = {key: mean_curve([curves[run] for run in means[key] if run in curves]) for key in keys if key in means}
+    rows = tuple(mean_row([known[run] for run in means[key]]) if key in means else known[key] for key in keys)
+    trials = chosen(view.snapshot.cells, rows, {key: len(means[key]) for key in keys if key in means})
+    unknown = tuple(key for key in wanted if key not in keys)
+    return Selection(rows, trials, {**curves, **averaged}, unknown, broken, default=not wanted)
+
+
+def seed_means(view: View) -> Mapping[str, tuple[str, ...]]:
+    """Returns cell → its winner's runs, over whose seeds it is shown as one line; cells stand for their winners."""
+    results = view.snapshot.comparison.cells
+    return {str(r.cell.name): tuple(r.estimate.keys.values()) for r in results if r.estimate}
 
 
 def default_keys(view: View) -> tuple[str, ...]:
-    """Returns one trial of each winner of the first pair that has any, else of the first cell, else the first trial."""
+    """Returns the winners of the first pair that has any, as means over seeds, else of the first cell, else a trial."""
     comparison = view.snapshot.comparison
     groups = [(pair.baseline, pair.challenger) for pair in comparison.pairs] + [
         (result,) for result in comparison.cells
     ]
     for group in groups:
-        keys = [next(iter(result.estimate.keys.values())) for result in group if result.estimate]
+        keys = [str(result.cell.name) for result in group if result.estimate]
         if len(keys) == len(group):
             return tuple(keys)
     return tuple(row.key for row in view.snapshot.trials[:1])
@@ -76,7 +86,7 @@ _PICK = {"kind": "filter", "name": TRIAL, "default": ""}
 
 
 def _controls(view: View) -> list[Component]:
-    picked = [key for key in view.filters[TRIAL] if key in by_key(view)]
+    picked = [key for key in view.filters[TRIAL] if key in trial_names(view)]
     pick = dmc.MultiSelect(
         id=_PICK, label=f"Trials (up to {MAX_TRIALS})", data=offers(view, "", picked), value=picked,
         placeholder="search: method, batch, value, seed or key", searchable=True, clearable=True, size="xs",
@@ -105,7 +115,7 @@ def _reported(rows: Sequence[TrialRow]) -> list[str]:
 
 def offers(view: View, search: str, picked: Sequence[str]) -> list[dict[str, str]]:
     """Returns the trials that the control offers: those picked, and the first whose names hold every word searched."""
-    names = view.snapshot.once("trial names", lambda: _names(view))
+    names = trial_names(view)
     words = search.lower().split()
     found = [key for key, text in names.items() if all(_spelled(word, text.lower()) for word in words)][:MAX_OFFERED]
     return [{"value": key, "label": names[key]} for key in dict.fromkeys([*picked, *found]) if key in names]
@@ -127,11 +137,18 @@ def _number_of(text: str) -> float | None:
         return None
 
 
+def trial_names(view: View) -> Mapping[str, str]:
+    """Returns key → name of every mean over seeds and every trial: method, batch, point, seed, value, key."""
+    return view.snapshot.once("trial names", lambda: _names(view))
+
+
 def _names(view: View) -> dict[str, str]:
-    """Returns key → name of every trial: method, batch, point, seed, value, key."""
     rows = list(by_key(view).values())
     cells = {str(cell.name): cell for cell in view.snapshot.cells}
     names = {}
+    for cell, runs in seed_means(view).items():
+        name = cells[cell].name
+        names[cell] = f"{method(name.optimizer)}, batch {name.batch_size:,}, winner, mean of {count(len(runs), 'seed')}"
     for row in rows:
         (trial,) = chosen([cells[row.cell]], [row])
         names[row.key] = f"{trial.name}{_value(cells[row.cell].protocol.metric, row)} · {row.key}"
@@ -163,7 +180,12 @@ def trials(view: View) -> list[Component] | Empty:
         for key, why in selection.broken.items()
     ]
     if selection.default and selection.rows:
-        notes.append(html.P("No trial is selected: these are the winners of the first pair.", className="help"))
+        notes.append(
+            html.P(
+                "No trial is selected: these are the winners of the first pair, means over their seeds.",
+                className="help",
+            )
+        )
     if not selection.rows:
         return notes
     if all(row.phase == "confirm" for row in selection.rows):
@@ -226,13 +248,14 @@ def _drawn(
     view: View, panels: Titled, words: Callable[[DynamicsInfo], str], *, log: bool, switches: bool = False
 ) -> Drawing | Empty:
     selection = selection_of(view)
-    info = dynamics_info(selection.trials, selection.curves, [(name,) for name, _ in panels])
+    wanted = [(name, f"{LOWEST}{name}", f"{HIGHEST}{name}") for name, _ in panels]
+    info = dynamics_info(selection.trials, selection.curves, wanted)
     titles = [title for (_, title), panel in zip(panels, info.panels, strict=True) if panel]
     info = info._replace(panels=tuple(panel for panel in info.panels if panel))
     if not info.panels:
         return nothing(selection, panels[0][1])
     scale = log and view.filters.one("scale") == "log"
-    return Drawing(plain(dynamics_figure(info, titles, log=scale, switches=switches)), words(info))
+    return Drawing(plain(dynamics_figure(info, titles, log=scale, switches=switches)), words(lines(info)))
 
 
 def nothing(selection: Selection, what: str) -> Empty:
@@ -327,7 +350,7 @@ def reliability(view: View) -> Drawing | Empty:
     cells = {str(cell.name): cell for cell in view.snapshot.cells}
     if selection.rows and all(ranks(cells[row.cell]) for row in selection.rows):
         return Empty("This task ranks candidates, so no prediction has a confidence: there is nothing to calibrate.")
-    info = reliability_info(view.snapshot.cells, selection.rows)
+    info = reliability_info(selection.trials, selection.rows)
     if not info.lines:
         return Empty(
             "Not recorded for these trials.",
@@ -354,7 +377,7 @@ _EPOCHS = (
 )
 """The cards whose epoch axes move together."""
 
-_DIAMONDS = "Diamonds: the end of LAWN's free phase."
+_DIAMONDS = "Diamonds: the end of LAWN's free phase. Bands: lowest to highest of the seeds."
 
 
 def _page() -> Page:

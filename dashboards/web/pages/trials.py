@@ -52,7 +52,7 @@ def trial_columns(cell: Cell, rows: Sequence[TrialRow]) -> list[Column]:
     name, unit = metric_name(cell.protocol.metric), f", {metric.unit}" if metric.unit else ""
     hyperparameters = dict.fromkeys(n for row in rows for n in row.hyperparameters) or cell.grid.values
     found = [
-        columns.link("trial", "Trial", "to", width=150, hint="opens its dynamics"),
+        columns.link("trial", "Trial", "to", width=150, hint="opens the trial"),
         columns.text("phase", "Phase", width=95),
         columns.number("seed", "Seed", width=80),
         *(columns.number(n, capital(hyperparameter(n)), width=110) for n in hyperparameters),
@@ -99,7 +99,7 @@ def href(view: View, keys: Sequence[str]) -> str:
 def _row(view: View, cell: Cell, row: TrialRow) -> dict[str, Any]:
     measured = {name: value for name, value in _values(cell, row).items() if value not in (None, "")}
     subject = row.cell.partition("/")[2]  # names the file of a saved table
-    named = {"key": row.key, "trial": row.key, "to": href(view, [row.key]), "subject": subject}
+    named = {"key": row.key, "trial": row.key, "to": view.href("/trial", **{TRIAL: row.key}), "subject": subject}
     return named | measured | dict(row.hyperparameters)
 
 
