@@ -12,7 +12,7 @@ from dashboards import style
 from dashboards.figures.base import blank, capital, named, under, with_unit
 from dashboards.figures.caveats import cell_caveats
 from dashboards.figures.figure_of_merit import Measure, Measured, Rows, measured
-from dashboards.figures.panels import dodge, log_range, whiskers
+from dashboards.figures.panels import dodge, gapped, log_range, whiskers
 from dashboards.figures.untrained import Level, draw_levels, levels
 from lawn_tune.cells import Phase
 from lawn_tune.comparison.compare import CellResult
@@ -122,7 +122,10 @@ PAPER_DASH = "2px,3px"
 
 
 def batch_curves_figure(info: BatchCurves) -> go.Figure:
-    """Draws every method over batch sizes on a log axis, ± one standard error; open markers are unconfirmed."""
+    """Draws every method over batch sizes on a log axis, ± one standard error; open markers are unconfirmed.
+
+    No line joins a search value to a test value.
+    """
     names = len(info.curves) + any(curve.paper for curve in info.curves)
     figure = blank(height=360 + 11 * names)
     figure.update_layout(under(names))
@@ -152,19 +155,23 @@ def batch_curves_figure(info: BatchCurves) -> go.Figure:
 
 def _ours(curve: BatchCurve, info: BatchCurves, aside: float) -> go.Scatter:
     color = style.color(curve.optimizer)
-    confirmed = [point.value.phase == "confirm" for point in curve.points]
+    phases = [point.value.phase for point in curve.points]
+    points = gapped(curve.points, phases)
     return go.Scatter(
         name=named(curve.optimizer),
-        x=[point.batch_size * aside for point in curve.points],
-        y=[point.value.mean for point in curve.points],
+        x=[point and point.batch_size * aside for point in points],
+        y=[point and point.value.mean for point in points],
         mode="lines+markers",
         line={"color": color, "width": 2, "dash": style.dash(curve.optimizer)},
         marker={
             "size": 9, "color": color, "line": {"width": 2, "color": color},
-            "symbol": [style.symbol(curve.optimizer, confirmed=sure) for sure in confirmed],
+            "symbol": [
+                style.symbol(curve.optimizer, confirmed=point is None or point.value.phase == "confirm")
+                for point in points
+            ],
         },
-        error_y=whiskers([point.value.error for point in curve.points]),
-        hovertext=[_hover(curve.optimizer, point, info) for point in curve.points],
+        error_y=whiskers([point and point.value.error for point in points]),
+        hovertext=[point and _hover(curve.optimizer, point, info) for point in points],
         hoverinfo="text",
     )  # fmt: skip
 

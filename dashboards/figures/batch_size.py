@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from dashboards import style
 from dashboards.figures.base import blank, named, with_unit
-from dashboards.figures.panels import dodge, log_range, whiskers
+from dashboards.figures.panels import dodge, gapped, log_range, whiskers
 from dashboards.figures.untrained import Level, draw_levels, levels
 from lawn_tune.cells import Phase
 from lawn_tune.comparison.compare import Comparison
@@ -63,7 +63,10 @@ def _batch_size_line(comparison: Comparison, optimizer: str) -> BatchSizeLine:
 
 
 def batch_size_figure(info: BatchSizeInfo) -> go.Figure:
-    """Draws the metric against the batch size on a log axis, with ± one standard error; open markers: unconfirmed."""
+    """Draws the metric against the batch size on a log axis, with ± one standard error; open markers: unconfirmed.
+
+    No line joins a search value to a test value.
+    """
     sizes = sorted({size for line in info.lines for size in line.batch_sizes})
     figure = blank(height=420)
     for i, line in enumerate(info.lines):
@@ -94,17 +97,19 @@ def _batch_size_trace(info: BatchSizeInfo, line: BatchSizeLine, aside: float) ->
     color = style.color(line.optimizer)
     return go.Scatter(
         name=named(line.optimizer),
-        x=[size * aside for size in line.batch_sizes],
-        y=line.means,
+        x=gapped([size * aside for size in line.batch_sizes], line.phases),
+        y=gapped(line.means, line.phases),
         mode="lines+markers",
         line={"color": color, "width": 2, "dash": style.dash(line.optimizer)},
         marker={
             "size": 9,
             "color": color,
             "line": {"width": 2, "color": color},
-            "symbol": [style.symbol(line.optimizer, confirmed=sure) for sure in confirmed],
+            "symbol": [
+                style.symbol(line.optimizer, confirmed=phase != "search") for phase in gapped(line.phases, line.phases)
+            ],
         },
-        error_y=whiskers(line.errors),
-        hovertext=texts,
+        error_y=whiskers(gapped(line.errors, line.phases)),
+        hovertext=gapped(texts, line.phases),
         hoverinfo="text",
     )

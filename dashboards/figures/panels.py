@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import plotly.graph_objects as go
 
 from dashboards import style
 from trainables.catalogue.rows import Direction
+
+T = TypeVar("T")
 
 Window = tuple[float, float]
 """Lowest and highest value that a panel shows."""
@@ -120,6 +122,16 @@ def whiskers(errors: Sequence[float | None]) -> dict[str, Any] | None:
     if not any(errors):
         return None
     return {"array": [error or 0 for error in errors], "thickness": 1.5, "width": 4}
+
+
+def gapped(values: Sequence[T], kinds: Sequence[object]) -> list[T | None]:
+    """Returns the values with None between neighbors of different kinds, so that no line joins these."""
+    found: list[T | None] = []
+    for i, value in enumerate(values):
+        if i and kinds[i] != kinds[i - 1]:
+            found.append(None)
+        found.append(value)
+    return found
 
 
 def spread(n: int, width: float = 0.5) -> list[float]:

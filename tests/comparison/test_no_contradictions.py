@@ -143,6 +143,9 @@ def check_formats(comparison: Comparison) -> None:
         if difference is not None and difference["interval"]:
             assert all(map(same, row[3].split(" to "), difference["interval"]))
             assert [float(line["low"]), float(line["high"])] == [forest.low, forest.high] == difference["interval"]
+            margin = difference["margin"]
+            small = margin is not None and max(map(abs, difference["interval"])) <= margin
+            assert verdict not in ("equivalent", "undecided") or small == (verdict == "equivalent")
         if verdict in ("better", "worse", "equivalent"):
             assert not [step for step in pair["to_decide"] if step["action"] != "continue"]
     check_counts(values, plain_md)

@@ -11,7 +11,9 @@ import pytest
 
 from dashboards import style
 from dashboards.figures.base import plain
+from dashboards.figures.batch_curves import batch_curves, batch_curves_figure
 from dashboards.figures.batch_size import BatchSizeInfo, batch_size_figure, batch_size_info
+from dashboards.figures.figure_of_merit import measures
 from dashboards.figures.forest import forest_figure, forest_info
 from dashboards.figures.heat_map import heat_map_figure, heat_map_infos
 from dashboards.figures.learning_curves import curve_figure, curve_infos, curve_keys
@@ -50,14 +52,25 @@ def test_every_figure_has_traces_titles_and_a_height(figures: dict[str, dict[str
 
 def test_hover_texts_carry_the_n(figures: dict[str, dict[str, Any]]) -> None:
     for trace in figures["sizes"]["data"]:
-        assert all("n = " in text for text in trace["hovertext"])
+        assert all("n = " in text for text in trace["hovertext"] if text)
 
 
 def test_unconfirmed_values_have_open_markers_and_no_bar(figures: dict[str, dict[str, Any]]) -> None:
     lamb = next(trace for trace in figures["sizes"]["data"] if trace["name"] == "LAMB")
-    assert lamb["marker"]["symbol"] == ["square", "square", "square-open"]
-    assert lamb["error_y"]["array"][2] == 0
-    assert all(error > 0 for error in lamb["error_y"]["array"][:2])
+    assert lamb["marker"]["symbol"] == ["square", "square", "square", "square-open"]
+    assert [error > 0 for error in lamb["error_y"]["array"]] == [True, True, False, False]
+
+
+def test_no_line_joins_a_search_value_to_a_test_value(figures: dict[str, dict[str, Any]]) -> None:
+    source = demo_source(epochs=5)
+    comparison = compare_space(source, "movielens_100k")
+    rows, measure = {row.key: row for row in source.rows}, measures(source.planned)[0]
+    curves = plain(batch_curves_figure(batch_curves(comparison.cells, measure, "confirm", rows)))
+    for figure in (figures["sizes"], curves):
+        lamb = next(trace for trace in figure["data"] if trace.get("name") == "LAMB")
+        assert [value is None for value in lamb["y"]] == [False, False, True, False], "a gap before the search value"
+        assert lamb["marker"]["symbol"][-1].endswith("-open")
+        assert len(lamb["x"]) == len(lamb["hovertext"]) == len(lamb["error_y"]["array"]) == 4
 
 
 def test_diverged_points_are_crossed_and_the_winner_is_framed(figures: dict[str, dict[str, Any]]) -> None:
