@@ -26,6 +26,23 @@ def correct(outputs: Tensor, targets: Tensor) -> Tensor:
     return (outputs.argmax(dim=-1) == targets) & ~outputs.isnan().any(dim=-1)
 
 
+def correct_in_top(outputs: Tensor, targets: Tensor, k: int = 5) -> Tensor:
+    """Returns whether the target's logit is among the k largest, ties counting against it; a NaN makes it wrong.
+
+    Args:
+        outputs: logits [..., E, C].
+        targets: class indices [E].
+        k: number of classes that count as right.
+
+    Returns:
+        Bool [..., E]; top-k accuracy is its percentage.
+    """
+    is_target = torch.arange(outputs.shape[-1], device=outputs.device) == targets.unsqueeze(-1)
+    target = torch.where(is_target, outputs, 0.0).sum(dim=-1, keepdim=True)
+    ahead = (~(outputs < target) & ~is_target).sum(dim=-1)
+    return (ahead < k) & ~outputs.isnan().any(dim=-1)
+
+
 def percentage(hits: Tensor) -> Tensor:
     """Returns 100 · mean(hits) over the last dimension: accuracy of `correct`, HR@k of `hit_at_k`.
 
@@ -83,6 +100,26 @@ def ndcg_at_k(ranks: Tensor, k: int = 10) -> Tensor:
     """
     gain = 1 / torch.log2(ranks.double() + 2)
     return 100 * torch.where(ranks < k, gain, 0.0).mean(dim=-1)
+
+
+def auc(scores: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Area under the ROC curve of each user's candidates, averaged: 100 · mean(P(positive > negative) + P(equal) / 2).
+
+    A score that is NaN counts against the positive.
+
+    Args:
+        scores: [..., E, 1 + N], the positive first.
+        valid: bool [E, 1 + N], False at columns that pad a row with fewer negatives; None without padding.
+
+    Returns:
+        Percent [...], fp64; a row without negatives counts as 50.
+    """
+    positive, negatives = scores[..., :1], scores[..., 1:]
+    kept = torch.ones_like(negatives, dtype=torch.bool) if valid is None else valid[..., 1:].expand_as(negatives)
+    won = ((negatives < positive) & kept).sum(dim=-1).double()
+    tied = ((negatives == positive) & kept).sum(dim=-1).double()
+    count = kept.sum(dim=-1)
+    return 100 * torch.where(count > 0, (won + tied / 2) / count.clamp_min(1), 0.5).mean(dim=-1)
 
 
 def multiclass_margin(outputs: Tensor, targets: Tensor) -> Tensor:

@@ -11,7 +11,6 @@ from lawn_tune.comparison.compare import CellResult
 from lawn_tune.comparison.inference import mean_and_error
 from lawn_tune.results import TrialRow
 from lawn_tune.words import metric_name, metric_of
-from trainables.catalogue.datasets import DATASETS
 
 Rows = Mapping[str, TrialRow]
 """Key → trial."""
@@ -58,10 +57,10 @@ def measures(cells: Sequence[Cell]) -> tuple[Measure, ...]:
     """Returns what the cells of a space can report, the protocol's first, whether or not a trial has finished yet."""
     cell = cells[0]
     first = _measure(cell.protocol.reported, cell.protocol.metric, chosen=True)
-    dataset = DATASETS.get(cell.task.dataset)
+    dataset = cell.task.catalogue.datasets.get(cell.task.dataset)
     names = dict.fromkeys((cell.protocol.metric, *(dataset.metrics if dataset else ())))
     found = [_measure(epoch, name) for name in names for epoch in ("last", "best")]
-    classes = cell.task.loss == "cross-entropy"
+    classes = dataset is not None and dataset.targets == "classes"
     others = [Measure(*other, None, False) for other in _OTHERS if classes or other[0] != "ece"]
     return (first, *(measure for measure in (*found, *others) if measure.key != first.key))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import permutations
 
 import pytest
@@ -31,6 +32,7 @@ from tests.helpers.memory_source import (
     search_rows,
     with_protocol,
 )
+from trainables.catalogue.datasets import DATASETS
 
 SPACE = "movielens_100k"
 
@@ -231,8 +233,12 @@ def test_the_protocols_measure_stands_first_and_others_are_offered_once(comparis
     assert found[0].chosen
     assert [measure.chosen for measure in found[1:]] == [False] * (len(found) - 1)
     keys = [measure.key for measure in found]
-    assert keys == ["last/hr@10", "best/hr@10", "last/ndcg@10", "best/ndcg@10", "last/train_loss"]
-    assert "ece" in [measure.key for measure in measures([make_cell()])]
+    names = [f"{epoch}/{name}" for name in DATASETS["movielens-100k"].metrics for epoch in ("last", "best")]
+    assert keys == [*names, "last/train_loss"]
+    classes = make_cell()
+    assert "ece" in [measure.key for measure in measures([classes])]
+    focal = replace(classes, task=replace(classes.task, loss="focal-2"))
+    assert "ece" in [measure.key for measure in measures([focal])]
 
 
 def test_curves_are_the_estimates_and_open_where_unconfirmed(comparison: Comparison, rows: dict[str, TrialRow]) -> None:

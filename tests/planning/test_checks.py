@@ -78,7 +78,7 @@ ERRORS: dict[str, tuple[Change, list[str]]] = {
     ),
     "unknown metric": (
         set_to(metric="acuracy"),
-        ["mine.toml: metric: must be one of accuracy, hr@10", "got 'acuracy'", "Did you mean 'accuracy'?"],
+        ["mine.toml: metric: must be one of accuracy, accuracy@5, hr@10", "got 'acuracy'", "Did you mean 'accuracy'?"],
     ),
     "metric that does not fit": (
         set_to(metric="hr@10"),

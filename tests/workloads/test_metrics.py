@@ -16,8 +16,10 @@ from trainables.catalogue.losses import LOSSES
 from trainables.losses import bce, cross_entropy, focal, loss_of
 from trainables.metrics import (
     MISSED,
+    auc,
     binary_margin,
     correct,
+    correct_in_top,
     ece,
     hit_at_k,
     multiclass_margin,
@@ -53,12 +55,31 @@ def test_ranks_and_their_metrics_follow_the_formulas(scores: list[list[float]], 
     assert percentage(hit_at_k(ranks, k)).item() == pytest.approx(100 * sum(r < k for r in expected) / len(expected))
 
 
+@given(rows(SCORES, st.integers(2, 14)))
+def test_auc_counts_a_tie_as_half_and_a_nan_as_lost(scores: list[list[float]]) -> None:
+    shares = [sum((n < p) + (n == p) / 2 for n in negatives) / len(negatives) for p, *negatives in scores]
+    assert auc(torch.tensor(scores)).item() == pytest.approx(100 * sum(shares) / len(shares))
+
+
+@given(rows(SCORES, st.integers(2, 7)), st.integers(1, 5), st.data())
+def test_top_k_is_right_where_fewer_than_k_classes_are_not_below_the_target(
+    logits: list[list[float]], k: int, data: st.DataObject
+) -> None:
+    targets = [data.draw(st.integers(0, len(row) - 1)) for row in logits]
+    expected = [
+        sum(not z < row[y] for j, z in enumerate(row) if j != y) < k and not any(map(math.isnan, row))
+        for row, y in zip(logits, targets, strict=True)
+    ]
+    assert correct_in_top(torch.tensor(logits), torch.tensor(targets), k).tolist() == expected
+
+
 @given(rows(SCORES, st.integers(2, 8)), st.data())
 def test_padding_does_not_change_a_rank(scores: list[list[float]], data: st.DataObject) -> None:
     padded = torch.tensor([[*row, data.draw(SCORES), data.draw(SCORES)] for row in scores])
     valid = torch.ones_like(padded, dtype=torch.bool)
     valid[:, -2:] = False
     assert rank_of_positive(padded, valid).equal(rank_of_positive(torch.tensor(scores)))
+    assert auc(padded, valid).equal(auc(torch.tensor(scores)))
 
 
 def slow_ece(confidence: list[float], hits: list[bool], bins: int) -> float:
@@ -114,6 +135,8 @@ def test_a_leading_dimension_is_a_loop() -> None:
         (rank_of_positive(outputs), [rank_of_positive(row) for row in outputs]),
         (ndcg_at_k(rank_of_positive(outputs), 2), [ndcg_at_k(rank_of_positive(row), 2) for row in outputs]),
         (percentage(hits), [percentage(row) for row in hits]),
+        (auc(outputs), [auc(row) for row in outputs]),
+        (correct_in_top(outputs, labels, 2), [correct_in_top(row, labels, 2) for row in outputs]),
     ]
     for stacked, alone in both:
         assert stacked.equal(torch.stack(alone))

@@ -44,8 +44,10 @@ METRICS: Mapping[str, Metric] = {
     row.name: row
     for row in (
         Metric(name="accuracy", label="accuracy", direction="maximize", unit="%"),
+        Metric(name="accuracy@5", label="top-5 accuracy", direction="maximize", unit="%"),
         Metric(name="hr@10", label="HR@10", direction="maximize", unit="%"),
         Metric(name="ndcg@10", label="NDCG@10", direction="maximize", unit="%"),
+        Metric(name="auc", label="AUC", direction="maximize", unit="%"),
     )
 }
 

@@ -113,7 +113,7 @@ class ImageWorkload(Resident):
         return (torch.arange(count, device=self._device) * len(self._train) // count,)
 
     def evaluate(self, predict: Predict, split: Split) -> Evaluation:
-        """Returns accuracy (percent), confidences and which images are classified correctly."""
+        """Returns top-1 and top-5 accuracy (percent), confidences and which images are classified correctly."""
         held_out = self._held_out.get(split)
         if held_out is None:
             raise ValueError(f"split '{split}' is part of the training data when train_on is '{self._task.train_on}'")
@@ -124,7 +124,9 @@ class ImageWorkload(Resident):
         outputs = in_calls(logits, [held_out.images], self.examples_per_call).float()
         hits = metrics.correct(outputs, held_out.labels)
         confidence = outputs.softmax(dim=-1).amax(dim=-1)
-        return Evaluation({"accuracy": metrics.percentage(hits)}, hits, confidence)
+        top = metrics.correct_in_top(outputs, held_out.labels)
+        measured = {"accuracy": metrics.percentage(hits), "accuracy@5": metrics.percentage(top)}
+        return Evaluation(measured, hits, confidence)
 
     def _standardized(self, images: Tensor) -> Tensor:
         return (images.float() - self._mean) / self._std

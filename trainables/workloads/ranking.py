@@ -85,7 +85,7 @@ class Ranking(Resident):
         return self._probe
 
     def evaluate(self, predict: Predict, split: Split) -> Evaluation:
-        """Returns HR@10 and NDCG@10 (percent) and which users' positive is in the top 10."""
+        """Returns HR@10, NDCG@10 and AUC (percent) and which users' positive is in the top 10."""
         held_out = self._candidates.get(split)
         if held_out is None:
             raise ValueError(f"split '{split}' is part of the training data when train_on is '{self._task.train_on}'")
@@ -96,12 +96,11 @@ class Ranking(Resident):
 
         users_per_call = max(1, self.examples_per_call // held_out.items.shape[1])
         outputs = in_calls(scores, [held_out.users, held_out.items], users_per_call)
-        ranks = metrics.rank_of_positive(outputs, held_out.valid)
-        hits = metrics.hit_at_k(ranks)
-        return Evaluation({"hr@10": metrics.percentage(hits), "ndcg@10": metrics.ndcg_at_k(ranks)}, hits)
+        measured, hits = ranked(outputs, held_out.valid)
+        return Evaluation(measured, hits)
 
     def references(self) -> Mapping[str, Mapping[str, float]]:
-        """Returns HR@10 and NDCG@10 of ranking by popularity, for what `train+validation` trains on."""
+        """Returns HR@10, NDCG@10 and AUC of ranking by popularity, for what `train+validation` trains on."""
         return {"itempop": self._popularity}
 
     def _with_negatives(self, users: Tensor, items: Tensor, generator: torch.Generator) -> Tensor:
@@ -127,16 +126,28 @@ def on_device(generator: torch.Generator, device: torch.device) -> torch.Generat
     return torch.Generator(device).manual_seed(int(torch.randint(2**62, (), generator=generator)))
 
 
-def popularity(positives: Interactions, ranked: Candidates) -> dict[str, float]:
-    """Returns HR@10 and NDCG@10 (percent) of ranking every user's candidates by their number of interactions.
+def ranked(scores: Tensor, valid: Tensor | None) -> tuple[dict[str, Tensor], Tensor]:
+    """Returns HR@10, NDCG@10 and AUC [...] (percent), and hit or miss of each user, bool [..., E].
+
+    Args:
+        scores: [..., E, 1 + N], the positive first.
+        valid: bool [E, 1 + N], False at padding; None without.
+    """
+    ranks = metrics.rank_of_positive(scores, valid)
+    hits = metrics.hit_at_k(ranks)
+    found = {"hr@10": metrics.percentage(hits), "ndcg@10": metrics.ndcg_at_k(ranks), "auc": metrics.auc(scores, valid)}
+    return found, hits
+
+
+def popularity(positives: Interactions, fixed: Candidates) -> dict[str, float]:
+    """Returns HR@10, NDCG@10 and AUC (percent) of ranking every user's candidates by their number of interactions.
 
     It is what a model without any user's taste can reach. As everywhere here, a tie counts against the positive.
 
     Args:
         positives: interactions that are counted; none of the split that is ranked.
-        ranked: the candidates.
+        fixed: the candidates.
     """
     counts = torch.bincount(positives.items, minlength=positives.item_count)
-    ranks = metrics.rank_of_positive(counts[ranked.items], ranked.valid)
-    found = {"hr@10": metrics.percentage(metrics.hit_at_k(ranks)), "ndcg@10": metrics.ndcg_at_k(ranks)}
+    found, _ = ranked(counts[fixed.items], fixed.valid)
     return {name: round(value.item(), 4) for name, value in found.items()}
