@@ -22,6 +22,7 @@ from lawn_tune.cli.options import (
     DeadlineText,
     ExecutorName,
     FetchData,
+    Flattening,
     Gpus,
     MaxDeviceHours,
     MaxEpochs,
@@ -72,6 +73,7 @@ def launch(
     checkpoints: Checkpoints = None,
     checkpoint_seconds: CheckpointSeconds = None,
     fetch_data: FetchData = None,
+    flattening: Flattening = None,
     smoke: Smoke = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show problems only.")] = False,
 ) -> None:

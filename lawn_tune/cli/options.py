@@ -35,6 +35,7 @@ ProgressTimeout = Annotated[str | None, _option("progress_timeout")]
 PackSize = Annotated[str | None, _option("pack_size")]
 Retries = Annotated[str | None, _option("retries")]
 MaxDeviceHours = Annotated[str | None, _option("max_device_hours")]
+Flattening = Annotated[bool | None, _option("flattening")]
 DeadlineText = Annotated[str | None, _option("deadline")]
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of a table.")]

@@ -40,6 +40,7 @@ def build_executor(settings: Settings, connected: Callable[[int], None] = lambda
         threads=slots.cpus,
         report_seconds=report_seconds(slots.count),
         use_gpu=slots.gpus > 0,
+        flattening=settings.flattening,
         progress_seconds=60 * settings.progress_timeout,
     )
     kind = _kind(settings)

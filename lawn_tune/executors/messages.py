@@ -30,6 +30,7 @@ class WorkerSettings:
         threads: CPU threads for torch.
         use_gpu: True to train on the GPU that this process can see.
         report_seconds: minimum time between two progress messages of a job, s.
+        flattening: True to measure loss flattening after each epoch.
         progress_seconds: the process ends itself when no epoch ends for this long; 0 lets it hang. See `Watchdog`.
     """
 
@@ -41,6 +42,7 @@ class WorkerSettings:
     threads: int = 1
     use_gpu: bool = False
     report_seconds: float = 0.5
+    flattening: bool = Settings.flattening
     progress_seconds: float = 60 * Settings.progress_timeout
 
     @property

@@ -167,6 +167,7 @@ def _train(
             checkpoint=checkpoint,
             checkpoint_seconds=settings.checkpoint_seconds,
             report_seconds=settings.report_seconds,
+            flattening=settings.flattening,
         )
         trained = 0
         for event in run:

@@ -47,6 +47,12 @@ class Settings:
         default=False,
         metadata=_read(kinds.yes, "Let workers download a data set that is missing or damaged on their machine."),
     )
+    flattening: bool = field(
+        default=False,
+        metadata=_read(
+            kinds.yes, "Measure loss flattening after each epoch: flat losses, gradient noise, curvature. Takes time."
+        ),
+    )
     workers: int | None = field(
         default=None,
         metadata=_read(kinds.whole(1), "Packs trained at once; by default as many as the machine has room for.", "N"),

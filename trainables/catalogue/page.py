@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from trainables.catalogue.losses import LOSSES
+from trainables.catalogue.datasets import DATASETS
+from trainables.catalogue.losses import ECE_BINS, LOSSES, METRICS
 from trainables.catalogue.methods import METHODS
 from trainables.catalogue.rows import Loss, Method
 
-HEAD = """# Methods and losses
+HEAD = """# Methods, losses and measures
 
 Each row is a row of the catalogue ([`methods.py`](../trainables/catalogue/methods.py),
 [`losses.py`](../trainables/catalogue/losses.py)); this page is generated from them.
@@ -46,6 +47,30 @@ every loss.
 | --- | --- | --- |
 """
 
+MEASURES = """
+## Measures
+
+`metric` of a space names one of its data set's. A tie counts against the positive in ranks and top-k accuracy, and
+as half in AUC, which is the mean over users of the share of candidates ranked below the positive.
+
+| metric | | data sets |
+| --- | --- | --- |
+"""
+
+FLATTENING = """
+Every epoch also records the loss, the gradient norm, norms of weights and quantiles of the logit margin;
+classifiers have the expected calibration error with {bins} bins.
+
+With `--flattening`, a launch measures **loss flattening** (paper §2.2) after each epoch, on a fixed sample of
+training examples and in evaluation mode ([`flattening.py`](../trainables/training/flattening.py)): the share of
+examples with a loss below 1e-3 (`flat_share`), the gradient norm (`flat_grad_norm`), trace and largest eigenvalue
+of the covariance Σ of the examples' gradients (`noise_trace`, `noise_top`), the largest eigenvalue of the Hessian H
+(`hessian_top`), and λ_max of (I − η·H)² + η²·(m − B)/(B·(m − 1))·Σ (`escape`), which the paper gives as a rough
+guide: SGD can leave a minimum where it exceeds 1. Eigenvalues come from 20 Lanczos steps, the trace from 16 random
+vectors (our choice). Results and keys of trials do not depend on it; each epoch takes about six hundred passes over
+the sample longer.
+"""
+
 
 def page() -> str:
     """Returns the text of `docs/methods.md`."""
@@ -57,6 +82,9 @@ def page() -> str:
             *(_row((f"`{row.name}`", f"`{row.face}`")) for row in METHODS.values() if row.face),
             LOSS_HEAD,
             *(_row(_loss(row)) for row in LOSSES.values()),
+            MEASURES,
+            *(_row((f"`{name}`", row.label, ", ".join(_data_sets(name)))) for name, row in METRICS.items()),
+            FLATTENING.format(bins=ECE_BINS),
         ]
     )
 
@@ -80,6 +108,10 @@ def _hyperparameters(row: Method, role: str) -> list[str]:
 def _loss(row: Loss) -> tuple[str, ...]:
     values = [f"`{name}` = {value:g}" for name, value in row.values.items()]
     return f"`{row.name}`", row.targets.replace("|", " or "), ", ".join([*values, *(f"`{x}`" for x in row.parameters)])
+
+
+def _data_sets(metric: str) -> list[str]:
+    return [f"`{name}`" for name, row in DATASETS.items() if metric in row.metrics]
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from torch import Tensor
 from trainables.losses import loss_of
 from trainables.outcomes import SERIES, EpochRecord
 from trainables.tasks import PackConfig, Split
+from trainables.training.flattening import flattening_series
 from trainables.training.measure import margin_series, metric_series, weight_series
 from trainables.training.pack import Pack, PackState
 from trainables.training.rows import first_rows, row_of_member, split_rows, switch_step
@@ -62,12 +63,13 @@ class Training:
         config: the pack.
         workload: its data and model, already on the device.
         device: where it trains.
+        flattening: whether to measure loss flattening after each epoch, see `flattening`.
 
     `measured` holds each split's evaluation after the last epoch, a row each.
     """
 
-    def __init__(self, config: PackConfig, workload: Workload, device: torch.device) -> None:
-        self.config, self.workload, self.device = config, workload, device
+    def __init__(self, config: PackConfig, workload: Workload, device: torch.device, flattening: bool = False) -> None:
+        self.config, self.workload, self.device, self.flattening = config, workload, device, flattening
         self.epoch = 0
         self.records: list[EpochRecord] = []
         self.diverged: dict[int, int] = {}
@@ -111,7 +113,18 @@ class Training:
         self._drop_diverged(epoch)
         record = EpochRecord(epoch=self.epoch, series=self._measure(epoch) if self.rows else self._nothing())
         self.records.append(record)
-        return record
+        if record.series.keys() != self.records[0].series.keys():
+            self._align_records()
+        return self.records[-1]
+
+    def _align_records(self) -> None:
+        """Gives every record the series of all: what is measured may have changed where the training was resumed."""
+        names = dict.fromkeys(name for record in self.records for name in record.series)
+        nothing: list[float | None] = [None] * len(self.config.members)
+        for i, record in enumerate(self.records):
+            self.records[i] = EpochRecord(
+                epoch=record.epoch, series={name: record.series.get(name, nothing) for name in names}
+            )
 
     def _build_pack(self) -> Pack:
         models = {}
@@ -180,6 +193,8 @@ class Training:
         mean_loss = epoch.loss_sum / self.workload.examples
         values: dict[str, Tensor] = {"train_loss": mean_loss, "learning_rate": epoch.rates[:, -1]}
         values |= weight_series(self.pack) | margin_series(self.pack.predict, self.workload)
+        if self.flattening:
+            values |= flattening_series(self.pack, self.workload, epoch.rates[:, -1], self.config.task.batch_size)
         for split in self.splits:
             self.measured[split] = self.workload.evaluate(self.pack.predict, split)
             values |= metric_series(self.measured[split], split)

@@ -53,8 +53,7 @@ def summarize(records: Sequence[EpochRecord], position: int) -> dict[str, float 
     """Returns "last/<series>" of all series and "best/<split>/<metric>" of all metrics, for one trial of a pack."""
     summary: dict[str, float | None] = {}
     for name in records[-1].series:
-        columns = [record.series[name] for record in records if name in record.series]  # older versions measured less
-        values = [value for column in columns if (value := column[position]) is not None]
+        values = [value for record in records if (value := record.series[name][position]) is not None]
         summary[f"last/{name}"] = records[-1].series[name][position]
         metric = METRICS.get(name.partition("/")[2])
         if metric is not None:

@@ -238,6 +238,18 @@ class Pack:
             ]
         return torch.cat(parts)
 
+    def losses_of(self, row: int, inputs: tuple[Tensor, ...], targets: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Returns copies of a row's tensors, and the loss of each example [B] as a function of them, not flooded.
+
+        In evaluation mode and fp32, whatever the training.
+        """
+        rows = slice(row, row + 1)
+        views = [view[0].clone().requires_grad_() for view in self._views(rows)]
+        weights = dict(zip(self.names, views, strict=True))
+        outputs = functional_call(self._evaluating, (weights, _first(self._buffers(rows))), inputs)
+        parameters = {name: value[row, 0].float() for name, value in self._hyper_of("loss").items()}
+        return views, self.loss(outputs, targets, **parameters)
+
     def layer_norms(self) -> Tensor:
         """Returns the Frobenius norm of every parameter tensor, [R, number of tensors], fp32."""
         return torch.stack([view.flatten(1).norm(dim=1) for view in self._views()], dim=1)

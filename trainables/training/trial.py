@@ -88,6 +88,7 @@ class PackRun:
         checkpoint: file to resume from and to write, or None for neither; deleted once the outcomes are stored.
         checkpoint_seconds: minimum time between two writes, s; doubled by every write that failed.
         report_seconds: minimum time between two `Records`, s.
+        flattening: whether to measure loss flattening after each epoch, see `trainables.training.flattening`.
 
     Iterating raises:
         torch.OutOfMemoryError: the pack does not fit the device.
@@ -103,8 +104,9 @@ class PackRun:
         checkpoint: Path | None = None,
         checkpoint_seconds: float = 30.0,
         report_seconds: float = 0.5,
+        flattening: bool = False,
     ) -> None:
-        self.config, self.data_dir, self.device = config, data_dir, device
+        self.config, self.data_dir, self.device, self.flattening = config, data_dir, device, flattening
         self.checkpoint, self.checkpoint_seconds = checkpoint, checkpoint_seconds
         self.report_seconds = report_seconds
         self.outcomes: list[TrialOutcome] | None = None
@@ -126,7 +128,7 @@ class PackRun:
         reset_peak_memory(self.device)
         workload = resident_workload(self.config.task, self.data_dir, self.device)
         self.references = workload.references()
-        training = Training(self.config, workload, self.device)
+        training = Training(self.config, workload, self.device, self.flattening)
         spent = yield from self._resume(training)
         start, written, reported, sent = time.monotonic() - spent, time.monotonic(), 0.0, 0
         while not training.finished:

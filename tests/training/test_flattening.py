@@ -1,0 +1,161 @@
+"""Loss flattening against matrices written out: every derivative of a small model, example by example."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call, jacrev
+
+from tests.helpers.tasks import pack, point, run, task, training
+from trainables.catalogue.methods import METHODS
+from trainables.losses import bce, cross_entropy
+from trainables.models import ncf
+from trainables.training import flattening
+from trainables.training.checkpoint import load_checkpoint, save_checkpoint
+from trainables.training.flattening import Surface, flattening_series, top_eigenvalue
+from trainables.training.pack import Pack
+from trainables.workloads.base import Batch
+
+EXAMPLES, RATE, BATCH, TRAINED = 30, 0.3, 4, 100
+SIZE = 4 * 3 + 3 + 3 * 3 + 3
+
+
+def net(seed: int) -> nn.Sequential:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 3))
+
+
+def probe() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(EXAMPLES, 4, generator=generator), torch.randint(3, (EXAMPLES,), generator=generator)
+
+
+class Sampled:
+    """A workload that has a sample only, in two parts."""
+
+    examples = TRAINED
+
+    def probe(self) -> Iterator[Batch]:
+        inputs, targets = probe()
+        for part in (slice(0, 19), slice(19, EXAMPLES)):
+            yield Batch((inputs[part],), targets[part], len(targets[part]))
+
+
+def stacked(method: str = "adam-lsr") -> Pack:
+    values = METHODS[method].hyperparameters
+    hyper = {name: torch.full((2, 1), value or 0.1, dtype=torch.float64) for name, value in values.items()}
+    return Pack([net(0), net(1)], METHODS[method], hyper, cross_entropy, constrain="all", device=torch.device("cpu"))
+
+
+def literal(row: int, smoothing: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns the losses [n], their gradients [n, P] and the Hessian of their mean [P, P], in double precision."""
+    model = net(row).double()
+    names = [name for name, _ in model.named_parameters()]
+    shapes = [p.shape for p in model.parameters()]
+    start = torch.cat([p.detach().flatten() for p in model.parameters()])
+    inputs, targets = probe()
+    inside = smoothing * 3 / 2
+
+    def losses(w: Tensor) -> Tensor:
+        parts = torch.split(w, [shape.numel() for shape in shapes])
+        weights = {name: x.view(shape) for name, x, shape in zip(names, parts, shapes, strict=True)}
+        outputs = functional_call(model, weights, (inputs.double(),))
+        return F.cross_entropy(outputs, targets, reduction="none", label_smoothing=inside)
+
+    return losses(start), jacrev(losses)(start), jacrev(jacrev(lambda w: losses(w).mean()))(start)
+
+
+@pytest.mark.parametrize("method", ["adam-lsr", "adam"])
+def test_every_measure_equals_that_of_the_matrices(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flattening, "FLAT", 1.0)
+    monkeypatch.setattr(flattening, "SIGNS", 100)
+    monkeypatch.setattr(flattening, "STEPS", SIZE)
+    what: Any = Sampled()
+    found = flattening_series(stacked(method), what, torch.tensor([RATE, RATE / 2]), BATCH)
+    for row, rate in enumerate((RATE, RATE / 2)):
+        losses, gradients, curvature = literal(row, 0.05 if method == "adam-lsr" else 0.0)
+        centered = gradients - gradients.mean(dim=0)
+        noise = centered.T @ centered / EXAMPLES
+        once = torch.eye(SIZE) - rate * curvature
+        escape = once @ once + rate**2 * (TRAINED - BATCH) / (BATCH * (TRAINED - 1)) * noise
+        expected = {
+            "flat_share": float((losses < 1.0).double().mean()),
+            "flat_grad_norm": float(gradients.mean(dim=0).norm()),
+            "noise_top": float(torch.linalg.eigvalsh(noise)[-1]),
+            "hessian_top": float(torch.linalg.eigvalsh(curvature)[-1]),
+            "escape": float(torch.linalg.eigvalsh(escape)[-1]),
+        }
+        assert 0 < expected["flat_share"] < 1
+        for name, value in expected.items():
+            assert float(found[name][row]) == pytest.approx(value, rel=1e-4), name
+        assert float(found["noise_trace"][row]) == pytest.approx(float(noise.trace()), rel=0.2)
+
+
+def test_a_few_steps_find_the_largest_of_many_eigenvalues_and_not_the_largest_magnitude() -> None:
+    values = torch.linspace(-3, 1, 400) ** 3
+    values[7] = 5.0
+    assert float(top_eigenvalue(lambda v: values * v, 400, torch.device("cpu"))) == pytest.approx(5.0, rel=1e-3)
+    assert float(top_eigenvalue(torch.zeros_like, 400, torch.device("cpu"))) == 0.0
+    assert math.isnan(float(top_eigenvalue(lambda v: v * math.nan, 400, torch.device("cpu"))))
+
+
+def test_embeddings_can_be_differentiated_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    hyper = {name: torch.full((1, 1), 0.1, dtype=torch.float64) for name in METHODS["adam"].hyperparameters}
+    made = Pack(
+        [ncf.build(users=5, items=7, factors=2, init="xavier")],
+        METHODS["adam"],
+        hyper,
+        bce,
+        constrain="all",
+        device=torch.device("cpu"),
+    )
+    users, items = torch.arange(20) % 5, torch.arange(20) % 7
+    surface = Surface(made, 0, [Batch((users, items), (torch.arange(20) % 2).float(), 20)])
+    v = torch.randn(surface.size, generator=torch.Generator().manual_seed(0))
+    found = surface.hessian(v), surface.noise(v)
+    monkeypatch.setattr(ncf, "lookup", lambda table, index: F.embedding(index, table))
+    for ours, plain in zip(found, (surface.hessian(v), surface.noise(v)), strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-6)
+        assert float(ours.norm()) > 0
+
+
+def test_it_is_measured_on_request_and_changes_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flattening, "STEPS", 3)
+    config = pack(task("adam-lawn", epochs=1), [point("adam-lawn"), point("adam-lawn", peak_lr=0.02)])
+    plain, _ = run(config)
+    asked, ends = run(config, flattening=True)
+    names = {"flat_share", "flat_grad_norm", "noise_trace", "noise_top", "hessian_top", "escape"}
+    for without, measured in zip(plain, asked, strict=True):
+        assert measured.series.keys() - without.series.keys() == names
+        assert without.series == {name: measured.series[name] for name in without.series}
+        assert all(value is not None and math.isfinite(value) for name in names for value in measured.series[name])
+    assert {f"last/{name}" for name in names} <= ends[0].summary.keys()
+
+
+def test_a_resumed_training_may_measure_more_or_less(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flattening, "STEPS", 1)
+    monkeypatch.setattr(flattening, "SIGNS", 1)
+    config = pack(task("adam-lawn", epochs=3), [point("adam-lawn")])
+    for before in (True, False):
+        first = training(config)
+        first.flattening = before
+        first.run_epoch()
+        save_checkpoint(tmp_path / "c", first, 0.0)
+        for flag in (not before, before):
+            again = training(config)
+            again.flattening = flag
+            load_checkpoint(tmp_path / "c", again)
+            again.run_epoch()
+            assert len({tuple(record.series) for record in again.records}) == 1
+            escape = [record.series.get("escape", [None])[0] is not None for record in again.records]
+            assert escape == [before, flag]
+            save_checkpoint(tmp_path / "d", again, 0.0)
+            assert load_checkpoint(tmp_path / "d", training(config)) == 0.0
