@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import re
-import shlex
 import threading
 import webbrowser
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -16,10 +16,10 @@ import typer
 from dashboards import report as page
 from lawn_tune.cli.compare import comparison_of
 from lawn_tune.cli.options import Storage
-from lawn_tune.cli.source import reading
+from lawn_tune.cli.source import elsewhere, option, reading
 from lawn_tune.errors import UsageError
 from lawn_tune.ledger import Ledger
-from lawn_tune.settings import DASHBOARD_TOKEN, SETTINGS, resolve
+from lawn_tune.settings import DASHBOARD_TOKEN, resolve
 from lawn_tune.storage import masked
 
 SHORTEST_TOKEN = 16
@@ -45,7 +45,7 @@ def report(
       lawn-tune report movielens_100k --format md
     """
     with reading(storage) as ledger:
-        comparison = comparison_of(ledger, space)
+        comparison = replace(comparison_of(ledger, space), storage=option(storage))
         text = page.report(ledger, comparison, elsewhere(storage), format)
     path = output or default_path(comparison.space, format)
     try:
@@ -106,12 +106,11 @@ def dashboard(
         )
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     shown = masked(resolve({"storage": storage}).storage)
-    url = elsewhere(storage)
     with reading(storage) as ledger, listen(host, port) as listening:
         source = Snapshots(
             ledger,
             lambda: drivers(ledger),
-            storage=f"--storage {shlex.quote(masked(url))}" if url else "",
+            storage=option(storage),
             shown=shown,
             base_path=path,
         )
@@ -159,13 +158,6 @@ def read_token(file: Path | None) -> str | None:
             "Make one: python3 -c 'import secrets; print(secrets.token_urlsafe())'.",
         )
     return token
-
-
-def elsewhere(storage: str | None) -> str | None:
-    """Returns the URL of the ledger in force, or None where a command finds it by default."""
-    default = next(setting.default for setting in SETTINGS if setting.name == "storage")
-    url = resolve({"storage": storage}).storage
-    return None if url == default else url
 
 
 def default_path(space: str, format: page.Format = "html") -> Path:

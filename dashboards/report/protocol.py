@@ -8,12 +8,11 @@ from typing import NamedTuple
 
 from lawn_tune.cells import Cell
 from lawn_tune.comparison.compare import Comparison
+from lawn_tune.comparison.next_steps import launch_command
 from lawn_tune.comparison.tables import model_text
-from lawn_tune.planning.spaces import builtin_spaces, find_space
 from lawn_tune.results import TrialRow
 from lawn_tune.storage import masked
 from lawn_tune.words import duration, metric_name
-from search_spaces.loader import SUFFIX
 
 _CONSTRAINED = {
     "all": "every tensor with two or more dimensions, embeddings included; biases and 1-D tensors are free",
@@ -79,39 +78,7 @@ def _listed(seeds: Sequence[int]) -> str:
 
 def commands(comparison: Comparison, storage: str | None) -> list[str]:
     """Returns what to type; a space of the user's own is known by name only, so its file is a placeholder."""
-    name = shlex.quote(comparison.space)
-    built_in = comparison.space in builtin_spaces()
-    file = name if built_in else shlex.quote(f"path/to/{comparison.space}{SUFFIX}")
     where = f" --storage {shlex.quote(masked(storage))}" if storage else ""
-    cells = [result.cell for result in comparison.cells]
-    caps = sorted({cell.task.epochs for cell in cells if cell.task.epochs < cell.protocol.full_epochs})
-    cap = f" --max-epochs {caps[-1]}" if caps else ""
-    confirm = max(len(cell.protocol.confirm_seeds) for cell in cells)
-    seeds = f" --seeds {confirm}" if confirm else ""
-    return [
-        f"lawn-tune launch {file}{_filter(comparison)}{seeds}{cap}{where}",
-        f"lawn-tune compare {name}{where}",
-        f"lawn-tune report {name}{where}",
-    ]
-
-
-def _filter(comparison: Comparison) -> str:
-    """Returns the --cells options that plan exactly the cells of the comparison; "" for all of a built-in space.
-
-    A ledger does not keep the patterns of a launch, and the file of a user's own space may plan more than was launched.
-    """
-    present = [result.cell.name for result in comparison.cells]
-    planned: dict[str, set[int]] = {}
-    if comparison.space in builtin_spaces():
-        space = find_space(comparison.space)
-        planned = {optimizer: {budget.batch_size for budget in space.budgets} for optimizer in space.grids}
-    if planned and {(c.optimizer, c.batch_size) for c in present} == {
-        (o, b) for o, sizes in planned.items() for b in sizes
-    }:
-        return ""
-    patterns: list[str] = []
-    for optimizer in dict.fromkeys(cell.optimizer for cell in present):
-        sizes = [cell.batch_size for cell in present if cell.optimizer == optimizer]
-        whole = set(sizes) == planned.get(optimizer)
-        patterns += [f"{optimizer}/*"] if whole else [f"{optimizer}/bs{size}" for size in sizes]
-    return "".join(f" --cells {shlex.quote(pattern)}" for pattern in patterns)
+    name = shlex.quote(comparison.space)
+    launch = launch_command([result.cell for result in comparison.cells])
+    return [f"{launch}{where}", f"lawn-tune compare {name}{where}", f"lawn-tune report {name}{where}"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -10,7 +11,7 @@ import typer
 from rich.console import Console
 
 from lawn_tune.cli.options import Storage, console, plain_table
-from lawn_tune.cli.source import launched, reading
+from lawn_tune.cli.source import launched, option, reading
 from lawn_tune.comparison.compare import Comparison, compare_space
 from lawn_tune.comparison.renderers import RENDERERS, Format
 from lawn_tune.comparison.renderers.race import (
@@ -54,7 +55,7 @@ def compare(
       lawn-tune compare digits --times --format csv
     """
     with reading(storage) as ledger:
-        comparison = comparison_of(ledger, space)
+        comparison = replace(comparison_of(ledger, space), storage=option(storage))
         found = arrivals(ledger, comparison) if times else ()
     if not times:
         write(format, RENDERERS, comparison, print_comparison, output)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,8 @@ from lawn_tune.errors import UsageError
 from lawn_tune.ledger import Ledger, open_ledger
 from lawn_tune.planning.spaces import builtin_spaces
 from lawn_tune.results import ResultSource
-from lawn_tune.settings import resolve
+from lawn_tune.settings import SETTINGS, resolve
+from lawn_tune.storage import masked
 from search_spaces.keys import did_you_mean
 from search_spaces.loader import SUFFIX
 
@@ -49,3 +51,16 @@ def launched(source: ResultSource, space: str) -> str:
         f"there is no space '{name}': this ledger has: {listed}; built in are: {', '.join(built_in)}",
         f"{did_you_mean(name, (*known, *built_in))}Give one of these names.",
     )
+
+
+def elsewhere(storage: str | None) -> str | None:
+    """Returns the URL of the ledger in force, or None where a command finds it by default."""
+    default = next(setting.default for setting in SETTINGS if setting.name == "storage")
+    url = resolve({"storage": storage}).storage
+    return None if url == default else url
+
+
+def option(storage: str | None) -> str:
+    """Returns what a command to type needs to find the ledger in force, "--storage URL" or "", without a password."""
+    url = elsewhere(storage)
+    return f"--storage {shlex.quote(masked(url))}" if url else ""

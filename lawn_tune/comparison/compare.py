@@ -153,6 +153,8 @@ class Comparison:
         pairs: in plan order of the base optimizer, then batch size.
         overall: the statement over all its pairs of the main kind; None without a pair.
         provenance: name ("device", "versions.torch", …) → distinct values over all trials, in alphabetical order.
+        storage: the arguments with which a command reads this ledger, "--storage sqlite:///my.db"; "" where it is the
+            default. Holds no password.
     """
 
     space: str
@@ -160,6 +162,7 @@ class Comparison:
     pairs: tuple[PairResult, ...]
     overall: Overall | None
     provenance: Mapping[str, tuple[str, ...]]
+    storage: str = ""
 
     @property
     def protocol(self) -> Protocol:

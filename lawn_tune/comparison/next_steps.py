@@ -10,7 +10,7 @@ from lawn_tune.cells import Cell
 from lawn_tune.comparison.compare import CellResult, PairResult, Verdict
 from lawn_tune.comparison.flags import FEW, widenable
 from lawn_tune.comparison.verdicts import to_decide
-from lawn_tune.planning.spaces import builtin_spaces
+from lawn_tune.planning.spaces import builtin_spaces, find_space
 from lawn_tune.words import count, method
 from search_spaces.loader import SUFFIX
 
@@ -30,6 +30,10 @@ class Step(NamedTuple):
     action: Action
     text: str
     command: str
+
+    def on(self, storage: str) -> Step:
+        """Returns the step for a ledger that commands read by these arguments, "--storage sqlite:///my.db"."""
+        return self._replace(command=f"{self.command} {storage}".strip()) if self.command else self
 
 
 def next_steps(pair: PairResult) -> tuple[Step, ...]:
@@ -52,12 +56,41 @@ def launch_command(cells: Sequence[Cell], *, seeds: int | None = None, edited: b
         edited: with a file of the user's own, which is a placeholder: a ledger knows it by the name of its space only.
     """
     name = cells[0].name.space
-    file = f"path/to/{name}{SUFFIX}" if edited or name not in builtin_spaces() else name
-    patterns = [option for cell in cells for option in ("--cells", f"{cell.name.optimizer}/bs{cell.name.batch_size}")]
+    known = name in builtin_spaces() and not edited
     planned = max(len(cell.protocol.confirm_seeds + cell.dropped_seeds) for cell in cells) if seeds is None else seeds
-    confirm = ["--seeds", str(planned)] if planned else []
-    cap = [str(cell.task.epochs) for cell in cells if cell.task.epochs < cell.protocol.full_epochs]
-    return shlex.join(["lawn-tune", "launch", file, *patterns, *confirm, *(["--max-epochs", cap[0]] if cap else [])])
+    caps = [cell.task.epochs for cell in cells if cell.task.epochs < cell.protocol.full_epochs]
+    words = [
+        *("lawn-tune", "launch", name if known else f"path/to/{name}{SUFFIX}"),
+        *(word for pattern in _patterns(cells, known=known) for word in ("--cells", pattern)),
+        *(("--seeds", str(planned)) if planned else ()),
+        *(("--max-epochs", str(max(caps))) if caps else ()),
+    ]
+    return shlex.join(words)
+
+
+def _patterns(cells: Sequence[Cell], *, known: bool) -> list[str]:
+    """Returns the --cells patterns that plan exactly these cells; none for all of a built-in space.
+
+    A ledger does not keep the patterns of a launch, and the file of a user's own space may plan more than was launched.
+    """
+    grids, sizes = _planned(cells[0].name.space) if known else ((), set())
+    present: dict[str, list[int]] = {}
+    for cell in cells:
+        present.setdefault(cell.name.optimizer, []).append(cell.name.batch_size)
+    whole = {optimizer for optimizer, found in present.items() if set(found) == sizes}
+    if grids and whole == set(grids):
+        return []
+    return [
+        pattern
+        for optimizer, found in present.items()
+        for pattern in ([f"{optimizer}/*"] if optimizer in whole else [f"{optimizer}/bs{size}" for size in found])
+    ]
+
+
+def _planned(space: str) -> tuple[tuple[str, ...], set[int]]:
+    """Returns the methods and batch sizes of a built-in space."""
+    found = find_space(space)
+    return tuple(found.grids), {budget.batch_size for budget in found.budgets}
 
 
 def _widen(result: CellResult) -> list[Step]:

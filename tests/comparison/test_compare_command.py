@@ -54,6 +54,13 @@ def test_a_space_may_be_given_by_its_file(source: MemorySource, capsys: pytest.C
     assert json.loads(capsys.readouterr().out)["space"] == "movielens_100k"
 
 
+def test_its_commands_name_the_ledger_that_was_read(source: MemorySource, capsys: pytest.CaptureFixture[str]) -> None:
+    command.compare("movielens_100k", format="json", storage="sqlite:///my.db")
+    steps = [step for pair in json.loads(capsys.readouterr().out)["pairs"] for step in pair["to_decide"]]
+    assert steps
+    assert all(step["command"].endswith(" --storage sqlite:///my.db") for step in steps if step["command"])
+
+
 def test_it_writes_a_file_and_prints_nothing(
     source: MemorySource, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -16,7 +16,7 @@ from lawn_tune.cells import Cell
 from lawn_tune.comparison.compare import Comparison, Overall, PairResult, Verdict, compare_space
 from lawn_tune.comparison.differences import Difference, Paired, weighted
 from lawn_tune.comparison.inference import Effect, Interval, crossed, over_seeds
-from lawn_tune.comparison.next_steps import Action, next_steps
+from lawn_tune.comparison.next_steps import Action, launch_command, next_steps
 from lawn_tune.comparison.verdicts import interval_text, overall_sentence
 from lawn_tune.planning.plan import plan
 from lawn_tune.planning.spaces import find_space
@@ -176,11 +176,14 @@ def test_a_pair_says_what_would_decide_it(base: Hits, lawn: Hits, best: int, act
     assert all(bool(step.command) == (step.action != "none") for step in steps)
 
 
-def test_the_commands_plan_the_pair_s_cells_with_the_seeds_that_are_needed() -> None:
-    cells = plan(find_space("digits"), cells=["adam/bs128", "adam-lawn/bs128"], seeds=5)
-    (pair,) = compare_space(MemorySource(list(cells)), "digits").pairs
-    (step,) = next_steps(pair)
-    words = shlex.split(step.command)
-    patterns = [after for word, after in pairwise(words) if word == "--cells"]
-    seeds = int(words[words.index("--seeds") + 1])
-    assert plan(find_space(words[2]), cells=patterns, seeds=seeds) == cells
+@pytest.mark.parametrize("patterns", [["adam/bs128", "adam-lawn/bs128"], ["adam*"], ["adam/*", "sgd/bs32"], []])
+@pytest.mark.parametrize("cap", [None, 7])
+def test_the_command_plans_the_same_cells_again(patterns: list[str], cap: int | None) -> None:
+    cells = plan(find_space("digits"), cells=patterns, seeds=5, max_epochs=cap)
+    words = shlex.split(launch_command(cells))
+    again = [after for word, after in pairwise(words) if word == "--cells"]
+    numbers = {word: int(after) for word, after in pairwise(words) if word in ("--seeds", "--max-epochs")}
+    assert words[:3] == ["lawn-tune", "launch", "digits"]
+    assert bool(again) == bool(patterns)
+    assert numbers.get("--max-epochs") == cap
+    assert plan(find_space(words[2]), cells=again, seeds=numbers["--seeds"], max_epochs=cap) == cells

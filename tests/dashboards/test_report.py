@@ -23,6 +23,7 @@ from dashboards.report import Format, report, save
 from dashboards.report.contents import contents
 from dashboards.report.html_page import unpacked
 from dashboards.report.text import SCHEMA
+from lawn_tune.cli.source import elsewhere, option
 from lawn_tune.comparison.compare import Comparison, compare, compare_space
 from lawn_tune.comparison.renderers.exchange import to_dict
 from lawn_tune.comparison.tables import table
@@ -275,8 +276,9 @@ def test_the_default_name_stays_in_the_folder(space: str, name: str) -> None:
 def test_the_command_shows_the_page_which_ledger_it_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LAWN_TUNE_STORAGE", raising=False)
-    assert command.elsewhere(None) is None
-    assert command.elsewhere("sqlite:///study.db") == "sqlite:///study.db"
+    assert (elsewhere(None), option(None)) == (None, "")
+    assert elsewhere("sqlite:///study.db") == "sqlite:///study.db"
+    assert option("sqlite:///my study.db") == "--storage 'sqlite:///my study.db'"
 
 
 def test_a_path_that_cannot_be_written_is_named(opened: MemorySource, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from dashboards.web.pages.verdict import effect, question, todos
 from dashboards.web.snapshot import Snapshots
 from dashboards.widening import suggested
 from lawn_tune.comparison.compare import Verdict, compare_space
-from lawn_tune.comparison.next_steps import next_steps
+from lawn_tune.comparison.next_steps import launch_command, next_steps
 from lawn_tune.comparison.verdicts import overall_sentences
 from tests.helpers.browser import NARROW, WIDE, Browse
 from tests.helpers.memory_source import MemorySource, demo_source
@@ -47,7 +47,8 @@ def test_the_answer_the_forest_and_the_spaces_at_both_sizes(browse: Browse, demo
         assert place["y"] + place["height"] <= viewport["height"]
         assert site.width() == viewport["width"]
     steps = page.locator("#verdict-decide")
-    expect(steps).to_contain_text(f"lawn-tune launch {SPACE} --storage sqlite:///my.db")
+    cells = [result.cell for pair in comparison.pairs if sum(r.missing for r in pair.cells) for result in pair.cells]
+    expect(steps).to_contain_text(f"{launch_command(cells)} --storage sqlite:///my.db")
     expect(steps.locator("pre")).to_have_text(suggested(comparison.cells))
     rows = page.locator("#verdict-spaces tbody tr")
     expect(rows).to_have_count(2)

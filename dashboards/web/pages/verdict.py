@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -21,7 +20,7 @@ from dashboards.web.pages.comparison import nothing
 from dashboards.web.pages.progress import percent, progress_of, state_text
 from dashboards.widening import shortest_budget, suggested
 from lawn_tune.comparison.compare import CellResult, Comparison, PairResult
-from lawn_tune.comparison.next_steps import next_steps
+from lawn_tune.comparison.next_steps import launch_command, next_steps
 from lawn_tune.comparison.tables import model_text
 from lawn_tune.comparison.verdicts import headline, interval_text, overall_sentences
 from lawn_tune.planning.spaces import builtin_spaces, find_space
@@ -113,7 +112,8 @@ def todos(comparison: Comparison) -> list[Todo]:
     if open_pairs := [pair for pair, step in steps if step.action == "continue"]:
         missing = sum(result.missing for result in _cells(open_pairs))
         text = f"{count(missing, 'trial')} of {count(len(open_pairs), 'pair')} have no result yet."
-        found.append(Todo("Continue the launch", text, f"lawn-tune launch {shlex.quote(comparison.space)}"))
+        command = launch_command([result.cell for result in _cells(open_pairs)])
+        found.append(Todo("Continue the launch", text, command))
     names = {"widen": "Widen a grid", "seeds": "Add seeds", "none": "Nothing would"}
     for pair, step in steps:
         if step.action != "continue":

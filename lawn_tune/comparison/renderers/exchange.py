@@ -26,7 +26,7 @@ def to_dict(comparison: Comparison) -> dict[str, Any]:
         | {name: list(getattr(comparison.protocol, name)) for name in ("search_seeds", "confirm_seeds")},
         "cells": [_cell_dict(result) for result in comparison.cells],
         "overall": _overall_dict(comparison.overall) if comparison.overall else None,
-        "pairs": [_pair_dict(pair) for pair in comparison.pairs],
+        "pairs": [_pair_dict(pair, comparison.storage) for pair in comparison.pairs],
         "references": {
             found.label: {name: list(values) for name, values in found.values.items()}
             for found in comparison.references
@@ -85,7 +85,7 @@ def _overall_dict(overall: Overall) -> dict[str, Any]:
     }
 
 
-def _pair_dict(pair: PairResult) -> dict[str, Any]:
+def _pair_dict(pair: PairResult, storage: str) -> dict[str, Any]:
     return {
         "baseline": str(pair.baseline.cell.name),
         "challenger": str(pair.challenger.cell.name),
@@ -93,7 +93,7 @@ def _pair_dict(pair: PairResult) -> dict[str, Any]:
         "verdict": pair.verdict.value,
         "interim": pair.interim,
         "sentence": sentence(pair),
-        "to_decide": [step._asdict() for step in next_steps(pair)],
+        "to_decide": [step.on(storage)._asdict() for step in next_steps(pair)],
         "notes": [{"flag": note.flag.value, "text": note.text} for note in pair.notes],
     }
 
