@@ -106,6 +106,11 @@ class PairResult:
         return self.baseline, self.challenger
 
     @property
+    def conditional(self) -> bool:
+        """True where the interval takes the winners as given, since the search cannot tell how their choice varies."""
+        return any(result.stability is None or result.stability.variance is None for result in self.cells)
+
+    @property
     def interim(self) -> bool:
         """True while the difference is over fewer confirm seeds than were planned."""
         notes = (*self.baseline.notes, *self.challenger.notes)

@@ -142,12 +142,12 @@ def _selection(cell: Cell) -> str:
 
 
 def _conditional(comparison: Comparison) -> str:
-    """Returns that intervals do not include the choice of winners, where one search seed cannot tell how it varies."""
-    single = [result for result in comparison.cells if len(result.cell.protocol.search_seeds) == 1]
-    if not single:
+    """Returns that intervals do not include the choice of winners, where the search cannot tell how it varies."""
+    found = [pair.conditional for pair in comparison.pairs]
+    if not any(found):
         return ""
-    which = "" if len(single) == len(comparison.cells) else " selected by one search seed"
-    return f" The intervals are conditional on the winners{which}."
+    which = "The" if all(found) else "Some"
+    return f" {which} intervals are conditional on the winners."
 
 
 def _task_warning(comparison: Comparison) -> str:

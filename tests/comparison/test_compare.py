@@ -223,8 +223,15 @@ def test_an_interval_includes_the_choice_of_winners_where_search_seeds_tell_how_
 
 
 def test_the_caption_names_what_intervals_are_conditional_on() -> None:
-    assert "conditional on the winners" in caption(compared(pair_source([1, 2, 3], [1, 2, 3])))
-    assert "conditional" not in caption(compared(pair_source([1, 2, 3], [1, 2, 3], search_seeds=(0, 1))))
+    single, several = pair_source([1, 2, 3], [1, 2, 3]), pair_source([1, 2, 3], [1, 2, 3], search_seeds=(0, 1))
+    tested = [replace(row, summary={**row.summary, "last/test/accuracy": 70.0}) for row in several.rows]
+    known = replace(
+        several, rows=[t if t.phase == "search" else row for t, row in zip(tested, several.rows, strict=True)]
+    )
+    assert "The intervals are conditional on the winners" in caption(compared(single))
+    assert "The intervals are conditional on the winners" in caption(compared(several)), "its search has no test values"
+    assert "conditional" not in caption(compared(known))
+    assert [only_pair(source).conditional for source in (single, several, known)] == [True, True, False]
 
 
 def changed_task(cell: Cell, **changes: Any) -> Cell:

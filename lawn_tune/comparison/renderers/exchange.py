@@ -92,6 +92,7 @@ def _pair_dict(pair: PairResult, storage: str) -> dict[str, Any]:
         "difference": _difference_dict(pair.difference),
         "verdict": pair.verdict.value,
         "interim": pair.interim,
+        "conditional_on_winners": pair.conditional,
         "sentence": sentence(pair),
         "to_decide": [step.on(storage)._asdict() for step in next_steps(pair)],
         "notes": [{"flag": note.flag.value, "text": note.text} for note in pair.notes],
