@@ -64,6 +64,10 @@ class Difference:
         return self.effect.seeds_for(self.margin / 2, self.family)
 
 
+COMMON = 3
+"""Seeds that pairs have in common, from which on these tell how the pairs err together (our choice)."""
+
+
 class Paired(NamedTuple):
     """What the interval of a pair is computed from.
 
@@ -84,6 +88,12 @@ class Paired(NamedTuple):
     def examples(self) -> int | None:
         """E; None where the differences are known by seed alone."""
         return None if self.outcomes is None else self.outcomes.shape[1]
+
+    def over(self, seeds: Sequence[int]) -> Paired:
+        """Returns the same over some of its seeds."""
+        rows = [self.seeds.index(seed) for seed in seeds]
+        outcomes = None if self.outcomes is None else self.outcomes[rows]
+        return self._replace(seeds=tuple(seeds), by_seed=self.by_seed[rows], outcomes=outcomes)
 
     @property
     def effect(self) -> Effect | None:
@@ -112,17 +122,27 @@ def weighted(pairs: Sequence[Paired], weights: Sequence[float]) -> Effect:
     """Returns Σ w·D over pairs, in the unit of the metric.
 
     Pairs with the same seeds and test examples are one layout, analyzed as that of a single pair: the examples, and
-    whatever else they share, may make them err together. Where seeds or examples differ, standard errors are added,
-    which is at least that of the sum however they err together, with the degrees of freedom of the fewest.
+    whatever else they share, may make them err together. If some have more seeds than others, the mean is over all
+    runs and its variance that over the seeds they have in common. With fewer than `COMMON` of these, or other examples,
+    standard errors are added, which is at least that of the sum however they err together, with the degrees of freedom
+    of the fewest.
 
     Args:
         pairs: at least one, of at least 2 seeds each.
         weights: one a pair.
     """
     terms = tuple(zip(weights, pairs, strict=True))
-    same = all((pair.seeds, pair.examples) == (pairs[0].seeds, pairs[0].examples) for pair in pairs)
-    effect = _one_layout(terms) if same else _apart([(weight, _one_layout([(1.0, pair)])) for weight, pair in terms])
-    return replace(effect, by_selection=_squared_sum((weight, pair.by_selection) for weight, pair in terms))
+    by_selection = _squared_sum((weight, pair.by_selection) for weight, pair in terms)
+    common = tuple(seed for seed in pairs[0].seeds if all(seed in pair.seeds for pair in pairs))
+    alike = len({pair.examples for pair in pairs}) == 1
+    if alike and all(pair.seeds == common for pair in pairs):
+        return replace(_one_layout(terms), by_selection=by_selection)
+    effects = [(weight, _one_layout([(1.0, pair)])) for weight, pair in terms]
+    if alike and len(common) >= COMMON:
+        effect = _one_layout([(weight, pair.over(common)) for weight, pair in terms])
+        mean = math.fsum(weight * own.mean for weight, own in effects)
+        return replace(effect, mean=mean, by_selection=by_selection)
+    return replace(_apart(effects), by_selection=by_selection)
 
 
 def _one_layout(terms: Sequence[tuple[float, Paired]]) -> Effect:

@@ -108,6 +108,18 @@ def test_pairs_with_other_seeds_are_never_taken_for_more_certain_than_one_layout
     assert (one.mean, one.by_seed) == pytest.approx((oracle.mean, oracle.by_seed), abs=1e-9)
 
 
+@settings(max_examples=40)
+@given(st.lists(st.lists(st.floats(-5, 5), min_size=5, max_size=5), min_size=2, max_size=4), st.integers(3, 4))
+def test_pairs_with_more_seeds_add_to_the_mean_and_not_to_the_variance(rows: list[list[float]], fewer: int) -> None:
+    seeds, weights = (1, 2, 3, 4, 5), [1 / len(rows)] * len(rows)
+    pairs = [Paired(seeds, np.array(row), None) for row in rows]
+    found = weighted([pairs[0].over(seeds[:fewer]), *pairs[1:]], weights)
+    common = over_seeds(np.mean([row[:fewer] for row in rows], axis=0))
+    assert found.seeds == fewer
+    assert found.by_seed == pytest.approx(common.by_seed, abs=1e-9)
+    assert found.mean == pytest.approx(np.mean([np.mean(rows[0][:fewer]), *map(np.mean, rows[1:])]), abs=1e-9)
+
+
 def test_one_pair_s_statement_is_the_pair_s_own() -> None:
     comparison = compared({("adam", 64): ((150, 151, 152), (150, 153, 152))})
     (pair,), found = comparison.pairs, comparison.overall
