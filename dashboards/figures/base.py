@@ -47,6 +47,11 @@ def named(optimizer: str) -> str:
     return escape(method(optimizer))
 
 
+def cut(text: str, most: int = 20) -> str:
+    """Returns a text, or its beginning where it is longer than `most` letters."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def capital(text: str) -> str:
     """Returns the text with a capital first letter."""
     return text[:1].upper() + text[1:]

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import plotly.graph_objects as go
 
 from dashboards import style
-from dashboards.figures.base import blank, named
+from dashboards.figures.base import blank, cut, named
 from dashboards.figures.pair_outcome import TONES, Tone, paper_difference, searched
 from lawn_tune.comparison.compare import PairResult, Verdict
 from lawn_tune.comparison.verdicts import sentence, side, sides, verdict_text
@@ -279,7 +279,7 @@ def _labels(info: ForestInfo) -> list[str]:
     labels = [_label(row) for row in info.rows]
     for i, row in enumerate(info.rows):
         if info.several and (i == 0 or info.rows[i - 1].space != row.space):
-            labels[i] = f"<b>{escape(_cut(row.space))}</b><br>{labels[i]}"
+            labels[i] = f"<b>{escape(cut(row.space))}</b><br>{labels[i]}"
     return labels
 
 
@@ -287,10 +287,6 @@ def _label(row: ForestRow) -> str:
     verdict = escape(row.short)
     strong = f"<b>{verdict}</b>" if row.tone in ("better", "worse") else verdict
     return f"{named(row.base)}, batch {row.batch_size:,}<br><span style='font-size:11px'>{strong}</span>"
-
-
-def _cut(text: str, most: int = 20) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def hover(row: ForestRow, digits: int) -> str:

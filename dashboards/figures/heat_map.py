@@ -64,15 +64,20 @@ class HeatMapInfo(NamedTuple):
     hidden: int = 0
 
 
-def heat_map_info(comparison: Comparison, result: CellResult) -> HeatMapInfo:
-    """Returns the heat map of one cell of a comparison."""
-    return _heat_map_info(result, *_color_range(comparison, result.cell.name.batch_size))
+Axes = tuple[str, str]
+"""Names of the hyperparameters on x and y."""
+
+
+def heat_map_info(comparison: Comparison, result: CellResult, axes: Axes | None = None) -> HeatMapInfo:
+    """Returns the heat map of one cell of a comparison; `axes` are two of its hyperparameters, else the usual ones."""
+    low, high = _color_range(comparison, result.cell.name.batch_size)
+    return _heat_map_info(result, low, high, axes or usual_axes(result.cell))
 
 
 def heat_map_infos(comparison: Comparison) -> tuple[HeatMapInfo, ...]:
     """Returns one heat map per cell, by batch size and then method."""
     return tuple(
-        _heat_map_info(result, *_color_range(comparison, size))
+        _heat_map_info(result, *_color_range(comparison, size), usual_axes(result.cell))
         for size in comparison.batch_sizes
         for optimizer in comparison.optimizers
         if (result := comparison.cell(optimizer, size)) is not None
@@ -91,10 +96,10 @@ def _color_range(comparison: Comparison, batch_size: int) -> tuple[float, float]
     return better_part(values, comparison.protocol.direction)
 
 
-def _heat_map_info(result: CellResult, low: float, high: float) -> HeatMapInfo:
+def _heat_map_info(result: CellResult, low: float, high: float, axes: Axes) -> HeatMapInfo:
     cell, levels = result.cell, result.cell.grid.values
     metric = metric_of(cell.protocol.metric)
-    x, y = _axes(cell)
+    x, y = axes
     others = [name for name in levels if name not in (x, y)]
     combinations = list(product(*(levels[name] for name in others)))
     by_place = {tuple(point.hyperparameters.values()): point for point in result.points}
@@ -118,7 +123,7 @@ def _heat_map_info(result: CellResult, low: float, high: float) -> HeatMapInfo:
     )
 
 
-def _axes(cell: Cell) -> tuple[str, str]:
+def usual_axes(cell: Cell) -> Axes:
     """Returns the names on x and y: learning rate, and the hyperparameter of the control, which rivals do not share."""
     roles = [*cell.method.names("control"), *cell.method.names("loss"), *cell.method.names("rule"), "warmup_epochs"]
     return "peak_lr", next(name for name in roles if name in cell.grid.values)

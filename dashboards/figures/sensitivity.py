@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from typing import Any, NamedTuple
 
@@ -35,12 +36,17 @@ class SensitivityLevel(NamedTuple):
 
 
 class SensitivityAxis(NamedTuple):
-    """One hyperparameter with its levels, ascending; `chosen` is the winner's, which may be on the edge."""
+    """One hyperparameter with its levels, ascending; `chosen` is the winner's, which may be on the edge.
+
+    `share` is the part of the complete points' variance that its levels explain alone, from 0 to 1: the sum of squares
+    between levels over the total one, as in a one-way analysis of variance.
+    """
 
     name: str
     levels: tuple[SensitivityLevel, ...]
     chosen: float | None
     edge: bool
+    share: float
 
 
 class SensitivityInfo(NamedTuple):
@@ -87,12 +93,22 @@ def span(axis: SensitivityAxis) -> float:
 
 def _axis(result: CellResult, name: str) -> SensitivityAxis:
     won = result.winner
+    levels = tuple(_level(result, name, level) for level in sorted(result.cell.grid.values[name]))
     return SensitivityAxis(
         name=name,
-        levels=tuple(_level(result, name, level) for level in sorted(result.cell.grid.values[name])),
+        levels=levels,
         chosen=won.hyperparameters[name] if won else None,
         edge=won is not None and name in won.edges,
+        share=explained([level.values for level in levels]),
     )
+
+
+def explained(groups: Sequence[Sequence[float]]) -> float:
+    """Returns the sum of squares between groups over that of all values, from 0 to 1; 0 where all values are equal."""
+    values = np.array([value for group in groups for value in group])
+    total = float(((values - values.mean()) ** 2).sum()) if len(values) else 0.0
+    between = sum(len(group) * (float(np.mean(group)) - float(values.mean())) ** 2 for group in groups if len(group))
+    return min(1.0, between / total) if total else 0.0
 
 
 def _level(result: CellResult, name: str, level: float) -> SensitivityLevel:

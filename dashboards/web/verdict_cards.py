@@ -1,4 +1,4 @@
-"""One pair's outcome as a line of the page: number, verdict, sentence, and its caveats as chips that open."""
+"""One pair's outcome as a row of the page that opens to its sentence, its caveats, and what leads further."""
 
 from __future__ import annotations
 
@@ -10,33 +10,80 @@ from dash.development.base_component import Component
 from dashboards.figures.caveats import caveat, pair_flags
 from dashboards.figures.pair_outcome import TONES, paper_difference, searched
 from dashboards.web import components
+from dashboards.web.page import View
 from lawn_tune.comparison.compare import CellResult, PairResult
 from lawn_tune.comparison.flags import Flag
 from lawn_tune.comparison.verdicts import level_text, sentence, verdict_text
 from lawn_tune.words import fixed, method, metric_name, metric_of, signed
 
 
-def verdicts(pairs: Sequence[PairResult]) -> Component:
-    """Returns the outcomes of pairs, one per line."""
-    return html.Ol([_verdict(pair) for pair in pairs], className="verdicts")
+def verdicts(view: View, pairs: Sequence[PairResult]) -> Component:
+    """Returns the outcomes of pairs, one row each: name, interval, verdict, unusual caveats; it opens to the rest."""
+    axis = _axis(pairs)
+    usual = set.intersection(*(set(pair_flags(pair)) for pair in pairs)) if len(pairs) > 1 else set()
+    rows = [_verdict(view, pair, axis, usual, alone=len(pairs) == 1) for pair in pairs]
+    return html.Ol(rows, className="verdicts")
 
 
-def _verdict(pair: PairResult) -> Component:
-    return html.Li(
-        [
-            html.Div(
-                [
-                    html.Div(components.method_name(pair.challenger.cell.name.optimizer), className="rival"),
-                    html.Div(components.method_name(pair.baseline.cell.name.optimizer), className="rival"),
-                    html.Div(f"batch {pair.batch_size:,}", className="at"),
-                ],
-                className="rivals",
-            ),
-            html.Div([_number(pair), _badge(pair)], className="verdict-number"),
-            html.Div([html.P(text) for text in _words(pair)] + [_chips(pair)], className="verdict-words"),
-        ],
-        className="verdict",
-    )
+Axis = tuple[float, float]
+"""Ends of the axis that the intervals of all rows share."""
+
+
+def _axis(pairs: Sequence[PairResult]) -> Axis:
+    intervals = [pair.difference.interval for pair in pairs if pair.difference and pair.difference.interval]
+    ends = [0.0, *(end for found in intervals for end in (found.low, found.high))]
+    air = 0.05 * (max(ends) - min(ends)) or 1.0
+    return min(ends) - air, max(ends) + air
+
+
+def _verdict(view: View, pair: PairResult, axis: Axis, usual: set[Flag], *, alone: bool) -> Component:
+    unusual = [caveat(flag, pair.challenger) for flag in pair_flags(pair) if flag not in usual]
+    row = [
+        html.Span(
+            [
+                html.Span(components.method_name(pair.challenger.cell.name.optimizer), className="rival"),
+                html.Span(components.method_name(pair.baseline.cell.name.optimizer), className="rival"),
+                html.Span(f"batch {pair.batch_size:,}", className="at"),
+            ],
+            className="rivals",
+        ),
+        _interval(pair, axis),
+        _number(pair),
+        html.Span([_badge(pair), html.Small(", ".join(unusual), className="unusual")], className="verdict-badge"),
+    ]
+    words = html.Div([html.P(text) for text in _words(pair)], className="verdict-words")
+    inside = html.Div([words, _chips(pair), _links(view, pair)], className="opened")
+    return html.Li(html.Details([html.Summary(row), inside], open=alone or None), className="verdict")
+
+
+def _interval(pair: PairResult, axis: Axis) -> Component:
+    """Returns the interval as a bar on the rows' axis, with a line at zero."""
+    low, high = axis
+
+    def at(value: float) -> str:
+        return f"{100 * (value - low) / (high - low):.2f}%"
+
+    found = pair.difference.interval if pair.difference else None
+    marks = [html.Span(className="zero", style={"left": at(0.0)})]
+    if found is not None and pair.difference is not None:
+        width = f"{100 * (found.high - found.low) / (high - low):.2f}%"
+        marks += [
+            html.Span(className="range", style={"left": at(found.low), "width": width}),
+            html.Span(className="mean", style={"left": at(pair.difference.mean)}),
+        ]
+    return html.Span(marks, className=f"interval {TONES.get(pair.verdict, 'none')}", **components.aria(hidden="true"))
+
+
+def _links(view: View, pair: PairResult) -> Component:
+    """Returns what leads to the grids and trials of both cells, and to their curves as means over seeds."""
+    cells = [result.cell for result in (pair.challenger, pair.baseline)]
+    names = [str(cell.name) for cell in cells]
+    grids = [
+        components.link(f"Grid and trials of {method(cell.name.optimizer)}", view.href("/cell", cell=str(cell.name)))
+        for cell in cells
+    ]
+    curves = components.link("Curves, norms and reliability, means over seeds", view.href("/dynamics", trial=names))
+    return html.P([curves, *(part for grid in grids for part in (" · ", grid))], className="links")
 
 
 def _badge(pair: PairResult) -> Component:
@@ -60,7 +107,7 @@ def _number(pair: PairResult) -> Component:
 
 def _big(number: str, unit: str, below: str, *, sure: bool = True) -> Component:
     shown = [html.Strong(number), html.Span(unit), html.Small(below)]
-    return html.Div(shown, className="big" if sure else "big unsure")
+    return html.Span(shown, className="big" if sure else "big unsure")
 
 
 def _words(pair: PairResult) -> list[str]:

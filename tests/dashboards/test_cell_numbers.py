@@ -6,7 +6,9 @@ import json
 import math
 import tomllib
 from dataclasses import replace
+from itertools import permutations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +18,7 @@ from dashboards.figures.best_so_far import best_so_far_figure, best_so_far_info
 from dashboards.figures.heat_map import MAX_WRITTEN, heat_map_figure, heat_map_info
 from dashboards.figures.panels import labeled, log_ticks, mark, round_ticks, sampled, shown, spread, within
 from dashboards.figures.parallel_coordinates import parallel_figure, parallel_info
-from dashboards.figures.sensitivity import sensitivity_figure, sensitivity_info, span
+from dashboards.figures.sensitivity import explained, sensitivity_figure, sensitivity_info, span
 from dashboards.style import template
 from dashboards.widening import suggested, widenings
 from lawn_tune.cells import Cell
@@ -56,6 +58,33 @@ def test_every_axis_holds_every_point_once(mixed: tuple[CellResult, list[TrialRo
         assert max(level.best or 0 for level in axis.levels) == result.winner.value  # type: ignore[union-attr]
         assert axis.chosen == result.winner.hyperparameters[axis.name]  # type: ignore[union-attr]
         assert axis.edge == (axis.name in result.winner.edges)  # type: ignore[union-attr]
+
+
+@given(st.lists(st.lists(st.floats(-9, 9), max_size=4), min_size=1, max_size=4), st.floats(0.5, 3))
+def test_what_levels_explain_is_a_share_that_ignores_scale_and_order(groups: list[list[float]], scale: float) -> None:
+    share = explained(groups)
+    assert 0 <= share <= 1
+    values = [value for group in groups for value in group]
+    if values and np.var(values) > 1e-3:
+        assert explained([[scale * value + 1 for value in group] for group in reversed(groups)]) == pytest.approx(share)
+        assert explained([values]) == pytest.approx(0)
+        assert explained([[value] for value in values]) == pytest.approx(1)
+
+
+def test_a_grid_holds_every_point_once_on_any_axes() -> None:
+    comparison = compare_space(demo_source(epochs=5), "movielens_100k")
+    result = comparison.cells[0]
+    won = result.winner
+    assert won is not None
+    for axes in permutations(result.cell.grid.values, 2):
+        info = heat_map_info(comparison, result, axes)
+        keys = [key for panel in info.panels for row in panel.keys for point in row for key in point]
+        assert sorted(keys) == sorted(key for point in result.points for key in point.keys)
+        place = info.winner
+        assert place is not None
+        assert info.panels[place.panel].values[place.row][place.column] == won.value
+        levels = info.x_levels[place.column], info.y_levels[place.row]
+        assert levels == tuple(won.hyperparameters[name] for name in axes)
 
 
 def test_the_hyperparameter_that_matters_most_comes_first() -> None:

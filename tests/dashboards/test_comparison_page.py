@@ -67,6 +67,17 @@ def test_the_page_shows_of_every_pair_what_compare_shows(browse: Browse, demo: M
     assert verdicts(page) == [sentence(pair) for pair in comparison.pairs]
     badges = page.locator("#compare-answer .badge").all_text_contents()
     assert badges == [verdict_text(pair) for pair in comparison.pairs]
+    row, words = page.locator(".verdict > details > summary").first, page.locator(".verdict-words").first
+    expect(words).to_be_hidden()
+    row.focus()
+    page.keyboard.press("Enter")
+    expect(words).to_be_visible()
+    cells = [f"{SPACE}%2F{name}%2Fbs1000" for name in ("adam-lawn", "adam")]
+    links = page.locator(".verdict .links").first.get_by_role("link")
+    assert [link.get_attribute("href") for link in links.all()] == [
+        f"/dynamics?space={SPACE}&trial={cells[0]}&trial={cells[1]}",
+        *(f"/cell?space={SPACE}&cell={cell}" for cell in cells),
+    ]
 
 
 def test_a_newcomer_finds_the_answer_at_one_batch_size(browse: Browse, demo: MemorySource) -> None:
@@ -121,6 +132,7 @@ def test_caveats_are_chips_that_open_by_keyboard(browse: Browse, demo: MemorySou
     flags = {caveat(note.flag, pair.challenger) for note in (*pair.notes, *pair.baseline.notes, *pair.challenger.notes)}
     chips = page.locator("#compare-answer .chip summary")
     assert set(chips.all_text_contents()) == flags
+    expect(page.locator(".verdict-words")).to_be_visible()  # the only pair is open
     text = page.locator("#compare-answer .chip", has_text="diverged").first.locator("li").first
     expect(text).to_be_hidden()
     chip = page.locator("#compare-answer .chip summary", has_text="diverged").first
@@ -220,7 +232,7 @@ def test_measured_and_published_values_stand_side_by_side(browse: Browse, demo: 
     assert result.confirmed is not None
     row = page.locator("#compare-tables tbody tr", has_text="Adam-LAWN")
     expect(row.locator("td").nth(2)).to_contain_text(f"{result.confirmed.mean:.2f}")
-    expect(row.locator("td").nth(2).locator(".paper strong")).to_have_text("66.24")
+    expect(row.locator("td").nth(2).locator(".paper")).to_have_text("66.24")
     link = row.locator("td").nth(2).get_by_role("link")
     assert link.get_attribute("href") == f"/cell?space={SPACE}&cell={SPACE}%2Fadam-lawn%2Fbs100000"
     expect(page.locator("#compare-pairs tbody tr")).to_have_count(6)

@@ -7,9 +7,9 @@ from dataclasses import replace
 from dash import Dash, html
 from dash.development.base_component import Component
 
-from dashboards.figures.base import plain
+from dashboards.figures.base import capital, plain
 from dashboards.figures.best_so_far import Spent, best_so_far_figure, best_so_far_info
-from dashboards.figures.heat_map import HeatMapInfo, heat_map_figure, heat_map_info
+from dashboards.figures.heat_map import Axes, HeatMapInfo, heat_map_figure, heat_map_info, usual_axes
 from dashboards.figures.parallel_coordinates import parallel_figure, parallel_info
 from dashboards.figures.sensitivity import SensitivityInfo, sensitivity_figure, sensitivity_info, span
 from dashboards.web import components
@@ -25,6 +25,7 @@ from lawn_tune.comparison.flags import Flag
 from lawn_tune.comparison.tables import value_text
 from lawn_tune.words import count, duration, fixed, hyperparameter, method, metric_of, setting
 
+USUAL = "usual"
 AGAINST = (("points", "points"), ("time", "device time"))
 
 
@@ -48,7 +49,17 @@ def _controls(view: View) -> list[Component]:
     return [
         components.choice(view, "cell", "Cell", cells, cells[0][0]),
         components.choice(view, "against", "Best so far against", AGAINST, "points"),
+        *_axis_controls(view),
     ]
+
+
+def _axis_controls(view: View) -> list[Component]:
+    """Returns the choice of the grid's axes, where there are more than two hyperparameters to choose from."""
+    names = dict.fromkeys(name for cell in view.snapshot.cells for name in cell.grid.values)
+    if len(names) < 3:
+        return []
+    options = [(USUAL, USUAL), *((name, capital(hyperparameter(name))) for name in names)]
+    return [components.choice(view, axis, f"Grid, {axis} axis", options, USUAL) for axis in ("x", "y")]
 
 
 # --- words -----------------------------------------------------------------------------------------------------------
@@ -119,11 +130,21 @@ def edge(view: View) -> list[Component] | Empty:
 
 def grid(view: View) -> Drawing:
     """Draws the cell's grid."""
-    return view.snapshot.once(f"grid {cell_of(view).name}", lambda: _grid(view))
+    axes = axes_of(view)
+    return view.snapshot.once(f"grid {cell_of(view).name} {axes}", lambda: _grid(view, axes))
 
 
-def _grid(view: View) -> Drawing:
-    info = heat_map_info(view.snapshot.comparison, result_of(view))
+def axes_of(view: View) -> Axes:
+    """Returns the hyperparameters on the grid's axes: those that are chosen and exist, else the usual ones."""
+    cell = cell_of(view)
+    names, (x, y) = list(cell.grid.values), usual_axes(cell)
+    x = next((name for name in view.filters["x"] if name in names), x)
+    y = next((name for name in (*view.filters["y"], y, *names) if name in names and name != x), x)
+    return x, y
+
+
+def _grid(view: View, axes: Axes) -> Drawing:
+    info = heat_map_info(view.snapshot.comparison, result_of(view), axes)
     figure = plain(heat_map_figure(info))
     del figure["layout"]["title"]
     figure["layout"]["margin"]["t"] = 26
@@ -157,9 +178,11 @@ def _sensitivity(result: CellResult) -> Drawing:
 
 def _sensitivity_words(info: SensitivityInfo) -> str:
     parts = [f"{hyperparameter(axis.name)} {fixed(span(axis), info.digits)}" for axis in info.axes]
+    shares = ", ".join(f"{hyperparameter(axis.name)} {100 * axis.share:.0f} %" for axis in info.axes)
     lost = sum(level.diverged for level in info.axes[0].levels)
     tail = f" {count(lost, 'point')} diverged." if lost else ""
-    return f"The best {info.value} differs between levels by (points): {', '.join(parts)}.{tail}"
+    importance = f" Importance, the share of the complete points' variance that each explains alone: {shares}."
+    return f"The best {info.value} differs between levels by (points): {', '.join(parts)}.{importance}{tail}"
 
 
 def parallel(view: View) -> Drawing | Empty:

@@ -112,7 +112,7 @@ def answer(view: View) -> list[Component] | Empty:
     notes += [found] if (found := family_text(comparison)) else []
     return [
         html.P(plain_answer(comparison) or headline(comparison), className="headline"),
-        verdicts(comparison.pairs),
+        verdicts(view, comparison.pairs),
         *([html.P(" ".join(notes), className="help")] if notes else []),
     ]
 

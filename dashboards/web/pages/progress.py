@@ -8,8 +8,10 @@ import shlex
 from dash import html
 from dash.development.base_component import Component
 
+from dashboards.figures.base import plain
+from dashboards.figures.timeline import timeline_figure, timeline_info
 from dashboards.web import components
-from dashboards.web.cards import Block, page
+from dashboards.web.cards import Block, Drawing, FigureCard, page
 from dashboards.web.components import Content
 from dashboards.web.page import Empty, View
 from dashboards.web.space_progress import CellProgress, RunningPack, SpaceProgress, Trouble, space_progress
@@ -178,6 +180,25 @@ def _trouble_row(trouble: Trouble) -> list[Content]:
     return [shown, f"{trouble.trials:,}", f"{listed}{more}"]
 
 
+# --- devices ---------------------------------------------------------------------------------------------------------
+
+
+def timeline(view: View) -> Drawing | Empty:
+    """Draws which pack was trained when on which device."""
+    return view.snapshot.once("timeline", lambda: _timeline(view))
+
+
+def _timeline(view: View) -> Drawing | Empty:
+    info = timeline_info(view.snapshot.cells, view.snapshot.trials)
+    if not info.lanes:
+        return Empty("No pack has finished yet.")
+    busy = "; ".join(f"{device} {percent(share)}" for device, share in info.busy.items())
+    hidden = f" The first {count(info.hidden, 'pack')} are not drawn." if info.hidden else ""
+    return Drawing(
+        plain(timeline_figure(info)), f"Time with a pack, from a device's first start to its last end: {busy}.{hidden}"
+    )
+
+
 # --- next steps ----------------------------------------------------------------------------------------------------
 
 
@@ -201,6 +222,8 @@ CELLS = (
     "Bars show trained epochs; hatched are those of diverged trials. “Edge”: the winner is on the border of its grid."
 )
 
+TIMELINE = "A bar is a pack from its last start to its end; wide bars are LAWN's. Rows are packs at the same time."
+
 PAGE = page(
     path="/progress",
     title="Progress",
@@ -210,6 +233,9 @@ PAGE = page(
         Block(name="progress-running", title="Running now", render=running),
         Block(name="progress-commands", title="In a terminal", render=commands),
         Block(name="progress-failures", title="Failures", render=failures, wide=True, brief=True),
+        FigureCard(
+            name="progress-timeline", title="Jobs on devices", draw=timeline, help=TIMELINE, height=200, wide=True
+        ),
         Block(name="progress-cells", title="Cells", help=CELLS, render=cells, wide=True),
     ),
 )
