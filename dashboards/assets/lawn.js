@@ -43,10 +43,10 @@
     // One function, so that address, controls and place never disagree; what was touched last decides.
     function sync(pathname, search, space, values, known, before, ids) {
         const touched = window.dash_clientside.callback_context.triggered.map((t) => t.prop_id);
-        const here = read(search);
         const path = inner(pathname);
         const moved = touched.some((id) => id.startsWith("url."));
         const byControl = !moved && touched.some((id) => id === "space.value" || id.startsWith("{"));
+        const here = read(byControl ? location.search : search); // which `remember` writes behind Dash's back
         if (byControl && touched.includes("space.value") && space && before && space !== before.space) {
             return [write(space, {}), { path, space, filters: {} }, NONE(), values.map(NONE)];
         }
@@ -66,6 +66,23 @@
         });
         const chosen = spaces.includes(place.space) ? place.space : null;
         return [NONE(), same(place, before) ? NONE() : place, chosen === space ? NONE() : chosen, shown];
+    }
+
+    // What a viewer does to a figure or a table stays in the address, one text per card and name, and asks the server
+    // for nothing: a copied link shows the same zoom, order and filters.
+    const LONGEST = 200;
+    function remember(name, card, value) {
+        const { space, filters } = read(location.search);
+        const others = (filters[name] || []).filter((text) => !text.startsWith(card + " "));
+        const text = `${card} ${value}`;
+        filters[name] = value && text.length <= LONGEST ? [...others, text] : others;
+        const query = write(space, filters);
+        if (query !== location.search) history.replaceState(history.state, "", location.pathname + query);
+    }
+
+    function remembered(name, card) {
+        const found = (read(location.search).filters[name] || []).find((text) => text.startsWith(card + " "));
+        return found ? found.slice(card.length + 1) : "";
     }
 
     const alike = (a, b) => Boolean(a && b) && a.path === b.path && a.space === b.space;
@@ -246,10 +263,35 @@
         drawn[id] = drawing;
         const layout = Object.assign({}, drawing.layout, { template: looks.templates[theme] });
         const kept = graph && graph.layout && before && before.layout.uirevision === drawing.layout.uirevision;
+        if (!kept) zoom(id, layout, Boolean(graph && graph.layout));
         const data = drawing.data.map((trace) => Object.assign({}, trace)); // Plotly writes into what it is given
         if (!kept) return [{ data, layout }, style];
         Object.assign(layout, changes(graph.layout, before.layout, drawing.layout));
         return [{ data: data.map((trace) => hidden(trace, graph.data, before.data)), layout }, style];
+    }
+
+    // A figure that is new on its page takes its zoom from the address; one that now shows something else loses it.
+    function zoom(id, layout, other) {
+        const card = id.replace(/-graph$/, "");
+        if (other) return remember("zoom", card, "");
+        for (const part of remembered("zoom", card).split(";")) {
+            const [axis, low, high] = part.split(/[=~]/);
+            if (!/^[xy]axis\d*$/.test(axis) || !layout[axis] || !high) continue;
+            const range = [low, high].map((end) => (Number.isNaN(Number(end)) ? end : Number(end)));
+            layout[axis] = Object.assign({}, layout[axis], { range, autorange: false });
+        }
+    }
+
+    function zoomed() {
+        const [touched] = window.dash_clientside.callback_context.triggered;
+        const id = touched && touched.prop_id.replace(/\.relayoutData$/, "");
+        const graph = id && document.querySelector(`[id='${CSS.escape(id)}'] .js-plotly-plot`);
+        if (!graph || !graph.layout || !drawn[id] || !touched.value) return NONE();
+        const short = (end) => (typeof end === "number" ? Number(end.toPrecision(6)) : end);
+        const found = Object.entries(changes(graph.layout, drawn[id].layout, {})).filter(([, axis]) => axis.range);
+        const texts = found.map(([name, axis]) => `${name}=${axis.range.map(short).join("~")}`);
+        remember("zoom", id.replace(/-graph$/, ""), texts.join(";"));
+        return NONE();
     }
 
     function changes(seen, before, next) {
@@ -329,7 +371,37 @@
         });
     }
 
+    // Order, filters and search of a table are taken from the address when it is filled first, and kept there.
+    const watched = new WeakSet();
+    async function restore(rows, id) {
+        const api = rows && rows.length && (await window.dash_ag_grid.getApiAsync(id));
+        if (!api || watched.has(api)) return NONE();
+        watched.add(api);
+        const card = id.replace(/-grid$/, "");
+        const state = remembered("sort", card).split(",").filter(Boolean).map((part, sortIndex) => {
+            const [colId, sort] = part.split(":");
+            return { colId, sort: sort === "desc" ? "desc" : "asc", sortIndex };
+        });
+        if (state.length) api.applyColumnState({ state, defaultState: { sort: null } });
+        try {
+            api.setFilterModel(JSON.parse(remembered("rows", card) || "null"));
+        } catch { /* not ours: nothing is filtered */ }
+        const words = remembered("search", card);
+        if (words) window.dash_clientside.set_props(`${card}-search`, { value: words });
+        api.addEventListener("sortChanged", () => {
+            const by = api.getColumnState().filter((column) => column.sort);
+            by.sort((a, b) => a.sortIndex - b.sortIndex);
+            remember("sort", card, by.map((column) => `${column.colId}:${column.sort}`).join(","));
+        });
+        api.addEventListener("filterChanged", () => {
+            const model = api.getFilterModel();
+            remember("rows", card, Object.keys(model).length ? JSON.stringify(model) : "");
+        });
+        return NONE();
+    }
+
     async function search(value, id) {
+        remember("search", id.replace(/-search$/, ""), value || "");
         const api = await window.dash_ag_grid.getApiAsync(id.replace(/-search$/, "-grid"));
         api.setGridOption("quickFilterMatcher", (parts, text) => parts.every((part) => spelled(part, text)));
         api.setGridOption("quickFilterText", value || "");
@@ -350,7 +422,7 @@
     });
 
     window.dash_clientside = Object.assign({}, window.dash_clientside, {
-        lawn: { sync, route, stay, poll, theme, arrive, draw, search },
+        lawn: { sync, route, stay, poll, theme, arrive, draw, zoomed, restore, search },
     });
     window.lawn = { looks, csvField, spelled };
 })();

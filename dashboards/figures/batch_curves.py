@@ -127,7 +127,7 @@ def batch_curves_figure(info: BatchCurves) -> go.Figure:
     No line joins a search value to a test value.
     """
     names = len(info.curves) + any(curve.paper for curve in info.curves)
-    figure = blank(height=360 + 11 * names)
+    figure = blank(height=380 + 11 * names)
     figure.update_layout(under(names))
     sizes = _sizes(info)
     for curve in info.curves:

@@ -236,6 +236,13 @@ class FigureCard(Card):
             Input(f"{self.name}-drawing", "data"),
             Input(THEME, "data"),
         )
+        clientside(
+            app,
+            "zoomed",
+            Output(f"{self.name}-title", "title"),
+            Input(graph_id(self.name), "relayoutData"),
+            prevent_initial_call=True,
+        )
 
     def outputs(self) -> list[Output]:
         """See `Card.outputs`."""
@@ -310,8 +317,15 @@ class TableCard(Card):
         return [html.Div(grid, role="region", **components.aria(label=self.title))]
 
     def register(self, app: Dash, source: Snapshots) -> None:
-        """See `Card.register`; the search box filters in the browser."""
+        """See `Card.register`; the search box filters in the browser, and the address keeps order and filters."""
         super().register(app, source)
+        clientside(
+            app,
+            "restore",
+            Output(f"{self.name}-title", "title"),
+            Input(f"{self.name}-grid", "rowData"),
+            State(f"{self.name}-grid", "id"),
+        )
         clientside(
             app,
             "search",

@@ -6,6 +6,7 @@ import csv
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from lawn_tune.cells import Cell
@@ -160,7 +161,7 @@ def test_it_fits_every_screen_and_figures_let_a_finger_scroll(browse: Browse) ->
     assert not any(site.stops_a_finger(f"#cell-{card} .nsewdrag") for card in ("grid", "sensitivity", "best"))
 
 
-def test_a_zoom_survives_new_results(browse: Browse) -> None:
+def test_zoom_order_and_search_survive_new_results_and_a_copied_link(browse: Browse) -> None:
     source = studied()
     late = [row for row in source.rows if row.cell.endswith("adam-lawn/bs64") and row.phase == "search"][-1]
     source.rows.remove(late)
@@ -172,6 +173,23 @@ def test_a_zoom_survives_new_results(browse: Browse) -> None:
     site.until("document.querySelector('#cell-best-summary').textContent.startsWith('8 of 9')")
     site.settled()
     assert x_range(page, "#cell-best") == zoomed
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.post_data or ""))
+    heading = page.locator("#cell-trials .ag-header-cell[col-id=validation] .ag-header-cell-label")
+    heading.click()
+    heading.click()
+    page.get_by_label("Search Trials").fill("complete")
+    first = page.locator(f"{GRID} .ag-row[row-index='0'] [col-id=validation]")
+    expect(first).to_have_text("93.00")
+    site.until("location.search.includes('search=')")
+    assert not [text for text in asked if "cell-" in text]
+    page.goto(page.url)  # a copied link shows the same
+    site.settled()
+    expect(first).to_have_text("93.00")
+    expect(page.get_by_label("Search Trials")).to_have_value("complete")
+    assert x_range(page, "#cell-best") == pytest.approx(zoomed, abs=0.01)
+    page.get_by_text("Adam, batch 64", exact=True).click()
+    site.until("!location.search.includes('zoom=')")  # of another cell's figure
 
 
 def drag(page: Page, card: str) -> None:
