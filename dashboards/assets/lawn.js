@@ -262,8 +262,9 @@
         const before = drawn[id];
         drawn[id] = drawing;
         const layout = Object.assign({}, drawing.layout, { template: looks.templates[theme] });
-        const kept = graph && graph.layout && before && before.layout.uirevision === drawing.layout.uirevision;
-        if (!kept) zoom(id, layout, Boolean(graph && graph.layout));
+        const full = Boolean(graph && graph.layout && graph.layout.uirevision); // a place is empty before its first drawing
+        const kept = full && before && before.layout.uirevision === drawing.layout.uirevision;
+        if (!kept) zoom(id, layout, full);
         const data = drawing.data.map((trace) => Object.assign({}, trace)); // Plotly writes into what it is given
         if (!kept) return [{ data, layout }, style];
         Object.assign(layout, changes(graph.layout, before.layout, drawing.layout));

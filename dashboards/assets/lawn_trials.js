@@ -71,5 +71,53 @@
         return NONE();
     }
 
-    Object.assign(window.dash_clientside.lawn, { open, ticked, epochs }); // lawn.js comes first
+    // --- brushing ----------------------------------------------------------------------------------------------------
+
+    // A box over axes of the parallel coordinates draws the lines through it once more, in front. Further boxes narrow
+    // them down; a double click ends it. The lines of a group are one trace, parted by gaps.
+    const BRUSHED = "brushed";
+    const boxes = {}; // graph → axis → [low, high]
+
+    function brush() {
+        const [touched] = window.dash_clientside.callback_context.triggered;
+        const id = touched && touched.prop_id.replace(/\.selectedData$/, "");
+        const graph = id && document.querySelector(`[id='${CSS.escape(id)}'] .js-plotly-plot`);
+        if (!graph || !graph.data || !window.Plotly) return NONE();
+        const box = touched.value && touched.value.range;
+        boxes[id] = box ? Object.assign({}, boxes[id], crossed(box)) : {};
+        const lines = graph.data.filter((trace) => !String(trace.name).startsWith(BRUSHED)).flatMap(parted);
+        const wanted = Object.entries(boxes[id]);
+        const inside = lines.filter((line) => wanted.every(([axis, [low, high]]) => line[axis] >= low && line[axis] <= high));
+        const old = graph.data.findIndex((trace) => String(trace.name).startsWith(BRUSHED));
+        if (old >= 0) window.Plotly.deleteTraces(graph, [old]);
+        if (wanted.length) window.Plotly.addTraces(graph, overlay(inside, graph.layout.template.layout.font.color));
+        return NONE();
+    }
+
+    function crossed(box) {
+        const [left, right] = [...box.x].sort((a, b) => a - b);
+        const ends = [...box.y].sort((a, b) => a - b);
+        const axes = [];
+        for (let axis = Math.ceil(left); axis <= right; axis += 1) axes.push(axis);
+        if (!axes.length) axes.push(Math.round((left + right) / 2));
+        return Object.fromEntries(axes.map((axis) => [axis, ends]));
+    }
+
+    function parted(trace) {
+        const lines = [[]];
+        [...trace.y].forEach((height, i) => {
+            if (trace.x[i] === null || height === null) lines.push([]);
+            else lines[lines.length - 1][trace.x[i]] = height;
+        });
+        return lines.filter((line) => line.length);
+    }
+
+    function overlay(lines, color) {
+        const x = lines.flatMap((line) => [...line.keys(), null]);
+        const y = lines.flatMap((line) => [...line, null]);
+        const name = `${BRUSHED} (${lines.length})`;
+        return { name, x, y, mode: "lines", line: { color, width: 2.4 }, hoverinfo: "skip" };
+    }
+
+    Object.assign(window.dash_clientside.lawn, { open, ticked, epochs, brush }); // lawn.js comes first
 })();

@@ -122,6 +122,7 @@ def parallel_figure(info: ParallelInfo) -> go.Figure:
     figure.update_layout(
         margin={"t": 24, "b": 124, "l": 30, "r": 56},
         hovermode="closest",
+        dragmode="select",
         legend={"y": -0.32},
         xaxis={
             "tickvals": list(range(len(info.axes) + 1)),

@@ -47,13 +47,23 @@ def test_it_shows_the_winner_the_edge_and_what_to_add(browse: Browse) -> None:
         expect(page.locator(f"#cell-{card}-summary")).not_to_be_empty()
 
 
-def test_a_click_on_the_legend_takes_one_group_away_and_no_more(browse: Browse) -> None:
+def test_groups_of_lines_are_hidden_by_the_legend_and_brushed_by_boxes(browse: Browse) -> None:
     site = browse(studied())
-    site.open(LAWN)
+    page = site.open(LAWN)
     height, traces = site.drawn("cell-parallel")
     assert height > 400
     site.hide_first("cell-parallel")
     assert site.drawn("cell-parallel") == (height, traces - 1)
+    place = page.locator("#cell-parallel .nsewdrag").bounding_box()
+    assert place is not None
+    brushed = page.locator("#cell-parallel .legendtext", has_text="brushed")
+    for axis, count in ((0, 2), (1, 1)):  # the upper third of the learning rates, then of the free epochs
+        x = place["x"] + place["width"] * (0.15 + axis) / 2.3
+        page.mouse.move(x - 15, place["y"] + 2)
+        page.mouse.down()
+        page.mouse.move(x + 15, place["y"] + 0.3 * place["height"], steps=6)
+        page.mouse.up()
+        expect(brushed).to_have_text(f"brushed ({count})")
 
 
 def test_choosing_a_cell_changes_every_card_and_the_address(browse: Browse) -> None:

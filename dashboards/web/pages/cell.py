@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dash import Dash, html
+from dash import Dash, Input, Output, html
 from dash.development.base_component import Component
 
 from dashboards.figures.base import capital, plain
@@ -13,7 +13,7 @@ from dashboards.figures.heat_map import Axes, HeatMapInfo, heat_map_figure, heat
 from dashboards.figures.parallel_coordinates import parallel_figure, parallel_info
 from dashboards.figures.sensitivity import SensitivityInfo, sensitivity_figure, sensitivity_info, span
 from dashboards.web import components
-from dashboards.web.cards import Block, Drawing, FigureCard, Rows, page
+from dashboards.web.cards import Block, Drawing, FigureCard, Rows, clientside, graph_id, page
 from dashboards.web.columns import Column
 from dashboards.web.page import Empty, Page, View
 from dashboards.web.pages.trials import TrialTable, cell_of, href, opens, trial_columns, trial_rows
@@ -265,7 +265,8 @@ def _page() -> Page:
                 title="All hyperparameters together",
                 draw=parallel,
                 subject=_subject,
-                help="One line per search trial. Click a legend entry to hide it, double-click to show it alone.",
+                help="One line per search trial. Drag a box over an axis to see the lines through it, more boxes to "
+                "narrow them down, double-click to end. Click a legend entry to hide it.",
             ),
             FigureCard(
                 name="cell-best",
@@ -288,6 +289,13 @@ def _page() -> Page:
     def register(app: Dash, source: Snapshots) -> None:
         cards.register(app, source)
         opens(app, "cell-grid", "cell-sensitivity", "cell-best")
+        clientside(
+            app,
+            "brush",
+            Output("cell-parallel-title", "className"),
+            Input(graph_id("cell-parallel"), "selectedData"),
+            prevent_initial_call=True,
+        )
 
     return replace(cards, register=register)
 
