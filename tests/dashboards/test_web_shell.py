@@ -360,7 +360,7 @@ def zoom(page: BrowserPage) -> list[float]:
 
 def test_an_empty_ledger_shows_how_to_launch_and_fills_by_itself(browse: Browse) -> None:
     source = MemorySource()
-    page = browse(source, pages=LABORATORY).open()
+    page = browse(source, pages=LABORATORY).open("/progress")
     expect(page.get_by_text("Nothing has been launched into this ledger yet.")).to_be_visible()
     expect(page.get_by_text("lawn-tune launch quickstart")).to_be_visible()
     other = make_source()
