@@ -196,7 +196,7 @@ def test_commands_flag_a_damaged_trial(copy: Path, tmp_path: Path) -> None:
         ('"direction": "maximize"', '"direction": "up"', "unknown direction 'up'"),
         ('"search_seeds": [0]', '"search_seeds": []', "no search seed"),
         ('"dataset": "fashion-mnist"', '"dataset": "dice"', "unknown dataset 'dice'"),
-        ('"peak_lr": [', '"peak_lr": ["a", ', "the grid holds something that is not a number"),
+        ('"peak_lr": [', '"peak_lr": ["a", ', "its first grid must hold lists of numbers"),
         ('"peak_lr": [', '"peak_lr": [1e999, ', "not finite"),
         ("{", "[", "not JSON"),
         (CELL, "big/adam/bs257", "its definition is of cell 'big/adam/bs257'"),
