@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 from dashboards.figures.caveats import caveat
 from dashboards.web.pages.comparison import PAGE, PATH, plain_answer
 from lawn_tune.cells import CellName
-from lawn_tune.comparison.compare import compare_space
+from lawn_tune.comparison.compare import Comparison, PairResult, compare_space
 from lawn_tune.comparison.verdicts import headline, sentence, verdict_text
 from tests.helpers.browser import Browse, Site
 from tests.helpers.memory_source import (
@@ -78,10 +78,45 @@ def test_the_page_shows_of_every_pair_what_compare_shows(browse: Browse, demo: M
         f"/dynamics?space={SPACE}&trial={cells[0]}&trial={cells[1]}",
         *(f"/cell?space={SPACE}&cell={cell}" for cell in cells),
     ]
+    figures_have_their_numbers_in_words(page, comparison)
+    values_stand_next_to_the_papers(page, comparison)
+    a_profile_over_too_few_tasks_is_not_drawn(page)
+
+
+def figures_have_their_numbers_in_words(page: Page, comparison: Comparison) -> None:
+    means = [pair.difference.mean for pair in comparison.pairs if pair.difference]
+    text = summary(page, "compare-forest").replace("−", "-")
+    assert f"{min(means):+.2f} to {max(means):+.2f} points" in text
+    assert "Paper: 300 or 500 epochs" in summary(page, "compare-batches")
+    for name in ("Paired differences", "Over batch sizes"):
+        figure = page.get_by_role("figure", name=name)
+        assert figure.get_attribute("aria-describedby")
+
+
+def values_stand_next_to_the_papers(page: Page, comparison: Comparison) -> None:
+    result = comparison.cell("adam-lawn", 100_000)
+    assert result is not None
+    assert result.confirmed is not None
+    row = page.locator("#compare-tables tbody tr", has_text="Adam-LAWN")
+    expect(row.locator("td").nth(2)).to_contain_text(f"{result.confirmed.mean:.2f}")
+    expect(row.locator("td").nth(2).locator(".paper")).to_have_text("66.24")
+    link = row.locator("td").nth(2).get_by_role("link")
+    assert link.get_attribute("href") == f"/cell?space={SPACE}&cell={SPACE}%2Fadam-lawn%2Fbs100000"
+    expect(page.locator("#compare-pairs tbody tr")).to_have_count(6)
+    page.get_by_text("caveats of this table").click()
+    expect(page.locator("#compare-tables dl.footnotes")).to_contain_text("edge of grid")
+
+
+def a_profile_over_too_few_tasks_is_not_drawn(page: Page) -> None:
+    expect(page.locator("#compare-profile")).to_contain_text("A profile of 2 tasks is not informative")
+    expect(page.locator("#compare-profile .graph")).to_be_hidden()
+    expect(page.locator("#compare-profile [data-export]").first).to_be_hidden()
+    expect(page.locator("#compare-forest [data-export]").first).to_be_visible()
 
 
 def test_a_newcomer_finds_the_answer_at_one_batch_size(browse: Browse, demo: MemorySource) -> None:
-    page = opened(browse, demo, "&base=adam&batch=100000").page
+    site = opened(browse, demo, "&base=adam&batch=100000")
+    page = site.page
     (pair,) = [p for p in compare_space(demo, SPACE).pairs if str(p.baseline.cell.name).endswith("adam/bs100000")]
     assert pair.difference is not None
     row = page.locator("#compare-answer .verdict")
@@ -90,6 +125,35 @@ def test_a_newcomer_finds_the_answer_at_one_batch_size(browse: Browse, demo: Mem
         expect(row).to_contain_text(text)
     expect(row).to_contain_text("n = 10 seeds × 943 test examples")
     expect(row).to_contain_text("The paper prints +3.04 points")
+    caveats_are_chips_that_open_by_keyboard(page, pair)
+    hovering_a_pair_shows_its_sentence(site)
+
+
+def caveats_are_chips_that_open_by_keyboard(page: Page, pair: PairResult) -> None:
+    flags = {caveat(note.flag, pair.challenger) for note in (*pair.notes, *pair.baseline.notes, *pair.challenger.notes)}
+    chips = page.locator("#compare-answer .chip summary")
+    assert set(chips.all_text_contents()) == flags
+    expect(page.locator(".verdict-words")).to_be_visible()  # the only pair is open
+    text = page.locator("#compare-answer .chip", has_text="diverged").first.locator("li").first
+    expect(text).to_be_hidden()
+    chip = page.locator("#compare-answer .chip summary", has_text="diverged").first
+    chip.focus()
+    page.keyboard.press("Enter")
+    expect(text).to_be_visible()
+    expect(text).to_contain_text("of the grid diverged")
+
+
+def hovering_a_pair_shows_its_sentence(site: Site) -> None:
+    page = site.page
+    site.until("document.querySelector('#compare-forest .js-plotly-plot .xtick text')")
+    page.evaluate(
+        """() => { const plot = document.querySelector('#compare-forest .js-plotly-plot');
+        const i = plot.data.findIndex((t) => t.error_x); Plotly.Fx.hover(plot, [{curveNumber: i, pointNumber: 0}]); }"""
+    )
+    hover = page.locator("#compare-forest .hoverlayer")
+    expect(hover).to_contain_text("Adam-LAWN is")
+    expect(hover).to_contain_text("95 % interval for all 6 pairs")
+    expect(hover).to_contain_text("Paper: +3.04")
 
 
 @pytest.mark.parametrize(
@@ -124,22 +188,6 @@ def test_what_filters_hide_is_counted(browse: Browse, demo: MemorySource) -> Non
     page = site.open(f"{PATH}?space={SPACE}&base=adam")
     expect(page.locator("#compare-answer")).to_contain_text("3 pairs hidden by the filters.")
     expect(page.locator("#compare-answer")).to_contain_text("all 6 pairs of the space")
-
-
-def test_caveats_are_chips_that_open_by_keyboard(browse: Browse, demo: MemorySource) -> None:
-    page = opened(browse, demo, "&base=adam&batch=100000").page
-    (pair,) = [p for p in compare_space(demo, SPACE).pairs if str(p.baseline.cell.name).endswith("adam/bs100000")]
-    flags = {caveat(note.flag, pair.challenger) for note in (*pair.notes, *pair.baseline.notes, *pair.challenger.notes)}
-    chips = page.locator("#compare-answer .chip summary")
-    assert set(chips.all_text_contents()) == flags
-    expect(page.locator(".verdict-words")).to_be_visible()  # the only pair is open
-    text = page.locator("#compare-answer .chip", has_text="diverged").first.locator("li").first
-    expect(text).to_be_hidden()
-    chip = page.locator("#compare-answer .chip summary", has_text="diverged").first
-    chip.focus()
-    page.keyboard.press("Enter")
-    expect(text).to_be_visible()
-    expect(text).to_contain_text("of the grid diverged")
 
 
 # --- filters and address ---------------------------------------------------------------------------------------------
@@ -192,60 +240,12 @@ def test_nonsense_in_the_address_is_ignored(browse: Browse, demo: MemorySource) 
 # --- figures and tables ----------------------------------------------------------------------------------------------
 
 
-def test_figures_have_their_numbers_in_words(browse: Browse, demo: MemorySource) -> None:
-    page = opened(browse, demo).page
-    means = [pair.difference.mean for pair in compare_space(demo, SPACE).pairs if pair.difference]
-    text = summary(page, "compare-forest").replace("−", "-")
-    assert f"{min(means):+.2f} to {max(means):+.2f} points" in text
-    assert "Paper: 300 or 500 epochs" in summary(page, "compare-batches")
-    for name in ("Paired differences", "Over batch sizes"):
-        figure = page.get_by_role("figure", name=name)
-        assert figure.get_attribute("aria-describedby")
-
-
 def test_a_click_on_the_legend_takes_one_method_away_and_no_more(browse: Browse, demo: MemorySource) -> None:
     site = opened(browse, demo, "&base=adam")
     height, traces = site.drawn("compare-batches")
     assert height > 400
     site.hide_first("compare-batches")
     assert site.drawn("compare-batches") == (height, traces - 1)
-
-
-def test_hovering_a_pair_shows_its_sentence(browse: Browse, demo: MemorySource) -> None:
-    site = opened(browse, demo, "&base=adam&batch=100000")
-    page = site.page
-    site.until("document.querySelector('#compare-forest .js-plotly-plot .xtick text')")
-    page.evaluate(
-        """() => { const plot = document.querySelector('#compare-forest .js-plotly-plot');
-        const i = plot.data.findIndex((t) => t.error_x); Plotly.Fx.hover(plot, [{curveNumber: i, pointNumber: 0}]); }"""
-    )
-    hover = page.locator("#compare-forest .hoverlayer")
-    expect(hover).to_contain_text("Adam-LAWN is")
-    expect(hover).to_contain_text("95 % interval for all 6 pairs")
-    expect(hover).to_contain_text("Paper: +3.04")
-
-
-def test_measured_and_published_values_stand_side_by_side(browse: Browse, demo: MemorySource) -> None:
-    page = opened(browse, demo).page
-    result = compare_space(demo, SPACE).cell("adam-lawn", 100_000)
-    assert result is not None
-    assert result.confirmed is not None
-    row = page.locator("#compare-tables tbody tr", has_text="Adam-LAWN")
-    expect(row.locator("td").nth(2)).to_contain_text(f"{result.confirmed.mean:.2f}")
-    expect(row.locator("td").nth(2).locator(".paper")).to_have_text("66.24")
-    link = row.locator("td").nth(2).get_by_role("link")
-    assert link.get_attribute("href") == f"/cell?space={SPACE}&cell={SPACE}%2Fadam-lawn%2Fbs100000"
-    expect(page.locator("#compare-pairs tbody tr")).to_have_count(6)
-    page.get_by_text("caveats of this table").click()
-    expect(page.locator("#compare-tables dl.footnotes")).to_contain_text("edge of grid")
-
-
-def test_a_profile_over_too_few_tasks_is_not_drawn(browse: Browse, demo: MemorySource) -> None:
-    page = opened(browse, demo).page
-    expect(page.locator("#compare-profile")).to_contain_text("A profile of 2 tasks is not informative")
-    expect(page.locator("#compare-profile .graph")).to_be_hidden()
-    expect(page.locator("#compare-profile [data-export]").first).to_be_hidden()
-    expect(page.locator("#compare-forest [data-export]").first).to_be_visible()
 
 
 def test_every_space_together_makes_a_longer_forest_and_a_profile(browse: Browse) -> None:
