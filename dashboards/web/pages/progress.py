@@ -234,7 +234,7 @@ PAGE = page(
         Block(name="progress-commands", title="In a terminal", render=commands),
         Block(name="progress-failures", title="Failures", render=failures, wide=True, brief=True),
         FigureCard(
-            name="progress-timeline", title="Jobs on devices", draw=timeline, help=TIMELINE, height=200, wide=True
+            name="progress-timeline", title="Jobs on devices", draw=timeline, help=TIMELINE, height=150, wide=True
         ),
         Block(name="progress-cells", title="Cells", help=CELLS, render=cells, wide=True),
     ),

@@ -114,7 +114,7 @@ def todos(comparison: Comparison) -> list[Todo]:
         text = f"{count(missing, 'trial')} of {count(len(open_pairs), 'pair')} have no result yet."
         command = launch_command([result.cell for result in _cells(open_pairs)])
         found.append(Todo("Continue the launch", text, command))
-    names = {"widen": "Widen a grid", "seeds": "Add seeds", "none": "Nothing would"}
+    names = {"widen": "Widen a grid", "seeds": "Add seeds", "none": "Seeds alone would not decide"}
     for pair, step in steps:
         if step.action != "continue":
             found.append(Todo(f"{names[step.action]}: {_named(pair)}", step.text, step.command))
@@ -214,7 +214,7 @@ PAGE = page(
     order=10,
     cards=(
         Block(name="verdict-answer", title="Does LAWN beat weight decay?", render=answer),
-        FigureCard(name="verdict-forest", title="Paired differences", draw=forest, height=190),
+        FigureCard(name="verdict-forest", title="Paired differences", draw=forest, height=150),
         Block(name="verdict-spaces", title="Spaces", render=spaces, wide=True, brief=True),
         Block(name="verdict-decide", title="What would decide", render=decide, wide=True),
         Block(name="verdict-details", title="How it was measured", render=details, wide=True),
