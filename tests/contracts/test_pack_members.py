@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.helpers.fabricated import published, write_data
+from tests.helpers.tasks import point
 from trainables.catalogue import catalogue
 from trainables.catalogue.datasets import DATASETS
+from trainables.catalogue.methods import METHODS
 from trainables.outcomes import EpochRecord
-from trainables.tasks import ModelConfig, PackConfig, Task, Trial, model_config
+from trainables.tasks import ModelConfig, PackConfig, Task, Trial, model_config, trial_key
 from trainables.training.trial import PackRun, Records
 
 TINY: dict[str, ModelConfig] = {
@@ -64,3 +68,32 @@ def test_a_member_equals_its_solo_run(
         for packed, alone in zip(together, curve(what, [member], data_dir), strict=True):
             for name in SAME:  # kernels may sum in another order: last places of fp32, amplified by some steps
                 assert packed.series[name][position] == pytest.approx(alone.series[name][0], rel=1e-3, abs=1e-5), name
+
+
+@pytest.mark.parametrize("optimizer", [name for name in METHODS if name != "adam-lawn"])
+def test_every_method_ranks_in_packs(optimizer: str, data_dir: Path) -> None:
+    """The same on interactions, with embeddings; `tests/training/test_training.py` trains each on images."""
+    what = replace(task("movielens-100k", "train", 160), optimizer=optimizer, epochs=1)
+    points = [
+        values | {"eps": 1e-3} if "eps" in METHODS[optimizer].hyperparameters else values
+        for values in (point(optimizer), point(optimizer, peak_lr=0.003))
+    ]
+    trials = [Trial(key=str(i), seed=3, hyperparameters=values) for i, values in enumerate(points)]
+    together = curve(what, trials, data_dir)
+    for position, member in enumerate(trials):
+        (packed,), (alone,) = together, curve(what, [member], data_dir)
+        for name in SAME:
+            assert packed.series[name][position] == pytest.approx(alone.series[name][0], rel=1e-3, abs=1e-5), name
+
+
+@pytest.mark.parametrize("dataset", ["synthetic", "movielens-100k"])
+def test_focal_loss_trains_on_classes_and_on_labels(dataset: str, data_dir: Path) -> None:
+    what = task(dataset, "train", 64)
+    losses = [
+        curve(replace(what, loss=loss), members([3]), data_dir)[0].series["train_loss"][0]
+        for loss in (what.loss, "focal-0.5", "focal-2", "focal-5")
+    ]
+    pairs = list(pairwise(loss for loss in losses if loss is not None))
+    assert len(pairs) == 3
+    assert all(one > other for one, other in pairs), "(1 - p)^gamma falls with gamma"
+    assert len({trial_key(replace(what, loss=loss), 3, point("adam-lawn")) for loss in (what.loss, "focal-2")}) == 2

@@ -101,7 +101,7 @@ def test_every_measure_equals_that_of_the_matrices(method: str, monkeypatch: pyt
 def test_a_few_steps_find_the_largest_of_many_eigenvalues_and_not_the_largest_magnitude() -> None:
     values = torch.linspace(-3, 1, 400) ** 3
     values[7] = 5.0
-    assert float(top_eigenvalue(lambda v: values * v, 400, torch.device("cpu"))) == pytest.approx(5.0, rel=1e-3)
+    assert float(top_eigenvalue(lambda v: values * v, 400, torch.device("cpu"))) == pytest.approx(5.0, rel=5e-3)
     assert float(top_eigenvalue(torch.zeros_like, 400, torch.device("cpu"))) == 0.0
     assert math.isnan(float(top_eigenvalue(lambda v: v * math.nan, 400, torch.device("cpu"))))
 
