@@ -140,6 +140,7 @@ def test_the_table_is_saved_and_searched_and_computes_nothing(browse: Browse, tm
     (failed,) = [row for row in rows if row["outcome"] == "failed"]
     assert failed["error"] == f"'{EVIL}"
     assert float(rows[0]["validation"]) == 81.0
+    assert page.evaluate("lawn.csvField(91.21000000000001)") == "91.21"
     shown = page.locator(f"{GRID} .ag-row")
     page.get_by_label("Search Trials").fill("HYPERLINK")
     expect(shown).to_have_count(1)

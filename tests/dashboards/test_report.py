@@ -31,6 +31,7 @@ from lawn_tune.errors import UsageError
 from lawn_tune.planning.plan import plan, select
 from lawn_tune.planning.spaces import find_space
 from lawn_tune.words import duration
+from tests.helpers.browser import Stages, watched
 from tests.helpers.memory_source import MemorySource, demo_source, make_cell, search_rows, with_protocol
 from trainables.tasks import model_config
 
@@ -176,6 +177,18 @@ def test_every_figure_has_a_place_a_height_and_words(page: Page) -> None:
     assert "<" not in page.scripts[0] + page.scripts[1]
     assert set(data["templates"]) == {"light", "dark"}
     assert data["config"]["showSendToCloud"] is False
+
+
+def test_a_browser_draws_every_figure_and_complains_of_nothing(stages: Stages, html: str, tmp_path: Path) -> None:
+    """The library unpacks to the text whose hash the policy allows; a finger on a figure scrolls the page."""
+    (tmp_path / "report.html").write_text(html, encoding="utf-8")
+    site = watched(stages.context, "file://")
+    site.page.goto((tmp_path / "report.html").as_uri())
+    site.until("document.querySelectorAll('figure.plot .main-svg').length")
+    site.until("[...document.querySelectorAll('figure.plot')].every((plot) => plot.querySelector('.main-svg'))")
+    assert not site.stops_a_finger("figure.plot .nsewdrag")
+    assert site.problems == []
+    stages.clear()
 
 
 def test_hostile_names_stay_text() -> None:
