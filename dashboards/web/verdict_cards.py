@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dash import html
 from dash.development.base_component import Component
 
+from dashboards import style
 from dashboards.figures.caveats import caveat, pair_flags
 from dashboards.figures.pair_outcome import TONES, paper_difference, searched
 from dashboards.web import components
@@ -82,8 +83,13 @@ def _links(view: View, pair: PairResult) -> Component:
         components.link(f"Grid and trials of {method(cell.name.optimizer)}", view.href("/cell", cell=str(cell.name)))
         for cell in cells
     ]
-    curves = components.link("Curves, norms and reliability, means over seeds", view.href("/dynamics", trial=names))
-    return html.P([curves, *(part for grid in grids for part in (" · ", grid))], className="links")
+    filters = {"base": style.base_of(pair.challenger.cell.name.optimizer), "batch": str(pair.batch_size)}
+    links = (
+        components.link("Grids, curves and reliability", view.href("/compare", pair=names[0], **filters)),
+        components.link("Everything inside the trials", view.href("/dynamics", trial=names)),
+        *grids,
+    )
+    return html.P([part for link in links for part in (" · ", link)][1:], className="links")
 
 
 def _badge(pair: PairResult) -> Component:

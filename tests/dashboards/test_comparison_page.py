@@ -26,6 +26,7 @@ from tests.helpers.memory_source import (
 
 EVIL = "<img src=x onerror=alert(1)>"
 SPACE = "movielens_100k"
+PAIR_CARDS = ("grid-challenger", "grid-baseline", "pair-curves", "pair-reliability")
 
 
 @pytest.fixture(scope="module")
@@ -75,9 +76,12 @@ def test_the_page_shows_of_every_pair_what_compare_shows(browse: Browse, demo: M
     cells = [f"{SPACE}%2F{name}%2Fbs1000" for name in ("adam-lawn", "adam")]
     links = page.locator(".verdict .links").first.get_by_role("link")
     assert [link.get_attribute("href") for link in links.all()] == [
+        f"{PATH}?space={SPACE}&base=adam&batch=1000&pair={cells[0]}",
         f"/dynamics?space={SPACE}&trial={cells[0]}&trial={cells[1]}",
         *(f"/cell?space={SPACE}&cell={cell}" for cell in cells),
     ]
+    for card in PAIR_CARDS:
+        expect(page.locator(f"#compare-{card}")).to_be_hidden()
     figures_have_their_numbers_in_words(page, comparison)
     values_stand_next_to_the_papers(page, comparison)
     a_profile_over_too_few_tasks_is_not_drawn(page)
@@ -125,6 +129,10 @@ def test_a_newcomer_finds_the_answer_at_one_batch_size(browse: Browse, demo: Mem
         expect(row).to_contain_text(text)
     expect(row).to_contain_text("n = 10 seeds × 943 test examples")
     expect(row).to_contain_text("The paper prints +3.04 points")
+    for card in PAIR_CARDS[:3]:
+        expect(page.locator(f"#compare-{card} .main-svg").first).to_be_visible()
+    expect(page.locator("#compare-grid-baseline-summary")).to_contain_text("Adam, batch 100,000: Best validation HR@10")
+    expect(page.locator("#compare-pair-reliability")).to_contain_text("ranks candidates")
     caveats_are_chips_that_open_by_keyboard(page, pair)
     hovering_a_pair_shows_its_sentence(site)
 

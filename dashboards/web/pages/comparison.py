@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from dash import html
@@ -21,7 +21,10 @@ from dashboards.web import components
 from dashboards.web.cards import Block, Drawing, FigureCard, page
 from dashboards.web.comparison_part import selected
 from dashboards.web.components import Content
+from dashboards.web.filters import Filters
 from dashboards.web.page import Empty, View
+from dashboards.web.pages import dynamics
+from dashboards.web.pages.cell import grid
 from dashboards.web.side_table import paper_table, side_table, space_table
 from dashboards.web.verdict_cards import verdicts
 from lawn_tune.cells import Phase
@@ -259,6 +262,54 @@ def _base(pair: PairResult) -> str:
     return method(pair.baseline.cell.name.optimizer)
 
 
+# --- one pair ---------------------------------------------------------------------------------------------------------
+
+
+def pair_of(view: View) -> PairResult | None:
+    """Returns the pair that the address names by its challenger's cell, else the only one that the filters leave."""
+    found, wanted = comparison_of(view).pairs, view.filters.one("pair")
+    named = next((pair for pair in found if str(pair.challenger.cell.name) == wanted), None)
+    return named or (found[0] if len(found) == 1 else None)
+
+
+def _of_pair(draw: Callable[[View, PairResult], Drawing | Empty]) -> Callable[[View], Drawing | Empty]:
+    """Returns the function of a card that is hidden unless one pair is selected."""
+
+    def shown(view: View) -> Drawing | Empty:
+        pair = pair_of(view)
+        return Empty("Shown of one pair.") if pair is None else draw(view, pair)
+
+    return shown
+
+
+def _grid_of(side: str) -> Callable[[View], Drawing | Empty]:
+    def draw(view: View, pair: PairResult) -> Drawing | Empty:
+        name = (pair.challenger if side == "challenger" else pair.baseline).cell.name
+        drawn = grid(replace(view, filters=Filters.of(cell=str(name))))
+        return drawn._replace(summary=f"{method(name.optimizer)}, batch {name.batch_size:,}: {drawn.summary}")
+
+    return _of_pair(draw)
+
+
+def _inside(draw: Callable[[View], Drawing | Empty]) -> Callable[[View], Drawing | Empty]:
+    """Returns a figure of the Dynamics page over the pair's winners, as means over their seeds."""
+
+    def shown(view: View, pair: PairResult) -> Drawing | Empty:
+        names = [str(result.cell.name) for result in (pair.challenger, pair.baseline)]
+        return draw(replace(view, filters=Filters.of(trial=names)))
+
+    return _of_pair(shown)
+
+
+_MEANS = (
+    "Means over the winners' seeds, A the challenger. Bands: lowest to highest. Diamond: the end of the free phase."
+)
+
+
+def _pair_card(name: str, title: str, draw: Callable[[View], Drawing | Empty], text: str, height: int) -> FigureCard:
+    return FigureCard(name=f"compare-{name}", title=title, draw=draw, help=text, height=height, brief=True)
+
+
 # --- profile ---------------------------------------------------------------------------------------------------------
 
 
@@ -335,6 +386,12 @@ PAGE = page(
     controls=_controls,
     cards=(
         Block(name="compare-answer", title="Does LAWN beat weight decay?", render=answer, wide=True),
+        _pair_card("grid-challenger", "Grid of the challenger", _grid_of("challenger"), "", 200),
+        _pair_card("grid-baseline", "Grid of the baseline", _grid_of("baseline"), "", 200),
+        _pair_card("pair-curves", "Test metric", _inside(dynamics.metric_of_split("test")), _MEANS, 310),
+        _pair_card(
+            "pair-reliability", "Reliability", _inside(dynamics.reliability), "Bins of all seeds together.", 470
+        ),
         FigureCard(
             name="compare-forest",
             title="Paired differences",
