@@ -19,7 +19,7 @@ from trainables.losses import bce, cross_entropy
 from trainables.models import ncf
 from trainables.training import flattening
 from trainables.training.checkpoint import load_checkpoint, save_checkpoint
-from trainables.training.flattening import Surface, flattening_series, top_eigenvalue
+from trainables.training.flattening import Surface, flattening_series, sample, top_eigenvalue
 from trainables.training.pack import Pack
 from trainables.workloads.base import Batch
 
@@ -98,6 +98,17 @@ def test_every_measure_equals_that_of_the_matrices(method: str, monkeypatch: pyt
         assert float(found["noise_trace"][row]) == pytest.approx(float(noise.trace()), rel=0.2)
 
 
+def test_the_sample_is_a_fixed_choice_of_the_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flattening, "EXAMPLES", 21)
+    what: Any = Sampled()
+    first, again = sample(what), sample(what)
+    assert [part.examples for part in first] == [19, 2]
+    chosen = {tuple(row.tolist()) for part in first for row in part.inputs[0]}
+    assert len(chosen) == 21
+    assert chosen <= {tuple(row.tolist()) for row in probe()[0]}
+    assert all(torch.equal(one.inputs[0], other.inputs[0]) for one, other in zip(first, again, strict=True))
+
+
 def test_a_few_steps_find_the_largest_of_many_eigenvalues_and_not_the_largest_magnitude() -> None:
     values = torch.linspace(-3, 1, 400) ** 3
     values[7] = 5.0
@@ -118,11 +129,12 @@ def test_embeddings_can_be_differentiated_twice(monkeypatch: pytest.MonkeyPatch)
         device=torch.device("cpu"),
     )
     users, items = torch.arange(20) % 5, torch.arange(20) % 7
-    surface = Surface(made, 0, [Batch((users, items), (torch.arange(20) % 2).float(), 20)])
-    v = torch.randn(surface.size, generator=torch.Generator().manual_seed(0))
-    found = surface.hessian(v), surface.noise(v)
+    parts = [Batch((users, items), (torch.arange(20) % 2).float(), 20)]
+    surface = Surface(made, 0, parts)
+    v = torch.randn(len(surface.gradient), generator=torch.Generator().manual_seed(0))
     monkeypatch.setattr(ncf, "lookup", lambda table, index: F.embedding(index, table))
-    for ours, plain in zip(found, (surface.hessian(v), surface.noise(v)), strict=True):
+    simple = Surface(made, 0, parts)
+    for ours, plain in ((surface.hessian(v), simple.hessian(v)), (surface.noise(v), simple.noise(v))):
         torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-6)
         assert float(ours.norm()) > 0
 

@@ -1,12 +1,13 @@
 """Loss flattening: how small losses, gradients, their noise and the curvature have become (paper §2.2, Appendix C).
 
-All of the mean loss over the workload's fixed sample of training examples, with the loss that is trained, not flooded,
-and in evaluation mode, so that BatchNorm does not couple the examples. Nothing here changes a trial's numbers.
+All of the mean loss over a fixed sample of training examples, with the loss that is trained, not flooded, and in
+evaluation mode, so that BatchNorm does not couple the examples. Nothing here changes a trial's numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,6 +17,8 @@ from trainables.workloads.base import Batch, Workload
 
 FLAT = 1e-3
 """Loss below which an example counts as flat, nats (our choice)."""
+EXAMPLES = 512
+"""Largest sample: its graph is kept while a row is measured (our choice)."""
 STEPS = 10
 """Steps of the search for an eigenvalue; each keeps one vector as large as the weights."""
 SIGNS = 8
@@ -24,6 +27,23 @@ SEED = 100_004
 
 Operator = Callable[[Tensor], Tensor]
 """A symmetric matrix, as the function that multiplies a vector [P] by it."""
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The graph of some examples' losses, which is built once and differentiated often.
+
+    Args:
+        w: the weights' tensors.
+        losses: of each example, [B].
+        u: ones, [B].
+        pulled: Σ_i u_i·g_i, [P]: linear in u, and through the gradients g_i a function of w.
+    """
+
+    w: list[Tensor]
+    losses: Tensor
+    u: Tensor
+    pulled: Tensor
 
 
 class Surface:
@@ -35,61 +55,59 @@ class Surface:
     """
 
     def __init__(self, pack: Pack, row: int, parts: Sequence[Batch]) -> None:
-        self._pack, self._row, self._parts = pack, row, parts
-        self.size, self.examples = pack.state.weights.shape[1], sum(part.examples for part in parts)
-        self.device = pack.device
-
-    def losses(self) -> Tensor:
-        """Returns the loss of each example, [n]."""
-        return torch.cat([losses.detach() for _, losses in self._graphs()])
-
-    def gradient(self) -> Tensor:
-        """Returns the gradient of the mean loss, [P]."""
-        return self._sum(torch.autograd.grad(losses.sum(), w) for w, losses in self._graphs()) / self.examples
+        self._parts = [_part(*pack.losses_of(row, part.inputs, part.targets)) for part in parts]
+        self.losses = torch.cat([part.losses.detach() for part in self._parts])
+        """Of each example, [n]."""
+        self.gradient = torch.stack([part.pulled.detach() for part in self._parts]).sum(dim=0) / len(self.losses)
+        """Of the mean loss, [P]."""
 
     def hessian(self, v: Tensor) -> Tensor:
         """Returns H·v, [P]."""
-        return self._sum(self._curved(w, losses, v) for w, losses in self._graphs()) / self.examples
+        return self._mean(
+            torch.autograd.grad(part.pulled @ v, part.w, retain_graph=True, materialize_grads=True)
+            for part in self._parts
+        )
 
     def slopes(self, v: Tensor) -> Tensor:
-        """Returns the slope of each example's loss along v, g_iᵀv, [n]."""
-        return torch.cat([self._slopes(w, losses, v) for w, losses in self._graphs()])
+        """Returns the slope of each example's loss along v, g_iᵀv, [n]: as a derivative by u."""
+        return torch.cat([torch.autograd.grad(part.pulled @ v, part.u, retain_graph=True)[0] for part in self._parts])
 
     def noise(self, v: Tensor) -> Tensor:
         """Returns Σ·v, [P], with Σ = (1/n)·Σ_i (g_i − ḡ)(g_i − ḡ)ᵀ, the covariance of the examples' gradients."""
         slopes = self.slopes(v)
-        weights = iter(torch.split(slopes - slopes.mean(), [part.examples for part in self._parts]))
-        graphs = self._graphs()
-        return self._sum(torch.autograd.grad(losses, w, next(weights)) for w, losses in graphs) / self.examples
+        shares = torch.split(slopes - slopes.mean(), [len(part.losses) for part in self._parts])
+        return self._mean(
+            torch.autograd.grad(part.losses, part.w, share, retain_graph=True, materialize_grads=True)
+            for part, share in zip(self._parts, shares, strict=True)
+        )
 
     def noise_trace(self) -> Tensor:
         """Returns an unbiased estimate of trace Σ = E[zᵀΣz] over random signs z (Hutchinson)."""
-        generator = torch.Generator().manual_seed(SEED)
-        signs = (torch.randint(2, (self.size,), generator=generator).to(self.device) * 2.0 - 1 for _ in range(SIGNS))
+        generator, (size,) = torch.Generator().manual_seed(SEED), self.gradient.shape
+        signs = (torch.randint(2, (size,), generator=generator).to(self.gradient) * 2 - 1 for _ in range(SIGNS))
         return torch.stack([self.slopes(z).var(correction=0) for z in signs]).mean()
 
-    def _graphs(self) -> Iterator[tuple[list[Tensor], Tensor]]:
-        """Yields the weights' tensors and each part's losses [B], as a graph that can be differentiated twice."""
-        for part in self._parts:
-            yield self._pack.losses_of(self._row, part.inputs, part.targets)
+    def top(self, product: Operator) -> Tensor:
+        """Returns the largest eigenvalue of a matrix over the weights."""
+        return top_eigenvalue(product, len(self.gradient), self.gradient.device)
 
-    def _slopes(self, w: list[Tensor], losses: Tensor, v: Tensor) -> Tensor:
-        """The derivative of u ↦ (Σ_i u_i·g_i)ᵀv, since the graph has no forward mode."""
-        u = torch.zeros_like(losses, requires_grad=True)
-        pulled = torch.autograd.grad(losses, w, u, create_graph=True, materialize_grads=True)
-        return torch.autograd.grad(_flat(pulled) @ v, u)[0]
+    def _mean(self, parts: Iterable[Sequence[Tensor]]) -> Tensor:
+        return torch.stack([_flat(part) for part in parts]).sum(dim=0) / len(self.losses)
 
-    def _curved(self, w: list[Tensor], losses: Tensor, v: Tensor) -> tuple[Tensor, ...]:
-        slope = _flat(torch.autograd.grad(losses.sum(), w, create_graph=True, materialize_grads=True)) @ v
-        if not slope.requires_grad:  # a linear loss
-            return tuple(map(torch.zeros_like, w))
-        return torch.autograd.grad(slope, w, materialize_grads=True)
 
-    def _sum(self, parts: Iterator[Sequence[Tensor]]) -> Tensor:
-        total = torch.zeros(self.size, device=self.device)
-        for part in parts:
-            total += _flat(part)
-        return total
+def _part(w: list[Tensor], losses: Tensor) -> _Part:
+    u = torch.ones_like(losses, requires_grad=True)
+    return _Part(w, losses, u, _flat(torch.autograd.grad(losses, w, u, create_graph=True, materialize_grads=True)))
+
+
+def sample(workload: Workload) -> list[Batch]:
+    """Returns a fixed choice of at most `EXAMPLES` of the workload's fixed sample, in parts for one call of a model."""
+    parts, generator = list(workload.probe()), torch.Generator().manual_seed(SEED)
+    inputs = [torch.cat(tensors) for tensors in zip(*(part.inputs for part in parts), strict=True)]
+    targets = torch.cat([part.targets for part in parts])
+    chosen = torch.randperm(len(targets), generator=generator)[:EXAMPLES].to(targets.device)
+    cuts = torch.split(chosen, max(part.examples for part in parts))
+    return [Batch(tuple(x[cut] for x in inputs), targets[cut], len(cut)) for cut in cuts]
 
 
 def flattening_series(pack: Pack, workload: Workload, rates: Tensor, batch_size: int) -> dict[str, Tensor]:
@@ -102,7 +120,7 @@ def flattening_series(pack: Pack, workload: Workload, rates: Tensor, batch_size:
         rates: η of each row, [R].
         batch_size: B, examples a step.
     """
-    parts = list(workload.probe())
+    parts = sample(workload)
     rows = [
         _measured(Surface(pack, i, parts), float(rates[i]), batch_size, workload.examples) for i in range(pack.size)
     ]
@@ -111,12 +129,12 @@ def flattening_series(pack: Pack, workload: Workload, rates: Tensor, batch_size:
 
 def _measured(surface: Surface, rate: float, batch_size: int, examples: int) -> dict[str, Tensor]:
     return {
-        "flat_share": (surface.losses() < FLAT).float().mean(),
-        "flat_grad_norm": surface.gradient().norm(),
+        "flat_share": (surface.losses < FLAT).float().mean(),
+        "flat_grad_norm": surface.gradient.norm(),
         "noise_trace": surface.noise_trace(),
-        "noise_top": top_eigenvalue(surface.noise, surface.size, surface.device),
-        "hessian_top": top_eigenvalue(surface.hessian, surface.size, surface.device),
-        "escape": top_eigenvalue(escape(surface, rate, batch_size, examples), surface.size, surface.device),
+        "noise_top": surface.top(surface.noise),
+        "hessian_top": surface.top(surface.hessian),
+        "escape": surface.top(escape(surface, rate, batch_size, examples)),
     }
 
 
