@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables import optimizers
-from trainables.catalogue.methods import HYPERBALL, METHODS
+from trainables.catalogue.methods import HYPERBALL, MATRIX_DECAY, METHODS
 from trainables.optimizers import rules
 from trainables.optimizers.controls import Sphere, control_of
 from trainables.training.pack import Pack
@@ -177,3 +178,14 @@ def test_the_torch_optimizer_of_a_row_makes_the_steps_of_its_method(name: str) -
             p.grad = g.view(p.shape)
         optimizer.step()
         torch.testing.assert_close(flat([p.detach() for p in params]), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_decay_of_matrices_is_that_of_every_tensor_without_the_biases(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METHODS, "adam-matrices", replace(METHODS["adam"], control=MATRIX_DECAY))
+    only, every, none = (
+        cut(train(name, random(0), 0, steps=1, changed={"weight_decay": decay})[-1])
+        for name, decay in (("adam-matrices", 0.4), ("adam", 0.4), ("adam", 0.0))
+    )
+    for key, x, decayed, plain in zip(SHAPES, only, every, none, strict=True):
+        assert torch.equal(x, plain if key == "bias" else decayed)
+        assert not torch.equal(decayed, plain)
