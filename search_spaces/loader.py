@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from search_spaces.extending import read_space
 from search_spaces.keys import Keys, space_error
-from search_spaces.space import Budget, Grid, Pairing, SearchSpace, SpaceError
-from search_spaces.toml import TomlError, read_toml
+from search_spaces.space import Budget, Grid, Pairing, SearchSpace
+from search_spaces.toml import SUFFIX
 
-SUFFIX = ".toml"
 LARGEST = 2**31 - 1
 """Upper bound of batch sizes, epochs and seeds: every random generator and database accepts seeds up to it."""
 
@@ -46,7 +46,9 @@ def load_space(path: Path) -> SearchSpace:
         SpaceError: the file cannot be read, is not valid TOML, or breaks the form that the built-in spaces document;
             the message names the file, the dotted key, the value found, what is allowed and what to do.
     """
-    values = _parse(path)
+    values, base = read_space(path)
+    if base is not None:
+        load_space(base)  # so that errors of its keys name it
     top = _Table(path, "", values)
     top.only([*REQUIRED, *DEFAULTS, *OPTIONAL])
     top.requires(REQUIRED)
@@ -75,13 +77,6 @@ def load_space(path: Path) -> SearchSpace:
         compare=_comparisons(top) if "compare" in values else (),
         catalogue=top.table("catalogue").values if "catalogue" in values else {},
     )
-
-
-def _parse(path: Path) -> dict[str, Any]:
-    try:
-        return read_toml(path)
-    except TomlError as error:
-        raise SpaceError(f"{path}: {error}") from None
 
 
 # --- one table of the file ---------------------------------------------------------------------------------------

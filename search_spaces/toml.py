@@ -6,6 +6,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+SUFFIX = ".toml"
+
 DEEPEST = 32
 """Levels of tables and lists in a file; far more than any file of ours needs."""
 

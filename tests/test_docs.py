@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from benchmarks import inference_page, page, recompute, scaling_page
 from lawn_tune.cli.main import app
+from lawn_tune.planning.plan import plan
 from lawn_tune.planning.spaces import builtin_spaces
 from trainables.catalogue import page as methods_page
 from trainables.catalogue.methods import METHODS
@@ -47,9 +48,21 @@ def test_every_command_of_the_readme_exists_with_its_flags(command: str) -> None
         assert re.search(rf"{flag}\b", result.output), flag
 
 
+SPACES = (ROOT / "docs/spaces.md").read_text()
+
+
+def test_the_space_of_the_page_on_spaces_plans(tmp_path: Path) -> None:
+    (block,) = re.findall(r"```toml\n(.*?)```", SPACES, re.DOTALL)
+    (tmp_path / "mine.toml").write_text(block)
+    cells = plan(load_space(tmp_path / "mine.toml"))
+    assert [str(cell.name) for cell in cells] == [
+        f"mine/{method}/bs{size}" for method in ("adam", "adam-lawn") for size in (10_000, 100_000)
+    ]
+
+
 def test_the_readme_names_every_space_and_the_spaces_every_optimizer() -> None:
     for space in builtin_spaces():
-        assert f"`{space}`" in README
+        assert f"`{space}`" in README + SPACES
     text = "".join((ROOT / "search_spaces" / f"{space}.toml").read_text() for space in builtin_spaces())
     for optimizer in METHODS:
         assert f"[optimizers.{optimizer}]" in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -15,7 +16,7 @@ from lawn_tune.planning.costs import Cost, estimate
 from lawn_tune.planning.makespan import makespan
 from lawn_tune.planning.packing import pack_size
 from lawn_tune.planning.placement import Placement, place
-from lawn_tune.planning.plan import plan_all, unconstrained_points
+from lawn_tune.planning.plan import plan_all, twins, unconstrained_points
 from lawn_tune.planning.smoke import smoke_cells
 from lawn_tune.planning.spaces import builtin_spaces, find_spaces
 from lawn_tune.planning.speed import Speeds
@@ -35,7 +36,12 @@ if TYPE_CHECKING:
 
 
 def plan(
-    spaces: Annotated[list[str] | None, typer.Argument(metavar="SPACE", help="Built-in names or TOML files.")] = None,
+    spaces: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="SPACE", help="Built-in names, paper or table4 for all of the paper or a table, or TOML files."
+        ),
+    ] = None,
     all_spaces: Annotated[bool, typer.Option("--all", help="Plan every built-in space.")] = False,
     cells: Cells = None,
     max_epochs: MaxEpochs = None,
@@ -64,6 +70,7 @@ def plan(
       lawn-tune plan fashion_mnist --workers 512
       lawn-tune plan movielens_100k --smoke
       lawn-tune plan movielens_100k --detect 0.5
+      lawn-tune plan table4 --workers 64
       lawn-tune plan --all --json
     """
     if bool(spaces) == all_spaces:
@@ -79,10 +86,11 @@ def plan(
     if held is not None:
         speeds.learn(planned, held.rows)
         planned = tuple(cell.packed(held.packings.get(cell.name)) for cell in planned)
-    placement = None if workers is None else place(planned, speeds.costs(planned), workers)
+    own = [cell for cell in planned if cell.name not in twins(planned)]
+    placement = None if workers is None else place(own, speeds.costs(own), workers)
     if placement is not None:
         packed = {cell.name: cell for cell in placement.cells}
-        planned = tuple(packed[cell.name] for cell in planned)
+        planned = tuple(packed.get(cell.name, cell) for cell in planned)
     costs = [estimate(cell, speeds=speeds) for cell in planned]
     counts = [_count(cell, held) for cell in planned]
     if as_json:
@@ -91,7 +99,7 @@ def plan(
         return
     _print(planned, costs, counts, url, sizes=placement is not None)
     if placement is not None:
-        console().print(_on_workers(placement, planned, speeds), soft_wrap=True, markup=False)
+        console().print(_on_workers(placement, own, speeds), soft_wrap=True, markup=False)
     if detected is not None:
         detected.print()
 
@@ -171,15 +179,17 @@ def _count(cell: Cell, held: _Held | None) -> Counts | None:
 def _document(
     cells: Sequence[Cell], costs: Sequence[Cost], counts: Sequence[Counts | None], url: str
 ) -> dict[str, Any]:
+    shared = twins(cells)
     return {
-        "cells": [_row(*row) for row in zip(cells, costs, counts, strict=True)],
+        "cells": [_row(*row, shared.get(row[0].name)) for row in zip(cells, costs, counts, strict=True)],
         "ledger": masked(url) if any(counts) else None,
     }
 
 
-def _row(cell: Cell, cost: Cost, counted: Counts | None) -> dict[str, Any]:
+def _row(cell: Cell, cost: Cost, counted: Counts | None, same: CellName | None) -> dict[str, Any]:
     return {
         "cell": str(cell.name),
+        "same_trials_as": None if same is None else str(same),
         "points": cell.grid.size,
         "unconstrained_points": unconstrained_points(cell),
         "epochs": cell.task.epochs,
@@ -205,8 +215,10 @@ def _print(
     lines = list(zip(cells, costs, counts, strict=True))
     for space in dict.fromkeys(cell.name.space for cell in cells):
         out.print(_table(space, [line for line in lines if line[0].name.space == space], sizes), "")
-    notes = [*filter(None, map(_note, cells)), *_unequal(cells)]
-    text = "\n".join([*notes, *([""] if notes else []), _total(cells, costs, counts, url)])
+    shared = twins(cells)
+    notes = [*filter(None, map(_note, cells)), *_unequal(cells), *_shared(shared)]
+    own = [line for line in lines if line[0].name not in shared]
+    text = "\n".join([*notes, *([""] if notes else []), _total(len(cells), own, url)])
     out.print(text, soft_wrap=True, markup=False)
 
 
@@ -254,6 +266,15 @@ def _unequal(cells: Sequence[Cell]) -> list[str]:
     ]
 
 
+def _shared(shared: Mapping[CellName, CellName]) -> list[str]:
+    """Returns a line for each pair of spaces with cells of the same trials, which are trained once."""
+    pairs = Counter((name.space, first.space) for name, first in shared.items())
+    return [
+        f"{count} cell{'s' if count > 1 else ''} of {space} have the trials of {first}, and count once below"
+        for (space, first), count in pairs.items()
+    ]
+
+
 def _epochs(cell: Cell) -> str:
     full = cell.protocol.full_epochs
     return f"{cell.task.epochs}" if cell.task.epochs == full else f"{cell.task.epochs}/{full}"
@@ -271,12 +292,13 @@ def _time(seconds: float | None) -> str:
     return "unknown" if seconds is None else duration(seconds)
 
 
-def _total(cells: Sequence[Cell], costs: Sequence[Cost], counts: Sequence[Counts | None], url: str) -> str:
+def _total(count: int, lines: Sequence[tuple[Cell, Cost, Counts | None]], url: str) -> str:
+    cells, costs, counts = zip(*lines, strict=True)
     search, confirm = (sum(cost.trials[phase] for cost in costs) for phase in (0, 1))
     saved = sum(cost.saved for cost in costs)
     shared = f" ({_examples(saved)} saved by sharing free phases)" if saved else ""
-    lines = [
-        f"{len(cells)} cells, {search} search + {confirm} confirm trials in {sum(sum(c.packs) for c in costs)} packs",
+    texts = [
+        f"{count} cells, {search} search + {confirm} confirm trials in {sum(sum(c.packs) for c in costs)} packs",
         f"{_examples(sum(cost.examples for cost in costs))} examples trained{shared}",
         _total_time(costs),
     ]
@@ -285,7 +307,7 @@ def _total(cells: Sequence[Cell], costs: Sequence[Cost], counts: Sequence[Counts
     state = f"{finished} trials finished, {missing} missing" if known else "not created yet"
     if cells[0].task.steps:
         state = "not read; a smoke run has a ledger of its own, which is removed"
-    return "\n".join([*lines, f"ledger {masked(url)}: {state}"])
+    return "\n".join([*texts, f"ledger {masked(url)}: {state}"])
 
 
 def _total_time(costs: Sequence[Cost]) -> str:

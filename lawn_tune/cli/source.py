@@ -14,7 +14,7 @@ from lawn_tune.results import ResultSource
 from lawn_tune.settings import SETTINGS, resolve
 from lawn_tune.storage import masked
 from search_spaces.keys import did_you_mean
-from search_spaces.loader import SUFFIX
+from search_spaces.toml import SUFFIX
 
 
 @contextmanager

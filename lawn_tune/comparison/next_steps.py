@@ -12,7 +12,7 @@ from lawn_tune.comparison.flags import FEW, widenable
 from lawn_tune.comparison.verdicts import to_decide
 from lawn_tune.planning.spaces import builtin_spaces, find_space
 from lawn_tune.words import count, method
-from search_spaces.loader import SUFFIX
+from search_spaces.toml import SUFFIX
 
 Action = Literal["continue", "widen", "seeds", "none"]
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from functools import cached_property
 
 from lawn_tune.cells import Cell, CellName, Packing, Phase
 from lawn_tune.executors.base import Event, Failed, Finished, Job, Nothing, Progress
@@ -58,6 +59,11 @@ class _Work:
     trials: dict[str, Trial] = field(default_factory=dict)
     queue: deque[PackRow] = field(default_factory=deque)
     running: set[str] = field(default_factory=set)
+
+    @cached_property
+    def keys(self) -> frozenset[str]:
+        """Of its search trials."""
+        return frozenset(trial.key for trial in self.cell.search_trials)
 
     def stop(self, state: State) -> None:
         """Begins no more packs."""
@@ -280,7 +286,7 @@ class Launch:
         """Opens the first waiting cell that no other launch works on; False if there is none now."""
         if not self._placed:
             self._place()
-        waiting = self._in(State.WAITING)
+        waiting = [work for work in self._in(State.WAITING) if self._apart(work)]
         for work in waiting:
             if self._clock() < self._next.lease_at:
                 return False
@@ -291,6 +297,10 @@ class Launch:
             if not self._jobs:
                 self.listener.waiting([work.cell for work in waiting])
         return False
+
+    def _apart(self, work: _Work) -> bool:
+        """True unless trials of the cell are being trained for another space: it takes them over when they are done."""
+        return all(work.keys.isdisjoint(other.keys) for other in self._in(*OPENED))
 
     def _lease(self, work: _Work) -> bool:
         """Leases and opens a cell; after an outage not at once: those who work on it could not renew, and go first."""

@@ -157,6 +157,19 @@ def _check_cap(space: SearchSpace, cell: Cell) -> None:
         )
 
 
+def twins(cells: Sequence[Cell]) -> dict[CellName, CellName]:
+    """Returns the cells that train nothing of their own: cell → the one before it that has the same trials."""
+    first: dict[tuple[object, ...], CellName] = {}
+    found = {}
+    for cell in cells:
+        protocol = cell.protocol
+        same = (*(trial.key for trial in cell.search_trials), protocol.confirm_seeds, protocol.metric)
+        rules = (protocol.selection, protocol.reported)  # by which the winner is chosen
+        if first.setdefault((same, rules), cell.name) != cell.name:
+            found[cell.name] = first[same, rules]
+    return found
+
+
 def unconstrained_points(cell: Cell) -> int:
     """Returns how many grid points have a free phase as long as the whole training, which leaves no constraint."""
     return sum(cell.never_constrained(cell.grid.point(i)) for i in range(cell.grid.size))

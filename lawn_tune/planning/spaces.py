@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import search_spaces
 from search_spaces.keys import did_you_mean
-from search_spaces.loader import SUFFIX, load_space
+from search_spaces.loader import load_space
 from search_spaces.space import SearchSpace, SpaceError
+from search_spaces.toml import SUFFIX
 
 _BUILT_IN = Path(search_spaces.__file__).parent
+_TABLE = re.compile(r"table\d_")
 
 
 def builtin_spaces() -> tuple[str, ...]:
     """Returns the names of the spaces that come with the service, in alphabetical order."""
     return tuple(sorted(path.stem for path in _BUILT_IN.glob(f"*{SUFFIX}")))
+
+
+def in_group(name: str) -> tuple[str, ...]:
+    """Returns the built-in spaces of the paper's table that `name` names, "table4", or of all of them, "paper"."""
+    tables = [space for space in builtin_spaces() if _TABLE.match(space)]
+    return tuple(space for space in tables if name in ("paper", space.partition("_")[0]))
 
 
 def find_space(name_or_path: str | Path) -> SearchSpace:
@@ -32,19 +41,21 @@ def find_space(name_or_path: str | Path) -> SearchSpace:
         return load_space(Path(text))
     known = builtin_spaces()
     raise SpaceError(
-        f"'{text}' is neither a built-in space ({', '.join(known)}) nor the path of a {SUFFIX} file. "
+        f"'{text}' is neither a built-in space ({', '.join(known)}), nor a group of them (paper, table4), "
+        f"nor the path of a {SUFFIX} file. "
         f"{did_you_mean(text, known)}Give one of these names, or a path like my/space{SUFFIX}."
     )
 
 
 def find_spaces(names_or_paths: Sequence[str | Path]) -> tuple[SearchSpace, ...]:
-    """Loads several spaces.
+    """Loads several spaces; "table4" stands for those of that table of the paper, "paper" for those of all.
 
     Raises:
         SpaceError: as `find_space`, or two of them share a name, so their results could not be distinguished.
     """
     spaces: dict[str, SearchSpace] = {}
-    for space in map(find_space, names_or_paths):
+    given = [space for name in names_or_paths for space in in_group(str(name)) or (name,)]
+    for space in map(find_space, dict.fromkeys(given) if len(given) > len(names_or_paths) else given):
         if space.name in spaces:
             first = spaces[space.name].source
             raise SpaceError(

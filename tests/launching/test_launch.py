@@ -59,6 +59,26 @@ def test_each_key_is_trained_once_and_a_second_launch_trains_nothing(cells: tupl
     assert second.tally.found == TWO_CELLS_TRIALS
 
 
+def test_what_two_spaces_share_is_trained_once_however_many_workers_there_are(tmp_path: Path, ledger: Ledger) -> None:
+    (tmp_path / "twin.toml").write_text('extends = "tiny"\nmethods = ["adam"]\nseeds = {confirm = [12, 13]}\n')
+    both = (*plan(load_space(tmp_path / "tiny.toml")), *plan(load_space(tmp_path / "twin.toml")))
+    ledger.register(both)
+    executor = FakeExecutor()
+    agenda = Launch(both, ledger, OWNER, Recorder(), workers=8, pack_size=1)
+    first = []
+    while isinstance(job := agenda.next_job(), Job):
+        first.append(job)
+    keys = [member.key for job in first for member in job.config.members]
+    assert len(keys) == len(set(keys)) == 2 * 3, "every search trial of both spaces, and none twice"
+    for event in (event for job in first for event in succeed(job)):
+        agenda.handle(event)
+    executor.run(agenda)
+    agenda.close()
+    assert agenda.tally.trained == TWO_CELLS_TRIALS + 1, "one confirm seed is the twin's own"
+    shared = {row.key for row in ledger.trials("tiny")} & {row.key for row in ledger.trials("twin")}
+    assert len(shared) == 3 + 1
+
+
 def test_work_is_expected_while_a_search_trial_is_missing_in_a_free_cell(
     cells: tuple[Cell, ...], ledger: Ledger
 ) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 import search_spaces
-from lawn_tune.planning.plan import plan
-from lawn_tune.planning.spaces import builtin_spaces, find_space, find_spaces
+from lawn_tune.cells import Cell
+from lawn_tune.planning.plan import plan, plan_all, twins
+from lawn_tune.planning.spaces import builtin_spaces, find_space, find_spaces, in_group
+from search_spaces.published import load_tables
 from search_spaces.space import SpaceError
 from trainables.catalogue.methods import METHODS
 
@@ -22,6 +25,12 @@ PAPER = ("sgd", "adam", "adam-lawn", "lamb", "lamb-lawn")
 def header(name: str) -> str:
     lines = (FOLDER / f"{name}.toml").read_text().splitlines()
     return "\n".join(line.removeprefix("#") for line in lines if line.startswith("#"))
+
+
+def bases(name: str) -> list[str]:
+    """The spaces that a built-in space extends."""
+    base = tomllib.loads((FOLDER / f"{name}.toml").read_text()).get("extends")
+    return [base, *bases(base)] if base else []
 
 
 def test_every_file_of_the_folder_is_built_in() -> None:
@@ -62,9 +71,71 @@ def test_its_header_gives_the_command_the_size_the_source_and_every_unit(name: s
     assert f"{len(cells)} winners" in text
     assert f"= {confirm} trials" in text
     assert re.search(r"(?m)^ Source +\w", text)
-    units = text.partition("Units")[2]
+    units = "".join(header(known).partition("Units")[2] for known in [name, *bases(name)])
     keys = {key for cell in cells for key in cell.grid.values} | {"batch_size", "epochs"}
     assert [key for key in sorted(keys) if not re.search(rf"\b{key}\b", units)] == []
+
+
+def planned(group: str) -> tuple[Cell, ...]:
+    return plan_all(find_spaces([group]))
+
+
+def test_a_group_is_every_space_of_a_table() -> None:
+    assert {cell.name.space for cell in planned("table4")} == {name for name in SPACES if name.startswith("table4_")}
+    assert {cell.name.space for cell in planned("paper")} == {name for name in SPACES if name.startswith("table")}
+    assert not any(in_group(name) for name in ("table", "table9", "digits"))
+
+
+def test_every_published_cell_of_recommenders_is_planned() -> None:
+    """Of Tables 2, 4 and 5: dataset, loss, method, batch size and epochs."""
+    have = {
+        (
+            task.dataset_row.published or task.dataset,
+            task.loss,
+            task.optimizer,
+            task.batch_size,
+            task.epochs,
+        )
+        for task in (cell.task for cell in planned("paper"))
+    }
+    wanted = {
+        (value.dataset, value.loss, value.method, value.batch_size, value.epochs)
+        for table in load_tables()
+        for value in table.values
+        if value.metric == "hr@10"
+    }
+    assert len(wanted) == 60 + 4 + 12
+    assert wanted <= have
+
+
+def test_what_tables_share_is_planned_once() -> None:
+    paper = planned("paper")
+    shared = {str(name): str(first) for name, first in twins(paper).items()}
+    for method in ("adam", "adam-lawn"):
+        for size in (10_000, 100_000):
+            cell = f"{method}/bs{size}"
+            assert shared[f"table4_movielens_1m/{cell}"] == f"table2_movielens_1m/{cell}"
+    assert len(shared) == 4
+    by_name = {str(cell.name): cell for cell in paper}
+    for name, first in shared.items():
+        keys = [[trial.key for trial in by_name[cell].search_trials] for cell in (name, first)]
+        assert keys[0] == keys[1]
+
+
+@pytest.mark.parametrize("name", [name for name in SPACES if name.startswith("table")])
+def test_decay_spans_three_decades_in_the_papers_tables(name: str) -> None:
+    for cell in plan(find_space(name)):
+        levels = cell.grid.values.get("weight_decay")
+        assert levels is None or max(levels) / min(levels) >= 1000 * (1 - 1e-9)
+
+
+def test_most_trials_of_movielens_100k_are_those_of_its_table() -> None:
+    keys = [
+        {trial.key for cell in plan(find_space(name)) for trial in cell.search_trials}
+        for name in ("movielens_100k", "table4_movielens_100k")
+    ]
+    all_rates, three_of_four = 24, 18
+    assert len(keys[0] & keys[1]) == 2 * (all_rates + three_of_four) + 4 * (all_rates + 3 * three_of_four)
 
 
 @pytest.mark.parametrize(
