@@ -16,6 +16,7 @@ from benchmarks import inference_page, page, recompute, scaling_page
 from lawn_tune.cli.main import app
 from lawn_tune.planning.plan import plan
 from lawn_tune.planning.spaces import builtin_spaces
+from search_spaces.loader import load_space
 from trainables.catalogue import page as methods_page
 from trainables.catalogue.methods import METHODS
 
