@@ -32,7 +32,7 @@ class Detected(NamedTuple):
     def print(self) -> None:
         """Prints a table, and what its columns are."""
         out = console()
-        title = f"Confirm seeds with which 4 of 5 studies find {self.difference:g} points"
+        title = f"Confirm seeds with which 4 of 5 studies find a difference of {self.difference:g}"
         columns = ("challenger", "baseline", "needs", "planned", "now finds", "spread", "from")
         rows = [_row(pair) for pair in self.pairs]
         out.print("", plain_table(columns, rows, left=("challenger", "baseline", "from"), title=title), "")

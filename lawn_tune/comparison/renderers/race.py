@@ -12,11 +12,11 @@ from typing import Any
 from lawn_tune.comparison.renderers.csv_field import csv_field
 from lawn_tune.comparison.renderers.markdown import escaped, pipes
 from lawn_tune.comparison.times import CUT, Arrival, Unit, profiles
-from lawn_tune.words import fixed
+from lawn_tune.words import duration, fixed
 
 SCHEMA = "lawn-tune/times/1"
 
-HEADER = ("Task", "Method", "Target", "Runs that arrive", "Epochs", "Device hours")
+HEADER = ("Task", "Method", "Target", "Runs that arrive", "Epochs", "Device time")
 PROFILE_HEADER = ("Side", "Tasks", "Fastest", f"Within {CUT:g}x", "Score")
 
 DEFINITION = (
@@ -31,7 +31,7 @@ def arrival_rows(found: Sequence[Arrival]) -> list[list[str]]:
     return [
         [
             *(a.task, a.cell.split("/")[1], fixed(a.target, 2), f"{a.arrived} of {a.n}"),
-            *(_text(a, "epochs", 1), _text(a, "device_hours", 3)),
+            *(_text(a, "epochs"), _text(a, "device_hours")),
         ]
         for a in found
     ]
@@ -45,14 +45,16 @@ def profile_rows(found: Sequence[Arrival]) -> list[list[str]]:
     ]
 
 
-def _text(arrival: Arrival, unit: Unit, digits: int) -> str:
-    times = getattr(arrival, unit)
-    middle, first, last = (_number(value, digits) for value in (arrival.median(unit), min(times), max(times)))
+def _text(arrival: Arrival, unit: Unit) -> str:
+    times = arrival.epochs if unit == "epochs" else arrival.device_hours
+    middle, first, last = (_number(value, unit) for value in (arrival.median(unit), min(times), max(times)))
     return f"{middle} ({first} to {last})"
 
 
-def _number(value: float, digits: int) -> str:
-    return fixed(value, digits) if math.isfinite(value) else "unknown" if math.isnan(value) else "never"
+def _number(value: float, unit: Unit) -> str:
+    if not math.isfinite(value):
+        return "unknown" if math.isnan(value) else "never"
+    return fixed(value, 1) if unit == "epochs" else duration(3600 * value)
 
 
 def _percent(share: float) -> str:
