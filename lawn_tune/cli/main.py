@@ -58,6 +58,7 @@ COMMANDS: dict[str, Lazy] = {
     "launch": Lazy("lawn_tune.cli.launch:launch", "Train what the ledger lacks: search, then confirm each winner."),
     "status": Lazy("lawn_tune.cli.status:status", "Show what is done, running, failed and missing in each cell."),
     "compare": Lazy("lawn_tune.cli.compare:compare", "Compare optimizers: mean ± SE, paired difference, warnings."),
+    "reproduce": Lazy("lawn_tune.cli.reproduce:app", "Train a table of the paper, and write it next to ours."),
     "report": Lazy("", "Write one self-contained HTML page with tables and figures."),
     "dashboard": Lazy("", "Serve the results on a local web page."),
     "export": Lazy("lawn_tune.cli.export:export", "Write every trial of a space as JSON or CSV."),

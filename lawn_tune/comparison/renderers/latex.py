@@ -14,26 +14,26 @@ def latex(comparison: Comparison) -> str:
     rows = table(comparison)
     values = [
         [
-            _tex(method(optimizer)),
+            tex(method(optimizer)),
             *(_tex_entry(rows.entries.get((optimizer, batch)), rows.digits) for batch in rows.batch_sizes),
         ]
         for optimizer in rows.optimizers
     ]
     differences = [
-        [_tex(value) for value in difference_cells(row)[:-1]] + [_tex(row.verdict) + _tex_marks(row.marks)]
+        [tex(value) for value in difference_cells(row)[:-1]] + [tex(row.verdict) + _tex_marks(row.marks)]
         for row in rows.differences
     ]
-    notes = [rf"${{}}^{{{n.mark}}}$ {_tex(n.flag.value)}: {_tex('. '.join(n.texts))}." for n in rows.footnotes]
-    legend = [_tex(rows.caption), *notes, *map(_tex, rows.remarks)]
+    notes = [rf"${{}}^{{{n.mark}}}$ {tex(n.flag.value)}: {tex('. '.join(n.texts))}." for n in rows.footnotes]
+    legend = [tex(rows.caption), *notes, *map(tex, rows.remarks)]
     label = re.sub(r"[^A-Za-z0-9]+", "-", comparison.space).strip("-") or "space"
     header = ["Method", *(f"{b:,}".replace(",", "{,}") for b in rows.batch_sizes)]
-    title = f"{_tex(rows.title)}, mean with standard error as subscript ($n$)."
-    tables = [_tex_table(header, values, title, f"tab:lawn-{label}", legend)]
+    title = f"{tex(rows.title)}, mean with standard error as subscript ($n$)."
+    tables = [tex_table(header, values, title, f"tab:lawn-{label}", legend)]
     if differences:
-        names = [_tex(name) for name in DIFFERENCE_HEADER]
-        title = f"{_tex(comparison.space)}: paired differences, in points."
-        notes = [_tex(rows.overall)] if rows.overall else []
-        tables.append(_tex_table(names, differences, title, f"tab:lawn-{label}-differences", notes))
+        names = [tex(name) for name in DIFFERENCE_HEADER]
+        title = f"{tex(comparison.space)}: paired differences, in points."
+        notes = [tex(rows.overall)] if rows.overall else []
+        tables.append(tex_table(names, differences, title, f"tab:lawn-{label}-differences", notes))
     lines = "\n".join(
         (
             "% needs \\usepackage{booktabs}",
@@ -48,7 +48,7 @@ def _tex_entry(entry: Entry | None, digits: int) -> str:
     if entry is None:
         return ""
     if entry.mean is None:
-        return _tex(entry.text) + _tex_marks(entry.marks)
+        return tex(entry.text) + _tex_marks(entry.marks)
     mean = fixed(entry.mean, digits).replace("−", "-")
     number = rf"\mathbf{{{mean}}}" if entry.best else mean
     error = "" if entry.error is None else f"_{{{entry.error:.{digits}f}}}"
@@ -61,7 +61,8 @@ def _tex_marks(marks: tuple[str, ...]) -> str:
     return f"${{}}^{{{','.join(marks)}}}$" if marks else ""
 
 
-def _tex_table(header: list[str], body: list[list[str]], caption: str, label: str, notes: list[str]) -> str:
+def tex_table(header: list[str], body: list[list[str]], caption: str, label: str, notes: list[str]) -> str:
+    """Returns a booktabs table of clean texts, with paragraphs below it."""
     lines = [
         r"\begin{table}",
         r"\centering",
@@ -94,5 +95,6 @@ _TEX = {
 }  # fmt: skip
 
 
-def _tex(text: str) -> str:
+def tex(text: str) -> str:
+    """Returns text in which nothing is read as LaTeX."""
     return "".join(_TEX.get(character, character) for character in text)

@@ -1,0 +1,55 @@
+"""`lawn-tune reproduce`: trains as `launch` does, writes three files, and refuses what cannot work before it trains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from lawn_tune.cli.main import app
+from tests.helpers.fabricated import published, write_data
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.long
+def test_it_trains_what_is_missing_and_then_nothing(tmp_path: Path) -> None:
+    write_data(tmp_path / "data")
+    command = ["reproduce", "table4", "--out", "tables", "--executor", "inline", "--data-dir", "data"]
+    cells = ["--cells", "table4_pinterest/sgd/bs1000000", "--max-epochs", "31"]
+    with published(tmp_path / "data"):
+        first = CliRunner().invoke(app, [*command, *cells])
+        assert first.exit_code == 0, first.output
+        again = CliRunner().invoke(app, [*command, *cells])
+    assert "nothing to train" in again.output
+    assert "1 of 60 printed values have a confirmed value of ours." in again.output
+    assert sorted(file.name for file in Path("tables").iterdir()) == ["table4.html", "table4.md", "table4.tex"]
+    before = Path("tables/table4.md").read_text()
+    later = CliRunner().invoke(app, ["reproduce", "table4", "--no-launch", "--out", "tables"])
+    assert later.exit_code == 0, later.output
+    assert Path("tables/table4.md").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["table9"], "there are no spaces for 'table9'"),
+        (["paper"], "Give one of table2, table4, table5."),
+        (["table4", "--no-launch", "--seeds", "3"], "--no-launch takes no option of launch, got --seeds"),
+        (["table4", "--out", "file/tables"], "--out: cannot make the folder 'file/tables'"),
+        (["table4", "--bad-option"], "No such option: --bad-option"),
+        (["table4", "--cells", "adm*"], "--cells 'adm*' matches no cell"),
+        (["table4", "--no-launch"], "there is no ledger"),
+    ],
+)
+def test_what_cannot_work_is_one_error_before_anything_is_trained(arguments: list[str], words: str) -> None:
+    Path("file").write_text("")
+    result = CliRunner().invoke(app, ["reproduce", *arguments])
+    assert result.exit_code in (2, 3), result.output
+    assert words in " ".join(result.output.split())
+    assert "Traceback" not in result.output
+    assert not list(Path().glob("*.db"))
