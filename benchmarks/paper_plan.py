@@ -17,6 +17,7 @@ from benchmarks.tabulated import Timed
 from lawn_tune.cells import Cell, CellName, Phase, Protocol, default_baselines
 from lawn_tune.executors.base import Failed, Finished, Job, Progress
 from search_spaces.space import Grid
+from trainables.catalogue.datasets import DATASETS
 from trainables.catalogue.methods import METHODS
 from trainables.outcomes import SERIES, EpochRecord, TrialOutcome
 from trainables.tasks import Task, Trial, model_config
@@ -78,13 +79,14 @@ class Kind:
         return steps * self.dispatch + members * (arithmetic + update)
 
 
-def _ncf(name: str, examples: int, users: int, items: int, budgets: dict[int, int]) -> Kind:
+def _ncf(name: str, budgets: dict[int, int]) -> Kind:
     """NCF with 64 factors: embeddings of 128, a tower 256-128-64-1; 100 candidates per user."""
-    tower = 256 * 128 + 128 * 64 + 64
+    row, tower = DATASETS[name], 256 * 128 + 128 * 64 + 64
+    users, items = row.shape["users"], row.shape["items"]
     return Kind(
         name=name,
         metric="hr@10",
-        examples=examples,
+        examples=row.full_examples,
         tested=100 * users,
         outcomes=users,
         forward=tower,
@@ -113,9 +115,9 @@ def _cifar(name: str) -> Kind:
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
-        _ncf("movielens-100k", 495_285, 943, 1_682, {1_000: 300, 10_000: 300, 100_000: 500, 400_000: 500}),
-        _ncf("movielens-1m", 4_970_845, 6_040, 3_706, {1_000: 300, 10_000: 300, 100_000: 500, 1_000_000: 500}),
-        _ncf("pinterest", 7_228_110, 55_187, 9_916, {1_000: 300, 10_000: 300, 100_000: 500, 1_000_000: 500}),
+        _ncf("movielens-100k", {1_000: 300, 10_000: 300, 100_000: 500, 400_000: 500}),
+        _ncf("movielens-1m", {1_000: 300, 10_000: 300, 100_000: 500, 1_000_000: 500}),
+        _ncf("pinterest", {1_000: 300, 10_000: 300, 100_000: 500, 1_000_000: 500}),
         _cifar("cifar-10"),
         _cifar("cifar-100"),
         Kind(
