@@ -6,6 +6,7 @@ import json
 import random
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,11 @@ from lawn_tune.planning.plan import plan_all
 from search_spaces.loader import load_space
 from search_spaces.published import load_tables
 from search_spaces.space import SpaceError
+from tests.helpers.fabricated import ncf_files
 from tests.helpers.tasks import IMAGES, RANKING
 from trainables.data import DataError, check
 from trainables.workloads import fashion_mnist, movielens
+from trainables.workloads import ncf_files as split_files
 
 HERE = Path(search_spaces.__file__).parent
 SPACES = sorted(path.read_text() for path in HERE.glob("*.toml"))
@@ -150,6 +153,23 @@ def test_interactions_are_read_or_refused(draw: random.Random, folder: Path) -> 
     cpu = torch.device("cpu")
     refuses(lambda: movielens.build(RANKING, folder, cpu).epoch(torch.Generator()), path, DataError)
     assert check("movielens-100k", folder).state == "broken"
+
+
+@settings(max_examples=80)
+@given(draw=st.randoms(use_true_random=False))
+def test_split_files_are_read_or_refused(draw: random.Random, folder: Path) -> None:
+    ncf_files(timed=True, users=8, items=30, negatives=5).write(folder / "ncf" / "pinterest-20")
+    path = draw.choice(sorted((folder / "ncf").iterdir()))
+    lines = path.read_bytes().splitlines()
+    for _ in range(draw.choice((1, 1, 2))):
+        i, cells = draw.randrange(len(lines)), draw.choice(lines).split(b"\t")
+        cells[draw.randrange(len(cells))] = draw.choice(TOKENS)
+        lines[i] = draw.choice((b"\t".join(cells), lines[i][: draw.randrange(20)], draw.choice(lines)))
+    path.write_bytes(b"\n".join(lines[: draw.choice((len(lines), draw.randrange(len(lines) + 1)))]))
+    task = replace(RANKING, dataset="pinterest")
+    # The file with the fault is named, or the one that it contradicts.
+    stem = folder / "ncf" / "pinterest-20"
+    refuses(lambda: split_files.build(task, folder, torch.device("cpu")).epoch(torch.Generator()), stem, DataError)
 
 
 def test_rows_behind_a_number_sign_are_not_left_out(folder: Path) -> None:

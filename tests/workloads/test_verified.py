@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import cast
 
@@ -13,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tests.helpers import tasks
-from tests.helpers.fabricated import idx, published, write_fashion_mnist, write_movielens
+from tests.helpers.fabricated import idx, published, write_data, write_fashion_mnist, write_movielens
 from trainables.catalogue.datasets import DATASETS
 from trainables.catalogue.rows import Dataset
 from trainables.data import DataError, MissingDataError
@@ -160,3 +162,29 @@ def test_other_digits_than_the_published_ones_are_refused(monkeypatch: pytest.Mo
     monkeypatch.setattr(digits, "read_digits", lambda: other)
     with pytest.raises(DataError, match="digits of the installed scikit-learn differ"):
         build_workload(task, Path("nowhere"), CPU)
+
+
+@pytest.mark.parametrize(
+    ("workload", "path"),
+    [
+        ("movielens:build", "ml-100k/u.data"),
+        ("movielens:build_with_colons", "ml-1m/ratings.dat"),
+        ("ncf_files:build", "ncf/ml-1m.train.rating"),
+    ],
+)
+def test_interactions_of_ones_own_need_a_row_and_no_code(workload: str, path: str, tmp_path: Path) -> None:
+    write_data(tmp_path / "data")
+    (tmp_path / "data" / path).parent.rename(tmp_path / "data" / "mine")
+    files = [
+        {"path": f"mine/{file.name}", "url": "https://example.org/x", "sha256": sha256(file.read_bytes()).hexdigest()}
+        for file in sorted((tmp_path / "data" / "mine").glob(f"{Path(path).name.partition('.')[0]}*"), reverse=True)
+    ]
+    row = {
+        "summary": "mine", "data": "interactions", "targets": "binary", "metrics": ["hr@10"], "train_examples": 1,
+        "full_examples": 1, "workload": f"trainables.workloads.{workload}", "files": files,
+    }  # fmt: skip
+    task = replace(tasks.RANKING, dataset="mine", rows=json.dumps({"datasets": {"mine": row}}))
+    assert build_workload(task, tmp_path / "data", CPU).examples > 0
+    (tmp_path / "data" / files[0]["path"]).write_bytes(b"")
+    with pytest.raises(DataError, match="'mine' is damaged"):
+        build_workload(task, tmp_path / "data", CPU)

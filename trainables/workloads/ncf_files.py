@@ -21,18 +21,30 @@ NEGATIVES_LINE = re.compile(rb"\((\d{1,9}),(\d{1,9})\)((?:\t\d{1,9})+)")
 """A test pair and the items that it is ranked among: "(0,25)", then one number after each tab."""
 
 
-def build_movielens_1m(task: Task, data_dir: Path, device: torch.device) -> Ranking:
-    """Returns MovieLens-1M as NCF splits it: 6,040 users, 3,706 films, 994,169 training pairs; see `read_splits`."""
-    return _ranking(data_dir / "ncf" / "ml-1m", task, device)
+TRAIN, TEST, NEGATIVE = ".train.rating", ".test.rating", ".test.negative"
 
 
-def build_pinterest(task: Task, data_dir: Path, device: torch.device) -> Ranking:
-    """Returns Pinterest as NCF splits it: 55,187 users, 9,916 pins, 1,445,622 training pairs; see `read_splits`."""
-    return _ranking(data_dir / "ncf" / "pinterest-20", task, device)
+def build(task: Task, data_dir: Path, device: torch.device) -> Ranking:
+    """Returns the workload of split files; see `read_splits`.
+
+    Args:
+        task: what is trained; the first file of its data set's row is the training file, the others lie next to it.
+        data_dir: folder of the data sets.
+        device: where the data will be.
+
+    Raises:
+        DataError: the files cannot be used; the message gives the reason.
+    """
+    stem = str(data_dir / task.dataset_row.files[0].path).removesuffix(TRAIN)
+    splits, given = read_splits(stem)
+    try:
+        return Ranking(task, splits, device, {"test": given})
+    except DataError as error:
+        raise DataError(f"{stem}.*: {error}.") from error
 
 
-def read_splits(stem: Path) -> tuple[Splits, Candidates]:
-    """Reads `stem`.train.rating, .test.rating and .test.negative.
+def read_splits(stem: str) -> tuple[Splits, Candidates]:
+    """Reads the three files whose paths begin with `stem` and end with `TRAIN`, `TEST` and `NEGATIVE`.
 
     Users and items are numbered from 0 by the files; the highest numbers in the training file say how many there are.
     Of a repeated training pair the latest is kept. A user without a test row is only trained on. The latest training
@@ -46,7 +58,7 @@ def read_splits(stem: Path) -> tuple[Splits, Candidates]:
     Raises:
         DataError: a file does not have its form, or the files contradict each other.
     """
-    files = [stem.with_name(f"{stem.name}.{part}") for part in ("train.rating", "test.rating", "test.negative")]
+    files = [Path(stem + part) for part in (TRAIN, TEST, NEGATIVE)]
     users, items, times = _read_pairs(files[0])
     counts = int(users.max()) + 1, int(items.max()) + 1
     pairs = np.stack(_read_pairs(files[1])[:2])
@@ -61,14 +73,6 @@ def read_splits(stem: Path) -> tuple[Splits, Candidates]:
         raise DataError(f"{files[0]}: no tested user has two items, so that one could validate. {AGAIN}")
     splits = Splits(train=train.where(~validates), validation=train.where(validates), test=test)
     return splits, _candidates(test, torch.from_numpy(negatives))
-
-
-def _ranking(stem: Path, task: Task, device: torch.device) -> Ranking:
-    splits, given = read_splits(stem)
-    try:
-        return Ranking(task, splits, device, {"test": given})
-    except DataError as error:
-        raise DataError(f"{stem}.*: {error}.") from error
 
 
 def _read_pairs(path: Path) -> tuple[Ids, Ids, Ids]:
