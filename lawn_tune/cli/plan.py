@@ -86,7 +86,8 @@ def plan(
     if held is not None:
         speeds.learn(planned, held.rows)
         planned = tuple(cell.packed(held.packings.get(cell.name)) for cell in planned)
-    own = [cell for cell in planned if cell.name not in twins(planned)]
+    shared = twins(planned)
+    own = [cell for cell in planned if cell.name not in shared]
     placement = None if workers is None else place(own, speeds.costs(own), workers)
     if placement is not None:
         packed = {cell.name: cell for cell in placement.cells}
