@@ -66,7 +66,7 @@ def fetch(name: Name, data_dir: DataDir = None, as_json: AsJson = False) -> None
 
 @app.command()
 def check(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help=f"One of {', '.join(DATASETS)}.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help=f"One of {', '.join(DATASETS)}.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Check every data set.")] = False,
     data_dir: DataDir = None,
     as_json: AsJson = False,

@@ -54,7 +54,7 @@ AT_LIMIT = 6
 
 
 def launch(
-    spaces: Annotated[list[str], typer.Argument(metavar="SPACE...", help="Built-in name or path of a TOML file.")],
+    spaces: Annotated[list[str], typer.Argument(metavar="SPACE", help="Built-in name or path of a TOML file.")],
     cells: Cells = None,
     max_epochs: MaxEpochs = None,
     seeds: Seeds = None,

@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from lawn_tune import __version__
+from lawn_tune.cli.plain_help import plain_help
 from lawn_tune.cli.streams import Output, Shown, cannot_write, flush, open_streams
 from lawn_tune.errors import ABANDONED, DataError, LawnTuneError, UsageError
 from lawn_tune.settings import DEBUG, debugging
@@ -185,7 +186,7 @@ def _installed() -> dict[str, Lazy]:
 def _command(name: str, function: Callable[..., Any], text: str | None = None) -> Any:
     single = typer.Typer(add_completion=False, rich_markup_mode=None)
     single.command(name, help=text)(function)
-    return typer.main.get_command(single)
+    return plain_help(typer.main.get_command(single))
 
 
 def _load(name: str, lazy: Lazy) -> Any:
@@ -201,7 +202,7 @@ def _load(name: str, lazy: Lazy) -> Any:
     if not isinstance(target, typer.Typer):
         return _command(name, target)
     target.info.name = name
-    return typer.main.get_command(target)
+    return plain_help(typer.main.get_command(target))
 
 
 # --- errors ----------------------------------------------------------------------------------------------------------

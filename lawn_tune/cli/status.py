@@ -30,7 +30,7 @@ State = Literal["idle", "running", "finished", "failed"]
 
 
 def status(
-    space: Annotated[str | None, typer.Argument(metavar="[SPACE]", help="Name of a space; all if left out.")] = None,
+    space: Annotated[str | None, typer.Argument(metavar="SPACE", help="Name of a space; all if left out.")] = None,
     storage: Storage = None,
     as_json: AsJson = False,
     check: Annotated[bool, typer.Option("--check", help="Exit with 0 if all is finished, with 1 if not.")] = False,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
+import re
 import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -71,6 +74,26 @@ def test_every_command_explains_itself(name: str) -> None:
     assert result.exit_code == 0
     assert "lawn-tune" in result.stdout or name == "data"
     assert "--help" in result.stdout
+
+
+def helps(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The words of every command, those of groups included."""
+    for name in getattr(command, "commands", {}):
+        yield (*words, name)
+        if name in ("ledger", "data"):
+            target = importlib.import_module(f"lawn_tune.cli.{name}").app
+            yield from helps(typer.main.get_command(target), (*words, name))
+
+
+@pytest.mark.parametrize("words", [*helps(typer.main.get_command(app))], ids=" ".join)
+def test_help_shows_no_types_of_python(words: tuple[str, ...]) -> None:
+    text = CliRunner().invoke(app, [*words, "--help"]).stdout
+    assert not re.search(r"<\w|\w>|[{}]|\[\[|\blist\[|[<>]=", text), text
+    usage = text.partition("\n")[0]
+    for name in re.findall(
+        r"^  ([A-Z]+(?:\.\.\.)?)  ", text.partition("Arguments:\n")[2].partition("\n\n")[0], re.MULTILINE
+    ):
+        assert name in usage, "an argument is named as in the usage line"
 
 
 @pytest.mark.parametrize("args", [["--help"], ["--version"], ["plan", "--all"], ["plan", "digits", "--json"], ["pla"]])

@@ -25,8 +25,10 @@ class Agenda:
 
 @pytest.fixture
 def stops() -> Iterator[Stops]:
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also under nohup, where a launch goes on
     with stopped_by_signals(Agenda(), Console(file=io.StringIO())) as found:  # type: ignore[arg-type]
         yield found
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture
