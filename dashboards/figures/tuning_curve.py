@@ -155,10 +155,14 @@ def _drawn(k: int, total: int, values: NDArray[np.float64], tests: NDArray[np.fl
 
 
 def _quantiles(values: NDArray[np.float64], chances: NDArray[np.float64]) -> tuple[float, float]:
-    """Returns the quantiles `BAND` of sorted values that have these chances."""
-    sums = np.cumsum(chances)
-    low, high = (float(values[min(len(values) - 1, int(np.searchsorted(sums, q - 1e-12)))]) for q in BAND)
-    return low, high
+    """Returns the quantiles `BAND` of sorted values that have these chances: the innermost ones, where two are.
+
+    A draw is at or beyond the first with a chance of 0.9 or more, and likewise at or before the second.
+    """
+    sums, (low, high) = np.cumsum(chances), BAND
+    places = np.searchsorted(sums, (low + 1e-9, high - 1e-9)).clip(max=len(values) - 1)
+    first, last = (float(values[place]) for place in places)
+    return first, last
 
 
 def best_rank_chances(k: int, total: int) -> NDArray[np.float64]:

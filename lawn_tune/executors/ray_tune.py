@@ -107,7 +107,7 @@ class RayTuneExecutor:
             if slots is None:
                 return
             self.connected(slots.count)
-            watch = HeadWatch(_needed(), lambda: agenda.stopping)
+            watch = HeadWatch(_needed(self.address), lambda: agenda.stopping)
             with _quiet(), self._on_cluster(jobs, slots):
                 self._held[0].call(lambda: tuner(jobs, folder, slots).fit(), watch.check)
             if jobs.deserted:
@@ -218,8 +218,10 @@ def _check_resources(slots: Slots, nodes: Sequence[Node]) -> None:
     raise ExecutionError(text, hint="Lower --gpus, or start workers that have them.")
 
 
-def _needed() -> list[tuple[str, int]]:
-    """Returns where the head's store and this machine's Ray process accept connections."""
+def _needed(address: str | None) -> list[tuple[str, int]]:
+    """Returns where the head's store and this machine's Ray process accept connections; nothing through a proxy."""
+    if address is not None and address.startswith("ray://"):
+        return []
     context = ray.get_runtime_context()
     host, _, port = context.gcs_address.rpartition(":")
     here = next(node for node in ray.nodes() if node["NodeID"] == context.get_node_id())  # type: ignore[no-untyped-call]
