@@ -697,6 +697,7 @@ def faults_at(moment: int, fault: str) -> Iterator[list[int]]:
         event.remove(Engine, "commit", step)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("fault", ["once", "outage", "killed"])
 @pytest.mark.parametrize("rebuilt", [False, True], ids=["study fits", "study is rebuilt"])
 def test_whatever_statement_fails_no_study_holds_a_key_twice(

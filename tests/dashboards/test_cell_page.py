@@ -14,6 +14,8 @@ from tests.helpers.browser import Browse
 from tests.helpers.memory_source import MemorySource, make_cell, search_rows
 from tests.helpers.studied import EVIL, studied
 
+pytestmark = pytest.mark.long
+
 LAWN = "/cell?space=digits&cell=digits%2Fadam-lawn%2Fbs64"
 GRID = "#cell-trials .ag-center-cols-container"
 

@@ -23,6 +23,8 @@ from lawn_tune.ledger import open_ledger
 from lawn_tune.results import DamagedCells
 from tests.helpers.browser import Browse
 
+pytestmark = pytest.mark.long
+
 SPACE = "big"
 CELL = "big/adam/bs256"
 EVIL = "<img src=x onerror=alert(1)>"

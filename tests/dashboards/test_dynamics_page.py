@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import urlencode
 
+import pytest
 from playwright.sync_api import expect
 
 from lawn_tune.results import TrialRow
@@ -11,6 +12,8 @@ from tests.dashboards.test_cell_page import drag, x_range
 from tests.helpers.browser import Browse
 from tests.helpers.memory_source import MemorySource, demo_source, make_cell
 from tests.helpers.studied import Damaged, studied
+
+pytestmark = pytest.mark.long
 
 FIGURES = ("loss", "test", "margin", "gradient", "norm", "rate", "validation")
 

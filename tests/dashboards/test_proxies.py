@@ -22,6 +22,8 @@ from tests.helpers.memory_source import MemorySource, make_cell
 from tests.helpers.proxies import DASHBOARD, NAME, Client, blocks, dashboard_options, replaced
 from tests.helpers.wsgi import TOKEN
 
+pytestmark = pytest.mark.long
+
 Start = Callable[[str], tuple[Client, str]]
 """Recipe → a client of the dashboard behind it, and the base path."""
 

@@ -108,6 +108,7 @@ def test_every_job_ends_once_and_an_error_ends_its_job_only(
     assert not list(tmp_path.glob("ray-*")), "Tune's own files go"
 
 
+@pytest.mark.long
 @pytest.mark.ray
 def test_ray_refuses_gpus_it_has_not(tmp_path: Path) -> None:
     executor = RayTuneExecutor(settings=worker(tmp_path), slots=1, cpus=1, gpus=1, total_gpus=0, work_dir=tmp_path)
@@ -155,6 +156,7 @@ def test_a_cluster_with_another_token_is_named(tmp_path: Path, monkeypatch: pyte
     assert "RAY_AUTH_TOKEN_PATH" in str(caught.value.hint)
 
 
+@pytest.mark.long
 @pytest.mark.ray
 def test_a_local_launch_joins_no_other_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as folder:  # short, as Ray has its sockets there
@@ -169,6 +171,7 @@ def test_a_local_launch_joins_no_other_ray(tmp_path: Path, monkeypatch: pytest.M
         assert (Path(folder) / "ray" / "ray_current_cluster").read_text() == "127.0.0.1:1", "it is another's"
 
 
+@pytest.mark.long
 @pytest.mark.ray
 @pytest.mark.parametrize("address", [None, "nonsense"])
 def test_what_was_prepared_and_never_run_is_ended(address: str | None, tmp_path: Path) -> None:

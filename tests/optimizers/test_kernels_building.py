@@ -14,6 +14,8 @@ import pytest
 
 from trainables.optimizers import native
 
+pytestmark = pytest.mark.long
+
 TRAIN = """
 import torch
 from trainables.optimizers import AdamLawn, fused
@@ -40,8 +42,6 @@ print(native.build_kernels(lambda line: print(f"[{{line}}]", end=" ")), native.k
 NO_PROGRAM = """
 import sys
 import torch
-
-pytestmark = pytest.mark.long
 def watch(event, arguments):
     if event in ("subprocess.Popen", "os.system", "os.fork", "os.forkpty", "os.exec", "os.posix_spawn", "os.spawn"):
         raise SystemExit(f"{event} {arguments}")
