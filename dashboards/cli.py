@@ -15,10 +15,12 @@ import typer
 
 from dashboards import report as page
 from lawn_tune.cli.compare import comparison_of
+from lawn_tune.cli.ledger import bars, counts
 from lawn_tune.cli.options import Storage
-from lawn_tune.cli.source import elsewhere, option, reading
+from lawn_tune.cli.source import elsewhere, launched, option, reading
 from lawn_tune.errors import UsageError
 from lawn_tune.ledger import Ledger
+from lawn_tune.ledger.bundle import write_bundle
 from lawn_tune.settings import DASHBOARD_TOKEN, resolve
 from lawn_tune.storage import masked
 
@@ -33,17 +35,25 @@ def report(
     ] = None,
     storage: Storage = None,
     format: Annotated[page.Format, typer.Option("--format", help="A page, or its contents as text or data.")] = "html",
+    bundle: Annotated[
+        Path | None,
+        typer.Option("--bundle", metavar="FILE", help="Write the space's rows of the ledger there instead."),
+    ] = None,
 ) -> None:
     """Write one self-contained HTML page: verdicts, tables, figures, caveats, protocol. It loads nothing.
 
     With --format md or json the same contents without figures, for a text or another program.
+    With --bundle everything in the ledger about the space, which 'compare FILE' and 'ledger import FILE' read.
 
     \b
     Examples:
       lawn-tune report quickstart
       lawn-tune report movielens_100k --output movielens.html
       lawn-tune report movielens_100k --format md
+      lawn-tune report movielens_100k --bundle movielens_100k.bundle
     """
+    if bundle is not None:
+        return _write_bundle(space, bundle, storage)
     with reading(storage) as ledger:
         comparison = replace(comparison_of(ledger, space), storage=option(storage))
         text = page.report(ledger, comparison, elsewhere(storage), format)
@@ -125,6 +135,15 @@ def dashboard(
                 webbrowser.open(page_url)
 
         serve(server(guard, listening, proxy), started)
+
+
+def _write_bundle(space: str, path: Path, storage: str | None) -> None:
+    with reading(storage) as ledger:
+        name = launched(ledger, space)
+    with bars() as progress:
+        done = write_bundle(resolve({"storage": storage}).storage, name, path, progress)
+    typer.echo(f"wrote {path} ({size(path.stat().st_size)}): {counts(done.rows)}")
+    typer.echo(f"sha256 {done.digest}")
 
 
 def size(n: int) -> str:

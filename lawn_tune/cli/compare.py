@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from lawn_tune.cli.options import Storage, console, plain_table
-from lawn_tune.cli.source import launched, option, reading
+from lawn_tune.cli.source import launched, option, reading_space
 from lawn_tune.comparison.compare import Comparison, compare_space
 from lawn_tune.comparison.renderers import RENDERERS, Format
 from lawn_tune.comparison.renderers.race import (
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 def compare(
-    space: Annotated[str, typer.Argument(metavar="SPACE", help="Name of a space, or its TOML file.")],
+    space: Annotated[str, typer.Argument(metavar="SPACE", help="Name of a space, its TOML file, or a bundle.")],
     format: Annotated[Format, typer.Option(help="What to print.")] = "rich",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write there instead of printing.")
@@ -53,9 +53,10 @@ def compare(
       lawn-tune compare my/space.toml --format csv
       lawn-tune compare digits --format json --storage sqlite:///study.db
       lawn-tune compare digits --times --format csv
+      lawn-tune compare digits.bundle
     """
-    with reading(storage) as ledger:
-        comparison = replace(comparison_of(ledger, space), storage=option(storage))
+    with reading_space(space, storage) as (ledger, name):
+        comparison = replace(comparison_of(ledger, name), storage=option(storage))
         found = arrivals(ledger, comparison) if times else ()
     if not times:
         write(format, RENDERERS, comparison, print_comparison, output)

@@ -1,9 +1,10 @@
-"""`lawn-tune ledger`: copies a ledger to another database, upgrades an older one, and checks one for damage."""
+"""`lawn-tune ledger`: copies a ledger, imports a bundle into one, upgrades an older one, and checks one for damage."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -21,7 +22,7 @@ WORDS = {"lawn_plan": "planned", "lawn_progress": "epochs of unfinished packs", 
 """Names for tables whose own names are unclear to users."""
 
 app = typer.Typer(
-    help="Copy a ledger to another database, upgrade an older one, or check one for damage.",
+    help="Copy a ledger to another database, import a bundle, upgrade an older ledger, or check one for damage.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -44,12 +45,35 @@ def copy(
     """
     from lawn_tune.ledger.copying import copy_ledger  # brings Optuna
 
-    with _bars() as progress:
+    with bars() as progress:
         done = copy_ledger(source, target, progress)
-    counts = ", ".join(f"{n} {WORDS.get(name, name.removeprefix(PREFIX))}" for name, n in done.rows.items() if n)
     typer.echo(f"copied {done.source} to {done.target}")
-    typer.echo(f"read back and equal: {counts}, {done.studies} Optuna studies")
+    typer.echo(f"read back and equal: {counts(done.rows)}, {done.studies} Optuna studies")
     typer.echo(f"sha256 {done.digest}")
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A bundle, as 'report --bundle' writes it.")],
+    storage: Storage = None,
+) -> None:
+    """Restore a bundle into a ledger, so that launches skip its trials and every command shows them.
+
+    What the ledger holds already must be the same; if anything differs, nothing is imported. Nothing in a bundle is
+    executed. Its numbers are those of whoever wrote it: the checks find damage, not invention.
+
+    \b
+    Examples:
+      lawn-tune ledger import digits.bundle
+      lawn-tune ledger import digits.bundle --storage postgresql://me@db/lawn
+    """
+    from lawn_tune.ledger.importing import import_bundle  # brings Optuna
+
+    with bars() as progress:
+        done = import_bundle(file, resolve({"storage": storage}).storage, progress)
+    typer.echo(f"imported space {done.bundle.space} into {done.target}")
+    typer.echo(f"holds {counts(done.bundle.rows)}; new: {counts(done.added) or 'none'}")
+    typer.echo(f"sha256 {done.bundle.digest}")
 
 
 @app.command()
@@ -99,6 +123,11 @@ def check(storage: Storage = None) -> None:
         raise typer.Exit(1)
 
 
+def counts(rows: Mapping[str, int]) -> str:
+    """Returns how many rows there are of what, "" if none."""
+    return ", ".join(f"{n} {WORDS.get(name, name.removeprefix(PREFIX))}" for name, n in rows.items() if n)
+
+
 def _revision(database: Database) -> str:
     if database.path is None or database.path.exists():
         with database.reading() as connection:
@@ -109,7 +138,8 @@ def _revision(database: Database) -> str:
 
 
 @contextmanager
-def _bars() -> Iterator[Callable[[str, float, float], None]]:
+def bars() -> Iterator[Callable[[str, float, float], None]]:
+    """Shows progress on a terminal; yields what is called with a word, how much is done, and how much there is."""
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     screen = Console(stderr=True)
     with Progress(*columns, TimeRemainingColumn(), console=screen, disable=not screen.is_terminal) as bars:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from lawn_tune.errors import UsageError
 from lawn_tune.ledger import Ledger, open_ledger
+from lawn_tune.ledger.bundle import is_sqlite, open_bundle
 from lawn_tune.planning.spaces import builtin_spaces
 from lawn_tune.results import ResultSource
 from lawn_tune.settings import SETTINGS, resolve
-from lawn_tune.storage import masked
+from lawn_tune.storage import is_path, masked
 from search_spaces.keys import did_you_mean
 from search_spaces.toml import SUFFIX
 
@@ -29,6 +30,22 @@ def reading(storage: str | None) -> Iterator[Ledger]:
         yield ledger
     finally:
         ledger.close()
+
+
+@contextmanager
+def reading_space(space: str, storage: str | None) -> Iterator[tuple[Ledger, str]]:
+    """Opens the bundle whose path is given, else the ledger; yields it with what names the space in it.
+
+    Raises:
+        LedgerError: there is no ledger, or it or the bundle cannot be read.
+        UsageError: the path is of another SQLite database.
+    """
+    if is_path(space) and is_sqlite(Path(space)):
+        with open_bundle(Path(space)) as (database, bundle):
+            yield Ledger(database), bundle.space
+    else:
+        with reading(storage) as ledger:
+            yield ledger, space
 
 
 def launched(source: ResultSource, space: str) -> str:

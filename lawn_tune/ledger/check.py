@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from sqlalchemy import Connection, RowMapping, Select, inspect, select
 
+from lawn_tune.cells import Phase
 from lawn_tune.ledger import rows
 from lawn_tune.ledger.curves import decode
 from lawn_tune.ledger.database import Database
 from lawn_tune.ledger.definitions import cells, curves, examples, packs, plan, progress, trials
+from lawn_tune.ledger.packs import State
 from lawn_tune.results import REPAIR
 
 CHUNK = 100
@@ -56,6 +58,12 @@ def check(database: Database) -> tuple[int, list[Damage]]:
     return found.read, found.damage
 
 
+def _check_pack(row: RowMapping) -> None:
+    rows.pack_keys(row["key"], row["keys"])
+    if row["phase"] not in get_args(Phase) or row["state"] not in get_args(State) or type(row["attempts"]) is not int:
+        raise ValueError(f"unknown phase '{row['phase']}', state '{row['state']}' or attempts '{row['attempts']}'")
+
+
 class _Check:
     def __init__(self, connection: Connection) -> None:
         self.read, self.damage = 0, list[Damage]()
@@ -75,8 +83,8 @@ class _Check:
         self._each(query, "trial", REPAIR, lambda row: rows.check_trained(dict(row)))
 
     def packs(self) -> None:
-        query = select(packs.c.cell, packs.c.id.label("key"), packs.c["keys"])
-        self._each(query, "pack", rows.REPAIR_PACK, lambda row: rows.pack_keys(row["key"], row["keys"]))
+        columns = (packs.c.id.label("key"), packs.c["keys"], packs.c.phase, packs.c.state, packs.c.attempts)
+        self._each(select(packs.c.cell, *columns), "pack", rows.REPAIR_PACK, _check_pack)
 
     def progress(self) -> None:
         query = select(progress.c.cell, progress.c.pack.label("key"), progress.c.data)

@@ -7,30 +7,20 @@ was killed is never taken for a ledger, and the same command completes it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import Connection, Table, delete, func, insert, inspect, select, update
+from sqlalchemy import Connection, delete, func, inspect, select, update
 
 from lawn_tune.errors import LedgerError, UsageError
 from lawn_tune.ledger import leases, reads
+from lawn_tune.ledger.content import TABLES, Content, Progress, chunks, copy_rows, snapshot
 from lawn_tune.ledger.database import Database
-from lawn_tune.ledger.definitions import REVISION, UNFINISHED, cells, metadata, trials, version
-from lawn_tune.ledger.definitions import leases as lease_table
+from lawn_tune.ledger.definitions import REVISION, UNFINISHED, cells, trials, version
 from lawn_tune.ledger.roster import spaces
 from lawn_tune.ledger.schema import current_revision, open_schema, refuse_foreign
 from lawn_tune.ledger.studies import Studies
-
-CHUNK = 100
-"""Rows in memory at once; a row is a whole curve at most."""
-
-TABLES: tuple[Table, ...] = tuple(table for table in metadata.sorted_tables if table is not lease_table)
-"""In an order in which no row refers to one that is still to come. A lease is not a result."""
-
-Progress = Callable[[str, float, float], None]
-"""Called with what is done (a word), how much of it and how much there is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,72 +140,24 @@ def _mark(target: Database, revision: str) -> None:
 
 def _copy_tables(source: Database, target: Database, progress: Progress) -> tuple[dict[str, int], str]:
     """Copies all rows in one transaction; returns their numbers and their hash."""
-    content = _Content()
-    with _snapshot(source) as reader, target.writing() as writer:
+    with snapshot(source) as reader, target.writing() as writer:
         for table in reversed(TABLES):
             writer.execute(delete(table))
-        total = _count(reader)
-        for table, rows in _chunks(reader):
-            content.add(table, rows)
-            writer.execute(insert(table), [dict(zip(table.columns.keys(), row, strict=True)) for row in rows])
-            progress("copying rows", sum(content.rows.values()), total)
+        content = copy_rows(reader, writer, progress)
     return content.rows, content.digest
 
 
 def _compare(target: Database, rows: Mapping[str, int], digest: str, progress: Progress) -> None:
-    content = _Content()
-    with _snapshot(target) as reader:
-        for table, some in _chunks(reader):
+    content = Content()
+    with snapshot(target) as reader:
+        for table, some in chunks(reader):
             content.add(table, some)
-            progress("reading back", sum(content.rows.values()), sum(rows.values()))
+            progress("reading back", content.total, sum(rows.values()))
     if (content.rows, content.digest) != (rows, digest):
         raise LedgerError(
             f"the copy in {target.shown} is not equal: {content.rows}, copied were {rows}",
             "Another program writes there; give the same command again, to a database of its own.",
         )
-
-
-@contextmanager
-def _snapshot(database: Database) -> Iterator[Connection]:
-    """One state of the database for several queries, which PostgreSQL does not promise by itself."""
-    level = {} if database.path else {"isolation_level": "REPEATABLE READ"}
-    with database.translated(), database.engine.connect().execution_options(**level) as connection, connection.begin():
-        yield connection
-
-
-def _count(connection: Connection) -> int:
-    return sum(connection.execute(select(func.count()).select_from(table)).scalar_one() for table in TABLES)
-
-
-def _chunks(connection: Connection) -> Iterator[tuple[Table, list[tuple[Any, ...]]]]:
-    for table in TABLES:
-        result = connection.execute(select(table).execution_options(yield_per=CHUNK))
-        for rows in result.partitions():
-            yield table, [tuple(row) for row in rows]
-
-
-class _Content:
-    """Numbers of rows and their hash: the sum of the hashes of single rows, so that their order does not matter."""
-
-    def __init__(self) -> None:
-        self.rows = {table.name: 0 for table in TABLES}
-        self._sum = 0
-
-    def add(self, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
-        self.rows[table.name] += len(rows)
-        self._sum += sum(_hash((table.name, *row)) for row in rows)
-
-    @property
-    def digest(self) -> str:
-        return f"{self._sum % 2**256:064x}"
-
-
-def _hash(values: Sequence[str | int | bytes]) -> int:
-    digest = hashlib.sha256()
-    for value in values:
-        data = value if isinstance(value, bytes) else str(value).encode(errors="surrogatepass")
-        digest.update(f"{type(value).__name__} {len(data)} ".encode() + data)
-    return int.from_bytes(digest.digest())
 
 
 # --- Optuna's studies -------------------------------------------------------------------------------------------------

@@ -13,6 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 FORMAT = 1
 THINNED = 20
 """Values of a curve that a small picture needs."""
+LONGEST = 2**28
+"""Bytes of an unpacked curve; 1000 epochs of a pack of 100 trials have some 30 million."""
 _HEAD = struct.Struct("<BI")
 _FLOAT = np.dtype("<f8")
 
@@ -50,9 +52,18 @@ def decode(data: bytes) -> Curve:
         version, length = _HEAD.unpack_from(data)
         if version != FORMAT:
             raise ValueError(f"curve of format {version}; this version of lawn_tune reads format {FORMAT}")
-        return _unpacked(zlib.decompress(data[_HEAD.size :]), length)
+        return _unpacked(_inflated(data[_HEAD.size :]), length)
     except (zlib.error, struct.error, TypeError) as error:
         raise ValueError(f"damaged curve: {error}") from None
+
+
+def _inflated(data: bytes) -> bytes:
+    """Returns what was deflated; a few bytes from elsewhere must not fill the memory."""
+    inflater = zlib.decompressobj()
+    body = inflater.decompress(data, LONGEST)
+    if not inflater.eof:
+        raise ValueError(f"damaged curve: it is cut, or longer than {LONGEST} bytes")
+    return body
 
 
 def _unpacked(body: bytes, length: int) -> Curve:

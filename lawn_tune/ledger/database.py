@@ -64,7 +64,7 @@ class Unreachable(LedgerError):
     """The database cannot be reached, or is locked, for now; the same call may succeed later."""
 
 
-class _SqliteConnection(sqlite3.Connection):
+class SqliteConnection(sqlite3.Connection):
     """A connection with our pragmas from its first statement on; Optuna's engine uses it too."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -113,7 +113,7 @@ class Database:
     def engine_options(self) -> dict[str, Any]:
         """Arguments of `create_engine` that every engine on this database needs, Optuna's included."""
         if self.path is not None:
-            return {"connect_args": {"timeout": BUSY_SECONDS, "factory": _SqliteConnection}}
+            return {"connect_args": {"timeout": BUSY_SECONDS, "factory": SqliteConnection}}
         options = {name: value for name, value in POSTGRESQL.items() if name not in self.url.query}
         password = {"password": self._password} if self._password else {}
         return {"connect_args": options | UNPREPARED | password, "pool_pre_ping": True}

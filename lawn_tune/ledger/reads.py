@@ -135,7 +135,10 @@ def _unfinished(connection: Connection, keys: Sequence[str]) -> dict[str, Curve]
     found: dict[str, Curve] = {}
     for (cell, pack), wanted in _packs_of(connection, keys).items():
         query = select(pack_table.c["keys"]).where(pack_table.c.cell == cell, pack_table.c.id == pack)
-        members = rows.keys_of(pack, connection.execute(query).scalar_one())
+        recorded = connection.execute(query).scalar_one_or_none()
+        if recorded is None:  # a repair deleted the pack, or it is of a space that was not imported
+            continue
+        members = rows.keys_of(pack, recorded)
         stacked = followed(connection, cell, pack, len(members))
         for key in wanted if stacked else ():
             found[key] = {name: values[:, members.index(key)] for name, values in stacked.items()}
