@@ -14,11 +14,12 @@ from typing import Annotated
 import typer
 
 from dashboards import report as page
+from dashboards.report.site import doubled, entry, missing, page_path, render_index
 from lawn_tune.cli.compare import comparison_of
 from lawn_tune.cli.ledger import bars, counts
 from lawn_tune.cli.options import Storage
 from lawn_tune.cli.source import elsewhere, launched, option, reading
-from lawn_tune.errors import UsageError
+from lawn_tune.errors import LedgerError, UsageError
 from lawn_tune.ledger import Ledger
 from lawn_tune.ledger.bundle import write_bundle
 from lawn_tune.settings import DASHBOARD_TOKEN, resolve
@@ -29,7 +30,9 @@ SHORTEST_TOKEN = 16
 
 
 def report(
-    space: Annotated[str, typer.Argument(metavar="SPACE", help="Name of a space, or its TOML file.")],
+    space: Annotated[
+        str | None, typer.Argument(metavar="SPACE", help="Name of a space, or its TOML file; --site can do without.")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="File to write.  [lawn-report-SPACE.FORMAT]")
     ] = None,
@@ -38,6 +41,10 @@ def report(
     bundle: Annotated[
         Path | None,
         typer.Option("--bundle", metavar="FILE", help="Write the space's rows of the ledger there instead."),
+    ] = None,
+    site: Annotated[
+        Path | None,
+        typer.Option("--site", metavar="DIR", help="Write a folder for any static host: a list, and a page a space."),
     ] = None,
 ) -> None:
     """Write one self-contained HTML page: verdicts, tables, figures, caveats, protocol. It loads nothing.
@@ -51,7 +58,14 @@ def report(
       lawn-tune report movielens_100k --output movielens.html
       lawn-tune report movielens_100k --format md
       lawn-tune report movielens_100k --bundle movielens_100k.bundle
+      lawn-tune report --site public
     """
+    if sum(given is not None for given in (bundle, site, output)) > 1:
+        raise UsageError("--output, --bundle and --site exclude each other", "Give one of them.")
+    if site is not None:
+        return _write_site(space, site, storage)
+    if space is None:
+        raise UsageError("report: no SPACE was given", "Name one, or write all of them: lawn-tune report --site DIR.")
     if bundle is not None:
         return _write_bundle(space, bundle, storage)
     with reading(storage) as ledger:
@@ -135,6 +149,33 @@ def dashboard(
                 webbrowser.open(page_url)
 
         serve(server(guard, listening, proxy), started)
+
+
+def _write_site(space: str | None, folder: Path, storage: str | None) -> None:
+    """Writes one page after the other, then the list of them: it never leads to a page that is not there."""
+    entries = []
+    with reading(storage) as ledger:
+        names = ledger.spaces() if space is None else (launched(ledger, space),)
+        for name, other in doubled(names):
+            raise UsageError(f"--site: spaces '{name}' and '{other}' have one file name", "Give one SPACE a folder.")
+        for name in names:
+            try:
+                comparison = replace(comparison_of(ledger, name), storage=option(storage))
+            except (LedgerError, UsageError) as error:
+                entries.append(missing(name, error.message))
+                continue
+            _put(folder / page_path(name), page.report(ledger, comparison, elsewhere(storage)))
+            entries.append(entry(comparison))
+    _put(folder / "index.html", render_index(entries))
+    typer.echo(f"wrote {folder / 'index.html'} and {sum(bool(found.page) for found in entries)} reports")
+
+
+def _put(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        page.save(text, path)
+    except OSError as error:
+        raise UsageError(f"--site: cannot write '{path}': {error.strerror}", "Give another folder.") from None
 
 
 def _write_bundle(space: str, path: Path, storage: str | None) -> None:
