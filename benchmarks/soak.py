@@ -271,14 +271,21 @@ def whole(url: str) -> dict[str, Any]:
         curves = ledger.curves([row.key for row in rows])
     command = [sys.executable, "-m", "lawn_tune.cli.main", "compare", "tiny", "--format", "json", "--storage", url]
     table = json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
-    table.pop("provenance")
-    for cell in table["cells"]:
-        cell.pop("seconds")
     return {
         "outcomes": Counter((row.key, row.outcome) for row in rows),
         "curves": {key: {name: v.tobytes() for name, v in curve.items()} for key, curve in curves.items()},
-        "table": table,
+        "table": comparable(table),
     }
+
+
+def comparable(table: dict[str, Any]) -> dict[str, Any]:
+    """Returns what `compare --format json` printed, without all in which two runs of one study may differ."""
+    table.pop("provenance")  # where, and after how many interruptions
+    for cell in table["cells"]:
+        assert cell.pop("seconds") > 0
+    for step in (step for pair in table["pairs"] for step in pair["to_decide"]):
+        step.pop("command")  # names the ledger
+    return table
 
 
 def doubled(url: str) -> int:
