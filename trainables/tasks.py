@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import lru_cache
 from typing import Any, Literal
 
 from trainables.catalogue import Catalogue, catalogue
@@ -165,14 +166,19 @@ class PackConfig:
 
 def trial_key(task: Task, seed: int, hyperparameters: Mapping[str, float]) -> str:
     """Returns the identity of a trial: 16 hex digits of a hash of all that changes its numbers, and of nothing else."""
+    point, numerics = _json(task.method.complete(hyperparameters)), NUMERICS[task.precision]
+    text = f'{{"hyperparameters":{point},"numerics":{numerics},"seed":{seed},"task":{_identity(task)}}}'
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@lru_cache(maxsize=256)
+def _identity(task: Task) -> str:
+    """Returns a task as JSON; trials of one cell share it."""
     described = task.to_dict()
     if task.rows:
         described["rows"] = identity(described["rows"])
-    identified = {
-        "numerics": NUMERICS[task.precision],
-        "task": described,
-        "seed": seed,
-        "hyperparameters": task.method.complete(hyperparameters),
-    }
-    text = json.dumps(identified, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return _json(described)
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))

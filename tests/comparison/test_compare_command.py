@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from lawn_tune.cli import compare as command
+from lawn_tune.cli import source as opening
 from lawn_tune.comparison.renderers import RENDERERS, Format
 from lawn_tune.comparison.renderers.race import SCHEMA
 from lawn_tune.errors import UsageError
@@ -28,7 +29,7 @@ def source(monkeypatch: pytest.MonkeyPatch) -> MemorySource:
         yield source
         source.close()
 
-    monkeypatch.setattr(command, "reading", reading)
+    monkeypatch.setattr(opening, "reading", reading)
     return source
 
 

@@ -37,7 +37,7 @@ def test_signals_stop_a_launch_and_the_same_command_continues(
     assert driver.end() in (-signal.SIGINT, -signal.SIGTERM), "the second one ends it at once"
     study.launch()
     assert_same(study, undisturbed)
-    assert_trained_once(study)
+    assert_trained_once(study, but=2)  # a pack that had ended and was not stored yet when the second signal came
 
 
 def test_a_launch_outlives_its_terminal_under_nohup(sqlite_url: str, study_at: StudyAt, undisturbed: Results) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 Direction = Literal["maximize", "minimize"]
@@ -142,7 +143,7 @@ class Method:
         for role, rows in parts:
             yield from ((role, row) for row in rows)
 
-    @property
+    @cached_property
     def hyperparameters(self) -> Mapping[str, float | None]:
         """Name → default, None for one that a grid must give."""
         return {row.name: self.defaults.get(row.name, row.default) for _, row in self.roles()}
