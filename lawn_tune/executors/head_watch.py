@@ -42,7 +42,7 @@ class HeadWatch:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._addresses, self._stopping, self._clock = addresses, stopping, clock
-        self._answers = answers or _accepts
+        self._answers = answers or accepts
         self._looked = self._alive = clock()
         self._stopped: float | None = None
 
@@ -69,7 +69,8 @@ class HeadWatch:
         return True
 
 
-def _accepts(address: Address) -> bool:
+def accepts(address: Address) -> bool:
+    """True if a process accepts a connection there in time."""
     try:
         socket.create_connection(address, CONNECT_SECONDS).close()
     except OSError:

@@ -25,6 +25,7 @@ from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
 from lawn_tune.executors.base import Agenda, Failed, Job, Nothing
+from lawn_tune.executors.head_watch import accepts
 from lawn_tune.executors.memory_need import memory_need
 from lawn_tune.executors.messages import WorkerSettings, deliver, read_job, write_job
 from lawn_tune.executors.slots import Room, Slots
@@ -35,9 +36,6 @@ MEMORY = ("OutOfMemoryError", "memory usage threshold", "low on memory")
 
 NODE_GONE = ("node has died", "node was terminated", "node was preempted", "node is dead")
 """Ray's errors for a worker whose machine is lost, once it noticed."""
-
-ANSWER = 2.0
-"""Seconds that a machine has to answer."""
 
 DESERTED = 600.0
 """Seconds without a machine that could take a job after which a launch gives up (our choice)."""
@@ -315,15 +313,8 @@ def _gone(node: str) -> bool:
     machines = [machine for machine in ray.nodes() if node in ("", machine["NodeID"])]  # type: ignore[no-untyped-call]
     if node and not any(machine["Alive"] for machine in machines):
         return True
-    return not all(_answers(machine) for machine in machines if machine["Alive"])
-
-
-def _answers(machine: dict[str, Any]) -> bool:
-    try:
-        socket.create_connection((machine["NodeManagerAddress"], machine["NodeManagerPort"]), ANSWER).close()
-    except OSError:
-        return False
-    return True
+    addresses = [(found["NodeManagerAddress"], found["NodeManagerPort"]) for found in machines if found["Alive"]]
+    return not all(map(accepts, addresses))
 
 
 def _trial_name(trial: Trial) -> str:
