@@ -95,10 +95,10 @@ def plan(
     costs = [estimate(cell, speeds=speeds) for cell in planned]
     counts = [_count(cell, held) for cell in planned]
     if as_json:
-        document = _document(planned, costs, counts, url) | _simulated(placement, speeds)
+        document = _document(planned, costs, counts, shared, url) | _simulated(placement, speeds)
         print_json(document | (detected.document() if detected else {}))
         return
-    _print(planned, costs, counts, url, sizes=placement is not None)
+    _print(planned, costs, counts, shared, url, sizes=placement is not None)
     if placement is not None:
         console().print(_on_workers(placement, own, speeds), soft_wrap=True, markup=False)
     if detected is not None:
@@ -178,9 +178,12 @@ def _count(cell: Cell, held: _Held | None) -> Counts | None:
 
 
 def _document(
-    cells: Sequence[Cell], costs: Sequence[Cost], counts: Sequence[Counts | None], url: str
+    cells: Sequence[Cell],
+    costs: Sequence[Cost],
+    counts: Sequence[Counts | None],
+    shared: Mapping[CellName, CellName],
+    url: str,
 ) -> dict[str, Any]:
-    shared = twins(cells)
     return {
         "cells": [_row(*row, shared.get(row[0].name)) for row in zip(cells, costs, counts, strict=True)],
         "ledger": masked(url) if any(counts) else None,
@@ -210,13 +213,18 @@ def _row(cell: Cell, cost: Cost, counted: Counts | None, same: CellName | None) 
 
 
 def _print(
-    cells: Sequence[Cell], costs: Sequence[Cost], counts: Sequence[Counts | None], url: str, *, sizes: bool
+    cells: Sequence[Cell],
+    costs: Sequence[Cost],
+    counts: Sequence[Counts | None],
+    shared: Mapping[CellName, CellName],
+    url: str,
+    *,
+    sizes: bool,
 ) -> None:
     out = console()
     lines = list(zip(cells, costs, counts, strict=True))
     for space in dict.fromkeys(cell.name.space for cell in cells):
         out.print(_table(space, [line for line in lines if line[0].name.space == space], sizes), "")
-    shared = twins(cells)
     notes = [*filter(None, map(_note, cells)), *_unequal(cells), *_shared(shared)]
     own = [line for line in lines if line[0].name not in shared]
     text = "\n".join([*notes, *([""] if notes else []), _total(len(cells), own, url)])
