@@ -190,6 +190,7 @@ def test_one_pair_is_answered_yes_no_or_undecided(gain: float, text: str) -> Non
     assert plain_answer(compare_space(demo_source(epochs=5, users=50), SPACE)) is None
 
 
+@pytest.mark.long
 def test_what_filters_hide_is_counted(browse: Browse, demo: MemorySource) -> None:
     site = opened(browse, demo)
     expect(site.page.locator("#compare-answer")).to_contain_text("all 6 pairs of the space")
@@ -219,6 +220,7 @@ def test_a_filter_changes_sentences_figures_and_the_address(browse: Browse, demo
     expect(page.locator("#compare-answer .verdict")).to_have_count(3)
 
 
+@pytest.mark.long
 def test_a_copied_address_shows_the_same_view(browse: Browse, demo: MemorySource) -> None:
     site = opened(browse, demo)
     page = site.page
@@ -237,6 +239,7 @@ def test_a_copied_address_shows_the_same_view(browse: Browse, demo: MemorySource
         expect(there.locator(place)).to_have_text(page.locator(place).text_content() or "")
 
 
+@pytest.mark.long
 def test_nonsense_in_the_address_is_ignored(browse: Browse, demo: MemorySource) -> None:
     page = opened(browse, demo, f"&metric={EVIL}&phase=x&table=99&scope=every&tau=1").page
     assert summary(page, "compare-forest").startswith("Of 6 pairs")
@@ -248,6 +251,7 @@ def test_nonsense_in_the_address_is_ignored(browse: Browse, demo: MemorySource) 
 # --- figures and tables ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_click_on_the_legend_takes_one_method_away_and_no_more(browse: Browse, demo: MemorySource) -> None:
     site = opened(browse, demo, "&base=adam")
     height, traces = site.drawn("compare-batches")
@@ -256,6 +260,7 @@ def test_a_click_on_the_legend_takes_one_method_away_and_no_more(browse: Browse,
     assert site.drawn("compare-batches") == (height, traces - 1)
 
 
+@pytest.mark.long
 def test_every_space_together_makes_a_longer_forest_and_a_profile(browse: Browse) -> None:
     source, other = demo_source(epochs=40), demo_source(space="zwei", epochs=40)
     joined = MemorySource(
@@ -293,6 +298,7 @@ def test_a_space_without_results_shows_how_to_get_them(browse: Browse) -> None:
     expect(page.locator("#compare-forest")).to_contain_text("nothing can be compared")
 
 
+@pytest.mark.long
 def test_a_space_without_a_pair_shows_so(browse: Browse) -> None:
     cell = make_cell("adam")
     source = MemorySource(planned=[cell], rows=search_rows(cell, [90.0] * 9))
@@ -302,6 +308,7 @@ def test_a_space_without_a_pair_shows_so(browse: Browse) -> None:
     expect(page.locator("#compare-batches-summary")).to_contain_text("The paper prints no value")
 
 
+@pytest.mark.long
 def test_a_finished_confirm_run_appears_without_a_reload(browse: Browse) -> None:
     whole = demo_source(epochs=40)
     source = searched_only(whole)
@@ -314,6 +321,7 @@ def test_a_finished_confirm_run_appears_without_a_reload(browse: Browse) -> None
     assert verdicts(page) == [sentence(pair)]
 
 
+@pytest.mark.long
 def test_a_broken_comparison_is_shown_and_nothing_else_breaks(browse: Browse, demo: MemorySource) -> None:
     source = Broken(planned=demo.planned, rows=demo.rows)
     page = opened(browse, source).page
@@ -328,6 +336,7 @@ class Broken(MemorySource):
         raise OSError("the disk is gone")
 
 
+@pytest.mark.long
 def test_hostile_names_are_only_text(browse: Browse, demo: MemorySource) -> None:
     source = renamed(demo, EVIL)
     other = renamed(demo, "other")
@@ -349,6 +358,7 @@ def renamed(source: MemorySource, space: str) -> MemorySource:
     return MemorySource(planned=planned, rows=rows)
 
 
+@pytest.mark.long
 def test_no_table_makes_the_page_scroll_sideways(browse: Browse, demo: MemorySource) -> None:
     site = opened(browse, demo, "&table=5")
     expect(site.page.locator("#compare-tables caption")).to_contain_text("Table 5")

@@ -39,6 +39,7 @@ def size(source: MemorySource) -> int:
     return len(report(source, compare_space(source, "digits")).encode()) - len(LIBRARY)
 
 
+@pytest.mark.long
 def test_doubling_a_large_grid_adds_less_than_a_tenth() -> None:
     half, whole = size(study(30, 10, 25)), size(study(30, 20, 25))  # 15,000 and 30,000 trials
     assert whole < 1.1 * half

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from playwright.sync_api import expect
 
 from lawn_tune.words import fixed
@@ -34,6 +35,7 @@ def test_a_pair_is_chosen(browse: Browse) -> None:
     page.go_back()
 
 
+@pytest.mark.long
 def test_nothing_to_draw_is_shown(browse: Browse) -> None:
     page = browse(MemorySource([make_cell("adam")])).open("/tuning-curve?space=digits")
     expect(page.locator("#tuning-expected")).to_contain_text("no pair of a base optimizer")

@@ -121,6 +121,7 @@ def finish(ledger: Ledger, pack: PackRow) -> None:
     ledger.finish(pack, outcomes, {"device": "cpu"})
 
 
+@pytest.mark.long
 def test_a_study_is_watched_from_launch_to_end_without_a_reload(browse: Browse, ledger_url: str) -> None:
     cell, owner = make_cell("adam", 64), Owner.current()
     with open_ledger(ledger_url) as ledger, open_ledger(ledger_url, create=False) as read:

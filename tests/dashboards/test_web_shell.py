@@ -122,6 +122,7 @@ def test_pages_change_by_click_without_a_reload(browse: Browse) -> None:
     expect(page.get_by_role("heading", level=1)).to_have_text("Verdict")
 
 
+@pytest.mark.long
 def test_a_page_that_is_left_asks_for_nothing_more(browse: Browse, demo: MemorySource) -> None:
     site = browse(demo, pages=LABORATORY)
     page = site.open("/compare")
@@ -136,6 +137,7 @@ def test_a_page_that_is_left_asks_for_nothing_more(browse: Browse, demo: MemoryS
     expect(page.locator("#compare-pairs table")).to_be_visible()
 
 
+@pytest.mark.long
 def test_the_last_of_several_clicks_decides(browse: Browse, demo: MemorySource) -> None:
     page = browse(demo).open("/compare")
     for name in ("Cell", "Tuning", "Compare"):
@@ -244,6 +246,7 @@ def test_the_theme_follows_the_system_until_one_is_chosen(browse: Browse) -> Non
     assert page.evaluate(PAPER) == dark[0]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", [page.path for page in LABORATORY])
 def test_no_page_scrolls_sideways(browse: Browse, demo: MemorySource, path: str) -> None:
     site = browse(demo, pages=LABORATORY)
@@ -254,6 +257,7 @@ def test_no_page_scrolls_sideways(browse: Browse, demo: MemorySource, path: str)
 # --- cards -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("width", [390, 320])
 def test_the_tab_of_the_page_is_in_view_on_a_phone(browse: Browse, demo: MemorySource, width: int) -> None:
     site = browse(demo, viewport={"width": width, "height": 700})
@@ -279,6 +283,7 @@ def test_an_error_breaks_one_card_only(browse: Browse, caplog: pytest.LogCapture
     expect(page.locator("#lab-empty")).to_contain_text("Launch it.")
 
 
+@pytest.mark.long
 def test_figures_are_saved_from_the_browser(browse: Browse) -> None:
     page = browse(make_source(), pages=LABORATORY, dark=True).open("/lab?space=digits")
     page.wait_for_selector("#lab-line .xtick text")
@@ -326,6 +331,7 @@ def test_a_running_study_shows_itself_and_keeps_zoom_and_filters(browse: Browse)
     expect(page.get_by_text("batch 128")).to_be_visible()
 
 
+@pytest.mark.long
 def test_a_filter_that_a_figure_does_not_follow_leaves_it_as_it_is(browse: Browse) -> None:
     source = make_source()
     site = browse(source, pages=LABORATORY)
@@ -371,6 +377,7 @@ def test_an_empty_ledger_shows_how_to_launch_and_fills_by_itself(browse: Browse)
     assert page.get_by_label("Space", exact=True).first.input_value() == "digits"
 
 
+@pytest.mark.long
 def test_a_slow_ledger_is_waited_for(browse: Browse) -> None:
     class Slow(MemorySource):
         """Takes longer to answer what has changed than a page waits before it asks again."""
@@ -388,6 +395,7 @@ def test_a_slow_ledger_is_waited_for(browse: Browse) -> None:
     expect(page.locator("#lab-line-summary")).to_have_text("6 values")
 
 
+@pytest.mark.long
 def test_a_lost_server_is_shown_and_found_again(browse: Browse) -> None:
     site = browse(make_source(), pages=LABORATORY)
     page = site.open()
@@ -398,6 +406,7 @@ def test_a_lost_server_is_shown_and_found_again(browse: Browse) -> None:
     site.problems.clear()  # the browser's own note of the request that was cut
 
 
+@pytest.mark.long
 def test_names_of_what_every_object_has_do_not_blank_the_page(browse: Browse) -> None:
     names = ("constructor", "__proto__", "toString", "hasOwnProperty", "__defineGetter__", "valueOf")
     site = browse(make_source(), pages=LABORATORY)
@@ -408,6 +417,7 @@ def test_names_of_what_every_object_has_do_not_blank_the_page(browse: Browse) ->
     site.settled()
 
 
+@pytest.mark.long
 def test_without_its_files_the_page_shows_why(browse: Browse) -> None:
     """A proxy that serves it below a path, without --base-path, finds no file of it."""
     site = browse(make_source())

@@ -73,6 +73,7 @@ def shown(trial: FrozenTrial) -> str:
     return repr((trial.number, trial.state, trial.values, times, [sorted(table.items()) for table in tables]))
 
 
+@pytest.mark.long
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
 @given(batches=st.lists(st.lists(TRIALS, max_size=3), max_size=3))
 def test_what_is_written_at_once_is_what_optuna_writes(

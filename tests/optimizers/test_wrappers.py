@@ -279,6 +279,7 @@ def fresh_compiler() -> Iterator[None]:
     torch.compiler.reset()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 @every
 def test_a_compiled_model_trains_the_same(name: str, backend: str) -> None:
@@ -287,6 +288,7 @@ def test_a_compiled_model_trains_the_same(name: str, backend: str) -> None:
     assert_same(model, trained(name, 8), **ROUNDING)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("lr", [0.0625, torch.tensor(0.0625)], ids=["number", "tensor"])
 @every
 def test_a_compiled_step_is_the_step(name: str, lr: Any) -> None:
@@ -303,6 +305,7 @@ def test_a_compiled_step_is_the_step(name: str, lr: Any) -> None:
     assert_same(model, trained(name, 8), **ROUNDING)
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # accessed by the compiler
 @every
 def test_a_compiled_loop_is_the_loop(name: str) -> None:

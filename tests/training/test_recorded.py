@@ -27,12 +27,15 @@ def trained(optimizer: str, plain: bool, monkeypatch: pytest.MonkeyPatch, **chan
     return run
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("optimizer", ["sgd-lawn", "adam", "adam-lawn", "lamb"])
+@pytest.mark.parametrize(
+    ("optimizer", "precision"),
+    [("sgd-lawn", "float32"), ("adam", "bfloat16"), ("adam-lawn", "float32"), ("lamb", "bfloat16")],
+)
 def test_training_by_recorded_steps_gives_the_same_bits(
     optimizer: str, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Over forks, whose stacks have other shapes, odd last batches, and BN's statistics, which change in place."""
+    monkeypatch.setattr("trainables.training.recorded.LONG", float("inf"))  # on a busy machine a step may be long
     plain, recorded = (trained(optimizer, way, monkeypatch, precision=precision) for way in (True, False))
     known = [known for each in recorded.pack._gradients.values() for known in each._known.values()]
     assert any(one.trusted for one in known)

@@ -38,7 +38,8 @@ def test_a_member_of_a_pack_equals_its_solo_run(optimizer: str) -> None:
     if not core:  # with a smaller eps, Adam's first direction is the sign of rounding errors where a gradient is 0
         points = [values | {"eps": 1e-3} for values in points[::3]]
     together, ends = run(pack(what, points))
-    for position, values in enumerate(points):
+    every_other = slice(CORE.index(optimizer) % 2, None, 2) if core else slice(None)  # the rest in the next method
+    for position, values in list(enumerate(points))[every_other]:
         alone, solo_ends = run(pack(what, [values]))
         assert ends[position].key == solo_ends[0].key
         for packed, solo in zip(curve(together, position), curve(alone, 0), strict=True):
