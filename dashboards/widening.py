@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from lawn_tune.comparison.compare import CellResult, Comparison
+from search_spaces.levels import split, toml
 
 
 class Widening(NamedTuple):
@@ -76,14 +77,14 @@ def _table(result: CellResult, found: Widening, results: Sequence[CellResult]) -
 
 
 def _line(line: tuple[str, set[float]]) -> str:
-    return f"{line[0]} = [{', '.join(f'{level:g}' for level in sorted(line[1]))}]"
+    return toml(*line)
 
 
 def _next(result: CellResult, name: str, shortest: int) -> tuple[float | None, str]:
     """Returns the level one step beyond the winner's, or between it and the next that never constrains, or why none."""
     won, epochs = result.winner, result.cell.task.epochs
     value = won.hyperparameters[name] if won else 0.0
-    levels = sorted(result.cell.grid.values[name])
+    levels = sorted(split(result.cell.grid.values[name])[0])
     switch = result.cell.method.switch
     if name == switch:
         levels = sorted(result.cell.constraining_levels)

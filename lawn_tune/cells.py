@@ -9,8 +9,10 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
+from search_spaces.levels import is_word, split
 from search_spaces.space import Grid
 from trainables.catalogue.rows import Direction, Method, Metric
+from trainables.outcomes import SWITCH_EPOCH
 from trainables.tasks import Task, Trial, trial_key
 
 Phase = Literal["search", "confirm"]
@@ -139,8 +141,22 @@ class Cell:
         return (control.side or control.label) if control else self.method.label
 
     def free_epochs(self, point: Mapping[str, float]) -> float | None:
-        """Returns how many epochs of a point are free of the control; None for a method without a switch."""
-        return None if self.method.switch is None else point[self.method.switch]
+        """Returns how many epochs of a point are free of the control.
+
+        None for a method without a switch, and for a point that switches by itself: its trials say when.
+        """
+        free = None if self.method.switch is None else point[self.method.switch]
+        return None if free is None or is_word(free) else free
+
+    def switch_epoch(self, point: Mapping[str, float], summary: Mapping[str, float | None]) -> float | None:
+        """Returns how many epochs of a trial were free of the control, as far as it is known.
+
+        Args:
+            point: its hyperparameters.
+            summary: of its outcome.
+        """
+        free = self.free_epochs(point)
+        return summary.get(f"last/{SWITCH_EPOCH}") if free is None else free
 
     def never_constrained(self, point: Mapping[str, float]) -> bool:
         """True for a point whose free phase lasts as long as its training: no step of it is under the control."""
@@ -149,13 +165,14 @@ class Cell:
 
     @property
     def constraining_levels(self) -> tuple[float, ...]:
-        """Levels of the switch that end before the last epoch; () for a method without a switch."""
-        levels = self.grid.values.get(self.method.switch or "", ())
+        """Levels of the switch that end before the last epoch, no words; () for a method without a switch."""
+        levels, _ = split(self.grid.values.get(self.method.switch or "", ()))
         return tuple(level for level in levels if level < self.task.epochs)
 
     def siblings_key(self, trial: Trial) -> tuple[tuple[str, float], ...]:
-        """Returns the hyperparameters that trials sharing a free phase have in common: all but the switch."""
-        return tuple((name, value) for name, value in trial.hyperparameters.items() if name != self.method.switch)
+        """Returns the hyperparameters that trials sharing a free phase have in common: all but its length."""
+        items = trial.hyperparameters.items()
+        return tuple((name, value) for name, value in items if name != self.method.switch or is_word(value))
 
     @cached_property
     def search_trials(self) -> tuple[Trial, ...]:

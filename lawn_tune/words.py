@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from search_spaces.levels import text as level_text
 from trainables.catalogue import shown_method, shown_metric
 from trainables.catalogue.methods import METHODS
 from trainables.catalogue.rows import Metric
@@ -36,7 +37,7 @@ def hyperparameter(name: str) -> str:
 
 def setting(values: Mapping[str, float]) -> str:
     """Returns a point as text: "peak_lr 0.01, warmup_epochs 5"."""
-    return ", ".join(f"{name} {value:g}" for name, value in values.items())
+    return ", ".join(f"{name} {level_text(value)}" for name, value in values.items())
 
 
 def fixed(value: float, digits: int) -> str:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from search_spaces.extending import read_space
 from search_spaces.keys import Keys, space_error
+from search_spaces.levels import AUTO, DEFAULT_MARGIN, MARGIN, MAX_MARGIN, of_word
 from search_spaces.space import Budget, Grid, Pairing, SearchSpace
 from search_spaces.toml import SUFFIX
 
@@ -33,7 +34,7 @@ OPTIONAL = ("margin", "compare", "catalogue")
 
 REQUIRED = ("description", "dataset", "loss", "metric", "model", "seeds", "budgets", "optimizers")
 
-Number = TypeVar("Number", int, float)
+Number = TypeVar("Number", int, float, str)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _NAME_RULE = "a name of letters, digits, '.', '_' and '-', starting with a letter or digit"
@@ -120,6 +121,14 @@ class _Table(Keys):
     def numbers(self, name: str) -> tuple[float, ...]:
         return _distinct(self, name, [self.number(name, value) for value in self.items(name)])
 
+    def levels(self, name: str, margins: tuple[float, ...]) -> tuple[float, ...]:
+        """Returns numbers, and those that words stand for; see `search_spaces.levels`."""
+        items = self.items(name)
+        _distinct(self, name, [item for item in items if isinstance(item, str)])
+        found = [of_word(item, margins) if isinstance(item, str) else () for item in items]
+        levels = [words or (self.number(name, item),) for item, words in zip(items, found, strict=True)]
+        return _distinct(self, name, [level for some in levels for level in some])
+
     def number(self, name: str, value: object) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self.error(name, "must contain only numbers", value, "Write plain numbers such as 0.01 or 3.")
@@ -201,7 +210,7 @@ def _grids(optimizers: _Table) -> dict[str, Grid]:
     if not optimizers.values:
         todo = "Add a table such as [optimizers.adam]."
         raise space_error(optimizers.source, "optimizers", "must name at least one optimizer", {}, todo)
-    return {name: Grid(_levels(_named(optimizers, name), but=BATCH)) for name in optimizers.values}
+    return {name: Grid(_levels(_named(optimizers, name))) for name in optimizers.values}
 
 
 def _overrides(optimizers: _Table) -> dict[str, dict[int, dict[str, tuple[float, ...]]]]:
@@ -210,8 +219,8 @@ def _overrides(optimizers: _Table) -> dict[str, dict[int, dict[str, tuple[float,
     for name in optimizers.values:
         table = _named(optimizers, name)
         if BATCH in table.values:
-            sizes = table.table(BATCH)
-            found[name] = {_batch_size(sizes, size): _levels(sizes.table(size)) for size in sizes.values}
+            sizes, margins = table.table(BATCH), _margins(table, (DEFAULT_MARGIN,))
+            found[name] = {_batch_size(sizes, size): _levels(sizes.table(size), margins) for size in sizes.values}
     return found
 
 
@@ -227,11 +236,27 @@ def _named(optimizers: _Table, name: str) -> _Table:
     return table
 
 
-def _levels(table: _Table, but: str = "") -> dict[str, tuple[float, ...]]:
-    keys = [key for key in table.values if key != but]
+def _levels(table: _Table, margins: tuple[float, ...] = (DEFAULT_MARGIN,)) -> dict[str, tuple[float, ...]]:
+    """Returns the levels of a table, those of "auto" one for each of its margins, or else of the given ones."""
+    keys = [key for key in table.values if key not in (BATCH, MARGIN)]
     for key in keys:
         _check_name(table.source, table.key(key), key)
-    return {key: table.numbers(key) for key in keys}
+    margins = _margins(table, margins)
+    return {key: table.levels(key, margins) for key in keys}
+
+
+def _margins(table: _Table, default: tuple[float, ...]) -> tuple[float, ...]:
+    if MARGIN not in table.values:
+        return default
+    margins = table.numbers(MARGIN)
+    if not 0 < min(margins) <= max(margins) <= MAX_MARGIN:
+        rule = f"must contain only numbers above 0, up to {MAX_MARGIN:,}"
+        raise table.error(MARGIN, rule, table.values[MARGIN], "Write logits, as [2, 4, 8].")
+    if not any(isinstance(levels, list) and AUTO in levels for levels in table.values.values()):
+        raise table.error(
+            MARGIN, f'needs a level "{AUTO}" in the same table', list(margins), f'Add "{AUTO}" to a list, or remove it.'
+        )
+    return margins
 
 
 def _comparisons(top: _Table) -> tuple[Pairing, ...]:

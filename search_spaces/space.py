@@ -9,6 +9,8 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from search_spaces.levels import split
+
 
 class SpaceError(ValueError):
     """A search space that cannot be used; the message names file, key, value found, values allowed and what to do."""
@@ -19,7 +21,8 @@ class Grid:
     """The product of explicit value lists; point i is computed from i, so the product is never held in memory.
 
     Args:
-        values: hyperparameter → its levels in file order; the last key varies fastest.
+        values: hyperparameter → its levels in file order, words as numbers below 0 (see `search_spaces.levels`); the
+            last key varies fastest.
     """
 
     values: Mapping[str, tuple[float, ...]]
@@ -44,11 +47,10 @@ class Grid:
         return {name: chosen[name] for name in self.values}
 
     def edges(self, point: Mapping[str, float]) -> tuple[str, ...]:
-        """Returns the hyperparameters whose value in `point` is the lowest or highest of several levels."""
+        """Returns the hyperparameters whose value in `point` is the lowest or highest of several levels, no word."""
+        ordered = {name: split(levels)[0] for name, levels in self.values.items()}
         return tuple(
-            name
-            for name, levels in self.values.items()
-            if len(levels) > 1 and point[name] in (min(levels), max(levels))
+            name for name, levels in ordered.items() if len(levels) > 1 and point[name] in (min(levels), max(levels))
         )
 
 

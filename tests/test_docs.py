@@ -52,13 +52,15 @@ def test_every_command_of_the_readme_exists_with_its_flags(command: str) -> None
 SPACES = (ROOT / "docs/spaces.md").read_text()
 
 
-def test_the_space_of_the_page_on_spaces_plans(tmp_path: Path) -> None:
-    (block,) = re.findall(r"```toml\n(.*?)```", SPACES, re.DOTALL)
-    (tmp_path / "mine.toml").write_text(block)
-    cells = plan(load_space(tmp_path / "mine.toml"))
-    assert [str(cell.name) for cell in cells] == [
-        f"mine/{method}/bs{size}" for method in ("adam", "adam-lawn") for size in (10_000, 100_000)
-    ]
+def test_the_spaces_of_the_page_on_spaces_plan(tmp_path: Path) -> None:
+    blocks = re.findall(r"```toml\n(.*?)```", SPACES, re.DOTALL)
+    for block, sizes in zip(blocks, ((10_000, 100_000), (128,)), strict=True):
+        (tmp_path / "mine.toml").write_text(block)
+        cells = plan(load_space(tmp_path / "mine.toml"))
+        assert [str(cell.name) for cell in cells] == [
+            f"mine/{method}/bs{size}" for method in ("adam", "adam-lawn") for size in sizes
+        ]
+    assert cells[-1].grid.size == 14
 
 
 def test_the_readme_names_every_space_and_the_spaces_every_optimizer() -> None:

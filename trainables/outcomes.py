@@ -19,6 +19,9 @@ SERIES = (
 )
 """Measured for every trial each epoch, as are "validation/<metric>" and "test/<metric>" of the dataset's metrics."""
 
+SWITCH_EPOCH = "switch_epoch"
+"""Epochs before the control of a trial that switches by itself began; None before, and where it never did."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class EpochRecord:

@@ -86,7 +86,7 @@ def _parts(cell: Cell, row: TrialRow, seeds: int | None) -> tuple[str, str, str,
 
 
 def _switch(cell: Cell, row: TrialRow) -> float | None:
-    free = cell.free_epochs(row.hyperparameters)
+    free = cell.switch_epoch(row.hyperparameters, row.summary)
     return free if free is not None and free < row.total_epochs else None
 
 

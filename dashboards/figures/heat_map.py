@@ -15,7 +15,8 @@ from dashboards.figures.panels import better_part, labeled
 from lawn_tune.cells import Cell
 from lawn_tune.comparison.compare import CellResult, Comparison
 from lawn_tune.planning.selection import Point, PointStatus
-from lawn_tune.words import fixed, hyperparameter, metric_name, metric_of
+from lawn_tune.words import fixed, hyperparameter, metric_name, metric_of, setting
+from search_spaces.levels import text as level_text
 from trainables.catalogue.rows import Direction
 
 
@@ -142,7 +143,7 @@ def _panel(
 
     rows = [[at(row, column) for column in levels[x]] for row in levels[y]]
     return HeatMapPanel(
-        label=", ".join(f"{hyperparameter(name)} {value:g}" for name, value in fixed.items()),
+        label=", ".join(f"{hyperparameter(name)} {level_text(value)}" for name, value in fixed.items()),
         values=tuple(tuple(point.value for point in row) for row in rows),
         statuses=tuple(tuple(point.status for point in row) for row in rows),
         keys=tuple(tuple(point.keys for point in row) for row in rows),
@@ -188,7 +189,7 @@ def heat_map_figure(info: HeatMapInfo) -> go.Figure:
 
 def _left(info: HeatMapInfo) -> int:
     """Returns the pixels that the labels of the rows and their title need."""
-    return 38 + 8 * max(len(f"{level:g}") for level in info.y_levels)
+    return 38 + 8 * max(map(len, map(level_text, info.y_levels)))
 
 
 def _row(info: HeatMapInfo) -> int:
@@ -216,7 +217,7 @@ def _heat_map_title(info: HeatMapInfo) -> dict[str, Any]:
 
 def _add_panel(figure: go.Figure, info: HeatMapInfo, panel: HeatMapPanel, i: int, domain: tuple[float, float]) -> None:
     suffix = "" if i == 0 else str(i + 1)
-    x, y = [f"{level:g}" for level in info.x_levels], [f"{level:g}" for level in info.y_levels]
+    x, y = list(map(level_text, info.x_levels)), list(map(level_text, info.y_levels))
     last = i == len(info.panels) - 1
     figure.add_trace(_heat(info, panel, x, y, suffix))
     figure.add_trace(_signs(info, panel, x, y, suffix))
@@ -287,7 +288,7 @@ def _heat_hover(info: HeatMapInfo, panel: HeatMapPanel) -> str:
 def _heat_map_hover(info: HeatMapInfo, panel: HeatMapPanel, row: int, column: int) -> str:
     value = panel.values[row][column]
     shown = panel.statuses[row][column] if value is None else f"{fixed(value, info.digits)} {info.unit}"
-    place = f"{hyperparameter(info.x)} {info.x_levels[column]:g}, {hyperparameter(info.y)} {info.y_levels[row]:g}"
+    place = setting({hyperparameter(info.x): info.x_levels[column], hyperparameter(info.y): info.y_levels[row]})
     return "<br>".join(escape(text) for text in (f"{info.value}: {shown}", place, panel.label) if text)
 
 

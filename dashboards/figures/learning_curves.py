@@ -18,12 +18,14 @@ from lawn_tune.cells import Phase
 from lawn_tune.comparison.compare import CellResult, Comparison
 from lawn_tune.comparison.estimates import Estimate
 from lawn_tune.words import metric_name, metric_of
+from trainables.outcomes import SWITCH_EPOCH
 
 
 class Curve(NamedTuple):
     """A winner's curve over epochs: mean, lowest and highest over its n runs; margins are medians over examples.
 
-    `switch` is the epoch at which LAWN's constraint starts; None for base optimizers.
+    `switch` is the epoch at which LAWN's constraint starts, a mean where runs switch by themselves; None for base
+    optimizers.
     """
 
     optimizer: str
@@ -100,8 +102,18 @@ def _curve(
         lowest=_picked(values.min(axis=0), chosen),
         highest=_picked(values.max(axis=0), chosen),
         margin=_picked(margins.mean(axis=0), chosen) if margins.size else (None,) * len(chosen),
-        switch=result.cell.free_epochs(winner),
+        switch=_switch_epoch(result, winner, known),
     )
+
+
+def _switch_epoch(
+    result: CellResult, winner: Mapping[str, float], runs: Sequence[Mapping[str, NDArray[np.float64]]]
+) -> float | None:
+    """Returns the epochs free of the control, the mean over runs that switch by themselves; None if one never does."""
+    ends = [float(run[SWITCH_EPOCH][-1]) for run in runs if SWITCH_EPOCH in run]
+    measured = math.fsum(ends) / len(ends) if ends else math.nan
+    summary = {f"last/{SWITCH_EPOCH}": measured if math.isfinite(measured) else None}
+    return result.cell.switch_epoch(winner, summary)
 
 
 def _stacked(runs: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:

@@ -10,6 +10,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from dashboards import style
+from search_spaces.levels import text as level_text
 from trainables.catalogue.rows import Direction
 
 T = TypeVar("T")
@@ -65,7 +66,7 @@ def axis(i: int) -> str:
 
 def level_axis(levels: Sequence[float]) -> dict[str, Any]:
     """Returns an axis with evenly spaced levels, whatever their values."""
-    texts = [f"{level:g}" for level in levels]
+    texts = [level_text(level) for level in levels]
     named = labeled(texts)
     return {
         "tickvals": named,

@@ -16,6 +16,7 @@ from lawn_tune.cells import Cell
 from lawn_tune.planning.selection import search_series
 from lawn_tune.results import FINISHED, TrialRow
 from lawn_tune.words import fixed, hyperparameter, metric_name, metric_of
+from search_spaces.levels import text as level_text
 from trainables.catalogue.rows import Direction
 
 
@@ -208,14 +209,14 @@ def _share(info: ParallelInfo, value: float | None) -> float:
 def _hover(info: ParallelInfo, i: int) -> str:
     value = info.values[i]
     shown = "diverged" if value is None else f"{fixed(value, info.digits)} {info.unit}"
-    point = ", ".join(f"{axis.name} {axis.levels[axis.places[i]]:g}" for axis in info.axes)
+    point = ", ".join(f"{axis.name} {level_text(axis.levels[axis.places[i]])}" for axis in info.axes)
     return f"{escape(info.value)}: {escape(shown)}<br>{escape(point)}"
 
 
 def _add_axes(figure: go.Figure, info: ParallelInfo) -> None:
     for x, axis in enumerate(info.axes):
         named = range(0, len(axis.levels), -(-len(axis.levels) // MAX_LABELS))
-        _add_axis(figure, x, [_height(axis, i) for i in named], [f"{axis.levels[i]:g}" for i in named])
+        _add_axis(figure, x, [_height(axis, i) for i in named], [level_text(axis.levels[i]) for i in named])
     marks = [(_share(info, value), f"{value:g}") for value in round_ticks(*info.ends)]
     marks += [(_FLOOR, "diverged")] if any(value is None for value in info.values) else []
     _add_axis(figure, len(info.axes), [height for height, _ in marks], [text for _, text in marks])

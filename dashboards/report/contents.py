@@ -15,6 +15,7 @@ from lawn_tune.comparison.tables import Table, table
 from lawn_tune.planning.selection import Winner
 from lawn_tune.results import TrialRow
 from lawn_tune.words import duration, fixed, method
+from search_spaces.levels import text as level_text
 
 TUNING_DEFINITION = (
     "The best of k points drawn at random, without replacement, from the finished points of a grid: its mean over all "
@@ -89,7 +90,7 @@ def _winner(winner: Winner | None) -> str:
     if winner is None:
         return "none yet"
     values = winner.hyperparameters.items()
-    return ", ".join(f"{name} {value:g}{' (edge)' if name in winner.edges else ''}" for name, value in values)
+    return ", ".join(f"{name} {level_text(value)}{' (edge)' if name in winner.edges else ''}" for name, value in values)
 
 
 def _names(cell: Cell) -> tuple[str, str]:
@@ -115,7 +116,7 @@ def _level_row(axis: SensitivityAxis, level: SensitivityLevel, i: int, digits: i
     best = "–" if level.best is None else fixed(level.best, digits)
     median = "–" if level.median is None else fixed(level.median, digits)
     spread = fixed(span(axis), digits) if i == 0 else ""
-    return axis.name, f"{level.level:g}", best, median, str(len(level.values)), str(level.diverged), spread
+    return axis.name, level_text(level.level), best, median, str(len(level.values)), str(level.diverged), spread
 
 
 def _tuning_rows(info: TuningCurveInfo, line: TuningLine) -> list[tuple[str, ...]]:

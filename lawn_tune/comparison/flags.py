@@ -9,9 +9,12 @@ from enum import StrEnum
 from lawn_tune.cells import Cell
 from lawn_tune.comparison.published import caveat
 from lawn_tune.comparison.stability import Stability
-from lawn_tune.planning.selection import Point, Winner
+from lawn_tune.planning.selection import Point, Winner, ranked
 from lawn_tune.results import DAMAGED, FINISHED, REPAIR, Outcome, TrialRow
-from lawn_tune.words import count
+from lawn_tune.words import count, fixed
+from search_spaces.levels import is_word, split
+from search_spaces.levels import text as level_text
+from trainables.outcomes import SWITCH_EPOCH
 from trainables.tasks import Trial
 
 FEW = 3
@@ -25,6 +28,7 @@ class Flag(StrEnum):
     SHARED = "shared points disagree"
     CONTAINED = "loses to its own point"
     NEVER_CONSTRAINED = "never constrained"
+    AUTOMATIC = "automatic switch"
     EDGE = "edge of grid"
     WIDENED = "edge after widening"
     TIED = "tied winner"
@@ -75,6 +79,7 @@ def cell_notes(
     outcomes = [rows[trial.key].outcome if trial.key in rows else None for trial in confirm]
     notes = (
         *_unconstrained(cell, scored, won),
+        *_automatic(cell, scored, rows),
         *_edge(cell, won),
         *_widened(cell, won),
         *_tied(scored, won),
@@ -155,6 +160,31 @@ def _unconstrained(cell: Cell, scored: Sequence[Point], won: Winner | None) -> I
         yield Note(Flag.NEVER_CONSTRAINED, text)
 
 
+def _automatic(cell: Cell, scored: Sequence[Point], rows: Mapping[str, TrialRow]) -> Iterator[Note]:
+    """Says of each rule of the switch when it switched, and what it reached next to the best number of epochs."""
+    switch, ended = cell.method.switch or "", f"last/{SWITCH_EPOCH}"
+    order = [(point.hyperparameters[switch], point, value) for point, value in ranked(cell, scored) if switch]
+    numbers = [f"; {switch} = {level:g}, the best number, {_shown(cell, v)}" for level, _, v in order if level >= 0]
+    for word in filter(is_word, cell.grid.values.get(switch, ())):
+        for point, value in [(point, value) for level, point, value in order if level == word][:1]:
+            when = _switched([rows[key].summary.get(ended) for key in point.keys])
+            reached = f"{_shown(cell, value)} in the search (n = {len(point.keys)}{''.join(numbers[:1])})"
+            yield Note(Flag.AUTOMATIC, f"{switch} = {level_text(word)} {when} and reached {reached}")
+
+
+def _switched(epochs: Sequence[float | None]) -> str:
+    known = [epoch for epoch in epochs if epoch is not None]
+    if not known:
+        return "never switched"
+    low, high = min(known), max(known)
+    never = f", and in {len(epochs) - len(known)} of {len(epochs)} runs never," if len(known) < len(epochs) else ""
+    return f"switched at epoch {low:.3g}{'' if low == high else f' to {high:.3g}'}{never}"
+
+
+def _shown(cell: Cell, value: float) -> str:
+    return f"{fixed(value, cell.metric.digits)} {cell.metric.unit}".strip()
+
+
 def plain_base(cell: Cell) -> str:
     """Returns what a LAWN point that never reaches its constraint is: "plain Adam without weight decay"."""
     return f"plain {cell.method.rule.label} without weight decay"
@@ -174,7 +204,7 @@ def _edge(cell: Cell, won: Winner | None) -> Iterator[Note]:
     if won is None:
         return
     for name in won.edges:
-        value, levels = won.hyperparameters[name], cell.grid.values[name]
+        value, (levels, _) = won.hyperparameters[name], split(cell.grid.values[name])
         side = "lowest" if value == min(levels) else "highest"
         advice = "widen it there" if name in widenable(won) else "it has no value below"
         among = f"its {len(levels)} levels"
@@ -187,7 +217,7 @@ def _edge(cell: Cell, won: Winner | None) -> Iterator[Note]:
 
 def _widened(cell: Cell, won: Winner | None) -> Iterator[Note]:
     for name in widenable(won) if won else ():
-        value, first = won.hyperparameters[name] if won else 0.0, (cell.first_grid or {}).get(name, ())
+        value, (first, _) = won.hyperparameters[name] if won else 0.0, split((cell.first_grid or {}).get(name, ()))
         if first and not min(first) <= value <= max(first):
             text = (
                 f"the winner's {name} = {value:g} is on the edge again, although the grid was widened beyond its first"

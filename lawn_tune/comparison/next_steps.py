@@ -12,6 +12,7 @@ from lawn_tune.comparison.flags import FEW, widenable
 from lawn_tune.comparison.verdicts import to_decide
 from lawn_tune.planning.spaces import builtin_spaces, find_space
 from lawn_tune.words import count, method
+from search_spaces.levels import text as level_text
 from search_spaces.toml import SUFFIX
 
 Action = Literal["continue", "widen", "seeds", "none"]
@@ -98,7 +99,7 @@ def _widen(result: CellResult) -> list[Step]:
     names = widenable(won) if won else ()
     if won is None or not names:
         return []
-    where = ", ".join(f"{name} = {won.hyperparameters[name]:g}" for name in names)
+    where = ", ".join(f"{name} = {level_text(won.hyperparameters[name])}" for name in names)
     edge = f"The winner of {method(cell.name.optimizer)} is on the edge of its grid ({where})"
     text = f"{edge}: add levels beyond it to the space's file."
     return [Step("widen", text, launch_command([cell], edited=True))]

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import get_args
 
 from search_spaces.keys import did_you_mean, space_error
+from search_spaces.levels import split, text
 from search_spaces.loader import LARGEST
 from search_spaces.space import Grid, SearchSpace, SpaceError
 from trainables.catalogue import Catalogue, CatalogueError, installed
@@ -143,12 +144,18 @@ def _check_levels(space: SearchSpace, key: str, method: Method, grid: Mapping[st
     for name, levels in grid.items():
         if name not in rows:
             raise _unknown_hyperparameter(space, f"{key}.{name}", method, name, levels)
-        rule, bad = _broken_rule(rows[name], levels)
+        values, words = split(levels)
+        if words and name != method.switch:
+            rule = f"must contain only numbers; words are levels of {method.switch or 'a switch'} only"
+            raise space_error(space.source, f"{key}.{name}", rule, text(words[0]), "Remove the word.")
+        rule, bad = _broken_rule(rows[name], values)
         if rule:
             raise space_error(space.source, f"{key}.{name}", rule, bad, "Remove or fix that value.")
 
 
 def _broken_rule(row: Hyperparameter, levels: tuple[float, ...]) -> tuple[str, float]:
+    if not levels:
+        return "", 0.0
     if row.positive and min(levels) == 0:
         return "must contain only finite numbers above 0", min(levels)
     if row.below_one and max(levels) >= 1:

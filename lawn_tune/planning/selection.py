@@ -9,6 +9,7 @@ from typing import Literal
 
 from lawn_tune.cells import Cell, Protocol
 from lawn_tune.results import FINISHED, TrialRow
+from search_spaces.levels import split
 from trainables.tasks import Trial
 
 PointStatus = Literal["complete", "diverged", "failed", "running", "missing"]
@@ -98,7 +99,7 @@ def interior_first(cell: Cell, scored: Sequence[Point]) -> list[Point]:
 
     A point is the farther inside the fewer of its hyperparameters are at the border of their levels, then the larger
     the sum of their distances from it, 1 in the middle. The levels of the switch are those that reach the constraint;
-    any other is at the border.
+    any other, and a word, is at the border.
     """
     depths = {name: _depths(_reachable(cell, name)) for name, levels in cell.grid.values.items() if len(levels) > 1}
 
@@ -139,7 +140,7 @@ def _edges(cell: Cell, point: Mapping[str, float]) -> tuple[str, ...]:
     if switch is not None:
         if cell.never_constrained(point):
             edges.discard(switch)
-        elif len(cell.grid.values[switch]) > 1 and point[switch] == max(cell.constraining_levels):
+        elif len(split(cell.grid.values[switch])[0]) > 1 and point[switch] == max(cell.constraining_levels):
             edges.add(switch)
     return tuple(name for name in cell.grid.values if name in edges)
 

@@ -59,10 +59,11 @@ def _part(grid: Grid, most: int) -> Grid:
 def _scaled(cell: Cell, name: str, levels: tuple[float, ...], steps: int) -> tuple[float, ...]:
     """Returns levels in epochs as the same share of `EPOCHS`, different ones for different levels.
 
-    A free phase keeps at least one step, unless it has none, and one that never ends does not end here either.
+    A free phase keeps at least one step, unless it has none, and one that never ends does not end here either; words
+    stay as they are.
     """
     full = cell.protocol.full_epochs
     if name == cell.method.switch:
         least = 1 / steps
-        return tuple(least + level * (EPOCHS - least) / full if level else 0.0 for level in levels)
+        return tuple(least + level * (EPOCHS - least) / full if level > 0 else level for level in levels)
     return tuple(level * EPOCHS / full for level in levels) if name == "warmup_epochs" else levels

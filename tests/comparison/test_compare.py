@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from dashboards.widening import suggested
 from lawn_tune.cells import Cell
 from lawn_tune.comparison.compare import CellResult, Comparison, PairResult, Verdict, compare, compare_space
 from lawn_tune.comparison.flags import Flag
@@ -19,6 +20,7 @@ from lawn_tune.comparison.inference import crossed, mean_and_error, over_seeds
 from lawn_tune.comparison.published import caveat
 from lawn_tune.comparison.tables import caption, table
 from lawn_tune.comparison.verdicts import headline, sentence, verdict_text
+from lawn_tune.planning.selection import search_series
 from lawn_tune.results import DAMAGED, Outcome, TrialRow
 from tests.helpers.memory_source import (
     MemorySource,
@@ -32,6 +34,7 @@ from tests.helpers.memory_source import (
 )
 from tests.helpers.pair_source import MIDDLE, TOTAL, confirmed, joined, pair_source, searched
 from trainables.tasks import model_config
+from trainables.training.switching import INFLECTION
 
 
 def compared(source: MemorySource) -> Comparison:
@@ -340,6 +343,32 @@ def test_a_winner_that_was_never_constrained_is_no_win_of_lawn(base: tuple[int |
     assert not any(entry.best for entry in table(comparison).entries.values())
 
 
+def test_a_switch_by_itself_is_shown_with_its_epoch_and_the_best_number() -> None:
+    """Per rule the best point speaks; a rule is no edge, and numbers keep theirs."""
+    cell = make_cell("adam-lawn", frees=(1.0, 3.0, -4.0, INFLECTION))
+    rows = search_rows(cell, [50.0] * cell.grid.size)
+    for i, value, switched in ((1, 81.0, None), (6, 82.5, 2.3), (10, 70.0, 1.0), (7, 60.0, None)):
+        summary = {**rows[i].summary, search_series(cell.protocol): value, "last/switch_epoch": switched}
+        rows[i] = replace(rows[i], summary=summary)
+    (result,) = compare([cell], rows, {}).cells
+    assert [note.text for note in result.notes if note.flag is Flag.AUTOMATIC] == [
+        "free_epochs = auto (margin 4) switched at epoch 2.3 and reached 82.50 % in the search "
+        "(n = 1; free_epochs = 3, the best number, 81.00 %)",
+        "free_epochs = inflection never switched and reached 60.00 % in the search "
+        "(n = 1; free_epochs = 3, the best number, 81.00 %)",
+    ]
+    assert result.winner is not None
+    assert result.winner.hyperparameters["free_epochs"] == -4.0
+    assert "free_epochs" not in result.winner.edges
+
+
+def test_a_grid_with_rules_is_widened_by_its_numbers_and_keeps_its_words() -> None:
+    cell = make_cell("adam-lawn", frees=(1.0, 3.0, -2.0, INFLECTION))
+    rows = search_rows(cell, [90.0 if i == 4 else 50.0 for i in range(cell.grid.size)])
+    expected = '[optimizers.adam-lawn]\nfree_epochs = [0, 1, 3, "auto", "inflection"]\nswitch_margin = [2]'
+    assert suggested(compare([cell], rows, {}).cells) == expected
+
+
 def test_points_that_never_reach_the_constraint_are_counted() -> None:
     (result,) = compare([make_cell("adam-lawn", frees=(*FREES, 40.0))], [], {}).cells
     texts = [note.text for note in result.notes if note.flag is Flag.NEVER_CONSTRAINED]
@@ -534,6 +563,8 @@ CASES = [
         Flag.NEVER_CONSTRAINED, Flag.EDGE}),
     Case("a winner that never does", lambda: confirmed(
         make_cell("adam-lawn", frees=(0.0, 1.0, 3.0, 20.0)), [150, 151, 152], best=7), {Flag.NEVER_CONSTRAINED}),
+    Case("a winner that switched by itself", lambda: confirmed(
+        make_cell("adam-lawn", frees=(0.0, -4.0, 3.0)), [150, 151, 152], best=4), {Flag.AUTOMATIC}),
     Case("published", lambda: MemorySource([with_protocol(
         make_cell(batch_size=1_000, dataset="movielens-100k"), metric="hr@10")]), {Flag.PAPER, Flag.INCOMPLETE}),
     Case("incomplete", lambda: without_rows(lambda row: row.key == make_cell().search_trials[0].key), {

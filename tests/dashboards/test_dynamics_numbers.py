@@ -56,6 +56,15 @@ def test_only_a_constraint_that_is_reached_is_a_switch() -> None:
     assert [trial.switch for trial in trials] == [3.0, None, None]
 
 
+def test_a_trial_that_switches_by_itself_is_marked_where_it_did() -> None:
+    cell = make_cell("adam-lawn", frees=(-4.0,), lrs=(0.1, 0.2))
+    rows = [
+        replace(row, summary={**row.summary, "last/switch_epoch": epoch})
+        for row, epoch in zip(search_rows(cell, [50.0, 50.0]), (2.3, None), strict=True)
+    ]
+    assert [trial.switch for trial in chosen((cell,), rows)] == [2.3, None]
+
+
 @given(st.lists(st.floats(-1e3, 1e3) | st.just(math.nan), min_size=1, max_size=40))
 def test_a_series_is_as_recorded_and_gaps_stay_gaps(values: list[float]) -> None:
     (trial,) = chosen(CELLS, rows()[:1])

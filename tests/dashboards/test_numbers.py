@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from dashboards.figures.learning_curves import curve_infos, curve_keys
 from dashboards.figures.series import CURVE_POINTS
 from lawn_tune.comparison.compare import Comparison, compare, compare_space
 from tests.helpers.memory_source import MemorySource, confirm_rows, demo_source, make_cell, search_rows, with_protocol
+from tests.helpers.pair_source import confirmed
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +102,22 @@ def test_curves_are_mean_lowest_and_highest_of_the_winners_runs(source: MemorySo
     assert curve.lowest == pytest.approx(runs.min(axis=0))
     assert curve.highest == pytest.approx(runs.max(axis=0))
     assert next(curve for curve in infos[0].curves if curve.optimizer == "adam").switch is None
+
+
+@pytest.mark.parametrize(("epochs", "expected"), [((2.0, 4.0), 3.0), ((2.0, math.nan), None)])
+def test_a_winner_that_switches_by_itself_is_marked_at_the_mean_of_its_runs(
+    epochs: tuple[float, ...], expected: float | None
+) -> None:
+    cell = with_protocol(make_cell("adam-lawn", frees=(-4.0, 1.0, 2.0)), confirm_seeds=(1, 2))
+    source = confirmed(cell, [150, 151], best=0)
+    comparison = compare_space(source, cell.name.space)
+    keys = curve_keys(comparison)
+    curves = {
+        key: {"test/accuracy": np.ones(20), "switch_epoch": np.array([math.nan] * 4 + [epoch] * 16)}
+        for key, epoch in zip(keys, epochs, strict=True)
+    }
+    (info,) = curve_infos(comparison, curves)
+    assert [curve.switch for curve in info.curves] == [expected]
 
 
 def test_an_unconfirmed_winner_shows_its_search_curves(source: MemorySource, comparison: Comparison) -> None:

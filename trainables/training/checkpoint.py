@@ -57,6 +57,7 @@ def save_checkpoint(path: Path, training: Training, seconds: float) -> None:
             "diverged": sorted(training.diverged.items()),
             "records": [asdict(record) for record in training.records],
             "seconds": seconds,
+            **({"switches": _switches(training)} if training.margins.rules else {}),
         }
     )
     tensors = {name: tensor.cpu().contiguous() for name, tensor in _tensors(training).items()}
@@ -97,8 +98,17 @@ def load_checkpoint(path: Path, training: Training) -> float | None:
     pack.grad_norm = torch.zeros(pack.size, device=training.device)
     pack.note_phases()
     training.epoch, training.rows, training.diverged = story.epoch, story.rows, story.diverged
-    training.records = story.records
+    training.records, training.switch_steps, training.margins.history = story.records, story.steps, story.margins
     return story.seconds
+
+
+def _switches(training: Training) -> dict[str, Any]:
+    """Returns of the trials that switch by themselves the steps at which they did, or else their last margins."""
+    steps = [(member, training.switch_steps[member]) for member in training.margins.rules]
+    return {
+        "steps": [(member, step) for member, step in steps if step is not None],
+        "margins": list(training.margins.history.items()),
+    }
 
 
 def _tensors(training: Training) -> dict[str, Tensor]:
@@ -131,9 +141,14 @@ class _Unfit(ValueError):
 
 @dataclass(frozen=True)
 class _Story:
-    """What a file holds besides its tensors, checked; see `Training` for the fields."""
+    """What a file holds besides its tensors, checked; see `Training` for the fields.
+
+    `steps` are its `switch_steps`, `margins` the history of its `MarginWatch`.
+    """
 
     epoch: int
+    steps: list[int | None]
+    margins: dict[int, list[float]]
     rows: tuple[Row, ...]
     diverged: dict[int, int]
     records: list[EpochRecord]
@@ -172,7 +187,8 @@ def _read_story(story: Any, training: Training) -> _Story:
     for member, end in diverged.items():
         known = type(member) is int and 0 <= member < members and type(end) is int and 0 < end <= epoch
         _demand(known, f"trial {member} diverged in epoch {end}")
-    rows = _rows_after(training, epoch, diverged)
+    steps, margins = _read_switches(story.get("switches", {"steps": [], "margins": []}), training, epoch, diverged)
+    rows = _rows_after(training, steps, epoch, diverged)
     left = [member for row in rows for member in row.members]
     _demand(bool(rows), "no trial is left to train")
     _demand(sorted([*left, *diverged]) == list(range(members)), "trials that share a row diverged in different epochs")
@@ -181,16 +197,34 @@ def _read_story(story: Any, training: Training) -> _Story:
     _demand([record.epoch for record in records] == list(range(1, epoch + 1)), f"{len(records)} records of {epoch}")
     for record in records:
         _check_record(record, records[0], members, diverged)
-    return _Story(epoch, rows, diverged, records, float(seconds))
+    return _Story(epoch, steps, margins, rows, diverged, records, float(seconds))
 
 
-def _rows_after(training: Training, epochs: int, diverged: Mapping[int, int]) -> tuple[Row, ...]:
+def _read_switches(
+    stored: Any, training: Training, epoch: int, diverged: Mapping[int, int]
+) -> tuple[list[int | None], dict[int, list[float]]]:
+    """Returns every trial's step of its switch, and the margins of the trials that are to switch by themselves."""
+    watch, done = training.margins, epoch * training.steps_per_epoch
+    found, margins = dict(stored["steps"]), dict(stored["margins"])
+    for member, step in found.items():
+        fits = member in watch.rules and type(step) is int and 0 < step <= done and watch.window(step) > 0
+        _demand(fits, f"trial {member} switched at step {step}")
+    for member, history in margins.items():
+        fits = type(history) is list and len(history) <= watch.longest and all(map(_is_number, history))
+        _demand(member in watch.rules and fits, f"the margins of trial {member} are not those of {epoch} epochs")
+    _demand(watch.rules.keys() <= {*found, *margins, *diverged}, "it lacks the switch of a trial")
+    return [found.get(member, step) for member, step in enumerate(training.switch_steps)], margins
+
+
+def _rows_after(
+    training: Training, switches: Sequence[int | None], epochs: int, diverged: Mapping[int, int]
+) -> tuple[Row, ...]:
     """Returns the rows of a fresh training after the given epochs, if these trials diverge in these epochs."""
     rows, length = training.rows, training.steps_per_epoch
     for epoch in range(epochs):
         steps = range(epoch * length, (epoch + 1) * length)
-        for step in sorted({step for step in training.switch_steps if step is not None and step in steps}):
-            rows = split_rows(rows, [member for member, at in enumerate(training.switch_steps) if at == step]).rows
+        for step in sorted({step for step in switches if step is not None and step in steps}):
+            rows = split_rows(rows, [member for member, at in enumerate(switches) if at == step]).rows
         lost = {member for member, end in diverged.items() if end == epoch + 1}
         rows = tuple(row for row in rows if not lost.intersection(row.members))
     return rows
@@ -237,7 +271,7 @@ def _kind(dtype: torch.dtype, shape: Sequence[int]) -> str:
 def _derived(training: Training, story: _Story) -> dict[str, list[list[Any]]]:
     """Returns the tensors [R, 1] that follow from the pack, as lists, by name."""
     done, leaders = story.epoch * training.steps_per_epoch, [row.members[0] for row in story.rows]
-    starts = [training.switch_steps[row.members[0]] if row.constrained else 0 for row in story.rows]
+    starts = [story.steps[row.members[0]] if row.constrained else 0 for row in story.rows]
     resets = starts if training.pack.control.resets else [0] * len(starts)
     hyper = {f"hyper/{name}": [[training.full[leader][name]] for leader in leaders] for name in training.pack.hyper}
     return hyper | {

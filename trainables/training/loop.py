@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from trainables.losses import loss_of
-from trainables.outcomes import SERIES, EpochRecord
+from trainables.outcomes import SERIES, SWITCH_EPOCH, EpochRecord
 from trainables.tasks import PackConfig, Split
 from trainables.training.flattening import flattening_series
 from trainables.training.measure import margin_series, metric_series, weight_series
@@ -18,6 +18,7 @@ from trainables.training.pack import Pack, PackState
 from trainables.training.rows import first_rows, row_of_member, split_rows, switch_step
 from trainables.training.schedules import lr_factor
 from trainables.training.seeding import epoch_generator, seeded_init
+from trainables.training.switching import MarginWatch
 from trainables.workloads.base import Batch, Evaluation, Workload
 
 
@@ -30,12 +31,14 @@ class Epoch:
         seed_of: for each row, the position of its seed.
         rates: learning rates, float64 [R, steps].
         loss_sum: sum of the examples' losses so far, float64 [R].
+        margin_sum: sum of the steps' median margins since the last window's end, float64 [R].
     """
 
     seeds: tuple[int, ...]
     seed_of: tuple[int, ...]
     rates: Tensor
     loss_sum: Tensor
+    margin_sum: Tensor
 
     @property
     def shared(self) -> bool:
@@ -45,7 +48,8 @@ class Epoch:
     def select(self, source: Sequence[int]) -> None:
         """Makes row i a copy of row `source[i]`."""
         index = torch.tensor(source, device=self.rates.device, dtype=torch.long)
-        self.rates, self.loss_sum = self.rates[index], self.loss_sum[index]
+        self.rates = self.rates[index]
+        self.loss_sum, self.margin_sum = self.loss_sum[index], self.margin_sum[index]
         self.seed_of = tuple(self.seed_of[row] for row in source)
 
     def of_rows(self, batch: Batch) -> Batch:
@@ -82,6 +86,7 @@ class Training:
         self.pack = self._build_pack()
         free = [self._free_epochs(values) for values in self.full]
         self.switch_steps = [switch_step(epochs, self.steps_per_epoch, self.total_steps) for epochs in free]
+        self.margins = MarginWatch(free, self.steps_per_epoch)
 
     @property
     def finished(self) -> bool:
@@ -109,9 +114,11 @@ class Training:
                 self.pack.gradients(part.inputs, part.targets, epoch.shared, part.examples / examples)
             loss = self.pack.apply(epoch.rates[:, index : index + 1])
             epoch.loss_sum += loss * examples
+            self._watch_margins(self.epoch * self.steps_per_epoch + index + 1, epoch)
         self.epoch += 1
         self._drop_diverged(epoch)
-        record = EpochRecord(epoch=self.epoch, series=self._measure(epoch) if self.rows else self._nothing())
+        series = self._measure(epoch) | self._switches() if self.rows else self._nothing()
+        record = EpochRecord(epoch=self.epoch, series=series)
         self.records.append(record)
         if record.series.keys() != self.records[0].series.keys():
             self._align_records()
@@ -157,8 +164,9 @@ class Training:
     def _start_epoch(self) -> Epoch:
         of_rows = [self.config.members[row.members[0]].seed for row in self.rows]
         seeds = tuple(dict.fromkeys(of_rows))
-        loss_sum = torch.zeros(len(self.rows), device=self.device).double()
-        return Epoch(seeds, tuple(map(seeds.index, of_rows)), self._rates(), loss_sum)
+        nothing = torch.zeros(len(self.rows), device=self.device).double()
+        self.pack.watch = self.workload.margin if self.margins.waiting else None
+        return Epoch(seeds, tuple(map(seeds.index, of_rows)), self._rates(), nothing, nothing.clone())
 
     def _rates(self) -> Tensor:
         leaders = [self.full[row.members[0]] for row in self.rows]
@@ -178,6 +186,30 @@ class Training:
         epoch.select(split.source)
         if split.switching:
             self.pack.constrain(split.switching)
+
+    def _watch_margins(self, done: int, epoch: Epoch) -> None:
+        """Notes which trials switch by themselves before the next step.
+
+        Args:
+            done: steps of the training so far.
+            epoch: whose sums are those of the steps.
+        """
+        if self.pack.watch is None or done == self.total_steps:
+            return
+        epoch.margin_sum += self.pack.margins
+        if steps := self.margins.window(done):
+            means = (epoch.margin_sum / steps).tolist()
+            epoch.margin_sum.zero_()
+            rows = row_of_member(self.rows)
+            for member in self.margins.due({member: means[row] for member, row in rows.items()}):
+                self.switch_steps[member] = done
+
+    def _switches(self) -> dict[str, list[float | None]]:
+        """Returns the epoch at which each trial that switches by itself has done so, in packs with such trials."""
+        if not self.margins.rules:
+            return {}
+        steps = [step if member in self.margins.rules else None for member, step in enumerate(self.switch_steps)]
+        return {SWITCH_EPOCH: [None if step is None else step / self.steps_per_epoch for step in steps]}
 
     def _drop_diverged(self, epoch: Epoch) -> None:
         finite = torch.isfinite(epoch.loss_sum) & finite_rows(self.pack.state)

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from typing import Any
 
 import torch
@@ -74,6 +75,9 @@ class Pack:
         device: where it all lives.
         precision: "float32", or "bfloat16" for autocast around the forward pass of training; weights, state and
             `predict` stay fp32.
+
+    While `watch` is a function of outputs and targets that returns each example's margin [B], `margins` [R] holds the
+    median margin of each row's last batch before its step, of micro-batches their weighted mean; else 0.
     """
 
     def __init__(
@@ -118,13 +122,15 @@ class Pack:
             radii=torch.zeros(len(models), len(self.layers), dtype=weights.dtype, device=device),
         )
         self.grad_norm = torch.zeros(len(models), device=device)
+        self.watch: Callable[[Tensor, Tensor], Tensor] | None = None
         self._phases = [False] * len(models)
         self._accumulated: list[Tensor] = []
-        self._loss = torch.zeros(len(models), device=device)
+        self._loss = self.margins = torch.zeros(len(models), device=device)
         self._fused = self._has_kernel()
         buffers = slice(len(self.names), len(self.names) + len(self.state.buffers))
         self._gradients = {
-            shared: Recorded(partial(self._losses_and_gradients, shared), changes=buffers) for shared in (False, True)
+            (shared, watched): Recorded(partial(self._losses_and_gradients, shared, watched), changes=buffers)
+            for shared, watched in product((False, True), repeat=2)
         }
 
     @property
@@ -165,16 +171,16 @@ class Pack:
             share: its part of the whole batch's examples, in (0, 1].
         """
         parameters = [value.flatten().float() for value in self._hyper_of("loss").values()]
-        losses, *parts = self._gradients[shared](
+        losses, margins, *parts = self._gradients[shared, self.watch is not None](
             [*self._views(), *self.state.buffers.values(), *parameters, *inputs, targets]
         )
         if share != 1.0:
-            losses, parts = losses * share, list(torch._foreach_mul(parts, share))
+            losses, margins, *parts = torch._foreach_mul([losses, margins, *parts], share)
         if self._accumulated:
-            self._loss = self._loss + losses
+            self._loss, self.margins = self._loss + losses, self.margins + margins
             parts = list(torch._foreach_add(self._accumulated, parts))
         else:
-            self._loss = losses
+            self._loss, self.margins = losses, margins
         self._accumulated = parts
 
     def apply(self, lr: Tensor) -> Tensor:
@@ -194,11 +200,12 @@ class Pack:
         self._update(parts, lr)
         return self._loss
 
-    def _losses_and_gradients(self, shared: bool, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """Returns the losses [R] of rows and the gradients of their parameters.
+    def _losses_and_gradients(self, shared: bool, watched: bool, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Returns the losses [R] and median margins [R] of rows, and the gradients of their parameters.
 
         Args:
             shared: whether the rows share the batch.
+            watched: whether the margins are wanted, else they are 0.
             tensors: the weights in order, the buffers, the loss's parameters [R], the inputs and the targets; nothing
                 else is read.
         """
@@ -212,11 +219,14 @@ class Pack:
             weights: Tensors, rows: tuple[Tensors, Tensors], batch: tuple[Tensor, ...], targets: Tensor
         ) -> Tensor:
             buffers, parameters = rows
-            return self.loss(functional_call(self._training, (weights, buffers), batch), targets, **parameters).mean()
+            outputs = functional_call(self._training, (weights, buffers), batch)
+            loss = self.loss(outputs, targets, **parameters).mean()
+            return loss if self.watch is None else _with_median(loss, self.watch(outputs.detach(), targets))
 
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             losses = self._over_rows(mean_loss, views, (buffers, parameters), (tuple(inputs), targets), shared)
-        return [losses, *torch.autograd.grad(losses.sum(), views, materialize_grads=True)]
+        losses, margins = losses.unbind(1) if watched else (losses, torch.zeros_like(losses))
+        return [losses, margins, *torch.autograd.grad(losses.sum(), views, materialize_grads=True)]
 
     def predict(self, *inputs: Tensor) -> Tensor:
         """Returns the outputs [R, B, ...] of all rows in evaluation mode on one shared batch.
@@ -339,6 +349,11 @@ def stack_buffers(models: Sequence[nn.Module], device: torch.device) -> Tensors:
     """Returns the models' buffers by name, each stacked to [R, ...]."""
     rows = [dict(model.named_buffers()) for model in models]
     return {name: torch.stack([row[name] for row in rows]).to(device) for name in rows[0]}
+
+
+def _with_median(loss: Tensor, margins: Tensor) -> Tensor:
+    """Returns a mean loss and the lower median of margins [B] as one tensor [2]; a sort is deterministic on GPUs."""
+    return torch.stack([loss, margins.sort(dim=0).values[(len(margins) - 1) // 2].to(loss.dtype)])
 
 
 def _first(value: Any) -> Any:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from trainables.tasks import Trial
+from trainables.training.switching import automatic
 
 
 @dataclass(frozen=True)
@@ -44,20 +45,26 @@ class Split:
 def first_rows(members: Sequence[Trial], switch: str | None) -> tuple[Row, ...]:
     """Returns the rows before the first step: trials equal in seed and in all but `switch` share one.
 
+    A trial that switches by itself shares none: when it does is known by its own margins only.
+
     Args:
         members: the pack.
         switch: hyperparameter that says how many epochs are free of the control.
     """
     groups: dict[tuple[object, ...], list[int]] = {}
     for position, member in enumerate(members):
-        shared = sorted(item for item in member.hyperparameters.items() if item[0] != switch)
+        items = member.hyperparameters.items()
+        shared = sorted((name, value) for name, value in items if name != switch or automatic(value))
         groups.setdefault((member.seed, *shared), []).append(position)
     return tuple(Row(tuple(positions)) for positions in groups.values())
 
 
 def switch_step(free_epochs: float | None, steps_per_epoch: int, total_steps: int) -> int | None:
-    """Returns the step before which a trial is constrained; None for never: no control holds it, or too many epochs."""
-    if free_epochs is None or (step := round(free_epochs * steps_per_epoch)) >= total_steps:
+    """Returns the step before which a trial is constrained.
+
+    None for never, as no control holds it or its free epochs are too many, and for one that switches by itself.
+    """
+    if free_epochs is None or automatic(free_epochs) or (step := round(free_epochs * steps_per_epoch)) >= total_steps:
         return None
     return step
 

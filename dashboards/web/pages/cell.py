@@ -24,6 +24,7 @@ from lawn_tune.comparison.compare import CellResult
 from lawn_tune.comparison.flags import Flag
 from lawn_tune.comparison.tables import value_text
 from lawn_tune.words import count, duration, fixed, hyperparameter, method, metric_of, setting
+from search_spaces.levels import text as level_text
 
 USUAL = "usual"
 AGAINST = (("points", "points"), ("time", "device time"))
@@ -157,7 +158,7 @@ def _grid_words(info: HeatMapInfo) -> str:
         return f"No point of {info.value} is complete."
     value = info.panels[place.panel].values[place.row][place.column]
     x, y = info.x_levels[place.column], info.y_levels[place.row]
-    won = f"{hyperparameter(info.x)} {x:g}, {hyperparameter(info.y)} {y:g}"
+    won = f"{hyperparameter(info.x)} {level_text(x)}, {hyperparameter(info.y)} {level_text(y)}"
     panel = info.panels[place.panel].label
     shown = fixed(value, info.digits) if value is not None else "unknown"
     return f"Best {info.value} {shown} {info.unit} at {', '.join(text for text in (won, panel) if text)}."

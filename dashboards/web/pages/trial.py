@@ -17,6 +17,7 @@ from dashboards.web.pages.trials import TRIAL, by_key, href
 from lawn_tune.cells import Cell
 from lawn_tune.results import BINS, TrialRow
 from lawn_tune.words import count, duration, fixed, hyperparameter, metric_name, metric_of
+from search_spaces.levels import text as level_text
 
 PATH = "/trial"
 
@@ -64,7 +65,7 @@ def facts(view: View, row: TrialRow) -> list[Component]:
             components.tile("Device time", duration(seconds) if seconds else "–", "its share of its pack"),
             components.tile("Starts", f"{row.attempts:,}", _resumes(row)),
         ),
-        _terms((capital(hyperparameter(name)), f"{value:g}") for name, value in row.hyperparameters.items()),
+        _terms((capital(hyperparameter(name)), level_text(value)) for name, value in row.hyperparameters.items()),
         html.P(
             [
                 components.link("All trials of its cell", view.href("/cell", cell=row.cell)),

@@ -20,6 +20,8 @@ from dashboards.web.snapshot import Snapshots
 from lawn_tune.cells import Cell
 from lawn_tune.results import TrialRow
 from lawn_tune.words import hyperparameter, metric_name, metric_of
+from search_spaces.levels import is_word
+from search_spaces.levels import text as level_text
 
 DYNAMICS = "/dynamics"
 TRIAL = "trial"
@@ -55,7 +57,7 @@ def trial_columns(cell: Cell, rows: Sequence[TrialRow]) -> list[Column]:
         columns.link("trial", "Trial", "to", width=150, hint="opens the trial"),
         columns.text("phase", "Phase", width=95),
         columns.number("seed", "Seed", width=80),
-        *(columns.number(n, capital(hyperparameter(n)), width=110) for n in hyperparameters),
+        *(_hyperparameter(cell, n) for n in hyperparameters),
         columns.outcome(),
         columns.number("validation", f"Validation {name}{unit}", digits=metric.digits, width=125, hint="last epoch"),
         columns.number("test", f"Test {name}{unit}", digits=metric.digits, width=115, hint="last epoch"),
@@ -79,6 +81,15 @@ def trial_columns(cell: Cell, rows: Sequence[TrialRow]) -> list[Column]:
     return [{**column, "width": max(column.get("width", 0), _broad(column["headerName"]))} for column in found]
 
 
+def _hyperparameter(cell: Cell, name: str) -> Column:
+    title = capital(hyperparameter(name))
+    return columns.text(name, title, width=130) if _has_words(cell, name) else columns.number(name, title, width=110)
+
+
+def _has_words(cell: Cell, name: str) -> bool:
+    return any(map(is_word, cell.grid.values.get(name, ())))
+
+
 def _broad(title: str) -> int:
     """Returns the pixels in which no word of a heading breaks, next to its menu."""
     return 62 + 8 * max(map(len, title.split()))
@@ -100,7 +111,8 @@ def _row(view: View, cell: Cell, row: TrialRow) -> dict[str, Any]:
     measured = {name: value for name, value in _values(cell, row).items() if value not in (None, "")}
     subject = row.cell.partition("/")[2]  # names the file of a saved table
     named = {"key": row.key, "trial": row.key, "to": view.href("/trial", **{TRIAL: row.key}), "subject": subject}
-    return named | measured | dict(row.hyperparameters)
+    worded = {name for name in row.hyperparameters if _has_words(cell, name)}
+    return named | measured | {n: level_text(v) if n in worded else v for n, v in row.hyperparameters.items()}
 
 
 def _values(cell: Cell, row: TrialRow) -> dict[str, Any]:
