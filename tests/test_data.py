@@ -7,9 +7,10 @@ import hashlib
 import io
 import json
 import pickle
+import tarfile
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -35,6 +36,16 @@ IMAGES = b"\0\0\x08\x01" + bytes(range(200)) * 400
 
 def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
+
+
+def tarred(member: str, content: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for name, held in (("README", b"not wanted"), (member, content)):
+            info = tarfile.TarInfo(name)
+            info.size = len(held)
+            archive.addfile(info, io.BytesIO(held))
+    return buffer.getvalue()
 
 
 def zipped(member: str, content: bytes) -> bytes:
@@ -78,6 +89,7 @@ def site() -> Iterator[Site]:
         f"http://127.0.0.1:{server.server_address[1]}",
         {
             "set.zip": zipped("set/u.data", RATINGS),
+            "set.tar.gz": tarred("set/u.data", RATINGS),
             "images.gz": gzip.compress(IMAGES),
             "labels.gz": gzip.compress(b"labels"),
         },
@@ -96,6 +108,7 @@ def sources(site: Site) -> dict[str, Dataset]:
     images_md5 = "md5:" + hashlib.md5(site.archives["images.gz"]).hexdigest()
     files = {
         "zip": (DataFile(path="set/u.data", url=f"{site.address}/set.zip", sha256=ordered, any_order=True),),
+        "tar": (DataFile(path="set/u.data", url=f"{site.address}/set.tar.gz", sha256=ordered, any_order=True),),
         "gz": (
             DataFile(
                 path="raw/images", url=f"{site.address}/images.gz", sha256=sha256(IMAGES), archive_hash=images_md5
@@ -116,11 +129,11 @@ def test_no_data_set_has_a_file_twice() -> None:
         assert len({file.path for file in row.files}) == len(row.files)
 
 
-@pytest.mark.parametrize("name", ["zip", "gz"])
+@pytest.mark.parametrize("name", ["zip", "tar", "gz"])
 def test_fetch_brings_the_files_and_nothing_else(name: str, tmp_path: Path, sources: dict[str, Dataset]) -> None:
     assert check(name, tmp_path / "new", sources).state == "missing"
     assert fetch(name, tmp_path / "new", known=sources).state == "ready"
-    expected = {"set/u.data": RATINGS} if name == "zip" else {"raw/images": IMAGES, "raw/labels": b"labels"}
+    expected = {"raw/images": IMAGES, "raw/labels": b"labels"} if name == "gz" else {"set/u.data": RATINGS}
     assert contents(tmp_path / "new") == expected
     require(name, tmp_path / "new", sources)
 
@@ -179,22 +192,37 @@ def test_a_failed_download_changes_nothing_and_its_error_has_instructions(
         assert needed in str(caught.value)
 
 
-@pytest.mark.parametrize("fault", ["broken off", "other member", "truncated"])
-def test_a_failed_zip_changes_nothing(fault: str, tmp_path: Path, site: Site, sources: dict[str, Dataset]) -> None:
+@pytest.mark.parametrize("fault", ["broken off", "other member", "truncated", "no archive"])
+@pytest.mark.parametrize(("name", "archive", "pack"), [("zip", "set.zip", zipped), ("tar", "set.tar.gz", tarred)])
+def test_a_failed_archive_changes_nothing(
+    name: str,
+    archive: str,
+    pack: Callable[[str, bytes], bytes],
+    fault: str,
+    tmp_path: Path,
+    site: Site,
+    sources: dict[str, Dataset],
+) -> None:
     if fault == "broken off":
-        site.cut.add("set.zip")
+        site.cut.add(archive)
     elif fault == "other member":
-        site.archives["set.zip"] = zipped("elsewhere/u.data", RATINGS)
+        site.archives[archive] = pack("elsewhere/u.data", RATINGS)
+    elif fault == "truncated":
+        site.archives[archive] = site.archives[archive][:-40]
     else:
-        site.archives["set.zip"] = site.archives["set.zip"][:-40]
-    with pytest.raises(DataError, match="'zip' could not be fetched"):
-        fetch("zip", tmp_path, known=sources)
+        site.archives[archive] = b"<html>Log in first</html>"
+    with pytest.raises(DataError, match=f"'{name}' could not be fetched"):
+        fetch(name, tmp_path, known=sources)
     assert contents(tmp_path) == {}
 
 
 def test_a_file_may_be_known_by_another_checksum_and_need_no_unpacking(tmp_path: Path, site: Site) -> None:
-    # Both are of b"hello\n", as md5sum and git hash-object print them.
-    for checksum in ("md5:b1946ac92492d2347c6235b4d2611184", "git:ce013625030ba8dba906f756967f9e9ca394464a"):
+    # All are of b"hello\n", as md5sum, sha1sum and git hash-object print them.
+    for checksum in (
+        "md5:b1946ac92492d2347c6235b4d2611184",
+        "sha1:f572d396fae9206628714fb2ce00f72e94f2258f",
+        "git:ce013625030ba8dba906f756967f9e9ca394464a",
+    ):
         file = DataFile(path="plain/hello", url=f"{site.address}/hello", checksum=checksum)
         known = {"plain": replace(DATASETS["digits"], name="plain", files=(file,), package="")}
         site.archives["hello"] = b"Hello\n"

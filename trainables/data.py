@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import tarfile
 import tempfile
 import zipfile
 import zlib
@@ -204,7 +205,7 @@ def fetch(
     failure = None
     try:
         _fetch_all(wanted, data_dir, progress)
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, tarfile.TarError, zlib.error) as error:
         failure = f"{type(error).__name__}: {error}"
     if failure is not None:  # raised here, as the original error would keep its connection open
         raise DataError(_failure(name, data_dir, wanted, failure))
@@ -244,15 +245,12 @@ def _fetch_all(wanted: list[DataFile], data_dir: Path, progress: Callable[[str],
 def _download(file: DataFile, scratch: Path, progress: Callable[[str], ProgressBar] | None) -> Path:
     pooch.get_logger().setLevel("WARNING")
     archive = file.url.rpartition("/")[2]
-    unpack = None
-    if archive.endswith((".zip", ".gz")):
-        unpack = pooch.Unzip(members=[file.path]) if archive.endswith(".zip") else pooch.Decompress(method="gzip")
     unpacked = pooch.retrieve(
         file.url,
         known_hash=file.archive_hash,
         fname=archive,
         path=scratch,
-        processor=unpack,
+        processor=_unpacking(archive, file.path),
         downloader=pooch.HTTPDownloader(progress(archive) if progress else False, CHUNK, timeout=TIMEOUT),
     )
     paths = [unpacked] if isinstance(unpacked, str) else unpacked
@@ -262,6 +260,14 @@ def _download(file: DataFile, scratch: Path, progress: Callable[[str], ProgressB
     if not _intact(file, content):
         raise ValueError(f"{file.path} in {archive} differs from the published content (checksum)")
     return content
+
+
+def _unpacking(archive: str, member: str) -> Callable[..., object] | None:
+    if archive.endswith(".zip"):
+        return pooch.Unzip(members=[member])  # type: ignore[no-any-return]
+    if archive.endswith(".tar.gz"):
+        return pooch.Untar(members=[member])  # type: ignore[no-any-return]
+    return pooch.Decompress(method="gzip") if archive.endswith(".gz") else None
 
 
 def _intact(file: DataFile, path: Path) -> bool:
@@ -277,10 +283,9 @@ def _matches(file: DataFile, content: bytes) -> bool:
     if file.sha256:
         return content_sha256(file, content) == file.sha256
     algorithm, _, expected = file.checksum.partition(":")
-    if algorithm == "md5":
-        return hashlib.md5(content, usedforsecurity=False).hexdigest() == expected
-    header = f"blob {len(content)}\0".encode()
-    return hashlib.sha1(header + content, usedforsecurity=False).hexdigest() == expected
+    if algorithm == "git":
+        algorithm, content = "sha1", f"blob {len(content)}\0".encode() + content
+    return hashlib.new(algorithm, content, usedforsecurity=False).hexdigest() == expected
 
 
 def content_sha256(file: DataFile, content: bytes) -> str:

@@ -34,6 +34,73 @@ def write_fashion_mnist(folder: Path) -> None:
             (folder / f"{stem}-{kind}-ubyte.gz").write_bytes(gzip.compress(content, 1))
 
 
+def cifar_pixels(count: int, classes: int, draw: random.Random) -> tuple[list[int], bytes]:
+    """Classes, and images of 3 x 32 x 32 bytes."""
+    return [i % classes for i in range(count)], draw.randbytes(3072 * count)
+
+
+def cifar_records(labels: Sequence[int], pixels: bytes, classes: int) -> bytes:
+    """The binary version: one byte for the class before each image, with 100 classes after one for its superclass."""
+    images = (pixels[i * 3072 : (i + 1) * 3072] for i in range(len(labels)))
+    heads = (bytes([label]) if classes == 10 else bytes([label // 5, label]) for label in labels)
+    return b"".join(head + image for head, image in zip(heads, images, strict=True))
+
+
+def cifar_pickle(labels: Sequence[int], pixels: bytes, classes: int, fortran: bool = False) -> bytes:
+    """The python version, as Python 2 wrote it: strings of bytes, and an array of numpy 1."""
+
+    def text(value: bytes) -> bytes:
+        return b"U" + bytes([len(value)]) + value
+
+    def whole(value: int) -> bytes:
+        return b"J" + struct.pack("<i", value)
+
+    byte_type = (
+        b"cnumpy\ndtype\n" + text(b"u1") + b"K\x00K\x01\x87R(K\x03" + text(b"|") + b"NNN" + 2 * whole(-1) + b"K\x00tb"
+    )
+    empty = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85" + text(b"b") + b"\x87R"
+    if fortran:
+        pixels = b"".join(pixels[i::3072] for i in range(3072))
+    content = b"T" + struct.pack("<I", len(pixels)) + pixels
+    state = (
+        b"(K\x01"
+        + whole(len(labels))
+        + whole(3072)
+        + b"\x86"
+        + byte_type
+        + (b"\x88" if fortran else b"\x89")
+        + content
+        + b"t"
+    )
+    names = b"labels" if classes == 10 else b"fine_labels"
+    parts = (
+        text(b"batch_label") + text(b"training batch 1 of 5"),
+        text(names) + b"](" + b"".join(b"K" + bytes([label]) for label in labels) + b"e",
+        text(b"data") + empty + state + b"b",
+    )
+    return b"\x80\x02}(" + b"".join(parts) + b"u."
+
+
+def write_cifar(folder: Path) -> None:
+    """Both versions of both data sets, with the same images in the same order."""
+    draw = random.Random(3)
+    for classes, stems, sizes in (
+        (10, [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"], [40] * 5 + [100]),
+        (100, ["train", "test"], [200, 100]),
+    ):
+        places = (
+            ("cifar-10-batches-bin", "cifar-10-batches-py")
+            if classes == 10
+            else ("cifar-100-binary", "cifar-100-python")
+        )
+        for place in places:
+            (folder / place).mkdir(parents=True)
+        for stem, size in zip(stems, sizes, strict=True):
+            labels, pixels = cifar_pixels(size, classes, draw)
+            (folder / places[0] / f"{stem}.bin").write_bytes(cifar_records(labels, pixels, classes))
+            (folder / places[1] / stem).write_bytes(cifar_pickle(labels, pixels, classes))
+
+
 def write_movielens(folder: Path) -> None:
     folder.mkdir(parents=True)
     draw = random.Random(0)
@@ -99,6 +166,7 @@ def ncf_files(*, timed: bool, users: int = 40, items: int = 130, negatives: int 
 def write_data(folder: Path) -> None:
     """Writes every data set of the catalogue that has files."""
     write_fashion_mnist(folder / "FashionMNIST" / "raw")
+    write_cifar(folder)
     write_movielens(folder / "ml-100k")
     write_movielens_1m(folder / "ml-1m")
     for stem, timed in (("ml-1m", True), ("pinterest-20", False)):

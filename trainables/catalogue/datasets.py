@@ -42,6 +42,60 @@ _FASHION_MNIST = (
     ),
 )
 
+_CIFAR_PAGE = "https://www.cs.toronto.edu/~kriz"
+
+
+def _cifar(archive: str, archive_md5: str, folder: str, algorithm: str, **checksums: str) -> tuple[DataFile, ...]:
+    """Files of an archive with the checksum of each; its publisher gives the archive's, users of it those of files."""
+    url, archive_hash = f"{_CIFAR_PAGE}/{archive}.tar.gz", f"md5:{archive_md5}"
+    ending = ".bin" if archive.endswith("binary") else ""
+    return tuple(
+        DataFile(path=f"{folder}/{stem}{ending}", url=url, checksum=f"{algorithm}:{value}", archive_hash=archive_hash)
+        for stem, value in checksums.items()
+    )
+
+
+_CIFAR_10 = _cifar(
+    "cifar-10-binary",
+    "c32a1d4ab5d03f1284b67883e8d87530",
+    "cifar-10-batches-bin",
+    "sha1",
+    data_batch_1="aadd24acce27caa71bf4b10992e9e7b2d74c2540",
+    data_batch_2="c0ba65cce70568cd57b4e03e9ac8d2a5367c1795",
+    data_batch_3="1dd00a74ab1d17a6e7d73e185b69dbf31242f295",
+    data_batch_4="aab85764eb3584312d3c7f65fd2fd016e36a258e",
+    data_batch_5="26e2849e66a845b7f1e4614ae70f4889ae604628",
+    test_batch="67eb016db431130d61cd03c7ad570b013799c88c",
+)
+_CIFAR_10_PYTHON = _cifar(
+    "cifar-10-python",
+    "c58f30108f718f92721af3b95e74349a",
+    "cifar-10-batches-py",
+    "md5",
+    data_batch_1="c99cafc152244af753f735de768cd75f",
+    data_batch_2="d4bba439e000b95fd0a9bffe97cbabec",
+    data_batch_3="54ebc095f3ab1f0389bbae665268c751",
+    data_batch_4="634d18415352ddfa80567beed471001a",
+    data_batch_5="482c414d41f54cd18b22e5b47cb7c3cb",
+    test_batch="40351d587109b95175f43aff81a1287e",
+)
+_CIFAR_100 = _cifar(
+    "cifar-100-binary",
+    "03b5dce01913d631647c71ecec9e9cb8",
+    "cifar-100-binary",
+    "sha1",
+    train="e207cd2e05b73b1393c74c7f5e7bea451d63e08e",
+    test="8fb6623e830365ff53cf14adec797474f5478006",
+)
+_CIFAR_100_PYTHON = _cifar(
+    "cifar-100-python",
+    "eb9058c3a382ffc7106e4002c42a8d85",
+    "cifar-100-python",
+    "md5",
+    train="16019d7e3df5f24257cddd939b257f8d",
+    test="f0ef6b0ae62326f3e7ffdfab6717acfc",
+)
+
 _MOVIELENS_100K = DataFile(
     path="ml-100k/u.data",
     url="https://files.grouplens.org/datasets/movielens/ml-100k.zip",
@@ -114,6 +168,29 @@ DATASETS: Mapping[str, Dataset] = {
             files=_FASHION_MNIST,
             download="31 MB",
             speeds={"small-vgg": Speed(per_example=366e-6, per_step=0.0, per_call=1.6e-3)},
+        ),
+        *(
+            Dataset(
+                name=name,
+                summary=f"60,000 color images of 32x32 pixels, {classes} classes{form}",
+                data="images",
+                targets="classes",
+                metrics=("accuracy", "accuracy@5"),
+                workload=f"trainables.workloads.cifar:{build}",
+                train_examples=45_000,
+                full_examples=50_000,
+                shape={"channels": 3, "pixels": 32, "classes": classes},
+                resident=1200 * MIB,  # the images, padded once more, and floats of them once for their mean
+                files=files,
+                download=download,
+                published=f"cifar-{classes}" if form else "",
+            )
+            for name, classes, form, build, files, download in (
+                ("cifar-10", 10, "", "build", _CIFAR_10, "162 MB"),
+                ("cifar-10-python", 10, "; its python version", "build_pickled", _CIFAR_10_PYTHON, "163 MB"),
+                ("cifar-100", 100, "", "build_fine", _CIFAR_100, "161 MB"),
+                ("cifar-100-python", 100, "; its python version", "build_pickled", _CIFAR_100_PYTHON, "161 MB"),
+            )
         ),
         Dataset(
             name="movielens-100k",

@@ -295,10 +295,10 @@ class DataFile:
 
     Args:
         path: place in the data folder.
-        url: a .zip with the member `path`, or the file itself, plain or as .gz.
+        url: a .zip or .tar.gz with the member `path`, or the file itself, plain or as .gz.
         sha256: of the content; with `any_order` of its lines sorted and each ended by a newline.
-        checksum: instead of `sha256`, where its publisher names another: "md5:...", or "git:..." for its id in a
-            repository.
+        checksum: instead of `sha256`, where its publisher names another: "md5:...", "sha1:...", or "git:..." for its id
+            in a repository.
         any_order: True if the order of lines carries no meaning.
         archive_hash: "md5:..." of the archive where its publisher names one.
     """
@@ -314,8 +314,8 @@ class DataFile:
         """Refuses a file that nothing could verify."""
         if bool(self.sha256) == bool(self.checksum):
             raise ValueError(f"file {self.path} requires either sha256 or checksum")
-        if self.checksum and not self.checksum.startswith(("md5:", "git:")):
-            raise ValueError(f"checksum of {self.path} must begin with md5: or git:, got '{self.checksum}'")
+        if self.checksum and not self.checksum.startswith(("md5:", "sha1:", "git:")):
+            raise ValueError(f"checksum of {self.path} must begin with md5:, sha1: or git:, got '{self.checksum}'")
 
 
 @dataclass(frozen=True, kw_only=True)

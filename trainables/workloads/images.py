@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -31,8 +31,10 @@ class LabeledImages:
         """Returns the images on a device."""
         return LabeledImages(self.images.to(device), self.labels.to(device))
 
-    def __add__(self, other: LabeledImages) -> LabeledImages:
-        return LabeledImages(torch.cat([self.images, other.images]), torch.cat([self.labels, other.labels]))
+    @staticmethod
+    def joined(parts: Sequence[LabeledImages]) -> LabeledImages:
+        """Returns the images of all parts, in their order."""
+        return LabeledImages(torch.cat([part.images for part in parts]), torch.cat([part.labels for part in parts]))
 
     def hold_out(self, every: int) -> tuple[LabeledImages, LabeledImages]:
         """Splits off every n-th of the examples sorted by class: a stratified split that never changes.
@@ -81,7 +83,7 @@ class ImageWorkload(Resident):
         reject_single_image(task.batch_size, {"train": len(train), "train+validation": len(train) + len(validation)})
         search = task.train_on == "train"
         self._task, self._classes, self._device = task, classes, device
-        self._train = (train if search else train + validation).to(device)
+        self._train = (train if search else LabeledImages.joined([train, validation])).to(device)
         self._held_out: dict[Split, LabeledImages] = {"test": test.to(device)}
         if search:
             self._held_out["validation"] = validation.to(device)
