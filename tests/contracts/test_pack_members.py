@@ -47,15 +47,15 @@ def curve(what: Task, members: list[Trial], data_dir: Path) -> list[EpochRecord]
 
 
 def members(seeds: list[int]) -> list[Trial]:
+    """With an eps and rates that do not turn rounding errors of small gradients into steps of their own."""
+    fixed = {"warmup_epochs": 0.5, "eps": 1e-3}
     return [
-        Trial(
-            key=str(i), seed=seed, hyperparameters={"peak_lr": 0.003 * (1 + i), "warmup_epochs": 0.5, "free_epochs": i}
-        )
+        Trial(key=str(i), seed=seed, hyperparameters=fixed | {"peak_lr": 0.001 * (1 + i), "free_epochs": i})
         for i, seed in enumerate(seeds)
     ]
 
 
-@pytest.mark.parametrize("dataset", DATASETS)
+@pytest.mark.parametrize("dataset", [name for name, row in DATASETS.items() if not row.published])
 @pytest.mark.parametrize(("train_on", "seeds"), [("train", [3, 3, 3]), ("train+validation", [4, 5, 6])])
 @pytest.mark.parametrize("batch_size", [64, 160])
 def test_a_member_equals_its_solo_run(

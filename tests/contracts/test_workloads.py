@@ -87,10 +87,10 @@ class Stack:
 
 
 def positives(epoch: tuple[Tensor, ...]) -> list[tuple[int, ...]]:
-    """The examples of an epoch without its labels, and without those that are labelled as negatives."""
+    """The examples of an epoch without labels and crops, and without those that are labelled as negatives."""
     *parts, last = (part.tolist() for part in epoch)
-    if not parts:
-        return [(index,) for index in last]
+    if len(epoch) < 3:
+        return [(index,) for index in epoch[0].tolist()]
     return [key for key, label in zip(zip(*parts, strict=True), last, strict=True) if label == 1]
 
 

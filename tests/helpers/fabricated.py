@@ -35,8 +35,10 @@ def write_fashion_mnist(folder: Path) -> None:
 
 
 def cifar_pixels(count: int, classes: int, draw: random.Random) -> tuple[list[int], bytes]:
-    """Classes, and images of 3 x 32 x 32 bytes."""
-    return [i % classes for i in range(count)], draw.randbytes(3072 * count)
+    """Classes, and images of 3 x 32 x 32 bytes that are brighter in a higher class."""
+    labels = [i % classes for i in range(count)]
+    scales = [bytes(value * (50 + 200 * label // classes) // 256 for value in range(256)) for label in range(classes)]
+    return labels, b"".join(draw.randbytes(3072).translate(scales[label]) for label in labels)
 
 
 def cifar_records(labels: Sequence[int], pixels: bytes, classes: int) -> bytes:

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from tests.helpers.fabricated import cifar_pickle, cifar_pixels, cifar_records, published, write_cifar
 from tests.helpers.tasks import IMAGES
 from trainables.data import DataError
-from trainables.tasks import Task
+from trainables.tasks import PackConfig, Task, Trial
+from trainables.training.trial import EpochEnded, PackRun, Records
 from trainables.workloads import build_workload, cifar
 from trainables.workloads.base import Resident
 from trainables.workloads.plain_pickle import PickleError, load_plain
@@ -62,6 +63,25 @@ def test_both_versions_are_the_same_images(classes: int, data_dir: Path) -> None
         found.evaluate(predict, "test")
     assert [tensor.shape for tensor in seen[0]] == [(180, 3, 32, 32), (180,), (20, 3, 32, 32), (100, 3, 32, 32)]
     assert all(a.equal(b) for a, b in zip(*seen, strict=True))
+
+
+def test_crops_are_the_same_after_an_interruption(data_dir: Path, tmp_path: Path) -> None:
+    point = {"peak_lr": 0.01, "warmup_epochs": 1.0, "weight_decay": 0.1}
+    config = PackConfig(
+        task=replace(task("cifar-10"), epochs=3), members=(Trial(key="a", seed=5, hyperparameters=point),)
+    )
+
+    def records(stop: bool, checkpoint: Path | None) -> list[object]:
+        run = PackRun(config, data_dir=data_dir, device=CPU, checkpoint=checkpoint, report_seconds=0.0)
+        found: list[object] = []
+        for event in run:
+            if isinstance(event, EpochEnded) and stop:
+                run.stop()
+            found += event.records if isinstance(event, Records) else []
+        return found
+
+    assert not records(True, tmp_path / "saved"), "stopped after its first epoch"
+    assert records(False, tmp_path / "saved") == records(False, None)
 
 
 @pytest.mark.parametrize("classes", [10, 100])

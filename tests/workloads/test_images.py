@@ -36,8 +36,7 @@ def labeled(count: int, channels: int = 1) -> LabeledImages:
 
 
 def workload(task: Task = TASK, test: int = 300) -> ImageWorkload:
-    parts = {"train": labeled(100), "validation": labeled(20), "test": labeled(test)}
-    return ImageWorkload(task, **parts, classes=10, device=CPU)
+    return ImageWorkload(task, train=labeled(100), validation=labeled(20), test=labeled(test), classes=10, device=CPU)
 
 
 def logits_of_three_predictors(images: Tensor) -> Tensor:

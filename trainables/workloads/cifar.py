@@ -19,6 +19,9 @@ SHAPE = (3, 32, 32)
 PIXELS = 3 * 32 * 32
 """Bytes of an image: red, green and blue, each row by row."""
 
+PADDING = 4
+"""Pixels of the border of random crops (our choice; the usual one of CIFAR)."""
+
 BATCH, FINE_BATCH = {b"data", b"labels"}, {b"data", b"fine_labels"}
 """What the dictionary of a python file holds of each image, with 10 classes and with 100."""
 
@@ -62,13 +65,16 @@ def build_pickled(task: Task, data_dir: Path, device: torch.device) -> ImageWork
 
 def _build(task: Task, data_dir: Path, device: torch.device, read: Read) -> ImageWorkload:
     row = task.dataset_row
-    classes, files = row.shape["classes"], [data_dir / file.path for file in row.files]
-    parts = [_images(task, data_dir, file, read, classes) for file in files]
-    if len(parts) < 2:
-        raise DataError(f"data set '{row.name}' requires a file to train on and one to test on, got {len(parts)}")
+    classes = row.shape.get("classes", 0)
+    if len(row.files) < 2 or not classes:
+        rule = "requires a file to train on, one to test on, and `classes` in its shape"
+        raise DataError(f"data set '{row.name}' {rule}, got {len(row.files)} files and shape {dict(row.shape)}")
+    parts = [_images(task, data_dir, data_dir / file.path, read, classes) for file in row.files]
     together = LabeledImages.joined(parts[:-1])
     train, validation = together.hold_out(every=10)
-    return ImageWorkload(task, train=train, validation=validation, test=parts[-1], classes=classes, device=device)
+    return ImageWorkload(
+        task, train=train, validation=validation, test=parts[-1], classes=classes, device=device, padding=PADDING
+    )
 
 
 def _images(task: Task, data_dir: Path, file: Path, read: Read, classes: int) -> LabeledImages:

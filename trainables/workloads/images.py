@@ -12,6 +12,7 @@ from trainables import metrics
 from trainables.models import build_model
 from trainables.tasks import Split, Task
 from trainables.workloads.base import Evaluation, Predict, Resident, in_calls
+from trainables.workloads.crops import Crops
 
 EXAMPLES_PER_CALL = 256
 PROBE_EXAMPLES = 4096
@@ -64,6 +65,8 @@ class ImageWorkload(Resident):
         train, validation, test: the fixed splits. Under `train_on = "train+validation"` the first two are joined.
         classes: number of classes.
         device: where the data is.
+        padding: border of the random crops that are trained on, each flipped with probability 1/2; None for the images
+            as they are. Margins and metrics are those of whole images.
 
     Raises:
         ValueError: an epoch's last batch would hold a single image, which BatchNorm cannot normalize.
@@ -78,6 +81,7 @@ class ImageWorkload(Resident):
         test: LabeledImages,
         classes: int,
         device: torch.device,
+        padding: int | None = None,
     ) -> None:
         self.examples_per_call = EXAMPLES_PER_CALL
         reject_single_image(task.batch_size, {"train": len(train), "train+validation": len(train) + len(validation)})
@@ -90,6 +94,7 @@ class ImageWorkload(Resident):
         self.examples = len(self._train)
         std, mean = torch.std_mean(self._train.images.float(), dim=(0, 2, 3))
         self._mean, self._std = mean.view(-1, 1, 1), std.view(-1, 1, 1)
+        self._crops = None if padding is None else Crops(self._train.images, padding)
 
     def build_model(self) -> nn.Module:
         """See `Workload.build_model`."""
@@ -97,22 +102,25 @@ class ImageWorkload(Resident):
         return build_model(self._task, {"channels": channels, "pixels": size, "classes": self._classes})
 
     def epoch(self, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Returns all training examples' indices [N] in random order."""
-        return (torch.randperm(len(self._train), generator=generator).to(self._device),)
+        """Returns all training examples' indices [N] in random order, and the crop of each [N] if there are any."""
+        order = torch.randperm(len(self._train), generator=generator).to(self._device)
+        return (order,) if self._crops is None else (order, self._crops.draw(generator).to(self._device))
 
     def batch(self, *examples: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
         """Returns standardized images [..., B, C, H, W] and class indices [..., B]."""
-        (index,) = examples
-        return (self._standardized(self._train.images[index]),), self._train.labels[index]
+        index, *crop = examples
+        images = self._crops.cut(index, *crop) if self._crops else self._train.images[index]
+        return (self._standardized(images),), self._train.labels[index]
 
     def margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """See `metrics.multiclass_margin`."""
         return metrics.multiclass_margin(outputs, targets)
 
     def probe_examples(self) -> tuple[Tensor, ...]:
-        """Returns the indices of at most 4,096 training examples, evenly spaced."""
+        """Returns the indices of at most 4,096 training examples, evenly spaced, as whole images."""
         count = min(PROBE_EXAMPLES, len(self._train))
-        return (torch.arange(count, device=self._device) * len(self._train) // count,)
+        index = torch.arange(count, device=self._device) * len(self._train) // count
+        return (index,) if self._crops is None else (index, torch.full_like(index, self._crops.center))
 
     def evaluate(self, predict: Predict, split: Split) -> Evaluation:
         """Returns top-1 and top-5 accuracy (percent), confidences and which images are classified correctly."""

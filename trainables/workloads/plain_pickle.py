@@ -53,7 +53,7 @@ def load_plain(content: bytes) -> Any:
 def _check_places(content: bytes) -> None:
     """Refuses numbers of remembered values that no writer gives: the unpickler makes room for all smaller ones."""
     for count, (operation, argument, _) in enumerate(pickletools.genops(content)):
-        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > count:
+        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and isinstance(argument, int) and argument > count:
             raise PickleError(f"it remembers value {argument:,} after {count:,} operations")
 
 
