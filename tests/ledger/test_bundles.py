@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from benchmarks import big_ledger
 from lawn_tune.cells import CellName
 from lawn_tune.cli.main import app
+from lawn_tune.cli.source import reading_space
 from lawn_tune.errors import LawnTuneError, LedgerError, UsageError
 from lawn_tune.ledger import Owner, curves, open_ledger
 from lawn_tune.ledger.bundle import APPLICATION, Bundle, about, open_bundle, write_bundle
@@ -269,6 +270,13 @@ def test_a_ledger_is_not_a_bundle(source: str, published: dict[str, Bundle], tmp
     own = published["big"].path
     with pytest.raises(UsageError, match="is the ledger itself"):
         restored(own, f"sqlite:///{quote(str(own))}")
+
+
+def test_a_file_of_another_kind_is_not_compared(tmp_path: Path) -> None:
+    path = tmp_path / "comparison.json"
+    path.write_text("{}")
+    with pytest.raises(UsageError, match="neither a bundle nor the TOML file"), reading_space(str(path), None):
+        raise AssertionError("it was opened")
 
 
 def test_the_header_is_the_documented_one(published: dict[str, Bundle]) -> None:
