@@ -60,6 +60,9 @@ plan = Table(
 """Which trials belong to which cell. A key does not depend on its space, so two spaces may plan the same trial: it is
 trained once, and shown in both. `mirrored` is the outcome that the cell's Optuna study holds, "" if none."""
 
+UNPLANNED = 2**31 - 1
+"""`position` of search trials that the last launch did not plan (another grid or budget); they come last."""
+
 trials = Table(
     "lawn_trials",
     metadata,

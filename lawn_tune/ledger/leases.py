@@ -1,4 +1,7 @@
-"""Leases: one driver works on a cell at a time. Each change is one atomic statement on both databases."""
+"""Leases: one driver works on a cell at a time, and on the trials that cells of several spaces share.
+
+Each change is atomic on both databases: a transaction that writes excludes all others.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, Row, delete, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, or_, select, update
 
 from lawn_tune.cells import CellName
 from lawn_tune.errors import LedgerError
 from lawn_tune.ledger.database import clock, insert
-from lawn_tune.ledger.definitions import leases
+from lawn_tune.ledger.definitions import UNPLANNED, leases, plan
 from lawn_tune.ledger.owners import Owner
 
 LONGEST = 10
@@ -42,12 +45,19 @@ def take(connection: Connection, cell: CellName, owner: Owner, seconds: float) -
 
     A dead holder is named by its token, so of two drivers that both found it dead only one takes its place. A lease
     that ends later than anybody would ask for was made before the database's clock was set back, and counts as ended.
+    While a cell is leased, so are the trials that it plans: no cell that shares one of them is granted. A lease of such
+    a cell that ended is deleted, so that its holder cannot renew it.
     """
+    now = clock(connection)
+    sharing = _sharing(connection, cell, and_(leases.c.expires > now, leases.c.expires <= now + LONGEST * seconds))
+    if any(row.valid and not _owner(row).is_dead() for row in sharing):
+        return False
+    for row in sharing:
+        connection.execute(delete(leases).where(leases.c.cell == row.cell, leases.c.token == row.token))
     holder = connection.execute(select(leases).where(leases.c.cell == str(cell))).one_or_none()
     yielding = [owner.token]
     if holder is not None and _owner(holder).is_dead():
         yielding.append(holder.token)
-    now = clock(connection)
     values = {**asdict(owner), "expires": now + seconds}
     statement = insert(connection, leases).values(cell=str(cell), **values)
     statement = statement.on_conflict_do_update(
@@ -56,6 +66,19 @@ def take(connection: Connection, cell: CellName, owner: Owner, seconds: float) -
         where=or_(leases.c.expires <= now, leases.c.expires > now + LONGEST * seconds, leases.c.token.in_(yielding)),
     )
     return connection.execute(statement.returning(leases.c.cell)).scalar() is not None
+
+
+def _sharing(connection: Connection, cell: CellName, valid: ColumnElement[bool]) -> list[Row[tuple[object, ...]]]:
+    """Returns the leases of other cells that plan a trial of this one, and whether each is `valid`."""
+    ours, theirs = plan.alias(), plan.alias()
+    query = (
+        select(leases, valid.label("valid"))
+        .join(theirs, theirs.c.cell == leases.c.cell)
+        .join(ours, and_(ours.c.key == theirs.c.key, ours.c.cell == str(cell)))
+        .where(leases.c.cell != str(cell), ours.c.position != UNPLANNED, theirs.c.position != UNPLANNED)
+        .distinct()
+    )
+    return list(connection.execute(query))
 
 
 def renew(connection: Connection, owner: Owner, seconds: float) -> frozenset[CellName]:

@@ -14,11 +14,8 @@ from lawn_tune.cells import Cell, CellName, Packing, Phase
 from lawn_tune.errors import LedgerError
 from lawn_tune.ledger import rows
 from lawn_tune.ledger.database import insert
-from lawn_tune.ledger.definitions import cells, plan, trials
+from lawn_tune.ledger.definitions import UNPLANNED, cells, plan, trials
 from trainables.tasks import Trial
-
-UNPLANNED = 2**31 - 1
-"""Position of search trials that the last launch did not plan (another grid or budget); they come last."""
 
 _PLANNED = ("phase", "position", "seed", "hyperparameters", "total_epochs")
 """What a launch rewrites of a trial that is known."""

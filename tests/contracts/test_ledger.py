@@ -768,6 +768,25 @@ def test_a_leased_cell_is_granted_to_another_only_if_its_owner_is_dead(
     assert ledger.renew(first if granted else second, SECONDS) == frozenset()
 
 
+@pytest.mark.parametrize(
+    ("holder", "seconds", "granted"), [(elsewhere, SECONDS, False), (elsewhere, 0.0, True), (dead, SECONDS, True)]
+)
+def test_trials_that_cells_share_are_leased_with_either(
+    ledger: Ledger, cell: Cell, holder: Callable[[], Owner], seconds: float, granted: bool
+) -> None:
+    twin, apart = make_cell(space="twin"), make_cell(space="twin", batch_size=8)
+    ledger.register([twin, apart])
+    first, second = holder(), Owner.current()
+    assert ledger.lease(cell.name, first, seconds)
+    assert ledger.lease(apart.name, second, SECONDS)
+    assert ledger.lease(twin.name, second, SECONDS) is granted
+    assert ledger.renew(first, SECONDS) == (frozenset() if granted else {cell.name})
+    assert not ledger.lease(cell.name if granted else twin.name, Owner.current(), SECONDS)
+    ledger.release(twin.name, second)
+    ledger.release(cell.name, first)
+    assert ledger.lease(cell.name, Owner.current(), SECONDS)
+
+
 def test_a_lease_that_is_given_back_is_free(ledger: Ledger, cell: Cell) -> None:
     first, second = elsewhere(), Owner.current()
     assert ledger.lease(cell.name, first, SECONDS)
