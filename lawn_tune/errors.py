@@ -7,6 +7,13 @@ ABANDONED = "abandoned"
 interpreter's own cleanup, which would."""
 
 
+AT_LIMIT = 6
+"""Exit code of a launch that stopped at a limit and left trials to the next one."""
+
+INTERRUPTED = 130
+"""Exit code of a command that Ctrl-C ended."""
+
+
 class LawnTuneError(Exception):
     """The base of every error of the service.
 

@@ -26,6 +26,7 @@ from lawn_tune.cli.options import (
     Gpus,
     MaxDeviceHours,
     MaxEpochs,
+    Notify,
     PackSize,
     ProgressTimeout,
     RayAddress,
@@ -37,20 +38,18 @@ from lawn_tune.cli.options import (
     Workers,
     settings_of,
 )
-from lawn_tune.errors import DataError, ExecutionError, UsageError
+from lawn_tune.errors import AT_LIMIT, DataError, ExecutionError, UsageError
 from lawn_tune.results import DamagedCells
 from lawn_tune.settings import Settings, check_work_dir
 from lawn_tune.settings.deadlines import moment
 from lawn_tune.storage import masked
 
 if TYPE_CHECKING:
+    from lawn_tune.cli.notifying import Notices
     from lawn_tune.executors.base import Agenda
     from lawn_tune.launching.launch import Launch
     from lawn_tune.launching.limits import Limits
     from lawn_tune.ledger import Ledger
-
-AT_LIMIT = 6
-"""Exit code of a launch that stopped at a limit and left trials to the next one."""
 
 
 def launch(
@@ -67,6 +66,7 @@ def launch(
     progress_timeout: ProgressTimeout = None,
     max_device_hours: MaxDeviceHours = None,
     deadline: DeadlineText = None,
+    notify: Notify = None,
     storage: Storage = None,
     data_dir: DataDir = None,
     work_dir: WorkDir = None,
@@ -93,6 +93,9 @@ def launch(
     time is its wall time, times its share where jobs share a GPU; without GPUs, a worker's cores count as one device.
     If trials are left then, the exit code is 6, and the same command continues.
 
+    --notify runs a command, with JSON on its standard input, when the launch ends in whatever way and when over half of
+    a cell's trials diverge. docs/automation.md lists the fields. A command that fails is a warning.
+
     With --smoke nothing of the study is trained: every cell takes a few steps with its own batches, model and packs, in
     a ledger of its own that is removed, and one pack is interrupted and resumed. It prints what was checked.
 
@@ -116,7 +119,19 @@ def launch(
 
         run_smoke(planned, settings, console, _launch)
     else:
-        _launch(planned, settings, console, quiet=quiet, storage=storage and masked(storage))
+        with _notices(planned, settings, console) as notices:
+            _launch(planned, settings, console, quiet=quiet, storage=storage and masked(storage), notices=notices)
+
+
+def _notices(cells: Sequence[Cell], settings: Settings, console: Console) -> Notices:
+    from lawn_tune.cli.notifying import Notices
+
+    spaces = list(dict.fromkeys(cell.name.space for cell in cells))
+    return Notices(settings.notify, spaces, masked(settings.storage), lambda text: _warn(console, text))
+
+
+def _warn(console: Console, text: str) -> None:
+    console.print(f"[yellow]{escape(text)}[/]", highlight=False, soft_wrap=True)
 
 
 def _launch(cells: Sequence[Cell], settings: Settings, console: Console, **options: Any) -> None:
@@ -149,6 +164,7 @@ def run_launch(
     quiet: bool = False,
     storage: str | None = None,
     around: Callable[[Launch], Agenda] | None = None,
+    notices: Notices | None = None,
 ) -> None:
     """Opens the ledger, trains the cells and prints what was done.
 
@@ -156,6 +172,7 @@ def run_launch(
         storage: the ledger's URL as typed, if it was, without its password.
         around: returns what the executor works off in place of the launch, of a smoke run, which has a summary of its
             own.
+        notices: is told what the launch did; None for a smoke run.
 
     Raises:
         LedgerError: the ledger cannot be used.
@@ -171,7 +188,7 @@ def run_launch(
     from lawn_tune.planning.remaining import Remaining
 
     limits = limits_of(settings)
-    patience = Patience(lambda text: console.print(f"[yellow]{escape(text)}[/]", highlight=False, soft_wrap=True))
+    patience = Patience(lambda text: _warn(console, text))
     ledger = open_ledger(settings.storage, patience=patience)
     try:
         for space in {cell.name.space for cell in cells} & set(ledger.spaces()):
@@ -181,7 +198,7 @@ def run_launch(
         for space in spaces if limits.limited else ():
             limits.speeds.learn(cells, ledger.trials(space))
         owner = Owner.current()
-        with Display(console, cells, quiet) as display:
+        with Display(console, cells, quiet, notices.diverged if notices else None) as display:
             agenda = Launch(
                 cells,
                 ledger,
@@ -192,6 +209,8 @@ def run_launch(
                 retries=settings.retries,
                 limits=limits,
             )
+            if notices:
+                notices.tally = agenda.tally
             patience.stopping = lambda: agenda.interrupted
             with Heartbeat(agenda.leases), stopped_by_signals(agenda, console) as stops, ExitStack() as stack:
                 stack.callback(agenda.close)

@@ -17,14 +17,13 @@ from typer.core import TyperGroup
 from lawn_tune import __version__
 from lawn_tune.cli.plain_help import plain_help
 from lawn_tune.cli.streams import Output, Shown, cannot_write, flush, open_streams
-from lawn_tune.errors import ABANDONED, DataError, LawnTuneError, UsageError
+from lawn_tune.errors import ABANDONED, INTERRUPTED, DataError, LawnTuneError, UsageError
 from lawn_tune.settings import DEBUG, debugging
 from search_spaces.space import SpaceError
 
 PLUGINS = "lawn_tune.commands"
 """Entry-point group through which other packages add sub-commands."""
 
-INTERRUPTED = 130
 BROKEN_PIPE = 141
 
 EPILOG = """\b

@@ -37,6 +37,7 @@ Retries = Annotated[str | None, _option("retries")]
 MaxDeviceHours = Annotated[str | None, _option("max_device_hours")]
 Flattening = Annotated[bool | None, _option("flattening")]
 DeadlineText = Annotated[str | None, _option("deadline")]
+Notify = Annotated[str | None, _option("notify")]
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of a table.")]
 Cells = Annotated[

@@ -51,7 +51,7 @@ OPENED = (State.OPEN, State.FAILED, State.LEFT_OUT, State.LOST)
 
 @dataclass
 class _Work:
-    """A cell, and of the phase that is trained: the packs still to begin, and those in training."""
+    """A cell, and of the phase that is trained: packs still to begin, those in training, and trials that diverged."""
 
     cell: Cell
     state: State = State.WAITING
@@ -59,6 +59,7 @@ class _Work:
     trials: dict[str, Trial] = field(default_factory=dict)
     queue: deque[PackRow] = field(default_factory=deque)
     running: set[str] = field(default_factory=set)
+    diverged: int = 0
 
     @cached_property
     def keys(self) -> frozenset[str]:
@@ -328,6 +329,7 @@ class Launch:
         planned = make_packs(cell, phase, [trial for trial in trials if trial.key in missing], self.pack_size)
         packs = self.ledger.record_packs(cell.name, phase, planned) if missing else ()
         work.phase, work.trials = phase, {trial.key: trial for trial in trials}
+        work.diverged = sum(outcomes.get(key) == "diverged" for key in work.trials)
         work.queue = deque(pack for pack in packs if pack.state != "split" and missing.intersection(pack.keys))
         self._enqueue(work, State.OPEN)
 
@@ -375,9 +377,17 @@ class Launch:
         packing = {"trials": len(pack.keys), "workers": workers}
         self.ledger.finish(pack, event.outcomes, {**event.provenance, "packing": packing})
         self.tally.trained += len(event.outcomes)
-        self.tally.diverged += sum(outcome.outcome == "diverged" for outcome in event.outcomes)
+        diverged = sum(outcome.outcome == "diverged" for outcome in event.outcomes)
+        self.tally.diverged += diverged
         self.tally.seconds += sum(outcome.summary["seconds"] or 0.0 for outcome in event.outcomes)
         self.listener.finished(event.job, event.outcomes)
+        self._count_diverged(work, diverged)
+
+    def _count_diverged(self, work: _Work, more: int) -> None:
+        """Reports a phase once, when over half of its trials have diverged."""
+        before, work.diverged = work.diverged, work.diverged + more
+        if 2 * before <= len(work.trials) < 2 * work.diverged:
+            self.listener.diverged(work.cell, work.phase, work.diverged, len(work.trials))
 
     def _show(self, texts: Sequence[str], show: Callable[[str], None]) -> None:
         """Shows each text once, whichever workers send it."""

@@ -26,6 +26,9 @@ class Listener(Protocol):
     def failed(self, job: Job, error: str, again: bool) -> None:
         """A job failed, and will be tried again or not."""
 
+    def diverged(self, cell: Cell, phase: Phase, count: int, trials: int) -> None:
+        """More than half of the trials of a phase have diverged by now; called once a phase."""
+
     def warned(self, text: str) -> None:
         """Something is wrong, though training goes on."""
 

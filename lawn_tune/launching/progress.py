@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
 from rich.console import Console
@@ -28,10 +28,17 @@ class Display:
         console: where to draw.
         cells: what the launch was asked for; the bar's length is their trials times epochs.
         quiet: True to show warnings and errors only.
+        on_divergence: called like `diverged`, after it was shown.
     """
 
-    def __init__(self, console: Console, cells: Sequence[Cell], quiet: bool = False) -> None:
-        self.console, self.quiet = console, quiet
+    def __init__(
+        self,
+        console: Console,
+        cells: Sequence[Cell],
+        quiet: bool = False,
+        on_divergence: Callable[[Cell, Phase, int, int], None] | None = None,
+    ) -> None:
+        self.console, self.quiet, self._on_divergence = console, quiet, on_divergence
         self._bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -86,6 +93,12 @@ class Display:
         self._forget(job)
         reason = escape(error.strip().splitlines()[0]) if error.strip() else "unknown error"
         self.console.print(f"[red]✗[/] {_label(job)}: {reason}" + (" — trying again" if again else ""), soft_wrap=True)
+
+    def diverged(self, cell: Cell, phase: Phase, count: int, trials: int) -> None:
+        """See `Listener.diverged`."""
+        self.warned(f"{cell.name} {phase}: {count} of {trials} trials diverged")
+        if self._on_divergence:
+            self._on_divergence(cell, phase, count, trials)
 
     def warned(self, text: str) -> None:
         """See `Listener.warned`."""

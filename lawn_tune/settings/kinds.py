@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -73,6 +74,17 @@ def whole(lowest: int) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def command(text: str) -> tuple[str, ...]:
+    """A program and its arguments, split as a shell would; no shell ever reads them."""
+    try:
+        words = tuple(shlex.split(text))
+    except ValueError:
+        words = ()
+    if not words:
+        raise ValueError("a program and its arguments, with every quote closed")
+    return words
 
 
 def yes(text: str) -> bool:

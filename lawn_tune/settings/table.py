@@ -101,6 +101,12 @@ class Settings:
     deadline: Deadline | None = field(
         default=None, metadata=_read(parse_deadline, "Stop after 8h or 1h30m, at 18:30, or at an ISO time.", "WHEN")
     )
+    notify: tuple[str, ...] | None = field(
+        default=None,
+        metadata=_read(
+            kinds.command, "Run this when a launch ends, fails or diverges widely; it reads JSON.", "COMMAND"
+        ),
+    )
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,7 @@ REACHES: dict[str, tuple[tuple[str, ...], Callable[[Settings], Any], Any]] = {
     "retries": (("--retries", "7"), lambda s: agenda(s)["retries"], 7),
     "max_device_hours": (("--max-device-hours", "2"), lambda s: limits_of(s).device_seconds, 7200.0),
     "deadline": (("--deadline", "2100-01-01T00:00+00:00"), lambda s: limits_of(s).deadline, 4102444800.0),
+    "notify": (("--notify", "true -x"), lambda s: s.notify, ("true", "-x")),
 }
 """Setting → how it is typed, what reads it where it is used, and what is found there."""
 

@@ -34,6 +34,7 @@ EXAMPLES: dict[str, tuple[list[str], list[Any]]] = {
     "retries": (["0", "1", "2"], [0, 1, 2]),
     "max_device_hours": (["1", "0.5", "48"], [1.0, 0.5, 48.0]),
     "deadline": (["8h", "1h30m", "18:30"], [timedelta(hours=8), timedelta(hours=1.5), time(18, 30)]),
+    "notify": (["a", "b -c", "sh -c 'd e'"], [("a",), ("b", "-c"), ("sh", "-c", "d e")]),
 }
 """Setting → three texts, and the values they stand for."""
 
@@ -57,6 +58,7 @@ BAD = {
         *("8", "h", "8h later", "tomorrow", "2026-13-01", "", "25:61", "18:30:00.5"),
         *("999999d", "3651d", "999999d" * 2_000, "0001-01-01", "9999-12-31T23:59", "9999-12-31T23:59-12:00"),
     ],
+    "notify": ["", " "],
 }
 
 

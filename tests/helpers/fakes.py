@@ -30,6 +30,9 @@ class Recorder:
     def failed(self, job: Job, error: str, again: bool) -> None:
         self.lines.append(f"failed {again}")
 
+    def diverged(self, cell: Cell, phase: Phase, count: int, trials: int) -> None:
+        self.lines.append(f"{cell.name} {phase} {count}/{trials} diverged")
+
     def warned(self, text: str) -> None:
         self.lines.append(f"warned {text}")
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from lawn_tune.cells import Cell
 from lawn_tune.errors import UsageError
-from lawn_tune.executors.base import Event, Failed, Job, Nothing, Progress
+from lawn_tune.executors.base import Event, Failed, Finished, Job, Nothing, Progress
 from lawn_tune.launching.launch import LOST_MACHINES, Launch
 from lawn_tune.launching.same_space import check_same_space
 from lawn_tune.ledger import Ledger, Owner, open_ledger
 from lawn_tune.planning.plan import plan
 from search_spaces.loader import load_space
-from tests.helpers.fakes import FakeExecutor, Recorder, fail, record, score, succeed
+from tests.helpers.fakes import FakeExecutor, Recorder, fail, outcome, record, score, succeed
 from tests.helpers.tiny import TWO_CELLS, TWO_CELLS_TRIALS, tiny_cells
 
 OWNER = Owner.current()
@@ -132,6 +134,30 @@ def test_a_failing_pack_is_tried_again_then_reported_then_retried_by_the_next_la
     healed = launch(cells, ledger, FakeExecutor())
     assert healed.tally.trained == TWO_CELLS_TRIALS
     assert len(complete(ledger)) == TWO_CELLS_TRIALS
+
+
+def test_a_phase_that_diverges_widely_is_reported_once_over_all_launches(
+    cells: tuple[Cell, ...], ledger: Ledger
+) -> None:
+    """Of three search trials, one a launch, the first two diverge; the last launch trains both confirm trials."""
+    trained: list[str] = []
+
+    def train(job: Job) -> Finished:
+        (member,) = job.config.members
+        trained.append(member.key)
+        ends: Literal["complete", "diverged"] = "complete" if len(trained) == 3 else "diverged"
+        return Finished(job, [replace(outcome(member, 3), outcome=ends)], {})
+
+    reports = []
+    for packs in (1, 1, 1, 2):
+        agenda = Launch(cells[:1], ledger, OWNER, listener := Recorder(), pack_size=1)
+        for _ in range(packs):
+            job = agenda.next_job()
+            assert isinstance(job, Job)
+            agenda.handle(train(job))
+        agenda.close()
+        reports.append([line.removeprefix(f"{cells[0].name} ") for line in listener.lines if "diverged" in line])
+    assert reports == [[], ["search 2/3 diverged"], [], ["confirm 2/2 diverged"]]
 
 
 def test_machines_that_die_cost_no_retries_and_data_that_is_not_there_no_time(
