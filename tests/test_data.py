@@ -337,18 +337,18 @@ def served(tmp_path: Path, sources: dict[str, Dataset], monkeypatch: pytest.Monk
 
 def test_list_fetch_and_check(served: Path) -> None:
     run = CliRunner()
-    states = {row["name"]: row["state"] for row in json.loads(run.invoke(app, ["list", "--json"]).stdout)}
+    states = {row["name"]: row["state"] for row in json.loads(run.invoke(app, ["list", "--json"]).stdout)["datasets"]}
     missing = {name for name in DATASETS if not DATASETS[name].bundled}
     assert states == {name: "missing" if name in missing else "ready" for name in DATASETS}
     before = run.invoke(app, ["check", "movielens-100k", "--json"])
     assert isinstance(before.exception, ServiceError)
-    assert json.loads(before.stdout)[0]["state"] == "missing"
+    assert json.loads(before.stdout)["datasets"][0]["state"] == "missing"
     assert run.invoke(app, ["fetch", "movielens-100k"]).exit_code == 0
     assert contents(served) == {"set/u.data": RATINGS}
     assert run.invoke(app, ["check", "movielens-100k"]).exit_code == 0
     every = run.invoke(app, ["check", "--all", "--json"])
     assert isinstance(every.exception, ServiceError)
-    assert len(json.loads(every.stdout)) == len(DATASETS)
+    assert len(json.loads(every.stdout)["datasets"]) == len(DATASETS)
 
 
 def test_the_folder_comes_from_flag_or_variable(served: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

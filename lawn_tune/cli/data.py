@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -15,7 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from lawn_tune.cli.options import DataDir, console
+from lawn_tune.cli.options import AsJson, DataDir, console, print_json
 from lawn_tune.errors import DataError, UsageError
 from lawn_tune.settings import resolve
 from trainables import data
@@ -26,7 +25,6 @@ app = typer.Typer(
 )
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help=f"One of {', '.join(DATASETS)}.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 COLOURS = {"ready": "green", "missing": "yellow", "broken": "red"}
 
@@ -99,7 +97,7 @@ def _folder(flag: str | None) -> Path:
 
 def _show(found: Sequence[data.Status], as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps([asdict(status) for status in found], indent=2))
+        print_json("data/1", {"datasets": [asdict(status) for status in found]})
         return
     table = Table(box=None, pad_edge=False)
     for title in ("data set", "state", "holds", "download", "where"):

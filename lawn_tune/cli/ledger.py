@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from lawn_tune.cli.options import Storage
+from lawn_tune.cli.options import AsJson, Storage, print_json
 from lawn_tune.errors import LedgerError
 from lawn_tune.ledger.database import Database
 from lawn_tune.ledger.definitions import PREFIX, REVISION
 from lawn_tune.ledger.schema import current_revision, open_schema
 from lawn_tune.settings import resolve
+
+if TYPE_CHECKING:
+    from lawn_tune.ledger.check import Damage
 
 WORDS = {"lawn_plan": "planned", "lawn_progress": "epochs of unfinished packs", "lawn_examples": "sets of examples"}
 """Names for tables whose own names are unclear to users."""
@@ -33,6 +37,7 @@ app = typer.Typer(
 def copy(
     source: Annotated[str, typer.Argument(metavar="FROM", help="Ledger to copy: a database URL.")],
     target: Annotated[str, typer.Argument(metavar="TO", help="Where to: a new file, or an empty database.")],
+    as_json: AsJson = False,
 ) -> None:
     """Copy a whole ledger with its Optuna studies, and compare both; a killed copy is completed by the same command.
 
@@ -47,6 +52,10 @@ def copy(
 
     with bars() as progress:
         done = copy_ledger(source, target, progress)
+    if as_json:
+        facts = {"source": done.source, "target": done.target, "rows": done.rows, "studies": done.studies}
+        print_json("copy/1", {**facts, "sha256": done.digest})
+        return
     typer.echo(f"copied {done.source} to {done.target}")
     typer.echo(f"read back and equal: {counts(done.rows)}, {done.studies} Optuna studies")
     typer.echo(f"sha256 {done.digest}")
@@ -56,6 +65,7 @@ def copy(
 def import_(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A bundle, as 'report --bundle' writes it.")],
     storage: Storage = None,
+    as_json: AsJson = False,
 ) -> None:
     """Restore a bundle into a ledger, so that launches skip its trials and every command shows them.
 
@@ -71,13 +81,18 @@ def import_(
 
     with bars() as progress:
         done = import_bundle(file, resolve({"storage": storage}).storage, progress)
+    if as_json:
+        bundle = done.bundle
+        facts = {"space": bundle.space, "target": done.target, "rows": bundle.rows, "added": done.added}
+        print_json("import/1", {**facts, "sha256": bundle.digest})
+        return
     typer.echo(f"imported space {done.bundle.space} into {done.target}")
     typer.echo(f"holds {counts(done.bundle.rows)}; new: {counts(done.added) or 'none'}")
     typer.echo(f"sha256 {done.bundle.digest}")
 
 
 @app.command()
-def upgrade(storage: Storage = None) -> None:
+def upgrade(storage: Storage = None, as_json: AsJson = False) -> None:
     """Bring the tables of an older ledger up to date. There is no way back: make a backup before (cp, pg_dump).
 
     A launch does it by itself; commands that only read refuse an older ledger.
@@ -93,12 +108,15 @@ def upgrade(storage: Storage = None) -> None:
         open_schema(database, create=True)
     finally:
         database.close()
+    if as_json:
+        print_json("upgrade/1", {"ledger": database.shown, "before": before, "now": REVISION})
+        return
     done = f"is up to date: schema {REVISION}" if before == REVISION else f"went from schema {before} to {REVISION}"
     typer.echo(f"ledger {database.shown} {done}")
 
 
 @app.command()
-def check(storage: Storage = None) -> None:
+def check(storage: Storage = None, as_json: AsJson = False) -> None:
     """Read every row of a ledger, and print what is damaged and how to repair it; the exit code is 1 then.
 
     \b
@@ -114,13 +132,20 @@ def check(storage: Storage = None) -> None:
         read, damage = check_rows(database)
     finally:
         database.close()
+    if as_json:
+        print_json("check/1", {"ledger": database.shown, "rows_read": read, "damage": [asdict(row) for row in damage]})
+    else:
+        _print_damage(damage)
+        typer.echo(f"ledger {database.shown}: {read} rows read, {len(damage) or 'none'} damaged")
+    if damage:
+        raise typer.Exit(1)
+
+
+def _print_damage(damage: Sequence[Damage]) -> None:
     for repair in dict.fromkeys(row.repair for row in damage):
         for row in (row for row in damage if row.repair == repair):
             typer.echo(f"{row.cell or 'unknown cell'}: {row.row}: {row.why}")
         typer.echo(f"  {repair}")
-    typer.echo(f"ledger {database.shown}: {read} rows read, {len(damage) or 'none'} damaged")
-    if damage:
-        raise typer.Exit(1)
 
 
 def counts(rows: Mapping[str, int]) -> str:

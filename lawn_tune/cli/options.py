@@ -94,10 +94,15 @@ def plain_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: 
     return table
 
 
-def print_json(values: Any) -> None:
-    """Prints values as JSON.
+def print_json(schema: str, values: Mapping[str, Any]) -> None:
+    """Prints values as a JSON document.
+
+    Args:
+        schema: its name and number, as "status/2"; docs/automation.md lists the fields of each. The number is raised
+            when a field changes its meaning or goes; new fields may come.
 
     Raises:
         ValueError: a number is not finite; JSON has no word for it.
     """
-    typer.echo(json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False))
+    document = {"schema": f"lawn-tune/{schema}", **values}
+    typer.echo(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))

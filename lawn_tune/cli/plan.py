@@ -96,7 +96,7 @@ def plan(
     counts = [_count(cell, held) for cell in planned]
     if as_json:
         document = _document(planned, costs, counts, shared, url) | _simulated(placement, speeds)
-        print_json(document | (detected.document() if detected else {}))
+        print_json("plan/1", document | (detected.document() if detected else {}))
         return
     _print(planned, costs, counts, shared, url, sizes=placement is not None)
     if placement is not None:

@@ -20,9 +20,6 @@ from lawn_tune.planning.remaining import Remaining, remaining
 from lawn_tune.planning.speed import Speeds
 from lawn_tune.results import DamagedCells, ResultSource, TrialRow
 
-SCHEMA = 1
-"""Of the JSON document: raised when a field changes its meaning or goes; new ones may come."""
-
 UNFINISHED = 1
 """Exit code of `--check` while anything is left to train."""
 
@@ -37,7 +34,7 @@ def status(
 ) -> None:
     """Show what is done, running, failed and missing in each cell.
 
-    The JSON document has a `schema` number, a `state`, a `total` and `cells`. States: running (a launch that is alive
+    States: running (a launch that is alive
     holds the cell), failed (none does, and trials failed), finished (every planned trial has a result), else idle.
     `device_hours` were spent on results, `left` is what a launch would train; its hours are null where no speed is
     known. Missing are trials that were not begun, or whose launch died.
@@ -55,7 +52,7 @@ def status(
         cells, damage = _cells(ledger, names)
         found = [_look(cell, rows[cell.name.space], held.get(str(cell.name))) for cell in cells]
     if as_json:
-        print_json(_document(found))
+        print_json("status/2", _document(found))
     else:
         _print([(look.cell, look.counts) for look in found], held)
         tell_damage(console(), [row for name in names for row in rows[name]])
@@ -113,7 +110,6 @@ def _document(found: Sequence[_Look]) -> dict[str, Any]:
     counts = sum((look.counts for look in found), Counts())
     rows = [row for look in found for row in look.rows]
     return {
-        "schema": SCHEMA,
         "state": _overall(found),
         "total": {"cells": len(found), **_progress(counts, rows, sum(left, Remaining()))},
         "cells": [_row(look, here) for look, here in zip(found, left, strict=True)],

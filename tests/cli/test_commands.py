@@ -319,7 +319,7 @@ def test_status_counts_each_cell_and_names_who_holds_it(ledger: MemoryLedger) ->
         **{"device_hours": 12 * 1.5 / 3600, "left": {"trials": 0, "packs": 0, "device_hours": 0.0}},
     }
     assert [cell["state"] for cell in shown.values()] == ["finished", "failed", "running", "idle"]
-    assert document["schema"] == 1
+    assert document["schema"] == "lawn-tune/status/2"
     assert document["state"] == "running"
     for name in ("planned", "done", "complete", "diverged", "running", "failed", "missing", "device_hours"):
         assert document["total"][name] == pytest.approx(sum(cell[name] for cell in shown.values())), name

@@ -51,7 +51,7 @@ def doctor(
     checks += [] if settings.ray_address is None else [cluster(settings.ray_address)]
     failed = any(check.state == "fail" for check in checks)
     if as_json:
-        print_json({"ok": not failed, "checks": [asdict(check) for check in checks]})
+        print_json("doctor/1", {"ok": not failed, "checks": [asdict(check) for check in checks]})
     else:
         print_checks(checks)
     if failed:
