@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from dashboards.figures.free_phase import FreePhaseInfo, free_phase_info
 from dashboards.figures.sensitivity import SensitivityAxis, SensitivityLevel, sensitivity_info, span
 from dashboards.figures.tuning_curve import ROUND, Drawn, TuningCurveInfo, TuningLine, tuning_curve_infos
 from dashboards.report.protocol import commands, dates, protocol
@@ -36,6 +37,7 @@ class Contents(NamedTuple):
     wider: str
     stays: tuple[str, ...]
     sensitivity: tuple[tuple[str, ...], ...]
+    free_phases: tuple[FreePhaseInfo, ...]
     tuning_curves: tuple[TuningCurveInfo, ...]
     tuning_rows: tuple[tuple[str, ...], ...]
     protocol: tuple[tuple[str, str], ...]
@@ -65,6 +67,7 @@ def contents(comparison: Comparison, trials: Sequence[TrialRow], storage: str | 
         wider=suggested(comparison.cells, shortest),
         stays=tuple(text for result in comparison.cells for text in _stays(result, shortest)),
         sensitivity=tuple(row for result in comparison.cells if result.winner for row in _sensitivity(result)),
+        free_phases=tuple(info for result in comparison.cells if (info := free_phase_info(result, trials))),
         tuning_curves=curves,
         tuning_rows=tuple(row for info in curves for line in info.lines for row in _tuning_rows(info, line)),
         protocol=tuple(protocol(comparison, dates(trials))),

@@ -18,6 +18,7 @@ from dashboards import style
 from dashboards.figures.base import plain, plotly_js
 from dashboards.figures.batch_size import batch_size_figure, batch_size_info
 from dashboards.figures.forest import FOREST_HELP, forest_figure, forest_info
+from dashboards.figures.free_phase import FreePhaseInfo, free_phase_figure
 from dashboards.figures.heat_map import heat_map_figure, heat_map_infos
 from dashboards.figures.heat_map_part import fewer
 from dashboards.figures.learning_curves import curve_figure, curve_infos
@@ -123,7 +124,8 @@ def _figures(found: Contents, curves: Curves) -> dict[str, _Group]:
     """Returns kind → (id, description, figure) of every figure there is something to draw in."""
     comparison = found.comparison
     differences, sizes = forest_info(comparison.pairs), batch_size_info(comparison)
-    groups: dict[str, _Group] = {"differences": [], "sizes": [], "curves": [], "grids": [], "levels": [], "tuning": []}
+    kinds = ("differences", "sizes", "curves", "grids", "levels", "free", "tuning")
+    groups: dict[str, _Group] = {kind: [] for kind in kinds}
     if any(row.confirmed for row in differences.rows):
         alt = "Paired differences with 95 % intervals; the same numbers are in the table below"
         groups["differences"].append(("differences", alt, plain(forest_figure(differences))))
@@ -132,12 +134,13 @@ def _figures(found: Contents, curves: Curves) -> dict[str, _Group]:
         groups["sizes"].append(("sizes", alt, _without_legend(plain(batch_size_figure(sizes)))))
     limits = limits_of(len(comparison.cells))
     for curve in curve_infos(comparison, curves, limits.epochs):
-        alt = f"Learning curves and median margins of the winners at batch {curve.batch_size:,}"
+        alt = f"Learning curves, median margins and train losses of the winners at batch {curve.batch_size:,}"
         groups["curves"].append((f"curve-{curve.batch_size}", alt, _without_legend(plain(curve_figure(curve)))))
     for i, grid in enumerate(heat_map_infos(comparison)):
         alt = f"Grid of {method(grid.optimizer)} at batch {grid.batch_size:,}, values of {grid.value}"
         groups["grids"].append((f"grid-{i}", alt, _still(plain(heat_map_figure(fewer(grid, limits.grid))), "skip")))
     groups["levels"] += [_levels(i, result, limits.marks) for i, result in enumerate(comparison.cells) if result.winner]
+    groups["free"] += [_free_phase(i, info) for i, info in enumerate(found.free_phases) if info.numbers or info.rules]
     for i, info in enumerate(found.tuning_curves):
         alt = f"Expected best of k random points at batch {info.batch_size:,}; numbers are in the table below"
         groups["tuning"].append((f"tuning-{i}", alt, _still(plain(tuning_curve_figure(info)), "x+y+name")))
@@ -147,10 +150,20 @@ def _figures(found: Contents, curves: Curves) -> dict[str, _Group]:
 def _levels(i: int, result: CellResult, marks: int) -> tuple[str, str, dict[str, Any]]:
     name = f"{method(result.cell.name.optimizer)}, batch {result.cell.name.batch_size:,}"
     figure = _still(plain(sensitivity_figure(sensitivity_info(result), most=marks)), "skip")
+    return f"levels-{i}", f"Each hyperparameter of {name} alone", _titled(figure, name)
+
+
+def _free_phase(i: int, info: FreePhaseInfo) -> tuple[str, str, dict[str, Any]]:
+    name = f"{method(info.optimizer)}, batch {info.batch_size:,}"
+    figure = _still(plain(free_phase_figure(info)), "x+y")
+    return f"free-{i}", f"Best value of {name} at each length of the free phase", _titled(figure, name)
+
+
+def _titled(figure: dict[str, Any], name: str) -> dict[str, Any]:
     figure["layout"] |= {"title": {"text": f"<b>{name}</b>", "y": 1, "yanchor": "top", "pad": {"t": 6}}}
     figure["layout"]["margin"]["t"] += 24
     figure["layout"]["height"] += 24
-    return f"levels-{i}", f"Each hyperparameter of {name} alone", figure
+    return figure
 
 
 def _still(figure: dict[str, Any], hoverinfo: str) -> dict[str, Any]:

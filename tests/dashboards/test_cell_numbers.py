@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from dashboards.figures.base import plain
 from dashboards.figures.best_so_far import best_so_far_figure, best_so_far_info
+from dashboards.figures.free_phase import free_phase_figure, free_phase_info
 from dashboards.figures.heat_map import MAX_WRITTEN, heat_map_figure, heat_map_info
 from dashboards.figures.panels import labeled, log_ticks, mark, round_ticks, sampled, shown, spread, within
 from dashboards.figures.parallel_coordinates import parallel_figure, parallel_info
@@ -365,3 +366,29 @@ def test_round_ticks_of_percent() -> None:
 def test_log_ticks_are_ones_twos_and_fives() -> None:
     assert log_ticks(1, 24) == [1, 2, 5, 10, 20]
     assert log_ticks(0.3, 3) == pytest.approx([0.5, 1, 2])
+
+
+# --- effect of the free phase ----------------------------------------------------------------------------------------
+
+
+def test_the_free_phase_shows_the_best_point_of_each_level_at_its_epochs() -> None:
+    """Levels beyond the training are free to its end; a rule is where its best point's trials switched."""
+    cell = make_cell("adam-lawn", frees=(40.0, 0.0, -4.0, 1.0))
+    values: list[float | Outcome] = [50.0, 60.0, 70.0, "diverged", 55.0, 65.0, 60.0, "diverged", 51.0, 40.0, 75.0, 80.0]
+    rows = [
+        replace(row, summary={**row.summary, "last/switch_epoch": 2.5 if i == 10 else 1.0})
+        for i, row in enumerate(search_rows(cell, values))
+    ]
+    info = free_phase_info(result_of(cell, rows), rows)
+    assert info is not None
+    assert [(found.epochs, found.value) for found in info.numbers] == [(0.0, 65.0), (1.0, 80.0), (20.0, 55.0)]
+    assert [(found.level, found.epochs, found.value) for found in info.rules] == [(-4.0, 2.5, 75.0)]
+    line, diamonds = plain(free_phase_figure(info))["data"]
+    assert line["x"] == pytest.approx([0.0, math.log(2), math.log(21)])
+    assert diamonds["customdata"] == [rows[10].key]
+
+
+@pytest.mark.parametrize("cell", [make_cell(), make_cell("adam-lawn", frees=(1.0,))])
+def test_a_grid_that_varies_no_free_phase_has_no_such_figure(cell: Cell) -> None:
+    rows = search_rows(cell, [50.0] * cell.grid.size)
+    assert free_phase_info(result_of(cell, rows), rows) is None

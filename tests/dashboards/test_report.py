@@ -172,7 +172,7 @@ def test_every_figure_has_a_place_a_height_and_words(page: Page) -> None:
     data = json.loads(unpacked(page.scripts[0]))
     places = {a["id"]: a for tag, a in page.tags if tag == "figure"}
     assert set(data["figures"]) == set(places)
-    assert len(places) == 2 + 3 + 12 + 12 + 6  # differences, sizes; curves; grids; levels; tuning curves
+    assert len(places) == 2 + 3 + 12 + 12 + 6 + 6  # two; curves; grids; levels; free phases; tuning curves
     assert all(a["aria-label"] and "height:" in (a["style"] or "") for a in places.values())
     assert "<" not in page.scripts[0] + page.scripts[1]
     assert set(data["templates"]) == {"light", "dark"}

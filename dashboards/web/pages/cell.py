@@ -9,6 +9,7 @@ from dash.development.base_component import Component
 
 from dashboards.figures.base import capital, plain
 from dashboards.figures.best_so_far import Spent, best_so_far_figure, best_so_far_info
+from dashboards.figures.free_phase import free_phase_figure, free_phase_info
 from dashboards.figures.heat_map import Axes, HeatMapInfo, heat_map_figure, heat_map_info, usual_axes
 from dashboards.figures.parallel_coordinates import parallel_figure, parallel_info
 from dashboards.figures.sensitivity import SensitivityInfo, sensitivity_figure, sensitivity_info, span
@@ -186,6 +187,19 @@ def _sensitivity_words(info: SensitivityInfo) -> str:
     return f"The best {info.value} differs between levels by (points): {', '.join(parts)}.{importance}{tail}"
 
 
+def free_phase(view: View) -> Drawing | Empty:
+    """Draws the best value at each length of the free phase."""
+    result = result_of(view)
+    info = free_phase_info(result, view.snapshot.rows_of(result.cell))
+    if info is None:
+        return Empty("This cell's grid varies no free phase.")
+    levels = (*info.numbers, *info.rules)
+    if not levels:
+        return Empty("No point of this grid is complete.")
+    parts = [f"{level_text(found.level)} {fixed(found.value, info.digits)}" for found in levels]
+    return Drawing(plain(free_phase_figure(info)), f"Best {info.value} by level: {'; '.join(parts)}.")
+
+
 def parallel(view: View) -> Drawing | Empty:
     """Draws every finished search trial as a line."""
     return view.snapshot.once(f"parallel {cell_of(view).name}", lambda: _parallel(view))
@@ -262,6 +276,15 @@ def _page() -> Page:
                 "level. Open triangles lie beyond the panel; n × diverged. Of many points, a sample is drawn.",
             ),
             FigureCard(
+                name="cell-free",
+                title="Effect of the free phase",
+                draw=free_phase,
+                subject=_subject,
+                height=280,
+                help="The best point at each number of free epochs; diamonds: rules, at the epoch of their switch. "
+                "A click opens the point's trials.",
+            ),
+            FigureCard(
                 name="cell-parallel",
                 title="All hyperparameters together",
                 draw=parallel,
@@ -289,7 +312,7 @@ def _page() -> Page:
 
     def register(app: Dash, source: Snapshots) -> None:
         cards.register(app, source)
-        opens(app, "cell-grid", "cell-sensitivity", "cell-best")
+        opens(app, "cell-grid", "cell-sensitivity", "cell-free", "cell-best")
         clientside(
             app,
             "brush",
