@@ -15,7 +15,7 @@ from tests.helpers.studied import Damaged, studied
 
 pytestmark = pytest.mark.long
 
-FIGURES = ("loss", "test", "margin", "gradient", "norm", "rate", "validation")
+FIGURES = ("together", "loss", "test", "margin", "gradient", "norm", "rate", "validation")
 
 
 def address(*rows: TrialRow, space: str = "digits", **more: str) -> str:

@@ -17,13 +17,12 @@ from dashboards.figures.figure_of_merit import Measure, measures
 from dashboards.figures.forest import FOREST_HELP, forest_figure, forest_info, forest_summary
 from dashboards.figures.pair_outcome import TONES, paper_difference
 from dashboards.figures.performance_profile import MIN_TASKS, ProfileLine, profile_figure, profile_info
-from dashboards.web import components
+from dashboards.web import components, trial_figures
 from dashboards.web.cards import Block, Drawing, FigureCard, page
 from dashboards.web.comparison_part import selected
 from dashboards.web.components import Content
 from dashboards.web.filters import Filters
 from dashboards.web.page import Empty, View
-from dashboards.web.pages import dynamics
 from dashboards.web.pages.cell import grid
 from dashboards.web.side_table import paper_table, side_table, space_table
 from dashboards.web.verdict_cards import verdicts
@@ -388,9 +387,9 @@ PAGE = page(
         Block(name="compare-answer", title="Does LAWN beat weight decay?", render=answer, wide=True),
         _pair_card("grid-challenger", "Grid of the challenger", _grid_of("challenger"), "", 200),
         _pair_card("grid-baseline", "Grid of the baseline", _grid_of("baseline"), "", 200),
-        _pair_card("pair-curves", "Test metric", _inside(dynamics.metric_of_split("test")), _MEANS, 310),
+        _pair_card("pair-curves", "Test metric", _inside(trial_figures.metric_of_split("test")), _MEANS, 310),
         _pair_card(
-            "pair-reliability", "Reliability", _inside(dynamics.reliability), "Bins of all seeds together.", 470
+            "pair-reliability", "Reliability", _inside(trial_figures.reliability), "Bins of all seeds together.", 470
         ),
         FigureCard(
             name="compare-forest",

@@ -9,10 +9,9 @@ from dash import html
 from dash.development.base_component import Component
 
 from dashboards.figures.base import capital
-from dashboards.web import components
+from dashboards.web import components, trial_figures
 from dashboards.web.cards import Block, Drawing, FigureCard, page
 from dashboards.web.page import Empty, View
-from dashboards.web.pages import dynamics
 from dashboards.web.pages.trials import TRIAL, by_key, href
 from lawn_tune.cells import Cell
 from lawn_tune.results import BINS, TrialRow
@@ -137,14 +136,14 @@ PAGE = page(
     cards=(
         Block(name="trial-facts", title="Trial", render=_of(facts), wide=True),
         Block(name="trial-error", title="Error", render=_of(error), wide=True, brief=True),
-        _figure("loss", "Train loss", dynamics.train_loss),
-        _figure("test", "Test metric", dynamics.metric_of_split("test")),
-        _figure("margin", "Margins", dynamics.margins),
-        _figure("validation", "Validation metric", dynamics.metric_of_split("validation")),
-        _figure("norm", "Weight norms", dynamics.weight_norms, 430),
-        _figure("reliability", "Reliability", dynamics.reliability, 470),
-        _figure("rate", "Learning rate", dynamics.learning_rate),
-        _figure("gradient", "Gradient norm", dynamics.gradient),
+        _figure("loss", "Train loss", trial_figures.train_loss),
+        _figure("test", "Test metric", trial_figures.metric_of_split("test")),
+        _figure("margin", "Margins", trial_figures.margins),
+        _figure("validation", "Validation metric", trial_figures.metric_of_split("validation")),
+        _figure("norm", "Weight norms", trial_figures.weight_norms, 430),
+        _figure("reliability", "Reliability", trial_figures.reliability, 470),
+        _figure("rate", "Learning rate", trial_figures.learning_rate),
+        _figure("gradient", "Gradient norm", trial_figures.gradient),
         Block(name="trial-provenance", title="Where and with what", render=_of(provenance)),
         Block(name="trial-recorded", title="Recorded numbers", render=_of(recorded)),
     ),
