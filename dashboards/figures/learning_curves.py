@@ -1,4 +1,4 @@
-"""Learning curves of the winners: the metric with the range of its runs, and the median margin below."""
+"""Learning curves of the winners: the metric with the range of its runs; median margin and train loss below."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from lawn_tune.comparison.estimates import Estimate
 from lawn_tune.words import metric_name, metric_of
 from trainables.outcomes import SWITCH_EPOCH
 
+Values = tuple[float | None, ...]
+
 
 class Curve(NamedTuple):
     """A winner's curve over epochs: mean, lowest and highest over its n runs; margins are medians over examples.
@@ -32,10 +34,11 @@ class Curve(NamedTuple):
     phase: Phase
     n: int
     epochs: tuple[int, ...]
-    metric: tuple[float | None, ...]
-    lowest: tuple[float | None, ...]
-    highest: tuple[float | None, ...]
-    margin: tuple[float | None, ...]
+    metric: Values
+    lowest: Values
+    highest: Values
+    margin: Values
+    loss: Values
     switch: float | None
 
 
@@ -91,7 +94,6 @@ def _curve(
     if not known:
         return None
     values = _stacked([run[series] for run in known])
-    margins = _stacked([run["margin_p50"] for run in known if "margin_p50" in run])
     chosen = thinned(values.shape[1], points)
     return Curve(
         optimizer=result.cell.name.optimizer,
@@ -101,7 +103,8 @@ def _curve(
         metric=_picked(values.mean(axis=0), chosen),
         lowest=_picked(values.min(axis=0), chosen),
         highest=_picked(values.max(axis=0), chosen),
-        margin=_picked(margins.mean(axis=0), chosen) if margins.size else (None,) * len(chosen),
+        margin=_mean_of(known, "margin_p50", chosen),
+        loss=_mean_of(known, "train_loss", chosen),
         switch=_switch_epoch(result, winner, known),
     )
 
@@ -124,7 +127,13 @@ def _stacked(runs: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     return np.stack([run[:shortest] for run in runs])
 
 
-def _picked(statistic: NDArray[np.float64], chosen: NDArray[np.int64]) -> tuple[float | None, ...]:
+def _mean_of(runs: Sequence[Mapping[str, NDArray[np.float64]]], name: str, chosen: NDArray[np.int64]) -> Values:
+    """Returns the mean of a series over the runs that have it, at the chosen epochs."""
+    found = _stacked([run[name] for run in runs if name in run])
+    return _picked(found.mean(axis=0), chosen) if found.size else (None,) * len(chosen)
+
+
+def _picked(statistic: NDArray[np.float64], chosen: NDArray[np.int64]) -> Values:
     """Returns a statistic [epochs] at the chosen epochs; None where some run has no value."""
     return tuple(
         None if i >= len(statistic) or not math.isfinite(statistic[i]) else float(statistic[i]) for i in chosen
@@ -135,24 +144,35 @@ def _picked(statistic: NDArray[np.float64], chosen: NDArray[np.int64]) -> tuple[
 
 
 def curve_figure(info: CurveInfo) -> go.Figure:
-    """Draws the winners' metric with the range of its runs, and the median margin below; diamonds mark the switch."""
-    figure = blank(height=470)
+    """Draws the winners' metric with the range of its runs, and below it their median margin and training loss.
+
+    Diamonds mark the switch. Of two runs that differ in their logits only, it is the paper's Figure 1.
+    """
+    figure = blank(height=600)
     for curve in info.curves:
         figure.add_trace(_band(curve))
         figure.add_trace(_line(info, curve, curve.metric, "y", info.unit, legend=True))
         figure.add_trace(_line(info, curve, curve.margin, "y2", "", legend=False))
+        figure.add_trace(_line(info, curve, curve.loss, "y3", "", legend=False))
         if curve.switch is not None and 0 < curve.switch < curve.epochs[-1]:
-            figure.add_traces([_switch(curve, curve.metric, "y"), _switch(curve, curve.margin, "y2")])
+            shown = ((curve.metric, "y"), (curve.margin, "y2"), (curve.loss, "y3"))
+            figure.add_traces([_switch(curve, values, axis) for values, axis in shown])
     figure.update_layout(
         title_text=f"<b>Batch {info.batch_size:,}</b>",
         hovermode="x unified",
-        xaxis={"title": {"text": "Epoch"}, "anchor": "y2", "hoverformat": "d", "range": [0, 1.01 * _last(info)]},
+        xaxis={"title": {"text": "Epoch"}, "anchor": "y3", "hoverformat": "d", "range": [0, 1.01 * _last(info)]},
         yaxis={
             "title": {"text": with_unit(capital(info.metric), info.unit)},
-            "domain": [0.4, 1],
+            "domain": [0.52, 1],
             "range": _focus(info),
         },
-        yaxis2={"title": {"text": "Median margin (logits)"}, "domain": [0, 0.33], "anchor": "x", "rangemode": "tozero"},
+        yaxis2={
+            "title": {"text": "Median margin (logits)"},
+            "domain": [0.26, 0.47],
+            "anchor": "x",
+            "rangemode": "tozero",
+        },
+        yaxis3={"title": {"text": "Train loss"}, "domain": [0, 0.21], "anchor": "x", "rangemode": "tozero"},
     )
     return figure
 

@@ -12,7 +12,7 @@ from search_spaces.loader import LARGEST
 from search_spaces.space import Grid, SearchSpace, SpaceError
 from trainables.catalogue import Catalogue, CatalogueError, installed
 from trainables.catalogue.methods import CONTROLS
-from trainables.catalogue.rows import FLOOD, Hyperparameter, Method, Option, Value
+from trainables.catalogue.rows import ANY_LOSS, Hyperparameter, Method, Option, Value
 from trainables.tasks import CONSTRAINTS, PRECISIONS, SCHEDULES, Split
 
 SELECTIONS: tuple[str, ...] = get_args(Split)
@@ -186,7 +186,7 @@ def _control(method: Method) -> str:
 
 
 def _check_loss(space: SearchSpace, known: Catalogue, method: Method) -> None:
-    takes = (*known.losses[space.loss].parameters, FLOOD)
+    takes = (*known.losses[space.loss].parameters, *ANY_LOSS)
     for row in method.loss:
         if row.name not in takes:
             rule = f"must be a method that fits the loss {space.loss}, which takes {', '.join(takes)}"

@@ -80,10 +80,10 @@ def test_diverged_points_are_crossed_and_the_winner_is_framed(figures: dict[str,
     assert "peak_lr" in figures["grid"]["layout"]["title"]["subtitle"]["text"]
 
 
-def test_the_switch_is_marked_on_both_panels_of_lawn_only(figures: dict[str, dict[str, Any]]) -> None:
+def test_the_switch_is_marked_on_all_panels_of_lawn_only(figures: dict[str, dict[str, Any]]) -> None:
     diamonds = [t for t in figures["curves"]["data"] if t.get("marker", {}).get("symbol") == "diamond"]
     assert sorted((t["legendgroup"], t["yaxis"]) for t in diamonds) == [
-        (name, axis) for name in ("adam-lawn", "lamb-lawn") for axis in ("y", "y2")
+        (name, axis) for name in ("adam-lawn", "lamb-lawn") for axis in ("y", "y2", "y3")
     ]
 
 

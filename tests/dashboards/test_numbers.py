@@ -113,11 +113,16 @@ def test_a_winner_that_switches_by_itself_is_marked_at_the_mean_of_its_runs(
     comparison = compare_space(source, cell.name.space)
     keys = curve_keys(comparison)
     curves = {
-        key: {"test/accuracy": np.ones(20), "switch_epoch": np.array([math.nan] * 4 + [epoch] * 16)}
-        for key, epoch in zip(keys, epochs, strict=True)
+        key: {
+            "test/accuracy": np.ones(20),
+            "train_loss": np.full(20, i),
+            "switch_epoch": np.array([math.nan] * 4 + [epoch] * 16),
+        }
+        for i, (key, epoch) in enumerate(zip(keys, epochs, strict=True))
     }
     (info,) = curve_infos(comparison, curves)
     assert [curve.switch for curve in info.curves] == [expected]
+    assert info.curves[0].loss == (0.5,) * 20
 
 
 def test_an_unconfirmed_winner_shows_its_search_curves(source: MemorySource, comparison: Comparison) -> None:

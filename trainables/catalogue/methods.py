@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from trainables.catalogue.losses import SMOOTHING
-from trainables.catalogue.rows import FLOOD, Control, Hyperparameter, Method, Rule
+from trainables.catalogue.rows import FLOOD, LOGIT_FACTOR, Control, Hyperparameter, Method, Rule
 
 _BETAS = (
     Hyperparameter(name="beta1", default=0.9, below_one=True),
@@ -181,6 +181,18 @@ METHODS: Mapping[str, Method] = {
             source="paper, Algorithm 1",
             choice="moments and step count are reset at the switch",
             face="AdamLawn(params, lr=lr, betas=(beta1, beta2), eps=eps, free_steps=0)",
+        ),
+        Method(
+            name="adam-lawn-attenuated",
+            label="Adam-LAWN, attenuated logits",
+            rule=ADAM,
+            control=LAWN,
+            loss=(Hyperparameter(name=LOGIT_FACTOR, label="logit factor", default=0.2, positive=True),),
+            baseline="adam",
+            color="#5f8f3a",
+            formula="Adam-LAWN on α·z in place of the logits z, from the switch on",
+            source="paper §1, Figure 1, α = 0.2 after 115 epochs",
+            choice="moments and step count are reset at the switch; α may be a grid value",
         ),
         Method(
             name="adam-l2",

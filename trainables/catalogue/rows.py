@@ -97,7 +97,7 @@ class Method:
     Args:
         name, label: key and printed name.
         rule, control: what it is made of; None for no control.
-        loss: parameters of the loss that it sets; `FLOOD` works with every loss.
+        loss: parameters of the loss that it sets; those of `ANY_LOSS` work with every loss.
         defaults: hyperparameter → value that replaces its row's default.
         baseline: name of the method it is compared with; "" if it is a baseline itself.
         color: as "#rrggbb"; that of its rule if "".
@@ -381,3 +381,9 @@ SCHEDULE: tuple[Hyperparameter, ...] = (
 
 FLOOD = "flood_level"
 """Parameter of the loss that acts on the mean of the whole batch: abs(L - b) + b."""
+
+LOGIT_FACTOR = "logit_factor"
+"""Parameter of the loss that multiplies a model's outputs once its control has begun: α of Figure 1."""
+
+ANY_LOSS = (FLOOD, LOGIT_FACTOR)
+"""Parameters that work with every loss."""

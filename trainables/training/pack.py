@@ -20,7 +20,7 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from trainables.catalogue.methods import RULES as CATALOGUE_RULES
-from trainables.catalogue.rows import FLOOD, Method, Role
+from trainables.catalogue.rows import FLOOD, LOGIT_FACTOR, Method, Role
 from trainables.losses import LossFn
 from trainables.optimizers import fused, rules
 from trainables.optimizers.controls import LAWN, Control, control_of
@@ -170,7 +170,7 @@ class Pack:
             inputs, targets: one micro-batch for all rows [B, ...] if `shared`, else one a row [R, B, ...].
             share: its part of the whole batch's examples, in (0, 1].
         """
-        parameters = [value.flatten().float() for value in self._hyper_of("loss").values()]
+        parameters = self._loss_parameters().values()
         losses, margins, *parts = self._gradients[shared, self.watch is not None](
             [*self._views(), *self.state.buffers.values(), *parameters, *inputs, targets]
         )
@@ -220,6 +220,7 @@ class Pack:
         ) -> Tensor:
             buffers, parameters = rows
             outputs = functional_call(self._training, (weights, buffers), batch)
+            outputs, parameters = _attenuated(outputs, parameters)
             loss = self.loss(outputs, targets, **parameters).mean()
             return loss if self.watch is None else _with_median(loss, self.watch(outputs.detach(), targets))
 
@@ -235,15 +236,20 @@ class Pack:
         part in 256 tie, and a tie is a miss.
         """
 
-        def outputs(weights: Tensors, buffers: Tensors, batch: tuple[Tensor, ...]) -> Tensor:
-            result: Tensor = functional_call(self._evaluating, (weights, buffers), batch)
-            return result
+        parameters = self._loss_parameters()
+
+        def outputs(weights: Tensors, rows: tuple[Tensors, Tensors], batch: tuple[Tensor, ...]) -> Tensor:
+            buffers, parameters = rows
+            return _attenuated(functional_call(self._evaluating, (weights, buffers), batch), parameters)[0]
+
+        def of(rows: slice) -> tuple[Tensors, Tensors]:
+            return self._buffers(rows), {name: value[rows] for name, value in parameters.items()}
 
         # Row by row on a CPU: without gradients there is little to share, and one model's activations fit the cache.
         alone = [slice(row, row + 1) for row in range(self.size)]
         with torch.no_grad():
             parts = [
-                self._over_rows(outputs, self._views(rows), self._buffers(rows), (inputs,), shared=True)
+                self._over_rows(outputs, self._views(rows), of(rows), (inputs,), shared=True)
                 for rows in (alone if self.device.type == "cpu" else [slice(None)])
             ]
         return torch.cat(parts)
@@ -257,7 +263,8 @@ class Pack:
         views = [view[0].clone().requires_grad_() for view in self._views(rows)]
         weights = dict(zip(self.names, views, strict=True))
         outputs = functional_call(self._evaluating, (weights, _first(self._buffers(rows))), inputs)
-        parameters = {name: value[row, 0].float() for name, value in self._hyper_of("loss").items()}
+        parameters = {name: value[row] for name, value in self._loss_parameters().items()}
+        outputs, parameters = _attenuated(outputs, parameters)
         return views, self.loss(outputs, targets, **parameters)
 
     def layer_norms(self) -> Tensor:
@@ -323,6 +330,13 @@ class Pack:
     def _hyper_of(self, role: Role) -> Tensors:
         return {name: self.hyper[name] for name in self._names[role]}
 
+    def _loss_parameters(self) -> Tensors:
+        """Returns the parameters of the loss by name, each [R] in fp32; the logits' factor is 1 before the switch."""
+        values = {name: value.flatten().float() for name, value in self._hyper_of("loss").items()}
+        if LOGIT_FACTOR in values:
+            values[LOGIT_FACTOR] = torch.where(self.state.constrained.flatten(), values[LOGIT_FACTOR], 1.0)
+        return values
+
     def _update_hyper(self) -> Tensors:
         return self._hyper_of("rule") | (self._hyper_of("control") if self._own_decay else {})
 
@@ -349,6 +363,14 @@ def stack_buffers(models: Sequence[nn.Module], device: torch.device) -> Tensors:
     """Returns the models' buffers by name, each stacked to [R, ...]."""
     rows = [dict(model.named_buffers()) for model in models]
     return {name: torch.stack([row[name] for row in rows]).to(device) for name in rows[0]}
+
+
+def _attenuated(outputs: Tensor, parameters: Tensors) -> tuple[Tensor, Tensors]:
+    """Returns the outputs times the logits' factor, if there is one, and the other parameters of the loss."""
+    if LOGIT_FACTOR not in parameters:
+        return outputs, parameters
+    others = {name: value for name, value in parameters.items() if name != LOGIT_FACTOR}
+    return outputs * parameters[LOGIT_FACTOR], others
 
 
 def _with_median(loss: Tensor, margins: Tensor) -> Tensor:
