@@ -45,6 +45,7 @@ from dash.development.base_component import Component
 
 from dashboards.web.filters import Filters, href
 from dashboards.web.snapshot import Drivers, Snapshot, Snapshots
+from lawn_tune.comparison.next_steps import launch_command
 from lawn_tune.errors import UsageError
 from lawn_tune.results import DamagedCells
 
@@ -112,6 +113,12 @@ class View:
     def command(self, text: str) -> str:
         """Returns a command to type: `lawn-tune <text>` with this ledger's address; without any password."""
         return f"lawn-tune {text} {self.source.storage}".rstrip()
+
+    @property
+    def launch(self) -> str:
+        """The command that trains what is missing; the file of a user's own space is a placeholder."""
+        cells = [result.cell for result in self.snapshot.comparison.cells]
+        return f"{launch_command(cells)} {self.source.storage}".rstrip()
 
     def at(self, space: str) -> View:
         """Returns the view of another space of the ledger."""

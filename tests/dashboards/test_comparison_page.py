@@ -13,6 +13,7 @@ from dashboards.figures.caveats import caveat
 from dashboards.web.pages.comparison import PAGE, PATH, plain_answer
 from lawn_tune.cells import CellName
 from lawn_tune.comparison.compare import Comparison, PairResult, compare_space
+from lawn_tune.comparison.next_steps import launch_command
 from lawn_tune.comparison.verdicts import headline, sentence, verdict_text
 from tests.helpers.browser import Browse, Site
 from tests.helpers.memory_source import (
@@ -294,7 +295,7 @@ def test_a_space_without_results_shows_how_to_get_them(browse: Browse) -> None:
     source = MemorySource(planned=[make_cell("adam"), make_cell("adam-lawn")])
     page = opened(browse, source).page
     expect(page.locator("#compare-answer")).to_contain_text("nothing can be compared")
-    expect(page.locator("#compare-answer code")).to_have_text("lawn-tune launch digits")
+    expect(page.locator("#compare-answer code")).to_have_text(launch_command(source.planned))
     expect(page.locator("#compare-forest")).to_contain_text("nothing can be compared")
 
 

@@ -16,6 +16,7 @@ from dashboards.web.snapshot import Snapshots
 from dashboards.web.space_progress import SpaceProgress, space_progress
 from lawn_tune.cells import Cell, Phase
 from lawn_tune.comparison.compare import compare
+from lawn_tune.comparison.next_steps import launch_command
 from lawn_tune.ledger import Ledger, Owner, PackRow, open_ledger
 from lawn_tune.results import Outcome, TrialRow
 from tests.helpers.browser import Browse
@@ -169,8 +170,8 @@ def test_a_study_is_watched_from_launch_to_end_without_a_reload(browse: Browse, 
 
 
 def test_every_cell_leads_to_its_page_and_every_command_can_be_copied(browse: Browse) -> None:
-    source = Snapshots(demo_source(epochs=40), storage="--storage sqlite:///my.db", shown="sqlite:///my.db")
-    site = browse(source)
+    study = demo_source(epochs=40)
+    site = browse(Snapshots(study, storage="--storage sqlite:///my.db", shown="sqlite:///my.db"))
     page = site.open("/progress")
     link = page.get_by_role("link", name="movielens_100k/adam-lawn/bs1000: open the cell")
     assert link.get_attribute("href") == "/cell?space=movielens_100k&cell=movielens_100k%2Fadam-lawn%2Fbs1000"
@@ -178,7 +179,7 @@ def test_every_cell_leads_to_its_page_and_every_command_can_be_copied(browse: Br
     page.get_by_role("button", name="Copy optuna-dashboard sqlite:///my.db").click()
     assert page.evaluate("navigator.clipboard.readText()") == "optuna-dashboard sqlite:///my.db"
     expect(page.locator("#progress-commands")).to_contain_text(
-        "lawn-tune launch movielens_100k --storage sqlite:///my.db"
+        f"{launch_command(study.planned)} --storage sqlite:///my.db"
     )
 
 

@@ -96,7 +96,7 @@ def nothing(view: View, comparison: Comparison) -> Empty | None:
         return Empty(
             "No point of these grids has a result yet, so nothing can be compared.",
             "The verdicts appear here as trials finish. If no driver runs, start one:",
-            view.command(f"launch {view.space}"),
+            view.launch,
         )
     return None
 

@@ -140,7 +140,7 @@ def running(view: View) -> list[Component] | Empty:
         if found.done >= found.planned:
             return Empty("Nothing is running: every trial of this space has a result.")
         todo = f"{left} A launch trains only what is missing, and may be stopped at any time.".strip()
-        return Empty("Nothing is running.", todo, view.command(f"launch {shlex.quote(view.space)}"))
+        return Empty("Nothing is running.", todo, view.launch)
     lines = [_running_row(view, pack) for pack in live]
     header = ("Cell", "Phase", "Trials", "Epoch", "Driver")
     shown = components.table(header, lines, "Packs that train now", numbers=(2,))
@@ -207,7 +207,7 @@ def commands(view: View) -> list[Component]:
     name = shlex.quote(view.space)
     url = view.source.shown
     known: list[tuple[str, str]] = [
-        ("Train what is missing", view.command(f"launch {name}")),
+        ("Train what is missing", view.launch),
         ("The paper's tables", view.command(f"compare {name}")),
         ("One HTML file to send", view.command(f"report {name}")),
         ("Every trial as CSV", view.command(f"export {name} --format csv")),
