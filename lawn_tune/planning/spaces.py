@@ -50,12 +50,18 @@ def find_space(name_or_path: str | Path) -> SearchSpace:
 def find_spaces(names_or_paths: Sequence[str | Path]) -> tuple[SearchSpace, ...]:
     """Loads several spaces; "table4" stands for those of that table of the paper, "paper" for those of all.
 
+    A space of such a group may be named more than once.
+
     Raises:
         SpaceError: as `find_space`, or two of them share a name, so their results could not be distinguished.
     """
     spaces: dict[str, SearchSpace] = {}
-    given = [space for name in names_or_paths for space in in_group(str(name)) or (name,)]
-    for space in map(find_space, dict.fromkeys(given) if len(given) > len(names_or_paths) else given):
+    groups = [(name, in_group(str(name))) for name in names_or_paths]
+    grouped = {space for _, group in groups for space in group}
+    for given in (each for name, group in groups for each in group or (name,)):
+        if given in grouped and given in spaces:
+            continue
+        space = find_space(given)
         if space.name in spaces:
             first = spaces[space.name].source
             raise SpaceError(

@@ -181,5 +181,10 @@ def test_a_name_may_be_given_once(tmp_path: Path) -> None:
     copy = tmp_path / "digits.toml"
     copy.write_text((FOLDER / "digits.toml").read_text())
     assert [space.name for space in find_spaces(["digits", "quickstart"])] == ["digits", "quickstart"]
-    with pytest.raises(SpaceError, match="every space needs a name of its own, 'digits'"):
-        find_spaces(["digits", copy])
+    for beside in ((), ("table4",)):
+        with pytest.raises(SpaceError, match="every space needs a name of its own, 'digits'"):
+            find_spaces(["digits", *beside, copy])
+        with pytest.raises(SpaceError, match="every space needs a name of its own, 'digits'"):
+            find_spaces([*beside, "digits", "digits"])
+    names = {space.name for space in find_spaces(["table4"])}
+    assert {space.name for space in find_spaces(["table4_pinterest", "table4", "table4_pinterest", "paper"])} > names
