@@ -102,6 +102,7 @@ class Cell:
         packing: how large its packs are, None while no launch has chosen; two cells may be equal without it.
         first_seeds, first_grid: confirm seeds and levels that the first launch of this task planned, kept by the
             ledger; None in a plan.
+        about: description and notes of its space, by paragraph; () in older ledgers.
     """
 
     name: CellName
@@ -112,6 +113,7 @@ class Cell:
     packing: Packing | None = field(default=None, compare=False)
     first_seeds: tuple[int, ...] | None = field(default=None, compare=False)
     first_grid: Mapping[str, tuple[float, ...]] | None = field(default=None, compare=False)
+    about: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def dropped_seeds(self) -> tuple[int, ...]:
@@ -225,6 +227,7 @@ class Cell:
             **({} if self.packing is None else {"packing": asdict(self.packing)}),
             **({} if self.first_seeds is None else {"first_seeds": list(self.first_seeds)}),
             **({} if self.first_grid is None else {"first_grid": {n: list(v) for n, v in self.first_grid.items()}}),
+            **({"about": list(self.about)} if self.about else {}),
         }
 
     @staticmethod
@@ -242,12 +245,19 @@ class Cell:
             packing=Packing.from_dict(values["packing"]) if "packing" in values else None,
             first_seeds=_whole(values["first_seeds"]) if "first_seeds" in values else None,
             first_grid=_levels(values["first_grid"]) if "first_grid" in values else None,
+            about=_texts(values.get("about", [])),
         )
 
 
 def _whole(values: Any) -> tuple[int, ...]:
     if not isinstance(values, list) or not all(type(value) is int for value in values):
         raise ValueError(f"its first seeds must be a list of whole numbers, got {values!r}")
+    return tuple(values)
+
+
+def _texts(values: Any) -> tuple[str, ...]:
+    if not isinstance(values, list) or not all(type(value) is str for value in values):
+        raise ValueError(f"what is said of its space must be a list of texts, got {values!r}")
     return tuple(values)
 
 

@@ -42,6 +42,8 @@ def read_space(path: Path, below: tuple[Path, ...] = ()) -> tuple[Values, Path |
     base, _ = read_space(file, (*below, path))
     methods, sizes = values.pop(METHODS, None), values.pop(BATCH_SIZES, None)
     own = values.get("optimizers", {})
+    if "description" in values:
+        base.pop("notes", None)  # which are of the base's description
     merged = {**base, **{key: _merge(key, base.get(key), value) for key, value in values.items()}}
     if sizes is not None:
         budgets = _chosen(path, BATCH_SIZES, sizes, {row["batch_size"]: row for row in _rows(merged)})
@@ -97,13 +99,12 @@ def _table(values: Values, key: str) -> Values:
 
 def _drop_pairs(values: Values) -> None:
     """Leaves out comparisons of methods that were not chosen."""
-    if not isinstance(pairs := values.get("compare"), list):
+    if not isinstance(values.get("compare"), list):
         return
-    methods = _table(values, "optimizers")
+    methods, pairs = _table(values, "optimizers"), values.pop("compare")
     kept = [pair for pair in pairs if isinstance(pair, dict) and {*map(str, pair.values())} <= methods.keys()]
-    values["compare"] = kept
-    if not kept:
-        del values["compare"]
+    if kept:
+        values["compare"] = kept
 
 
 def _drop_overrides(values: Values, but: Collection[str]) -> None:

@@ -29,7 +29,7 @@ DEFAULTS: Mapping[str, str] = {
 BATCH = "batch"
 """Key of a method under which batch sizes override its levels."""
 
-OPTIONAL = ("margin", "compare", "catalogue")
+OPTIONAL = ("notes", "margin", "compare", "catalogue")
 """Keys without a default that a file may leave out."""
 
 REQUIRED = ("description", "dataset", "loss", "metric", "model", "seeds", "budgets", "optimizers")
@@ -60,6 +60,7 @@ def load_space(path: Path) -> SearchSpace:
         name=_check_name(path, "the file name", path.name.removesuffix(SUFFIX)),
         source=path,
         description=top.text("description"),
+        notes=top.text("notes") if "notes" in values else "",
         dataset=top.name("dataset"),
         model=_model(top.table("model")),
         loss=top.name("loss"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -78,6 +79,7 @@ class SearchSpace:
         name: file stem; the first part of every study's name.
         source: file it was read from, for error messages.
         description: one line, shown to the user.
+        notes: more of it, in paragraphs with an empty line between them.
         dataset: name of a dataset.
         model: the model's name under "name", and its options.
         loss: name of a loss.
@@ -112,9 +114,16 @@ class SearchSpace:
     confirm_seeds: tuple[int, ...]
     budgets: tuple[Budget, ...]
     grids: Mapping[str, Grid]
+    notes: str = ""
     overrides: Mapping[str, Mapping[int, Mapping[str, tuple[float, ...]]]] = field(default_factory=dict)
     compare: tuple[Pairing, ...] = ()
     catalogue: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def about(self) -> tuple[str, ...]:
+        """The description, and the notes by paragraph."""
+        paragraphs = [" ".join(text.split()) for text in re.split(r"\n\s*\n", self.notes)]
+        return (self.description, *filter(None, paragraphs))
 
     def grid(self, method: str, batch_size: int) -> Grid:
         """Returns the grid of one cell: the method's, with the levels that this batch size overrides."""

@@ -26,6 +26,7 @@ def report_markdown(found: Contents) -> str:
     """Returns the report in GitHub's Markdown."""
     parts = [
         f"# {escaped(found.comparison.space)}: does LAWN beat weight decay?",
+        *map(escaped, found.comparison.about),
         markdown(found.comparison).rstrip(),
         "## Winners and cost",
         _pipes(WINNER_HEADER, [tuple(row.values()) for row in found.winners]),

@@ -174,6 +174,11 @@ class Comparison:
         """The protocol of the first cell; others may differ where a space was launched in parts (see `distinct`)."""
         return self.cells[0].cell.protocol
 
+    @property
+    def about(self) -> tuple[str, ...]:
+        """Description and notes of the space, by paragraph; () where the ledger keeps none."""
+        return next(filter(None, (result.cell.about for result in self.cells)), ())
+
     def distinct(self, of: Callable[[Cell], T]) -> tuple[T, ...]:
         """Returns the different values that `of` has over the cells, in plan order."""
         return tuple(dict.fromkeys(of(result.cell) for result in self.cells))

@@ -117,7 +117,8 @@ def _cell(
     )
     name = CellName(space.name, optimizer, budget.batch_size)
     grid = space.grid(optimizer, budget.batch_size)
-    return Cell(name=name, task=task, grid=grid, protocol=protocol, baselines=_baselines(space, known, optimizer))
+    baselines = _baselines(space, known, optimizer)
+    return Cell(name=name, task=task, grid=grid, protocol=protocol, baselines=baselines, about=space.about)
 
 
 def _baselines(space: SearchSpace, known: Catalogue, method: str) -> tuple[str, ...]:

@@ -45,6 +45,7 @@ def _sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     leased = MemoryLedger(QUICKSTART)
     leased.held[QUICKSTART[0].name] = Lease(owner="node:1", expires="2026-11-24T06:00:00+00:00", active=True)
     compared = demo_source(epochs=20)
+    compared.planned = [replace(cell, about=("A study",)) for cell in compared.planned]
     compared.rows[0] = replace(compared.rows[0], provenance={"python": "3", "libraries": {"a": "1"}, "device": "cpu"})
 
     def reading(source: Any) -> Callable[..., Any]:

@@ -240,7 +240,7 @@ def test_json_is_stable_and_complete(comparison: Comparison) -> None:
     assert values == to_dict(comparison)
     assert values["schema"] == SCHEMA == "lawn-tune/comparison/2"
     assert list(values) == [
-        "schema", "lawn_tune", "space", "headline", "protocol", "cells", "overall", "pairs", "references",
+        "schema", "lawn_tune", "space", "about", "headline", "protocol", "cells", "overall", "pairs", "references",
         "provenance",
     ]  # fmt: skip
     assert list(values["cells"][0]) == [

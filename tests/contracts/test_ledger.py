@@ -401,6 +401,16 @@ def test_the_confirm_seeds_that_the_first_launch_planned_stay_with_its_task(ledg
     assert ledger.cells("demo")[0].first_grid == cell.grid.values
 
 
+def test_what_a_space_says_of_itself_is_that_of_its_last_launch(ledger: Ledger, cell: Cell) -> None:
+    assert ledger.cells("demo")[0].about == ()
+    for about in (("Digits", "A note."), ("Digits, again",)):
+        ledger.register([replace(cell, about=about)])
+        ledger.record_packings([cell.packed(packing(cell))])
+        assert ledger.cells("demo")[0].about == about
+    with pytest.raises(ValueError, match="list of texts"):
+        Cell.from_dict(cell.to_dict() | {"about": "Digits"})
+
+
 def test_sizes_of_packs_are_those_of_one_plan(ledger: Ledger, cell: Cell) -> None:
     grown = make_cell(lrs=(0.1, 0.2, 0.4, 0.8))
     ledger.record_packings([cell.packed(packing(cell))])

@@ -344,6 +344,17 @@ def test_the_json_is_whole_and_finite(source: MemorySource, comparison: Comparis
     assert {row["Method"] for row in found["sensitivity"]} == {"Adam", "Adam-LAWN", "LAMB", "LAMB-LAWN"}
 
 
+def test_what_the_space_says_of_itself_is_in_every_format(source: MemorySource) -> None:
+    about = ("Digits <b>here</b>", "A second paragraph.")
+    source = replace(source, planned=[replace(cell, about=about) for cell in source.planned])
+    comparison = compare_space(source, source.spaces()[0])
+    assert json.loads(report(source, comparison, format="json"))["comparison"]["about"] == list(about)
+    for format in ("md", "html"):
+        text = report(source, comparison, format=format).replace("\\", "")
+        assert "&lt;b&gt;here" in text
+        assert about[1] in text
+
+
 def test_the_page_and_the_markdown_show_the_same(source: MemorySource, comparison: Comparison, page: Page) -> None:
     found = contents(comparison, source.rows)
     text = report(source, comparison, format="md").replace("\\", "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import replace
 
 import pytest
 from playwright.sync_api import expect
@@ -24,7 +25,7 @@ SPACE = "movielens_100k"
 def demo() -> MemorySource:
     """The demo's space with another one in its ledger."""
     source, other = demo_source(epochs=300), studied()
-    source.planned += other.planned
+    source.planned = [replace(cell, about=("A study in memory",)) for cell in source.planned] + other.planned
     source.rows += other.rows
     return source
 
@@ -35,6 +36,7 @@ def test_the_answer_the_forest_and_the_spaces_at_both_sizes(browse: Browse, demo
     site = browse(Snapshots(demo, storage="--storage sqlite:///my.db"))
     page = site.open(f"/?space={SPACE}")
     answer = page.locator("#verdict-answer")
+    expect(page.locator("#verdict-details")).to_contain_text("A study in memory")
     for text in (question(comparison), *overall_sentences(comparison.overall), "678 of 696 trials"):
         expect(answer).to_contain_text(text)
     expect(page.locator("#verdict-forest .main-svg").first).to_be_visible()

@@ -39,6 +39,14 @@ def test_keys_replace_and_tables_merge(folder: Path) -> None:
     assert (mine.grids, mine.budgets, mine.search_seeds) == (base.grids, base.budgets, base.search_seeds)
 
 
+def test_notes_belong_to_the_description_of_the_same_file(folder: Path) -> None:
+    noted = 'notes = """\nFirst\nline.\n\n  Second.\n"""\n' + VALID
+    (folder / "base.toml").write_text(noted)
+    assert child(folder, "").about == ("a valid space", "First line.", "Second.")
+    assert child(folder, 'description = "mine"').about == ("mine",)
+    assert child(folder, 'description = "mine"\nnotes = "Mine."').about == ("mine", "Mine.")
+
+
 def test_methods_and_batch_sizes_are_chosen_in_their_order(folder: Path) -> None:
     mine = child(folder, 'methods = ["adam-lawn", "adam"]\nbatch_sizes = [512]\n')
     assert list(mine.grids) == ["adam-lawn", "adam"]

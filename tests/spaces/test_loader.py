@@ -63,6 +63,7 @@ ERRORS = {
     "missing epochs": ("epochs = 30\n", "", "budgets[1].epochs: missing key", "Add it"),
     "text is a number": ('dataset = "digits"', "dataset = 7", "dataset: must be a non-empty string", "got 7"),
     "text is empty": ('"a valid space"', '" "', "description: must be a non-empty string", "got ' '"),
+    "notes are a list": ("schedule =", "notes = []\nschedule =", "notes: must be a non-empty string", "got []"),
     "missing table": ('[model]\nname = "small-vgg"\nwidth = 8', "", "model: missing key", "Add it"),
     "model option is a list": ("width = 8", "width = [8]", "model.width: must be a single number", "got [8]"),
     "seeds are a number": ("search = [0, 1]", "search = 0", "seeds.search: must be a list", "got 0"),

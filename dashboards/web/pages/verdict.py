@@ -23,7 +23,6 @@ from lawn_tune.comparison.compare import CellResult, Comparison, PairResult
 from lawn_tune.comparison.next_steps import launch_command, next_steps
 from lawn_tune.comparison.tables import model_text
 from lawn_tune.comparison.verdicts import headline, interval_text, overall_sentences
-from lawn_tune.planning.spaces import builtin_spaces, find_space
 from lawn_tune.results import DamagedCells
 from lawn_tune.words import count, method, metric_name, metric_of, signed
 
@@ -202,9 +201,9 @@ def _space_link(view: View, name: str) -> Content:
 def details(view: View) -> list[Component]:
     """Returns what the space's file says of it, and the protocol: seeds, versions, hosts and dates."""
     rows = protocol(view.snapshot.comparison, dates(view.snapshot.trials))
-    described = find_space(view.space).description if view.space in builtin_spaces() else ""
+    about = [html.P(text) for text in view.snapshot.comparison.about]
     terms = [html.Div([html.Dt(name), html.Dd(value)]) for name, value in rows]
-    inside = [*([html.P(described)] if described else []), html.Dl(terms, className="facts")]
+    inside = [*about, html.Dl(terms, className="facts")]
     return [html.Details([html.Summary("Protocol, seeds, versions and hosts"), *inside])]
 
 

@@ -21,6 +21,7 @@ def to_dict(comparison: Comparison) -> dict[str, Any]:
         "schema": SCHEMA,
         "lawn_tune": __version__,
         "space": comparison.space,
+        "about": list(comparison.about),
         "headline": headline(comparison),
         "protocol": asdict(comparison.protocol)
         | {name: list(getattr(comparison.protocol, name)) for name in ("search_seeds", "confirm_seeds")},
