@@ -35,7 +35,8 @@ def recomputed(document: Mapping[str, Any]) -> dict[str, Any]:
     protocol = document["protocol"] | {
         name: tuple(document["protocol"][name]) for name in ("search_seeds", "confirm_seeds")
     }
-    cells = [_cell(found, Protocol(**protocol)) for found in document["cells"]]
+    about = tuple(document.get("about", ()))
+    cells = [replace(_cell(found, Protocol(**protocol)), about=about) for found in document["cells"]]
     rows = [row for cell, found in zip(cells, document["cells"], strict=True) for row in _rows(cell, found)]
     provenance = {name: tuple(values) for name, values in document["provenance"].items()}
     return to_dict(replace(compare(cells, rows, {}), provenance=provenance)) | {"lawn_tune": document["lawn_tune"]}
