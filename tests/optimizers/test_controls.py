@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, AdamW
 
 from trainables.optimizers import AdamLawn, LambLawn, Lawn, SgdLawn, controls, reference, rules
-from trainables.optimizers.controls import BOUNDED_NORM, HYPERBALL, LAWN, LAWN_FIXED, AdamP, Control, Cpr
+from trainables.optimizers.controls import BOUNDED_NORM, HYPERBALL, LAWN, LAWN_FIXED, AdamP, Control, Cpr, Weights
 from trainables.optimizers.layers import layers_of
 
 RELATIVES: dict[str, Control] = {
@@ -158,6 +158,17 @@ def test_a_control_resumes_bit_for_bit(name: str, wrapped: bool) -> None:
             p.grad = g
         resumed.step()
     assert all(torch.equal(params[key], whole[key]) for key in whole)
+
+
+@pytest.mark.parametrize("name", ["lawn", "direction-only"])
+def test_the_short_way_to_replace_a_move_is_the_long_one(name: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    before, moved = ([torch.randn(n, generator=generator, dtype=torch.float64) for n in (3, 40)] for _ in range(2))
+    radius = [float(w.norm()) for w in before]
+    short, long = ([w.clone() for w in moved] for _ in range(2))
+    CONTROLS[name].replace(Weights([w.clone() for w in before], radius), short, 0.1)
+    Control.replace(CONTROLS[name], Weights([w.clone() for w in before], radius), long, 0.1)
+    torch.testing.assert_close(short, long, rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("name", ["lawn", "direction-only", "bounded-norm", "hyperball", "lawn-fixed"])

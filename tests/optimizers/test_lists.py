@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from trainables.optimizers import AdamLawn, LambLawn, SgdLawn, faces, lists
-from trainables.optimizers.lists import Sums, lerp_, lerp_squares_, move_
+from trainables.optimizers.lists import PART, Sums, lerp_, lerp_squares_, move_
 
 FACES: dict[str, Callable[..., Any]] = {"sgd": SgdLawn, "adam": AdamLawn, "lamb": LambLawn}
 
@@ -46,6 +46,15 @@ def test_sums_are_those_of_double_precision(sizes: list[int], seed: int, listed:
         assert abs(float(dot) - float(x @ y)) <= 2e-6 * scale
         assert float(square) == pytest.approx(float(x @ x), rel=2e-6)
         assert float(norm) == pytest.approx(float(x.norm()), rel=2e-6)
+
+
+@pytest.mark.parametrize("size", [PART, PART + 1, 3 * PART + 7])
+def test_products_in_parts_are_those_of_double_precision(size: int) -> None:
+    generator = torch.Generator().manual_seed(size)
+    xs = [torch.rand(size, generator=generator), torch.rand(2, size, generator=generator).t()]  # the other is strided
+    ys = [torch.rand(size, generator=generator), torch.rand(size, 2, generator=generator)]
+    for x, y, dot in zip(xs, ys, Sums().dots(xs, ys), strict=True):
+        assert float(dot) == pytest.approx(float((x.double() * y.double()).sum()), rel=1e-6)
 
 
 def test_rows_are_summed_alone() -> None:

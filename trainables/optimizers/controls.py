@@ -74,6 +74,19 @@ class Control(ABC):
     def update(self, w: Weights, r: Tensors, lr: Number) -> None:
         """Moves the weights along the rule's direction r in place; r is overwritten."""
 
+    def replace(self, w: Weights, moved: Tensors, lr: Number) -> None:
+        """Makes another optimizer's move from `w.tensors` to `moved` the control's, in place in `moved`.
+
+        Args:
+            w: the weights before the move; overwritten.
+            moved: the weights after it.
+            lr: η of the move.
+        """
+        r = list(torch._foreach_sub(w.tensors, moved))
+        torch._foreach_div_(r, lr)
+        self.update(w, r, lr)
+        torch._foreach_copy_(moved, w.tensors)
+
 
 @dataclass(frozen=True)
 class Decay(Control):
@@ -161,6 +174,17 @@ class Sphere(Control):
             _give_length_(w, r)
         move_(w.tensors, r, lr)  # line 10
         rescale_(w)  # line 11
+
+    def replace(self, w: Weights, moved: Tensors, lr: Number) -> None:
+        """As `Control.replace`; for LAWN, w − P(w − w') = w' + (1 − wᵀw'/|w|²)·w takes one pass instead of three."""
+        if self.fixed_length or not self.direction:
+            super().replace(w, moved, lr)
+            return
+        rest = _along(w, moved)
+        torch._foreach_neg_(rest)
+        torch._foreach_add_(rest, 1)
+        torch._foreach_addcmul_(moved, w.tensors, rest)
+        rescale_(Weights(moved, w.radius, sums=w.sums))
 
 
 LAWN_FIXED = Sphere(fixed_length=True)

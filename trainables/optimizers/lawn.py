@@ -212,19 +212,21 @@ class _Part:
     def projected(self, control: Control) -> dict[Tensor, Tensor]:
         """Returns the gradient that the base sees for each parameter, with the strides of its own (line 4)."""
         own = [local(grad) for grad in self.gradients]
-        projected = {}
-        for p, grad, d in zip(self.params, self.gradients, control.project(self.before, own), strict=True):
-            projected[p] = torch.empty_like(grad)
-            local(projected[p]).copy_(d)
-        return projected
+        projected = control.project(self.before, own)
+        return {p: _like(grad, d) for p, grad, d in zip(self.params, self.gradients, projected, strict=True)}
 
     def pull_back(self, control: Control) -> None:
         """Replaces the base's move by that of the control (lines 9-11)."""
-        after = [local(p) for p in self.params]
-        r = list(torch._foreach_sub(self.before.tensors, after))
-        torch._foreach_div_(r, self.lr)
-        control.update(self.before, r, self.lr)
-        torch._foreach_copy_(after, self.before.tensors)
+        control.replace(self.before, [local(p) for p in self.params], self.lr)
+
+
+def _like(grad: Tensor, d: Tensor) -> Tensor:
+    """Returns d as a tensor of the gradient's kind and strides that shares no memory with it."""
+    if type(d) is type(grad) and d.dtype == grad.dtype and d.stride() == grad.stride() and d is not grad:
+        return d
+    copied = torch.empty_like(grad)
+    local(copied).copy_(d)
+    return copied
 
 
 def _overrides(base: Optimizer, method: str) -> bool:

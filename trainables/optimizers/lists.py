@@ -80,8 +80,8 @@ class Sums:
             return [(x * y).sum(dim=-1, keepdim=True) for x, y in zip(xs, ys, strict=True)]
         if _launches(xs):
             return self._whole(_signed_sums(list(torch._foreach_mul(xs, ys))))
-        # A CPU has no launches; these sums are pairwise, while its list-based norms lose four digits in fp32.
-        return self._whole([(x * y).sum() for x, y in zip(xs, ys, strict=True)])
+        # A CPU has no launches, and its list-based norms lose four digits in fp32.
+        return self._whole([_dot(x, y) for x, y in zip(xs, ys, strict=True)])
 
     def squares(self, xs: Tensors) -> Tensors:
         """Returns |x|² of each tensor, like `dots`."""
@@ -108,6 +108,20 @@ class Sums:
 
 BLOCK = 4096
 """Entries per norm on a CPU: a list-based norm of millions of entries loses digits, one of few does not."""
+
+
+PART = 65_536
+"""Entries per product on a CPU: `torch.dot` of millions of entries loses digits."""
+
+
+def _dot(x: Tensor, y: Tensor) -> Tensor:
+    """xᵀy on a CPU; in parts for contiguous tensors, without an intermediate tensor of products."""
+    if x.dtype != y.dtype or not (x.is_contiguous() and y.is_contiguous()):
+        return (x * y).sum()
+    starts = range(0, max(x.numel(), 1), PART)
+    x, y = x.view(-1), y.view(-1)
+    parts = [torch.dot(x[i : i + PART], y[i : i + PART]) for i in starts]
+    return parts[0] if len(parts) == 1 else torch.stack(parts).sum()
 
 
 def _square(x: Tensor) -> Tensor:
