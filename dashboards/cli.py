@@ -18,7 +18,7 @@ from dashboards.report.site import doubled, entry, missing, page_path, render_in
 from lawn_tune.cli.compare import comparison_of
 from lawn_tune.cli.ledger import bars, counts
 from lawn_tune.cli.options import Storage
-from lawn_tune.cli.source import elsewhere, launched, option, reading
+from lawn_tune.cli.source import elsewhere, launched, option, reading, reading_space
 from lawn_tune.errors import LedgerError, UsageError
 from lawn_tune.ledger import Ledger
 from lawn_tune.ledger.bundle import write_bundle
@@ -31,7 +31,8 @@ SHORTEST_TOKEN = 16
 
 def report(
     space: Annotated[
-        str | None, typer.Argument(metavar="SPACE", help="Name of a space, or its TOML file; --site can do without.")
+        str | None,
+        typer.Argument(metavar="SPACE", help="Name of a space, its TOML file, or a bundle; --site can do without."),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="File to write.  [lawn-report-SPACE.FORMAT]")
@@ -50,7 +51,7 @@ def report(
     """Write one self-contained HTML page: verdicts, tables, figures, caveats, protocol. It loads nothing.
 
     With --format md or json the same contents without figures, for a text or another program.
-    With --bundle everything in the ledger about the space, which 'compare FILE' and 'ledger import FILE' read.
+    With --bundle everything in the ledger about the space; 'compare', 'report' and 'ledger import' read that file.
 
     \b
     Examples:
@@ -58,6 +59,7 @@ def report(
       lawn-tune report movielens_100k --output movielens.html
       lawn-tune report movielens_100k --format md
       lawn-tune report movielens_100k --bundle movielens_100k.bundle
+      lawn-tune report movielens_100k.bundle
       lawn-tune report --site public
     """
     if sum(given is not None for given in (bundle, site, output)) > 1:
@@ -68,8 +70,8 @@ def report(
         raise UsageError("report: no SPACE was given", "Name one, or write all of them: lawn-tune report --site DIR.")
     if bundle is not None:
         return _write_bundle(space, bundle, storage)
-    with reading(storage) as ledger:
-        comparison = replace(comparison_of(ledger, space), storage=option(storage))
+    with reading_space(space, storage) as (ledger, name):
+        comparison = replace(comparison_of(ledger, name), storage=option(storage))
         text = page.report(ledger, comparison, elsewhere(storage), format)
     path = output or default_path(comparison.space, format)
     try:

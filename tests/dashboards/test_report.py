@@ -264,7 +264,12 @@ def opened(monkeypatch: pytest.MonkeyPatch, source: MemorySource) -> MemorySourc
     def reading(storage: str | None) -> Iterator[MemorySource]:
         yield source
 
+    @contextmanager
+    def reading_space(space: str, storage: str | None) -> Iterator[tuple[MemorySource, str]]:
+        yield source, space
+
     monkeypatch.setattr(command, "reading", reading)
+    monkeypatch.setattr(command, "reading_space", reading_space)
     return source
 
 

@@ -97,6 +97,14 @@ def test_a_bundle_is_compared_without_a_ledger(source: str, published: dict[str,
         assert [file.suffix for file in published[space].path.parent.iterdir()] == [".bundle"] * len(SPACES)
 
 
+def test_a_bundle_is_reported_without_a_ledger(source: str, published: dict[str, Bundle], tmp_path: Path) -> None:
+    nowhere = f"sqlite:///{tmp_path}/none.db"
+    pages = [tmp_path / "ledger.md", tmp_path / "bundle.md"]
+    for space, url, page in zip(["big", str(published["big"].path)], [source, nowhere], pages, strict=True):
+        output("report", space, "--format", "md", "--output", str(page), "--storage", url)
+    assert pages[0].read_text().replace(source, "URL") == pages[1].read_text().replace(nowhere, "URL")
+
+
 def test_a_launch_trains_nothing_that_a_bundle_held(published: dict[str, Bundle], sqlite_url: str) -> None:
     restored(published["big"].path, sqlite_url)
     with open_ledger(sqlite_url) as ledger:
