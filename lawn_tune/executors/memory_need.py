@@ -27,11 +27,12 @@ FORWARD = 3
 def memory_need(pack: PackConfig, *, gpu: bool = False) -> int:
     """Returns the host memory to ask for, bytes, rounded up to a step so that the packs of a cell ask for the same.
 
-    need = process + data + 4·(K·P·(2 + slots)·COPIES + K·B·A·kept + E·A·FORWARD); on a GPU process + data alone
+    need = process + data + 4·(K·P·(2 + slots)·COPIES + K·B·A·kept + E·L·FORWARD); on a GPU process + data alone
 
-    with K trials, P weights of one model, B the batch size, A the floats that all layers put out for one example and E
-    the examples of one evaluation. It is meant to lie above what is used, and at most three times as high (our choice;
-    the factors come from peaks of packs on a CPU, which tests/launching/test_memory_need.py takes again).
+    with K trials, P weights of one model, B the batch size, A the floats that all layers put out for one example, L
+    those of the layers that are kept at once in an evaluation, and E its examples. It is meant to lie above what is
+    used, and at most three times as high (our choice; the factors come from peaks of packs on a CPU, which
+    tests/launching/test_memory_need.py takes again).
     """
     task, data = pack.task, pack.task.dataset_row
     if gpu:
@@ -42,7 +43,7 @@ def memory_need(pack: PackConfig, *, gpu: bool = False) -> int:
     state = rows * model.weights * (2 + len(task.method.rule.state)) * COPIES
     kept = model.kept[0] if rows == 1 else model.kept[1]
     batch, evaluated = min(task.batch_size, data.full_examples), min(model.evaluated, data.full_examples)
-    floats = (rows * batch * kept + evaluated * FORWARD) * model.floats
+    floats = rows * batch * kept * model.floats + evaluated * FORWARD * (model.largest or model.floats)
     return step_above(PROCESS + data.resident + FLOAT * (state + floats))
 
 

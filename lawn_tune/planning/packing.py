@@ -17,12 +17,12 @@ docs/performance.md). Larger packs would gain a little more and leave workers wi
 
 
 def largest_size(cell: Cell, phase: Phase) -> int:
-    """Returns the most trials that a pack should hold: many for small batches, 1 where a batch fills a device.
+    """Returns the most trials that a pack should hold: many for small batches, 1 where one fills a device.
 
     It depends on the plan alone, and is the best size for a single worker.
     """
     trials = len(cell.protocol.confirm_seeds) if phase == "confirm" else cell.grid.size
-    return min(max(EXAMPLES // cell.task.batch_size, 1), MAX_SIZE, trials)
+    return min(max(EXAMPLES // cell.task.batch_size, 1), MAX_SIZE, trials, cell.task.model_row.largest_pack)
 
 
 def pack_size(cell: Cell, phase: Phase) -> int:

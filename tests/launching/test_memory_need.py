@@ -62,8 +62,10 @@ def peak(config: PackConfig, folder: Path) -> float:
         pack("synthetic", model_config("small-vgg", width=4), 32, 1),
         pack("digits", model_config("small-vgg", width=96), 1293, 1),
         pack("digits", model_config("small-vgg", width=32), 431, 4, seeds=4),
+        pack("synthetic", model_config("vgg-19"), 96, 1),
+        pack("synthetic", model_config("resnet-50"), 96, 1),
     ],
-    ids=["small", "a large batch", "rows with a batch each"],
+    ids=["small", "a large batch", "rows with a batch each", "VGG-19", "ResNet-50"],
 )
 def test_the_need_is_above_the_real_peak_and_at_most_three_times_it(config: PackConfig, tmp_path: Path) -> None:
     assert 1 <= memory_need(config) / peak(config, tmp_path) <= 3

@@ -31,7 +31,6 @@ def test_every_crop_is_a_window_of_the_padded_image(shape: tuple[int, ...]) -> N
         found = crops.cut(index, torch.full(shape, crop))
         expected = torch.stack([literal(PIXELS[i], crop) for i in index.flatten().tolist()])
         assert found.equal(expected.view(*shape, 3, 6, 5))
-        assert found.flatten(0, -4).is_contiguous(memory_format=torch.channels_last)
 
 
 def test_places_and_flips_are_drawn_evenly_and_by_the_generator_alone() -> None:

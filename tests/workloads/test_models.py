@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pkgutil import resolve_name
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
+from torchvision.models.vgg import make_layers
 
+from trainables.catalogue import catalogue
+from trainables.catalogue.models import VGG_19
+from trainables.catalogue.rows import Value
 from trainables.models.lookup import lookup
 from trainables.models.ncf import Ncf, projected
-from trainables.models.vgg import MaxPool, SmallVgg
+from trainables.models.resnet import Block, ResNet50
+from trainables.models.vgg import MaxPool, SmallVgg, Vgg19
+from trainables.tasks import model_config
 
 USERS, ITEMS, ROWS = 30, 50, 3
 
@@ -32,6 +39,11 @@ def pairs(*shape: int) -> tuple[Tensor, Tensor]:
 
 MODELS: dict[str, tuple[Callable[[], nn.Module], Callable[..., tuple[Tensor, ...]]]] = {
     "vgg": (vgg, lambda *shape: (torch.randn(*shape, 1, 8, 8),)),
+    "vgg-19": (lambda: Vgg19(channels=1, size=8, classes=10, width=2), lambda *shape: (torch.randn(*shape, 1, 8, 8),)),
+    "resnet-50": (
+        lambda: ResNet50(channels=1, classes=10, width=2, zero_init=False).double(),  # 53 layers add up rounding errors
+        lambda *shape: (torch.randn(*shape, 1, 8, 8).double(),),
+    ),
     "ncf": (ncf, pairs),
 }
 
@@ -44,6 +56,58 @@ def test_vgg_fits_the_image(size: int, channels: int, stages: int) -> None:
     kernels = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
     assert [kernel.out_channels for kernel in kernels] == [4 * 2**stage for stage in range(stages)]
     assert all(kernel.bias is None for kernel in kernels)
+
+
+SIZES: list[tuple[str, dict[str, Value], dict[str, int], int]] = [
+    ("vgg-19", {}, {"channels": 3, "pixels": 32, "classes": 10}, 20_035_018),
+    ("vgg-19", {}, {"channels": 3, "pixels": 32, "classes": 100}, 20_035_018 + 90 * 513),
+    ("resnet-50", {}, {"channels": 3, "pixels": 224, "classes": 1000}, 25_557_032),  # torchvision's count
+    ("resnet-50", {"zero_init": True}, {"channels": 1, "pixels": 28, "classes": 10}, 23_508_032 + 20_490 - 2 * 49 * 64),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "shape", "count"), SIZES)
+def test_models_of_images_have_the_published_sizes_and_their_footprint(
+    name: str, options: dict[str, Value], shape: dict[str, int], count: int
+) -> None:
+    row = catalogue().models[name]
+    with torch.device("meta"):
+        model = resolve_name(row.build)(**shape, **model_config(name).options | options)
+        outputs: list[int] = []
+        for module in model.modules():
+            if isinstance(module, nn.Conv2d):
+                module.register_forward_hook(lambda _, inputs, output: outputs.append(output[0].numel()))
+        side = shape["pixels"]
+        assert model(torch.empty(2, shape["channels"], side, side)).shape == (2, shape["classes"])
+    assert callable(row.footprint)
+    size = row.footprint(model_config(name).options | options, shape)
+    assert sum(parameter.numel() for parameter in model.parameters()) == count == size.weights
+    assert size.largest == max(outputs)
+    assert size.floats - sum(outputs) in (0, shape["channels"] * side**2)
+
+
+def test_vgg_19_is_torchvisions_without_bias_and_with_one_full_layer() -> None:
+    torch.manual_seed(0)
+    ours = Vgg19(channels=3, size=32, classes=10, width=2)
+    stages = [size for count, factor in VGG_19 for size in [*[2 * factor] * count, "M"]]
+    theirs = nn.Sequential(make_layers(stages, batch_norm=True), nn.Flatten(), nn.Linear(16, 10))
+    for module in theirs.modules():
+        if isinstance(module, nn.Conv2d):
+            module.bias = None
+    theirs.load_state_dict(dict(zip(theirs.state_dict(), ours.state_dict().values(), strict=True)))
+    images = torch.randn(4, 3, 32, 32)
+    for mode in (True, False):
+        torch.testing.assert_close(ours.train(mode)(images), theirs.train(mode)(images), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("zero_init", [False, True])
+def test_a_block_of_resnet_may_start_as_its_shortcut(zero_init: bool) -> None:
+    torch.manual_seed(0)
+    model = ResNet50(channels=3, classes=10, width=2, zero_init=zero_init)
+    blocks = [module for module in model.modules() if isinstance(module, Block)]
+    images = torch.randn(4, 8, 6, 6).relu()
+    assert len(blocks) == 16
+    assert blocks[1](images).equal(images) == zero_init
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 8, 8), (2, 1, 7, 7), (1, 2, 5, 4)])

@@ -60,6 +60,7 @@ SHOWN = frozenset(
         "full_examples",
         "shape",
         "splits",
+        "largest_pack",
         "published",
     ]
 )

@@ -237,12 +237,15 @@ class Footprint:
     Args:
         weights: number of its weights.
         floats: numbers that all its layers put out for one example.
+        largest: numbers that the largest of them puts out, as a deep model keeps few at once while it is evaluated; 0
+            for `floats`.
         evaluated: examples in one call while it is evaluated.
         kept: copies of `floats` that a training step holds at its height, for a row alone and for several at once.
     """
 
     weights: int
     floats: int
+    largest: int = 0
     evaluated: int = 256
     kept: tuple[int, int] = (7, 10)
 
@@ -261,6 +264,8 @@ class Model:
         build: a function of the shape and the options, by keyword, that returns a fresh `nn.Module` on the CPU.
         options: keys of `[model]` besides `name`.
         footprint: its size, or how that follows from the options and the shape; None where it is not known.
+        largest_pack: most trials that one worker should train at once; 1 where a single one fills a device, so that
+            stacked ones would only take their memory.
     """
 
     name: str
@@ -269,6 +274,14 @@ class Model:
     build: Code
     options: tuple[Option, ...] = ()
     footprint: Footprint | Callable[[Mapping[str, Value], Shape], Footprint] | None = None
+    largest_pack: int = 16
+
+    def __post_init__(self) -> None:
+        """Refuses packs of nothing."""
+        if self.largest_pack < 1:
+            raise ValueError(
+                f"largest_pack of model {self.name} must be a whole number from 1, got {self.largest_pack}"
+            )
 
 
 @dataclass(frozen=True)

