@@ -196,12 +196,17 @@ def _budgets(top: _Table) -> tuple[Budget, ...]:
         if not isinstance(value, dict):
             raise top.error("budgets", "must be a list of tables", value, form)
         table = _Table(top.source, f"budgets[{i}]", value)
-        table.only(["batch_size", "epochs"])
+        table.only(["batch_size", "epochs", "micro_batch"])
         table.requires(["batch_size", "epochs"])
-        sizes = {name: table.integer(name, value[name], minimum=1) for name in ("batch_size", "epochs")}
+        sizes = {name: table.integer(name, number, minimum=1) for name, number in value.items()}
         if sizes["batch_size"] in [budget.batch_size for budget in budgets]:
             raise table.error(
                 "batch_size", "must differ from that of every other budget", sizes["batch_size"], "Keep one."
+            )
+        if sizes.get("micro_batch", 0) >= sizes["batch_size"]:
+            todo = "Choose a smaller one, or leave it out to take the whole batch at once."
+            raise table.error(
+                "micro_batch", f"must be below batch_size {sizes['batch_size']}", sizes["micro_batch"], todo
             )
         budgets.append(Budget(**sizes))
     return tuple(budgets)

@@ -57,10 +57,17 @@ class Grid:
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """One batch size (examples per step) and the number of epochs its trials train for."""
+    """One batch size (examples per step) and the number of epochs its trials train for.
+
+    Args:
+        batch_size, epochs: as in the file.
+        micro_batch: most examples that are on the device at once, whose gradients add up to those of the step; None for
+            all of a step.
+    """
 
     batch_size: int
     epochs: int
+    micro_batch: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

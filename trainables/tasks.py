@@ -25,6 +25,10 @@ CONSTRAINTS = ("all", "final", "hidden")
 PRECISIONS = tuple(NUMERICS)
 
 
+LATER = ("rows", "steps", "micro_batch")
+"""Fields of a task that are left out where they are empty, so that the keys of older trials stay the same."""
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """A model with its options, in the order of its row."""
@@ -69,6 +73,7 @@ class Task:
         train_on, schedule, constrain, precision: see `docs/choices.md`.
         rows: rows of the catalogue that are not built in, see `catalogue.carried`.
         steps: maximum steps of an epoch, for a smoke run: see `workloads.short`; 0 for whole epochs.
+        micro_batch: most examples on the device at once; BatchNorm's statistics are of these. 0 for those of a step.
     """
 
     dataset: str
@@ -83,6 +88,7 @@ class Task:
     precision: str = "float32"
     rows: str = ""
     steps: int = 0
+    micro_batch: int = 0
 
     @property
     def catalogue(self) -> Catalogue:
@@ -110,6 +116,11 @@ class Task:
         return self.catalogue.losses[self.loss]
 
     @property
+    def at_once(self) -> int:
+        """Examples of one trial that are on the device at once."""
+        return self.micro_batch or self.batch_size
+
+    @property
     def examples(self) -> int:
         """Training examples in one epoch."""
         row = self.dataset_row
@@ -118,10 +129,10 @@ class Task:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain JSON values; the model carries its name."""
-        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("rows", "steps")}
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in LATER}
+        later = {name: getattr(self, name) for name in LATER if getattr(self, name)}
         rows = {"rows": json.loads(self.rows)} if self.rows else {}
-        steps = {"steps": self.steps} if self.steps else {}
-        return values | {"model": self.model.to_dict()} | rows | steps
+        return values | later | {"model": self.model.to_dict()} | rows
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> Task:

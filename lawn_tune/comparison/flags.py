@@ -41,6 +41,7 @@ class Flag(StrEnum):
     INCOMPLETE = "grid incomplete"
     CAPPED = "capped epochs"
     UNEQUAL_BUDGET = "unequal budget"
+    MICRO_BATCHES = "micro-batches"
     TEST_SELECTION = "selected on test"
     BEST_EPOCH = "best epoch"
     FEW_SEEDS = "few seeds"
@@ -283,6 +284,9 @@ def _capped(cell: Cell) -> Iterator[Note]:
 
 
 def _protocol(cell: Cell) -> Iterator[Note]:
+    if cell.task.micro_batch:
+        text = f"each step adds up micro-batches of {cell.task.micro_batch:,}, whose own statistics BatchNorm uses"
+        yield Note(Flag.MICRO_BATCHES, text)
     if cell.protocol.selection == "test":
         yield Note(
             Flag.TEST_SELECTION, "the winner was selected on the test split, as in the paper: values are optimistic"

@@ -29,7 +29,7 @@ def memory_need(pack: PackConfig, *, gpu: bool = False) -> int:
 
     need = process + data + 4·(K·P·(2 + slots)·COPIES + K·B·A·kept + E·L·FORWARD); on a GPU process + data alone
 
-    with K trials, P weights of one model, B the batch size, A the floats that all layers put out for one example, L
+    with K trials, P weights of one model, B examples at once, A the floats that all layers put out for one example, L
     those of the layers that are kept at once in an evaluation, and E its examples. It is meant to lie above what is
     used, and at most three times as high (our choice; the factors come from peaks of packs on a CPU, which
     tests/launching/test_memory_need.py takes again).
@@ -42,9 +42,15 @@ def memory_need(pack: PackConfig, *, gpu: bool = False) -> int:
         return step_above(PROCESS + data.resident + UNKNOWN)
     state = rows * model.weights * (2 + len(task.method.rule.state)) * COPIES
     kept = model.kept[0] if rows == 1 else model.kept[1]
-    batch, evaluated = min(task.batch_size, data.full_examples), min(model.evaluated, data.full_examples)
+    batch, evaluated = min(task.at_once, data.full_examples), min(model.evaluated, data.full_examples)
     floats = rows * batch * kept * model.floats + evaluated * FORWARD * (model.largest or model.floats)
     return step_above(PROCESS + data.resident + FLOAT * (state + floats))
+
+
+def too_large(task: Task) -> str:
+    """Returns what to do where a trial of a task runs out of memory alone."""
+    half = (min(task.at_once, task.examples) + 1) // 2
+    return f"one trial alone ran out of memory; under [[budgets]], micro_batch = {half} or less takes less at once"
 
 
 def step_above(need: int) -> int:

@@ -13,6 +13,7 @@ from functools import cached_property
 
 from lawn_tune.cells import Cell, CellName, Packing, Phase
 from lawn_tune.executors.base import Event, Failed, Finished, Job, Nothing, Progress
+from lawn_tune.executors.memory_need import too_large
 from lawn_tune.launching import leases
 from lawn_tune.launching.leases import HeldLeases
 from lawn_tune.launching.limits import Limits
@@ -407,11 +408,12 @@ class Launch:
         tries, limit = (self._lost_machines, LOST_MACHINES) if lost else (self._tries, self.retries)
         tries[pack.id] = tries.get(pack.id, 0) + 1
         again = tries[pack.id] <= limit and event.reason != "data" and not self.stopping
-        self.listener.failed(event.job, event.error, again)
+        error = f"{too_large(work.cell.task)}: {event.error}" if event.reason == "memory" else event.error
+        self.listener.failed(event.job, error, again)
         if again:
             work.queue.append(pack)
             return
         work.state = State.FAILED if work.state is State.OPEN else work.state
-        self.ledger.fail(pack, event.error)
+        self.ledger.fail(pack, error)
         self.tally.failed += len(pack.keys)
-        self.tally.errors.append(event.error)
+        self.tally.errors.append(error)

@@ -65,6 +65,8 @@ def cell(name: str, definition: str) -> Cell:
     _check_choice("metric", found.protocol.metric, known.metrics)
     _check_protocol(found.protocol)
     _check_whole("epochs and batch size", (found.task.epochs, found.task.batch_size))
+    if found.task.micro_batch:
+        _check_whole("micro-batch", (found.task.micro_batch,))
     for levels in found.grid.values.values():
         _check_numbers("the grid", dict(enumerate(levels)))
     trial_key(found.task, 0, found.grid.point(0))

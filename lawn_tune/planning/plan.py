@@ -98,6 +98,7 @@ def _cell(
         optimizer=optimizer,
         batch_size=budget.batch_size,
         epochs=min(budget.epochs, cap),
+        micro_batch=budget.micro_batch or 0,
         schedule=space.schedule,
         constrain=space.constrain,
         precision=space.precision,

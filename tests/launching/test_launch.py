@@ -219,6 +219,10 @@ def test_a_pack_too_large_for_memory_is_halved_until_it_fits(cells: tuple[Cell, 
 def test_a_single_trial_too_large_for_memory_is_a_failure(cells: tuple[Cell, ...], ledger: Ledger) -> None:
     agenda = launch(cells, ledger, FakeExecutor(behave=fail("memory")), pack_size=1, retries=0)
     assert agenda.tally.failed == 6
+    sizes = {min(cell.task.batch_size, cell.task.examples) for cell in cells}
+    assert {error.partition(" or less")[0].rpartition(" ")[2] for error in agenda.tally.errors} == {
+        str((size + 1) // 2) for size in sizes
+    }
 
 
 def test_stopping_leaves_the_rest_to_the_next_launch(cells: tuple[Cell, ...], ledger: Ledger) -> None:

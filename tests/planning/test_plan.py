@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lawn_tune.cells import Cell
+from lawn_tune.comparison.compare import compare
 from lawn_tune.errors import UsageError
 from lawn_tune.planning.plan import plan, plan_all, unconstrained_points
 from lawn_tune.planning.spaces import find_space
@@ -96,6 +97,19 @@ def test_every_training_key_changes_the_keys_of_trials(key: str) -> None:
     changed = keys(replace(small, **{key: OTHER[key]}))  # type: ignore[arg-type]
     assert changed
     assert not changed & keys(small)
+
+
+def test_a_micro_batch_is_part_of_the_key_only_where_there_is_one() -> None:
+    whole, parts = (
+        replace(BASE, budgets=(Budget(batch_size=64, epochs=20, micro_batch=micro_batch),))
+        for micro_batch in (None, 16)
+    )
+    assert not keys(whole) & keys(parts)
+    assert "micro_batch" not in str(dicts(whole))
+    cell = plan(parts)[0]
+    assert cell.task.at_once == 16
+    assert Cell.from_dict(cell.to_dict()) == cell
+    assert "each step adds up micro-batches of 16" in str(compare([cell], [], {}).cells[0].notes)
 
 
 @pytest.mark.parametrize("key", PROTOCOL)

@@ -77,6 +77,18 @@ ERRORS = {
     "no seeds": ("search = [0, 1]", "search = []", "seeds.search: must be a list with at least one", "got []"),
     "batch size is a float": ("batch_size = 64", "batch_size = 64.0", "budgets[0].batch_size: must be a", "got 64.0"),
     "batch size is zero": ("batch_size = 64", "batch_size = 0", "budgets[0].batch_size: must be a whole", "got 0"),
+    "micro-batch of the whole batch": (
+        "epochs = 20",
+        "epochs = 20\nmicro_batch = 64",
+        "budgets[0].micro_batch: must be below batch_size 64",
+        "got 64",
+    ),
+    "micro-batch is zero": (
+        "epochs = 20",
+        "epochs = 20\nmicro_batch = 0",
+        "budgets[0].micro_batch: must be a",
+        "got 0",
+    ),
     "batch size repeats": ("batch_size = 512", "batch_size = 64", "budgets[1].batch_size: must differ", "got 64"),
     "epochs are a text": ("epochs = 20", 'epochs = "20"', "budgets[0].epochs: must be a whole number", "got '20'"),
     "epochs are negative": ("epochs = 30", "epochs = -30", "budgets[1].epochs: must be a whole number", "got -30"),

@@ -252,6 +252,7 @@ def test_every_hyperparameter_changes_the_numbers(optimizer: str) -> None:
 CHANGES: list[dict[str, Any]] = [
     {"model": model_config("small-vgg", width=6)},
     {"batch_size": 32},
+    {"micro_batch": 24},
     {"epochs": 3},
     {"train_on": "train+validation"},
     {"schedule": "cosine"},

@@ -96,6 +96,22 @@ def test_a_batch_of_one_image_is_rejected_and_another_size_is_named(size: int, s
     reject_single_image(int(str(caught.value).rsplit(" ", 1)[1]), counts)
 
 
+@given(st.integers(2, 40), st.integers(1, 40), st.integers(2, 60), st.integers(2, 60))
+def test_a_micro_batch_of_one_image_is_rejected(size: int, micro_batch: int, search: int, full: int) -> None:
+    counts = {"train": search, "train+validation": full}
+    if any(count % size == 1 for count in counts.values()):
+        return
+    steps = [min(size, count - start) for count in (size, *counts.values()) for start in range(0, count, size)]
+    if all((step - start) > 1 for step in steps for start in range(0, step, micro_batch)):
+        reject_single_image(size, counts, micro_batch)
+        return
+    with pytest.raises(ValueError, match=f"micro_batch {micro_batch} leaves a single image") as caught:
+        reject_single_image(size, counts, micro_batch)
+    _, _, fit = str(caught.value).partition("for example ")
+    if fit:
+        reject_single_image(size, counts, int(fit))
+
+
 def test_a_size_that_would_fail_in_the_confirm_run_is_rejected_before_the_search() -> None:
     with pytest.raises(ValueError, match=r"one image \(1,437 images on train\+validation\).*for example 360"):
         build_workload(replace(TASK, batch_size=359), Path("nowhere"), CPU)

@@ -107,7 +107,7 @@ class Training:
         """Trains one epoch, drops the rows that diverged, measures the others and returns the record."""
         epoch, size = self._start_epoch(), self.config.task.batch_size
         generators = [epoch_generator(seed, self.epoch) for seed in epoch.seeds]
-        for index, parts in enumerate(self.workload.batches(generators, size)):
+        for index, parts in enumerate(self.workload.batches(generators, size, self.config.task.micro_batch or None)):
             self._switch(self.epoch * self.steps_per_epoch + index, epoch)
             examples = min(size, self.workload.examples - index * size)
             for part in map(epoch.of_rows, parts):

@@ -84,7 +84,8 @@ class ImageWorkload(Resident):
         padding: int | None = None,
     ) -> None:
         self.examples_per_call = EXAMPLES_PER_CALL
-        reject_single_image(task.batch_size, {"train": len(train), "train+validation": len(train) + len(validation)})
+        counts = {"train": len(train), "train+validation": len(train) + len(validation)}
+        reject_single_image(task.batch_size, counts, task.micro_batch)
         search = task.train_on == "train"
         self._task, self._classes, self._device = task, classes, device
         self._train = (train if search else LabeledImages.joined([train, validation])).to(device)
@@ -142,15 +143,16 @@ class ImageWorkload(Resident):
         return (images.float() - self._mean) / self._std
 
 
-def reject_single_image(batch_size: int, examples: Mapping[str, int]) -> None:
-    """Checks that no epoch ends with a batch of a single image.
+def reject_single_image(batch_size: int, examples: Mapping[str, int], micro_batch: int = 0) -> None:
+    """Checks that no epoch ends with a batch, and no step with a micro-batch, of a single image.
 
     Args:
         batch_size: examples per step.
         examples: `train_on` → examples in one epoch.
+        micro_batch: examples at once; 0 for those of a step.
 
     Raises:
-        ValueError: an epoch does; the message suggests another batch size.
+        ValueError: one does; the message suggests another size.
     """
     for train_on, count in examples.items():
         if batch_size == 1 or count % batch_size == 1:
@@ -158,6 +160,19 @@ def reject_single_image(batch_size: int, examples: Mapping[str, int]) -> None:
                 f"batch_size {batch_size} leaves a last batch of one image ({count:,} images on {train_on}), and "
                 f"BatchNorm needs two; use another batch_size, for example {_next_fit(batch_size, examples.values())}"
             )
+    steps = sorted({batch_size, *(count % batch_size for count in examples.values())} - {0})
+    if micro_batch and not _divides(micro_batch, steps):
+        near = sorted(range(2, batch_size), key=lambda size: abs(size - micro_batch))
+        fit = next((f", for example {size}" for size in near if _divides(size, steps)), "")
+        raise ValueError(
+            f"micro_batch {micro_batch} leaves a single image of a step of {' or '.join(map(str, steps))}, and "
+            f"BatchNorm needs two; use another micro_batch{fit}"
+        )
+
+
+def _divides(micro_batch: int, steps: Sequence[int]) -> bool:
+    """Whether no step of these sizes leaves a single image for its last micro-batch."""
+    return micro_batch > 1 and all(size % micro_batch != 1 for size in steps)
 
 
 def _next_fit(batch_size: int, counts: Iterable[int]) -> int:
