@@ -17,6 +17,9 @@ from trainables.tasks import Task, Trial, trial_key
 
 Phase = Literal["search", "confirm"]
 
+Levels = Mapping[str, tuple[float, ...]]
+"""Hyperparameter → its levels."""
+
 
 @dataclass(frozen=True, order=True)
 class CellName:
@@ -100,6 +103,7 @@ class Cell:
         name, task, grid, protocol: what is trained, and how it is read.
         baselines: methods that this one is compared with, as its challenger; () for a baseline.
         packing: how large its packs are, None while no launch has chosen; two cells may be equal without it.
+        added: levels that launches have added to the grid of the space's file, which `grid` holds too.
         first_seeds, first_grid: confirm seeds and levels that the first launch of this task planned, kept by the
             ledger; None in a plan.
         about: description and notes of its space, by paragraph; () in older ledgers.
@@ -111,9 +115,23 @@ class Cell:
     protocol: Protocol
     baselines: tuple[str, ...] = ()
     packing: Packing | None = field(default=None, compare=False)
+    added: Levels = field(default_factory=dict)
     first_seeds: tuple[int, ...] | None = field(default=None, compare=False)
-    first_grid: Mapping[str, tuple[float, ...]] | None = field(default=None, compare=False)
+    first_grid: Levels | None = field(default=None, compare=False)
     about: tuple[str, ...] = field(default=(), compare=False)
+
+    def extended(self, added: Levels) -> Cell:
+        """Returns the same cell with these levels added to its file's grid, those that it holds already left out."""
+        if not added:
+            return self
+        grid = {
+            name: tuple(dict.fromkeys((*levels, *added.get(name, ())))) for name, levels in self.grid.values.items()
+        }
+        return replace(self, grid=Grid(grid), added={**self.added, **added})
+
+    def rival(self, method: str) -> CellName:
+        """Returns the cell of another method that it is compared with."""
+        return replace(self.name, optimizer=method)
 
     @property
     def dropped_seeds(self) -> tuple[int, ...]:
@@ -221,12 +239,13 @@ class Cell:
         return {
             "name": str(self.name),
             "task": self.task.to_dict(),
-            "grid": {name: list(levels) for name, levels in self.grid.values.items()},
+            "grid": _lists(self.grid.values),
             "protocol": asdict(self.protocol),
             "baselines": list(self.baselines),
             **({} if self.packing is None else {"packing": asdict(self.packing)}),
+            **({"added": _lists(self.added)} if self.added else {}),
             **({} if self.first_seeds is None else {"first_seeds": list(self.first_seeds)}),
-            **({} if self.first_grid is None else {"first_grid": {n: list(v) for n, v in self.first_grid.items()}}),
+            **({} if self.first_grid is None else {"first_grid": _lists(self.first_grid)}),
             **({"about": list(self.about)} if self.about else {}),
         }
 
@@ -244,7 +263,8 @@ class Cell:
             baselines=tuple(values["baselines"]) if "baselines" in values else default_baselines(task.method),
             packing=Packing.from_dict(values["packing"]) if "packing" in values else None,
             first_seeds=_whole(values["first_seeds"]) if "first_seeds" in values else None,
-            first_grid=_levels(values["first_grid"]) if "first_grid" in values else None,
+            added=_levels(values.get("added", {}), "added levels"),
+            first_grid=_levels(values["first_grid"], "first grid") if "first_grid" in values else None,
             about=_texts(values.get("about", [])),
         )
 
@@ -261,10 +281,14 @@ def _texts(values: Any) -> tuple[str, ...]:
     return tuple(values)
 
 
-def _levels(values: Any) -> dict[str, tuple[float, ...]]:
+def _lists(levels: Levels) -> dict[str, list[float]]:
+    return {name: list(some) for name, some in levels.items()}
+
+
+def _levels(values: Any, what: str) -> dict[str, tuple[float, ...]]:
     found = {str(name): tuple(levels) for name, levels in dict(values).items()}
     if not all(levels and all(type(level) in (int, float) for level in levels) for levels in found.values()):
-        raise ValueError(f"its first grid must hold lists of numbers, got {values!r}")
+        raise ValueError(f"its {what} must hold lists of numbers, got {values!r}")
     return found
 
 

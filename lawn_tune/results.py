@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -133,3 +133,14 @@ class ResultSource(Protocol):
     def version(self, space: str) -> str:
         """A token that differs whenever `cells` or `trials` of the space would; cheap, so it may be asked often."""
         ...
+
+
+def readable_cells(source: ResultSource, spaces: Iterable[str]) -> list[Cell]:
+    """Returns the cells of those spaces that a ledger holds, but not those that cannot be read."""
+    found: list[Cell] = []
+    for space in dict.fromkeys(space for space in spaces if space in source.spaces()):
+        try:
+            found += source.cells(space)
+        except DamagedCells as error:
+            found += error.readable
+    return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from search_spaces.levels import text as level_text
 from trainables.catalogue import shown_method, shown_metric
@@ -38,6 +38,11 @@ def hyperparameter(name: str) -> str:
 def setting(values: Mapping[str, float]) -> str:
     """Returns a point as text: "peak_lr 0.01, warmup_epochs 5"."""
     return ", ".join(f"{name} {level_text(value)}" for name, value in values.items())
+
+
+def setting_lists(levels: Mapping[str, Iterable[float]]) -> str:
+    """Returns lists of levels as text: "peak_lr 0.1, 0.3; weight_decay 3"."""
+    return "; ".join(f"{name} {', '.join(map(level_text, some))}" for name, some in levels.items())
 
 
 def fixed(value: float, digits: int) -> str:

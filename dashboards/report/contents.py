@@ -9,11 +9,12 @@ from dashboards.figures.free_phase import FreePhaseInfo, free_phase_info
 from dashboards.figures.sensitivity import SensitivityAxis, SensitivityLevel, sensitivity_info, span
 from dashboards.figures.tuning_curve import ROUND, Drawn, TuningCurveInfo, TuningLine, tuning_curve_infos
 from dashboards.report.protocol import commands, dates, protocol
-from dashboards.widening import shortest_budget, suggested, widenings
+from dashboards.widening import shortest_budget, suggested
 from lawn_tune.cells import Cell
 from lawn_tune.comparison.compare import CellResult, Comparison
 from lawn_tune.comparison.tables import Table, table
 from lawn_tune.planning.selection import Winner
+from lawn_tune.planning.widening import widenings
 from lawn_tune.results import TrialRow
 from lawn_tune.words import duration, fixed, method
 from search_spaces.levels import text as level_text
@@ -103,7 +104,8 @@ def _names(cell: Cell) -> tuple[str, str]:
 def _stays(result: CellResult, shortest: int) -> list[str]:
     """Returns which grids are not extended although the winner is on their edge, and why."""
     where = ", batch ".join(_names(result.cell))
-    return [f"{where}: {found.name} stays as it is: {found.why}." for found in widenings(result, shortest) if found.why]
+    kept = [found for found in widenings(result.cell, result.winner, shortest) if found.why]
+    return [f"{where}: {found.name} stays as it is: {found.why}." for found in kept]
 
 
 def _sensitivity(result: CellResult) -> list[tuple[str, ...]]:

@@ -21,6 +21,7 @@ from lawn_tune.cli.options import (
     DataDir,
     DeadlineText,
     ExecutorName,
+    Extend,
     FetchData,
     Flattening,
     Gpus,
@@ -39,7 +40,6 @@ from lawn_tune.cli.options import (
     settings_of,
 )
 from lawn_tune.errors import AT_LIMIT, DataError, ExecutionError, UsageError
-from lawn_tune.results import DamagedCells
 from lawn_tune.settings import Settings, check_work_dir
 from lawn_tune.settings.deadlines import moment
 from lawn_tune.storage import masked
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from lawn_tune.executors.base import Agenda
     from lawn_tune.launching.launch import Launch
     from lawn_tune.launching.limits import Limits
-    from lawn_tune.ledger import Ledger
 
 
 def launch(
@@ -74,6 +73,7 @@ def launch(
     checkpoint_seconds: CheckpointSeconds = None,
     fetch_data: FetchData = None,
     flattening: Flattening = None,
+    extend: Extend = None,
     smoke: Smoke = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show problems only.")] = False,
 ) -> None:
@@ -93,6 +93,10 @@ def launch(
     time is its wall time, times its share where jobs share a GPU; without GPUs, a worker's cores count as one device.
     If trials are left then, the exit code is 6, and the same command continues.
 
+    With --extend, no winner is confirmed on an edge of its grid while a level can be added beyond it. Rivals grow
+    together, so that none is favored, by up to three levels of each hyperparameter. Later launches, plan and compare
+    know the added levels; the space's file stays as it is.
+
     --notify runs a command, with JSON on its standard input, when the launch ends in whatever way and when over half of
     a cell's trials diverge. docs/automation.md lists the fields. A command that fails is a warning.
 
@@ -103,6 +107,7 @@ def launch(
     Examples:
       lawn-tune launch quickstart
       lawn-tune launch movielens_100k --cells 'adam*/bs100000' --max-epochs 40
+      lawn-tune launch digits --cells '*/bs512' --extend
       lawn-tune launch my/space.toml --workers 4 --gpus 1
       lawn-tune launch my/space.toml --deadline 7h30m --max-device-hours 24
       lawn-tune launch my/space.toml --smoke --ray-address auto
@@ -185,14 +190,17 @@ def run_launch(
     from lawn_tune.launching.progress import Display, print_left, print_summary
     from lawn_tune.launching.same_space import check_same_space
     from lawn_tune.ledger import Owner, Patience, open_ledger
+    from lawn_tune.planning.extending import resumed
     from lawn_tune.planning.remaining import Remaining
+    from lawn_tune.results import readable_cells
 
     limits = limits_of(settings)
     patience = Patience(lambda text: _warn(console, text))
     ledger = open_ledger(settings.storage, patience=patience)
     try:
-        for space in {cell.name.space for cell in cells} & set(ledger.spaces()):
-            check_same_space(_readable(ledger, space), cells)
+        known = readable_cells(ledger, {cell.name.space for cell in cells})
+        check_same_space(known, cells)
+        cells = resumed(cells, known)
         ledger.register(cells)
         spaces = list(dict.fromkeys(cell.name.space for cell in cells))
         for space in spaces if limits.limited else ():
@@ -207,6 +215,7 @@ def run_launch(
                 workers=planned_workers(settings),
                 pack_size=settings.pack_size,
                 retries=settings.retries,
+                extend=settings.extend and around is None,
                 limits=limits,
             )
             if notices:
@@ -237,14 +246,6 @@ def run_launch(
         raise ExecutionError(
             f"{agenda.tally.failed} trials failed: {agenda.tally.errors[-1]}", "Launch again to retry."
         )
-
-
-def _readable(ledger: Ledger, space: str) -> Sequence[Cell]:
-    """Returns the cells of a space that can be read; the launch rewrites its own."""
-    try:
-        return ledger.cells(space)
-    except DamagedCells as error:
-        return error.readable
 
 
 def limits_of(settings: Settings) -> Limits:

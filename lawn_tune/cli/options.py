@@ -36,6 +36,7 @@ PackSize = Annotated[str | None, _option("pack_size")]
 Retries = Annotated[str | None, _option("retries")]
 MaxDeviceHours = Annotated[str | None, _option("max_device_hours")]
 Flattening = Annotated[bool | None, _option("flattening")]
+Extend = Annotated[bool | None, _option("extend")]
 DeadlineText = Annotated[str | None, _option("deadline")]
 Notify = Annotated[str | None, _option("notify")]
 

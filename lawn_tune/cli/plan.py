@@ -13,6 +13,7 @@ from lawn_tune.cells import Cell
 from lawn_tune.cli.options import AsJson, Cells, MaxEpochs, Seeds, Smoke, Storage, console, plain_table, print_json
 from lawn_tune.errors import UsageError
 from lawn_tune.planning.costs import Cost, estimate
+from lawn_tune.planning.extending import resumed
 from lawn_tune.planning.makespan import makespan
 from lawn_tune.planning.packing import pack_size
 from lawn_tune.planning.placement import Placement, place
@@ -22,7 +23,7 @@ from lawn_tune.planning.spaces import builtin_spaces, find_spaces
 from lawn_tune.planning.speed import Speeds
 from lawn_tune.settings import resolve
 from lawn_tune.storage import StorageUrl, masked
-from lawn_tune.words import duration
+from lawn_tune.words import duration, setting_lists
 
 if TYPE_CHECKING:
     import numpy as np
@@ -80,6 +81,7 @@ def plan(
     planned = plan_all(chosen, cells=cells or (), max_epochs=None if smoke else max_epochs, seeds=seeds)
     url = resolve({"storage": storage}).storage
     held = None if smoke else _held(url, planned, examples=detect is not None)
+    planned = planned if held is None else held.cells
     detected = None if detect is None else _detected(planned, held, detect)
     planned = smoke_cells(planned) if smoke else planned
     speeds = Speeds()
@@ -139,11 +141,15 @@ def _hours(seconds: float | None) -> float | None:
 
 
 class _Held(NamedTuple):
-    """What a ledger holds: trials of the spaces, outcomes of the search whatever space trained it, sizes of packs.
+    """What a ledger holds of a plan.
+
+    Its cells with the levels that launches added, trials of the spaces, outcomes of the search whatever space trained
+    it, sizes of packs.
 
     `examples` are the outcomes of confirm trials on test examples, where they were asked for.
     """
 
+    cells: tuple[Cell, ...]
     rows: list[TrialRow]
     outcomes: dict[str, Outcome]
     packings: Mapping[CellName, Packing]
@@ -156,15 +162,17 @@ def _held(url: str, cells: Sequence[Cell], *, examples: bool) -> _Held | None:
     if file is not None and not file.exists():
         return None
     from lawn_tune.ledger import open_ledger  # brings optuna: only where there is something to read
+    from lawn_tune.results import readable_cells
 
     ledger = open_ledger(url, create=False)
     try:
         launched = set(ledger.spaces())
         names = dict.fromkeys(cell.name.space for cell in cells)
+        cells = resumed(cells, readable_cells(ledger, names))
         rows = [row for name in names if name in launched for row in ledger.trials(name)]
         outcomes = ledger.outcomes([trial.key for cell in cells for trial in cell.search_trials])
         confirmed = [row.key for row in rows if examples and row.phase == "confirm" and row.outcome == "complete"]
-        return _Held(rows, outcomes, ledger.packings(cells), ledger.examples(confirmed) if confirmed else {})
+        return _Held(cells, rows, outcomes, ledger.packings(cells), ledger.examples(confirmed) if confirmed else {})
     finally:
         ledger.close()
 
@@ -196,6 +204,7 @@ def _row(cell: Cell, cost: Cost, counted: Counts | None, same: CellName | None) 
         "same_trials_as": None if same is None else str(same),
         "points": cell.grid.size,
         "unconstrained_points": unconstrained_points(cell),
+        "added_levels": {name: list(levels) for name, levels in cell.added.items()},
         "epochs": cell.task.epochs,
         "full_epochs": cell.protocol.full_epochs,
         "search_trials": cost.trials[0],
@@ -225,7 +234,7 @@ def _print(
     lines = list(zip(cells, costs, counts, strict=True))
     for space in dict.fromkeys(cell.name.space for cell in cells):
         out.print(_table(space, [line for line in lines if line[0].name.space == space], sizes), "")
-    notes = [*filter(None, map(_note, cells)), *_unequal(cells), *_shared(shared)]
+    notes = [*filter(None, map(_note, cells)), *filter(None, map(_added, cells)), *_unequal(cells), *_shared(shared)]
     own = [line for line in lines if line[0].name not in shared]
     text = "\n".join([*notes, *([""] if notes else []), _total(len(cells), own, url)])
     out.print(text, soft_wrap=True, markup=False)
@@ -262,6 +271,11 @@ def _note(cell: Cell) -> str:
         return ""
     points = f"{count} of {cell.grid.size} points of {_short(cell)}"
     return f"{points} have {cell.method.switch} >= {cell.task.epochs} and never reach the constraint"
+
+
+def _added(cell: Cell) -> str:
+    """Returns the line on levels that launches added to a grid, or ""."""
+    return f"{_short(cell)} has {setting_lists(cell.added)} beyond its file, from launch --extend" if cell.added else ""
 
 
 def _unequal(cells: Sequence[Cell]) -> list[str]:

@@ -9,9 +9,10 @@ from enum import StrEnum
 from lawn_tune.cells import Cell
 from lawn_tune.comparison.published import caveat
 from lawn_tune.comparison.stability import Stability
+from lawn_tune.planning.extending import MOST
 from lawn_tune.planning.selection import Point, Winner, ranked
 from lawn_tune.results import DAMAGED, FINISHED, REPAIR, Outcome, TrialRow
-from lawn_tune.words import count, fixed
+from lawn_tune.words import count, fixed, setting_lists
 from search_spaces.levels import is_word, split
 from search_spaces.levels import text as level_text
 from trainables.outcomes import SWITCH_EPOCH
@@ -31,6 +32,7 @@ class Flag(StrEnum):
     AUTOMATIC = "automatic switch"
     EDGE = "edge of grid"
     WIDENED = "edge after widening"
+    EXTENDED = "extended grid"
     TIED = "tied winner"
     RESAMPLED = "winner resampled"
     DIVERGED = "diverged"
@@ -83,6 +85,7 @@ def cell_notes(
         *_automatic(cell, scored, rows),
         *_edge(cell, won),
         *_widened(cell, won),
+        *_extended(cell, won),
         *_tied(scored, won),
         *_resampled(stable),
         *_diverged(scored, outcomes),
@@ -224,6 +227,17 @@ def _widened(cell: Cell, won: Winner | None) -> Iterator[Note]:
                 f"the winner's {name} = {value:g} is on the edge again, although the grid was widened beyond its first"
             )
             yield Note(Flag.WIDENED, f"{text} {min(first):g} to {max(first):g}: the optimum is not bracketed")
+
+
+def _extended(cell: Cell, won: Winner | None) -> Iterator[Note]:
+    """Says which levels `launch --extend` added, and why it added no more."""
+    if not cell.added:
+        return
+    edges = ", ".join(won.edges) if won else ""
+    full = any(len(cell.added.get(name, ())) >= MOST for name in won.edges) if won else False
+    state = f"its winner is on the edge in {edges}" if edges else "its winner is inside" if won else "no winner yet"
+    limit = f", and {MOST} levels are the limit" if full else ""
+    yield Note(Flag.EXTENDED, f"launch --extend added {setting_lists(cell.added)} to the grid; {state}{limit}")
 
 
 def _tied(scored: Sequence[Point], won: Winner | None) -> Iterator[Note]:

@@ -15,6 +15,7 @@ from lawn_tune.cells import Cell, CellName, Packing, Phase
 from lawn_tune.executors.base import Event, Failed, Finished, Job, Nothing, Progress
 from lawn_tune.executors.memory_need import too_large
 from lawn_tune.launching import leases
+from lawn_tune.launching.extension import next_grids
 from lawn_tune.launching.leases import HeldLeases
 from lawn_tune.launching.limits import Limits
 from lawn_tune.launching.listener import Listener, Tally
@@ -43,6 +44,8 @@ class State(Enum):
     """Leased: no pack is begun any more, as a limit would be passed."""
     LOST = auto()
     """Another launch's by now: no pack is begun, and running ones end; then it waits again."""
+    SEARCHED = auto()
+    """Given back until the grids of its rivals are as wide as needed; then it is confirmed."""
     DONE = auto()
     """Given back."""
 
@@ -66,6 +69,11 @@ class _Work:
     def keys(self) -> frozenset[str]:
         """Of its search trials."""
         return frozenset(trial.key for trial in self.cell.search_trials)
+
+    def extend(self, cell: Cell) -> None:
+        """Waits for the search of a wider grid."""
+        self.cell, self.state = cell, State.WAITING
+        vars(self).pop("keys", None)
 
     def stop(self, state: State) -> None:
         """Begins no more packs."""
@@ -98,6 +106,7 @@ class Launch:
             None while it is not known, see `expect_workers`.
         pack_size: trials a pack, whatever is recorded; None to choose.
         retries: how often a failed pack is tried again in this launch.
+        extend: whether to widen grids whose winners are on an edge before any winner is confirmed.
         limits: of time; none by default. At one it stops as by `stop`, and before it no pack is begun that would
             pass it: that cell is left as it is, and the next one has its turn.
         clock: returns the time, s.
@@ -113,6 +122,7 @@ class Launch:
         workers: int | None = 1,
         pack_size: int | None = None,
         retries: int = 2,
+        extend: bool = False,
         limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -123,7 +133,8 @@ class Launch:
         self.tally = Tally()
         self._clock = clock
         self._works = [_Work(cell) for cell in cells]  # those of one state in the order in which they have their turn
-        self._placed = False
+        self._placed, self._extending = False, extend
+        self._counted: set[str] = set()
         self._jobs: dict[str, tuple[_Work, PackRow]] = {}
         self._tries: dict[str, int] = {}
         self._lost_machines: dict[str, int] = {}
@@ -194,7 +205,10 @@ class Launch:
                     break
             else:
                 if not self._lease_cell():
-                    return Nothing.NOW if self._jobs or self._in(State.WAITING) else Nothing.EVER
+                    if self._jobs or self._in(State.WAITING):
+                        return Nothing.NOW
+                    if not self._next_round():
+                        return Nothing.EVER
         return Nothing.EVER if not self._jobs else Nothing.NOW
 
     def handle(self, event: Event) -> None:
@@ -324,8 +338,10 @@ class Launch:
         if missing and work.cell.packing is None:  # its search was trained before packings were recorded
             self._pack([work], {work.cell.name: ()})
         cell = work.cell
-        self.tally.found += len(trials) - len(missing)
-        self.listener.found(cell, phase, len(trials) - len(missing), len(missing))
+        found = sum(trial.key not in missing and trial.key not in self._counted for trial in trials)
+        self._counted.update(trial.key for trial in trials)
+        self.tally.found += found
+        self.listener.found(cell, phase, found, len(missing))
         self.ledger.assign(cell.name, phase, trials)
         planned = make_packs(cell, phase, [trial for trial in trials if trial.key in missing], self.pack_size)
         packs = self.ledger.record_packs(cell.name, phase, planned) if missing else ()
@@ -339,6 +355,9 @@ class Launch:
         if work.state is State.LOST:
             self._enqueue(work, State.WAITING)
             return
+        if work.phase == "search" and work.state is State.OPEN and self._extending:
+            self._give_back(work, State.SEARCHED)
+            return
         if work.phase == "search" and work.state is State.OPEN:
             rows = [row for row in self.ledger.trials(work.cell.name.space) if row.key in work.trials]
             best = winner(work.cell, rows)
@@ -347,8 +366,22 @@ class Launch:
                 return
         self._give_back(work)
 
-    def _give_back(self, work: _Work) -> None:
-        work.stop(State.DONE)
+    def _next_round(self) -> bool:
+        """Widens the grids of searched cells where needed, or else lets all be confirmed; False if there are none."""
+        if not (searched := self._in(State.SEARCHED)):
+            return False
+        grown = {cell.name: cell for cell in next_grids(self.ledger, [work.cell for work in searched])}
+        for work in searched:
+            if work.cell.name in grown:
+                self.listener.extended(work.cell, grown[work.cell.name])
+                work.extend(grown[work.cell.name])
+            elif not grown:
+                work.state = State.WAITING
+        self._placed, self._extending = self._placed and not grown, bool(grown)
+        return True
+
+    def _give_back(self, work: _Work, state: State = State.DONE) -> None:
+        work.stop(state)
         self.leases.give_back(work.cell.name)
 
     # --- packs -------------------------------------------------------------------------------------------------------

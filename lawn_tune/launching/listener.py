@@ -17,6 +17,9 @@ class Listener(Protocol):
     def found(self, cell: Cell, phase: Phase, done: int, missing: int) -> None:
         """A phase of a cell was begun: `done` trials were in the ledger, `missing` will be trained."""
 
+    def extended(self, before: Cell, after: Cell) -> None:
+        """The grid of a cell was widened: its winner, or that of a rival, is on an edge."""
+
     def advanced(self, job: Job, records: Sequence[EpochRecord]) -> None:
         """A job finished epochs."""
 

@@ -16,7 +16,7 @@ from lawn_tune.executors.base import Job
 from lawn_tune.launching.limits import Limits
 from lawn_tune.launching.listener import Tally
 from lawn_tune.planning.remaining import Remaining
-from lawn_tune.words import count, duration
+from lawn_tune.words import count, duration, setting_lists
 from trainables.catalogue.losses import METRICS
 from trainables.outcomes import EpochRecord, TrialOutcome
 
@@ -70,6 +70,12 @@ class Display:
         self._shorten(done * cell.task.epochs)
         if missing:
             self._log(f"{cell.name} [cyan]{phase}[/]: {missing} to train" + (f", {done} in the ledger" if done else ""))
+
+    def extended(self, before: Cell, after: Cell) -> None:
+        """See `Listener.extended`."""
+        self._shorten((len(before.search_trials) - len(after.search_trials)) * after.task.epochs)
+        new = {name: levels[len(before.grid.values[name]) :] for name, levels in after.grid.values.items()}
+        self._log(f"{after.name} widened by {setting_lists({name: some for name, some in new.items() if some})}")
 
     def advanced(self, job: Job, records: Sequence[EpochRecord]) -> None:
         """See `Listener.advanced`."""

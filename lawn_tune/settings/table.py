@@ -53,6 +53,10 @@ class Settings:
             kinds.yes, "Measure loss flattening after each epoch: flat losses, gradient noise, curvature. Takes time."
         ),
     )
+    extend: bool = field(
+        default=False,
+        metadata=_read(kinds.yes, "Widen the grids of rivals, by up to 3 levels each, until no winner is on an edge."),
+    )
     workers: int | None = field(
         default=None,
         metadata=_read(kinds.whole(1), "Packs trained at once; by default as many as the machine has room for.", "N"),

@@ -167,6 +167,17 @@ def test_plan_tells_which_points_never_reach_the_constraint() -> None:
     assert "never reach" not in run("plan", "movielens_100k").stdout
 
 
+def test_plan_knows_the_levels_that_launches_added() -> None:
+    with open_ledger("sqlite:///mine.db") as real:
+        real.register([QUICKSTART[0].extended({"peak_lr": (0.5,)}), *QUICKSTART[1:]])
+    args = ("plan", "quickstart", "--storage", "sqlite:///mine.db")
+    before, after = (read(*some, "--json")["cells"][0] for some in (args[:2], args))
+    assert after["added_levels"] == {"peak_lr": [0.5]}
+    rates = len(QUICKSTART[0].grid.values["peak_lr"])
+    assert after["points"] * rates == before["points"] * (rates + 1)
+    assert "adam/bs64 has peak_lr 0.5 beyond its file, from launch --extend" in run(*args).stdout.splitlines()
+
+
 def test_plan_counts_equal_trials_of_other_spaces(tmp_path: Path) -> None:
     source = find_space("quickstart").source
     (tmp_path / "mine.toml").write_text(source.read_text())

@@ -57,6 +57,7 @@ REACHES: dict[str, tuple[tuple[str, ...], Callable[[Settings], Any], Any]] = {
     "checkpoint_seconds": (("--checkpoint-seconds", "7", *INLINE), lambda s: worker(s).checkpoint_seconds, 7.0),
     "fetch_data": (("--fetch-data", *INLINE), lambda s: worker(s).fetch_data, True),
     "flattening": (("--flattening", *INLINE), lambda s: worker(s).flattening, True),
+    "extend": (("--extend",), lambda s: agenda(s)["extend"], True),
     "workers": (("--workers", "3"), lambda s: machine_slots(s).count, 3),
     "gpus": (("--gpus", "2"), lambda s: machine_slots(s).gpus, 1.0),
     "executor": (INLINE, lambda s: type(build_executor(s)).__name__, "InlineExecutor"),

@@ -563,6 +563,8 @@ CASES = [
         Flag.NEVER_CONSTRAINED, Flag.EDGE}),
     Case("a winner that never does", lambda: confirmed(
         make_cell("adam-lawn", frees=(0.0, 1.0, 3.0, 20.0)), [150, 151, 152], best=7), {Flag.NEVER_CONSTRAINED}),
+    Case("extended", lambda: confirmed(
+        make_cell(decays=(0.0, 0.1)).extended({"weight_decay": (1.0,)}), [150, 151, 152]), {Flag.EXTENDED}),
     Case("a winner that switched by itself", lambda: confirmed(
         make_cell("adam-lawn", frees=(0.0, -4.0, 3.0)), [150, 151, 152], best=4), {Flag.AUTOMATIC}),
     Case("published", lambda: MemorySource([with_protocol(

@@ -21,14 +21,20 @@ from dashboards.figures.panels import labeled, log_ticks, mark, round_ticks, sam
 from dashboards.figures.parallel_coordinates import parallel_figure, parallel_info
 from dashboards.figures.sensitivity import explained, sensitivity_figure, sensitivity_info, span
 from dashboards.style import template
-from dashboards.widening import suggested, widenings
+from dashboards.widening import suggested
 from lawn_tune.cells import Cell
 from lawn_tune.comparison.compare import CellResult, compare, compare_space
+from lawn_tune.planning import widening
+from lawn_tune.planning.widening import Widening
 from lawn_tune.results import Outcome, TrialRow
 from tests.helpers.memory_source import demo_source, make_cell, search_rows, with_protocol
 from trainables.catalogue.rows import Direction
 
 STATES: list[float | Outcome] = [50.0, 60.0, 70.0, "diverged", "failed", "running", 55.0, 65.0, 90.0]
+
+
+def widenings(result: CellResult, shortest: int | None = None) -> tuple[Widening, ...]:
+    return widening.widenings(result.cell, result.winner, shortest)
 
 
 def result_of(cell: Cell, rows: list[TrialRow]) -> CellResult:
@@ -250,14 +256,14 @@ def test_whole_epochs_get_whole_levels_that_are_new_and_fit(
     values: list[float | Outcome] = [1.0] * cell.grid.size
     values[0 if least else -1] = 2.0
     found = widenings(result_of(cell, search_rows(cell, values)), shortest)
-    assert {widening.name for widening in found} == {"warmup_epochs", "free_epochs"}
-    for widening in found:
-        added = widening.add
-        assert (added is None) == bool(widening.why or (least and widening.value == 0))
+    assert {each.name for each in found} == {"warmup_epochs", "free_epochs"}
+    for each in found:
+        added = each.add
+        assert (added is None) == bool(each.why or (least and each.value == 0))
         if added is not None:
             assert added.is_integer()
-            assert added not in widening.levels
-            assert 0 <= added < (shortest if widening.name == "warmup_epochs" and not least else 40)
+            assert added not in each.levels
+            assert 0 <= added < (shortest if each.name == "warmup_epochs" and not least else 40)
 
 
 def test_fractions_of_an_epoch_are_added_to_fractions_only() -> None:

@@ -21,6 +21,9 @@ class Recorder:
     def found(self, cell: Cell, phase: Phase, done: int, missing: int) -> None:
         self.lines.append(f"{cell.name} {phase} {done}+{missing}")
 
+    def extended(self, before: Cell, after: Cell) -> None:
+        self.lines.append(f"{after.name} {before.grid.size}->{after.grid.size}")
+
     def advanced(self, job: Job, records: Sequence[EpochRecord]) -> None:
         self.lines.append("advanced")
 

@@ -19,11 +19,12 @@ from dashboards.web.columns import Column
 from dashboards.web.page import Empty, Page, View
 from dashboards.web.pages.trials import TrialTable, cell_of, href, opens, trial_columns, trial_rows
 from dashboards.web.snapshot import Snapshots
-from dashboards.widening import shortest_budget, suggested, widenings
+from dashboards.widening import shortest_budget, suggested
 from lawn_tune.cells import Cell
 from lawn_tune.comparison.compare import CellResult
 from lawn_tune.comparison.flags import Flag
 from lawn_tune.comparison.tables import value_text
+from lawn_tune.planning.widening import widenings
 from lawn_tune.words import count, duration, fixed, hyperparameter, method, metric_of, setting
 from search_spaces.levels import text as level_text
 
@@ -111,7 +112,7 @@ def edge(view: View) -> list[Component] | Empty:
     if result.winner is None:
         return Empty("There is no winner yet: no point of the grid is complete.")
     comparison = view.snapshot.comparison
-    found = widenings(result, shortest := shortest_budget(comparison))
+    found = widenings(result.cell, result.winner, shortest := shortest_budget(comparison))
     if not found:
         return Empty("The winner is inside its grid: a neighbor on every side was tried and is no better.")
     notes = [html.Li(note.text) for note in result.notes if note.flag is Flag.EDGE]

@@ -1,0 +1,101 @@
+"""Levels that `launch --extend` adds to grids whose winners are on an edge: as many to all rivals.
+
+A wider grid for one rival alone would favor it, so those that are compared with each other at a batch size grow
+together: a level of a shared hyperparameter (rate, warm-up) is added to all, and each gets as many levels of its own
+(decay, free epochs) as the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from lawn_tune.cells import Cell, CellName
+from lawn_tune.planning.check import MAX_POINTS
+from lawn_tune.planning.selection import Winner
+from lawn_tune.planning.widening import beyond, widenings
+from search_spaces.levels import split
+
+MOST = 3
+"""Levels that are added to a hyperparameter of a cell at most (our choice)."""
+
+
+def resumed(cells: Sequence[Cell], stored: Iterable[Cell]) -> tuple[Cell, ...]:
+    """Returns planned cells with the levels that earlier launches have added to them.
+
+    Args:
+        cells: as planned.
+        stored: those of the ledger; one that was launched with another task counts for nothing.
+    """
+    known = {cell.name: cell for cell in stored}
+    return tuple(
+        cell.extended(known[cell.name].added) if cell.name in known and known[cell.name].task == cell.task else cell
+        for cell in cells
+    )
+
+
+def extended(cells: Sequence[Cell], winners: Mapping[CellName, Winner | None]) -> tuple[Cell, ...]:
+    """Returns the cells whose grids grow, with their new levels; () when no edge is left that can be moved.
+
+    Args:
+        cells: whose searches are complete.
+        winners: of them.
+    """
+    found = [cell for group in _rivals(cells) for cell in _grown(group, winners)]
+    return tuple(found)
+
+
+def _rivals(cells: Sequence[Cell]) -> list[list[Cell]]:
+    """Returns groups of two or more cells that are compared with each other, directly or by a common baseline."""
+    groups: dict[CellName, list[Cell]] = {}
+    for cell in cells:
+        joined = [groups[name] for name in map(cell.rival, cell.baselines) if name in groups]
+        waiting = [group for group in groups.values() if any(cell.name in map(o.rival, o.baselines) for o in group)]
+        members = [cell, *(other for group in {id(g): g for g in [*joined, *waiting]}.values() for other in group)]
+        groups |= {member.name: members for member in members}
+    unique = {id(group): group for group in groups.values()}
+    return [[cell for cell in cells if cell in group] for group in unique.values() if len(group) > 1]
+
+
+def _grown(group: Sequence[Cell], winners: Mapping[CellName, Winner | None]) -> list[Cell]:
+    wanted = {cell.name: _wanted(cell, winners[cell.name]) for cell in group}
+    shared = dict.fromkeys(n for cell in group for n in wanted[cell.name] if n in cell.method.names("schedule"))
+    more = max(sum(name not in shared for name in levels) for levels in wanted.values())
+    grown = []
+    for cell in group:
+        levels = {name: level for name, level in wanted[cell.name].items() if name not in shared}
+        if len(levels) < more:
+            levels = _own(cell, winners[cell.name], more) | levels
+        added: dict[str, tuple[float, ...]] = {name: (level,) for name, level in levels.items()}
+        for name in shared:
+            added[name] = tuple({levels[name]: None for levels in wanted.values() if name in levels})
+        grown.append(cell.extended({name: (*cell.added.get(name, ()), *new) for name, new in added.items()}))
+    changed = [new for new, cell in zip(grown, group, strict=True) if new.grid != cell.grid]
+    return changed if all(cell.grid.size <= MAX_POINTS for cell in grown) else []
+
+
+def _wanted(cell: Cell, won: Winner | None) -> dict[str, float]:
+    """Returns the level beyond each edge that a cell's winner is on, up to `MOST` of a hyperparameter."""
+    return {
+        found.name: found.add
+        for found in widenings(cell, won)
+        if found.add is not None and len(cell.added.get(found.name, ())) < MOST
+    }
+
+
+def _own(cell: Cell, won: Winner | None, most: int) -> dict[str, float]:
+    """Returns levels for the first `most` hyperparameters of its own, each beyond the border nearer to the winner."""
+    schedule, found = cell.method.names("schedule"), dict[str, float]()
+    for name, levels in cell.grid.values.items():
+        values = sorted(split(levels)[0])
+        if name not in schedule and len(values) > 1 and len(found) < most:
+            ends = sorted((values[0], values[-1]), key=lambda end: _distance(values, won, name, end))
+            levels_beyond = (beyond(cell, name, end, cell.task.epochs)[0] for end in ends)
+            if (level := next((level for level in levels_beyond if level is not None), None)) is not None:
+                found[name] = level
+    return found
+
+
+def _distance(values: Sequence[float], won: Winner | None, name: str, end: float) -> int:
+    """Returns how many levels the winner is from a border; 0 for one that is no number, or without a winner."""
+    at = won.hyperparameters[name] if won else end
+    return abs(values.index(at) - values.index(end)) if at in values else 0

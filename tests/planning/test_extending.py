@@ -1,0 +1,98 @@
+"""Extending grids: rivals grow together, towards their winners, and never beyond the limit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lawn_tune.cells import Cell, CellName
+from lawn_tune.planning.extending import MOST, extended, resumed
+from lawn_tune.planning.selection import Winner, winner
+from tests.helpers.memory_source import make_cell, search_rows
+
+Optimum = Mapping[str, float]
+LR = st.sampled_from([1e-6, 1e-4, 0.003, 0.1, 10.0])
+DECAY = st.sampled_from([1e-4, 0.1, 0.3, 30.0])
+FREE = st.sampled_from([0.0, 1.0, 5.0, 15.0])
+
+
+def searched(cell: Cell, optimum: Optimum) -> Winner | None:
+    """The winner of a grid whose value falls with the distance from an optimum, in logarithms."""
+    values = [-sum(abs(math.log((point[n] + 1e-9) / (best + 1e-9))) for n, best in optimum.items() if n in point)
+              for point in map(cell.grid.point, range(cell.grid.size))]  # fmt: skip
+    return winner(cell, search_rows(cell, values))
+
+
+def rounds(cells: tuple[Cell, ...], optima: Mapping[CellName, Optimum]) -> tuple[Cell, ...]:
+    """Extends until nothing changes, as a launch does, which takes no more rounds than there are levels to add."""
+    for _ in range(3 * MOST + 1):
+        grown = extended(cells, {cell.name: searched(cell, optima[cell.name]) for cell in cells})
+        if not grown:
+            return cells
+        assert all(new.grid.size > old.grid.size for new in grown for old in cells if new.name == old.name)
+        cells = resumed(cells, grown)
+    raise AssertionError("it does not end")
+
+
+@settings(deadline=None, max_examples=25)
+@given(LR, DECAY, LR, FREE)
+def test_rivals_grow_by_as_many_levels_until_winners_are_inside_or_the_limit_is_reached(
+    lr: float, decay: float, other_lr: float, free: float
+) -> None:
+    cells = (make_cell("adam"), make_cell("adam-lawn"))
+    names = [cell.name for cell in cells]
+    optima = {names[0]: {"peak_lr": lr, "weight_decay": decay}, names[1]: {"peak_lr": other_lr, "free_epochs": free}}
+    adam, lawn = rounds(cells, optima)
+    assert adam.grid.size == lawn.grid.size
+    assert adam.grid.values["peak_lr"] == lawn.grid.values["peak_lr"]
+    for cell, before in zip((adam, lawn), cells, strict=True):
+        won = searched(cell, optima[cell.name])
+        assert won is not None
+        for name, levels in cell.grid.values.items():
+            assert levels[: len(before.grid.values[name])] == before.grid.values[name], "the file's levels stay"
+            assert cell.added.get(name, ()) == levels[len(before.grid.values[name]) :]
+        for name in won.edges:
+            assert len(cell.added.get(name, ())) >= MOST or won.hyperparameters[name] == 0 or name == "free_epochs"
+
+
+def test_a_level_is_added_by_the_ratio_of_its_neighbors_and_to_each_rival() -> None:
+    adam, lawn = make_cell("adam"), make_cell("adam-lawn", frees=(1.0, 3.0, 9.0))
+    best: dict[CellName, Winner | None] = {
+        adam.name: searched(adam, {"peak_lr": 0.003, "weight_decay": 99.0}),
+        lawn.name: searched(lawn, {"peak_lr": 0.003, "free_epochs": 1.0}),
+    }
+    assert [cell.added for cell in extended((adam, lawn), best)] == [{"weight_decay": (10.0,)}, {"free_epochs": (0.0,)}]
+
+
+def test_what_has_no_rival_in_the_launch_or_no_winner_on_an_edge_does_not_grow() -> None:
+    adam, lawn = make_cell("adam"), make_cell("adam-lawn")
+    edge, inside = searched(adam, {"peak_lr": 99.0}), searched(lawn, {"peak_lr": 0.003, "free_epochs": 1.0})
+    assert extended((adam,), {adam.name: edge}) == ()
+    other = replace(lawn, name=replace(lawn.name, batch_size=512))
+    assert extended((adam, other), {adam.name: edge, other.name: inside}) == ()
+    middle = searched(adam, {"peak_lr": 0.003, "weight_decay": 0.1})
+    assert extended((adam, lawn), {adam.name: middle, lawn.name: inside}) == ()
+    assert extended((adam, lawn), {adam.name: None, lawn.name: None}) == ()
+
+
+def test_rivals_of_a_common_baseline_grow_together() -> None:
+    cells = tuple(make_cell(name) for name in ("adam-lawn", "adam", "adam-l2"))
+    best = {cell.name: searched(cell, {"peak_lr": 0.01, "free_epochs": 1.0, "weight_decay": 0.1}) for cell in cells}
+    grown = extended(cells, best)
+    assert [cell.name.optimizer for cell in grown] == [cell.name.optimizer for cell in cells]
+    assert {cell.added["peak_lr"] for cell in grown} == {(0.03,)}
+
+
+@pytest.mark.parametrize("epochs", [20, 7])
+def test_added_levels_are_kept_by_the_ledgers_cell_of_the_same_task(epochs: int) -> None:
+    cell = make_cell()
+    stored = Cell.from_dict(cell.extended({"peak_lr": (0.03,)}).to_dict())
+    (found,) = resumed([replace(cell, task=replace(cell.task, epochs=epochs))], [stored])
+    assert ("peak_lr" in found.added) == (epochs == cell.task.epochs)
+    assert found.grid.size == (12 if epochs == cell.task.epochs else 9)
+    assert {trial.key for trial in cell.search_trials} <= {trial.key for trial in stored.search_trials}
