@@ -10,6 +10,7 @@ from lawn_tune.cells import Cell
 from lawn_tune.comparison.compare import CellResult, PairResult, Verdict
 from lawn_tune.comparison.flags import FEW, widenable
 from lawn_tune.comparison.verdicts import to_decide
+from lawn_tune.planning.extending import extended
 from lawn_tune.planning.spaces import builtin_spaces, find_space
 from lawn_tune.words import count, method
 from search_spaces.levels import text as level_text
@@ -22,7 +23,7 @@ class Step(NamedTuple):
     """Something to do next.
 
     Args:
-        action: "continue" a launch, "widen" a grid in the space's file and launch again, add "seeds", or "none" that
+        action: "continue" a launch, "widen" grids and launch again, add "seeds", or "none" that
             would help.
         text: what and why, in a sentence.
         command: what to type, without the ledger's --storage; "" for "none".
@@ -45,7 +46,7 @@ def next_steps(pair: PairResult) -> tuple[Step, ...]:
         return (Step("continue", f"{count(missing, 'trial')} of this pair have no result yet.", launch_command(cells)),)
     if pair.verdict is not Verdict.UNDECIDED:
         return ()
-    return (*(step for result in results for step in _widen(result)), _seeds(pair, cells))
+    return (*_widen(results), _seeds(pair, cells))
 
 
 def launch_command(cells: Sequence[Cell], *, seeds: int | None = None, edited: bool = False) -> str:
@@ -94,15 +95,25 @@ def _planned(space: str) -> tuple[tuple[str, ...], set[int]]:
     return tuple(found.grids), {budget.batch_size for budget in found.budgets}
 
 
-def _widen(result: CellResult) -> list[Step]:
-    cell, won = result.cell, result.winner
-    names = widenable(won) if won else ()
-    if won is None or not names:
+def _widen(results: Sequence[CellResult]) -> list[Step]:
+    """Returns how to widen the grids of rivals whose winners are on an edge: by a launch, or else by hand."""
+    cells = [result.cell for result in results]
+    edges = [text for result in results if (text := _edge(result))]
+    if not edges:
         return []
-    where = ", ".join(f"{name} = {level_text(won.hyperparameters[name])}" for name in names)
-    edge = f"The winner of {method(cell.name.optimizer)} is on the edge of its grid ({where})"
-    text = f"{edge}: add levels beyond it to the space's file."
-    return [Step("widen", text, launch_command([cell], edited=True))]
+    text = f"On the edge of its grid: the winner of {', and of '.join(edges)}."
+    if extended(cells, {result.cell.name: result.winner for result in results}):
+        command = f"{launch_command(cells)} --extend"
+        return [Step("widen", f"{text} A launch with --extend adds levels beyond it, as many to both.", command)]
+    return [Step("widen", f"{text} Add levels beyond it to the space's file.", launch_command(cells, edited=True))]
+
+
+def _edge(result: CellResult) -> str:
+    """Returns a winner's method with its levels on an edge that has values beyond it, or ""."""
+    won = result.winner
+    names = widenable(won) if won else ()
+    where = ", ".join(f"{name} = {level_text(won.hyperparameters[name])}" for name in names) if won else ""
+    return f"{method(result.cell.name.optimizer)} ({where})" if where else ""
 
 
 def _seeds(pair: PairResult, cells: Sequence[Cell]) -> Step:
