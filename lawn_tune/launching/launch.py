@@ -20,7 +20,7 @@ from lawn_tune.launching.leases import HeldLeases
 from lawn_tune.launching.limits import Limits
 from lawn_tune.launching.listener import Listener, Tally
 from lawn_tune.ledger import LeaseLost, Ledger, Owner, PackRow, Unreachable
-from lawn_tune.planning.packing import make_packs
+from lawn_tune.planning.packing import coarse_to_fine, make_packs
 from lawn_tune.planning.placement import place
 from lawn_tune.planning.remaining import Remaining, remaining
 from lawn_tune.planning.selection import winner
@@ -347,7 +347,12 @@ class Launch:
         packs = self.ledger.record_packs(cell.name, phase, planned) if missing else ()
         work.phase, work.trials = phase, {trial.key: trial for trial in trials}
         work.diverged = sum(outcomes.get(key) == "diverged" for key in work.trials)
-        work.queue = deque(pack for pack in packs if pack.state != "split" and missing.intersection(pack.keys))
+        waiting = [pack for pack in packs if pack.state != "split" and missing.intersection(pack.keys)]
+        if phase == "search":
+            members = [[work.trials[key] for key in pack.keys] for pack in waiting]
+            done = [trial for trial in trials if trial.key not in missing]
+            waiting = [waiting[i] for i in coarse_to_fine(members, done)]
+        work.queue = deque(waiting)
         self._enqueue(work, State.OPEN)
 
     def _move_on(self, work: _Work) -> None:

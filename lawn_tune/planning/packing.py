@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from heapq import heapify, heappop, heapreplace
 from itertools import pairwise
-from math import ceil
+from math import ceil, fsum
 
 from lawn_tune.cells import Cell, Phase
 from trainables.tasks import Trial
@@ -90,3 +92,38 @@ def _join(parts: list[tuple[Trial, ...]], limit: int) -> list[tuple[Trial, ...]]
         packed.append(tuple(trial for part in parts[start:end] for trial in part))
         end = start
     return packed[::-1]
+
+
+def coarse_to_fine(packs: Sequence[Sequence[Trial]], done: Iterable[Trial] = ()) -> list[int]:
+    """Returns the positions of search packs in the order to train them: a study stopped early has seen its whole range.
+
+    Seed by seed, the next pack is the one with the most levels that no trial before it has, then with those that the
+    fewest have; of equal ones the first.
+
+    Args:
+        packs: as `make_packs` returns them.
+        done: trials that have a result.
+    """
+    seen = Counter(level for trial in done for level in _levels_of(trial))
+    levels = [{level for trial in pack for level in _levels_of(trial)} for pack in packs]
+    seeds = {seed: place for place, seed in enumerate(dict.fromkeys(pack[0].seed for pack in packs))}
+
+    def rank(i: int) -> tuple[int, int, float, int]:
+        counts = [seen[level] for level in levels[i]]
+        return seeds[packs[i][0].seed], -counts.count(0), -fsum(1 / (1 + count) for count in counts), i
+
+    waiting, order = [rank(i) for i in range(len(packs))], []
+    heapify(waiting)
+    while waiting:
+        i = waiting[0][-1]
+        if (now := rank(i)) != waiting[0]:  # ranks only fall, so the first one that is up to date is the best
+            heapreplace(waiting, now)
+            continue
+        heappop(waiting)
+        order.append(i)
+        seen.update(levels[i])
+    return order
+
+
+def _levels_of(trial: Trial) -> Iterable[tuple[int, str, float]]:
+    return ((trial.seed, name, value) for name, value in trial.hyperparameters.items())

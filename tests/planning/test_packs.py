@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from math import ceil
 from random import Random
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lawn_tune.cells import Cell
-from lawn_tune.planning.packing import MAX_SIZE, make_packs, pack_size
+from lawn_tune.planning.packing import MAX_SIZE, coarse_to_fine, make_packs, pack_size
 from lawn_tune.planning.plan import plan
 from lawn_tune.planning.spaces import builtin_spaces, find_space
 from search_spaces.space import Grid
@@ -57,6 +58,39 @@ def test_search_packs_are_a_partition_with_one_seed_each(cell: Cell, size: int |
         assert 1 <= len(pack) <= limit
         assert len({trial.seed for trial in pack}) == 1
     assert packs == make_packs(cell, "search", trials, size)
+
+
+def levels_of(packs: Sequence[tuple[Trial, ...]]) -> set[tuple[str, float]]:
+    return {item for pack in packs for trial in pack for item in trial.hyperparameters.items()}
+
+
+@settings(deadline=None, max_examples=40)
+@given(cells(), SIZES, st.data())
+def test_a_search_runs_from_coarse_to_fine(cell: Cell, size: int | None, data: st.DataObject) -> None:
+    """Seed by seed; each pack has levels that none before it has, until all were seen: at once, as packs are few."""
+    trials = some(cell.search_trials, data)
+    packs = make_packs(cell, "search", trials, size)
+    done = packs[: data.draw(st.integers(0, len(packs)))]
+    left = packs[len(done) :]
+    order = coarse_to_fine(left, [trial for pack in done for trial in pack])
+    assert sorted(order) == list(range(len(left)))
+    for seed in dict.fromkeys(pack[0].seed for pack in left):
+        seen = levels_of([pack for pack in done if pack[0].seed == seed])
+        of_seed = [levels_of([left[i]]) for i in order if left[i][0].seed == seed]
+        whole = seen.union(*of_seed)
+        for levels in of_seed:
+            assert seen == whole or levels - seen
+            seen |= levels
+    assert [left[i][0].seed for i in order] == [pack[0].seed for pack in left]
+
+
+def test_a_grid_of_single_trials_has_seen_every_level_after_as_many_packs_as_levels() -> None:
+    for cell in CELLS:
+        seed = cell.protocol.search_seeds[0]
+        packs = [(trial,) for trial in cell.search_trials if trial.seed == seed]
+        most = max(len(levels) for levels in cell.grid.values.values())
+        first = [packs[i][0].hyperparameters for i in coarse_to_fine(packs)[:most]]
+        assert all({point[name] for point in first} == set(levels) for name, levels in cell.grid.values.items())
 
 
 @settings(deadline=None)
