@@ -32,7 +32,17 @@ BATCH = "batch"
 OPTIONAL = ("notes", "margin", "compare", "catalogue")
 """Keys without a default that a file may leave out."""
 
-REQUIRED = ("description", "dataset", "loss", "metric", "model", "seeds", "budgets", "optimizers")
+WORKLOAD = ("dataset", "loss", "model", "budgets")
+REQUIRED = ("description", "metric", "seeds", "optimizers")
+"""Keys of every file, and of one without a training function."""
+
+TRAINABLE = "trainable"
+OWN = (TRAINABLE, "sources", "examples", "epochs", "budgets")
+NOT_OWN = ("constrain", "precision")
+"""Keys of a file with a training function, and defaults that it has no say in: its function trains as it likes."""
+
+ALONE = 1
+"""Batch size of the cells of a space that has epochs and no batch sizes."""
 
 Number = TypeVar("Number", int, float, str)
 
@@ -51,8 +61,10 @@ def load_space(path: Path) -> SearchSpace:
     if base is not None:
         load_space(base)  # so that errors of its keys name it
     top = _Table(path, "", values)
-    top.only([*REQUIRED, *DEFAULTS, *OPTIONAL])
-    top.requires(REQUIRED)
+    own = TRAINABLE in values
+    defaults = [name for name in DEFAULTS if not (own and name in NOT_OWN)]
+    top.only([*REQUIRED, *(OWN if own else (*WORKLOAD, TRAINABLE)), *defaults, *OPTIONAL])
+    top.requires(REQUIRED if own else (*REQUIRED, *WORKLOAD))
     seeds = top.table("seeds")
     seeds.only(["search", "confirm"])
     seeds.requires(["search", "confirm"])
@@ -61,10 +73,10 @@ def load_space(path: Path) -> SearchSpace:
         source=path,
         description=top.text("description"),
         notes=top.text("notes") if "notes" in values else "",
-        dataset=top.name("dataset"),
-        model=_model(top.table("model")),
-        loss=top.name("loss"),
-        metric=top.text("metric"),
+        dataset="" if own else top.name("dataset"),
+        model={} if own else _model(top.table("model")),
+        loss="" if own else top.name("loss"),
+        metric=_metric(top),
         selection=top.name("selection"),
         reported=top.name("reported"),
         margin=_margin(top) if "margin" in values else None,
@@ -73,11 +85,14 @@ def load_space(path: Path) -> SearchSpace:
         precision=top.name("precision"),
         search_seeds=seeds.integers("search"),
         confirm_seeds=_confirm_seeds(seeds),
-        budgets=_budgets(top),
+        budgets=_epochs(top) if own and "budgets" not in values else _budgets(top),
         grids=_grids(top.table("optimizers")),
         overrides=_overrides(top.table("optimizers")),
         compare=_comparisons(top) if "compare" in values else (),
-        catalogue=top.table("catalogue").values if "catalogue" in values else {},
+        catalogue=_catalogue(top),
+        trainable=top.text(TRAINABLE) if own else "",
+        sources=top.texts("sources") if "sources" in values else (),
+        examples=top.integer("examples", values["examples"], minimum=1) if "examples" in values else None,
     )
 
 
@@ -107,6 +122,13 @@ class _Table(Keys):
         if not isinstance(value, list) or not value:
             raise self.error(name, "must be a list with at least one value", value, form)
         return value
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        values = self.items(name, 'Write it as ["train.py", "model.py"].')
+        for value in values:
+            if not isinstance(value, str) or not value:
+                raise self.error(name, "must contain only non-empty strings", value, "Write each in quotes.")
+        return tuple(values)
 
     def integers(self, name: str) -> tuple[int, ...]:
         return _distinct(self, name, [self.integer(name, value, minimum=0) for value in self.items(name)])
@@ -189,14 +211,40 @@ def _margin(top: _Table) -> float:
     return value
 
 
+def _metric(top: _Table) -> str:
+    """Returns the name of the metric, which a table defines and a string names."""
+    if not isinstance(top.values["metric"], dict):
+        return top.text("metric")
+    table = top.table("metric")
+    table.requires(["name", "direction"])
+    return table.name("name")
+
+
+def _catalogue(top: _Table) -> Mapping[str, Any]:
+    """Returns the rows that the space brings, the one of a metric that it defines included."""
+    rows = dict(top.table("catalogue").values) if "catalogue" in top.values else {}
+    metric, others = top.values["metric"], rows.get("metrics", {})
+    if isinstance(metric, dict) and isinstance(others, dict):
+        row = {"label": metric["name"]} | {key: value for key, value in metric.items() if key != "name"}
+        rows["metrics"] = others | {metric["name"]: row}
+    return rows
+
+
+def _epochs(top: _Table) -> tuple[Budget, ...]:
+    top.requires(["epochs"])
+    return (Budget(batch_size=ALONE, epochs=top.integer("epochs", top.values["epochs"], minimum=1)),)
+
+
 def _budgets(top: _Table) -> tuple[Budget, ...]:
+    if "epochs" in top.values:
+        raise top.error("epochs", "must not be next to [[budgets]]", top.values["epochs"], "Keep one of the two.")
     budgets: list[Budget] = []
     form = "Write each as [[budgets]] with batch_size and epochs."
     for i, value in enumerate(top.items("budgets", form)):
         if not isinstance(value, dict):
             raise top.error("budgets", "must be a list of tables", value, form)
         table = _Table(top.source, f"budgets[{i}]", value)
-        table.only(["batch_size", "epochs", "micro_batch"])
+        table.only(["batch_size", "epochs", *(() if TRAINABLE in top.values else ("micro_batch",))])
         table.requires(["batch_size", "epochs"])
         sizes = {name: table.integer(name, number, minimum=1) for name, number in value.items()}
         if sizes["batch_size"] in [budget.batch_size for budget in budgets]:

@@ -102,6 +102,10 @@ class SearchSpace:
         overrides: method name → batch size → levels that replace those of its grid.
         compare: comparisons instead of those that the methods themselves declare (LAWN against weight decay).
         catalogue: rows that the space brings, as in the file.
+        trainable: training function, "train.py:train" or "package.module:train", which brings dataset, model and loss;
+            "" for a space of the catalogue's.
+        sources: patterns of its source files; () for those that it imports.
+        examples: training examples of one of its epochs; None if the file does not say.
     """
 
     name: str
@@ -125,6 +129,9 @@ class SearchSpace:
     overrides: Mapping[str, Mapping[int, Mapping[str, tuple[float, ...]]]] = field(default_factory=dict)
     compare: tuple[Pairing, ...] = ()
     catalogue: Mapping[str, Any] = field(default_factory=dict)
+    trainable: str = ""
+    sources: tuple[str, ...] = ()
+    examples: int | None = None
 
     @property
     def about(self) -> tuple[str, ...]:

@@ -121,6 +121,21 @@ class Task:
         return self.micro_batch or self.batch_size
 
     @property
+    def code(self) -> str:
+        """Digest of the sources of the training function that trains it; "" for a workload."""
+        return self.dataset_row.code
+
+    def complete(self, given: Mapping[str, float]) -> dict[str, float]:
+        """Returns all hyperparameters of a point, defaults included; a training function may have any of its own.
+
+        Raises:
+            ValueError: one is unknown or missing.
+        """
+        known = self.method.hyperparameters if self.code else given
+        own = {name: value for name, value in given.items() if name not in known}
+        return self.method.complete({name: given[name] for name in given if name in known}) | own
+
+    @property
     def examples(self) -> int:
         """Training examples in one epoch."""
         row = self.dataset_row
@@ -177,7 +192,7 @@ class PackConfig:
 
 def trial_key(task: Task, seed: int, hyperparameters: Mapping[str, float]) -> str:
     """Returns the identity of a trial: 16 hex digits of a hash of all that changes its numbers, and of nothing else."""
-    point, numerics = _json(task.method.complete(hyperparameters)), NUMERICS[task.precision]
+    point, numerics = _json(task.complete(hyperparameters)), NUMERICS[task.precision]
     text = f'{{"hyperparameters":{point},"numerics":{numerics},"seed":{seed},"task":{_identity(task)}}}'
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,6 +26,7 @@ from lawn_tune.cli.options import (
     FetchData,
     Flattening,
     Gpus,
+    KeepCode,
     MaxDeviceHours,
     MaxEpochs,
     Notify,
@@ -75,6 +77,7 @@ def launch(
     flattening: Flattening = None,
     extend: Extend = None,
     smoke: Smoke = False,
+    keep_code: KeepCode = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show problems only.")] = False,
 ) -> None:
     """Train what the ledger lacks: search each cell's grid, then confirm its winner with fresh seeds.
@@ -113,19 +116,25 @@ def launch(
       lawn-tune launch my/space.toml --smoke --ray-address auto
     """
     settings = settings_of(locals())
+    from lawn_tune.planning.functions import archives
     from lawn_tune.planning.plan import plan_all
     from lawn_tune.planning.spaces import find_spaces
 
     cap = None if smoke else max_epochs  # the schedule of a smoke run is scaled, whatever its epochs
-    planned = plan_all(find_spaces(spaces), cells=cells or (), max_epochs=cap, seeds=seeds)
+    found = find_spaces(spaces)
+    planned = plan_all(found, cells=cells or (), max_epochs=cap, seeds=seeds)
+    code = archives(found)
+    if changed := [cell for cell in planned if cell.task.code and cell.task.code not in code]:
+        raise UsageError(f"{changed[0].task.dataset} has changed since this launch began", "Launch again.")
     console = Console(stderr=True)
     if smoke:
         from lawn_tune.cli.smoke import run_smoke
 
-        run_smoke(planned, settings, console, _launch)
+        run_smoke(planned, settings, console, partial(_launch, code=code))
     else:
+        shown = {"quiet": quiet, "storage": storage and masked(storage)}
         with _notices(planned, settings, console) as notices:
-            _launch(planned, settings, console, quiet=quiet, storage=storage and masked(storage), notices=notices)
+            _launch(planned, settings, console, code=code, keep_code=keep_code, notices=notices, **shown)
 
 
 def _notices(cells: Sequence[Cell], settings: Settings, console: Console) -> Notices:
@@ -166,6 +175,8 @@ def run_launch(
     settings: Settings,
     console: Console,
     *,
+    code: Mapping[str, bytes] | None = None,
+    keep_code: bool = False,
     quiet: bool = False,
     storage: str | None = None,
     around: Callable[[Launch], Agenda] | None = None,
@@ -174,6 +185,8 @@ def run_launch(
     """Opens the ledger, trains the cells and prints what was done.
 
     Args:
+        code: sources of training functions, see `planning.functions.archives`.
+        keep_code: whether the trials keep the keys of the code that the ledger has for their cells.
         storage: the ledger's URL as typed, if it was, without its password.
         around: returns what the executor works off in place of the launch, of a smoke run, which has a summary of its
             own.
@@ -188,9 +201,10 @@ def run_launch(
     from lawn_tune.launching.launch import Launch
     from lawn_tune.launching.leases import Heartbeat
     from lawn_tune.launching.progress import Display, print_left, print_summary
-    from lawn_tune.launching.same_space import check_same_space
+    from lawn_tune.launching.same_space import check_same_space, of_earlier_code
     from lawn_tune.ledger import Owner, Patience, open_ledger
     from lawn_tune.planning.extending import resumed
+    from lawn_tune.planning.generations import code_text
     from lawn_tune.planning.remaining import Remaining
     from lawn_tune.results import readable_cells
 
@@ -199,9 +213,14 @@ def run_launch(
     ledger = open_ledger(settings.storage, patience=patience)
     try:
         known = readable_cells(ledger, {cell.name.space for cell in cells})
+        if keep_code:
+            cells, code = of_earlier_code(known, cells, code or {})
         check_same_space(known, cells)
         cells = resumed(cells, known)
         ledger.register(cells)
+        changed = code_text(cells, [row for space in {c.name.space for c in known} for row in ledger.trials(space)])
+        if changed:
+            console.print(f"{changed} (--keep-code would)", highlight=False, soft_wrap=True)
         spaces = list(dict.fromkeys(cell.name.space for cell in cells))
         for space in spaces if limits.limited else ():
             limits.speeds.learn(cells, ledger.trials(space))
@@ -224,7 +243,7 @@ def run_launch(
             with Heartbeat(agenda.leases), stopped_by_signals(agenda, console) as stops, ExitStack() as stack:
                 stack.callback(agenda.close)
                 if agenda.expects_work() or agenda.has_work():
-                    executor = build_executor(settings, agenda.expect_workers)
+                    executor = build_executor(settings, agenda.expect_workers, code)
                     stack.callback(executor.close)
                     executor.prepare(agenda)
                     if agenda.workers is None or agenda.has_work():

@@ -53,6 +53,10 @@ Smoke = Annotated[
         "--smoke", help="A minute's check of data, devices, memory, checkpoints and database; keeps no result."
     ),
 ]
+KeepCode = Annotated[
+    bool,
+    typer.Option("--keep-code", help="Take results of a training function's earlier code for those of its code now."),
+]
 
 PIPE_WIDTH = 10_000
 """Columns for what goes to a file or a pipe, where no terminal gives a width: nothing is as wide, so nothing folds."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 
 from lawn_tune.errors import UsageError
@@ -21,12 +21,17 @@ def planned_workers(settings: Settings) -> int | None:
     return settings.workers if settings.ray_address else machine_slots(settings).count
 
 
-def build_executor(settings: Settings, connected: Callable[[int], None] = lambda slots: None) -> Executor:
+def build_executor(
+    settings: Settings,
+    connected: Callable[[int], None] = lambda slots: None,
+    code: Mapping[str, bytes] | None = None,
+) -> Executor:
     """Returns the executor that the settings ask for.
 
     Args:
         settings: of the launch.
         connected: called with the number of jobs at once, when a cluster is joined.
+        code: sources of training functions, see `WorkerSettings`.
 
     Raises:
         UsageError: Ray is asked for and not installed or cannot start here, or GPUs are asked for and there are none.
@@ -42,6 +47,7 @@ def build_executor(settings: Settings, connected: Callable[[int], None] = lambda
         use_gpu=slots.gpus > 0,
         flattening=settings.flattening,
         progress_seconds=60 * settings.progress_timeout,
+        code=dict(code or {}),
     )
     kind = _kind(settings)
     if kind == "inline" and settings.gpus is not None and settings.gpus > machine_gpus():

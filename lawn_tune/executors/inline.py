@@ -12,7 +12,7 @@ from lawn_tune.executors.worker import work
 
 @dataclass(frozen=True)
 class InlineExecutor:
-    """One job at a time, in the calling thread; none is ended for want of progress, as the launch would end with it."""
+    """One job at a time, in the calling thread; no pack is ended for want of progress, as the launch would end too."""
 
     settings: WorkerSettings
     slots: int = 1
@@ -25,7 +25,7 @@ class InlineExecutor:
 
     def run(self, agenda: Agenda) -> None:
         """See `Executor.run`."""
-        settings = replace(self.settings, progress_seconds=0.0)
+        settings = replace(self.settings, expendable=False)
         while (job := agenda.next_job()) is not Nothing.EVER:
             if isinstance(job, Nothing):
                 time.sleep(0.05)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from lawn_tune.executors import checkpoints
@@ -31,7 +31,9 @@ class WorkerSettings:
         use_gpu: True to train on the GPU that this process can see.
         report_seconds: minimum time between two progress messages of a job, s.
         flattening: True to measure loss flattening after each epoch.
-        progress_seconds: the process ends itself when no epoch ends for this long; 0 lets it hang. See `Watchdog`.
+        progress_seconds: a job is ended when no epoch of it ends for this long; 0 lets it hang.
+        expendable: whether the worker's process may end with a job that hangs, see `Watchdog`; False for the launch's.
+        code: digest of a training function's source files → these as a .zip.
     """
 
     data_dir: str
@@ -44,6 +46,8 @@ class WorkerSettings:
     report_seconds: float = 0.5
     flattening: bool = Settings.flattening
     progress_seconds: float = 60 * Settings.progress_timeout
+    expendable: bool = True
+    code: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def checkpoints(self) -> checkpoints.Store:

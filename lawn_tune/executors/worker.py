@@ -24,6 +24,7 @@ from lawn_tune.executors.base import Job
 from lawn_tune.executors.messages import Message, WorkerSettings
 from lawn_tune.executors.watchdog import Watchdog
 from trainables import data
+from trainables.functions.run import FunctionError, FunctionRun
 from trainables.optimizers import fused
 from trainables.training.process_memory import keep_freed_memory
 from trainables.training.trial import (
@@ -34,6 +35,8 @@ from trainables.training.trial import (
     Saved,
     Unsaved,
     Unusable,
+    Waiting,
+    Warned,
     resident_workload,
 )
 
@@ -61,6 +64,8 @@ def work(
         raise  # of the driver, which trains in this process; not the job's fault
     except data.DataError as error:
         send({"kind": "failed", "reason": "data", "error": f"{notes.machine}: {error}"})
+    except FunctionError as error:
+        send({"kind": "failed", "reason": "error", "error": str(error)})
     except Exception as error:
         text = f"{type(error).__name__}: {error}\n{traceback.format_exc()}"
         full = memory_ended(error)
@@ -159,21 +164,15 @@ def _train(
         for line in _kernel_lines():
             notes.note(line)
     _bring_data(job, settings, device, notes)
-    with _checkpoint(job, settings, notes) as checkpoint, Watchdog(settings.progress_seconds) as watchdog:
-        run = PackRun(
-            job.config,
-            data_dir=Path(settings.data_dir),
-            device=device,
-            checkpoint=checkpoint,
-            checkpoint_seconds=settings.checkpoint_seconds,
-            report_seconds=settings.report_seconds,
-            flattening=settings.flattening,
-        )
+    watched = settings.progress_seconds if settings.expendable and not job.config.task.code else 0.0
+    with _checkpoint(job, settings, notes) as checkpoint, Watchdog(watched) as watchdog:
+        run = _run(job, settings, device, checkpoint)
         trained = 0
         for event in run:
-            if isinstance(event, EpochEnded):
-                watchdog.epoch_ended()
-                trained = event.epoch
+            if isinstance(event, EpochEnded | Waiting):
+                if isinstance(event, EpochEnded):
+                    watchdog.epoch_ended()
+                    trained = event.epoch
                 if should_stop():
                     run.stop()
             elif isinstance(event, Records):
@@ -182,6 +181,8 @@ def _train(
                     send({"kind": "progress", "records": records} | notes.take())
             elif isinstance(event, Saved):
                 _keep(job, settings, run, event, notes)
+            elif isinstance(event, Warned):
+                notes.texts.append(("warnings", event.text))
             else:
                 notes.add(event)
     if run.outcomes is None:
@@ -191,10 +192,37 @@ def _train(
     found = notes.provenance() | ({"constrained tensors": held} if held else {})
     found |= {"data sha256": digest} if digest else {}
     found |= {"references": run.references} if run.references else {}
+    if isinstance(run, FunctionRun):
+        found |= {"code": run.code} | ({"output": run.output} if run.output else {})
     return {"kind": "finished", "outcomes": [asdict(outcome) for outcome in run.outcomes], "provenance": found}
 
 
-def _keep(job: Job, settings: WorkerSettings, run: PackRun, saved: Saved, notes: _Notes) -> None:
+def _run(job: Job, settings: WorkerSettings, device: torch.device, checkpoint: Path | None) -> PackRun | FunctionRun:
+    """Returns the run of a job: of a pack, or of a training function."""
+    data_dir, report_seconds = Path(settings.data_dir), settings.report_seconds
+    if code := job.config.task.code:
+        return FunctionRun(
+            job.config,
+            settings.code[code],
+            data_dir=data_dir,
+            device=device,
+            checkpoint=checkpoint,
+            report_seconds=report_seconds,
+            threads=settings.threads,
+            progress_seconds=settings.progress_seconds,
+        )
+    return PackRun(
+        job.config,
+        data_dir=data_dir,
+        device=device,
+        checkpoint=checkpoint,
+        checkpoint_seconds=settings.checkpoint_seconds,
+        report_seconds=report_seconds,
+        flattening=settings.flattening,
+    )
+
+
+def _keep(job: Job, settings: WorkerSettings, run: PackRun | FunctionRun, saved: Saved, notes: _Notes) -> None:
     """Brings a checkpoint to where other machines find it."""
     try:
         settings.checkpoints.keep(job.pack, saved.file)
@@ -213,7 +241,7 @@ def _kernel_lines() -> tuple[str, ...]:
 
 def _bring_data(job: Job, settings: WorkerSettings, device: torch.device, notes: _Notes) -> None:
     """Downloads what cannot be read here, if allowed: of this machine's workers one does, and the others wait."""
-    if not settings.fetch_data:
+    if not settings.fetch_data or job.config.task.code:
         return
     task, folder = job.config.task, Path(settings.data_dir)
     try:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from lawn_tune.cells import Cell
 from lawn_tune.errors import UsageError
+from lawn_tune.planning.generations import with_code
 
-FIXED = ("dataset", "model", "loss", "schedule", "constrain", "precision")
+FIXED = ("dataset", "model", "loss", "schedule", "constrain", "precision", "code")
 """What all cells of one space share; a space that changes it is another space and needs another name."""
+
+WHOLE = (
+    "Launch the whole space, so that all of its cells are of one code; or --keep-code, to take the two for the same."
+)
 
 
 def check_same_space(launched: Sequence[Cell], cells: Sequence[Cell]) -> None:
@@ -19,7 +24,7 @@ def check_same_space(launched: Sequence[Cell], cells: Sequence[Cell]) -> None:
         cells: cells about to be launched; those of the ledger that they replace are not compared.
 
     Raises:
-        UsageError: a dataset, model, loss, schedule, constraint or precision differs.
+        UsageError: a dataset, model, loss, schedule, constraint, precision or the source code differs.
     """
     replaced = {cell.name for cell in cells}
     for old in (cell for cell in launched if cell.name not in replaced):
@@ -28,4 +33,26 @@ def check_same_space(launched: Sequence[Cell], cells: Sequence[Cell]) -> None:
                 before, now = (getattr(cell.task, name) for cell in (old, new))
                 if before != now:
                     text = f"space '{new.name.space}': {name} is {now}, and {before} in this ledger's cell {old.name}"
-                    raise UsageError(text, "Rename the space's file, or keep it in a ledger of its own by --storage.")
+                    other = "Rename the space's file, or keep it in a ledger of its own by --storage."
+                    raise UsageError(text, WHOLE if name == "code" else other)
+
+
+def of_earlier_code(
+    launched: Sequence[Cell], cells: Sequence[Cell], code: Mapping[str, bytes]
+) -> tuple[list[Cell], dict[str, bytes]]:
+    """Returns cells with the source code that the ledger has for them, and the sources now under these names too.
+
+    Args:
+        launched: cells of the ledger.
+        cells: cells about to be launched.
+        code: digest → sources now.
+    """
+    recorded = {cell.name.space: cell.task.code for cell in launched if cell.task.code}
+    recorded |= {str(cell.name): cell.task.code for cell in launched if cell.task.code}
+    kept, sources = [], dict(code)
+    for cell in cells:
+        digest = recorded.get(str(cell.name)) or recorded.get(cell.name.space) or cell.task.code
+        kept.append(with_code(cell, digest))
+        if cell.task.code:
+            sources[digest] = code[cell.task.code]
+    return kept, sources

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import get_args
 
+from lawn_tune.planning.functions import with_function
 from search_spaces.keys import did_you_mean, space_error
 from search_spaces.levels import split, text
 from search_spaces.loader import LARGEST
@@ -17,6 +18,7 @@ from trainables.tasks import CONSTRAINTS, PRECISIONS, SCHEDULES, Split
 
 SELECTIONS: tuple[str, ...] = get_args(Split)
 REPORTED = ("last", "best")
+WARMUP = "warmup_epochs"
 
 MAX_POINTS = 10_000
 """Points of one grid: more is probably a typo, and no longer coarse."""
@@ -27,15 +29,20 @@ CONTROL_KEYS = frozenset(
 """Hyperparameters of built-in controls, which are mistaken for each other."""
 
 
-def catalogue_of(space: SearchSpace) -> Catalogue:
+def catalogue_of(space: SearchSpace) -> tuple[SearchSpace, Catalogue]:
     """Returns the rows a space can name: built-in ones, those of installed packages, and its own.
 
+    Returns:
+        The space, which names a row wherever its file has a training function, and the rows.
+
     Raises:
-        SpaceError: a row breaks the form; the text names its file.
+        SpaceError: a row breaks the form, or there is no such training function; the text names its file.
     """
     try:
         known = installed()
-        return known.with_rows(space.catalogue, f"{space.source}: catalogue") if space.catalogue else known
+        if space.trainable:
+            return with_function(space, known)
+        return space, known.with_rows(space.catalogue, f"{space.source}: catalogue") if space.catalogue else known
     except CatalogueError as error:
         raise SpaceError(str(error)) from None
 
@@ -56,7 +63,7 @@ def check(space: SearchSpace, known: Catalogue) -> None:
     _fits(space, "loss", space.loss, known.losses_of(dataset))
     _one_of(space, "metric", space.metric, known.metrics)
     _fits(space, "metric", space.metric, dataset.metrics)
-    _one_of(space, "selection", space.selection, SELECTIONS)
+    _one_of(space, "selection", space.selection, ("validation",) if space.trainable else SELECTIONS)
     _one_of(space, "reported", space.reported, REPORTED)
     _one_of(space, "schedule", space.schedule, SCHEDULES)
     _one_of(space, "constrain", space.constrain, CONSTRAINTS)
@@ -64,6 +71,7 @@ def check(space: SearchSpace, known: Catalogue) -> None:
     _check_budgets(space, dataset.train_examples)
     for name in space.grids:
         _one_of(space, f"optimizers.{name}", name, known.methods)
+        _check_face(space, known.methods[name])
         _check_grids(space, known.methods[name])
         _check_loss(space, known, known.methods[name])
     _check_comparisons(space)
@@ -119,6 +127,13 @@ def _check_budgets(space: SearchSpace, examples: int) -> None:
             raise space_error(space.source, f"budgets[{i}].batch_size", rule, budget.batch_size, todo)
 
 
+def _check_face(space: SearchSpace, method: Method) -> None:
+    """Refuses methods that a training function cannot have: no torch optimizer makes their steps for any model."""
+    if space.trainable and method.rule.direction and ("params" not in method.face or "hidden" in method.face):
+        rule = "must have a torch optimizer for any parameters (docs/methods.md)"
+        raise space_error(space.source, f"optimizers.{method.name}", rule, method.name, "Choose another method.")
+
+
 def _check_grids(space: SearchSpace, method: Method) -> None:
     """Checks the grid of every cell of a method, each under the key that its levels have in the file."""
     key, sizes = f"optimizers.{method.name}", {budget.batch_size: budget for budget in space.budgets}
@@ -142,6 +157,8 @@ def _check_grids(space: SearchSpace, method: Method) -> None:
 def _check_levels(space: SearchSpace, key: str, method: Method, grid: Mapping[str, tuple[float, ...]]) -> None:
     rows = {row.name: row for _, row in method.roles()}
     for name, levels in grid.items():
+        if name not in rows and space.trainable:
+            continue  # its function's own
         if name not in rows:
             raise _unknown_hyperparameter(space, f"{key}.{name}", method, name, levels)
         values, words = split(levels)
@@ -204,9 +221,9 @@ def _check_comparisons(space: SearchSpace) -> None:
 
 def _check_warmup(space: SearchSpace, name: str) -> None:
     for budget in sorted(space.budgets, key=lambda budget: budget.epochs):
-        longest = max(space.grid(name, budget.batch_size).values["warmup_epochs"])
+        longest = max(space.grid(name, budget.batch_size).values.get(WARMUP, (0.0,)))
         if longest >= budget.epochs:
-            own = "warmup_epochs" in space.overrides.get(name, {}).get(budget.batch_size, {})
-            key = f"optimizers.{name}.{f'batch.{budget.batch_size}.' if own else ''}warmup_epochs"
+            own = WARMUP in space.overrides.get(name, {}).get(budget.batch_size, {})
+            key = f"optimizers.{name}.{f'batch.{budget.batch_size}.' if own else ''}{WARMUP}"
             rule = f"must be below the {budget.epochs} epochs of batch size {budget.batch_size}"
             raise space_error(space.source, key, rule, longest, "Shorten the warm-up or raise that budget's epochs.")

@@ -9,7 +9,7 @@ from pathlib import Path
 import search_spaces
 from lawn_tune.cells import Cell, CellName, Protocol, default_baselines
 from lawn_tune.errors import UsageError
-from lawn_tune.planning.check import catalogue_of, check
+from lawn_tune.planning.check import WARMUP, catalogue_of, check
 from search_spaces.space import Budget, SearchSpace
 from trainables.catalogue import Catalogue, carried
 from trainables.tasks import Task, model_config
@@ -76,7 +76,7 @@ def _matches(name: CellName, pattern: str) -> bool:
 
 
 def _cells(space: SearchSpace, max_epochs: int | None, seeds: int | None) -> list[Cell]:
-    known = catalogue_of(space)
+    space, known = catalogue_of(space)
     check(space, known)
     confirm = space.confirm_seeds if seeds is None else _confirm_seeds(space, seeds)
     return [
@@ -145,7 +145,7 @@ def _at_least_one(flag: str, value: int | None) -> None:
 
 
 def _check_cap(space: SearchSpace, cell: Cell) -> None:
-    cap, levels = cell.task.epochs, cell.grid.values["warmup_epochs"]
+    cap, levels = cell.task.epochs, cell.grid.values.get(WARMUP, (0.0,))
     longest = max(levels)
     if longest >= cap:
         fitting = ", ".join(f"{level:g}" for level in levels if level < cap) or "none"
@@ -153,7 +153,7 @@ def _check_cap(space: SearchSpace, cell: Cell) -> None:
         file = "a copy of the file" if built_in else "the file"
         raise UsageError(
             f"--max-epochs {cap} ends {cell.name} within its warm-up: {space.source}: "
-            f"optimizers.{cell.name.optimizer}.warmup_epochs has {longest:g}",
+            f"optimizers.{cell.name.optimizer}.{WARMUP} has {longest:g}",
             f"Choose --max-epochs above {longest:g}, or shorten the warm-up in {file}; "
             f"of its levels, those below {cap} fit: {fitting}. For a short try use --smoke, which scales the schedule.",
         )

@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from trainables import optimizers
 from trainables.catalogue.methods import HYPERBALL, MATRIX_DECAY, METHODS
 from trainables.optimizers import rules
+from trainables.optimizers.build import torch_optimizer
 from trainables.optimizers.controls import Sphere, control_of
 from trainables.training.pack import Pack
 
@@ -164,14 +163,11 @@ def test_a_pair_shares_its_free_phase(name: str) -> None:
     assert not torch.allclose(ours[4], theirs[4], rtol=1e-6)
 
 
-FACES: dict[str, Any] = {"torch": torch, **vars(optimizers)}
-
-
 @pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.face])
 def test_the_torch_optimizer_of_a_row_makes_the_steps_of_its_method(name: str) -> None:
     params = [nn.Parameter(x) for x in random(0)]
-    named = {"params": params, "hidden": params[::2], "others": params[1::2], "lr": 0.02}
-    optimizer = eval(METHODS[name].face, FACES | hyper_of(name) | named)
+    parts = {"hidden": params[::2], "others": params[1::2]}
+    optimizer = torch_optimizer(METHODS[name], hyper_of(name) | {"peak_lr": 0.02}, params, **parts)
     for i, expected in enumerate(train(name, random(0), free_steps=0)):
         w = flat([p.detach() for p in params])
         for p, g in zip(params, cut(flat(random(i + 10)) - 0.3 * w), strict=True):

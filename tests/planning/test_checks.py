@@ -20,7 +20,7 @@ Change = Callable[[], SearchSpace]
 
 
 def check(space: SearchSpace) -> None:
-    check_against(space, catalogue_of(space))
+    check_against(*catalogue_of(space))
 
 
 def grid(optimizer: str, values: dict[str, tuple[float, ...]]) -> Change:

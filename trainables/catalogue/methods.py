@@ -158,7 +158,7 @@ METHODS: Mapping[str, Method] = {
             formula="Algorithm 1 with b ← μ·b + P g in place of lines 5 to 8",
             source='paper §3, "any given gradient-based optimizer"',
             choice="the momentum is reset at the switch",
-            face="SgdLawn(params, lr=lr, momentum=momentum, free_steps=0)",
+            face="SgdLawn(params, lr=lr, momentum=momentum, free_steps=free_steps)",
         ),
         Method(
             name="adam",
@@ -180,7 +180,7 @@ METHODS: Mapping[str, Method] = {
             formula="w ← c·n(w − η·P r), r from P g",
             source="paper, Algorithm 1",
             choice="moments and step count are reset at the switch",
-            face="AdamLawn(params, lr=lr, betas=(beta1, beta2), eps=eps, free_steps=0)",
+            face="AdamLawn(params, lr=lr, betas=(beta1, beta2), eps=eps, free_steps=free_steps)",
         ),
         Method(
             name="adam-lawn-attenuated",
@@ -268,7 +268,7 @@ METHODS: Mapping[str, Method] = {
             formula="w ← w − η·r; m ← max(0, m + (rate/size)·(|w|² − c²)); w ← w − 2·m·w",
             source="Franke et al., NeurIPS 2024, L2 with warm start",
             choice="the tensors are those of `constrain`, embeddings included; warm start after `free_epochs`",
-            face="AdamLawn(params, lr=lr, betas=(beta1, beta2), eps=eps, free_steps=0, control=Cpr(rate))",
+            face="AdamLawn(params, lr=lr, betas=(beta1, beta2), eps=eps, free_steps=free_steps, control=Cpr(rate))",
         ),
         Method(
             name="adamp",
@@ -292,7 +292,8 @@ METHODS: Mapping[str, Method] = {
                 formula=formula,
                 source="ablation of Algorithm 1",
                 choice="moments and step count are reset at the switch" if control.switch else "c is the initial norm",
-                face=f"AdamLawn(params, lr=lr, betas=(beta1, beta2), eps=eps, free_steps=0, {argument})",
+                face="AdamLawn(params, lr=lr, betas=(beta1, beta2), eps=eps, "
+                f"free_steps={'free_steps' if control.switch else 0}, {argument})",
             )
             for (control, formula, argument), color in zip(ABLATION, _ABLATION_COLORS, strict=True)
         ),
@@ -315,7 +316,7 @@ METHODS: Mapping[str, Method] = {
             formula="u = P r, r from P g; w ← c·n(w − η·(|w|/|u|)·u)",
             source="paper §3 and §4",
             choice="the ratio is that of the projected direction",
-            face="LambLawn(params, lr=lr, betas=(beta1, beta2), eps=eps, free_steps=0)",
+            face="LambLawn(params, lr=lr, betas=(beta1, beta2), eps=eps, free_steps=free_steps)",
         ),
         Method(
             name="lamb-plus",

@@ -31,7 +31,7 @@ out; the others must be in the grid.
 FACES = """
 ## In a training script
 
-`free_steps=0` constrains from the first step; give the steps of the free phase instead ([README](../README.md)).
+`free_steps` counts the steps of the free phase; 0 constrains from the first step ([README](../README.md)).
 
 | method | torch optimizer |
 | --- | --- |

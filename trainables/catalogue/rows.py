@@ -48,7 +48,8 @@ class Rule:
     Args:
         name, label: key and printed name.
         color: of the methods built on it, as "#rrggbb".
-        direction: the function, see `trainables.optimizers.rules.Direction`.
+        direction: the function, see `trainables.optimizers.rules.Direction`; "" where a training function makes its own
+            steps, with hyperparameters of its own.
         state: names of its buffers, each as large as the weights.
         hyperparameters: its own, such as momentum.
         trust_ratio: whether a direction is given the norm of its weights (LAMB).
@@ -104,7 +105,7 @@ class Method:
         formula, source, choice: its step in one line, where it comes from, and what of it is our choice, for
             docs/methods.md.
         face: the torch optimizer that makes its steps, as Python over `params` (or the `hidden` of them and `others`),
-            `lr` and hyperparameters; "" for none.
+            `lr`, hyperparameters and `free_steps`, the steps before the control begins; "" for none.
     """
 
     name: str
@@ -135,7 +136,7 @@ class Method:
         control = self.control.hyperparameters if self.control else ()
         switch = self.control.switch if self.control else None
         parts: tuple[tuple[Role, tuple[Hyperparameter, ...]], ...] = (
-            ("schedule", SCHEDULE),
+            ("schedule", SCHEDULE if self.rule.direction else ()),
             ("control", control if switch is None else (switch, *control)),
             ("loss", self.loss),
             ("rule", self.rule.hyperparameters),
@@ -342,6 +343,8 @@ class Dataset:
         targets: kind of targets, which a loss must fit.
         metrics: what its workload reports on validation and test, the paper's one first.
         workload: a function (task, data_dir, device) → `trainables.workloads.base.Workload`.
+        code: digest of the source files of a training function, which `workload` then names: it brings data, model and
+            loss, and takes a `trainables.functions.FunctionTrial`; "" for a workload.
         train_examples: examples in one epoch on train, sampled negatives included.
         full_examples: the same on train + validation.
         shape: what models must know of it.
@@ -372,6 +375,7 @@ class Dataset:
     speeds: Mapping[str, Speed] = field(default_factory=dict)
     splits: str = ""
     published: str = ""
+    code: str = ""
 
     @property
     def bundled(self) -> bool:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from trainables.catalogue.losses import METRICS
+from trainables.catalogue.rows import Metric
 from trainables.metrics import Calibration
 from trainables.outcomes import EpochRecord, TrialOutcome
 from trainables.training.loop import Training
@@ -22,10 +22,10 @@ def outcomes(training: Training, seconds: float) -> list[TrialOutcome]:
     ece = None if final is None or final.ece is None else final.ece.tolist()
     bins = final.calibration if final else None
     shared = {"seconds": seconds / len(training.config.members), "peak_memory_bytes": peak_memory(training.device)}
-    held = training.constrained_tensors
+    held, metrics = training.constrained_tensors, training.config.task.catalogue.metrics
     found = []
     for position, member in enumerate(training.config.members):
-        summary = summarize(training.records, position) | shared | {"ece": None}
+        summary = summarize(training.records, position, metrics) | shared | {"ece": None}
         if position not in rows:
             last = training.diverged[position]
             end = TrialOutcome(key=member.key, outcome="diverged", epochs=last, summary=summary, constrained=held)
@@ -49,13 +49,13 @@ def outcomes(training: Training, seconds: float) -> list[TrialOutcome]:
     return found
 
 
-def summarize(records: Sequence[EpochRecord], position: int) -> dict[str, float | None]:
+def summarize(records: Sequence[EpochRecord], position: int, metrics: Mapping[str, Metric]) -> dict[str, float | None]:
     """Returns "last/<series>" of all series and "best/<split>/<metric>" of all metrics, for one trial of a pack."""
     summary: dict[str, float | None] = {}
     for name in records[-1].series:
         values = [value for record in records if (value := record.series[name][position]) is not None]
         summary[f"last/{name}"] = records[-1].series[name][position]
-        metric = METRICS.get(name.partition("/")[2])
+        metric = metrics.get(name.partition("/")[2])
         if metric is not None:
             best = max if metric.direction == "maximize" else min
             summary[f"best/{name}"] = best(values, default=None)

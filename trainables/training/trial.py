@@ -72,7 +72,19 @@ class Records:
     records: list[EpochRecord]
 
 
-Event = Resumed | Unusable | EpochEnded | Saved | Unsaved | Records
+@dataclass(frozen=True)
+class Warned:
+    """Something that the user should know, though training goes on; of training functions."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Nothing has happened for a moment; of training functions, which run elsewhere."""
+
+
+Event = Resumed | Unusable | EpochEnded | Saved | Unsaved | Records | Warned | Waiting
 
 
 class PackRun:

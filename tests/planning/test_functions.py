@@ -1,0 +1,161 @@
+"""Spaces of training functions: what is read of them, what changes a key, and what is refused before anything runs."""
+
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from lawn_tune.cells import Cell
+from lawn_tune.planning.functions import LARGEST, Code, read_code
+from lawn_tune.planning.generations import with_code
+from lawn_tune.planning.packing import make_packs
+from lawn_tune.planning.plan import plan
+from search_spaces.loader import load_space
+from search_spaces.space import SpaceError
+from tests.helpers.functions import LINE, SPACE, Functions
+
+BOOM = "raise RuntimeError('a plan ran the function')\n"
+
+
+def code_of(own: Functions) -> Code:
+    return read_code(load_space(own.file))
+
+
+def keys(own: Functions) -> list[str]:
+    return [
+        trial.key for cell in own.cells for trial in (*cell.search_trials, *cell.confirm_trials(cell.grid.point(0)))
+    ]
+
+
+def test_a_plan_reads_the_function_and_never_runs_it(tmp_path: Path) -> None:
+    cells = Functions(tmp_path, BOOM + LINE).cells
+    assert [str(cell.name) for cell in cells] == ["own/adam/bs1", "own/adam-lawn/bs1"]
+    assert all(Cell.from_dict(cell.to_dict()) == cell for cell in cells)
+    assert {(cell.metric.label, cell.protocol.direction, cell.task.epochs) for cell in cells} == {
+        ("mse", "minimize", 4)
+    }
+    assert cells[1].baselines == ("adam",)
+    assert cells[0].task.examples == 1
+
+
+def test_each_pack_holds_one_trial_whatever_is_asked_for(tmp_path: Path) -> None:
+    cell = Functions(tmp_path).cells[0]
+    for size in (None, 7):
+        assert [len(pack) for pack in make_packs(cell, "search", cell.search_trials, size)] == [1, 1]
+
+
+def test_the_code_is_what_the_function_imports_from_its_folder(tmp_path: Path) -> None:
+    own = Functions(tmp_path, f"import torch, layers\nfrom data import sets\n{LINE}")
+    (tmp_path / "layers.py").write_text("import os\nfrom data.more import x\n")
+    (tmp_path / "unrelated.py").write_text("")
+    (tmp_path / "data").mkdir()
+    for name in ("__init__", "sets", "more", "other"):
+        (tmp_path / "data" / f"{name}.py").write_text("from . import sets\n" if name == "more" else "")
+    found = code_of(own)
+    assert sorted(found.files) == ["data/__init__.py", "data/more.py", "data/sets.py", "layers.py", "train.py"]
+    with zipfile.ZipFile(io.BytesIO(found.archive())) as archive:
+        assert {name: archive.read(name) for name in archive.namelist()} == found.files
+        assert archive.comment.decode() == found.digest
+
+
+def test_a_package_is_taken_whole_and_sources_say_what_else(tmp_path: Path) -> None:
+    own = Functions(tmp_path, space=SPACE.replace("train.py:train", "mine.loop:train"))
+    (tmp_path / "mine").mkdir()
+    for name in ("__init__", "loop", "unused"):
+        (tmp_path / "mine" / f"{name}.py").write_text(LINE if name == "loop" else "")
+    assert sorted(code_of(own).files) == ["mine/__init__.py", "mine/loop.py", "mine/unused.py"]
+    (tmp_path / "words.txt").write_text("a b c")
+    own.file.write_text(own.file.read_text().replace("epochs = 4", 'epochs = 4\nsources = ["words.txt", "mine/u*.py"]'))
+    assert sorted(code_of(own).files) == ["mine/loop.py", "mine/unused.py", "words.txt"]
+
+
+def test_keys_change_with_the_code_and_with_nothing_else_about_the_file(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    own, elsewhere = Functions(tmp_path / "a"), Functions(tmp_path / "b")
+    before = keys(own)
+    elsewhere.file.write_text(SPACE.replace("digits = 4", "digits = 2") + "\n# a remark\n")
+    assert keys(elsewhere) == before
+    (tmp_path / "a" / "train.py").write_text(LINE + "# changed\n")
+    assert not set(keys(own)) & set(before)
+    old = [with_code(cell, code_of(elsewhere).digest) for cell in own.cells]
+    assert [trial.key for cell in old for trial in cell.search_trials] == [
+        trial.key for cell in elsewhere.cells for trial in cell.search_trials
+    ], "--keep-code"
+
+
+def test_a_space_of_own_methods_names_its_pairs_colors_and_keys(tmp_path: Path) -> None:
+    methods = "".join(
+        f"[optimizers.{name}]\n{key} = [1, 2]\n" for name, key in (("new", "tau"), ("old", "rho"), ("z", "a"))
+    )
+    pair = '[[compare]]\nchallenger = "new"\nbaseline = "old"\n'
+    new, old, z = Functions(tmp_path, space=SPACE[: SPACE.index("[optimizers.adam]")] + methods + pair).cells
+    assert (new.baselines, old.baselines) == (("old",), ())
+    assert new.method.shown_color == old.method.shown_color != z.method.shown_color
+    assert new.search_trials[1].hyperparameters == {"tau": 2.0}
+    assert new.method.required == ()
+
+
+def test_batch_sizes_examples_and_rows_of_the_catalogue_are_optional(tmp_path: Path) -> None:
+    budgets = "".join(f"[[budgets]]\nbatch_size = {size}\nepochs = {size}\n" for size in (8, 32))
+    space = SPACE.replace("epochs = 4", "examples = 100").replace("[optimizers.adam]", f"{budgets}[optimizers.adam]", 1)
+    space += '[catalogue.methods.mine]\nlabel = "Mine!"\nrule = "own"\nbaseline = "adam"\n[optimizers.mine]\nx = [1]\n'
+    cells = Functions(tmp_path, space=space).cells
+    assert [(cell.task.batch_size, cell.task.epochs, cell.task.examples) for cell in cells[:2]] == [
+        (8, 8, 100),
+        (32, 32, 100),
+    ]
+    assert (cells[-1].method.label, cells[-1].baselines) == ("Mine!", ("adam",))
+
+
+REFUSED = {
+    "no function": ('train.py:train"', 'train.py"', "must name a module and a function, got 'train.py'"),
+    "no file": ("train.py:train", "tarin.py:train", "there is no file .*tarin.py"),
+    "no module": ("train.py:train", "nowhere.mine:train", "there is no module nowhere.mine next to the space"),
+    "another name": ("train.py:train", "train.py:trian", "defines no trian, .* Did you mean 'train'"),
+    "a data set": ("epochs = 4", 'epochs = 4\ndataset = "digits"', "dataset: unknown key"),
+    "a precision": ("epochs = 4", 'epochs = 4\nprecision = "bfloat16"', "precision: unknown key"),
+    "on test": ("epochs = 4", 'epochs = 4\nselection = "test"', "selection: must be one of validation"),
+    "both": (
+        "[optimizers.adam]",
+        "[[budgets]]\nbatch_size = 1\nepochs = 1\n[optimizers.adam]",
+        "epochs: must not be next to",
+    ),
+    "no epochs": ("epochs = 4", "", "epochs: missing key"),
+    "no direction": ('direction = "minimize", ', "", "metric.direction: missing key"),
+    "a direction": ('"minimize"', '"down"', "metrics.mse.direction: must be one of maximize, minimize"),
+    "no face": (
+        "[optimizers.adam-lawn]",
+        "[optimizers.adam-hyperball]",
+        "must have a torch optimizer for any parameters",
+    ),
+    "no rate": ("peak_lr = [0.02, 0.05]\nwarmup_epochs = [1]\nfree", "free", "peak_lr: missing key"),
+    "long warm-up": ("warmup_epochs = [1]\nweight", "warmup_epochs = [4]\nweight", "must be below the 4 epochs"),
+    "sources": ("epochs = 4", 'epochs = 4\nsources = ["no*.py"]', "sources: matches no file"),
+    "above": ("epochs = 4", 'epochs = 4\nsources = ["../x.py"]', "sources: must be within"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_trained_is_refused_by_the_plan(name: str, tmp_path: Path) -> None:
+    old, new, pattern = REFUSED[name]
+    assert old in SPACE
+    own = Functions(tmp_path, space=SPACE.replace(old, new, 1))
+    with pytest.raises(SpaceError, match=pattern) as caught:
+        plan(load_space(own.file))
+    assert str(caught.value).startswith(str(own.file))
+    assert re.search(r"\. [A-Z].*\.$", str(caught.value)), "it says what to do"
+
+
+def test_code_that_cannot_be_parsed_or_is_too_large_is_named(tmp_path: Path) -> None:
+    own = Functions(tmp_path, "def train(trial:\n")
+    with pytest.raises(SpaceError, match=r"train.py:1 cannot be parsed"):
+        plan(load_space(own.file))
+    own = Functions(tmp_path, "import blob\n" + LINE)
+    (tmp_path / "blob.py").write_bytes(b"#" * LARGEST)
+    with pytest.raises(SpaceError, match="its 2 source files have"):
+        plan(load_space(own.file))

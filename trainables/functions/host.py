@@ -1,0 +1,111 @@
+"""A process that has imported torch and forks one process a trial: an import takes seconds, a fork none.
+
+It has one thread and never touches a device, which is what makes a fork safe.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import socket
+import subprocess
+import sys
+from functools import cache
+
+import torch
+
+from trainables.functions import child
+
+START = "import sys; from trainables.functions.host import main; main(int(sys.argv[1]))"
+
+
+class Host:
+    """The worker's side: one trial at a time."""
+
+    def __init__(self) -> None:
+        self._control, theirs = socket.socketpair()
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        command = [sys.executable, "-P", "-c", START, str(theirs.fileno())]
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+            env=environment,
+            start_new_session=True,
+        )
+        theirs.close()
+        self._received = b""
+        atexit.register(self.close)
+
+    @property
+    def alive(self) -> bool:
+        """False once it is gone."""
+        return self._process.poll() is None
+
+    def fileno(self) -> int:
+        """Of a socket that can be read once the process that was begun last has ended."""
+        return self._control.fileno()
+
+    def fork(self, channel: socket.socket, output: int) -> int:
+        """Begins a process with `child.run`; returns its id.
+
+        Raises:
+            ChildProcessError: the host has ended.
+        """
+        try:
+            socket.send_fds(self._control, [b"f"], [channel.fileno(), output])
+        except OSError:
+            self.close()
+        return self._number()
+
+    def wait(self) -> int:
+        """Returns the exit code of the process, −n after signal n, once it has ended."""
+        return self._number()
+
+    def close(self) -> None:
+        """Ends it."""
+        self._control.close()
+        self._process.kill()
+        self._process.wait()
+
+    def _number(self) -> int:
+        while b"\n" not in self._received:
+            more = self._control.recv(64) if self._control.fileno() >= 0 else b""
+            if not more:
+                self.close()
+                code = self._process.returncode
+                raise ChildProcessError(f"the process that begins the trials of functions ended with code {code}")
+            self._received += more
+        line, _, self._received = self._received.partition(b"\n")
+        return int(line)
+
+
+@cache
+def _hosts() -> list[Host]:
+    return []
+
+
+def host() -> Host:
+    """Returns the host of this process, begun if there is none."""
+    hosts = _hosts()
+    hosts[:] = [one for one in hosts if one.alive] or [Host()]
+    return hosts[0]
+
+
+def main(control: int) -> None:
+    """The host itself: forks as it is asked to, until its worker is gone."""
+    worker = socket.socket(fileno=control)
+    torch.optim.SGD([torch.zeros(1, requires_grad=True)])  # torch imports half of itself with the first optimizer
+    while True:
+        asked, given, _, _ = socket.recv_fds(worker, 1, 2)
+        if not asked:
+            return
+        if (pid := os.fork()) == 0:
+            worker.close()
+            child.run(socket.socket(fileno=given[0]), given[1])
+        for number in given:
+            os.close(number)
+        worker.sendall(f"{pid}\n".encode())
+        _, status = os.waitpid(pid, 0)
+        worker.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
