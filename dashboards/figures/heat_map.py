@@ -41,7 +41,7 @@ class HeatMapPlace(NamedTuple):
 
 
 class HeatMapInfo(NamedTuple):
-    """One cell's grid, as panels of y (a hyperparameter of the control) against x (`peak_lr`).
+    """One cell's grid, as panels of y (a hyperparameter of the control) against x (`peak_lr`); y is "" for a single one.
 
     `low` and `high` bound the colors of all cells of a batch size, so that they compare; `edges` are the winner's
     hyperparameters on the border of the grid; `hidden` points are not shown.
@@ -64,6 +64,9 @@ class HeatMapInfo(NamedTuple):
     high: float
     hidden: int = 0
 
+
+NO_LEVELS = (0.0,)
+"""On y for a grid of a single hyperparameter: one row."""
 
 Axes = tuple[str, str]
 """Names of the hyperparameters on x and y."""
@@ -115,7 +118,7 @@ def _heat_map_info(result: CellResult, low: float, high: float, axes: Axes) -> H
         x=x,
         x_levels=levels[x],
         y=y,
-        y_levels=levels[y],
+        y_levels=levels.get(y, NO_LEVELS),
         panels=panels,
         winner=_place(result, x, y, others, combinations),
         edges=result.winner.edges if result.winner else (),
@@ -126,8 +129,10 @@ def _heat_map_info(result: CellResult, low: float, high: float, axes: Axes) -> H
 
 def usual_axes(cell: Cell) -> Axes:
     """Returns the names on x and y: learning rate, and the hyperparameter of the control, which rivals do not share."""
+    grid = list(cell.grid.values)
+    x = "peak_lr" if "peak_lr" in grid else grid[0]
     roles = [*cell.method.names("control"), *cell.method.names("loss"), *cell.method.names("rule"), "warmup_epochs"]
-    return "peak_lr", next(name for name in roles if name in cell.grid.values)
+    return x, next((name for name in (*roles, *grid) if name in grid and name != x), "")
 
 
 def _panel(
@@ -141,7 +146,7 @@ def _panel(
         chosen = {**fixed, x: column, y: row}
         return by_place[tuple(chosen[name] for name in levels)]
 
-    rows = [[at(row, column) for column in levels[x]] for row in levels[y]]
+    rows = [[at(row, column) for column in levels[x]] for row in levels.get(y, NO_LEVELS)]
     return HeatMapPanel(
         label=", ".join(f"{hyperparameter(name)} {level_text(value)}" for name, value in fixed.items()),
         values=tuple(tuple(point.value for point in row) for row in rows),
@@ -157,7 +162,7 @@ def _place(
         return None
     chosen, levels = result.winner.hyperparameters, result.cell.grid.values
     panel = combinations.index(tuple(chosen[name] for name in others))
-    return HeatMapPlace(panel, levels[y].index(chosen[y]), levels[x].index(chosen[x]))
+    return HeatMapPlace(panel, levels[y].index(chosen[y]) if y else 0, levels[x].index(chosen[x]))
 
 
 # --- drawing ----------------------------------------------------------------------------------------------------------
@@ -217,7 +222,7 @@ def _heat_map_title(info: HeatMapInfo) -> dict[str, Any]:
 
 def _add_panel(figure: go.Figure, info: HeatMapInfo, panel: HeatMapPanel, i: int, domain: tuple[float, float]) -> None:
     suffix = "" if i == 0 else str(i + 1)
-    x, y = list(map(level_text, info.x_levels)), list(map(level_text, info.y_levels))
+    x, y = list(map(level_text, info.x_levels)), list(map(level_text, info.y_levels)) if info.y else [""]
     last = i == len(info.panels) - 1
     figure.add_trace(_heat(info, panel, x, y, suffix))
     figure.add_trace(_signs(info, panel, x, y, suffix))
@@ -281,15 +286,21 @@ def _signs(info: HeatMapInfo, panel: HeatMapPanel, x: list[str], y: list[str], s
 
 def _heat_hover(info: HeatMapInfo, panel: HeatMapPanel) -> str:
     value = f"{escape(info.value)}: %{{z:.{info.digits}f}} {escape(info.unit)}"
-    place = f"{hyperparameter(info.x)} %{{x}}, {hyperparameter(info.y)} %{{y}}"
+    place = f"{hyperparameter(info.x)} %{{x}}" + (f", {hyperparameter(info.y)} %{{y}}" if info.y else "")
     return "<br>".join(text for text in (value, place, escape(panel.label)) if text) + "<extra></extra>"
 
 
 def _heat_map_hover(info: HeatMapInfo, panel: HeatMapPanel, row: int, column: int) -> str:
     value = panel.values[row][column]
     shown = panel.statuses[row][column] if value is None else f"{fixed(value, info.digits)} {info.unit}"
-    place = setting({hyperparameter(info.x): info.x_levels[column], hyperparameter(info.y): info.y_levels[row]})
+    place = place_text(info, row, column)
     return "<br>".join(escape(text) for text in (f"{info.value}: {shown}", place, panel.label) if text)
+
+
+def place_text(info: HeatMapInfo, row: int, column: int) -> str:
+    """Returns the hyperparameters of a place on the axes: "peak learning rate 0.01, free epochs 5"."""
+    found = {info.x: info.x_levels[column]} | ({info.y: info.y_levels[row]} if info.y else {})
+    return setting({hyperparameter(name): level for name, level in found.items()})
 
 
 def _frame(figure: go.Figure, info: HeatMapInfo, suffix: str) -> None:

@@ -101,10 +101,19 @@ def plan(
         print_json("plan/1", document | (detected.document() if detected else {}))
         return
     _print(planned, costs, counts, shared, url, sizes=placement is not None)
+    if held is not None:
+        _print_code(planned, held.rows)
     if placement is not None:
         console().print(_on_workers(placement, own, speeds), soft_wrap=True, markup=False)
     if detected is not None:
         detected.print()
+
+
+def _print_code(planned: Sequence[Cell], rows: Sequence[TrialRow]) -> None:
+    from lawn_tune.planning.generations import code_text  # brings numpy
+
+    if text := code_text(planned, rows):
+        console().print(text, soft_wrap=True, markup=False)
 
 
 def _detected(planned: Sequence[Cell], held: _Held | None, difference: float) -> Detected:

@@ -16,6 +16,7 @@ from lawn_tune.cli.options import AsJson, Storage, console, plain_table, print_j
 from lawn_tune.cli.source import launched, reading
 from lawn_tune.ledger.leases import Lease
 from lawn_tune.planning.counts import Counts, count
+from lawn_tune.planning.generations import code_text
 from lawn_tune.planning.remaining import Remaining, remaining
 from lawn_tune.planning.speed import Speeds
 from lawn_tune.results import DamagedCells, ResultSource, TrialRow
@@ -55,6 +56,9 @@ def status(
         print_json("status/2", _document(found))
     else:
         _print([(look.cell, look.counts) for look in found], held)
+        for name in names:
+            if text := code_text([cell for cell in cells if cell.name.space == name], rows[name]):
+                console().print(f"{name}: {text}", soft_wrap=True, markup=False)
         tell_damage(console(), [row for name in names for row in rows[name]])
     if damage:
         raise damage[0]

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from lawn_tune.cells import Cell
 from lawn_tune.comparison.published import caveat
 from lawn_tune.comparison.stability import Stability
 from lawn_tune.planning.extending import MOST
+from lawn_tune.planning.generations import CODE
 from lawn_tune.planning.selection import Point, Winner, ranked
 from lawn_tune.results import DAMAGED, FINISHED, REPAIR, Outcome, TrialRow
 from lawn_tune.words import count, fixed, setting_lists
 from search_spaces.levels import is_word, split
 from search_spaces.levels import text as level_text
+from trainables.catalogue.plugins import identity
 from trainables.outcomes import SWITCH_EPOCH
 from trainables.tasks import Trial
 
@@ -50,6 +53,7 @@ class Flag(StrEnum):
     FAILED = "failed trials"
     DAMAGED = "damaged rows"
     SEEDS_ONLY = "seeds only"
+    CODE = "changed code"
     PAPER = "paper's set-up"
 
 
@@ -95,6 +99,7 @@ def cell_notes(
         *_protocol(cell),
         *_few(outcomes),
         *_failed(cell, confirm, outcomes, rows),
+        *_changed_code(cell, confirm, rows),
         *_paper(cell),
     )
     return in_order(notes)
@@ -115,10 +120,22 @@ def _identity(cell: Cell) -> dict[str, object]:
     """Returns all that a pair must share: its task without optimizer and epochs, and what is read from trials."""
     task = cell.task.to_dict()
     model = {f"model {name}" if name != "name" else "model": value for name, value in task.pop("model").items()}
+    model |= _own_rows(task.pop("rows", {}))
     shared = {name.replace("_", " "): value for name, value in task.items() if name not in ("optimizer", "epochs")}
     protocol = cell.protocol
     read = {name: getattr(protocol, name) for name in ("metric", "direction", "selection", "reported")}
     return shared | model | read
+
+
+def _own_rows(rows: Mapping[str, Any]) -> dict[str, object]:
+    """Returns what rows that are not built in say of the task: "datasets stripes targets", not those of the method."""
+    return {
+        f"{kind} {name} {key}": value
+        for kind, named in identity(rows).items()
+        if kind not in ("rules", "controls", "methods")
+        for name, row in named.items()
+        for key, value in row.items()
+    }
 
 
 def pair_notes(base: Cell, lawn: Cell) -> tuple[Note, ...]:
@@ -326,6 +343,15 @@ def _failed(
         named = "; ".join(row.error.removeprefix(DAMAGED) for row in damaged[:3])
         more = f" and {len(damaged) - 3} more" if len(damaged) > 3 else ""
         yield Note(Flag.DAMAGED, f"left out, because the ledger's row cannot be read: {named}{more}. {REPAIR}")
+
+
+def _changed_code(cell: Cell, confirm: Sequence[Trial], rows: Mapping[str, TrialRow]) -> Iterator[Note]:
+    known = [rows[trial.key] for trial in (*cell.search_trials, *confirm) if trial.key in rows]
+    versions = {row.provenance.get(CODE, cell.task.code) for row in known} | {cell.task.code}
+    if len(versions) > 1:
+        changed = count(sum(row.provenance.get(CODE, cell.task.code) != cell.task.code for row in known), "trial")
+        text = f"{changed} of {len(known)} ran changed code of {cell.task.dataset}, taken for the same by --keep-code"
+        yield Note(Flag.CODE, text)
 
 
 def _seeds(seeds: Sequence[int]) -> str:

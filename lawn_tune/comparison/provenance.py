@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from lawn_tune.results import TrialRow
 
-OF_ONE_RUN = ("start", "end", "finish", "created", "updated", "node", "resumed")
+OF_ONE_RUN = ("start", "end", "finish", "created", "updated", "node", "resumed", "output")
 """How names of provenance begin that differ for every trial."""
 
 

@@ -20,7 +20,8 @@ from lawn_tune.comparison.verdicts import (
     sentence,
     verdict_text,
 )
-from lawn_tune.words import fixed, method, metric_name, metric_of, signed
+from lawn_tune.planning.generations import CODE
+from lawn_tune.words import count, fixed, method, metric_name, metric_of, signed
 
 
 class Entry(NamedTuple):
@@ -132,7 +133,7 @@ def model_text(cell: Cell) -> str:
     """Returns a model with its options: "small-vgg (width 16)"."""
     model = cell.task.to_dict()["model"]
     options = ", ".join(f"{name} {value}" for name, value in model.items() if name != "name")
-    return f"{model['name']} ({options})"
+    return f"{model['name']} ({options})" if options else str(model["name"])
 
 
 def _selection(cell: Cell) -> str:
@@ -286,6 +287,10 @@ def _remarks(comparison: Comparison) -> Iterable[str]:
     for what in ("device", "lawn_tune", "libraries.torch"):
         if len(found := comparison.provenance.get(what, ())) > 1:
             yield f"The trials did not all run on the same {what}: {', '.join(found)}."
+    shown = {result.cell.task.code for result in comparison.cells} - {""}
+    if shown and (others := {*comparison.provenance.get(CODE, ())} - shown):
+        versions = count(len(others), "other version")
+        yield f"The ledger has trials of {versions} of the source code; those that others replaced are not shown."
     if len(found := comparison.provenance.get("data sha256", ())) > 1:
         yield f"The trials were not all trained on the same data: its sha256 is {' or '.join(found)}."
     yield from (reference.text for reference in comparison.references)

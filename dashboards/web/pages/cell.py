@@ -10,7 +10,7 @@ from dash.development.base_component import Component
 from dashboards.figures.base import capital, plain
 from dashboards.figures.best_so_far import Spent, best_so_far_figure, best_so_far_info
 from dashboards.figures.free_phase import free_phase_figure, free_phase_info
-from dashboards.figures.heat_map import Axes, HeatMapInfo, heat_map_figure, heat_map_info, usual_axes
+from dashboards.figures.heat_map import Axes, HeatMapInfo, heat_map_figure, heat_map_info, place_text, usual_axes
 from dashboards.figures.parallel_coordinates import parallel_figure, parallel_info
 from dashboards.figures.sensitivity import SensitivityInfo, sensitivity_figure, sensitivity_info, span
 from dashboards.web import components
@@ -159,8 +159,7 @@ def _grid_words(info: HeatMapInfo) -> str:
     if place is None:
         return f"No point of {info.value} is complete."
     value = info.panels[place.panel].values[place.row][place.column]
-    x, y = info.x_levels[place.column], info.y_levels[place.row]
-    won = f"{hyperparameter(info.x)} {level_text(x)}, {hyperparameter(info.y)} {level_text(y)}"
+    won = place_text(info, place.row, place.column)
     panel = info.panels[place.panel].label
     shown = fixed(value, info.digits) if value is not None else "unknown"
     return f"Best {info.value} {shown} {info.unit} at {', '.join(text for text in (won, panel) if text)}."
