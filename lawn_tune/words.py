@@ -30,6 +30,17 @@ def metric_of(name: str) -> Metric:
     return shown_metric(name) or Metric(name=name, label=name, direction="maximize")
 
 
+def difference_unit(metric: str) -> str:
+    """Returns the unit of a difference of two values: "points" of percentages, "" for a metric without unit."""
+    unit = metric_of(metric).unit
+    return "points" if unit == "%" else unit
+
+
+def difference_text(size: str, metric: str) -> str:
+    """Returns a printed difference with its unit: "0.52 points"."""
+    return f"{size} {difference_unit(metric)}".strip()
+
+
 def hyperparameter(name: str) -> str:
     """Returns a hyperparameter's name for an axis."""
     return _HYPERPARAMETERS.get(name, name)

@@ -41,7 +41,7 @@ class HeatMapPlace(NamedTuple):
 
 
 class HeatMapInfo(NamedTuple):
-    """One cell's grid, as panels of y (a hyperparameter of the control) against x (`peak_lr`); y is "" for a single one.
+    """One cell's grid, as panels of y (a hyperparameter of the control) against x (`peak_lr`); y may be "".
 
     `low` and `high` bound the colors of all cells of a batch size, so that they compare; `edges` are the winner's
     hyperparameters on the border of the grid; `hidden` points are not shown.

@@ -15,7 +15,7 @@ from dashboards.web.page import View
 from lawn_tune.comparison.compare import CellResult, PairResult
 from lawn_tune.comparison.flags import Flag
 from lawn_tune.comparison.verdicts import level_text, sentence, verdict_text
-from lawn_tune.words import fixed, method, metric_name, metric_of, signed
+from lawn_tune.words import difference_unit, fixed, method, metric_name, metric_of, signed
 
 
 def verdicts(view: View, pairs: Sequence[PairResult]) -> Component:
@@ -100,7 +100,7 @@ def _number(pair: PairResult) -> Component:
     """Returns the difference in large digits with its interval; in weak ones where no fresh run supports it."""
     protocol = pair.baseline.cell.protocol
     digits, name = metric_of(protocol.metric).digits, metric_name(protocol.metric)
-    unit = f" points of {name}"
+    unit = " " + " of ".join(filter(None, (difference_unit(protocol.metric), name)))
     if pair.difference is not None:
         interval = pair.difference.interval
         ends = f"{signed(interval.low, digits)} to {signed(interval.high, digits)}" if interval else "no interval"

@@ -139,6 +139,9 @@ class Smoke:
         detail = f"an interrupted pack {result} from {self.place}"
         if seen.resumed and not seen.warnings:
             return Check("checkpoints", "ok", detail)
+        if not seen.resumed and all(cell.task.code for cell in self.cells):
+            todo = "Call trial.save after each trial.report, so that interrupted trials continue."
+            return Check("checkpoints", "warn", "; ".join(seen.warnings) or detail, todo)
         todo = "Choose a place that every machine can read and write, by --checkpoints."
         return Check("checkpoints", "warn" if seen.resumed else "fail", "; ".join([detail, *seen.warnings]), todo)
 

@@ -349,8 +349,9 @@ def _changed_code(cell: Cell, confirm: Sequence[Trial], rows: Mapping[str, Trial
     known = [rows[trial.key] for trial in (*cell.search_trials, *confirm) if trial.key in rows]
     versions = {row.provenance.get(CODE, cell.task.code) for row in known} | {cell.task.code}
     if len(versions) > 1:
-        changed = count(sum(row.provenance.get(CODE, cell.task.code) != cell.task.code for row in known), "trial")
-        text = f"{changed} of {len(known)} ran changed code of {cell.task.dataset}, taken for the same by --keep-code"
+        changed = sum(row.provenance.get(CODE, cell.task.code) != cell.task.code for row in known)
+        share = f"{changed} of {count(len(known), 'trial')}"
+        text = f"{share} ran changed code of {cell.task.dataset}, taken for the same by --keep-code"
         yield Note(Flag.CODE, text)
 
 

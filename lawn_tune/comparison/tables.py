@@ -21,7 +21,7 @@ from lawn_tune.comparison.verdicts import (
     verdict_text,
 )
 from lawn_tune.planning.generations import CODE
-from lawn_tune.words import count, fixed, method, metric_name, metric_of, signed
+from lawn_tune.words import count, difference_unit, fixed, method, metric_name, metric_of, signed
 
 
 class Entry(NamedTuple):
@@ -67,6 +67,7 @@ class Table(NamedTuple):
 
     title: str
     digits: int
+    differences_title: str
     headline: str
     overall: str
     sentences: tuple[str, ...]
@@ -89,6 +90,9 @@ def table(comparison: Comparison) -> Table:
     return Table(
         title=f"{comparison.space}: {_metric(comparison)}",
         digits=metric_of(comparison.protocol.metric).digits,
+        differences_title=", in ".join(
+            filter(None, ["paired differences", difference_unit(comparison.protocol.metric)])
+        ),
         headline=headline(comparison),
         overall=overall_sentence(comparison.overall) if comparison.overall else "",
         sentences=tuple(sentence(pair) for pair in comparison.pairs),

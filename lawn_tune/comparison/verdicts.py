@@ -10,7 +10,7 @@ from lawn_tune.comparison.compare import Comparison, Overall, PairResult, Verdic
 from lawn_tune.comparison.differences import Difference
 from lawn_tune.comparison.flags import Flag, plain_base
 from lawn_tune.comparison.inference import LEVEL, Interval
-from lawn_tune.words import count, fixed, method, metric_of, signed
+from lawn_tune.words import count, difference_text, fixed, method, metric_of, signed
 
 
 def headline(comparison: Comparison) -> str:
@@ -148,7 +148,8 @@ def _measured(pair: PairResult, difference: Difference, challenger: str, base: s
     if pair.verdict is Verdict.NEVER_CONSTRAINED:
         return f"{challenger} is {than} {base} ({proof}): no verdict."
     if pair.verdict is Verdict.EQUIVALENT:
-        return f"{challenger} is as good as {base} within ±{difference.margin:g} points ({proof})."
+        margin = difference_text(f"±{difference.margin:g}", protocol.metric)
+        return f"{challenger} is as good as {base} within {margin} ({proof})."
     if pair.verdict is Verdict.UNDECIDED:
         return f"{challenger} is {than} {base} in these runs ({proof}): undecided. {to_decide(pair)}"
     return f"{challenger} is {than} {base} ({proof})."
@@ -158,7 +159,7 @@ def _than(difference: Difference, protocol: Protocol) -> str:
     """Returns a difference in words: "0.52 points better than", or "equal to" where that is zero as printed."""
     digits = enough_digits(difference, metric_of(protocol.metric).digits)
     word = "better" if (difference.mean > 0) == (protocol.direction == "maximize") else "worse"
-    size = f"{fixed(abs(difference.mean), digits)} points"
+    size = difference_text(fixed(abs(difference.mean), digits), protocol.metric)
     return f"{size} {word} than" if round(difference.mean, digits) else "equal to"
 
 
@@ -189,7 +190,8 @@ def _mean(overall: Overall) -> str:
     where = f"on average over {count(len(overall.measured), 'comparison')}"
     proof = evidence(difference, metric_of(protocol.metric).digits)
     if overall.verdict is Verdict.EQUIVALENT:
-        return f"{challenger} is as good as {baseline} within ±{difference.margin:g} points {where} ({proof})."
+        margin = difference_text(f"±{difference.margin:g}", protocol.metric)
+        return f"{challenger} is as good as {baseline} within {margin} {where} ({proof})."
     end = " in these runs" if overall.verdict is Verdict.UNDECIDED else ""
     undecided = ": undecided" if end else ""
     return f"{challenger} is {_than(difference, protocol)} {baseline} {where}{end} ({proof}){undecided}."
@@ -201,7 +203,8 @@ def _trend(overall: Overall) -> str:
     if trend is None or trend.interval is None:
         return ""
     digits = metric_of(protocol.metric).digits
-    change = f"{signed(trend.mean, enough_digits(trend, digits))} points ({evidence(trend, digits)})"
+    size = difference_text(signed(trend.mean, enough_digits(trend, digits)), protocol.metric)
+    change = f"{size} ({evidence(trend, digits)})"
     start = f"Twice the batch size changes the difference by {change}"
     if not trend.interval.excludes_zero():
         return f"{start}: no trend is settled."
@@ -218,8 +221,9 @@ def to_decide(pair: PairResult) -> str:
         return ""
     if difference.detectable is None:
         return "One seed has no interval; at least 2 are needed."
-    digits = metric_of(pair.baseline.cell.protocol.metric).digits
-    now = f"Four in five such studies would find a difference of {fixed(difference.detectable, digits)} points"
+    metric = pair.baseline.cell.protocol.metric
+    size = difference_text(fixed(difference.detectable, metric_of(metric).digits), metric)
+    now = f"Four in five such studies would find a difference of {size}"
     if difference.margin is None:
         return f"{now}."
     if (needed := difference.seeds_needed) is not None:

@@ -157,15 +157,14 @@ def _check_grids(space: SearchSpace, method: Method) -> None:
 def _check_levels(space: SearchSpace, key: str, method: Method, grid: Mapping[str, tuple[float, ...]]) -> None:
     rows = {row.name: row for _, row in method.roles()}
     for name, levels in grid.items():
-        if name not in rows and space.trainable:
-            continue  # its function's own
-        if name not in rows:
+        if name not in rows and not space.trainable:
             raise _unknown_hyperparameter(space, f"{key}.{name}", method, name, levels)
         values, words = split(levels)
-        if words and name != method.switch:
+        if words and (name != method.switch or space.trainable):
             rule = f"must contain only numbers; words are levels of {method.switch or 'a switch'} only"
+            rule += ", and not of a training function's" if space.trainable else ""
             raise space_error(space.source, f"{key}.{name}", rule, text(words[0]), "Remove the word.")
-        rule, bad = _broken_rule(rows[name], values)
+        rule, bad = _broken_rule(rows[name], values) if name in rows else ("", 0.0)  # its function's own
         if rule:
             raise space_error(space.source, f"{key}.{name}", rule, bad, "Remove or fix that value.")
 

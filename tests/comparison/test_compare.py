@@ -514,6 +514,12 @@ def lost_points(values: Sequence[float | Outcome]) -> MemorySource:
     return MemorySource([cell], search_rows(cell, values) + confirmed(cell, [150, 151, 152]).rows[9:])
 
 
+def changed_code() -> MemorySource:
+    source = clean()
+    row, *others = source.rows
+    return replace(source, rows=[replace(row, provenance={**row.provenance, "code": "another"}), *others])
+
+
 def without_rows(drop: Callable[[TrialRow], bool]) -> MemorySource:
     source = clean()
     return replace(source, rows=[row for row in source.rows if not drop(row)])
@@ -567,6 +573,7 @@ CASES = [
         make_cell(decays=(0.0, 0.1)).extended({"weight_decay": (1.0,)}), [150, 151, 152]), {Flag.EXTENDED}),
     Case("a winner that switched by itself", lambda: confirmed(
         make_cell("adam-lawn", frees=(0.0, -4.0, 3.0)), [150, 151, 152], best=4), {Flag.AUTOMATIC}),
+    Case("changed code", changed_code, {Flag.CODE}),
     Case("published", lambda: MemorySource([with_protocol(
         make_cell(batch_size=1_000, dataset="movielens-100k"), metric="hr@10")]), {Flag.PAPER, Flag.INCOMPLETE}),
     Case("incomplete", lambda: without_rows(lambda row: row.key == make_cell().search_trials[0].key), {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -166,7 +167,7 @@ def test_a_pair_shares_its_free_phase(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.face])
 def test_the_torch_optimizer_of_a_row_makes_the_steps_of_its_method(name: str) -> None:
     params = [nn.Parameter(x) for x in random(0)]
-    parts = {"hidden": params[::2], "others": params[1::2]}
+    parts: dict[str, Any] = {"hidden": params[::2], "others": params[1::2]}
     optimizer = torch_optimizer(METHODS[name], hyper_of(name) | {"peak_lr": 0.02}, params, **parts)
     for i, expected in enumerate(train(name, random(0), free_steps=0)):
         w = flat([p.detach() for p in params])

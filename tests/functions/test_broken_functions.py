@@ -89,7 +89,7 @@ def test_a_value_that_is_not_finite_is_a_diverged_trial(value: str, tmp_path: Pa
 
 def test_megabytes_of_output_leave_their_end(tmp_path: Path) -> None:
     body = f"for i in range(40_000): print(i, 'x' * 60)\n    {REPORTS}"
-    own = Functions(tmp_path, f"def train(trial):\n    {body}\n    print('done\\r 10 %\\r100 %')\n")
+    own = Functions(tmp_path, f"def train(trial):\n    {body}\n    print('done\\r 10 %\\r100 %', end='')\n")
     output = end_of(own.run(own.job()))["provenance"]["output"]
     assert output.endswith("39999 " + "x" * 60 + "\n100 %")
     assert len(output) < 9_000

@@ -19,14 +19,6 @@ from trainables.training.schedules import lr_factor
 CPU = torch.device("cpu")
 
 
-WAITS = LINE.replace(
-    "        if trial.should_stop:",
-    "        while epoch == 1 and (trial.data_dir / 'wait').exists() and not trial.should_stop:\n"
-    "            pass\n"
-    "        if trial.should_stop:",
-)
-
-
 def summary(said: list[dict[str, Any]]) -> dict[str, Any]:
     (outcome,) = end_of(said)["outcomes"]
     return {name: value for name, value in outcome["summary"].items() if name not in ("seconds", "peak_memory_bytes")}
@@ -58,12 +50,10 @@ def test_the_optimizer_makes_the_steps_of_its_method_at_the_scheduled_rates(tmp_
 
 @pytest.mark.parametrize("saves", [True, False])
 def test_an_interrupted_trial_ends_with_the_bits_of_an_undisturbed_one(saves: bool, tmp_path: Path) -> None:
-    own = Functions(tmp_path, WAITS if saves else WAITS.replace("trial.save(", "dict("))
+    own = Functions(tmp_path, LINE if saves else LINE.replace("trial.save(", "dict("))
     job = own.job(place=1)
     undisturbed = own.run(job, checkpoint_dir=str(tmp_path / "elsewhere"))
-    (tmp_path / "wait").touch()
     stopped = own.run(job, stop=lambda messages: messages >= 2)
-    (tmp_path / "wait").unlink()
     assert end_of(stopped)["reason"] == "stopped"
     again = own.run(job)
     assert ("resumed from epoch" in end_of(again)["provenance"]) == saves
@@ -74,12 +64,10 @@ def test_an_interrupted_trial_ends_with_the_bits_of_an_undisturbed_one(saves: bo
 
 
 def test_a_state_that_is_damaged_or_another_trial_s_starts_the_trial_again(tmp_path: Path) -> None:
-    own = Functions(tmp_path, WAITS)
+    own = Functions(tmp_path)
     expected = summary(own.run(own.job(0)))
     file = tmp_path / "checkpoints" / "p.safetensors"
-    (tmp_path / "wait").touch()
     own.run(own.job(1), stop=lambda messages: messages >= 2)
-    (tmp_path / "wait").unlink()
     for damage in (lambda: None, lambda: file.write_bytes(b"nonsense")):
         damage()
         said = own.run(own.job(0))

@@ -85,7 +85,11 @@ class Functions:
     def run(self, job: Job, stop: Callable[[int], bool] = lambda epochs: False, **values: Any) -> list[dict[str, Any]]:
         """What a worker says of a job that is asked to stop once `stop` is true for the epochs it reported."""
         code = archives([load_space(self.file)])
-        chosen = {"report_seconds": 0.0, "expendable": False, "checkpoint_dir": str(self.folder / "checkpoints")}
+        chosen: dict[str, Any] = {
+            "report_seconds": 0.0,
+            "expendable": False,
+            "checkpoint_dir": str(self.folder / "checkpoints"),
+        }
         settings = WorkerSettings(data_dir=str(self.folder), code=code, **(chosen | values))
         said: list[dict[str, Any]] = []
         work(job, settings, said.append, lambda: stop(len(said)))

@@ -135,6 +135,7 @@ REFUSED = {
     ),
     "no rate": ("peak_lr = [0.02, 0.05]\nwarmup_epochs = [1]\nfree", "free", "peak_lr: missing key"),
     "long warm-up": ("warmup_epochs = [1]\nweight", "warmup_epochs = [4]\nweight", "must be below the 4 epochs"),
+    "a word": ("[1.5]", '["auto"]', "must contain only numbers; .*, and not of a training function's"),
     "sources": ("epochs = 4", 'epochs = 4\nsources = ["no*.py"]', "sources: matches no file"),
     "above": ("epochs = 4", 'epochs = 4\nsources = ["../x.py"]', "sources: must be within"),
 }

@@ -12,6 +12,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from queue import SimpleQueue
 from socket import socket
 from typing import Any, NoReturn
 
@@ -22,6 +23,9 @@ from trainables.functions.trial import Ended, FunctionTrial
 from trainables.tasks import PackConfig
 from trainables.training.peak_memory import peak_memory, reset_peak_memory
 from trainables.training.seeding import make_deterministic
+
+STOP, GO = "stop\n", "go\n"
+"""What the worker sends: a request to stop, at any time, and the answer to each message."""
 
 
 def run(channel: socket, output: int) -> NoReturn:
@@ -39,21 +43,29 @@ def run(channel: socket, output: int) -> NoReturn:
     faulthandler.enable(sys.stderr)  # a worker that gives up on a hang asks for the place with SIGABRT
     lines = channel.makefile("r")
     order = json.loads(lines.readline())
-    stopping = threading.Event()
-    threading.Thread(target=_listen, args=(lines, stopping), daemon=True).start()
+    stopping, answers = threading.Event(), SimpleQueue[str]()
+    threading.Thread(target=_listen, args=(lines, stopping, answers), daemon=True).start()
 
     def send(message: dict[str, Any]) -> None:
         channel.sendall((json.dumps(message) + "\n").encode())
 
-    send(_called(order, send, stopping.is_set))
+    def ask(message: dict[str, Any]) -> None:
+        send(message)
+        answers.get()  # so that `should_stop` is up to date, and nothing runs ahead of what the worker has stored
+
+    end = _called(order, ask, stopping.is_set)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
+    send(end)
     os._exit(0)  # whatever threads and exit handlers the function has left
 
 
-def _listen(lines: Any, stopping: threading.Event) -> None:
-    for _ in lines:
-        stopping.set()
+def _listen(lines: Any, stopping: threading.Event, answers: SimpleQueue[str]) -> None:
+    for line in lines:
+        if line == STOP:
+            stopping.set()
+        else:
+            answers.put(line)
     os._exit(1)
 
 

@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 
+from trainables.functions.child import GO, STOP
 from trainables.functions.host import Host, host
 from trainables.outcomes import EpochRecord, TrialOutcome
 from trainables.tasks import PackConfig
@@ -127,24 +128,25 @@ class FunctionRun:
         """Yields events until the function has ended; returns its last message, None if it was stopped."""
         while True:
             message = process.message()
-            if self._stop_at is not None:
-                process.ask_to_stop()
-                if time.monotonic() > self._stop_at:
-                    return None
+            if self._stop_at is not None and time.monotonic() > self._stop_at:
+                return None
             if message is None:
                 if process.exit_code is not None:
                     raise self._failed(_exit_text(process.exit_code))
                 self._check_progress(process)
                 yield Waiting()
+                if self._stop_at is not None:
+                    process.ask_to_stop()
             elif message["kind"] == "raised":
                 raise self._failed(message["error"], message["traceback"])
             elif message["kind"] == "returned":
                 return (yield from self._returned(message))
             else:
                 yield from self._event(message)
-                self._pace.begin()
                 if self._diverged:
                     return {}
+                process.answer(stop=self._stop_at is not None)
+                self._pace.begin()
 
     def _check_progress(self, process: _Process) -> None:
         if self._pace.late:
@@ -292,12 +294,21 @@ class _Process:
                 self._read_all()
         return self._messages.popleft() if self._messages else None
 
+    def answer(self, stop: bool) -> None:
+        """Lets the function go on after a message."""
+        if stop:
+            self.ask_to_stop()
+        self._send(GO)
+
     def ask_to_stop(self) -> None:
         """Makes `should_stop` true."""
         if not self._asked:
             self._asked = True
-            with suppress(OSError):
-                self._channel.send(b"stop\n")
+            self._send(STOP)
+
+    def _send(self, line: str) -> None:
+        with suppress(OSError):
+            self._channel.send(line.encode())
 
     def abort(self) -> None:
         """Makes it print where it is, and end."""

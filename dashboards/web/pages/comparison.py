@@ -32,7 +32,7 @@ from lawn_tune.comparison.published import paper_tables
 from lawn_tune.comparison.tables import DIFFERENCE_HEADER, DifferenceRow, difference_cells, table
 from lawn_tune.comparison.verdicts import family_text, headline, side, to_decide
 from lawn_tune.results import TrialRow
-from lawn_tune.words import count, fixed, method, metric_name, metric_of, signed
+from lawn_tune.words import count, difference_text, fixed, method, metric_name, metric_of, signed
 
 PATH = "/compare"
 MAX_SPACES = 16
@@ -131,10 +131,12 @@ def plain_answer(comparison: Comparison) -> str | None:
     gain = difference.mean if pair.baseline.cell.protocol.direction == "maximize" else -difference.mean
     names = side(pair.challenger.cell), side(pair.baseline.cell)
     low, high = (signed(end, digits) for end in (difference.interval.low, difference.interval.high))
-    points = f"{fixed(abs(gain), digits)} points of {metric_name(pair.baseline.cell.protocol.metric)}"
+    metric = pair.baseline.cell.protocol.metric
+    points = f"{difference_text(fixed(abs(gain), digits), metric)} of {metric_name(metric)}"
+    margin = "" if difference.margin is None else difference_text(f"±{difference.margin:g}", metric)
     return template.format(
         ahead=names[gain <= 0], challenger=names[0], baseline=names[1], points=points, low=low, high=high,
-        margin=f"{difference.margin:g}" if difference.margin is not None else "", decide=to_decide(pair),
+        margin=margin, decide=to_decide(pair),
     )  # fmt: skip
 
 
@@ -144,7 +146,7 @@ _ANSWERS: Mapping[Verdict, str] = {
     Verdict.WORSE: "No: {baseline} is {points} ahead; the difference lies between {low} and {high} with 95 % "
     "confidence.",
     Verdict.EQUIVALENT: "No difference that matters: it lies between {low} and {high} with 95 % confidence, within "
-    "±{margin} points.",
+    "{margin}.",
     Verdict.UNDECIDED: "Undecided: {ahead} is {points} ahead in these runs, but any difference from {low} to {high}, "
     "none included, is compatible with them. {decide}",
 }

@@ -113,7 +113,8 @@ def error(view: View, row: TrialRow) -> list[Component] | Empty:
 
 
 def _terms(items: Iterable[tuple[str, str]]) -> Component:
-    return html.Dl([html.Div([html.Dt(name), html.Dd(value)]) for name, value in items], className="facts")
+    shown = ((name, html.Pre(value) if "\n" in value else value) for name, value in items)
+    return html.Dl([html.Div([html.Dt(name), html.Dd(value)]) for name, value in shown], className="facts")
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:

@@ -31,7 +31,7 @@ def latex(comparison: Comparison) -> str:
     tables = [tex_table(header, values, title, f"tab:lawn-{label}", legend)]
     if differences:
         names = [tex(name) for name in DIFFERENCE_HEADER]
-        title = f"{tex(comparison.space)}: paired differences, in points."
+        title = f"{tex(comparison.space)}: {tex(rows.differences_title)}."
         notes = [tex(rows.overall)] if rows.overall else []
         tables.append(tex_table(names, differences, title, f"tab:lawn-{label}-differences", notes))
     lines = "\n".join(

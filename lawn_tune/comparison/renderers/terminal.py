@@ -56,7 +56,7 @@ def _stacked_values(rows: Table) -> RichTable:
 def _stacked_differences(rows: Table) -> Group:
     """Returns a small block a pair, the verdict on a line of its own."""
     blocks = [_block(row) for row in rows.differences]
-    return Group(Text("Paired differences, in points", style="italic"), *blocks)
+    return Group(Text(rows.differences_title.capitalize(), style="italic"), *blocks)
 
 
 def _block(row: DifferenceRow) -> Text:
@@ -85,7 +85,7 @@ def _rich_entry(entry: Entry | None) -> Text:
 
 
 def _rich_differences(rows: Table) -> RichTable:
-    printed = RichTable(title=Text("Paired differences, in points"), title_justify="left")
+    printed = RichTable(title=Text(rows.differences_title.capitalize()), title_justify="left")
     for i, name in enumerate(DIFFERENCE_HEADER):
         printed.add_column(name, justify="right" if 0 < i < len(DIFFERENCE_HEADER) - 1 else "left")
     for row in rows.differences:
