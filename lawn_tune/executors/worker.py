@@ -207,6 +207,7 @@ def _run(job: Job, settings: WorkerSettings, device: torch.device, checkpoint: P
             data_dir=data_dir,
             device=device,
             checkpoint=checkpoint,
+            checkpoint_seconds=settings.checkpoint_seconds,
             report_seconds=report_seconds,
             threads=settings.threads,
             progress_seconds=settings.progress_seconds,

@@ -81,6 +81,7 @@ def _called(
         send=send,
         stopping=stopping,
         checkpoint=Path(order["checkpoint"]) if order["checkpoint"] else None,
+        checkpoint_seconds=order["checkpoint_seconds"],
     )
     os.chdir(order["folder"])
     torch.set_num_threads(order["threads"])

@@ -55,7 +55,7 @@ class FunctionRun:
     Args:
         config: the pack.
         archive: the function's source files, as a .zip.
-        data_dir, device, checkpoint, report_seconds: as for `PackRun`.
+        data_dir, device, checkpoint, checkpoint_seconds, report_seconds: as for `PackRun`.
         threads: CPU threads for torch.
         progress_seconds: how long an epoch may take before the process is ended; 0 waits forever.
 
@@ -71,12 +71,13 @@ class FunctionRun:
         data_dir: Path,
         device: torch.device,
         checkpoint: Path | None = None,
+        checkpoint_seconds: float = 30.0,
         report_seconds: float = 0.5,
         threads: int = 1,
         progress_seconds: float = 0.0,
     ) -> None:
         self.config, self.archive, self.data_dir, self.device = config, archive, data_dir, device
-        self.checkpoint, self.threads = checkpoint, threads
+        self.checkpoint, self.checkpoint_seconds, self.threads = checkpoint, checkpoint_seconds, threads
         self.outcomes: list[TrialOutcome] | None = None
         """Of the one trial, once it ended."""
         self.references: Mapping[str, Mapping[str, float]] = {}
@@ -116,6 +117,7 @@ class FunctionRun:
                 "data_dir": str(self.data_dir),
                 "device": str(self.device),
                 "checkpoint": None if self.checkpoint is None else str(self.checkpoint),
+                "checkpoint_seconds": self.checkpoint_seconds,
                 "threads": self.threads,
             }
             with _Process(host(), order, self._output) as process:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ class FunctionTrial:
         send: where results go.
         stopping: whether the launch is stopping.
         checkpoint: file of the saved state; None where none can be kept.
+        checkpoint_seconds: minimum time between two writes of it, s; a stopping launch waits for one in any case.
 
     `hyperparameters` holds the point of the grid with the method's defaults, `seed` has seeded the global generators of
     Python, NumPy and torch, `epochs` is how many to train, `batch_size` the cell's, and `epoch` how many have been
@@ -56,6 +58,7 @@ class FunctionTrial:
         send: Send,
         stopping: Callable[[], bool] = lambda: False,
         checkpoint: Path | None = None,
+        checkpoint_seconds: float = 0.0,
     ) -> None:
         (member,) = config.members
         task = config.task
@@ -69,7 +72,8 @@ class FunctionTrial:
         self._config, self._send, self._stopping, self._checkpoint = config, send, stopping, checkpoint
         self._records: list[EpochRecord] = []
         self._schedule: Schedule | None = None
-        self._saved = 0
+        self._saved, self._written = 0, -math.inf
+        self._checkpoint_seconds = checkpoint_seconds
         self._process = os.getpid()
 
     @property
@@ -154,6 +158,8 @@ class FunctionTrial:
     def save(self, state: Any) -> None:
         """Keeps what an interrupted run continues from, right after `report`; global generators are kept with it.
 
+        It writes no more often than `--checkpoint-seconds` asks for, so it may be called in every epoch.
+
         Args:
             state: nested dictionaries and lists of tensors and plain values, such as state dictionaries.
 
@@ -165,8 +171,10 @@ class FunctionTrial:
         if self.epoch == self._saved:
             raise ValueError("trial.save comes right after trial.report of the same epoch, once")
         self._saved = self.epoch
-        if self._checkpoint is None or self.epoch == self.epochs:
+        early = time.monotonic() - self._written < self._checkpoint_seconds
+        if self._checkpoint is None or self.epoch == self.epochs or (early and not self.should_stop):
             return
+        self._written = time.monotonic()
         story = {"pack": self._config.to_dict(), "records": [vars(record) for record in self._records]}
         try:
             write_state(self._checkpoint, story, state)
@@ -210,7 +218,7 @@ class FunctionTrial:
             why = "winners are searched for" if searching else "winners are confirmed"
             raise ValueError(f"trial.report needs {needed}=... while {why} (train_on = '{self.train_on}')")
         (metric,) = self._config.task.dataset_row.metrics
-        return {f"{split}/{metric}": None if value is None else float(value) for split, value in splits.items()}
+        return {f"{split}/{metric}": None if value is None else _number(value) for split, value in splits.items()}
 
     def _plain(self, series: Mapping[str, float]) -> dict[str, float | None]:
         if unknown := [name for name in series if name not in SERIES]:
@@ -218,11 +226,15 @@ class FunctionTrial:
         own: dict[str, float | None] = dict.fromkeys(SERIES)
         if self._schedule is not None:
             own["learning_rate"] = float(self._schedule.optimizer.param_groups[0]["lr"])
-        return own | {name: float(value) for name, value in series.items()}
+        return own | {name: _number(value) for name, value in series.items()}
 
     def _check_process(self, name: str) -> None:
         if os.getpid() != self._process:
             raise RuntimeError(f"trial.{name} works in the process of the function only, not in one that it forked")
+
+
+def _number(value: Any) -> float:
+    return float(value.detach() if isinstance(value, Tensor) else value)
 
 
 class _Read(Mapping[str, float]):
