@@ -287,3 +287,14 @@ def test_adamp_equals_its_authors_package_on_tensors_of_one_channel() -> None:
     expected = after(package.AdamP(theirs.values(), lr=0.03, eps=1e-6, weight_decay=0.1), theirs, 9)
     found = after(AdamLawn(ours.values(), lr=0.03, free_steps=0, control=AdamP(weight_decay=0.1)), ours, 9)
     torch.testing.assert_close(found["matrix"], expected["matrix"], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("control", [AdamP(0.1), Cpr(0.5)])
+def test_constants_of_tensors_are_copied_to_the_device_once(control: Control, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy waits for the device, which a step must not."""
+    radii, multipliers = ([torch.ones(()) * value for _ in range(2)] for value in (1.0, 0.0))
+    weights = Weights([torch.ones(3, 2), torch.ones(4)], radii, multipliers, matrix=[True, False])
+    for step in range(3):
+        if step == 1:
+            monkeypatch.delattr(torch, "tensor")
+        control.update(weights, control.project(weights, [torch.ones(3, 2), torch.ones(4)]), 0.1)
