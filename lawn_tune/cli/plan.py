@@ -24,6 +24,7 @@ from lawn_tune.planning.speed import Speeds
 from lawn_tune.settings import resolve
 from lawn_tune.storage import StorageUrl, masked
 from lawn_tune.words import duration, setting_lists
+from trainables.catalogue.datasets import MACHINE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
     from lawn_tune.cli.detect import Detected
     from lawn_tune.planning.counts import Counts
     from lawn_tune.results import Outcome, TrialRow
+
+
+ON_GPUS = "time on a GPU: unknown until the ledger has trials that one trained"
+"""Where a time comes from the table of speeds, which is of CPU cores."""
 
 
 def plan(
@@ -349,4 +354,5 @@ def _total_time(costs: Sequence[Cost]) -> str:
     total = sum(cost.seconds for cost in costs if cost.seconds is not None)
     count = sum(cost.seconds is not None for cost in costs)
     part = "" if count == len(costs) else f" for {count} of {len(costs)} cells, the rest unknown until measured"
-    return f"time on one worker: {_time(total)}{part} (from {', '.join(sorted(known))})"
+    text = f"time on one worker: {_time(total)}{part} (from {', '.join(sorted(known))})"
+    return f"{text}\n{ON_GPUS}" if MACHINE in known else text

@@ -108,7 +108,10 @@ def test_plan_tells_hours_where_they_are_known_and_where_not(monkeypatch: pytest
         f"time on one worker: {cost:.0f} min for 4 of 19 cells, the rest unknown until measured (from {MACHINE})"
         in mixed
     )
-    assert "time on one worker: unknown until measured" in run("plan", "fashion_mnist").stdout
+    unknown = run("plan", "fashion_mnist").stdout
+    assert "time on one worker: unknown until measured" in unknown
+    shown = [lawn_tune.cli.plan.ON_GPUS in text for text in (mixed, unknown)]
+    assert shown == [True, False], "the table of speeds is of CPU cores"
 
 
 def test_plan_as_json_holds_what_the_table_holds() -> None:
