@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lawn_tune.cli.main import app
-from lawn_tune.planning.spaces import builtin_spaces
+from lawn_tune.planning.spaces import builtin_spaces, find_space
 from tests.helpers.fabricated import published, write_data
 
 
@@ -23,6 +23,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", builtin_spaces())
 def test_a_smoke_run_passes(name: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    if find_space(name).model["name"] == "vgg-19":  # as narrow as it gets: at its real size a step takes seconds
+        name = f"{name}_narrow.toml"
+        Path(name).write_text(f'extends = "{name.removesuffix("_narrow.toml")}"\n[model]\nwidth = 1\n')
     with published(data):
         command = ["launch", name, "--smoke", "--executor", "inline", "--data-dir", str(data), "--pack-size", "2"]
         result = CliRunner().invoke(app, command)

@@ -172,6 +172,17 @@ METHODS: Mapping[str, Method] = {
             face="torch.optim.AdamW(params, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay)",
         ),
         Method(
+            name="adam-no-decay",
+            label="Adam, no decay",
+            rule=ADAM,
+            defaults={"eps": 1e-8},
+            baseline="adam",
+            color="#5b6b7f",
+            formula="w ← w − η·r",
+            source="Kingma and Ba 2017; paper §4.6, unregularized Adam",
+            face="torch.optim.Adam(params, lr=lr, betas=(beta1, beta2), eps=eps)",
+        ),
+        Method(
             name="adam-lawn",
             label="Adam-LAWN",
             rule=ADAM,
