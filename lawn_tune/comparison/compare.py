@@ -58,6 +58,7 @@ class CellResult:
         winner: best point so far; None when none is complete.
         stability: of the winner, over resamples of the search seeds; None for one seed, and without a winner.
         estimate: confirmed value of the winner, else its search value, else None.
+        ece: expected calibration error on test of the runs that confirm the winner; None where it has none.
         published: the paper's value for this cell, if it printed one.
         seconds: device time of all the cell's trials in the ledger.
         missing: trials without a result that were planned, by the first launch or the last, as far as they are known.
@@ -69,6 +70,7 @@ class CellResult:
     winner: Winner | None
     stability: Stability | None
     estimate: Estimate | None
+    ece: Estimate | None
     published: float | None
     seconds: float
     missing: int
@@ -279,6 +281,7 @@ def _cell_result(cell: Cell, rows: Mapping[str, TrialRow], seconds: float) -> Ce
         winner=won,
         stability=stable,
         estimate=value,
+        ece=estimate("confirm", "ece", confirm_keys, rows),
         published=published(cell),
         seconds=seconds,
         missing=_missing((*cell.search_trials, *confirm), rows) + (len(cell.dropped_seeds) if won else 0),

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import NamedTuple
 
 from lawn_tune.comparison.compare import CellResult, Comparison
-from lawn_tune.comparison.tables import caption, value_text
+from lawn_tune.comparison.tables import caption, mean_text, value_text
 from lawn_tune.comparison.verdicts import overall_sentence, sentence
 from lawn_tune.words import fixed, metric_name, signed
 from search_spaces.published import FAIL, PublishedTable, PublishedValue
 from trainables.catalogue.losses import LOSSES
+from trainables.catalogue.methods import METHODS
+
+ECE, ECE_DIGITS = "ece", 3
+"""Name of the expected calibration error, which every trial of classes has beside its metrics, and its digits."""
 
 ABSENT = "–"
 """A cell that is not trained."""
@@ -83,11 +88,11 @@ def reproduction(table: PublishedTable, comparisons: Sequence[Comparison]) -> Re
     return Reproduction(
         number=table.number,
         title=table.title,
-        blocks=tuple(_block(dataset, metric, tuple(values), found) for (dataset, metric), values in blocks),
+        blocks=tuple(_block(dataset, metric, list(values), found) for (dataset, metric), values in blocks),
         verdicts=tuple(_verdicts(comparisons)),
         protocols=tuple(dict.fromkeys(caption(comparison) for comparison in comparisons)),
         remarks=(DIFFERENCES, FAIL_RULE, *table.facts, *(f"Doubtful in the paper: {text}" for text in table.doubts)),
-        trained=sum(found.of(value) is not None for value in table.values),
+        trained=sum(any(found.of(each) for each in (value, *found.of_each_size(value))) for value in table.values),
         printed=len(table.values),
     )
 
@@ -102,13 +107,26 @@ class _Found:
                 task, metric = result.cell.task, result.cell.protocol.metric
                 row = task.catalogue.datasets.get(task.dataset)
                 dataset = row.published if row and row.published else task.dataset
-                if result.confirmed is not None or result.all_diverged:
-                    key = (dataset, metric, task.loss, task.optimizer, task.batch_size)
-                    self._results.setdefault(key, (result, _trivial(comparison, metric)))
+                for name, estimate in ((metric, result.confirmed), (ECE, result.ece)):
+                    if estimate is not None or result.all_diverged:
+                        key = (dataset, name, task.loss, task.optimizer, task.batch_size)
+                        self._results.setdefault(key, (result, _trivial(comparison, name)))
 
     def of(self, value: PublishedValue) -> CellResult | None:
         """Returns our result of a printed cell, None where it is not confirmed."""
         return self._of(value)[0]
+
+    def of_each_size(self, value: PublishedValue) -> tuple[PublishedValue, ...]:
+        """Returns what stands for a value whose batch size the paper does not give: one of each size of ours."""
+        if value.batch_size is not None:
+            return ()
+        place = (value.dataset, value.metric, value.loss)
+        sizes = sorted({size for *known, _, size in self._results if tuple(known) == place})
+        return tuple(replace(value, batch=f"{size:,}", batch_size=size, text="", mean=None) for size in sizes)
+
+    def methods(self, dataset: str, metric: str) -> tuple[str, ...]:
+        """Returns the methods of which there is a result."""
+        return tuple(dict.fromkeys(key[3] for key in self._results if key[:2] == (dataset, metric)))
 
     def failed(self, value: PublishedValue) -> bool:
         """True where our cell did not learn; see `FAIL_RULE`."""
@@ -130,16 +148,28 @@ def _trivial(comparison: Comparison, metric: str) -> float | None:
     return max((value for value in values if value is not None), default=None)
 
 
-def _block(dataset: str, metric: str, values: Sequence[PublishedValue], found: _Found) -> Block:
+def _block(dataset: str, metric: str, printed: Sequence[PublishedValue], found: _Found) -> Block:
+    values = [*printed, *(each for value in printed for each in found.of_each_size(value))]
     columns = list(dict.fromkeys(map(_column, values)))
     several = len({loss for loss, _, _ in columns}) > 1
     by_place = {(value.label, _column(value)): value for value in values}
     rows: list[Row] = []
     for label in dict.fromkeys(value.label for value in values):
-        printed = [by_place.get((label, column)) for column in columns]
-        rows.extend(_rows(label, printed, found))
+        of_label = [by_place.get((label, column)) for column in columns]
+        rows.extend(_rows(label, of_label, found))
+    rows.extend(_unprinted(values, found))
     texts = tuple(_column_text(column, several) for column in columns)
     return Block(f"{dataset}, {metric_name(metric)}", texts, tuple(rows))
+
+
+def _unprinted(values: Sequence[PublishedValue], found: _Found) -> Iterator[Row]:
+    """Yields our rows of methods that the paper does not print there."""
+    columns = {_column(value): value for value in values}
+    for method in found.methods(values[0].dataset, values[0].metric):
+        ours = [replace(value, method=method, text="", mean=None) for value in columns.values()]
+        if method not in {value.method for value in values} and any(found.of(value) for value in ours):
+            label = METHODS[method].label if method in METHODS else method
+            yield Row(label, "ours", tuple(_ours(value, found) for value in ours))
 
 
 def _column(value: PublishedValue) -> _Column:
@@ -165,19 +195,19 @@ def _paper(value: PublishedValue | None) -> str:
 
 
 def _ours(value: PublishedValue | None, found: _Found) -> str:
-    if value is None:
+    if value is None or value.batch_size is None:
         return ""
     result = found.of(value)
     if result is None:
         return ABSENT
-    text = value_text(result)
+    text = value_text(result) if value.metric != ECE or result.ece is None else mean_text(result.ece, ECE_DIGITS)
     return f"{FAIL} ({text})" if found.failed(value) else text
 
 
 def _difference(value: PublishedValue | None, found: _Found) -> str:
     result = found.of(value) if value is not None else None
     if value is None or value.mean is None or result is None or result.confirmed is None:
-        return "" if value is None else ABSENT
+        return ABSENT if value is not None and value.text and value.batch_size is not None else ""
     return signed(result.confirmed.mean - value.mean, 2)
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from lawn_tune.cells import Cell
 from lawn_tune.comparison.compare import CellResult, Comparison, PairResult, Verdict
 from lawn_tune.comparison.differences import Difference
+from lawn_tune.comparison.estimates import Estimate
 from lawn_tune.comparison.flags import Flag, Note
 from lawn_tune.comparison.published import source
 from lawn_tune.comparison.verdicts import (
@@ -172,12 +173,16 @@ def value_text(result: CellResult) -> str:
     estimate = result.estimate
     if estimate is None:
         return "diverged" if result.all_diverged else "–"
-    mean = fixed(estimate.mean, _digits(result))
     if estimate.phase == "search":
-        return f"{mean} (search, {estimate.n})"
+        return f"{fixed(estimate.mean, _digits(result))} (search, {estimate.n})"
+    return mean_text(estimate, _digits(result))
+
+
+def mean_text(estimate: Estimate, digits: int) -> str:
+    """Returns the mean of fresh runs with its standard error and n: "66.91 ± 0.21 (3)"."""
     if estimate.error is None:
-        return f"{mean} (n=1)"
-    return f"{mean} ± {fixed(estimate.error, _digits(result))} ({estimate.n})"
+        return f"{fixed(estimate.mean, digits)} (n=1)"
+    return f"{fixed(estimate.mean, digits)} ± {fixed(estimate.error, digits)} ({estimate.n})"
 
 
 def _metric(comparison: Comparison) -> str:

@@ -87,6 +87,30 @@ def test_tables_share_a_cell_whichever_space_trained_it() -> None:
     assert of_focal_loss.trained == 1, "its column of the cross entropy only"
 
 
+def test_table_6_shows_the_calibration_of_every_batch_size_and_of_adam_without_decay() -> None:
+    spaces = find_spaces(["table6_cifar10"])
+    cells = plan_all(spaces, cells=["adam*/bs4096", "adam-lawn/bs256"])
+    rows = []
+    for cell in cells:
+        rows += search_rows(cell, [60.0] * cell.grid.size)
+        for row, ece in zip(confirm_rows(cell, winner(cell), [61.0, 62.0, 63.0]), (0.1, 0.2, 0.3), strict=True):
+            rows.append(replace(row, summary=dict(row.summary) | {"ece": ece}))
+    shown = reproduction(TABLES[6], [compare(cells, rows, {})])
+    block = shown.blocks[0]
+    assert [text.split(",")[0] for text in block.columns] == ["batch ?", "batch 256", "batch 4"]
+    ours = "0.200 ± 0.058 (3)"
+    texts = {(row.method, row.source): row.texts for row in block.rows}
+    assert texts["Adam", "paper"] == ("0.132", "", "")
+    assert [row.texts for row in block.rows if row.source == "ours"] == [
+        ("", ABSENT, ours),
+        ("", ours, ours),
+        ("", ABSENT, ours),
+    ]
+    assert block.rows[-1].method == "Adam, no decay"
+    assert (shown.trained, shown.printed) == (2, 4)
+    assert all(ours in write(shown) for suffix, write in WRITERS.items() if suffix != "tex")
+
+
 @pytest.mark.parametrize("number", TABLES)
 @pytest.mark.parametrize("suffix", WRITERS)
 def test_every_printed_number_and_doubt_is_in_every_format(number: int, suffix: str) -> None:
