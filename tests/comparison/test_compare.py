@@ -579,6 +579,8 @@ CASES = [
     Case("incomplete", lambda: without_rows(lambda row: row.key == make_cell().search_trials[0].key), {
         Flag.INCOMPLETE}),
     Case("capped", lambda: clean(full_epochs=21), {Flag.CAPPED}),
+    Case("micro-batches", lambda: confirmed(changed_task(make_cell(), micro_batch=8), [150, 151, 152]), {
+        Flag.MICRO_BATCHES}),
     Case("test selection", lambda: clean(selection="test"), {Flag.TEST_SELECTION}),
     Case("best epoch", lambda: clean(reported="best"), {Flag.BEST_EPOCH}),
     Case("few seeds", lambda: confirmed(with_protocol(make_cell(), confirm_seeds=(1, 2)), [150, 151]), {

@@ -45,7 +45,11 @@ ERRORS: dict[str, tuple[Change, list[str]]] = {
     ),
     "unknown model": (
         set_to(model={"name": "smal-vgg"}),
-        ["mine.toml: model.name: must be one of small-vgg, ncf", "got 'smal-vgg'", "Did you mean 'small-vgg'?"],
+        [
+            "mine.toml: model.name: must be one of small-vgg, vgg-19, resnet-50, ncf",
+            "got 'smal-vgg'",
+            "Did you mean 'small-vgg'?",
+        ],
     ),
     "model that does not fit": (
         set_to(model={"name": "ncf"}),
