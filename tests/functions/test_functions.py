@@ -57,6 +57,7 @@ def test_an_interrupted_trial_ends_with_the_bits_of_an_undisturbed_one(saves: bo
     assert end_of(stopped)["reason"] == "stopped"
     again = own.run(job)
     assert ("resumed from epoch" in end_of(again)["provenance"]) == saves
+    assert end_of(again)["outcomes"][0]["summary"]["seconds"] > 0
     assert summary(again) == summary(undisturbed)
     assert curve(again) == curve(undisturbed)
     warnings = [text for message in undisturbed for text in message.get("warnings", ())]

@@ -43,6 +43,7 @@ AREAS = (
         ("tests/training", "tests/contracts/test_pack_members.py", "tests/contracts/test_workloads.py"),
     ),
     Area("trainables/workloads", ("tests/workloads", "tests/contracts/test_workloads.py")),
+    Area("trainables/functions", ("tests/functions",)),
     Area("trainables/data.py", ("tests/test_data.py", "tests/workloads")),
     Area(
         "lawn_tune/planning",

@@ -85,7 +85,7 @@ class FunctionRun:
         """Digest of the sources that were run."""
         self.records: list[EpochRecord] = []
         self._output, self._pace = _End(), _Pace(progress_seconds, report_seconds)
-        self._diverged, self._sent = "", 0
+        self._diverged, self._sent, self._spent = "", 0, 0.0
         self._saves: bool | None = None
         self._stop_at: float | None = None
 
@@ -103,7 +103,6 @@ class FunctionRun:
         return self._output.text
 
     def __iter__(self) -> Iterator[Event]:
-        began = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="lawn-tune-function-") as folder:
             (code := Path(folder) / "code").mkdir()
             (scratch := Path(folder) / "scratch").mkdir()
@@ -121,10 +120,11 @@ class FunctionRun:
                 "threads": self.threads,
             }
             with _Process(host(), order, self._output) as process:
+                began = time.monotonic()
                 self._pace.begin()
                 end = yield from self._follow(process)
         if end is not None:
-            self.outcomes = [self._outcome(end, time.monotonic() - began)]
+            self.outcomes = [self._outcome(end, self._spent + time.monotonic() - began)]
 
     def _follow(self, process: _Process) -> Generator[Event, None, Message | None]:
         """Yields events until the function has ended; returns its last message, None if it was stopped."""
@@ -179,13 +179,16 @@ class FunctionRun:
                 self._sent = len(self.records)
         elif kind == "resumed":
             self.records, self._saves = [EpochRecord(**record) for record in message["records"]], True
+            self._spent = message["seconds"]
             yield Resumed(self.records[-1].epoch)
+        elif kind == "unsaved":
+            self._saves = False
+            yield Unsaved(OSError(message["error"]))
+        elif self.checkpoint is not None and kind == "saved":
+            self._saves = True
+            yield Saved(self.checkpoint)
         elif self.checkpoint is not None:
-            self._saves = kind == "saved"
-            if kind == "unusable":
-                yield Unusable(self.checkpoint, message["reason"])
-            else:
-                yield Saved(self.checkpoint) if self._saves else Unsaved(OSError(message["error"]))
+            yield Unusable(self.checkpoint, message["reason"])
 
     def _outcome(self, end: Message, seconds: float) -> TrialOutcome:
         measured = {"seconds": seconds, "peak_memory_bytes": end.get("peak_memory"), "ece": None}

@@ -74,7 +74,7 @@ class FunctionTrial:
         self._schedule: Schedule | None = None
         self._saved, self._written = 0, -math.inf
         self._checkpoint_seconds = checkpoint_seconds
-        self._process = os.getpid()
+        self._process, self._began = os.getpid(), time.monotonic()
 
     @property
     def should_stop(self) -> bool:
@@ -175,7 +175,11 @@ class FunctionTrial:
         if self._checkpoint is None or self.epoch == self.epochs or (early and not self.should_stop):
             return
         self._written = time.monotonic()
-        story = {"pack": self._config.to_dict(), "records": [vars(record) for record in self._records]}
+        story = {
+            "pack": self._config.to_dict(),
+            "records": [vars(record) for record in self._records],
+            "seconds": time.monotonic() - self._began,
+        }
         try:
             write_state(self._checkpoint, story, state)
         except UNWRITABLE as error:
@@ -191,13 +195,14 @@ class FunctionTrial:
             story = read_story(self._checkpoint)
             if story["pack"] != self._config.to_dict():
                 raise ValueError("it is another trial's")
-            records = [EpochRecord(**record) for record in story["records"]]
+            records, seconds = [EpochRecord(**record) for record in story["records"]], float(story["seconds"])
             state = read_state(self._checkpoint, self.device)
         except Exception as error:
             self._send({"kind": "unusable", "reason": f"{type(error).__name__}: {error}"})
             return None
         self._records, self.epoch, self._saved = records, records[-1].epoch, records[-1].epoch
-        self._send({"kind": "resumed", "records": [vars(record) for record in records]})
+        self._began -= seconds
+        self._send({"kind": "resumed", "records": story["records"], "seconds": seconds})
         return state
 
     def warnings(self) -> Iterator[str]:
