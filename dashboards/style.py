@@ -1,4 +1,4 @@
-"""How figures look: one color per pair of methods everywhere, LAWN solid and its base dashed; light and dark."""
+"""How figures look: one color per pair of methods everywhere, solid for LAWN, dashed for its base; light and dark."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def faint(optimizer: str) -> str:
 
 
 def dash(optimizer: str) -> str:
-    """Returns the line's style: LAWN solid, base optimizer dashed."""
+    """Returns the line's style: solid for LAWN, dashed for a base optimizer."""
     return "solid" if is_lawn(optimizer) else "6px,4px"
 
 

@@ -105,7 +105,7 @@ def _stays(result: CellResult, shortest: int) -> list[str]:
     """Returns which grids are not extended although the winner is on their edge, and why."""
     where = ", batch ".join(_names(result.cell))
     kept = [found for found in widenings(result.cell, result.winner, shortest) if found.why]
-    return [f"{where}: {found.name} stays as it is: {found.why}." for found in kept]
+    return [f"{where}: {found.name} is not extended: {found.why}." for found in kept]
 
 
 def _sensitivity(result: CellResult) -> list[tuple[str, ...]]:

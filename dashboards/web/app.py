@@ -285,7 +285,7 @@ def nothing_launched(source: Snapshots) -> Empty:
     """Returns the message for an empty ledger."""
     return Empty(
         "Nothing has been launched into this ledger yet.",
-        "Start the demo, or a space of yours; its trials appear here as they train, without reloading.",
+        "Start the demo or your own space; its trials appear here while they train, without reloading.",
         f"lawn-tune launch quickstart {source.storage}".rstrip(),
     )
 

@@ -86,7 +86,7 @@ def _links(view: View, pair: PairResult) -> Component:
     filters = {"base": style.base_of(pair.challenger.cell.name.optimizer), "batch": str(pair.batch_size)}
     links = (
         components.link("Grids, curves and reliability", view.href("/compare", pair=names[0], **filters)),
-        components.link("Everything inside the trials", view.href("/dynamics", trial=names)),
+        components.link("Training dynamics", view.href("/dynamics", trial=names)),
         *grids,
     )
     return html.P([part for link in links for part in (" · ", link)][1:], className="links")

@@ -57,7 +57,7 @@ def beyond(cell: Cell, name: str, value: float, shortest: int) -> tuple[float | 
     above = _as_levels(_above(levels), name, levels)
     if name == "warmup_epochs" and above is not None and above >= shortest:
         why = f"the next warm-up, {above:g}, would not end within the {shortest} epochs of the shortest budget"
-        return None, f"{why}; it can be tried with more epochs only"
+        return None, f"{why}; trying it needs more epochs"
     if name != switch:
         return above, ""
     found = _as_levels(min(_above(levels), (value + epochs) / 2), name, levels)

@@ -116,7 +116,7 @@ def edge(view: View) -> list[Component] | Empty:
     if not found:
         return Empty("The winner is inside its grid: a neighbor on every side was tried and is no better.")
     notes = [html.Li(note.text) for note in result.notes if note.flag is Flag.EDGE]
-    notes += [html.Li(f"{widening.name} stays as it is: {widening.why}") for widening in found if widening.why]
+    notes += [html.Li(f"{widening.name} is not extended: {widening.why}") for widening in found if widening.why]
     if all(widening.add is None for widening in found):
         return [html.Ul(notes, className="caveats"), html.P("Nothing can be added to the space's file there.")]
     name = result.cell.name.optimizer

@@ -148,7 +148,7 @@ _ANSWERS: Mapping[Verdict, str] = {
     Verdict.EQUIVALENT: "No difference that matters: it lies between {low} and {high} with 95 % confidence, within "
     "{margin}.",
     Verdict.UNDECIDED: "Undecided: {ahead} is {points} ahead in these runs, but any difference from {low} to {high}, "
-    "none included, is compatible with them. {decide}",
+    "zero included, is compatible with them. {decide}",
 }
 
 
@@ -278,7 +278,7 @@ def _of_pair(draw: Callable[[View, PairResult], Drawing | Empty]) -> Callable[[V
 
     def shown(view: View) -> Drawing | Empty:
         pair = pair_of(view)
-        return Empty("Shown of one pair.") if pair is None else draw(view, pair)
+        return Empty("Choose one pair to see this.") if pair is None else draw(view, pair)
 
     return shown
 
@@ -391,7 +391,11 @@ PAGE = page(
         _pair_card("grid-baseline", "Grid of the baseline", _grid_of("baseline"), "", 200),
         _pair_card("pair-curves", "Test metric", _inside(trial_figures.metric_of_split("test")), _MEANS, 310),
         _pair_card(
-            "pair-reliability", "Reliability", _inside(trial_figures.reliability), "Bins of all seeds together.", 470
+            "pair-reliability",
+            "Reliability",
+            _inside(trial_figures.reliability),
+            "The predictions of all seeds, pooled.",
+            470,
         ),
         FigureCard(
             name="compare-forest",
@@ -405,7 +409,8 @@ PAGE = page(
             title="Over batch sizes",
             draw=curves,
             choices=_curve_controls,
-            help="Solid: LAWN; dashed: weight decay. Bars: ± one standard error, where there are several fresh seeds.",
+            help="Solid lines: LAWN; dashed lines: weight decay. Bars: ± one standard error, where there are several "
+            "fresh seeds.",
         ),
         ChoiceBlock(
             name="compare-tables", title="Measured and published", render=tables, choices=_table_controls, wide=True

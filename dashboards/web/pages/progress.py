@@ -195,7 +195,8 @@ def _timeline(view: View) -> Drawing | Empty:
     busy = "; ".join(f"{device} {percent(share)}" for device, share in info.busy.items())
     hidden = f" The first {count(info.hidden, 'pack')} are not drawn." if info.hidden else ""
     return Drawing(
-        plain(timeline_figure(info)), f"Time with a pack, from a device's first start to its last end: {busy}.{hidden}"
+        plain(timeline_figure(info)),
+        f"Share of the time in use, from the first start on a device to the last end: {busy}.{hidden}",
     )
 
 
@@ -213,7 +214,7 @@ def commands(view: View) -> list[Component]:
         ("Every trial as CSV", view.command(f"export {name} --format csv")),
     ]
     if url:
-        known.append(("Single trials, in Optuna's own dashboard", f"optuna-dashboard {shlex.quote(url)}"))
+        known.append(("Individual trials, in Optuna Dashboard", f"optuna-dashboard {shlex.quote(url)}"))
     terms = [html.Div([html.Dt(what), html.Dd(components.command(text))]) for what, text in known]
     return [html.Dl(terms, className="steps")]
 
@@ -222,7 +223,10 @@ CELLS = (
     "Bars show trained epochs; hatched are those of diverged trials. “Edge”: the winner is on the border of its grid."
 )
 
-TIMELINE = "A bar is a pack from its last start to its end; wide bars are LAWN's. Rows are packs at the same time."
+TIMELINE = (
+    "Each bar is a pack, from its last start to its end; LAWN's bars are wider. Packs that ran at the same time are in "
+    "separate rows."
+)
 
 PAGE = page(
     path="/progress",

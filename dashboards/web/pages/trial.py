@@ -61,7 +61,7 @@ def facts(view: View, row: TrialRow) -> list[Component]:
             components.tile("Outcome", row.outcome, tone="bad" if row.outcome == "failed" else ""),
             components.tile("Epochs", f"{row.epochs:,} of {row.total_epochs:,}"),
             *(components.tile(name, value, "last epoch") for name, value in _values(cell, row)),
-            components.tile("Device time", duration(seconds) if seconds else "–", "its share of its pack"),
+            components.tile("Device time", duration(seconds) if seconds else "–", "this trial's share of its pack"),
             components.tile("Starts", f"{row.attempts:,}", _resumes(row)),
         ),
         _terms((capital(hyperparameter(name)), level_text(value)) for name, value in row.hyperparameters.items()),
@@ -145,7 +145,7 @@ PAGE = page(
         _figure("reliability", "Reliability", trial_figures.reliability, 470),
         _figure("rate", "Learning rate", trial_figures.learning_rate),
         _figure("gradient", "Gradient norm", trial_figures.gradient),
-        Block(name="trial-provenance", title="Where and with what", render=_of(provenance)),
+        Block(name="trial-provenance", title="Environment", render=_of(provenance)),
         Block(name="trial-recorded", title="Recorded numbers", render=_of(recorded)),
     ),
 )
