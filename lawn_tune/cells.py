@@ -240,6 +240,7 @@ class Cell:
             "name": str(self.name),
             "task": self.task.to_dict(),
             "grid": _lists(self.grid.values),
+            **({"points": [list(point) for point in self.grid.points]} if self.grid.points else {}),
             "protocol": asdict(self.protocol),
             "baselines": list(self.baselines),
             **({} if self.packing is None else {"packing": asdict(self.packing)}),
@@ -258,7 +259,10 @@ class Cell:
         return Cell(
             name=CellName.parse(values["name"]),
             task=task,
-            grid=Grid({name: tuple(levels) for name, levels in values["grid"].items()}),
+            grid=Grid(
+                {name: tuple(levels) for name, levels in values["grid"].items()},
+                _points(values.get("points", []), len(values["grid"])),
+            ),
             protocol=Protocol(**protocol),
             baselines=tuple(values["baselines"]) if "baselines" in values else default_baselines(task.method),
             packing=Packing.from_dict(values["packing"]) if "packing" in values else None,
@@ -279,6 +283,13 @@ def _texts(values: Any) -> tuple[str, ...]:
     if not isinstance(values, list) or not all(type(value) is str for value in values):
         raise ValueError(f"what is said of its space must be a list of texts, got {values!r}")
     return tuple(values)
+
+
+def _points(values: Any, length: int) -> tuple[tuple[float, ...], ...]:
+    points = tuple(map(tuple, values))
+    if not all(len(point) == length and all(type(value) in (int, float) for value in point) for point in points):
+        raise ValueError(f"its points must be lists of {length} numbers each")
+    return points
 
 
 def _lists(levels: Levels) -> dict[str, list[float]]:

@@ -24,14 +24,16 @@ class Grid:
     Args:
         values: hyperparameter → its levels in file order, words as numbers below 0 (see `search_spaces.levels`); the
             last key varies fastest.
+        points: instead of the product, for results of other programs: each point's values in the order of the keys.
     """
 
     values: Mapping[str, tuple[float, ...]]
+    points: tuple[tuple[float, ...], ...] = ()
 
     @cached_property
     def size(self) -> int:
         """Number of points."""
-        return prod(len(levels) for levels in self.values.values())
+        return len(self.points) or prod(len(levels) for levels in self.values.values())
 
     def point(self, i: int) -> dict[str, float]:
         """Returns point i (0 <= i < size) by mixed radix.
@@ -41,6 +43,8 @@ class Grid:
         """
         if not 0 <= i < self.size:
             raise IndexError(f"point {i} of a grid of {self.size}")
+        if self.points:
+            return dict(zip(self.values, self.points[i], strict=True))
         chosen: dict[str, float] = {}
         for name, levels in reversed(list(self.values.items())):
             i, digit = divmod(i, len(levels))

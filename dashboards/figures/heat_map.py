@@ -79,13 +79,18 @@ def heat_map_info(comparison: Comparison, result: CellResult, axes: Axes | None 
 
 
 def heat_map_infos(comparison: Comparison) -> tuple[HeatMapInfo, ...]:
-    """Returns one heat map per cell, by batch size and then method."""
+    """Returns one heat map per cell whose points are a product, by batch size and then method."""
     return tuple(
         _heat_map_info(result, *_color_range(comparison, size), usual_axes(result.cell))
         for size in comparison.batch_sizes
         for optimizer in comparison.optimizers
-        if (result := comparison.cell(optimizer, size)) is not None
+        if (result := comparison.cell(optimizer, size)) is not None and is_map(result.cell)
     )
+
+
+def is_map(cell: Cell) -> bool:
+    """True if a cell's points are all those of a product."""
+    return not cell.grid.points
 
 
 def _color_range(comparison: Comparison, batch_size: int) -> tuple[float, float]:

@@ -43,7 +43,7 @@ def protocol(comparison: Comparison, when: Span) -> list[tuple[str, str]]:
         "metric": _metric,
         "selection": _selection,
         "search seeds": lambda cell: _listed(cell.protocol.search_seeds),
-        "confirm seeds": lambda cell: f"{_listed(cell.protocol.confirm_seeds)}; trained on train + validation",
+        "confirm seeds": lambda cell: f"{_listed(cell.protocol.confirm_seeds)}{_retrained(cell)}",
         "epochs": lambda cell: str(cell.task.epochs),
         "schedule": lambda cell: f"{cell.task.schedule}, one schedule across both phases",
         "constrained by LAWN": lambda cell: _CONSTRAINED.get(cell.task.constrain, cell.task.constrain),
@@ -61,6 +61,10 @@ def protocol(comparison: Comparison, when: Span) -> list[tuple[str, str]]:
 def _intervals(comparison: Comparison) -> str:
     margins = " or ".join(comparison.distinct(lambda cell: f"{cell.protocol.margin}"))
     return f"paired, crossed random effects of seeds and test examples, 95 % for all pairs together; margin {margins}"
+
+
+def _retrained(cell: Cell) -> str:
+    return "" if cell.task.dataset_row.imported else "; trained on train + validation"
 
 
 def _metric(cell: Cell) -> str:
@@ -81,4 +85,4 @@ def commands(comparison: Comparison, storage: str | None) -> list[str]:
     where = f" --storage {shlex.quote(masked(storage))}" if storage else ""
     name = shlex.quote(comparison.space)
     launch = launch_command([result.cell for result in comparison.cells])
-    return [f"{launch}{where}", f"lawn-tune compare {name}{where}", f"lawn-tune report {name}{where}"]
+    return [f"{text}{where}" for text in (launch, f"lawn-tune compare {name}", f"lawn-tune report {name}") if text]

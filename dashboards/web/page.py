@@ -116,9 +116,9 @@ class View:
 
     @property
     def launch(self) -> str:
-        """The command that trains what is missing; the file of a user's own space is a placeholder."""
-        cells = [result.cell for result in self.snapshot.comparison.cells]
-        return f"{launch_command(cells)} {self.source.storage}".rstrip()
+        """The command that trains what is missing, "" if none can; the file of a user's own space is a placeholder."""
+        command = launch_command([result.cell for result in self.snapshot.comparison.cells])
+        return command and f"{command} {self.source.storage}".rstrip()
 
     def at(self, space: str) -> View:
         """Returns the view of another space of the ledger."""

@@ -62,6 +62,7 @@ COMMANDS: dict[str, Lazy] = {
     "dashboard": Lazy("", "Serve the results on a local web page."),
     "export": Lazy("lawn_tune.cli.export:export", "Write every trial of a space as JSON or CSV."),
     "reproduce": Lazy("lawn_tune.cli.reproduce:app", "Train a table of the paper, and write it next to ours."),
+    "import": Lazy("lawn_tune.cli.importing:import_", "Bring finished runs of other programs into the ledger."),
     "ledger": Lazy("lawn_tune.cli.ledger:app", "Copy or check a ledger, import a bundle, upgrade an older one."),
     "data": Lazy("lawn_tune.cli.data:app", "List, fetch and check data sets."),
     "doctor": Lazy("lawn_tune.cli.doctor.command:doctor", "Check this machine: packages, devices, disk, ledger, data."),

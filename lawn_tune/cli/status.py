@@ -149,7 +149,7 @@ def _progress(counts: Counts, rows: Sequence[TrialRow], left: Remaining) -> dict
             "packs": left.packs,
             "device_hours": None if left.seconds is None else left.seconds / 3600,
         },
-        "last_change": max((row.provenance["ended"] for row in rows if "ended" in row.provenance), default=None),
+        "last_change": max((row.provenance["ended"] for row in rows if row.provenance.get("ended")), default=None),
     }
 
 

@@ -39,9 +39,14 @@ class Step(NamedTuple):
 
 
 def next_steps(pair: PairResult) -> tuple[Step, ...]:
-    """Returns what to do about a pair, the first thing first; () where all is trained and the verdict is settled."""
+    """Returns what to do about a pair, the first thing first; () where all is trained and the verdict is settled.
+
+    Nothing here can train what was imported from another program.
+    """
     results = (pair.baseline, pair.challenger)
     cells = [result.cell for result in results]
+    if cells[0].task.dataset_row.imported:
+        return ()
     if missing := sum(result.missing for result in results):
         return (Step("continue", f"{count(missing, 'trial')} of this pair have no result yet.", launch_command(cells)),)
     if pair.verdict is not Verdict.UNDECIDED:
@@ -56,7 +61,12 @@ def launch_command(cells: Sequence[Cell], *, seeds: int | None = None, edited: b
         cells: of one space.
         seeds: number of confirm seeds; None for as many as were planned.
         edited: with a file of the user's own, which is a placeholder: a ledger knows it by the name of its space only.
+
+    Returns:
+        "" for results of another program, which nothing here can train.
     """
+    if cells[0].task.dataset_row.imported:
+        return ""
     name = cells[0].name.space
     known = name in builtin_spaces() and not edited
     planned = max(len(cell.protocol.confirm_seeds + cell.dropped_seeds) for cell in cells) if seeds is None else seeds

@@ -118,10 +118,11 @@ def caption(comparison: Comparison) -> str:
     metric = _metric(comparison)
     reported = " or ".join(comparison.distinct(lambda cell: cell.protocol.reported))
     winners = " or ".join(comparison.distinct(_selection))
+    imported = comparison.cells[0].cell.task.dataset_row.imported
+    retrained = "; the runs were imported" if imported else ", retrained on train + validation"
     return _task_warning(comparison) + (
         f"{metric[0].upper()}{metric[1:]}, {reported} epoch, mean ± standard error over fresh seeds "
-        f"(n in parentheses) of each cell's winner, retrained on train + validation. Winners: best mean "
-        f"{winners}.{_conditional(comparison)} "
+        f"(n in parentheses) of each cell's winner{retrained}. Winners: best mean {winners}.{_conditional(comparison)} "
         f"Bold: the better of a pair, where the interval of their difference excludes zero."
         f"{_splits(comparison)}"
     )

@@ -24,7 +24,7 @@ def largest_size(cell: Cell, phase: Phase) -> int:
     It depends on the plan alone, and is the best size for a single worker.
     """
     trials = len(cell.protocol.confirm_seeds) if phase == "confirm" else cell.grid.size
-    return min(max(EXAMPLES // cell.task.at_once, 1), MAX_SIZE, trials, cell.task.model_row.largest_pack)
+    return min(max(EXAMPLES // cell.task.at_once, 1), MAX_SIZE, max(trials, 1), cell.task.model_row.largest_pack)
 
 
 def pack_size(cell: Cell, phase: Phase) -> int:

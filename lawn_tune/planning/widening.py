@@ -34,7 +34,7 @@ def widenings(cell: Cell, won: Winner | None, shortest: int | None = None) -> tu
         cell, won: the cell and its winner.
         shortest: epochs of the space's shortest budget, in which every warm-up must end; else the cell's own are taken.
     """
-    if won is None:
+    if won is None or cell.task.dataset_row.imported:
         return ()
     epochs, point = min(shortest or cell.task.epochs, cell.task.epochs), won.hyperparameters
     found = [(name, *beyond(cell, name, point[name], epochs)) for name in won.edges]

@@ -66,6 +66,7 @@ def _sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     imported = SimpleNamespace(bundle=done, target="b", added={"lawn_trials": 1})
     monkeypatch.setattr(lawn_tune.ledger.importing, "import_bundle", lambda *_: imported)
     open_ledger("sqlite:///lawn-tune.db").close()
+    Path("runs.csv").write_text("method,validation,lr\nadam,90,0.1\n")
 
 
 def notice() -> str:
@@ -96,6 +97,7 @@ WRITERS: dict[str, Callable[[], str]] = {
     "lawn-tune/check/1": printed("ledger", "check", "--json"),
     "lawn-tune/copy/1": printed("ledger", "copy", "sqlite:///a.db", "sqlite:///b.db", "--json"),
     "lawn-tune/import/1": printed("ledger", "import", "x.bundle", "--json"),
+    "lawn-tune/runs/1": printed("import", "runs.csv", "--json"),
     "lawn-tune/upgrade/1": printed("ledger", "upgrade", "--json"),
     "export --format json": printed("export", "movielens_100k", "--format", "json"),
 }

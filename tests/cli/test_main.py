@@ -50,7 +50,7 @@ def test_help_lists_commands_in_the_order_of_work() -> None:
         [name for name in listed if name in ours]
         == ours
         == [
-            *("plan", "launch", "status", "compare", "export", "reproduce", "ledger", "data", "doctor"),
+            *("plan", "launch", "status", "compare", "export", "reproduce", "import", "ledger", "data", "doctor"),
         ]
     )
     assert [name for name in listed if name in COMMANDS] == [name for name in COMMANDS if name in listed]

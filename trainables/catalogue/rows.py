@@ -18,6 +18,9 @@ Value = bool | int | float | str
 Code = str
 """Where an object is, "package.module:attribute"."""
 
+IMPORTED = "imported:"
+"""Beginning of `Dataset.workload` of results of another program; a digest of them follows."""
+
 COLOR = "#a067b1"
 """Of a rule that names no color of its own."""
 
@@ -376,6 +379,11 @@ class Dataset:
     splits: str = ""
     published: str = ""
     code: str = ""
+
+    @property
+    def imported(self) -> bool:
+        """True for results of another program, which nothing here can train."""
+        return self.workload.startswith(IMPORTED)
 
     @property
     def bundled(self) -> bool:

@@ -10,7 +10,15 @@ from dash.development.base_component import Component
 from dashboards.figures.base import capital, plain
 from dashboards.figures.best_so_far import Spent, best_so_far_figure, best_so_far_info
 from dashboards.figures.free_phase import free_phase_figure, free_phase_info
-from dashboards.figures.heat_map import Axes, HeatMapInfo, heat_map_figure, heat_map_info, place_text, usual_axes
+from dashboards.figures.heat_map import (
+    Axes,
+    HeatMapInfo,
+    heat_map_figure,
+    heat_map_info,
+    is_map,
+    place_text,
+    usual_axes,
+)
 from dashboards.figures.parallel_coordinates import parallel_figure, parallel_info
 from dashboards.figures.sensitivity import SensitivityInfo, sensitivity_figure, sensitivity_info, span
 from dashboards.web import components
@@ -131,8 +139,10 @@ def edge(view: View) -> list[Component] | Empty:
 # --- figures ---------------------------------------------------------------------------------------------------------
 
 
-def grid(view: View) -> Drawing:
+def grid(view: View) -> Drawing | Empty:
     """Draws the cell's grid."""
+    if not is_map(cell_of(view)):
+        return Empty("These runs were imported, and are not all points of a grid.", "The next cards show each of them.")
     axes = axes_of(view)
     return view.snapshot.once(f"grid {cell_of(view).name} {axes}", lambda: _grid(view, axes))
 

@@ -287,6 +287,8 @@ def _grid_of(side: str) -> Callable[[View], Drawing | Empty]:
     def draw(view: View, pair: PairResult) -> Drawing | Empty:
         name = (pair.challenger if side == "challenger" else pair.baseline).cell.name
         drawn = grid(replace(view, filters=Filters.of(cell=str(name))))
+        if isinstance(drawn, Empty):
+            return drawn
         return drawn._replace(summary=f"{method(name.optimizer)}, batch {name.batch_size:,}: {drawn.summary}")
 
     return _of_pair(draw)

@@ -215,7 +215,7 @@ def commands(view: View) -> list[Component]:
     ]
     if url:
         known.append(("Individual trials, in Optuna Dashboard", f"optuna-dashboard {shlex.quote(url)}"))
-    terms = [html.Div([html.Dt(what), html.Dd(components.command(text))]) for what, text in known]
+    terms = [html.Div([html.Dt(what), html.Dd(components.command(text))]) for what, text in known if text]
     return [html.Dl(terms, className="steps")]
 
 

@@ -1,0 +1,122 @@
+"""A CSV file of finished runs: one line a run, some columns with a meaning, all others hyperparameters."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator, Mapping
+from math import isfinite
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from lawn_tune.cells import Phase
+from lawn_tune.errors import UsageError
+from lawn_tune.planning.imported import Run
+
+COLUMNS: Mapping[str, str] = {
+    "method": "a name",
+    "batch_size": "a whole number from 1",
+    "seed": "a whole number from 0",
+    "phase": "search or confirm",
+    "outcome": "complete or diverged",
+    "validation": "a number, or empty",
+    "test": "a number, or empty",
+    "epochs": "a whole number from 1",
+    "seconds": "a number from 0, or empty",
+}
+"""Column → what it holds."""
+
+REQUIRED = ("method", "validation|test")
+NAME = r"[A-Za-z0-9][\w.-]*"
+DOCS = "docs/importing.md lists the columns."
+
+
+def read_runs(path: Path) -> list[Run]:
+    """Returns the runs of a file.
+
+    Raises:
+        UsageError: it cannot be read, has no run, or a value breaks the form; the text names the line.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            header = [name.strip() for name in next(reader, [])]
+            _check_header(path, header)
+            runs = list(_runs(path, header, reader))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}", "Give the path of a CSV file.") from None
+    except (csv.Error, UnicodeError) as error:
+        raise UsageError(f"{path}: not a CSV file in UTF-8: {error}", "Save it as CSV with commas.") from None
+    if not runs:
+        raise UsageError(f"{path}: it has no run", "Write one line a run below the header.")
+    return runs
+
+
+def _check_header(path: Path, header: list[str]) -> None:
+    for names in REQUIRED:
+        if not set(names.split("|")) & set(header):
+            shown = ", ".join(header) or "nothing"
+            raise UsageError(f"{path}: the header needs {names.replace('|', ' or ')}, got {shown}", DOCS)
+    for name in header:
+        if not name or header.count(name) > 1:
+            raise UsageError(f"{path}: every column needs a name of its own, got '{name}' in the header", DOCS)
+
+
+def _runs(path: Path, header: list[str], reader: Any) -> Iterator[Run]:
+    for values in reader:
+        where = f"{path}, line {reader.line_num}"
+        if not any(value.strip() for value in values):
+            continue
+        if len(values) != len(header):
+            raise UsageError(f"{where}: {len(values)} values for the header's {len(header)} columns", "Correct it.")
+        yield _run(where, dict(zip(header, (value.strip() for value in values), strict=True)))
+
+
+def _run(where: str, row: Mapping[str, str]) -> Run:
+    def refused(name: str) -> UsageError:
+        rule = COLUMNS.get(name, "a number from 0, or empty where the method does not have it")
+        return UsageError(f"{where}: {name}: must be {rule}, got '{row[name]}'", DOCS)
+
+    def number(name: str, low: float = -1e308) -> float | None:
+        text = row.get(name, "")
+        try:
+            found = float(text) if text else None
+        except ValueError:
+            raise refused(name) from None
+        if found is not None and not (isfinite(found) and found >= low):
+            raise refused(name)
+        return found
+
+    def whole(name: str, low: int, default: int) -> int:
+        text = row.get(name, "") or str(default)
+        if not re.fullmatch(r"\d{1,9}", text, re.ASCII) or int(text) < low:
+            raise refused(name)
+        return int(text)
+
+    def word(name: str, *allowed: str) -> str:
+        text = row.get(name, "") or allowed[0]
+        if text not in allowed:
+            raise refused(name)
+        return text
+
+    if not re.fullmatch(NAME, row["method"], re.ASCII):
+        raise refused("method")
+    point = {name: number(name, 0.0) for name in row if name not in COLUMNS}
+    run = Run(
+        where=where,
+        method=row["method"],
+        batch_size=whole("batch_size", 1, 1),
+        seed=whole("seed", 0, 0),
+        phase=cast(Phase, word("phase", "search", "confirm")),
+        point=tuple((name, value) for name, value in point.items() if value is not None),
+        outcome=cast(Literal["complete", "diverged"], word("outcome", "complete", "diverged")),
+        validation=number("validation"),
+        test=number("test"),
+        epochs=whole("epochs", 1, 1),
+        seconds=number("seconds", 0.0),
+    )
+    measured = run.test if run.phase == "confirm" else run.test if run.validation is None else run.validation
+    if run.outcome == "complete" and measured is None:
+        needed = "test" if run.phase == "confirm" else "validation"
+        raise UsageError(f"{where}: {needed}: a complete {run.phase} run needs a value", f"Or outcome diverged. {DOCS}")
+    return run

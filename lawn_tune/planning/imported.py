@@ -1,0 +1,259 @@
+"""Runs of other programs as cells and outcomes, so that whatever reads a ledger can read them; nothing trains them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any, Literal, NamedTuple
+
+from lawn_tune.cells import Cell, CellName, Phase, Protocol, default_baselines
+from lawn_tune.errors import UsageError
+from search_spaces.space import Grid
+from trainables.catalogue import BUILT_IN, catalogue
+from trainables.catalogue.methods import RULES
+from trainables.catalogue.rows import IMPORTED, SCHEDULE, Direction
+from trainables.outcomes import TrialOutcome
+from trainables.tasks import ModelConfig, Task, Trial, trial_key
+
+UNKNOWN = "imported"
+"""Name of the model, of the loss and of the kind of data, of which nothing is known."""
+
+Point = tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One finished run.
+
+    Args:
+        where: line of a file or number of a trial, for errors.
+        method, batch_size, seed, phase: whose it is; `search` runs select, `confirm` runs of the winner are compared.
+        point: its hyperparameters.
+        outcome: a diverged run has no values.
+        validation, test: its value on each split, in the metric's unit; None where it was not measured.
+        epochs: that it trained.
+        seconds: of device time; None if unknown.
+    """
+
+    where: str
+    method: str
+    seed: int
+    phase: Phase
+    point: Point
+    batch_size: int = 1
+    outcome: Literal["complete", "diverged"] = "complete"
+    validation: float | None = None
+    test: float | None = None
+    epochs: int = 1
+    seconds: float | None = None
+
+
+class Described(NamedTuple):
+    """What the runs do not say.
+
+    Args:
+        space: name that they get.
+        source: where they are from, for people.
+        metric, direction: of their values.
+        compare: pairs (challenger, baseline) of methods.
+    """
+
+    space: str
+    source: str
+    metric: str
+    direction: Direction
+    compare: Sequence[tuple[str, str]] = ()
+
+
+class Imported(NamedTuple):
+    """A cell with its runs: phase → trials and their outcomes, in the same order."""
+
+    cell: Cell
+    phases: Mapping[Phase, tuple[Sequence[Trial], Sequence[TrialOutcome]]]
+
+
+def imported(runs: Sequence[Run], described: Described) -> tuple[Imported, ...]:
+    """Returns the cells of a space that holds the runs: baselines first, whatever the order of the runs.
+
+    A method of the catalogue keeps its row if the runs have its hyperparameters, others get one of their own. The
+    identity of every trial holds a hash of all runs, so results of different imports never mix.
+
+    Raises:
+        UsageError: two runs are the same, runs of a method differ in which hyperparameters they have, or a pair names
+            no method.
+    """
+    _check(runs, described)
+    challengers = {challenger for challenger, _ in described.compare}
+    runs = sorted(runs, key=lambda run: (run.method in challengers, run.method, run.batch_size, run.seed, run.point))
+    names = dict.fromkeys(run.method for run in runs)
+    carried, rows = _rows(runs, described)
+    cells = []
+    for method in names:
+        for size in sorted({run.batch_size for run in runs if run.method == method}):
+            group = [run for run in runs if (run.method, run.batch_size) == (method, size)]
+            baselines = tuple(rows[base] for challenger, base in described.compare if challenger == method)
+            cells.append(_cell(group, described, carried, rows[method], baselines))
+    return tuple(cells)
+
+
+def _check(runs: Sequence[Run], described: Described) -> None:
+    columns: dict[str, tuple[str, ...]] = {}
+    seen: dict[tuple[Any, ...], str] = {}
+    for run in runs:
+        if not run.point:
+            todo = "Add a column with a number, the same one for all its runs if it has none."
+            raise UsageError(f"{run.where}: method '{run.method}' has no hyperparameter here", todo)
+        names = tuple(sorted(name for name, _ in run.point))
+        if columns.setdefault(run.method, names) != names:
+            raise UsageError(
+                f"{run.where}: method '{run.method}' has the hyperparameters {', '.join(names)} here, and "
+                f"{', '.join(columns[run.method])} in the lines before",
+                "Give every run of a method the same ones.",
+            )
+        same = (run.method, run.batch_size, run.seed, run.phase, run.point)
+        if same in seen:
+            raise UsageError(
+                f"{run.where}: the same {run.phase} run as {seen[same]}: method, batch size, seed and hyperparameters",
+                "Remove one of them, or give it its own seed.",
+            )
+        seen[same] = run.where
+    searched = {(run.method, run.batch_size) for run in runs if run.phase == "search"}
+    for run in runs:
+        if (run.method, run.batch_size) not in searched:
+            raise UsageError(
+                f"{run.where}: method '{run.method}' has no search run at batch size {run.batch_size}",
+                "Add the runs that selected it, of phase search.",
+            )
+    for name in (name for pair in described.compare for name in pair):
+        if name not in columns:
+            raise UsageError(f"--compare: there is no method '{name}'", f"Methods: {', '.join(columns)}.")
+
+
+# --- rows ------------------------------------------------------------------------------------------------------------
+
+
+def _rows(runs: Sequence[Run], described: Described) -> tuple[str, dict[str, str]]:
+    """Returns the rows that all tasks carry, as `Task.rows` has them, and the name of each method's row."""
+    points = {run.method: dict(run.point) for run in runs}
+    rows = {name: name if _built_in(name, point) else _free(name, BUILT_IN.methods) for name, point in points.items()}
+    contents = sorted(repr(replace(run, where="")) for run in runs)
+    digest = hashlib.sha256("\n".join(contents).encode()).hexdigest()[:16]
+    kind = {"data": UNKNOWN, "targets": UNKNOWN}
+    values: dict[str, Any] = {
+        "losses": {UNKNOWN: {"label": "not given", "targets": UNKNOWN, "function": UNKNOWN}},
+        "models": {UNKNOWN: {"label": "not given", "data": UNKNOWN, "build": UNKNOWN}},
+        "datasets": {
+            _free(described.space, BUILT_IN.datasets): {
+                **{"summary": f"results of {described.source}", "metrics": [described.metric], **kind},
+                **{"workload": f"{IMPORTED}{digest}", "train_examples": 1, "full_examples": 1},
+            }
+        },
+        **_own_methods(points, rows, dict(described.compare)),
+    }
+    if described.metric not in BUILT_IN.metrics:
+        values["metrics"] = {described.metric: {"label": described.metric, "direction": described.direction}}
+    return json.dumps(values, sort_keys=True, separators=(",", ":")), rows
+
+
+def _own_methods(
+    points: Mapping[str, Mapping[str, float]], rows: Mapping[str, str], baselines: Mapping[str, str]
+) -> dict[str, Any]:
+    """Returns the rows of methods that are not built in; a challenger has the color of its baseline."""
+    palette = list(dict.fromkeys(rule.color for rule in RULES.values()))
+    bases = list(dict.fromkeys(baselines.get(name, name) for name in rows))
+    schedule = {row.name for row in SCHEDULE}
+    own = {name: row for name, row in rows.items() if row not in BUILT_IN.methods}
+    return {
+        "rules": {
+            row: {
+                **{"label": name, "direction": UNKNOWN, "state": []},
+                "hyperparameters": [{"name": key} for key in points[name] if key not in schedule],
+                "color": palette[bases.index(baselines.get(name, name)) % len(palette)],
+            }
+            for name, row in own.items()
+        },
+        "methods": {
+            row: {"label": name, "rule": row, "defaults": dict.fromkeys(schedule - points[name].keys(), 0.0)}
+            | ({"baseline": rows[baselines[name]]} if name in baselines else {})
+            for name, row in own.items()
+        },
+    }
+
+
+def _built_in(name: str, point: Mapping[str, float]) -> bool:
+    """True for a method of the catalogue whose hyperparameters the point has."""
+    try:
+        return name in BUILT_IN.methods and bool(BUILT_IN.methods[name].complete(point))
+    except ValueError:
+        return False
+
+
+def _free(name: str, taken: Iterable[str]) -> str:
+    return f"{name}-{UNKNOWN}" if name in taken else name
+
+
+# --- cells -----------------------------------------------------------------------------------------------------------
+
+
+def _cell(runs: Sequence[Run], described: Described, carried: str, row: str, baselines: tuple[str, ...]) -> Imported:
+    task = Task(
+        dataset=_free(described.space, BUILT_IN.datasets),
+        model=ModelConfig(UNKNOWN),
+        loss=UNKNOWN,
+        optimizer=row,
+        batch_size=runs[0].batch_size,
+        epochs=max(run.epochs for run in runs),
+        rows=carried,
+    )
+    metric = catalogue(carried).metrics[described.metric]
+    seeds = {phase: tuple(sorted({run.seed for run in runs if run.phase == phase})) for phase in ("search", "confirm")}
+    cell = Cell(
+        name=CellName(described.space, row, task.batch_size),
+        task=task,
+        grid=_grid([run.point for run in runs if run.phase == "search"]),
+        protocol=Protocol(
+            metric=metric.name,
+            direction=metric.direction,
+            selection="validation" if any(run.validation is not None for run in runs) else "test",
+            reported="last",
+            search_seeds=seeds["search"],
+            confirm_seeds=seeds["confirm"],
+            full_epochs=task.epochs,
+            margin=metric.margin,
+        ),
+        baselines=baselines or (() if described.compare else default_baselines(task.method)),
+        about=(f"Results of {described.source}.",),
+    )
+    return Imported(cell, dict(_phases(cell, runs)))
+
+
+def _grid(points: Sequence[Point]) -> Grid:
+    """Returns the product of the levels if the points are all of it, else the points."""
+    distinct = list(dict.fromkeys(points))
+    names = [name for name, _ in distinct[0]]
+    levels = {name: tuple(sorted({dict(point)[name] for point in distinct})) for name in names}
+    if prod(map(len, levels.values())) == len(distinct):
+        return Grid(levels)
+    return Grid(levels, tuple(tuple(value for _, value in point) for point in distinct))
+
+
+def _phases(cell: Cell, runs: Sequence[Run]) -> Iterator[tuple[Phase, tuple[list[Trial], list[TrialOutcome]]]]:
+    phases: tuple[Phase, ...] = ("search", "confirm")
+    for phase in phases:
+        task, here = cell.task_of(phase), [run for run in runs if run.phase == phase]
+        trials = [
+            Trial(key=trial_key(task, run.seed, dict(run.point)), seed=run.seed, hyperparameters=dict(run.point))
+            for run in here
+        ]
+        if here:
+            yield phase, (trials, [_outcome(cell, run, trial) for run, trial in zip(here, trials, strict=True)])
+
+
+def _outcome(cell: Cell, run: Run, trial: Trial) -> TrialOutcome:
+    values = {"validation": run.validation, "test": run.test}
+    measured = {f"last/{split}/{cell.protocol.metric}": value for split, value in values.items() if value is not None}
+    summary = {**measured, "seconds": run.seconds}
+    return TrialOutcome(key=trial.key, outcome=run.outcome, epochs=run.epochs, summary=summary)

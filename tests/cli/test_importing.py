@@ -1,0 +1,204 @@
+"""Runs of other programs: compared as they are in the file, refused in one sentence where they break the form."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import optuna
+import pytest
+from typer.testing import CliRunner, Result
+
+from lawn_tune.cells import Cell
+from lawn_tune.cli.main import app
+from lawn_tune.ledger import open_ledger
+from lawn_tune.planning.csv_runs import COLUMNS
+
+PAGE = (Path(__file__).parents[2] / "docs/importing.md").read_text()
+CSV = re.findall(r"```csv\n(.*?)```", PAGE, re.DOTALL)[0]
+SCATTERED = "method,seed,validation,a,b\n" + "".join(
+    f"{name},{seed},{70 + i + seed},{i},{7 * i % 5 + 0.5}\n" for name in ("x", "y") for i in range(6) for seed in (0, 1)
+)
+"""A random search: its points are a small part of the product of their levels."""
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("runs.csv").write_text(CSV)
+    Path("scattered.csv").write_text(SCATTERED)
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, arguments)
+
+
+def done(*arguments: str) -> str:
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def compared(space: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(done("compare", space, "--format", "json"))
+    return found
+
+
+def cells(space: str) -> tuple[Cell, ...]:
+    with open_ledger("sqlite:///lawn-tune.db", create=False) as ledger:
+        return ledger.cells(space)
+
+
+def test_the_page_lists_the_columns() -> None:
+    listed = re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", PAGE, re.MULTILINE)))
+    assert set(listed) == set(COLUMNS)
+
+
+def test_the_runs_of_the_page_get_the_verdict_of_their_numbers() -> None:
+    assert "imported 8 runs of 2 cells" in done("import", "runs.csv", "--compare", "mine:adam")
+    found = compared("runs")
+    rows = [line.split(",") for line in CSV.splitlines() if ",confirm," in line]
+    values = {name: mean(float(row[-1]) for row in rows if row[0] == name) for name in ("adam", "mine")}
+    (pair,) = found["pairs"]
+    assert pair["difference"]["mean"] == pytest.approx(values["mine"] - values["adam"])
+    assert pair["difference"]["seeds"] == [11, 12]
+    assert not pair["to_decide"], "nothing can be launched"
+    winners = {cell["cell"].split("/")[1]: cell["winner"]["hyperparameters"] for cell in found["cells"]}
+    assert winners == {"adam-imported": {"lr": 0.02, "wd": 0.1}, "mine": {"lr": 0.03}}
+    assert found["about"] == ["Results of runs.csv."]
+    done("report", "runs", "--output", "report.html")
+    assert "mine is" in Path("report.html").read_text()
+
+
+def test_the_same_import_adds_nothing_and_another_one_is_refused() -> None:
+    assert "all new" in done("import", "runs.csv")
+    before = compared("runs")
+    assert json.loads(done("import", "runs.csv", "--json"))["added"] == 0
+    assert compared("runs") == before
+    header, *lines = CSV.splitlines(keepends=True)
+    Path("runs.csv").write_text("".join((header, *reversed(lines))))
+    assert json.loads(done("import", "runs.csv", "--json"))["added"] == 0, "the order of lines means nothing"
+    Path("runs.csv").write_text(CSV.replace("92.1", "92.2"))
+    result = run("import", "runs.csv")
+    assert result.exit_code == 2
+    assert "space 'runs' is in the ledger already, with other results" in result.output
+    done("import", "runs.csv", "--name", "again")
+    assert compared("runs") == before
+
+
+def test_built_in_methods_keep_their_rows_and_are_compared_as_usual() -> None:
+    point = "method,seed,phase,peak_lr,warmup_epochs,weight_decay,free_epochs,validation,test,epochs\n"
+    lines = [
+        f"{name},{seed},{phase},0.01,1,{wd},{free},{90 + seed + (free == 2)},{90 + seed + (free == 2)},9\n"
+        for name, wd, free in (("adam", 0.1, ""), ("adam-lawn", "", 2))
+        for phase, seeds in (("search", (0,)), ("confirm", (1, 2, 3)))
+        for seed in seeds
+    ]
+    Path("known.csv").write_text(point + "".join(lines))
+    done("import", "known.csv")
+    (pair,) = compared("known")["pairs"]
+    assert (pair["challenger"], pair["baseline"]) == ("known/adam-lawn/bs1", "known/adam/bs1")
+    assert pair["difference"]["mean"] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+def test_points_that_are_no_product_are_read_back_and_shown(direction: str) -> None:
+    done("import", "scattered.csv", "--metric", "bits", "--direction", direction, "--compare", "x:y")
+    found = cells("scattered")
+    assert [cell.grid.size for cell in found] == [6, 6]
+    assert [Cell.from_dict(cell.to_dict()) for cell in found] == list(found)
+    with pytest.raises(ValueError, match="points must be lists of 2 numbers"):
+        Cell.from_dict(found[0].to_dict() | {"points": [[1.0, 2.0], [3.0]]})
+    best = 5.0 if direction == "maximize" else 0.0
+    for cell in compared("scattered")["cells"]:
+        assert cell["winner"]["hyperparameters"]["a"] == best
+        assert cell["points"]["complete"] == 6
+    status = json.loads(done("status", "scattered", "--json"))
+    assert (status["state"], status["total"]["last_change"]) == ("finished", None)
+    assert len(json.loads(done("export", "scattered", "--format", "json"))) == 24
+    done("report", "scattered", "--format", "md", "--output", "report.md")
+    text = Path("report.md").read_text()
+    assert "lawn-tune launch" not in text
+    assert "retrained on train" not in text
+    assert "Each hyperparameter alone" in text
+
+
+def test_trials_of_optuna_become_search_runs() -> None:
+    url = "sqlite:///theirs.db"
+    for name, best in (("tpe", 0.25), ("grid", 0.75)):
+        study = optuna.create_study(study_name=name, storage=url, direction="minimize")
+        for x, seed in itertools.product((0.25, 0.5, 0.75), (3, 4)):
+            trial = optuna.trial.create_trial(
+                params={"x": x},
+                distributions={"x": optuna.distributions.FloatDistribution(0, 1)},
+                value=abs(x - best) + seed / 100,
+                user_attrs={"seed": seed},
+            )
+            study.add_trial(trial)
+        study.add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState.FAIL))
+    done("import", "optuna", url, "tpe", "grid", "--name", "both", "--metric", "regret", "--compare", "tpe:grid")
+    winners = {cell["cell"]: cell["winner"] for cell in compared("both")["cells"]}
+    assert winners["both/tpe/bs1"]["hyperparameters"] == {"x": 0.25}
+    assert winners["both/grid/bs1"]["hyperparameters"] == {"x": 0.75}
+    assert winners["both/tpe/bs1"]["value"] == pytest.approx(0.035)
+    for wrong, words in (
+        (["optuna", url, "none"], "there is no study 'none'"),
+        (["optuna", url, "tpe", "--direction", "maximize"], "the study is to minimize, got maximize"),
+        (["optuna", url], "takes a URL and the name of a study"),
+    ):
+        result = run("import", *wrong, "--metric", "regret")
+        assert (result.exit_code, words in result.output) == (2, True), result.output
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("method,", "name,", "the header needs method, got name, seed"),
+        ("validation,test", "value,result", "the header needs validation or test"),
+        ("seed,", "method,", "every column needs a name of its own, got 'method'"),
+        ("adam,0,search,0.01", "adam,0,search,fast", "runs.csv, line 2: lr: must be a number from 0"),
+        ("adam,0,search,0.01", "adam,0,search,-1", "line 2: lr: must be a number from 0"),
+        ("adam,0,search,0.01", "adam,0,search,inf", "line 2: lr: must be a number from 0"),
+        ("adam,0,search,0.01", "adam,-3,search,0.01", "line 2: seed: must be a whole number from 0, got '-3'"),
+        ("adam,0,search,0.01", "adam,0,train,0.01", "line 2: phase: must be search or confirm, got 'train'"),
+        ("adam,0,search,0.01", "a/b,0,search,0.01", "line 2: method: must be a name, got 'a/b'"),
+        ("adam,0,search,0.01", "adam,0,search", "line 2: 6 values for the header's 7 columns"),
+        ("adam,0,search,0.01,0.1", "adam,0,search,0.01,", "the hyperparameters lr, wd here, and lr"),
+        ("adam,0,search,0.01,0.1", "adam,0,search,0.02,0.1", "line 3: the same search run as runs.csv, line 2"),
+        ("mine,11", "late,11", "line 8: method 'late' has no search run at batch size 1"),
+        ("adam,0,search,0.01,0.1", "adam,0,search,,", "line 2: method 'adam' has no hyperparameter here"),
+        ("90.0,89.2", "nan,89.2", "line 2: validation: must be a number, or empty, got 'nan'"),
+        (",,90.1", ",,", "line 6: test: a complete confirm run needs a value"),
+        ("90.0,89.2", '"90.0,89.2', "not a CSV file in UTF-8"),
+        (CSV.partition("\n")[2], "", "runs.csv: it has no run"),
+    ],
+)
+def test_what_breaks_the_form_is_one_line_that_names_its_place(old: str, new: str, words: str) -> None:
+    assert old in CSV
+    Path("runs.csv").write_text(CSV.replace(old, new, 1))
+    result = run("import", "runs.csv")
+    assert result.exit_code == 2, result.output
+    assert words in result.output
+    assert not Path("lawn-tune.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nothing.csv"], "nothing.csv: cannot be read: No such file"),
+        (["runs.csv", "runs.csv"], "import takes one CSV file, got 2"),
+        (["runs.csv", "--metric", "loss"], "--direction: needed for the metric 'loss'"),
+        (["runs.csv", "--direction", "minimize"], "--direction: accuracy is to maximize, got minimize"),
+        (["runs.csv", "--compare", "mine"], "--compare: must be CHALLENGER:BASELINE"),
+        (["runs.csv", "--compare", "mine:sgd"], "--compare: there is no method 'sgd'"),
+        (["runs.csv", "--name", "digits"], "--name: must be a name"),
+    ],
+)
+def test_what_is_asked_for_wrongly_is_a_usage_error(arguments: list[str], words: str) -> None:
+    result = run("import", *arguments)
+    assert result.exit_code == 2, result.output
+    assert words in result.output
