@@ -12,13 +12,24 @@ from torch import Tensor, nn
 from torch.optim import SGD, AdamW
 
 from trainables.optimizers import AdamLawn, LambLawn, Lawn, SgdLawn, controls, reference, rules
-from trainables.optimizers.controls import BOUNDED_NORM, HYPERBALL, LAWN, LAWN_FIXED, AdamP, Control, Cpr, Weights
+from trainables.optimizers.controls import (
+    BOUNDED_NORM,
+    HYPERBALL,
+    LAWN,
+    LAWN_FIXED,
+    REPARAMETRIZED,
+    AdamP,
+    Control,
+    Cpr,
+    Weights,
+)
 from trainables.optimizers.layers import layers_of
 
 RELATIVES: dict[str, Control] = {
     "bounded-norm": BOUNDED_NORM,
     "hyperball": HYPERBALL,
     "lawn-fixed": LAWN_FIXED,
+    "reparametrized": REPARAMETRIZED,
     "cpr": Cpr(),
     "adamp": AdamP(),
 }
@@ -171,7 +182,9 @@ def test_the_short_way_to_replace_a_move_is_the_long_one(name: str) -> None:
     torch.testing.assert_close(short, long, rtol=1e-12, atol=0)
 
 
-@pytest.mark.parametrize("name", ["lawn", "direction-only", "bounded-norm", "hyperball", "lawn-fixed"])
+@pytest.mark.parametrize(
+    "name", ["lawn", "direction-only", "bounded-norm", "hyperball", "lawn-fixed", "reparametrized"]
+)
 def test_spheres_hold_the_norms(name: str) -> None:
     found, optimizer = train(lambda params, **options: AdamLawn(params, control=CONTROLS[name], **options), steps=20)
     for p, c in optimizer.radii.items():

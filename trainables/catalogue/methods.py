@@ -83,6 +83,12 @@ L2 = Control(
 
 _FREE_EPOCHS = Hyperparameter(name="free_epochs", label="free epochs")
 LAWN = Control(name="lawn", label="LAWN", hook="trainables.optimizers.controls:LAWN", switch=_FREE_EPOCHS)
+REPARAMETRIZED = Control(
+    name="reparametrized",
+    label="LAWN, reparametrized",
+    hook="trainables.optimizers.controls:REPARAMETRIZED",
+    switch=_FREE_EPOCHS,
+)
 BOUNDED_NORM = Control(name="bounded-norm", label="bounded norm", hook="trainables.optimizers.controls:LAWN")
 HYPERBALL = Control(
     name="hyperball", label="Hyperball", hook="trainables.optimizers.controls:HYPERBALL", tensors="hidden"
@@ -129,7 +135,7 @@ RULES: Mapping[str, Rule] = {row.name: row for row in (SGD, ADAM, LAMB, LAMB_PLU
 CONTROLS: Mapping[str, Control] = {
     row.name: row
     for row in (
-        *(DECAY, MATRIX_DECAY, L2, LAWN, BOUNDED_NORM, HYPERBALL, CPR, ADAMP),
+        *(DECAY, MATRIX_DECAY, L2, LAWN, REPARAMETRIZED, BOUNDED_NORM, HYPERBALL, CPR, ADAMP),
         *(control for control, _, _ in ABLATION),
     )
 }
@@ -204,6 +210,18 @@ METHODS: Mapping[str, Method] = {
             formula="Adam-LAWN on α·z in place of the logits z, from the switch on",
             source="paper §1, Figure 1, α = 0.2 after 115 epochs",
             choice="moments and step count are reset at the switch; α may be a grid value",
+        ),
+        Method(
+            name="adam-lawn-reparametrized",
+            label="Adam-LAWN, reparametrized",
+            rule=ADAM,
+            control=REPARAMETRIZED,
+            baseline="adam",
+            color="#4a7d8c",
+            formula="v ← v − η·r, r from (c/|v|)·P g; w = c·n(v)",
+            source="paper §3, the first of two implementations",
+            choice="moments and step count are reset at the switch, where v = w",
+            face="AdamLawn(params, lr=lr, betas=(beta1, beta2), eps=eps, free_steps=0, control=REPARAMETRIZED)",
         ),
         Method(
             name="adam-l2",

@@ -1,6 +1,16 @@
 """SGD, Adam, LAMB and LAWN: pure update rules, and torch optimizers for ordinary training loops."""
 
-from trainables.optimizers.controls import BOUNDED_NORM, HYPERBALL, LAWN, LAWN_FIXED, AdamP, Control, Cpr, Sphere
+from trainables.optimizers.controls import (
+    BOUNDED_NORM,
+    HYPERBALL,
+    LAWN,
+    LAWN_FIXED,
+    REPARAMETRIZED,
+    AdamP,
+    Control,
+    Cpr,
+    Sphere,
+)
 from trainables.optimizers.faces import AdamLawn, Lamb, LambLawn, LambPlus, SgdLawn
 from trainables.optimizers.lawn import Lawn
 from trainables.optimizers.native import build_kernels
@@ -10,6 +20,7 @@ __all__ = [
     "HYPERBALL",
     "LAWN",
     "LAWN_FIXED",
+    "REPARAMETRIZED",
     "AdamLawn",
     "AdamP",
     "Control",

@@ -199,6 +199,44 @@ HYPERBALL = Sphere(gradient=False, direction=False, fixed_length=True)
 
 
 @dataclass(frozen=True)
+class Reparametrized(Control):
+    """LAWN with the constraint in the model: it computes with w = c·v/|v|, and the rule trains v without a constraint.
+
+        g ← (c/|v|)·P g        v ← v − η·r        w ← c·n(v)
+
+    The multiplier of a tensor is |v|/c − 1, which grows with every step, so that steps on the sphere become shorter.
+
+    Source: paper §3, "LAWN Implementation", the first of its two methods; gradients without autograd are our choice.
+    """
+
+    held: ClassVar[bool] = True
+    multiplies: ClassVar[bool] = True
+
+    def project(self, w: Weights, g: Tensors) -> Tensors:
+        """Returns the gradient of v."""
+        gradients = tangent(w, g)
+        torch._foreach_mul_(gradients, _each(_of_held(w, self._stretch(w).reciprocal(), 1.0), gradients))
+        return gradients
+
+    def update(self, w: Weights, r: Tensors, lr: Number) -> None:
+        """Moves v and returns to the sphere."""
+        _scale_(w, _each(self._stretch(w), w.tensors))
+        w.adapt(w, r)
+        move_(w.tensors, r, lr)
+        norms = torch.stack(w.sums.norms(w.tensors))
+        _record(w, norms / _stacked(w.radius, norms) - 1)
+        rescale_(w)
+
+    @staticmethod
+    def _stretch(w: Weights) -> Tensor:
+        """|v|/c of each tensor."""
+        return torch.stack(list(w.multiplier)) + 1
+
+
+REPARAMETRIZED = Reparametrized()
+
+
+@dataclass(frozen=True)
 class Cpr(Control):
     """Constrained parameter regularization: an upper bound on each tensor's size by an augmented Lagrangian.
 

@@ -132,12 +132,15 @@ def relative_step(
     radii: Mapping[str, float],
     multipliers: dict[str, float],
 ) -> None:
-    """Makes one step of "bounded-norm", "hyperball", "lawn-fixed", "cpr" or "adamp"; without a radius it is free."""
+    """Makes one step of a relative, named as in the tests of controls; without a radius it is free."""
     for name in w:
         if name not in radii:
             free_step(base, {name: w[name]}, {name: g[name]}, state, eta, t, hyper)
             continue
         g_p = _projected(g[name], w[name]) if control == "lawn-fixed" else g[name]
+        if control == "reparametrized":  # w is v until the end of the step
+            w[name] *= 1 + multipliers.get(name, 0.0)
+            g_p = radii[name] / _norm(w[name]) * _projected(g[name], w[name])
         r = _momentum(name, g_p, state, hyper) if base == "sgd" else _adam(name, g_p, state, t, hyper)
         size, c = w[name].numel(), radii[name]
         if control == "lawn-fixed":
@@ -151,7 +154,9 @@ def relative_step(
         if control in ("hyperball", "lawn-fixed"):
             r = c * r / _norm(r)
         w[name] -= eta * r
-        if control in ("bounded-norm", "hyperball", "lawn-fixed"):
+        if control == "reparametrized":
+            multipliers[name] = _norm(w[name]) / c - 1
+        if control in ("bounded-norm", "hyperball", "lawn-fixed", "reparametrized"):
             w[name] *= c / _norm(w[name])
         if control == "cpr":
             multipliers[name] = max(0.0, multipliers.get(name, 0.0) + (_norm(w[name]) ** 2 - c**2) / size)
