@@ -109,6 +109,20 @@ def test_a_watched_pack_has_the_median_margin_of_its_batch_and_the_same_gradient
     assert all(torch.equal(*pair) for pair in zip(*losses, strict=True))
 
 
+def test_cpr_bends_by_the_size_of_its_weights() -> None:
+    session = training(pack(task("adam-cpr", epochs=6), [point("adam-cpr", free_epochs=INFLECTION)]))
+    sizes, found = [], session.pack.sizes
+    session.pack.sizes = lambda: sizes.append(found()) or sizes[-1]  # type: ignore[method-assign, func-returns-value]
+    while session.switch_steps == [None]:
+        session.run_epoch()
+    norms = session.pack.layer_norms().double()[0]
+    held = [i for i, layer in enumerate(session.pack.layers) if layer.constrained]
+    assert found().item() == pytest.approx((norms[held] ** 2).sum().item() / 2, rel=1e-6)
+    values, n = [size.item() for size in sizes], session.margins.windows
+    bends = [i for i in range(2 * n, len(values)) if values[i] - values[i - n] < values[i - n] - values[i - 2 * n]]
+    assert session.switch_steps == [bends[0] + 1], "a window is one of the four steps of an epoch"
+
+
 @given(st.integers(1, 60), st.integers(1, 4))
 def test_windows_end_with_the_epoch_and_cover_every_step(steps_per_epoch: int, epochs: int) -> None:
     watch = MarginWatch([-1.0], steps_per_epoch)
@@ -124,7 +138,7 @@ def test_rules_equal_their_formulas(margins: list[float], steps_per_epoch: int) 
     n = watch.windows
     found: dict[int, int] = {}
     for i, margin in enumerate(margins):
-        found |= dict.fromkeys(watch.due({0: margin, 1: margin}), i)
+        found |= dict.fromkeys(watch.due({0: (margin, 0.0), 1: (0.0, margin)}), i)
     above = [i for i, margin in enumerate(margins) if margin > 2]
     bends = [i for i in range(2 * n, len(margins)) if margins[i] - margins[i - n] < margins[i - n] - margins[i - 2 * n]]
     assert found == {member: first[0] for member, first in ((0, above), (1, bends)) if first}

@@ -64,6 +64,8 @@ class Control(ABC):
     """Whether it reads the norm of the tensors it acts on, as LAWN does at the switch."""
     multiplies: ClassVar[bool] = False
     """Whether it has a multiplier for each tensor, initially 0."""
+    bends_by_norm: ClassVar[bool] = False
+    """Whether "inflection" is that of the size of the tensors it will hold, not of the margins."""
     resets: ClassVar[bool] = True
     """Whether moments and step count start afresh when it begins to hold tensors."""
 
@@ -254,6 +256,7 @@ class Cpr(Control):
     rate: Number = 1.0
     held: ClassVar[bool] = True
     multiplies: ClassVar[bool] = True
+    bends_by_norm: ClassVar[bool] = True
     resets: ClassVar[bool] = False
 
     def update(self, w: Weights, r: Tensors, lr: Number) -> None:

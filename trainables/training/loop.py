@@ -198,10 +198,12 @@ class Training:
             return
         epoch.margin_sum += self.pack.margins
         if steps := self.margins.window(done):
-            means = (epoch.margin_sum / steps).tolist()
+            means = epoch.margin_sum / steps
+            bending = self.pack.sizes() if self.pack.control.bends_by_norm else means
             epoch.margin_sum.zero_()
+            measured = torch.stack([means, bending], dim=1).tolist()
             rows = row_of_member(self.rows)
-            for member in self.margins.due({member: means[row] for member, row in rows.items()}):
+            for member in self.margins.due({member: measured[row] for member, row in rows.items()}):
                 self.switch_steps[member] = done
 
     def _switches(self) -> dict[str, list[float | None]]:

@@ -267,6 +267,11 @@ class Pack:
         outputs, parameters = _attenuated(outputs, parameters)
         return views, self.loss(outputs, targets, **parameters)
 
+    def sizes(self) -> Tensor:
+        """Returns |w|²/2 of every row, over the tensors that the control may hold, [R], in fp64."""
+        radii = rules.radii_of(self.state.weights, self.layers)
+        return radii.double().square().sum(dim=1) / 2
+
     def layer_norms(self) -> Tensor:
         """Returns the Frobenius norm of every parameter tensor, [R, number of tensors], fp32."""
         return torch.stack([view.flatten(1).norm(dim=1) for view in self._views()], dim=1)

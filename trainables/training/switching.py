@@ -3,8 +3,8 @@
 A switch below 0 is a rule: −m switches when the running median margin exceeds m, `INFLECTION` when its growth bends.
 The running median is the mean of the minibatches' median margins over a part of an epoch, so the device is asked once
 a part and never in a step. Source: the paper leaves it to future work ("when the median logit on minibatches gets
-high", §3); the bend is CPR's rule (Franke et al., NeurIPS 2024), which watches the norm of the weights instead; window,
-spans and default margin are our choice.
+high", §3); the bend is CPR's rule (Franke et al., NeurIPS 2024), for CPR itself that of the size of its weights, all
+tensors together; window, spans and default margin are our choice.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 INFLECTION = -1e9
-"""The switch of a trial that begins its control where the margin's growth over an epoch is below the one before."""
+"""The switch of a trial whose control begins where the growth over an epoch is below that of the one before."""
 
 WINDOWS = 10
 """Parts of an epoch that the margin is averaged over, each of whole steps."""
@@ -31,7 +31,7 @@ class MarginWatch:
         switches: each trial's switch; None for a trial that has none.
         steps_per_epoch: steps an epoch.
 
-    `rules` holds the switch of each such trial, `history` the last margins of those that have not switched.
+    `rules` holds the switch of each such trial, `history` what was measured last of those that have not switched.
     """
 
     def __init__(self, switches: Sequence[float | None], steps_per_epoch: int) -> None:
@@ -58,18 +58,18 @@ class MarginWatch:
             return 0
         return inside % self._steps or self._steps
 
-    def due(self, margins: Mapping[int, float]) -> list[int]:
+    def due(self, measured: Mapping[int, Sequence[float]]) -> list[int]:
         """Returns the trials that switch now.
 
         Args:
-            margins: running median of each trial that trains, at a window's end. One that is not finite is left out:
-                the trial has diverged, which the end of the epoch finds.
+            measured: of each trial that trains, at a window's end, its running median margin, and what is to bend. One
+                that is not finite is left out: the trial has diverged, which the end of the epoch finds.
         """
-        self.history = {
-            member: [*history, *filter(math.isfinite, [margins[member]])][-self.longest :]
-            for member, history in self.history.items()
-            if member in margins
-        }
+        for member in [waiting for waiting in self.history if waiting not in measured]:
+            del self.history[member]
+        for member, history in self.history.items():
+            value = measured[member][self.rules[member] == INFLECTION]
+            self.history[member] = [*history, *filter(math.isfinite, [value])][-self.longest :]
         due = [member for member, history in self.history.items() if self._fires(self.rules[member], history)]
         for member in due:
             del self.history[member]
