@@ -37,7 +37,7 @@ REQUIRED = ("description", "metric", "seeds", "optimizers")
 """Keys of every file, and of one without a training function."""
 
 TRAINABLE = "trainable"
-OWN = (TRAINABLE, "sources", "examples", "epochs", "budgets")
+OWN = (TRAINABLE, "sources", "data", "examples", "epochs", "budgets")
 NOT_OWN = ("constrain", "precision")
 """Keys of a file with a training function, and defaults that it has no say in: its function trains as it likes."""
 
@@ -92,6 +92,7 @@ def load_space(path: Path) -> SearchSpace:
         catalogue=_catalogue(top),
         trainable=top.text(TRAINABLE) if own else "",
         sources=top.texts("sources") if "sources" in values else (),
+        data=_files(top) if "data" in values else {},
         examples=top.integer("examples", values["examples"], minimum=1) if "examples" in values else None,
     )
 
@@ -228,6 +229,25 @@ def _catalogue(top: _Table) -> Mapping[str, Any]:
         row = {"label": metric["name"]} | {key: value for key, value in metric.items() if key != "name"}
         rows["metrics"] = others | {metric["name"]: row}
     return rows
+
+
+def _files(top: _Table) -> dict[str, str]:
+    """Returns path → sha256 of the data files that a space declares."""
+    found: dict[str, str] = {}
+    form = "Write each as [[data]] with path and sha256."
+    for i, value in enumerate(top.items("data", form)):
+        if not isinstance(value, dict):
+            raise top.error("data", "must be a list of tables", value, form)
+        table = _Table(top.source, f"data[{i}]", value)
+        table.only(["path", "sha256"])
+        table.requires(["path", "sha256"])
+        path, digest = Path(table.text("path")), table.text("sha256")
+        if path.is_absolute() or ".." in path.parts or str(path) in found:
+            raise table.error("path", "must be a path in the data folder, each once", str(path), "Correct it.")
+        if not re.fullmatch("[0-9a-f]{64}", digest):
+            raise table.error("sha256", "must have 64 hex digits", digest, "Take those that `sha256sum` prints.")
+        found[str(path)] = digest
+    return found
 
 
 def _epochs(top: _Table) -> tuple[Budget, ...]:

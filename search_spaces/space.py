@@ -109,6 +109,7 @@ class SearchSpace:
         trainable: training function, "train.py:train" or "package.module:train", which brings dataset, model and loss;
             "" for a space of the catalogue's.
         sources: patterns of its source files; () for those that it imports.
+        data: path in the data folder → sha256 of the files that it reads, as far as the file declares them.
         examples: training examples of one of its epochs; None if the file does not say.
     """
 
@@ -135,6 +136,7 @@ class SearchSpace:
     catalogue: Mapping[str, Any] = field(default_factory=dict)
     trainable: str = ""
     sources: tuple[str, ...] = ()
+    data: Mapping[str, str] = field(default_factory=dict)
     examples: int | None = None
 
     @property

@@ -137,10 +137,9 @@ def require(name: str, data_dir: Path, known: Mapping[str, Dataset] = DATASETS) 
     if status.state == "missing":
         raise missing_data(name, data_dir, known)
     if status.state == "broken":
-        raise DataError(
-            f"data set '{name}' is damaged ({status.detail}); results would not be comparable. "
-            f"Fetch it again: `{fetch_command(name, data_dir)}`"
-        )
+        again = f"Fetch it again: `{fetch_command(name, data_dir)}`"
+        todo = again if _has_url(known[name]) else "Restore it, or correct its sha256 in the space."
+        raise DataError(f"data set '{name}' is damaged ({status.detail}); results would not be comparable. {todo}")
 
 
 def missing_data(name: str, data_dir: Path, known: Mapping[str, Dataset] = DATASETS) -> MissingDataError:
@@ -149,10 +148,16 @@ def missing_data(name: str, data_dir: Path, known: Mapping[str, Dataset] = DATAS
     if not source.files:
         return MissingDataError(f"data set '{name}' is {check(name, data_dir, known).detail}")
     urls = ", ".join(dict.fromkeys(file.url for file in source.files))
+    fetch = f"Fetch it: `{fetch_command(name, data_dir)}` (from {urls})"
+    todo = fetch if _has_url(source) else "Put it there, or give its folder by --data-dir."
+    expected = ", ".join(_absent(source, data_dir)[:1]) or str(data_dir / source.files[0].path)
     return MissingDataError(
-        f"data set '{name}' is not in {data_dir} (expected {data_dir / source.files[0].path}). "
-        f"{_hint(source, data_dir)}Fetch it: `{fetch_command(name, data_dir)}` (from {urls})"
+        f"data set '{name}' is not in {data_dir} (expected {expected}). {_hint(source, data_dir)}{todo}"
     )
+
+
+def _has_url(source: Dataset) -> bool:
+    return all(file.url for file in source.files)
 
 
 def _hint(source: Dataset, data_dir: Path) -> str:

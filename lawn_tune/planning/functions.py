@@ -122,6 +122,7 @@ def with_function(space: SearchSpace, known: Catalogue) -> tuple[SearchSpace, Ca
                 "train_examples": space.examples or batch,
                 "full_examples": space.examples or batch,
                 "code": code.digest,
+                "files": [{"path": path, "url": "", "sha256": digest} for path, digest in space.data.items()],
             }
         },
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 import zipfile
@@ -16,7 +17,7 @@ from lawn_tune.planning.packing import make_packs
 from lawn_tune.planning.plan import plan
 from search_spaces.loader import load_space
 from search_spaces.space import SpaceError
-from tests.helpers.functions import LINE, SPACE, Functions
+from tests.helpers.functions import LINE, SPACE, Functions, end_of
 
 BOOM = "raise RuntimeError('a plan ran the function')\n"
 
@@ -112,7 +113,30 @@ def test_batch_sizes_examples_and_rows_of_the_catalogue_are_optional(tmp_path: P
     assert (cells[-1].method.label, cells[-1].baselines) == ("Mine!", ("adam",))
 
 
+def test_declared_data_is_part_of_the_key_and_verified(tmp_path: Path) -> None:
+    own = Functions(tmp_path, "def train(trial):\n    pass\n")
+    before = keys(own)
+    (tmp_path / "a.csv").write_text("1,2")
+    digest = hashlib.sha256(b"1,2").hexdigest()
+    own.file.write_text(f'{SPACE}[[data]]\npath = "a.csv"\nsha256 = "{digest}"\n')
+    assert not set(keys(own)) & set(before)
+    assert own.cells[0].task.dataset_row.digest == digest
+    assert "returned after 0" in end_of(own.run(own.job()))["error"]
+    (tmp_path / "a.csv").write_text("1,3")
+    damaged = end_of(own.run(own.job()))
+    assert damaged["reason"] == "data"
+    assert "a.csv); results would not be comparable. Restore it, or correct its sha256" in damaged["error"]
+    (tmp_path / "a.csv").unlink()
+    assert "a.csv). Put it there, or give its folder by --data-dir" in end_of(own.run(own.job()))["error"]
+
+
 REFUSED = {
+    "data above": (
+        "[seeds]",
+        f"[[data]]\npath = '../a'\nsha256 = '{'0' * 64}'\n[seeds]",
+        "must be a path in the data folder",
+    ),
+    "no digest": ("[seeds]", "[[data]]\npath = 'a'\nsha256 = '12'\n[seeds]", "must have 64 hex digits"),
     "no function": ('train.py:train"', 'train.py"', "must name a module and a function, got 'train.py'"),
     "no file": ("train.py:train", "tarin.py:train", "there is no file .*tarin.py"),
     "no module": ("train.py:train", "nowhere.mine:train", "there is no module nowhere.mine next to the space"),

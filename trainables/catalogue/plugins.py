@@ -137,10 +137,15 @@ def plain(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 def identity(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Returns what of `plain` rows changes the numbers of a trial: no metrics, labels, sizes or addresses."""
     return {
-        kind: {name: {key: row[key] for key in row if key not in SHOWN} for name, row in named.items()}
+        kind: {name: {key: row[key] for key in row if _counts(key, row)} for name, row in named.items()}
         for kind, named in rows.items()
         if kind != "metrics"
     }
+
+
+def _counts(key: str, row: Mapping[str, Any]) -> bool:
+    """Whether a key of a row identifies it; files do for a training function, whose name says nothing of them."""
+    return key not in SHOWN or (key == "files" and "code" in row)
 
 
 def _plain(row: Any) -> dict[str, Any]:

@@ -312,7 +312,7 @@ class DataFile:
 
     Args:
         path: place in the data folder.
-        url: a .zip or .tar.gz with the member `path`, or the file itself, plain or as .gz.
+        url: a .zip or .tar.gz with the member `path`, or the file itself, plain or as .gz; "" where it has none.
         sha256: of the content; with `any_order` of its lines sorted and each ended by a newline.
         checksum: instead of `sha256`, where its publisher names another: "md5:...", "sha1:...", or "git:..." for its id
             in a repository.

@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 
+from trainables.data import verified
 from trainables.functions.child import GO, STOP
 from trainables.functions.host import Host, host
 from trainables.outcomes import EpochRecord, TrialOutcome
@@ -61,6 +62,7 @@ class FunctionRun:
 
     Iterating raises:
         FunctionError: the function did not do what it should.
+        DataError: a file that the space declares is missing, or has another content.
     """
 
     def __init__(
@@ -103,7 +105,8 @@ class FunctionRun:
         return self._output.text
 
     def __iter__(self) -> Iterator[Event]:
-        with tempfile.TemporaryDirectory(prefix="lawn-tune-function-") as folder:
+        row = self.config.task.dataset_row
+        with verified(row, self.data_dir), tempfile.TemporaryDirectory(prefix="lawn-tune-function-") as folder:
             (code := Path(folder) / "code").mkdir()
             (scratch := Path(folder) / "scratch").mkdir()
             with zipfile.ZipFile(io.BytesIO(self.archive)) as archive:
