@@ -23,6 +23,7 @@ from lawn_tune.comparison.references import Reference, references
 from lawn_tune.comparison.stability import Stability, stability
 from lawn_tune.planning.selection import Point, Winner, best, score, search_series, test_series
 from lawn_tune.results import FINISHED, ResultSource, TrialRow
+from search_spaces.levels import is_word
 from trainables.catalogue.methods import LAWN
 from trainables.tasks import Trial
 
@@ -63,6 +64,7 @@ class CellResult:
         seconds: device time of all the cell's trials in the ledger.
         missing: trials without a result that were planned, by the first launch or the last, as far as they are known.
         notes: caveats.
+        switched: False where the winner switches by itself, and no run of `estimate` has done so.
     """
 
     cell: Cell
@@ -75,6 +77,7 @@ class CellResult:
     seconds: float
     missing: int
     notes: tuple[Note, ...]
+    switched: bool = True
 
     @property
     def confirmed(self) -> Estimate | None:
@@ -88,8 +91,9 @@ class CellResult:
 
     @property
     def never_constrained(self) -> bool:
-        """True when the winner of a LAWN cell is one whose free phase never ends."""
-        return self.winner is not None and self.cell.never_constrained(self.winner.hyperparameters)
+        """True when the winner of a LAWN cell is one whose free phase never ends, or did not end in its runs."""
+        won = self.winner
+        return won is not None and (self.cell.never_constrained(won.hyperparameters) or not self.switched)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -286,7 +290,15 @@ def _cell_result(cell: Cell, rows: Mapping[str, TrialRow], seconds: float) -> Ce
         seconds=seconds,
         missing=_missing((*cell.search_trials, *confirm), rows) + (len(cell.dropped_seeds) if won else 0),
         notes=cell_notes(cell, scored, won, stable, confirm, rows),
+        switched=_switched(cell, won, value, rows),
     )
+
+
+def _switched(cell: Cell, won: Winner | None, value: Estimate | None, rows: Mapping[str, TrialRow]) -> bool:
+    if won is None or value is None or not is_word(won.hyperparameters.get(cell.method.switch or "", 0.0)):
+        return True
+    summaries = [rows[key].summary for key in value.keys.values()]
+    return any(cell.switch_epoch(won.hyperparameters, summary) is not None for summary in summaries)
 
 
 def _missing(trials: Iterable[Trial], rows: Mapping[str, TrialRow]) -> int:

@@ -369,6 +369,18 @@ def test_a_grid_with_rules_is_widened_by_its_numbers_and_keeps_its_words() -> No
     assert suggested(compare([cell], rows, {}).cells) == expected
 
 
+@pytest.mark.parametrize(
+    ("epochs", "verdict"), [((None, None), Verdict.NEVER_CONSTRAINED), ((None, 2.5), Verdict.BETTER)]
+)
+def test_a_rule_that_switched_in_no_run_is_no_win_of_lawn(epochs: tuple[float | None, ...], verdict: Verdict) -> None:
+    cell = make_cell("adam-lawn", frees=(1.0, -1e6, 3.0))
+    lawn = confirmed(cell, [170, 171, 172], best=4)
+    ends = {trial.key: epoch for trial, epoch in zip(cell.confirm_trials(cell.grid.point(4)), epochs, strict=False)}
+    lawn.rows = [replace(row, summary={**row.summary, "last/switch_epoch": ends.get(row.key)}) for row in lawn.rows]
+    (pair,) = compared(joined(confirmed(make_cell(), [100, 101, 102]), lawn)).pairs
+    assert pair.verdict is verdict
+
+
 def test_points_that_never_reach_the_constraint_are_counted() -> None:
     (result,) = compare([make_cell("adam-lawn", frees=(*FREES, 40.0))], [], {}).cells
     texts = [note.text for note in result.notes if note.flag is Flag.NEVER_CONSTRAINED]
