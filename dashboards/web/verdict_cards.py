@@ -11,8 +11,10 @@ from dashboards import style
 from dashboards.figures.caveats import caveat, pair_flags
 from dashboards.figures.pair_outcome import TONES, paper_difference, searched
 from dashboards.web import components
+from dashboards.web.components import Content
 from dashboards.web.page import View
 from lawn_tune.comparison.compare import CellResult, PairResult
+from lawn_tune.comparison.estimates import Estimate
 from lawn_tune.comparison.flags import Flag
 from lawn_tune.comparison.verdicts import level_text, sentence, verdict_text
 from lawn_tune.words import difference_unit, fixed, method, metric_name, metric_of, signed
@@ -53,7 +55,7 @@ def _verdict(view: View, pair: PairResult, axis: Axis, usual: set[Flag], *, alon
         html.Span([_badge(pair), html.Small(", ".join(unusual), className="unusual")], className="verdict-badge"),
     ]
     words = html.Div([html.P(text) for text in _words(pair)], className="verdict-words")
-    inside = html.Div([words, _chips(pair), _links(view, pair)], className="opened")
+    inside = html.Div([words, _chips(pair), *_runs(view, pair), _links(view, pair)], className="opened")
     return html.Li(html.Details([html.Summary(row), inside], open=alone or None), className="verdict")
 
 
@@ -73,6 +75,30 @@ def _interval(pair: PairResult, axis: Axis) -> Component:
             html.Span(className="mean", style={"left": at(pair.difference.mean)}),
         ]
     return html.Span(marks, className=f"interval {TONES.get(pair.verdict, 'none')}", **components.aria(hidden="true"))
+
+
+def _runs(view: View, pair: PairResult) -> list[Component]:
+    """Returns a table of the confirm runs by seed, each with a link to its trial; nothing before both have any."""
+    sides = [result.confirmed for result in (pair.challenger, pair.baseline)]
+    found = [side for side in sides if side is not None]
+    if len(found) < 2:
+        return []
+    digits = metric_of(pair.baseline.cell.protocol.metric).digits
+
+    def value(side: Estimate, seed: int) -> Content:
+        if seed not in side.values:
+            return "–"
+        return components.link(fixed(side.values[seed], digits), view.href("/trial", trial=side.keys[seed]))
+
+    def difference(seed: int) -> str:
+        both = [side.values[seed] for side in found if seed in side.values]
+        return signed(both[0] - both[1], digits) if len(both) == 2 else "–"
+
+    seeds = dict.fromkeys(seed for side in found for seed in side.values)
+    rows = [(str(seed), *(value(side, seed) for side in found), difference(seed)) for seed in seeds]
+    names = (method(result.cell.name.optimizer) for result in (pair.challenger, pair.baseline))
+    caption = f"Confirm runs, test {metric_name(pair.baseline.cell.protocol.metric)}"
+    return [components.table(("Seed", *names, "Difference"), rows, caption, numbers=(0, 1, 2, 3))]
 
 
 def _links(view: View, pair: PairResult) -> Component:

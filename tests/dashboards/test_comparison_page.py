@@ -15,6 +15,7 @@ from lawn_tune.cells import CellName
 from lawn_tune.comparison.compare import Comparison, PairResult, compare_space
 from lawn_tune.comparison.next_steps import launch_command
 from lawn_tune.comparison.verdicts import headline, sentence, verdict_text
+from lawn_tune.words import signed
 from tests.helpers.browser import Browse, Site
 from tests.helpers.memory_source import (
     MemorySource,
@@ -81,11 +82,23 @@ def test_the_page_shows_of_every_pair_what_compare_shows(browse: Browse, demo: M
         f"/dynamics?space={SPACE}&trial={cells[0]}&trial={cells[1]}",
         *(f"/cell?space={SPACE}&cell={cell}" for cell in cells),
     ]
+    confirm_runs_are_in_the_opened_row(page, comparison)
     for card in PAIR_CARDS:
         expect(page.locator(f"#compare-{card}")).to_be_hidden()
     figures_have_their_numbers_in_words(page, comparison)
     values_stand_next_to_the_papers(page, comparison)
     a_profile_over_too_few_tasks_is_not_drawn(page)
+
+
+def confirm_runs_are_in_the_opened_row(page: Page, comparison: Comparison) -> None:
+    pair = comparison.pairs[0]
+    sides = (pair.challenger.confirmed, pair.baseline.confirmed)
+    table = page.locator(".verdict .opened table").first
+    for row, seed in zip(table.locator("tbody tr").all(), sides[0].values if sides[0] else (), strict=True):
+        links = [link.get_attribute("href") for link in row.get_by_role("link").all()]
+        assert links == [f"/trial?space={SPACE}&trial={side.keys[seed]}" for side in sides if side]
+        values = [side.values[seed] for side in sides if side]
+        expect(row).to_contain_text(f"{values[0]:.2f}{values[1]:.2f}{signed(values[0] - values[1], 2)}")
 
 
 def figures_have_their_numbers_in_words(page: Page, comparison: Comparison) -> None:
