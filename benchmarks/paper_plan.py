@@ -169,7 +169,7 @@ def _cells(kind: Kind, cap: int | None) -> Iterator[Cell]:
 
 def _cell(kind: Kind, space: str, optimizer: str, batch_size: int, loss: str, cap: int | None) -> Cell:
     epochs = min(kind.budgets[batch_size], cap or kind.budgets[batch_size])
-    # The service has no ResNet and no VGG-19 yet, so another model stands for them; costs are of `Kind`.
+    # Another model stands for ResNet and VGG-19, whose rows allow no packs, so that packs are tried; `Kind` has costs.
     model = model_config("ncf") if kind.metric == "hr@10" else model_config("small-vgg")
     third = METHODS[optimizer].switch or "weight_decay"
     return Cell(
