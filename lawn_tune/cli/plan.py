@@ -13,7 +13,7 @@ from lawn_tune.cells import Cell
 from lawn_tune.cli.options import AsJson, Cells, MaxEpochs, Seeds, Smoke, Storage, console, plain_table, print_json
 from lawn_tune.errors import UsageError
 from lawn_tune.planning.costs import Cost, estimate
-from lawn_tune.planning.extending import resumed
+from lawn_tune.planning.extending import resumed, state
 from lawn_tune.planning.makespan import makespan
 from lawn_tune.planning.packing import pack_size
 from lawn_tune.planning.placement import Placement, place
@@ -23,7 +23,7 @@ from lawn_tune.planning.spaces import builtin_spaces, find_spaces
 from lawn_tune.planning.speed import Speeds
 from lawn_tune.settings import resolve
 from lawn_tune.storage import StorageUrl, masked
-from lawn_tune.words import duration, setting_lists
+from lawn_tune.words import duration
 from trainables.catalogue.datasets import MACHINE
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def plan(
         document = _document(planned, costs, counts, shared, url) | _simulated(placement, speeds)
         print_json("plan/1", document | (detected.document() if detected else {}))
         return
-    _print(planned, costs, counts, shared, url, sizes=placement is not None)
+    _print(planned, costs, counts, shared, url, held, sizes=placement is not None)
     if held is not None:
         _print_code(planned, held.rows)
     if placement is not None:
@@ -241,6 +241,7 @@ def _print(
     counts: Sequence[Counts | None],
     shared: Mapping[CellName, CellName],
     url: str,
+    held: _Held | None,
     *,
     sizes: bool,
 ) -> None:
@@ -248,7 +249,7 @@ def _print(
     lines = list(zip(cells, costs, counts, strict=True))
     for space in dict.fromkeys(cell.name.space for cell in cells):
         out.print(_table(space, [line for line in lines if line[0].name.space == space], sizes), "")
-    notes = [*filter(None, map(_note, cells)), *filter(None, map(_added, cells)), *_unequal(cells), *_shared(shared)]
+    notes = [*filter(None, map(_note, cells)), *_added(cells, held), *_unequal(cells), *_shared(shared)]
     own = [line for line in lines if line[0].name not in shared]
     text = "\n".join([*notes, *([""] if notes else []), _total(len(cells), own, url)])
     out.print(text, soft_wrap=True, markup=False)
@@ -287,9 +288,13 @@ def _note(cell: Cell) -> str:
     return f"{points} have {cell.method.switch} >= {cell.task.epochs} and never reach the constraint"
 
 
-def _added(cell: Cell) -> str:
-    """Returns the line on levels that launches added to a grid, or ""."""
-    return f"{_short(cell)} has {setting_lists(cell.added)} beyond its file, from launch --extend" if cell.added else ""
+def _added(cells: Sequence[Cell], held: _Held | None) -> list[str]:
+    """Returns a line for each cell that launches added levels to."""
+    if held is None or not any(cell.added for cell in cells):
+        return []
+    from lawn_tune.planning.selection import winner  # brings numpy
+
+    return [f"{_short(cell)}: {state(cell, winner(cell, held.rows))}" for cell in cells if cell.added]
 
 
 def _unequal(cells: Sequence[Cell]) -> list[str]:

@@ -10,11 +10,11 @@ from typing import Any
 from lawn_tune.cells import Cell
 from lawn_tune.comparison.published import caveat
 from lawn_tune.comparison.stability import Stability
-from lawn_tune.planning.extending import MOST
+from lawn_tune.planning.extending import state
 from lawn_tune.planning.generations import CODE
 from lawn_tune.planning.selection import Point, Winner, ranked
 from lawn_tune.results import DAMAGED, FINISHED, REPAIR, Outcome, TrialRow
-from lawn_tune.words import count, fixed, setting_lists
+from lawn_tune.words import count, fixed
 from search_spaces.levels import is_word, split
 from search_spaces.levels import text as level_text
 from trainables.catalogue.plugins import identity
@@ -247,14 +247,8 @@ def _widened(cell: Cell, won: Winner | None) -> Iterator[Note]:
 
 
 def _extended(cell: Cell, won: Winner | None) -> Iterator[Note]:
-    """Says which levels `launch --extend` added, and why it added no more."""
-    if not cell.added:
-        return
-    edges = ", ".join(won.edges) if won else ""
-    full = any(len(cell.added.get(name, ())) >= MOST for name in won.edges) if won else False
-    state = f"its winner is on the edge in {edges}" if edges else "its winner is inside" if won else "no winner yet"
-    limit = f", and {MOST} levels are the limit" if full else ""
-    yield Note(Flag.EXTENDED, f"launch --extend added {setting_lists(cell.added)} to the grid; {state}{limit}")
+    if cell.added:
+        yield Note(Flag.EXTENDED, state(cell, won))
 
 
 def _tied(scored: Sequence[Point], won: Winner | None) -> Iterator[Note]:

@@ -8,12 +8,16 @@ together: a level of a shared hyperparameter (rate, warm-up) is added to all, an
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from lawn_tune.cells import Cell, CellName
 from lawn_tune.planning.check import MAX_POINTS
-from lawn_tune.planning.selection import Winner
 from lawn_tune.planning.widening import beyond, widenings
+from lawn_tune.words import setting_lists
 from search_spaces.levels import split
+
+if TYPE_CHECKING:  # its rows bring numpy, which planning does without
+    from lawn_tune.planning.selection import Winner
 
 MOST = 3
 """Levels that are added to a hyperparameter of a cell at most (our choice)."""
@@ -42,6 +46,15 @@ def extended(cells: Sequence[Cell], winners: Mapping[CellName, Winner | None]) -
     """
     found = [cell for group in _rivals(cells) for cell in _grown(group, winners)]
     return tuple(found)
+
+
+def state(cell: Cell, won: Winner | None) -> str:
+    """Returns which levels were added to a cell's grid, and whether its winner is inside it now."""
+    edges = ", ".join(won.edges) if won else ""
+    full = any(len(cell.added.get(name, ())) >= MOST for name in won.edges) if won else False
+    ends = f"its winner is on the edge in {edges}" if edges else "its winner is inside" if won else "no winner yet"
+    limit = f", and {MOST} levels are the limit" if full else ""
+    return f"launch --extend added {setting_lists(cell.added)} to the grid; {ends}{limit}"
 
 
 def _rivals(cells: Sequence[Cell]) -> list[list[Cell]]:

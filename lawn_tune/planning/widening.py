@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from lawn_tune.cells import Cell
-from lawn_tune.planning.selection import Winner
 from search_spaces.levels import split
+
+if TYPE_CHECKING:  # its rows bring numpy, which planning does without
+    from lawn_tune.planning.selection import Winner
 
 
 class Widening(NamedTuple):

@@ -178,7 +178,8 @@ def test_plan_knows_the_levels_that_launches_added() -> None:
     assert after["added_levels"] == {"peak_lr": [0.5]}
     rates = len(QUICKSTART[0].grid.values["peak_lr"])
     assert after["points"] * rates == before["points"] * (rates + 1)
-    assert "adam/bs64 has peak_lr 0.5 beyond its file, from launch --extend" in run(*args).stdout.splitlines()
+    line = "adam/bs64: launch --extend added peak_lr 0.5 to the grid; no winner yet"
+    assert line in run(*args).stdout.splitlines()
 
 
 def test_plan_counts_equal_trials_of_other_spaces(tmp_path: Path) -> None:
