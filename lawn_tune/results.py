@@ -20,6 +20,9 @@ FINISHED: frozenset[Outcome] = frozenset({"complete", "diverged"})
 BINS = "calibration/"
 """What the names of a reliability diagram's values in a summary begin with; they belong together, not into a table."""
 
+UTILIZATION = "utilization"
+"""Name in a trial's provenance: share of its device that its pack kept busy, 0 to 1, where the device can tell."""
+
 DAMAGED = "damaged in the ledger: "
 """What the error of a trial begins with whose row cannot be read; it counts as failed, and no launch trains it."""
 

@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from dashboards import style
 from dashboards.figures.base import blank, cut, named, under
 from lawn_tune.cells import Cell
-from lawn_tune.results import TrialRow
+from lawn_tune.results import UTILIZATION, TrialRow
 from lawn_tune.words import count, duration
 
 MAX_JOBS = 2_000
@@ -20,7 +20,12 @@ MAX_JOBS = 2_000
 
 
 class Job(NamedTuple):
-    """One pack's last start: cell, trials, dates, and the most memory that a trial of it took, in bytes, if known."""
+    """One pack's last start: cell, trials, and dates.
+
+    Args:
+        memory: most that a trial of it took, bytes; None if unknown.
+        busy: share of its device that it kept busy, 0 to 1; None if unknown.
+    """
 
     cell: Cell
     device: str
@@ -28,6 +33,7 @@ class Job(NamedTuple):
     ended: datetime
     trials: int
     memory: float | None
+    busy: float | None = None
 
 
 class Lane(NamedTuple):
@@ -70,6 +76,7 @@ def _job(cells: Mapping[str, Cell], members: Sequence[TrialRow]) -> Job:
         ended=max(datetime.fromisoformat(str(row.provenance["ended"])) for row in members),
         trials=len(members),
         memory=max(peaks, default=None),
+        busy=float(busy) if isinstance(busy := of.get(UTILIZATION), int | float) else None,
     )
 
 
@@ -131,7 +138,8 @@ def _bars(info: TimelineInfo, optimizer: str) -> go.Scatter:
 
 
 def _hover(job: Job) -> str:
+    busy = "" if job.busy is None else f", device {job.busy:.0%} busy"
     memory = f", at most {job.memory / 2**20:,.0f} MiB" if job.memory else ""
     spent = duration((job.ended - job.started).total_seconds())
     where = f"<b>{named(job.cell.name.optimizer)}</b>, batch {job.cell.name.batch_size:,}"
-    return f"{where}<br>{count(job.trials, 'trial')} in {spent}{memory}<br>{escape(job.device)}"
+    return f"{where}<br>{count(job.trials, 'trial')} in {spent}{busy}{memory}<br>{escape(job.device)}"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from lawn_tune.results import TrialRow
+from lawn_tune.results import UTILIZATION, TrialRow
 
-OF_ONE_RUN = ("start", "end", "finish", "created", "updated", "node", "resumed", "output")
+OF_ONE_RUN = ("start", "end", "finish", "created", "updated", "node", "resumed", "output", UTILIZATION)
 """How names of provenance begin that differ for every trial."""
 
 

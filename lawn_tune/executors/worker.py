@@ -22,7 +22,9 @@ import lawn_tune
 from lawn_tune.errors import LedgerError
 from lawn_tune.executors.base import Job
 from lawn_tune.executors.messages import Message, WorkerSettings
+from lawn_tune.executors.utilization import Utilization
 from lawn_tune.executors.watchdog import Watchdog
+from lawn_tune.results import UTILIZATION
 from trainables import data
 from trainables.functions.run import FunctionError, FunctionRun
 from trainables.optimizers import fused
@@ -167,7 +169,7 @@ def _train(
     watched = settings.progress_seconds if settings.expendable and not job.config.task.code else 0.0
     with _checkpoint(job, settings, notes) as checkpoint, Watchdog(watched) as watchdog:
         run = _run(job, settings, device, checkpoint)
-        trained = 0
+        trained, utilization = 0, Utilization(device)
         for event in run:
             if isinstance(event, EpochEnded | Waiting):
                 if isinstance(event, EpochEnded):
@@ -176,6 +178,7 @@ def _train(
                 if should_stop():
                     run.stop()
             elif isinstance(event, Records):
+                utilization.look()
                 with watchdog.paused():
                     records = [asdict(record) for record in event.records]
                     send({"kind": "progress", "records": records} | notes.take())
@@ -191,6 +194,7 @@ def _train(
     held, digest = ", ".join(run.outcomes[0].constrained), job.config.task.dataset_row.digest
     found = notes.provenance() | ({"constrained tensors": held} if held else {})
     found |= {"data sha256": digest} if digest else {}
+    found |= {UTILIZATION: share} if (share := utilization.share()) is not None else {}
     found |= {"references": run.references} if run.references else {}
     if isinstance(run, FunctionRun):
         found |= {"code": run.code} | ({"output": run.output} if run.output else {})

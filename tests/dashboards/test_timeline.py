@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dashboards.figures.base import plain
 from dashboards.figures.timeline import timeline_figure, timeline_info
-from lawn_tune.results import TrialRow
+from lawn_tune.results import UTILIZATION, TrialRow
 from tests.helpers.memory_source import make_cell, search_rows
 
 CELL = make_cell("adam-lawn")
@@ -43,6 +43,17 @@ def test_every_pack_is_in_a_row_without_overlap_and_no_row_is_spare(spans: list[
         whole = max(b for _, b in here) - min(a for a, _ in here)
         assert info.busy[f"{host}, cpu"] == pytest.approx(len(seconds) / whole)
     assert plain(timeline_figure(info))["data"]
+
+
+def test_a_job_shows_how_busy_it_kept_its_device_where_that_is_known() -> None:
+    first, second, third = trained([(0, 1, "a"), (2, 1, "a"), (4, 1, "a")])
+    rows = [
+        replace(first, provenance={**first.provenance, UTILIZATION: 0.83}),
+        second,
+        replace(third, provenance={**third.provenance, UTILIZATION: "much"}),
+    ]
+    (trace,) = plain(timeline_figure(timeline_info([CELL], rows)))["data"]
+    assert ["83% busy" in text for text in trace["hovertext"] if text] == [True, True, False, False, False, False]
 
 
 def test_what_states_no_date_is_left_out() -> None:

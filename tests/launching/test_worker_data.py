@@ -14,6 +14,7 @@ from lawn_tune.cli.main import app
 from lawn_tune.executors.base import Job
 from lawn_tune.executors.messages import WorkerSettings
 from lawn_tune.ledger import open_ledger
+from lawn_tune.results import UTILIZATION
 from tests.helpers.fabricated import published, write_movielens
 from tests.helpers.jobs import a_job, run
 from trainables import data
@@ -95,6 +96,7 @@ def test_damaged_data_ends_a_job_and_is_fetched_where_that_is_allowed(ratings: P
 def test_the_digest_of_the_data_is_in_the_provenance_and_in_no_key(ratings: Path, fetched: list[str]) -> None:
     messages = run(job(), settings(ratings, fetch_data=True))
     assert messages[-1]["provenance"]["data sha256"] == DATASETS["movielens-100k"].digest
+    assert 0 < messages[-1]["provenance"][UTILIZATION] <= 1
     assert fetched == []
     assert "data sha256" not in run(a_job(epochs=1), settings(ratings))[-1]["provenance"], "it is generated"
 

@@ -225,7 +225,7 @@ CELLS = (
 
 TIMELINE = (
     "Each bar is a pack, from its last start to its end; LAWN's bars are wider. Packs that ran at the same time are in "
-    "separate rows."
+    "separate rows. Point at one for its memory, and how busy it kept the device."
 )
 
 PAGE = page(
