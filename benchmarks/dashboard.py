@@ -94,7 +94,7 @@ def opened(page: Page, path: str) -> dict[str, float]:
 def clicked(page: Page) -> dict[str, float]:
     """Returns seconds of single interactions, each on a completely loaded page."""
     opened(page, "/compare")
-    found = {"compare: another page": timed(page, lambda: page.get_by_role("link", name="Tuning curve").click())}
+    found = {"compare: another page": timed(page, lambda: page.get_by_role("link", name="Tuning").click())}
     opened(page, "/compare")
     found["compare: search values"] = timed(
         page, lambda: page.locator("label", has_text="search, validation").first.click()
