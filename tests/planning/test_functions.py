@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 
 from lawn_tune.cells import Cell
+from lawn_tune.executors.memory_need import too_large
 from lawn_tune.planning.functions import LARGEST, Code, read_code
 from lawn_tune.planning.generations import with_code
 from lawn_tune.planning.packing import make_packs
 from lawn_tune.planning.plan import plan
 from search_spaces.loader import load_space
 from search_spaces.space import SpaceError
+from tests.helpers import tasks
 from tests.helpers.functions import LINE, SPACE, Functions, end_of
 
 BOOM = "raise RuntimeError('a plan ran the function')\n"
@@ -47,6 +49,11 @@ def test_each_pack_holds_one_trial_whatever_is_asked_for(tmp_path: Path) -> None
     cell = Functions(tmp_path).cells[0]
     for size in (None, 7):
         assert [len(pack) for pack in make_packs(cell, "search", cell.search_trials, size)] == [1, 1]
+
+
+def test_a_function_that_runs_out_of_memory_is_not_told_of_micro_batches(tmp_path: Path) -> None:
+    assert "micro_batch" in too_large(tasks.IMAGES)
+    assert "micro_batch" not in too_large(Functions(tmp_path).cells[0].task)
 
 
 def test_the_code_is_what_the_function_imports_from_its_folder(tmp_path: Path) -> None:

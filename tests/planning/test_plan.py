@@ -84,10 +84,12 @@ COUPLED = {"loss": "bce", "metric": "ndcg@10"}
 
 
 TESTED_BELOW = ("overrides", "compare", "catalogue")
+TESTED_WITH_FUNCTIONS = ("trainable", "sources", "examples", "data")
+"""In `test_functions.py`."""
 
 
 def test_the_tables_hold_every_key_that_is_not_for_people() -> None:
-    counted = {*OTHER, *PROTOCOL, *COUPLED, *TESTED_BELOW}
+    counted = {*OTHER, *PROTOCOL, *COUPLED, *TESTED_BELOW, *TESTED_WITH_FUNCTIONS}
     assert counted == {field.name for field in fields(SearchSpace)} - {"name", "source", "description", "notes"}
 
 
