@@ -5,13 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from search_spaces.levels import text as level_text
-from trainables.catalogue import shown_method, shown_metric
-from trainables.catalogue.methods import METHODS
+from trainables.catalogue import shown_hyperparameter, shown_method, shown_metric
 from trainables.catalogue.rows import Metric
-
-_HYPERPARAMETERS: Mapping[str, str] = {
-    row.name: row.label or row.name for method in METHODS.values() for _, row in method.roles()
-}
 
 
 def method(name: str) -> str:
@@ -43,7 +38,7 @@ def difference_text(size: str, metric: str) -> str:
 
 def hyperparameter(name: str) -> str:
     """Returns a hyperparameter's name for an axis."""
-    return _HYPERPARAMETERS.get(name, name)
+    return shown_hyperparameter(name)
 
 
 def setting(values: Mapping[str, float]) -> str:

@@ -15,6 +15,8 @@ from urllib.request import urlopen
 
 import pytest
 
+from lawn_tune.ledger import open_ledger
+from lawn_tune.words import hyperparameter
 from trainables.catalogue.plugins import KINDS
 
 HERE = Path(__file__).parent
@@ -104,6 +106,7 @@ def test_every_trial_was_trained(studied: Path, broken: Path) -> None:
 def test_comparisons_read_labels_and_directions_without_the_package(studied: Path, broken: Path) -> None:
     compared = lawn_tune(broken, studied, "compare", "toy_space", "--format", "md")
     assert "Signum-LAWN − Signum, shrinking" in compared
+    assert "not comparable" not in compared
     assert "error" in compared
     found = json.loads(lawn_tune(broken, studied, "compare", "toy_space", "--format", "json"))
     assert found["protocol"]["direction"] == "minimize"
@@ -114,8 +117,11 @@ def test_comparisons_read_labels_and_directions_without_the_package(studied: Pat
 def test_the_report_shows_the_plug_ins_names_and_color(studied: Path, broken: Path) -> None:
     lawn_tune(broken, studied, "report", "toy_space", "--output", "report.html")
     page = (studied / "report.html").read_text()
-    for text in ("Signum-LAWN", "Signum, shrinking", "#7a4fbf", "shrink rate"):
+    for text in ("Signum-LAWN", "Signum, shrinking", "#7a4fbf"):
         assert text in page
+    with open_ledger(f"sqlite:///{studied}/lawn-tune.db", create=False) as ledger:
+        ledger.cells("toy_space")
+    assert hyperparameter("shrink_rate") == "shrink rate", "on axes, inside compressed figures"
 
 
 def test_the_dashboard_serves_it_without_the_package(studied: Path, broken: Path) -> None:

@@ -26,6 +26,7 @@ __all__ = [
     "carried",
     "catalogue",
     "installed",
+    "shown_hyperparameter",
     "shown_method",
     "shown_metric",
 ]
@@ -68,6 +69,14 @@ BUILT_IN = Catalogue(RULES, CONTROLS, LOSSES, METRICS, MODELS, DATASETS, METHODS
 _shown: dict[str, dict[str, Any]] = {"methods": dict(METHODS), "metrics": dict(METRICS)}
 
 
+def _labels_of(methods: Mapping[str, Method]) -> dict[str, str]:
+    """Returns the labels of the hyperparameters of methods; of several with one name that of the last."""
+    return {row.name: row.label or row.name for method in methods.values() for _, row in method.roles()}
+
+
+_labels = _labels_of(METHODS)
+
+
 @cache
 def catalogue(rows: str = "") -> Catalogue:
     """Returns the built-in rows, and those that a task carries as JSON text."""
@@ -76,6 +85,7 @@ def catalogue(rows: str = "") -> Catalogue:
     whole = BUILT_IN.with_rows(json.loads(rows), "rows of a task")
     for kind, named in _shown.items():
         named.update({name: row for name, row in getattr(whole, kind).items() if name not in named})
+    _labels.update({name: label for name, label in _labels_of(whole.methods).items() if name not in _labels})
     return whole
 
 
@@ -98,6 +108,11 @@ def shown_method(name: str) -> Method | None:
     Only for what is shown; what is trained or compared asks its task, which is sure to mean the same row.
     """
     return _shown["methods"].get(name)
+
+
+def shown_hyperparameter(name: str) -> str:
+    """Returns the label of a hyperparameter, its name where no method that this process has read has one of it."""
+    return _labels.get(name, name)
 
 
 def shown_metric(name: str) -> Metric | None:
