@@ -194,9 +194,10 @@ def _train(
     held, digest = ", ".join(run.outcomes[0].constrained), job.config.task.dataset_row.digest
     found = notes.provenance() | ({"constrained tensors": held} if held else {})
     found |= {"data sha256": digest} if digest else {}
-    found |= {UTILIZATION: share} if (share := utilization.share()) is not None else {}
     found |= {"references": run.references} if run.references else {}
-    if isinstance(run, FunctionRun):
+    if isinstance(run, PackRun):  # a function's time is not this process's
+        found |= {UTILIZATION: share} if (share := utilization.share()) is not None else {}
+    else:
         found |= {"code": run.code} | ({"output": run.output} if run.output else {})
     return {"kind": "finished", "outcomes": [asdict(outcome) for outcome in run.outcomes], "provenance": found}
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from lawn_tune.results import UTILIZATION
 from tests.helpers.functions import LINE, SPACE, Functions, end_of
 from tests.helpers.jobs import curve
 from trainables.functions.state import read_state, read_story, write_state
@@ -59,6 +60,7 @@ def test_an_interrupted_trial_ends_with_the_bits_of_an_undisturbed_one(saves: bo
     assert ("resumed from epoch" in end_of(again)["provenance"]) == saves
     assert end_of(again)["outcomes"][0]["summary"]["seconds"] > 0
     assert summary(again) == summary(undisturbed)
+    assert UTILIZATION not in end_of(again)["provenance"], "it would be of the worker, which waits"
     assert curve(again) == curve(undisturbed)
     warnings = [text for message in undisturbed for text in message.get("warnings", ())]
     assert any("saves no state: a trial that is interrupted starts again" in text for text in warnings) != saves
