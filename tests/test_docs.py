@@ -12,10 +12,14 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from benchmarks import inference_page, page, recompute, scaling_page
+from benchmarks import inference_page, page, results_page, scaling_page
 from lawn_tune.cli.main import app
+from lawn_tune.comparison.compare import compare_space
+from lawn_tune.ledger import Ledger
+from lawn_tune.ledger.bundle import open_bundle
 from lawn_tune.planning.plan import plan
 from lawn_tune.planning.spaces import builtin_spaces
+from lawn_tune.words import signed
 from search_spaces.loader import load_space
 from trainables.catalogue import page as methods_page
 from trainables.catalogue.methods import METHODS
@@ -72,19 +76,24 @@ def test_the_readme_names_every_space_and_the_spaces_every_optimizer() -> None:
 
 
 def test_the_numbers_of_the_readme_equal_the_committed_result() -> None:
-    result = json.loads((ROOT / "docs/results/movielens_100k_bs100000_40epochs.json").read_text())
-    for cell in result["cells"]:
-        value = cell["estimate"]
-        assert f"{value['mean']:.2f} ± {value['standard_error']:.2f} | {value['n']} seeds" in README
-    difference = result["pairs"][0]["difference"]
-    low, high = (f"{bound:+.2f}".replace("-", "−") for bound in difference["interval"])
-    assert f"**{difference['mean']:+.2f}**, 95 % interval {low} to {high}" in README
+    with open_bundle(results_page.RESULTS / "movielens_100k_bs10000_40epochs.bundle") as (database, bundle):
+        comparison = compare_space(Ledger(database), bundle.space)
+    for value in (cell.confirmed for cell in comparison.cells):
+        assert value is not None
+        assert f"{value.mean:.2f} ± {value.error:.2f} | {value.n} seeds" in README
+    (pair,) = comparison.pairs
+    assert pair.difference is not None
+    interval = pair.difference.interval
+    assert interval is not None
+    mean, low, high = (signed(value, 2) for value in (pair.difference.mean, interval.low, interval.high))
+    assert f"**{mean}**, 95 % interval {low} to {high}" in README
 
 
-@pytest.mark.parametrize("path", sorted(recompute.RESULTS.glob("*.json")), ids=lambda path: path.stem)
-def test_committed_comparisons_are_those_of_the_present_inference(path: Path) -> None:
-    document = json.loads(path.read_text())
-    assert recompute.recomputed(document) == document
+def test_the_pages_of_results_are_generated_from_the_committed_bundles() -> None:
+    found = results_page.pages()
+    assert {path.with_suffix(".md") for path in results_page.RESULTS.glob("*.bundle")} < found.keys()
+    for path, text in found.items():
+        assert path.read_text() == text
 
 
 def test_the_example_of_the_readme_runs_and_holds_the_norms(tmp_path: Path) -> None:
