@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dashboards.report import report
 from lawn_tune.cli.compare import comparison_of
-from lawn_tune.comparison.compare import Comparison
+from lawn_tune.comparison.comparison import Comparison
 from lawn_tune.comparison.verdicts import sentence
 from lawn_tune.ledger import Ledger
 from lawn_tune.ledger.bundle import open_bundle

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lawn_tune.comparison.compare import CellResult, Comparison
+from lawn_tune.comparison.comparison import CellResult, Comparison
 from lawn_tune.planning.widening import Widening, widenings
 from search_spaces.levels import toml
 

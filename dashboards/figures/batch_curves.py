@@ -15,7 +15,7 @@ from dashboards.figures.figure_of_merit import Measure, Measured, Rows, measured
 from dashboards.figures.panels import dodge, gapped, log_range, whiskers
 from dashboards.figures.untrained import Level, draw_levels, levels
 from lawn_tune.cells import Phase
-from lawn_tune.comparison.compare import CellResult
+from lawn_tune.comparison.comparison import CellResult
 from lawn_tune.comparison.published import paper_dataset, printed, published_curve
 from lawn_tune.comparison.references import Reference
 from lawn_tune.comparison.tables import model_text

@@ -12,7 +12,7 @@ from dashboards.figures.base import blank, named, with_unit
 from dashboards.figures.panels import dodge, gapped, log_range, whiskers
 from dashboards.figures.untrained import Level, draw_levels, levels
 from lawn_tune.cells import Phase
-from lawn_tune.comparison.compare import Comparison
+from lawn_tune.comparison.comparison import Comparison
 from lawn_tune.words import fixed, metric_name, metric_of
 
 

@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 from dashboards import style
 from dashboards.figures.base import blank, capital, with_unit
 from dashboards.figures.panels import Window, better_part, crosses, dots, sampled, shown
-from lawn_tune.comparison.compare import CellResult
+from lawn_tune.comparison.comparison import CellResult
 from lawn_tune.planning.selection import Point
 from lawn_tune.results import TrialRow
 from lawn_tune.words import duration, fixed, metric_name, metric_of, setting

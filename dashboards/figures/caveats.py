@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from lawn_tune.comparison.compare import CellResult, PairResult
+from lawn_tune.comparison.comparison import CellResult, PairResult
 from lawn_tune.comparison.flags import Flag
 from lawn_tune.words import count
 

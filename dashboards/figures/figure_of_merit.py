@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from lawn_tune.cells import Cell, Phase
-from lawn_tune.comparison.compare import CellResult
+from lawn_tune.comparison.comparison import CellResult
 from lawn_tune.comparison.inference import mean_and_error
 from lawn_tune.results import TrialRow
 from lawn_tune.words import metric_name, metric_of

@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 from dashboards import style
 from dashboards.figures.base import blank, cut, named
 from dashboards.figures.pair_outcome import TONES, Tone, paper_difference, searched
-from lawn_tune.comparison.compare import PairResult, Verdict
+from lawn_tune.comparison.comparison import PairResult, Verdict
 from lawn_tune.comparison.verdicts import sentence, side, sides, verdict_text
 from lawn_tune.words import count, metric_name, metric_of, signed
 

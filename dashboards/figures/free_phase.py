@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from dashboards import style
 from dashboards.figures.base import blank, capital, with_unit
 from lawn_tune.cells import Cell
-from lawn_tune.comparison.compare import CellResult
+from lawn_tune.comparison.comparison import CellResult
 from lawn_tune.planning.selection import Point, ranked
 from lawn_tune.results import TrialRow
 from lawn_tune.words import fixed, hyperparameter, metric_name, metric_of, setting

@@ -13,7 +13,7 @@ from dashboards import style
 from dashboards.figures.base import blank, capital, named
 from dashboards.figures.panels import better_part, labeled
 from lawn_tune.cells import Cell
-from lawn_tune.comparison.compare import CellResult, Comparison
+from lawn_tune.comparison.comparison import CellResult, Comparison
 from lawn_tune.planning.selection import Point, PointStatus
 from lawn_tune.words import fixed, hyperparameter, metric_name, metric_of, setting
 from search_spaces.levels import text as level_text

@@ -15,7 +15,7 @@ from dashboards import style
 from dashboards.figures.base import blank, capital, named, with_unit
 from dashboards.figures.series import CURVE_POINTS, Curves, thinned
 from lawn_tune.cells import Phase
-from lawn_tune.comparison.compare import CellResult, Comparison
+from lawn_tune.comparison.comparison import CellResult, Comparison
 from lawn_tune.comparison.estimates import Estimate
 from lawn_tune.words import metric_name, metric_of
 from trainables.outcomes import SWITCH_EPOCH

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from lawn_tune.comparison.compare import PairResult, Verdict
+from lawn_tune.comparison.comparison import PairResult, Verdict
 from lawn_tune.comparison.published import printed
 
 Tone = Literal["better", "worse", "open", "none"]

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from dashboards import style
 from dashboards.figures.base import blank, named, under
-from lawn_tune.comparison.compare import CellResult
+from lawn_tune.comparison.comparison import CellResult
 
 MIN_TASKS = 3
 """Tasks below which a share is not informative."""

@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from dashboards import style
 from dashboards.figures.base import blank, capital, with_unit
 from dashboards.figures.panels import Window, better_part, dots, level_axis, sampled, shown, spread
-from lawn_tune.comparison.compare import CellResult
+from lawn_tune.comparison.comparison import CellResult
 from lawn_tune.words import fixed, hyperparameter, metric_name, metric_of, setting
 from trainables.catalogue.rows import Direction
 

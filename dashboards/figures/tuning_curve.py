@@ -15,7 +15,7 @@ from dashboards import style
 from dashboards.figures.base import blank, capital, named, with_unit
 from dashboards.figures.best_so_far import Spent
 from dashboards.figures.panels import log_ticks
-from lawn_tune.comparison.compare import CellResult, Comparison
+from lawn_tune.comparison.comparison import CellResult, Comparison
 from lawn_tune.planning.selection import ranked
 from lawn_tune.results import TrialRow
 from lawn_tune.words import duration, fixed, metric_name, metric_of

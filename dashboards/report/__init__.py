@@ -11,7 +11,7 @@ from dashboards.figures.series import readable
 from dashboards.report.contents import contents
 from dashboards.report.html_page import render
 from dashboards.report.text import report_json, report_markdown
-from lawn_tune.comparison.compare import Comparison
+from lawn_tune.comparison.comparison import Comparison
 from lawn_tune.results import ResultSource
 
 Format = Literal["html", "md", "json"]

@@ -11,7 +11,7 @@ from dashboards.figures.tuning_curve import ROUND, Drawn, TuningCurveInfo, Tunin
 from dashboards.report.protocol import commands, dates, protocol
 from dashboards.widening import shortest_budget, suggested
 from lawn_tune.cells import Cell
-from lawn_tune.comparison.compare import CellResult, Comparison
+from lawn_tune.comparison.comparison import CellResult, Comparison
 from lawn_tune.comparison.tables import Table, table
 from lawn_tune.planning.selection import Winner
 from lawn_tune.planning.widening import widenings

@@ -34,7 +34,7 @@ from dashboards.report.contents import (
     Contents,
 )
 from lawn_tune import __version__
-from lawn_tune.comparison.compare import CellResult
+from lawn_tune.comparison.comparison import CellResult
 from lawn_tune.comparison.tables import DIFFERENCE_HEADER
 from lawn_tune.words import method
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from lawn_tune.cells import Cell
-from lawn_tune.comparison.compare import Comparison
+from lawn_tune.comparison.comparison import Comparison
 from lawn_tune.comparison.next_steps import launch_command
 from lawn_tune.comparison.tables import model_text
 from lawn_tune.results import TrialRow

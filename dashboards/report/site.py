@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from dashboards.figures.pair_outcome import TONES
 from lawn_tune import __version__
-from lawn_tune.comparison.compare import Comparison
+from lawn_tune.comparison.comparison import Comparison
 from lawn_tune.comparison.verdicts import headline, overall_sentence
 
 PAGES = "spaces"

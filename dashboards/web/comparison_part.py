@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from dashboards.style import base_of
 from lawn_tune.cells import Cell
-from lawn_tune.comparison.compare import Comparison
+from lawn_tune.comparison.comparison import Comparison
 
 
 def selected(comparison: Comparison, wanted: Callable[[str, int], bool]) -> Comparison:

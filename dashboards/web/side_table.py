@@ -11,7 +11,7 @@ from dash.development.base_component import Component
 from dashboards.web import components
 from dashboards.web.components import Content
 from dashboards.web.page import View
-from lawn_tune.comparison.compare import CellResult, Comparison
+from lawn_tune.comparison.comparison import CellResult, Comparison
 from lawn_tune.comparison.published import printed, source
 from lawn_tune.comparison.tables import Footnote, Table, table, value_text
 from lawn_tune.words import count, fixed, method

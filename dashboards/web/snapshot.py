@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lawn_tune.cells import Cell
-from lawn_tune.comparison.compare import Comparison, compare
+from lawn_tune.comparison.compare import compare
+from lawn_tune.comparison.comparison import Comparison
 from lawn_tune.errors import LedgerError
 from lawn_tune.results import DAMAGED, REPAIR, DamagedCells, ResultSource, TrialRow
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from lawn_tune.cells import Cell, Phase
-from lawn_tune.comparison.compare import CellResult
+from lawn_tune.comparison.comparison import CellResult
 from lawn_tune.comparison.tables import value_text
 from lawn_tune.planning.counts import Counts, count
 from lawn_tune.planning.speed import Speeds

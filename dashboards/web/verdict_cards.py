@@ -13,7 +13,7 @@ from dashboards.figures.pair_outcome import TONES, paper_difference, searched
 from dashboards.web import components
 from dashboards.web.components import Content
 from dashboards.web.page import View
-from lawn_tune.comparison.compare import CellResult, PairResult
+from lawn_tune.comparison.comparison import CellResult, PairResult
 from lawn_tune.comparison.estimates import Estimate
 from lawn_tune.comparison.flags import Flag
 from lawn_tune.comparison.verdicts import level_text, sentence, verdict_text

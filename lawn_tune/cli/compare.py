@@ -12,7 +12,8 @@ from rich.console import Console
 
 from lawn_tune.cli.options import Storage, console, plain_table
 from lawn_tune.cli.source import launched, option, reading_space
-from lawn_tune.comparison.compare import Comparison, compare_space
+from lawn_tune.comparison.compare import compare_space
+from lawn_tune.comparison.comparison import Comparison
 from lawn_tune.comparison.renderers import RENDERERS, Format
 from lawn_tune.comparison.renderers.race import (
     DEFINITION,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from lawn_tune.cells import Cell
-from lawn_tune.comparison.compare import CellResult, PairResult, Verdict
+from lawn_tune.comparison.comparison import CellResult, PairResult, Verdict
 from lawn_tune.comparison.flags import FEW, widenable
 from lawn_tune.comparison.verdicts import to_decide
 from lawn_tune.planning.extending import extended

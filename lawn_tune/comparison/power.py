@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
-from lawn_tune.comparison.compare import Comparison, PairResult, Verdict
+from lawn_tune.comparison.comparison import Comparison, PairResult, Verdict
 from lawn_tune.comparison.inference import Effect
 
 PRIOR_SPREAD = 0.5

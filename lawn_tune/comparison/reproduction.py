@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import groupby
 from typing import NamedTuple
 
-from lawn_tune.comparison.compare import CellResult, Comparison
+from lawn_tune.comparison.comparison import CellResult, Comparison
 from lawn_tune.comparison.tables import caption, mean_text, value_text
 from lawn_tune.comparison.verdicts import overall_sentence, sentence
 from lawn_tune.words import fixed, metric_name, signed

@@ -7,7 +7,7 @@ from string import ascii_lowercase
 from typing import NamedTuple
 
 from lawn_tune.cells import Cell
-from lawn_tune.comparison.compare import CellResult, Comparison, PairResult, Verdict
+from lawn_tune.comparison.comparison import CellResult, Comparison, PairResult, Verdict
 from lawn_tune.comparison.differences import Difference
 from lawn_tune.comparison.estimates import Estimate
 from lawn_tune.comparison.flags import Flag, Note

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lawn_tune.comparison.compare import CellResult, Comparison, Verdict
+from lawn_tune.comparison.comparison import CellResult, Comparison, Verdict
 from lawn_tune.comparison.verdicts import side
 from lawn_tune.results import ResultSource, TrialRow
 from trainables.catalogue.rows import Direction

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from lawn_tune.cells import Cell, Protocol
-from lawn_tune.comparison.compare import Comparison, Overall, PairResult, Verdict
+from lawn_tune.comparison.comparison import Comparison, Overall, PairResult, Verdict
 from lawn_tune.comparison.differences import Difference
 from lawn_tune.comparison.flags import Flag, plain_base
 from lawn_tune.comparison.inference import LEVEL, Interval

@@ -7,9 +7,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from enum import Enum, auto
-from functools import cached_property
 
 from lawn_tune.cells import Cell, CellName, Packing, Phase
 from lawn_tune.executors.base import Event, Failed, Finished, Job, Nothing, Progress
@@ -19,6 +16,7 @@ from lawn_tune.launching.extension import next_grids
 from lawn_tune.launching.leases import HeldLeases
 from lawn_tune.launching.limits import Limits
 from lawn_tune.launching.listener import Listener, Tally
+from lawn_tune.launching.work import OPENED, Next, State, Work
 from lawn_tune.ledger import LeaseLost, Ledger, Owner, PackRow, Unreachable
 from lawn_tune.planning.packing import coarse_to_fine, make_packs
 from lawn_tune.planning.placement import place
@@ -29,69 +27,6 @@ from trainables.tasks import PackConfig, Trial
 
 LOST_MACHINES = 10
 """How often a pack is tried again because its machine is gone, which is not the pack's fault (our choice)."""
-
-
-class State(Enum):
-    """What a launch does with a cell."""
-
-    WAITING = auto()
-    """Not leased: its turn has not come, or another launch works on it."""
-    OPEN = auto()
-    """Leased: its packs are trained."""
-    FAILED = auto()
-    """Leased: its packs are trained, but one failed for good, so that its winner is not confirmed."""
-    LEFT_OUT = auto()
-    """Leased: no pack is begun any more, as a limit would be passed."""
-    LOST = auto()
-    """Another launch's by now: no pack is begun, and running ones end; then it waits again."""
-    SEARCHED = auto()
-    """Given back until the grids of its rivals are as wide as needed; then it is confirmed."""
-    DONE = auto()
-    """Given back."""
-
-
-OPENED = (State.OPEN, State.FAILED, State.LEFT_OUT, State.LOST)
-
-
-@dataclass
-class _Work:
-    """A cell, and of the phase that is trained: packs still to begin, those in training, and trials that diverged."""
-
-    cell: Cell
-    state: State = State.WAITING
-    phase: Phase = "search"
-    trials: dict[str, Trial] = field(default_factory=dict)
-    queue: deque[PackRow] = field(default_factory=deque)
-    running: set[str] = field(default_factory=set)
-    diverged: int = 0
-
-    @cached_property
-    def keys(self) -> frozenset[str]:
-        """Of its search trials."""
-        return frozenset(trial.key for trial in self.cell.search_trials)
-
-    def extend(self, cell: Cell) -> None:
-        """Waits for the search of a wider grid."""
-        self.cell, self.state = cell, State.WAITING
-        vars(self).pop("keys", None)
-
-    def stop(self, state: State) -> None:
-        """Begins no more packs."""
-        self.state = state
-        self.queue.clear()
-
-
-@dataclass
-class _Next:
-    """What `next_job` goes by besides the cells.
-
-    Args:
-        job: begun before there was an executor, and handed out first.
-        lease_at: no cell is leased before, by the launch's clock.
-    """
-
-    job: Job | None = None
-    lease_at: float = 0.0
 
 
 class Launch:
@@ -132,15 +67,15 @@ class Launch:
         self.leases = HeldLeases(ledger, owner)
         self.tally = Tally()
         self._clock = clock
-        self._works = [_Work(cell) for cell in cells]  # those of one state in the order in which they have their turn
+        self._works = [Work(cell) for cell in cells]  # those of one state in the order in which they have their turn
         self._placed, self._extending = False, extend
         self._counted: set[str] = set()
-        self._jobs: dict[str, tuple[_Work, PackRow]] = {}
+        self._jobs: dict[str, tuple[Work, PackRow]] = {}
         self._tries: dict[str, int] = {}
         self._lost_machines: dict[str, int] = {}
         self._shown: set[str] = set()
         self._stop = threading.Event()
-        self._next = _Next()
+        self._next = Next()
 
     @property
     def stopping(self) -> bool:
@@ -260,7 +195,7 @@ class Launch:
         self._works.sort(key=lambda work: places.get(work.cell.name, -1))
         self._placed = True
 
-    def _pack(self, works: Sequence[_Work], missing: Mapping[CellName, Sequence[Trial]]) -> list[CellName]:
+    def _pack(self, works: Sequence[Work], missing: Mapping[CellName, Sequence[Trial]]) -> list[CellName]:
         """Chooses sizes of packs where none are recorded, and records them; returns the cells in the order to train."""
         recorded = self.ledger.packings([work.cell for work in works])
         cells = [work.cell.packed(self._packing(work.cell, recorded)) for work in works]
@@ -275,24 +210,24 @@ class Launch:
             return recorded.get(cell.name)
         return Packing(search=self.pack_size, confirm=self.pack_size, workers=None, plan=cell.plan_id)
 
-    def _in(self, *states: State) -> list[_Work]:
+    def _in(self, *states: State) -> list[Work]:
         return [work for work in self._works if work.state in states]
 
-    def _lost(self, work: _Work) -> bool:
+    def _lost(self, work: Work) -> bool:
         """True once a cell is another launch's; from then on no pack of it is begun here."""
         if work.state is not State.LOST and not self.leases.holds(work.cell.name):
             work.stop(State.LOST)
         return work.state is State.LOST
 
     @contextmanager
-    def _left_if_lost(self, work: _Work) -> Iterator[None]:
+    def _left_if_lost(self, work: Work) -> Iterator[None]:
         """Around writes, which the ledger refuses once another launch leases the cell: that one trains it, not us."""
         try:
             yield
         except LeaseLost:
             self.leases.lose(work.cell.name)
 
-    def _enqueue(self, work: _Work, state: State) -> None:
+    def _enqueue(self, work: Work, state: State) -> None:
         """Changes a cell's state; its turn comes after all others of that state."""
         work.state = state
         self._works.remove(work)
@@ -314,11 +249,11 @@ class Launch:
                 self.listener.waiting([work.cell for work in waiting])
         return False
 
-    def _apart(self, work: _Work) -> bool:
+    def _apart(self, work: Work) -> bool:
         """True unless trials of the cell are being trained for another space: it takes them over when they are done."""
         return all(work.keys.isdisjoint(other.keys) for other in self._in(*OPENED))
 
-    def _lease(self, work: _Work) -> bool:
+    def _lease(self, work: Work) -> bool:
         """Leases and opens a cell; after an outage not at once: those who work on it could not renew, and go first."""
         try:
             if not self.leases.take(work.cell.name):
@@ -332,7 +267,7 @@ class Launch:
             self._open_phase(work, "search", work.cell.search_trials)
         return True
 
-    def _open_phase(self, work: _Work, phase: Phase, trials: Sequence[Trial]) -> None:
+    def _open_phase(self, work: Work, phase: Phase, trials: Sequence[Trial]) -> None:
         outcomes = self.ledger.outcomes([trial.key for trial in trials])
         missing = {trial.key for trial in trials if outcomes.get(trial.key) not in FINISHED}
         if missing and work.cell.packing is None:  # its search was trained before packings were recorded
@@ -355,7 +290,7 @@ class Launch:
         work.queue = deque(waiting)
         self._enqueue(work, State.OPEN)
 
-    def _move_on(self, work: _Work) -> None:
+    def _move_on(self, work: Work) -> None:
         """Goes on with a cell of which no pack runs: from search to confirm, to the end, or back to waiting."""
         if work.state is State.LOST:
             self._enqueue(work, State.WAITING)
@@ -385,13 +320,13 @@ class Launch:
         self._placed, self._extending = self._placed and not grown, bool(grown)
         return True
 
-    def _give_back(self, work: _Work, state: State = State.DONE) -> None:
+    def _give_back(self, work: Work, state: State = State.DONE) -> None:
         work.stop(state)
         self.leases.give_back(work.cell.name)
 
     # --- packs -------------------------------------------------------------------------------------------------------
 
-    def _begin(self, work: _Work) -> Job | None:
+    def _begin(self, work: Work) -> Job | None:
         """Begins the cell's next pack; None if it does not fit the limits, or the cell is another launch's by now."""
         pack = work.queue.popleft()
         trials = [work.trials[key] for key in pack.keys]
@@ -411,7 +346,7 @@ class Launch:
         self._jobs[pack.id] = (work, pack)
         return Job(pack=pack.id, config=PackConfig(task=work.cell.task_of(work.phase), members=tuple(trials)))
 
-    def _store(self, work: _Work, pack: PackRow, event: Finished) -> None:
+    def _store(self, work: Work, pack: PackRow, event: Finished) -> None:
         workers = work.cell.packing.workers if work.cell.packing else None
         packing = {"trials": len(pack.keys), "workers": workers}
         self.ledger.finish(pack, event.outcomes, {**event.provenance, "packing": packing})
@@ -422,7 +357,7 @@ class Launch:
         self.listener.finished(event.job, event.outcomes)
         self._count_diverged(work, diverged)
 
-    def _count_diverged(self, work: _Work, more: int) -> None:
+    def _count_diverged(self, work: Work, more: int) -> None:
         """Reports a phase once, when over half of its trials have diverged."""
         before, work.diverged = work.diverged, work.diverged + more
         if 2 * before <= len(work.trials) < 2 * work.diverged:
@@ -435,7 +370,7 @@ class Launch:
                 self._shown.add(text)
                 show(text)
 
-    def _give_up(self, work: _Work, pack: PackRow, event: Failed) -> None:
+    def _give_up(self, work: Work, pack: PackRow, event: Failed) -> None:
         if event.reason == "stopped":
             return
         if event.reason == "memory" and len(pack.keys) > 1:

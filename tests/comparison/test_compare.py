@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from dashboards.widening import suggested
 from lawn_tune.cells import Cell
-from lawn_tune.comparison.compare import CellResult, Comparison, PairResult, Verdict, compare, compare_space
+from lawn_tune.comparison.compare import compare, compare_space
+from lawn_tune.comparison.comparison import CellResult, Comparison, PairResult, Verdict
 from lawn_tune.comparison.flags import Flag
 from lawn_tune.comparison.inference import crossed, mean_and_error, over_seeds
 from lawn_tune.comparison.published import caveat

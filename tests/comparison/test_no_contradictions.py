@@ -20,7 +20,8 @@ from dashboards.figures.forest import forest_info
 from dashboards.report.contents import contents
 from dashboards.report.html_page import render
 from dashboards.report.text import report_json, report_markdown
-from lawn_tune.comparison.compare import Comparison, compare_space
+from lawn_tune.comparison.compare import compare_space
+from lawn_tune.comparison.comparison import Comparison
 from lawn_tune.comparison.renderers import RENDERERS
 from lawn_tune.comparison.renderers.terminal import print_comparison
 from lawn_tune.results import Outcome

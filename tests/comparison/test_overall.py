@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from lawn_tune.cells import Cell
-from lawn_tune.comparison.compare import Comparison, Overall, PairResult, Verdict, compare_space
+from lawn_tune.comparison.compare import compare_space
+from lawn_tune.comparison.comparison import Comparison, Overall, PairResult, Verdict
 from lawn_tune.comparison.differences import Difference, Paired, weighted
 from lawn_tune.comparison.inference import Effect, Interval, crossed, over_seeds
 from lawn_tune.comparison.next_steps import Action, launch_command, next_steps

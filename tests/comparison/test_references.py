@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from lawn_tune.comparison.compare import Comparison, compare, compare_space
+from lawn_tune.comparison.compare import compare, compare_space
+from lawn_tune.comparison.comparison import Comparison
 from lawn_tune.comparison.renderers import RENDERERS
 from lawn_tune.comparison.tables import caption, table
 from tests.helpers.memory_source import make_cell, search_rows

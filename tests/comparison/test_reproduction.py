@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from lawn_tune.cells import Cell
-from lawn_tune.comparison.compare import Comparison, compare
+from lawn_tune.comparison.compare import compare
+from lawn_tune.comparison.comparison import Comparison
 from lawn_tune.comparison.published import paper_tables
 from lawn_tune.comparison.renderers.reproduction import WRITERS
 from lawn_tune.comparison.reproduction import ABSENT, Reproduction, Row, reproduction

@@ -13,7 +13,8 @@ import pytest
 from rich.console import Console
 
 from lawn_tune.cells import CellName
-from lawn_tune.comparison.compare import Comparison, Verdict, compare, compare_space
+from lawn_tune.comparison.compare import compare, compare_space
+from lawn_tune.comparison.comparison import Comparison, Verdict
 from lawn_tune.comparison.renderers import RENDERERS
 from lawn_tune.comparison.renderers.exchange import SCHEMA, to_dict
 from lawn_tune.comparison.renderers.terminal import print_comparison

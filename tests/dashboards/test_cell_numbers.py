@@ -23,7 +23,8 @@ from dashboards.figures.sensitivity import explained, sensitivity_figure, sensit
 from dashboards.style import template
 from dashboards.widening import suggested
 from lawn_tune.cells import Cell
-from lawn_tune.comparison.compare import CellResult, compare, compare_space
+from lawn_tune.comparison.compare import compare, compare_space
+from lawn_tune.comparison.comparison import CellResult
 from lawn_tune.planning import widening
 from lawn_tune.planning.widening import Widening
 from lawn_tune.results import Outcome, TrialRow

@@ -12,7 +12,8 @@ from dashboards.figures.batch_curves import batch_curves, batch_curves_figure
 from dashboards.figures.figure_of_merit import measures
 from dashboards.figures.forest import ForestInfo, forest_figure, forest_info
 from dashboards.figures.performance_profile import ProfileInfo, ProfileLine, profile_figure
-from lawn_tune.comparison.compare import Comparison, PairResult, Verdict, compare_space
+from lawn_tune.comparison.compare import compare_space
+from lawn_tune.comparison.comparison import Comparison, PairResult, Verdict
 from tests.helpers.memory_source import MemorySource, demo_source, make_cell, search_rows
 
 EVIL = "<img src=x onerror=alert(1)>"

@@ -19,7 +19,8 @@ from dashboards.figures.pair_outcome import TONES, paper_difference, searched
 from dashboards.figures.performance_profile import ProfileInfo, profile_info
 from dashboards.web.comparison_part import selected
 from dashboards.web.side_table import SideEntry, paper_table, space_table
-from lawn_tune.comparison.compare import CellResult, Comparison, Verdict, compare, compare_space
+from lawn_tune.comparison.compare import compare, compare_space
+from lawn_tune.comparison.comparison import CellResult, Comparison, Verdict
 from lawn_tune.comparison.inference import mean_and_error
 from lawn_tune.comparison.published import lookup, paper_tables
 from lawn_tune.comparison.tables import table

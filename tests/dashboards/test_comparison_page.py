@@ -12,7 +12,8 @@ from playwright.sync_api import Page, expect
 from dashboards.figures.caveats import caveat
 from dashboards.web.pages.comparison import PAGE, PATH, plain_answer
 from lawn_tune.cells import CellName
-from lawn_tune.comparison.compare import Comparison, PairResult, compare_space
+from lawn_tune.comparison.compare import compare_space
+from lawn_tune.comparison.comparison import Comparison, PairResult
 from lawn_tune.comparison.next_steps import launch_command
 from lawn_tune.comparison.verdicts import headline, sentence, verdict_text
 from lawn_tune.words import signed

@@ -11,7 +11,8 @@ from dashboards.figures.batch_size import batch_size_info
 from dashboards.figures.heat_map import heat_map_infos
 from dashboards.figures.learning_curves import curve_infos, curve_keys
 from dashboards.figures.series import CURVE_POINTS
-from lawn_tune.comparison.compare import Comparison, compare, compare_space
+from lawn_tune.comparison.compare import compare, compare_space
+from lawn_tune.comparison.comparison import Comparison
 from tests.helpers.memory_source import MemorySource, confirm_rows, demo_source, make_cell, search_rows, with_protocol
 from tests.helpers.pair_source import confirmed
 

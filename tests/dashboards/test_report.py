@@ -24,7 +24,8 @@ from dashboards.report.contents import contents
 from dashboards.report.html_page import unpacked
 from dashboards.report.text import SCHEMA
 from lawn_tune.cli.source import elsewhere, option
-from lawn_tune.comparison.compare import Comparison, compare, compare_space
+from lawn_tune.comparison.compare import compare, compare_space
+from lawn_tune.comparison.comparison import Comparison
 from lawn_tune.comparison.renderers.exchange import to_dict
 from lawn_tune.comparison.tables import table
 from lawn_tune.errors import UsageError

@@ -23,7 +23,8 @@ from dashboards.figures.tuning_curve import (
     tuning_curve_info,
     tuning_curve_infos,
 )
-from lawn_tune.comparison.compare import Comparison, compare, compare_space
+from lawn_tune.comparison.compare import compare, compare_space
+from lawn_tune.comparison.comparison import Comparison
 from lawn_tune.results import Outcome, TrialRow
 from tests.helpers.memory_source import demo_source, make_cell, make_row, with_protocol
 from trainables.catalogue.rows import Direction

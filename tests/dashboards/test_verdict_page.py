@@ -11,7 +11,8 @@ from playwright.sync_api import expect
 from dashboards.web.pages.verdict import effect, question, todos
 from dashboards.web.snapshot import Snapshots
 from dashboards.widening import suggested
-from lawn_tune.comparison.compare import Verdict, compare_space
+from lawn_tune.comparison.compare import compare_space
+from lawn_tune.comparison.comparison import Verdict
 from lawn_tune.comparison.next_steps import launch_command, next_steps
 from lawn_tune.comparison.verdicts import overall_sentences
 from tests.helpers.browser import NARROW, WIDE, Browse

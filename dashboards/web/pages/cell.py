@@ -29,7 +29,7 @@ from dashboards.web.pages.trials import TrialTable, cell_of, href, opens, trial_
 from dashboards.web.snapshot import Snapshots
 from dashboards.widening import shortest_budget, suggested
 from lawn_tune.cells import Cell
-from lawn_tune.comparison.compare import CellResult
+from lawn_tune.comparison.comparison import CellResult
 from lawn_tune.comparison.flags import Flag
 from lawn_tune.comparison.tables import value_text
 from lawn_tune.planning.widening import widenings

@@ -27,7 +27,7 @@ from dashboards.web.pages.cell import grid
 from dashboards.web.side_table import paper_table, side_table, space_table
 from dashboards.web.verdict_cards import verdicts
 from lawn_tune.cells import Phase
-from lawn_tune.comparison.compare import Comparison, PairResult, Verdict
+from lawn_tune.comparison.comparison import Comparison, PairResult, Verdict
 from lawn_tune.comparison.published import paper_tables
 from lawn_tune.comparison.tables import DIFFERENCE_HEADER, DifferenceRow, difference_cells, table
 from lawn_tune.comparison.verdicts import family_text, headline, side, to_decide

@@ -21,7 +21,7 @@ from dashboards.web.cards import Block, Drawing, FigureCard, page
 from dashboards.web.components import Content
 from dashboards.web.page import Empty, View
 from dashboards.web.pages.trials import by_key
-from lawn_tune.comparison.compare import PairResult
+from lawn_tune.comparison.comparison import PairResult
 from lawn_tune.words import count, duration, fixed, method
 
 AGAINST = (("points", "grid points"), ("time", "device time"))

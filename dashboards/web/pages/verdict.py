@@ -19,7 +19,7 @@ from dashboards.web.page import Empty, View
 from dashboards.web.pages.comparison import nothing
 from dashboards.web.pages.progress import percent, progress_of, state_text
 from dashboards.widening import shortest_budget, suggested
-from lawn_tune.comparison.compare import CellResult, Comparison, PairResult
+from lawn_tune.comparison.comparison import CellResult, Comparison, PairResult
 from lawn_tune.comparison.next_steps import launch_command, next_steps
 from lawn_tune.comparison.tables import model_text
 from lawn_tune.comparison.verdicts import headline, interval_text, overall_sentences

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Literal
 
-from lawn_tune.comparison.compare import Comparison
+from lawn_tune.comparison.comparison import Comparison
 from lawn_tune.comparison.renderers.exchange import json_text
 from lawn_tune.comparison.renderers.latex import latex
 from lawn_tune.comparison.renderers.markdown import markdown

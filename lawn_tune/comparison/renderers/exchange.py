@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from lawn_tune import __version__
-from lawn_tune.comparison.compare import CellResult, Comparison, Overall, PairResult, Verdict
+from lawn_tune.comparison.comparison import CellResult, Comparison, Overall, PairResult, Verdict
 from lawn_tune.comparison.differences import Difference
 from lawn_tune.comparison.next_steps import next_steps
 from lawn_tune.comparison.verdicts import headline, overall_sentence, sentence, sides

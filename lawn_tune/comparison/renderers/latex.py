@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from lawn_tune.comparison.compare import Comparison
+from lawn_tune.comparison.comparison import Comparison
 from lawn_tune.comparison.tables import DIFFERENCE_HEADER, Entry, difference_cells, table
 from lawn_tune.words import fixed, method
 

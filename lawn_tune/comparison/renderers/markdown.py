@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from lawn_tune.comparison.compare import Comparison
+from lawn_tune.comparison.comparison import Comparison
 from lawn_tune.comparison.tables import DIFFERENCE_HEADER, DifferenceRow, Entry, Table, difference_cells, table
 from lawn_tune.words import method
 

@@ -6,7 +6,7 @@ import csv
 import io
 from typing import Any
 
-from lawn_tune.comparison.compare import CellResult, Comparison, PairResult
+from lawn_tune.comparison.comparison import CellResult, Comparison, PairResult
 from lawn_tune.comparison.renderers.csv_field import csv_field
 from lawn_tune.words import setting
 

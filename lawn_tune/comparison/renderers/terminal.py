@@ -7,7 +7,7 @@ from rich.measure import Measurement
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from lawn_tune.comparison.compare import Comparison
+from lawn_tune.comparison.comparison import Comparison
 from lawn_tune.comparison.tables import DIFFERENCE_HEADER, DifferenceRow, Entry, Table, difference_cells, table
 from lawn_tune.words import method
 
