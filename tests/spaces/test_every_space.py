@@ -11,6 +11,8 @@ from lawn_tune.cli.main import app
 from lawn_tune.planning.spaces import builtin_spaces, find_space
 from tests.helpers.fabricated import published, write_data
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
