@@ -144,7 +144,7 @@ class Cell:
         first = self.protocol.confirm_seeds if self.first_seeds is None else self.first_seeds
         return tuple(seed for seed in self.protocol.confirm_seeds if seed not in first)
 
-    @property
+    @cached_property
     def method(self) -> Method:
         """The method that is trained."""
         return self.task.method
@@ -165,7 +165,8 @@ class Cell:
 
         None for a method without a switch, and for a point that switches by itself: its trials say when.
         """
-        free = None if self.method.switch is None else point[self.method.switch]
+        switch = self.method.switch
+        free = None if switch is None else point[switch]
         return None if free is None or is_word(free) else free
 
     def switch_epoch(self, point: Mapping[str, float], summary: Mapping[str, float | None]) -> float | None:
@@ -191,8 +192,8 @@ class Cell:
 
     def siblings_key(self, trial: Trial) -> tuple[tuple[str, float], ...]:
         """Returns the hyperparameters that trials sharing a free phase have in common: all but its length."""
-        items = trial.hyperparameters.items()
-        return tuple((name, value) for name, value in items if name != self.method.switch or is_word(value))
+        switch = self.method.switch
+        return tuple(item for item in trial.hyperparameters.items() if item[0] != switch or is_word(item[1]))
 
     @cached_property
     def search_trials(self) -> tuple[Trial, ...]:
