@@ -122,8 +122,9 @@ class Task:
 
     @property
     def code(self) -> str:
-        """Digest of the sources of the training function that trains it; "" for a workload."""
-        return self.dataset_row.code
+        """Digest of the sources of the training function that trains it; "" for a workload, known or not."""
+        row = self.catalogue.datasets.get(self.dataset)
+        return row.code if row else ""
 
     def complete(self, given: Mapping[str, float]) -> dict[str, float]:
         """Returns all hyperparameters of a point, defaults included; a training function may have any of its own.
