@@ -16,6 +16,7 @@ from lawn_tune.cells import Cell
 from lawn_tune.comparison.comparison import CellResult, Comparison
 from lawn_tune.planning.selection import Point, PointStatus
 from lawn_tune.words import fixed, hyperparameter, metric_name, metric_of, setting
+from search_spaces.levels import split
 from search_spaces.levels import text as level_text
 from trainables.catalogue.rows import Direction
 
@@ -106,7 +107,7 @@ def _color_range(comparison: Comparison, batch_size: int) -> tuple[float, float]
 
 
 def _heat_map_info(result: CellResult, low: float, high: float, axes: Axes) -> HeatMapInfo:
-    cell, levels = result.cell, result.cell.grid.values
+    cell, levels = result.cell, _in_order(result.cell)
     metric = metric_of(cell.protocol.metric)
     x, y = axes
     others = [name for name in levels if name not in (x, y)]
@@ -130,6 +131,12 @@ def _heat_map_info(result: CellResult, low: float, high: float, axes: Axes) -> H
         low=low,
         high=high,
     )
+
+
+def _in_order(cell: Cell) -> dict[str, tuple[float, ...]]:
+    """Returns the levels of each hyperparameter from low to high, words last: those that `--extend` adds come last."""
+    parts = {name: split(levels) for name, levels in cell.grid.values.items()}
+    return {name: (*sorted(numbers), *words) for name, (numbers, words) in parts.items()}
 
 
 def usual_axes(cell: Cell) -> Axes:
@@ -165,7 +172,7 @@ def _place(
 ) -> HeatMapPlace | None:
     if result.winner is None:
         return None
-    chosen, levels = result.winner.hyperparameters, result.cell.grid.values
+    chosen, levels = result.winner.hyperparameters, _in_order(result.cell)
     panel = combinations.index(tuple(chosen[name] for name in others))
     return HeatMapPlace(panel, levels[y].index(chosen[y]) if y else 0, levels[x].index(chosen[x]))
 

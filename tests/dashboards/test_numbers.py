@@ -53,11 +53,13 @@ def test_a_cell_without_a_value_has_no_point_and_a_method_without_values_no_line
 
 
 def test_a_grid_holds_every_point_once_in_its_place() -> None:
-    cell = make_cell(warmups=(1.0, 2.0), lrs=(0.001, 0.01, 0.1, 1.0))
+    """Levels are drawn from low to high, in whatever order the file or `--extend` has them."""
+    cell = make_cell(warmups=(2.0, 1.0), lrs=(0.01, 0.1, 1.0, 0.001))
     values = [float(i) for i in range(cell.grid.size)]
     (info,) = heat_map_infos(compare([cell], search_rows(cell, values), {}))
     assert (info.x, info.y) == ("peak_lr", "weight_decay")
     assert [panel.label for panel in info.panels] == ["warm-up epochs 1", "warm-up epochs 2"]
+    assert info.x_levels == (0.001, 0.01, 0.1, 1.0)
     for i in range(cell.grid.size):
         point = cell.grid.point(i)
         panel = info.panels[(1.0, 2.0).index(point["warmup_epochs"])]
