@@ -8,7 +8,7 @@ from pathlib import Path
 from dashboards.report import report
 from lawn_tune.cli.compare import comparison_of
 from lawn_tune.comparison.comparison import Comparison
-from lawn_tune.comparison.verdicts import sentence
+from lawn_tune.comparison.verdicts import overall_sentence, sentence
 from lawn_tune.ledger import Ledger
 from lawn_tune.ledger.bundle import open_bundle
 
@@ -37,7 +37,8 @@ def pages() -> Mapping[Path, str]:
 
 
 def _row(path: Path, comparison: Comparison) -> str:
-    found = " ".join(sentence(pair) for pair in comparison.pairs)
+    pairs, overall = comparison.pairs, comparison.overall
+    found = overall_sentence(overall) if overall and len(pairs) > 1 else " ".join(map(sentence, pairs))
     return f"| [{path.stem}](results/{path.stem}.md): {comparison.about[0]} | {found} |"
 
 
