@@ -60,8 +60,13 @@ def eager_checkpoints() -> None:
     import lawn_tune.executors.worker
 
     worker: Any = lawn_tune.executors.worker
-    run = worker.PackRun
-    worker.PackRun = lambda config, **options: run(config, **(options | {"checkpoint_seconds": 0.0}))
+    run: Any = worker.PackRun
+
+    class Eager(run):  # type: ignore[misc]
+        def __init__(self, config: object, **options: object) -> None:
+            super().__init__(config, **(options | {"checkpoint_seconds": 0.0}))
+
+    worker.PackRun = Eager
 
 
 def wrong_clock(days: float) -> None:
