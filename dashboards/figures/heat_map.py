@@ -126,7 +126,7 @@ def _heat_map_info(result: CellResult, low: float, high: float, axes: Axes) -> H
         y=y,
         y_levels=levels.get(y, NO_LEVELS),
         panels=panels,
-        winner=_place(result, x, y, others, combinations),
+        winner=_place(result, levels, axes, combinations),
         edges=result.winner.edges if result.winner else (),
         low=low,
         high=high,
@@ -168,12 +168,12 @@ def _panel(
 
 
 def _place(
-    result: CellResult, x: str, y: str, others: Sequence[str], combinations: Sequence[tuple[float, ...]]
+    result: CellResult, levels: Mapping[str, Sequence[float]], axes: Axes, combinations: Sequence[tuple[float, ...]]
 ) -> HeatMapPlace | None:
     if result.winner is None:
         return None
-    chosen, levels = result.winner.hyperparameters, _in_order(result.cell)
-    panel = combinations.index(tuple(chosen[name] for name in others))
+    (x, y), chosen = axes, result.winner.hyperparameters
+    panel = combinations.index(tuple(chosen[name] for name in levels if name not in axes))
     return HeatMapPlace(panel, levels[y].index(chosen[y]) if y else 0, levels[x].index(chosen[x]))
 
 

@@ -190,7 +190,7 @@ def run_launch(
         storage: the ledger's URL as typed, if it was, without its password.
         around: returns what the executor works off in place of the launch, of a smoke run, which has a summary of its
             own.
-        notices: is told what the launch did; None for a smoke run.
+        notices: receives what the launch did; None for a smoke run.
 
     Raises:
         LedgerError: the ledger cannot be used.

@@ -40,10 +40,11 @@ def reading_space(space: str, storage: str | None) -> Iterator[tuple[Ledger, str
         LedgerError: there is no ledger, or it or the bundle cannot be read.
         UsageError: the path is of another SQLite database, or of a file of another kind.
     """
-    if is_path(space) and is_sqlite(Path(space)):
-        with open_bundle(Path(space)) as (database, bundle):
+    file = Path(space) if is_path(space) else None
+    if file and is_sqlite(file):
+        with open_bundle(file) as (database, bundle):
             yield Ledger(database), bundle.space
-    elif is_path(space) and Path(space).is_file() and not space.endswith(SUFFIX):
+    elif file and file.is_file() and not space.endswith(SUFFIX):
         raise UsageError(
             f"'{space}' is neither a bundle nor the TOML file of a space",
             "'lawn-tune report SPACE --bundle FILE' writes a bundle.",

@@ -32,7 +32,7 @@ class PickleError(ValueError):
 def load_plain(content: bytes) -> Any:
     """Returns a pickled dictionary, list, text, number or array of bytes; strings of Python 2 become bytes.
 
-    An array stands in a dictionary or is the value itself. Nothing of numpy sees what the file holds before
+    An array is in a dictionary or is the value itself. Nothing of numpy sees what the file holds before
     its type, its shape and its length have been checked.
 
     Raises:
