@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from lawn_tune.cells import Cell, Protocol
 from lawn_tune.comparison.alarms import pair_alarms, shared_points
 from lawn_tune.comparison.comparison import CellResult, Comparison, Overall, PairResult, Verdict
-from lawn_tune.comparison.differences import Difference, Paired, paired, weighted
+from lawn_tune.comparison.differences import Difference, Paired, paired, supported
 from lawn_tune.comparison.estimates import Estimate, estimate
 from lawn_tune.comparison.flags import Flag, Note, cell_notes, in_order, pair_notes
 from lawn_tune.comparison.provenance import provenance
@@ -162,14 +162,14 @@ def _pairing_notes(data: Paired | None, most: int) -> list[Note]:
     notes = []
     if (n := len(data.seeds)) < most:
         notes.append(Note(Flag.UNPAIRED, f"paired by the {n} of {most} seeds that both have"))
-    if n > 1 and data.examples is None:
+    if data.effect and data.examples is None:
         notes.append(Note(Flag.SEEDS_ONLY, "the interval is over seeds only: no outcome on each test example fits"))
     return notes
 
 
 def _difference(data: Paired, family: int, margin: float | None) -> Difference:
     effect = data.effect
-    mean = effect.mean if effect else float(data.by_seed[0])
+    mean = effect.mean if effect else float(data.by_seed.mean())
     return Difference(mean=mean, seeds=data.seeds, effect=effect, family=family, margin=margin)
 
 
@@ -250,9 +250,10 @@ def _slope(pairs: Sequence[PairResult]) -> list[float]:
 def _together(data: Sequence[Paired], weights: Sequence[float], margin: float | None) -> Difference | None:
     if not weights:
         return None
-    effect = weighted(data, weights)
+    effect = supported(data, weights)
+    mean = math.fsum(weight * float(found.by_seed.mean()) for weight, found in zip(weights, data, strict=True))
     seeds = min((found.seeds for found in data), key=len)
-    return Difference(mean=effect.mean, seeds=seeds, effect=effect, family=1, margin=margin)
+    return Difference(mean=effect.mean if effect else mean, seeds=seeds, effect=effect, family=1, margin=margin)
 
 
 def _seconds(trials: Iterable[TrialRow]) -> dict[str, float]:

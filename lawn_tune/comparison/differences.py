@@ -22,7 +22,7 @@ class Difference:
     Args:
         mean: of the differences.
         seeds: paired seeds.
-        effect: the mean with its uncertainty; None for one seed, which has none.
+        effect: the mean with its uncertainty; None where runs do not tell it: one seed, or seeds that agree exactly.
         family: pairs whose intervals hold together: all of the comparison, measured already or not.
         margin: see `Protocol.margin`.
     """
@@ -45,17 +45,17 @@ class Difference:
 
     @cached_property
     def interval(self) -> Interval | None:
-        """The 95 % interval, simultaneous over the family; None for one seed."""
+        """The 95 % interval, simultaneous over the family; None without an effect."""
         return self.effect.interval(self.family) if self.effect else None
 
     @property
     def detectable(self) -> float | None:
-        """True difference that as many runs would find in four of five repeats; None for one seed."""
+        """True difference that as many runs would find in four of five repeats; None without an effect."""
         return self.effect.detectable(self.family) if self.effect else None
 
     @cached_property
     def seeds_needed(self) -> int | None:
-        """Seeds that would decide, whatever they show; None without a margin, for one seed, or if no number would.
+        """Seeds that would decide, whatever they show; None without a margin or an effect, or if no number would.
 
         An interval of half the margin to both sides excludes zero or lies within the margin, wherever its mean is.
         """
@@ -77,12 +77,14 @@ class Paired(NamedTuple):
         outcomes: challenger − baseline on each test example, [S, E] of −1, 0 and 1; None where outcomes are missing or
             are not those that the metric is the mean of.
         by_selection: variance of D that comes from the choice of the two winners.
+        alike: both methods have the same outcome on every test example of every seed, and these are not all the same.
     """
 
     seeds: tuple[int, ...]
     by_seed: NDArray[np.float64]
     outcomes: NDArray[np.int8] | None
     by_selection: float = 0.0
+    alike: bool = False
 
     @property
     def examples(self) -> int | None:
@@ -97,8 +99,8 @@ class Paired(NamedTuple):
 
     @property
     def effect(self) -> Effect | None:
-        """Mean and uncertainty; None for one seed."""
-        return None if len(self.seeds) < 2 else weighted([self], [1.0])
+        """Mean and uncertainty; None where the runs do not tell it: see `supported`."""
+        return None if len(self.seeds) < 2 else supported([self], [1.0])
 
 
 def paired(
@@ -115,7 +117,23 @@ def paired(
     if not seeds:
         return None
     by_seed = np.array([challenger.values[seed] - base.values[seed] for seed in seeds])
-    return Paired(seeds, by_seed, _outcomes(base, challenger, seeds, examples), by_selection)
+    found = _outcomes(base, challenger, seeds, examples)
+    if found is None:
+        return Paired(seeds, by_seed, None, by_selection)
+    ours, theirs = found
+    alike = bool((ours == theirs).all() and ours.min() < ours.max())
+    return Paired(seeds, by_seed, theirs - ours, by_selection, alike)
+
+
+def supported(pairs: Sequence[Paired], weights: Sequence[float]) -> Effect | None:
+    """Returns Σ w·D as `weighted`; None where it has no variance that an interval could be computed from.
+
+    The same D from all seeds does not tell how runs vary: rounded values of two runs often differ by as much, and
+    models that learned nothing fail on every example alike. An interval has no width only for pairs that are `alike`:
+    two methods that agree on every example, some of them right and some wrong, do the same (our choice).
+    """
+    effect = weighted(pairs, weights)
+    return None if effect.constant and not all(pair.alike for pair in pairs) else effect
 
 
 def weighted(pairs: Sequence[Paired], weights: Sequence[float]) -> Effect:
@@ -147,7 +165,10 @@ def weighted(pairs: Sequence[Paired], weights: Sequence[float]) -> Effect:
 
 def _one_layout(terms: Sequence[tuple[float, Paired]]) -> Effect:
     if terms[0][1].examples is None:
-        return over_seeds(sum(weight * pair.by_seed for weight, pair in terms))
+        parts = np.array([weight * pair.by_seed for weight, pair in terms])
+        total = parts.sum(axis=0)
+        equal = np.ptp(total) <= 1e-9 * np.abs(parts).max()  # but for rounding
+        return over_seeds(np.full_like(total, total.mean()) if equal else total)
     return crossed(100 * sum(weight * pair.outcomes for weight, pair in terms if pair.outcomes is not None))
 
 
@@ -169,8 +190,8 @@ def _squared_sum(parts: Iterable[tuple[float, float]]) -> float:
 
 def _outcomes(
     base: Estimate, challenger: Estimate, seeds: Sequence[int], examples: Mapping[str, NDArray[np.bool_]]
-) -> NDArray[np.int8] | None:
-    """Returns the differences of outcomes [S, E], or None unless the outcomes are there and their means are the metric.
+) -> tuple[NDArray[np.int8], NDArray[np.int8]] | None:
+    """Returns both methods' outcomes [S, E], or None unless they are there and their means are the metric.
 
     The outcomes of an accuracy or a hit rate average to it; those of another metric, or of another epoch, do not.
     """
@@ -182,4 +203,4 @@ def _outcomes(
     if any(abs(100 * examples[key].mean() - estimate.values[seed]) > 0.01 for estimate, key, seed in keys):
         return None
     found = np.stack([examples[key] for _, key, _ in keys]).astype(np.int8)
-    return found[len(seeds) :] - found[: len(seeds)]
+    return found[: len(seeds)], found[len(seeds) :]

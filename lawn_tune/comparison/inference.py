@@ -62,6 +62,11 @@ class Effect:
     by_example: float
     by_selection: float = 0.0
 
+    @property
+    def constant(self) -> bool:
+        """True where neither seeds nor examples show a variance to compute an interval from."""
+        return self.by_seed == self.by_example == 0
+
     def interval(self, family: int = 1) -> Interval:
         """Returns the interval at which `family` of them hold together with probability `LEVEL`."""
         half = self.half_width(family)
@@ -117,7 +122,7 @@ def mean_and_error(values: ArrayLike) -> tuple[float, float | None]:
     x = _finite(values, dimensions=1)
     if len(x) == 1:
         return float(x[0]), None
-    return float(x.mean()), float(x.std(ddof=1) / np.sqrt(len(x)))
+    return float(x.mean()), float((x - x[0]).std(ddof=1) / np.sqrt(len(x)))  # of equal values exactly 0
 
 
 def crossed(differences: ArrayLike) -> Effect:
@@ -125,6 +130,8 @@ def crossed(differences: ArrayLike) -> Effect:
 
     D[s, e] = mean + seed_s + example_e + rest_se, so Var(mean D) = (MS_seed + MS_example − MS_rest) / (S·E), of which
     MS_seed is the part of the seeds and MS_example − MS_rest, or 0 where that is negative, the part of the examples.
+    Runs that differ on examples and have equal means do so by chance, as hits are counted: MS_seed is 0 there, and
+    MS_rest is taken, which has at most its expectation (our choice).
 
     Args:
         differences: D [S, E], one row a seed, one column a test example, S >= 2 and E >= 2.
@@ -142,9 +149,10 @@ def crossed(differences: ArrayLike) -> Effect:
     mean = float(d.mean())
     of_seeds, of_examples = d.mean(axis=1) - mean, d.mean(axis=0) - mean
     rest = d - mean - of_seeds[:, None] - of_examples
-    ms_seed = examples * float(of_seeds @ of_seeds) / (seeds - 1)
     ms_example = seeds * float(of_examples @ of_examples) / (examples - 1)
     ms_rest = float(np.vdot(rest, rest)) / ((seeds - 1) * (examples - 1))
+    equal = np.ptp(of_seeds) <= 1e-12 * np.abs(d).max()
+    ms_seed = ms_rest if equal else examples * float(of_seeds @ of_seeds) / (seeds - 1)
     total = seeds * examples
     return Effect(mean, seeds, examples, ms_seed / total, max(ms_example - ms_rest, 0.0) / total)
 

@@ -128,7 +128,10 @@ def _edge(result: CellResult) -> str:
 
 def _seeds(pair: PairResult, cells: Sequence[Cell]) -> Step:
     difference = pair.difference
-    needed = difference.seeds_needed if difference and difference.effect else FEW
+    if difference is None or difference.effect is None:
+        needed: int | None = max(FEW, difference.n + 1 if difference else 0)
+    else:
+        needed = difference.seeds_needed
     if needed is None:
         return Step("none", to_decide(pair), "")
     return Step("seeds", to_decide(pair), launch_command(cells, seeds=needed))

@@ -220,7 +220,9 @@ def to_decide(pair: PairResult) -> str:
     if pair.verdict is not Verdict.UNDECIDED or difference is None:
         return ""
     if difference.detectable is None:
-        return "One seed has no interval; at least 2 are needed."
+        if difference.n == 1:
+            return "One seed has no interval; at least 2 are needed."
+        return f"The {difference.n} seeds show the same difference, which does not tell how much runs vary."
     metric = pair.baseline.cell.protocol.metric
     size = difference_text(fixed(difference.detectable, metric_of(metric).digits), metric)
     now = f"Four in five such studies would find a difference of {size}"

@@ -18,6 +18,7 @@ from lawn_tune.comparison.compare import compare, compare_space
 from lawn_tune.comparison.comparison import CellResult, Comparison, PairResult, Verdict
 from lawn_tune.comparison.flags import Flag
 from lawn_tune.comparison.inference import crossed, mean_and_error, over_seeds
+from lawn_tune.comparison.next_steps import next_steps
 from lawn_tune.comparison.published import caveat
 from lawn_tune.comparison.tables import caption, table
 from lawn_tune.comparison.verdicts import headline, sentence, verdict_text
@@ -129,6 +130,35 @@ def test_identical_methods_are_equivalent_and_the_interval_is_zero() -> None:
     assert (pair.difference.mean, pair.difference.interval.low, pair.difference.interval.high) == (0, 0, 0)
     assert pair.verdict is Verdict.EQUIVALENT
     assert "as good as Adam at batch 64 within ±0.5 points" in sentence(pair)
+
+
+@settings(max_examples=15)
+@given(st.lists(st.integers(0, TOTAL), min_size=2, max_size=5), st.integers(-20, 20))
+def test_seeds_that_all_show_one_difference_decide_nothing_without_outcomes(hits: list[int], shift: int) -> None:
+    lawn, seeds = [hit + shift for hit in hits], tuple(range(101, 101 + len(hits)))
+    source = replace(pair_source([0] * len(hits), [0] * len(hits), confirm_seeds=seeds), outcomes={})
+    for cell, found in zip(source.planned, (hits, lawn), strict=True):
+        values = {t.key: h / 7 for t, h in zip(cell.confirm_trials(cell.grid.point(MIDDLE)), found, strict=True)}
+        source.rows = [
+            replace(row, summary=dict(row.summary) | {"last/test/accuracy": values[row.key]})
+            if row.key in values
+            else row
+            for row in source.rows
+        ]
+    pair = only_pair(source)
+    assert pair.difference is not None
+    assert pair.difference.mean == pytest.approx(shift / 7)
+    assert (pair.difference.interval, pair.verdict) == (None, Verdict.UNDECIDED)
+    assert f"The {len(hits)} seeds show the same difference" in sentence(pair)
+    assert "interval is over seeds only" not in str(pair.notes)
+    assert [step.command for step in next_steps(pair)][-1].endswith(f"--seeds {max(3, len(hits) + 1)}")
+
+
+@pytest.mark.parametrize(("base", "lawn"), [(0, 0), (TOTAL, TOTAL), (0, TOTAL)])
+def test_runs_that_all_fail_or_all_pass_decide_nothing(base: int, lawn: int) -> None:
+    pair = only_pair(pair_source([base] * 3, [lawn] * 3))
+    assert pair.difference is not None
+    assert (pair.difference.interval, pair.verdict) == (None, Verdict.UNDECIDED)
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,8 @@ def literal_mean_squares(d: NDArray[np.float64]) -> tuple[float, float, float]:
 def test_variances_are_those_of_the_least_squares_fits(d: NDArray[np.float64]) -> None:
     effect, (seed, example, rest) = crossed(d), literal_mean_squares(d)
     assert effect.mean == pytest.approx(d.mean(), abs=1e-9)
-    assert effect.by_seed == pytest.approx(seed / d.size, rel=1e-6, abs=1e-6)
+    of_seeds = rest if np.ptp(d.mean(axis=1)) < 1e-9 else seed
+    assert effect.by_seed == pytest.approx(of_seeds / d.size, rel=1e-6, abs=1e-6)
     assert effect.by_example == pytest.approx(max(example - rest, 0.0) / d.size, rel=1e-6, abs=1e-6)
 
 
@@ -110,6 +111,19 @@ def test_the_order_of_seeds_and_examples_has_no_influence(d: NDArray[np.float64]
 def test_the_interval_scales_with_the_differences(d: NDArray[np.float64], factor: float) -> None:
     plain, scaled = crossed(d).interval(), crossed(factor * d).interval()
     assert (scaled.low, scaled.high) == pytest.approx((factor * plain.low, factor * plain.high), rel=1e-6, abs=1e-5)
+
+
+@given(differences(), st.integers(1, 20))
+def test_only_a_difference_that_never_varies_has_an_interval_without_width(d: NDArray[np.float64], n: int) -> None:
+    effect = crossed(d)
+    assert (effect.half_width(n) > 1e-6) == (np.ptp(d) > 0) == (not effect.constant)
+
+
+def test_two_runs_with_equal_means_that_differ_on_examples_leave_room_for_either_method() -> None:
+    d = 100.0 * np.array([[1, -1, 0, 0] * 25, [-1, 1, 0, 0] * 25])
+    effect = crossed(d)
+    assert (effect.mean, effect.by_example) == (0, 0)
+    assert effect.by_seed == pytest.approx((d**2).sum() / 99 / 200)
 
 
 def test_identical_methods_have_an_interval_of_exactly_zero() -> None:
