@@ -44,9 +44,9 @@ class TrialOutcome:
         key: the trial's key.
         outcome: "complete", or "diverged" when a loss or weight stopped being finite.
         epochs: epochs finished by this trial.
-        summary: "last/<series>", "best/<series>" and "ece" values; "seconds" (wall time of the pack over its members),
-            "peak_memory_bytes"; of classifiers "calibration/<examples, confidence or accuracy>/<bin from 00>" of the
-            reliability diagram's bins that hold an example of the test split.
+        summary: "last/<series>", "best/<series>" and "ece" values; "seconds" (device time of the pack over its
+            members), "peak_memory_bytes"; of classifiers "calibration/<examples, confidence or accuracy>/<bin from 00>"
+            of the reliability diagram's bins that hold an example of the test split.
         examples: one bit per test example, packed big-endian (`numpy.packbits`): hit or correct. Empty if diverged.
         example_count: number of test examples, as the last byte may be padded.
         constrained: names of the tensors whose norm LAWN holds in the constrained phase; () for base optimizers.

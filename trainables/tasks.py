@@ -24,6 +24,11 @@ SCHEDULES = ("linear", "cosine")
 CONSTRAINTS = ("all", "final", "hidden")
 PRECISIONS = tuple(NUMERICS)
 
+LANES = 8
+"""Partial sums of a step: micro-batch i is added to sum i modulo 8, and these in pairs, see `ranks.summed`."""
+
+RANKS = (1, 2, 4, 8)
+"""Numbers of GPUs that can train one pack: each has as many of these sums as the others."""
 
 LATER = ("rows", "steps", "micro_batch")
 """Fields of a task that are left out where they are empty, so that the keys of older trials stay the same."""

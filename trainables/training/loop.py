@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from trainables import ranks
 from trainables.losses import loss_of
 from trainables.outcomes import SERIES, SWITCH_EPOCH, EpochRecord
 from trainables.tasks import PackConfig, Split
 from trainables.training.flattening import flattening_series
 from trainables.training.measure import margin_series, metric_series, weight_series
-from trainables.training.pack import Pack, PackState
+from trainables.training.pack import Pack
 from trainables.training.rows import first_rows, row_of_member, split_rows, switch_step
 from trainables.training.schedules import lr_factor
 from trainables.training.seeding import epoch_generator, seeded_init
+from trainables.training.state import PackState
 from trainables.training.switching import MarginWatch
 from trainables.workloads.base import Batch, Evaluation, Workload
 
@@ -110,8 +112,7 @@ class Training:
         for index, parts in enumerate(self.workload.batches(generators, size, self.config.task.micro_batch or None)):
             self._switch(self.epoch * self.steps_per_epoch + index, epoch)
             examples = min(size, self.workload.examples - index * size)
-            for part in map(epoch.of_rows, parts):
-                self.pack.gradients(part.inputs, part.targets, epoch.shared, part.examples / examples)
+            self._add_gradients(epoch, parts, examples)
             loss = self.pack.apply(epoch.rates[:, index : index + 1])
             epoch.loss_sum += loss * examples
             self._watch_margins(self.epoch * self.steps_per_epoch + index + 1, epoch)
@@ -123,6 +124,13 @@ class Training:
         if record.series.keys() != self.records[0].series.keys():
             self._align_records()
         return self.records[-1]
+
+    def _add_gradients(self, epoch: Epoch, parts: Iterator[Batch], examples: int) -> None:
+        """Adds up the gradients of a step's micro-batches, on several GPUs of those that are this rank's."""
+        size = self.config.task.micro_batch or examples
+        for start, part in zip(ranks.shares(examples, size), map(epoch.of_rows, parts), strict=True):
+            share, count = part.examples / examples, math.ceil(examples / size)
+            self.pack.gradients(part.inputs, part.targets, epoch.shared, share, start // size, count)
 
     def _align_records(self) -> None:
         """Gives every record the series of all: what is measured may have changed where the training was resumed."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from trainables import ranks
 from trainables.catalogue.rows import Metric
 from trainables.metrics import Calibration
 from trainables.outcomes import EpochRecord, TrialOutcome
@@ -15,13 +16,18 @@ from trainables.training.rows import row_of_member
 
 
 def outcomes(training: Training, seconds: float) -> list[TrialOutcome]:
-    """Returns each trial's outcome, the surviving ones with their hit or miss on every test example."""
+    """Returns each trial's outcome, the surviving ones with their hit or miss on every test example.
+
+    Args:
+        seconds: wall time of the training, s.
+    """
     rows = row_of_member(training.rows)
     final = training.measured["test"] if rows else None
     hits = np.empty((0, 0), bool) if final is None else final.hits.cpu().numpy()
     ece = None if final is None or final.ece is None else final.ece.tolist()
     bins = final.calibration if final else None
-    shared = {"seconds": seconds / len(training.config.members), "peak_memory_bytes": peak_memory(training.device)}
+    device_seconds = seconds * ranks.count() / len(training.config.members)
+    shared = {"seconds": device_seconds, "peak_memory_bytes": peak_memory(training.device)}
     held, metrics = training.constrained_tensors, training.config.task.catalogue.metrics
     found = []
     for position, member in enumerate(training.config.members):

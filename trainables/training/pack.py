@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from typing import Any
@@ -19,48 +18,19 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from trainables import ranks
 from trainables.catalogue.methods import RULES as CATALOGUE_RULES
 from trainables.catalogue.rows import FLOOD, LOGIT_FACTOR, Method, Role
 from trainables.losses import LossFn
 from trainables.optimizers import fused, rules
 from trainables.optimizers.controls import LAWN, Control, control_of
 from trainables.optimizers.layers import layers_of
+from trainables.tasks import LANES
+from trainables.training.averages import Averages
 from trainables.training.recorded import Recorded
+from trainables.training.state import PackState
 
 Tensors = dict[str, Tensor]
-
-
-@dataclass
-class PackState:
-    """Everything that training changes, each with the leading axis of rows; `select` and checkpoints see only this.
-
-    Args:
-        weights: all parameters, [R, P], fp32.
-        slots: the update rule's buffers, each [R, P].
-        buffers: the model's buffers (BN statistics), each [R, ...].
-        step: steps since the moments were last reset, [R, 1], int64.
-        constrained: whether LAWN holds the row's norms, [R, 1], bool.
-        radii: the norms c read at the switch, [R, L]; 0 where a layer is not constrained.
-    """
-
-    weights: Tensor
-    slots: dict[str, Tensor]
-    buffers: dict[str, Tensor]
-    step: Tensor
-    constrained: Tensor
-    radii: Tensor
-
-    def select(self, source: Sequence[int]) -> PackState:
-        """Returns the state whose row i is a copy of row `source[i]`: forks, drops and reorders rows."""
-        index = torch.tensor(source, device=self.weights.device, dtype=torch.long)
-        return PackState(
-            weights=self.weights[index],
-            slots={name: slot[index] for name, slot in self.slots.items()},
-            buffers={name: buffer[index] for name, buffer in self.buffers.items()},
-            step=self.step[index],
-            constrained=self.constrained[index],
-            radii=self.radii[index],
-        )
 
 
 class Pack:
@@ -124,7 +94,9 @@ class Pack:
         self.grad_norm = torch.zeros(len(models), device=device)
         self.watch: Callable[[Tensor, Tensor], Tensor] | None = None
         self._phases = [False] * len(models)
-        self._accumulated: list[Tensor] = []
+        self._averages = Averages(first)
+        self._lanes: dict[int, list[Tensor]] = {}
+        self._count = 1
         self._loss = self.margins = torch.zeros(len(models), device=device)
         self._fused = self._has_kernel()
         buffers = slice(len(self.names), len(self.names) + len(self.state.buffers))
@@ -163,25 +135,34 @@ class Pack:
         """Copies the rows' phases to the host, once a switch or a load, so that steps need not ask the device."""
         self._phases = [bool(phase) for phase in self.state.constrained.flatten().tolist()]
 
-    def gradients(self, inputs: tuple[Tensor, ...], targets: Tensor, shared: bool, share: float = 1.0) -> None:
+    def gradients(
+        self,
+        inputs: tuple[Tensor, ...],
+        targets: Tensor,
+        shared: bool,
+        share: float = 1.0,
+        index: int = 0,
+        count: int = 1,
+    ) -> None:
         """Adds a micro-batch's part to the gradients of the step that `apply` takes.
 
         Args:
             inputs, targets: one micro-batch for all rows [B, ...] if `shared`, else one a row [R, B, ...].
             share: its part of the whole batch's examples, in (0, 1].
+            index, count: which of the step's micro-batches it is, from 0.
         """
-        parameters = self._loss_parameters().values()
-        losses, margins, *parts = self._gradients[shared, self.watch is not None](
-            [*self._views(), *self.state.buffers.values(), *parameters, *inputs, targets]
+        parameters, buffers = self._loss_parameters().values(), self.state.buffers
+        if count > 1:
+            buffers = self._averages.of_part(buffers)
+        parts = self._gradients[shared, self.watch is not None](
+            [*self._views(), *buffers.values(), *parameters, *inputs, targets]
         )
         if share != 1.0:
-            losses, margins, *parts = torch._foreach_mul([losses, margins, *parts], share)
-        if self._accumulated:
-            self._loss, self.margins = self._loss + losses, self.margins + margins
-            parts = list(torch._foreach_add(self._accumulated, parts))
-        else:
-            self._loss, self.margins = losses, margins
-        self._accumulated = parts
+            parts = list(torch._foreach_mul(parts, share))
+        if count > 1:
+            parts += self._averages.terms(buffers, self.state.buffers, later=count - 1 - index)
+        lane, self._count = index % LANES, count
+        self._lanes[lane] = list(torch._foreach_add(self._lanes[lane], parts)) if lane in self._lanes else parts
 
     def apply(self, lr: Tensor) -> Tensor:
         """Takes one step of every row along the gradients since the last one.
@@ -192,13 +173,25 @@ class Pack:
         Returns:
             Each row's mean loss over the whole batch before the step, not flooded, [R], detached.
         """
-        parts, self._accumulated = self._accumulated, []
+        self._loss, self.margins, *parts = self._summed()
         if FLOOD in self.hyper:  # d/dw (abs(L - b) + b) = sign(L - b) dL/dw, with L of the whole batch
             above = torch.where(self._loss < self.hyper[FLOOD].flatten(), -1.0, 1.0)
             parts = [part * above.view(-1, *([1] * (part.dim() - 1))) for part in parts]
         self.state.step += 1
         self._update(parts, lr)
         return self._loss
+
+    def _summed(self) -> list[Tensor]:
+        """Returns losses [R], margins [R] and gradients of the whole step, and updates the running statistics."""
+        lanes, self._lanes = self._lanes, {}
+        if self._count == 1 and lanes:
+            return lanes[0]
+        rows, views = torch.zeros(self.size, device=self.device), self._views()
+        nothing = [rows, rows, *map(torch.zeros_like, views), *self._averages.nothing(self.state.buffers, rows)]
+        total = ranks.summed(lanes, nothing)
+        own = 2 + len(views)
+        self._averages.update(self.state.buffers, total[own:])
+        return total[:own]
 
     def _losses_and_gradients(self, shared: bool, watched: bool, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Returns the losses [R] and median margins [R] of rows, and the gradients of their parameters.

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 
+from trainables import ranks
 from trainables.optimizers.fused import build_kernels
 from trainables.outcomes import EpochRecord, TrialOutcome
 from trainables.tasks import PackConfig, Task
@@ -147,10 +148,11 @@ class PackRun:
             training.run_epoch()
             now = time.monotonic()
             yield EpochEnded(training.epoch)
-            if not training.finished and (self._stopping or now - written >= self.checkpoint_seconds):
+            stop, save = ranks.agreed(self._stopping, now - written >= self.checkpoint_seconds, device=self.device)
+            if not training.finished and (stop or save):
                 yield from self._save(training, now - start)
                 written = time.monotonic()
-            if self._stopping and not training.finished:
+            if stop and not training.finished:
                 return
             if now - reported >= self.report_seconds or training.finished:
                 yield Records(training.records[sent:])
@@ -165,14 +167,17 @@ class PackRun:
             spent = load_checkpoint(self.checkpoint, training)
         except UnusableCheckpoint as error:
             yield Unusable(self.checkpoint, str(error))
-            return 0.0
+            spent = None
+        (epoch,) = ranks.agreed(training.epoch, device=self.device)
+        if epoch != training.epoch:
+            raise OSError(f"{self.checkpoint}: read as epoch {epoch} by one process and {training.epoch} by another")
         if spent is None:
             return 0.0
         yield Resumed(training.epoch)
         return spent
 
     def _save(self, training: Training, seconds: float) -> Iterator[Event]:
-        if self.checkpoint is None:
+        if self.checkpoint is None or ranks.rank() > 0:
             return
         try:
             save_checkpoint(self.checkpoint, training, seconds)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from trainables import ranks
 from trainables.metrics import Calibration, calibration, ece
 from trainables.tasks import Split
 
@@ -43,7 +44,7 @@ class Evaluation:
 
 
 def in_calls(function: Callable[..., Tensor], examples: Sequence[Tensor], per_call: int) -> Tensor:
-    """Applies `function` to all examples in parts, so that memory does not grow with their number.
+    """Applies `function` to all examples in parts, so that memory does not grow with their number; ranks share them.
 
     Args:
         function: maps part of the examples, tensors [B, ...], to values [R, B, ...], each from its example alone.
@@ -53,8 +54,8 @@ def in_calls(function: Callable[..., Tensor], examples: Sequence[Tensor], per_ca
     Returns:
         [R, E, ...].
     """
-    parts = zip(*(torch.split(tensor, per_call) for tensor in examples), strict=True)
-    return torch.cat([function(*part) for part in parts], dim=1)
+    parts = list(zip(*(torch.split(tensor, per_call) for tensor in examples), strict=True))
+    return torch.cat(ranks.divided(function, parts), dim=1)
 
 
 class Batch(NamedTuple):
@@ -91,7 +92,7 @@ class Workload(Protocol):
     def batches(
         self, generators: Sequence[torch.Generator], size: int, micro_batch: int | None = None
     ) -> Iterator[Iterator[Batch]]:
-        """Yields one epoch's steps in random order, each as its micro-batches.
+        """Yields one epoch's steps in random order, each as its micro-batches: those that begin at `ranks.shares`.
 
         Args:
             generators: one a seed, on the CPU, so that an epoch is the same on every device.
@@ -150,15 +151,16 @@ class Resident(Workload):
         examples = drawn[0] if len(drawn) == 1 else tuple(map(torch.stack, zip(*drawn, strict=True)))
         for start in range(0, self.examples, size):
             step = tuple(tensor[..., start : start + size] for tensor in examples)
-            yield self._parts(step, micro_batch or size)
+            count = step[0].shape[-1]
+            yield self._parts(step, ranks.shares(count, micro_batch or size), micro_batch or size)
 
     def probe(self) -> Iterator[Batch]:
         """See `Workload.probe`."""
-        return self._parts(self.probe_examples(), self.examples_per_call)
+        examples, size = self.probe_examples(), self.examples_per_call
+        return self._parts(examples, range(0, examples[0].shape[-1], size), size)
 
-    def _parts(self, examples: tuple[Tensor, ...], size: int) -> Iterator[Batch]:
-        count = examples[0].shape[-1]
-        for start in range(0, count, size):
+    def _parts(self, examples: tuple[Tensor, ...], starts: Iterable[int], size: int) -> Iterator[Batch]:
+        for start in starts:
             part = tuple(tensor[..., start : start + size] for tensor in examples)
             inputs, targets = self.batch(*part)
             yield Batch(inputs, targets, part[0].shape[-1])
