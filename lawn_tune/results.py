@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lawn_tune.cells import Cell, Phase
 from lawn_tune.errors import LedgerError
+from trainables.examples import Outcomes
 
 Outcome = Literal["complete", "diverged", "failed", "running"]
 FINISHED: frozenset[Outcome] = frozenset({"complete", "diverged"})
@@ -129,7 +130,7 @@ class ResultSource(Protocol):
         """key → series → values [epochs] (NaN where not measured), for the keys that have a curve."""
         ...
 
-    def examples(self, keys: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
+    def examples(self, keys: Sequence[str]) -> Mapping[str, Outcomes]:
         """key → outcome on each test example [E], for the keys that have them."""
         ...
 

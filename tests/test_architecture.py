@@ -23,7 +23,13 @@ MAY_IMPORT = {
 }
 """Packages of ours that each package may import, beside itself."""
 
-TORCH_FREE = ("trainables.catalogue", "trainables.tasks", "trainables.outcomes", "trainables.data")
+TORCH_FREE = (
+    "trainables.catalogue",
+    "trainables.tasks",
+    "trainables.outcomes",
+    "trainables.examples",
+    "trainables.data",
+)
 """The part of trainables that the service may import outside its executors."""
 
 PARTS = (

@@ -47,7 +47,7 @@ class TrialOutcome:
         summary: "last/<series>", "best/<series>" and "ece" values; "seconds" (device time of the pack over its
             members), "peak_memory_bytes"; of classifiers "calibration/<examples, confidence or accuracy>/<bin from 00>"
             of the reliability diagram's bins that hold an example of the test split.
-        examples: one bit per test example, packed big-endian (`numpy.packbits`): hit or correct. Empty if diverged.
+        examples: outcome on each test example, see `trainables.examples`. Empty if diverged.
         example_count: number of test examples, as the last byte may be padded.
         constrained: names of the tensors whose norm LAWN holds in the constrained phase; () for base optimizers.
     """

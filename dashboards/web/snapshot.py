@@ -16,6 +16,7 @@ from lawn_tune.comparison.compare import compare
 from lawn_tune.comparison.comparison import Comparison
 from lawn_tune.errors import LedgerError
 from lawn_tune.results import DAMAGED, REPAIR, DamagedCells, ResultSource, TrialRow
+from trainables.examples import Outcomes
 
 FRESH_SECONDS, STALE_SECONDS = 2.0, 10.0
 """How old a snapshot may be before the ledger is asked whether it has changed: by the clock of an open page, which
@@ -115,7 +116,7 @@ class Snapshot:
             self._finished.update({key: curve for key, curve in read.items() if key in done})
             return {key: curve for key in keys if (curve := read.get(key) or self._finished.get(key)) is not None}
 
-    def examples(self, keys: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
+    def examples(self, keys: Sequence[str]) -> Mapping[str, Outcomes]:
         """Returns key → outcome on each test example [E]."""
         return self._source.examples(keys)
 

@@ -6,9 +6,6 @@ from collections.abc import Mapping, Sequence
 from math import inf
 from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from lawn_tune.cells import Cell
 from lawn_tune.cli.options import console, plain_table
 from lawn_tune.comparison.compare import compare
@@ -16,6 +13,7 @@ from lawn_tune.comparison.inference import POWER
 from lawn_tune.comparison.power import PRIOR_SPREAD, Needed, needed
 from lawn_tune.errors import UsageError
 from lawn_tune.results import TrialRow
+from trainables.examples import Outcomes
 
 
 class Detected(NamedTuple):
@@ -40,7 +38,7 @@ class Detected(NamedTuple):
 
 
 def detected(
-    planned: Sequence[Cell], rows: Sequence[TrialRow], examples: Mapping[str, NDArray[np.bool_]], difference: float
+    planned: Sequence[Cell], rows: Sequence[TrialRow], examples: Mapping[str, Outcomes], difference: float
 ) -> Detected:
     """Returns the confirm seeds that each pair needs, space by space.
 

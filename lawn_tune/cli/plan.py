@@ -25,10 +25,9 @@ from lawn_tune.settings import resolve
 from lawn_tune.storage import StorageUrl, masked
 from lawn_tune.words import duration
 from trainables.catalogue.datasets import MACHINE
+from trainables.examples import Outcomes
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from rich.table import Table
 
     from lawn_tune.cells import CellName, Packing
@@ -167,7 +166,7 @@ class _Held(NamedTuple):
     rows: list[TrialRow]
     outcomes: dict[str, Outcome]
     packings: Mapping[CellName, Packing]
-    examples: Mapping[str, NDArray[np.bool_]]
+    examples: Mapping[str, Outcomes]
 
 
 def _held(url: str, cells: Sequence[Cell], *, examples: bool) -> _Held | None:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lawn_tune.cells import Cell, Protocol
 from lawn_tune.comparison.alarms import pair_alarms, shared_points
@@ -22,10 +21,11 @@ from lawn_tune.planning.selection import Winner, best, score, search_series, tes
 from lawn_tune.results import FINISHED, ResultSource, TrialRow
 from search_spaces.levels import is_word
 from trainables.catalogue.methods import LAWN
+from trainables.examples import Outcomes
 from trainables.tasks import Trial
 
 
-def compare(cells: Sequence[Cell], trials: Sequence[TrialRow], examples: Mapping[str, NDArray[np.bool_]]) -> Comparison:
+def compare(cells: Sequence[Cell], trials: Sequence[TrialRow], examples: Mapping[str, Outcomes]) -> Comparison:
     """Returns the comparison of a space's cells.
 
     Args:
@@ -52,7 +52,7 @@ def compare_space(source: ResultSource, space: str) -> Comparison:
 
 
 def _comparison(
-    results: tuple[CellResult, ...], trials: Sequence[TrialRow], examples: Mapping[str, NDArray[np.bool_]]
+    results: tuple[CellResult, ...], trials: Sequence[TrialRow], examples: Mapping[str, Outcomes]
 ) -> Comparison:
     pairs = _pairs(results, examples)
     return Comparison(
@@ -112,7 +112,7 @@ _Pair = tuple[PairResult, Paired | None]
 """A pair, and the data of its interval if it has one."""
 
 
-def _pairs(results: Sequence[CellResult], examples: Mapping[str, NDArray[np.bool_]]) -> tuple[_Pair, ...]:
+def _pairs(results: Sequence[CellResult], examples: Mapping[str, Outcomes]) -> tuple[_Pair, ...]:
     found = [
         (base, challenger)
         for base in results
@@ -134,7 +134,7 @@ def _pair(
     challenger: CellResult,
     noted: Sequence[Note],
     family: int,
-    examples: Mapping[str, NDArray[np.bool_]],
+    examples: Mapping[str, Outcomes],
 ) -> _Pair:
     data, difference, notes = None, None, list(noted)
     comparable = _comparable(noted)

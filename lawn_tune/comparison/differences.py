@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lawn_tune.comparison.estimates import Estimate
 from lawn_tune.comparison.inference import Effect, Interval, crossed, over_seeds
+from trainables.examples import Outcomes, gains, hits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +65,8 @@ class Difference:
         return self.effect.seeds_for(self.margin / 2, self.family)
 
 
+ByExample = NDArray[np.int8] | NDArray[np.float64]
+
 COMMON = 3
 """Seeds that pairs have in common, from which on these tell how the pairs err together (our choice)."""
 
@@ -74,7 +77,7 @@ class Paired(NamedTuple):
     Args:
         seeds: those that both cells have, S >= 1.
         by_seed: D [S] in the metric's unit.
-        outcomes: challenger − baseline on each test example, [S, E] of −1, 0 and 1; None where outcomes are missing or
+        outcomes: challenger − baseline on each test example [S, E], from −1 to 1; None where outcomes are missing or
             are not those that the metric is the mean of.
         by_selection: variance of D that comes from the choice of the two winners.
         alike: both methods have the same outcome on every test example of every seed, and these are not all the same.
@@ -82,7 +85,7 @@ class Paired(NamedTuple):
 
     seeds: tuple[int, ...]
     by_seed: NDArray[np.float64]
-    outcomes: NDArray[np.int8] | None
+    outcomes: ByExample | None
     by_selection: float = 0.0
     alike: bool = False
 
@@ -104,7 +107,7 @@ class Paired(NamedTuple):
 
 
 def paired(
-    base: Estimate, challenger: Estimate, examples: Mapping[str, NDArray[np.bool_]], by_selection: float = 0.0
+    base: Estimate, challenger: Estimate, examples: Mapping[str, Outcomes], by_selection: float = 0.0
 ) -> Paired | None:
     """Returns a pair's differences, or None if the two have no seed in common.
 
@@ -189,18 +192,21 @@ def _squared_sum(parts: Iterable[tuple[float, float]]) -> float:
 
 
 def _outcomes(
-    base: Estimate, challenger: Estimate, seeds: Sequence[int], examples: Mapping[str, NDArray[np.bool_]]
-) -> tuple[NDArray[np.int8], NDArray[np.int8]] | None:
+    base: Estimate, challenger: Estimate, seeds: Sequence[int], examples: Mapping[str, Outcomes]
+) -> tuple[ByExample, ByExample] | None:
     """Returns both methods' outcomes [S, E], or None unless they are there and their means are the metric.
 
-    The outcomes of an accuracy or a hit rate average to it; those of another metric, or of another epoch, do not.
+    Hits average to an accuracy or a hit rate, gains to NDCG; neither to another metric, or to that of another epoch.
     """
     keys = [(of, of.keys[seed], seed) for of in (base, challenger) for seed in seeds]
     if any(key not in examples or len(examples[key]) < 2 for _, key, _ in keys):
         return None
     if len({len(examples[key]) for _, key, _ in keys}) > 1:
         return None
-    if any(abs(100 * examples[key].mean() - estimate.values[seed]) > 0.01 for estimate, key, seed in keys):
-        return None
-    found = np.stack([examples[key] for _, key, _ in keys]).astype(np.int8)
-    return found[: len(seeds)], found[len(seeds) :]
+    values = np.array([estimate.values[seed] for estimate, _, seed in keys])
+    for read in (hits, gains):
+        found = np.stack([read(examples[key]) for _, key, _ in keys])
+        if (abs(100 * found.mean(axis=1) - values) <= 0.01).all():
+            signed: ByExample = found.astype(np.int8) if found.dtype == np.bool_ else found.astype(np.float64)
+            return signed[: len(seeds)], signed[len(seeds) :]
+    return None

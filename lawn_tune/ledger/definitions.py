@@ -123,7 +123,7 @@ examples = Table(
     Column("count", Integer, nullable=False),
     Column("data", LargeBinary, nullable=False),
 )
-"""The outcome on each test example, one bit each."""
+"""The outcome on each test example, see `trainables.examples`."""
 
 leases = Table(
     "lawn_leases",

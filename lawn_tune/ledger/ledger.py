@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
 from sqlalchemy import Connection, inspect
 
 from lawn_tune.cells import Cell, CellName, Packing, Phase
@@ -22,6 +20,7 @@ from lawn_tune.ledger.packs import PackRow
 from lawn_tune.ledger.patience import Patience, patient
 from lawn_tune.ledger.schema import open_schema
 from lawn_tune.results import Outcome, TrialRow
+from trainables.examples import Outcomes
 from trainables.outcomes import EpochRecord, TrialOutcome
 from trainables.tasks import Trial
 
@@ -313,7 +312,7 @@ class Ledger:
             return reads.curves_of(connection, keys)
 
     @patient
-    def examples(self, keys: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
+    def examples(self, keys: Sequence[str]) -> dict[str, Outcomes]:
         """See `ResultSource.examples`."""
         with self._database.reading() as connection:
             return reads.examples_of(connection, keys)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
-import numpy as np
-from numpy.typing import NDArray
 from sqlalchemy import Connection, case, func, select
 
 from lawn_tune.cells import Cell
@@ -17,6 +15,7 @@ from lawn_tune.ledger.definitions import packs as pack_table
 from lawn_tune.ledger.definitions import plan as plan_table
 from lawn_tune.ledger.trials import followed
 from lawn_tune.results import DamagedCells, Outcome, TrialRow
+from trainables.examples import Outcomes
 
 CHUNK = 500
 """Keys a query; both databases limit the parameters of a statement."""
@@ -120,9 +119,9 @@ def curves_of(connection: Connection, keys: Sequence[str]) -> dict[str, Curve]:
     return found | _unfinished(connection, [key for key in keys if key not in found])
 
 
-def examples_of(connection: Connection, keys: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
+def examples_of(connection: Connection, keys: Sequence[str]) -> dict[str, Outcomes]:
     """Returns the outcome on each test example [E] of those keys that have them, damaged ones left out."""
-    found: dict[str, NDArray[np.bool_]] = {}
+    found: dict[str, Outcomes] = {}
     for some in _chunks(keys):
         query = select(examples.c.key, examples.c["count"], examples.c.data).where(examples.c.key.in_(some))
         for key, count, data in connection.execute(query):

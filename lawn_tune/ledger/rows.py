@@ -8,12 +8,10 @@ from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any, NoReturn, cast, get_args, get_type_hints
 
-import numpy as np
-from numpy.typing import NDArray
-
 from lawn_tune.cells import Cell, Packing, Phase, Protocol
 from lawn_tune.errors import LedgerError
 from lawn_tune.results import DAMAGED, REPAIR, Outcome, TrialRow
+from trainables.examples import Outcomes, decode
 from trainables.tasks import trial_key
 
 UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, RecursionError, OverflowError)
@@ -132,15 +130,15 @@ def hyperparameters(text: Any) -> dict[str, float] | None:
         return None
 
 
-def examples(count: Any, data: Any) -> NDArray[np.bool_]:
+def examples(count: Any, data: Any) -> Outcomes:
     """Returns the outcome on each test example [E].
 
     Raises:
         ValueError: they are damaged.
     """
-    if not (isinstance(data, bytes) and isinstance(count, int) and 0 <= count <= 8 * len(data)):
-        raise ValueError("its bytes do not hold as many outcomes as they should")
-    return np.unpackbits(np.frombuffer(data, np.uint8), count=count).astype(np.bool_)
+    if not (isinstance(data, bytes) and isinstance(count, int)):
+        raise ValueError("its bytes and their count are not bytes and an integer")
+    return decode(count, data)
 
 
 def check_planned(values: dict[str, Any]) -> None:

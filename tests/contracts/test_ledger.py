@@ -27,6 +27,7 @@ from lawn_tune.ledger.database import Database
 from lawn_tune.ledger.definitions import cells
 from lawn_tune.results import ResultSource
 from search_spaces.space import Grid
+from trainables.examples import encode
 from trainables.outcomes import EpochRecord, TrialOutcome
 from trainables.tasks import Task, Trial, model_config
 
@@ -206,6 +207,13 @@ def test_curves_and_examples_come_back(ledger: Ledger, cell: Cell) -> None:
     assert set(ledger.curves(keys)) == set(ledger.examples(keys)) == set(keys)
     expected = [True, False, True, True, False, False, False, False, False, True]
     assert all(hits.dtype == np.bool_ and hits.tolist() == expected for hits in ledger.examples(keys).values())
+
+
+def test_places_in_rankings_come_back_as_such(ledger: Ledger, cell: Cell) -> None:
+    places = np.array([3, 0, 10, 9, 10], np.uint8)
+    pack = train(ledger, cell, cell.search_trials[:2], examples=encode(places), example_count=5)
+    for found in ledger.examples(pack.keys).values():
+        assert (str(found.dtype), found.tolist()) == ("uint8", places.tolist())
 
 
 def test_a_diverged_trial_keeps_its_curve_up_to_there_and_has_no_examples(ledger: Ledger, cell: Cell) -> None:

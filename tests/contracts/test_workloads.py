@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from tests.helpers.fabricated import published, write_data
 from trainables.catalogue import catalogue
 from trainables.catalogue.datasets import DATASETS
 from trainables.data import MissingDataError
+from trainables.examples import gains, hits
 from trainables.losses import loss_of
 from trainables.tasks import ModelConfig, Split, Task, TrainOn, model_config
 from trainables.training.measure import margin_series
@@ -205,6 +207,10 @@ def test_stacked_models_are_judged_like_solo_ones(name: str, train_on: TrainOn, 
         assert tuple(together.metrics) == DATASETS[name].metrics
         assert together.hits.shape[0] == 3
         assert together.hits.dtype == torch.bool
+        for row, found in enumerate(together.outcomes.numpy()):
+            means = {name: values[row].item() for name, values in together.metrics.items()}
+            assert np.array_equal(hits(found), together.hits[row].numpy())
+            assert means.get("ndcg@10", 0.0) == pytest.approx(100 * gains(found).mean() if "ndcg@10" in means else 0.0)
         for row in range(3):
             alone = workload.evaluate(lambda *inputs, row=row: stack.alone(row, *inputs), split)
             # Kernels sum in another order when stacked, so at most a few examples near a border may differ.

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 import optuna
 from typer.testing import CliRunner
 
@@ -17,6 +16,7 @@ from lawn_tune.executors.base import Job
 from lawn_tune.launching.launch import Launch
 from lawn_tune.ledger import Ledger, Owner, open_ledger
 from lawn_tune.ledger.database import Database
+from trainables.examples import encode
 
 
 def answers(ledger: Ledger) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def answers(ledger: Ledger) -> dict[str, Any]:
                 ledger.packs(cell.name, phase) for cell in ledger.cells(space) for phase in ("search", "confirm")
             ],
             "curves": {key: {n: v.tobytes() for n, v in curve.items()} for key, curve in ledger.curves(keys).items()},
-            "examples": {key: np.packbits(hits).tobytes() for key, hits in ledger.examples(keys).items()},
+            "examples": {key: encode(found) for key, found in ledger.examples(keys).items()},
         }
     return found
 

@@ -165,6 +165,7 @@ def test_metrics_are_those_of_ranking_each_user_alone(tmp_path: Path) -> None:
     scores = torch.sin(7.0 * users + 13.0 * items)
     ranks = [(row[1:] >= row[0]).sum().item() for row in scores]
     assert evaluation.hits[0].tolist() == [rank < 10 for rank in ranks]
+    assert evaluation.outcomes[0].tolist() == [min(rank, 10) for rank in ranks]
     assert evaluation.metrics["hr@10"].item() == pytest.approx(100 * np.mean([rank < 10 for rank in ranks]))
     gains = [1 / np.log2(rank + 2) if rank < 10 else 0 for rank in ranks]
     assert evaluation.metrics["ndcg@10"].item() == pytest.approx(100 * np.mean(gains))

@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 import numpy as np
 import torch
 
+from trainables.examples import encode
 from trainables.functions.trial import Ended, FunctionTrial
 from trainables.tasks import PackConfig
 from trainables.training.peak_memory import peak_memory, reset_peak_memory
@@ -101,7 +102,7 @@ def _called(
         "kind": "returned",
         "warnings": list(trial.warnings()),
         "peak_memory": peak_memory(device),
-        "examples": base64.b64encode(np.packbits(hits).tobytes()).decode(),
+        "examples": base64.b64encode(encode(hits)).decode(),
         "example_count": len(hits),
     }
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from trainables import ranks
 from trainables.catalogue.rows import Metric
+from trainables.examples import encode
 from trainables.metrics import Calibration
 from trainables.outcomes import EpochRecord, TrialOutcome
 from trainables.training.loop import Training
@@ -16,14 +17,14 @@ from trainables.training.rows import row_of_member
 
 
 def outcomes(training: Training, seconds: float) -> list[TrialOutcome]:
-    """Returns each trial's outcome, the surviving ones with their hit or miss on every test example.
+    """Returns each trial's outcome, the surviving ones with their outcome on every test example.
 
     Args:
         seconds: wall time of the training, s.
     """
     rows = row_of_member(training.rows)
     final = training.measured["test"] if rows else None
-    hits = np.empty((0, 0), bool) if final is None else final.hits.cpu().numpy()
+    by_example = np.empty((0, 0), bool) if final is None else final.outcomes.cpu().numpy()
     ece = None if final is None or final.ece is None else final.ece.tolist()
     bins = final.calibration if final else None
     device_seconds = seconds * ranks.count() / len(training.config.members)
@@ -40,15 +41,14 @@ def outcomes(training: Training, seconds: float) -> list[TrialOutcome]:
         row = rows[position]
         summary["ece"] = None if ece is None else ece[row]
         summary |= {} if bins is None else calibrated(Calibration(*(values[row] for values in bins)))
-        bits = np.packbits(hits[row]).tobytes()
         found.append(
             TrialOutcome(
                 key=member.key,
                 outcome="complete",
                 epochs=training.epoch,
                 summary=summary,
-                examples=bits,
-                example_count=hits.shape[1],
+                examples=encode(by_example[row]),
+                example_count=by_example.shape[1],
                 constrained=held,
             )
         )

@@ -26,11 +26,18 @@ class Evaluation:
         metrics: metric name → values [R] in the metric's unit (percent).
         hits: outcome on each example, bool [R, E]: correct, or positive ranked in the top 10.
         confidence: probability of the predicted class [R, E]; None where calibration is undefined.
+        places: of each positive in its ranking, 0 to `examples.PLACES`, uint8 [R, E]; None where nothing is ranked.
     """
 
     metrics: dict[str, Tensor]
     hits: Tensor
     confidence: Tensor | None = None
+    places: Tensor | None = None
+
+    @property
+    def outcomes(self) -> Tensor:
+        """What a ledger keeps of each example [R, E]: `places` where there are any, else `hits`."""
+        return self.hits if self.places is None else self.places
 
     @property
     def ece(self) -> Tensor | None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables import metrics
+from trainables.examples import PLACES
 from trainables.models import build_model
 from trainables.tasks import Split, Task
 from trainables.workloads.base import Evaluation, Predict, Resident, in_calls
@@ -96,8 +97,9 @@ class Ranking(Resident):
 
         users_per_call = max(1, self.examples_per_call // held_out.items.shape[1])
         outputs = in_calls(scores, [held_out.users, held_out.items], users_per_call)
-        measured, hits = ranked(outputs, held_out.valid)
-        return Evaluation(measured, hits)
+        measured, ranks = ranked(outputs, held_out.valid)
+        places = ranks.clamp_max(PLACES).to(torch.uint8)
+        return Evaluation(measured, metrics.hit_at_k(ranks), places=places)
 
     def references(self) -> Mapping[str, Mapping[str, float]]:
         """Returns HR@10, NDCG@10 and AUC of ranking by popularity, for what `train+validation` trains on."""
@@ -127,16 +129,15 @@ def on_device(generator: torch.Generator, device: torch.device) -> torch.Generat
 
 
 def ranked(scores: Tensor, valid: Tensor | None) -> tuple[dict[str, Tensor], Tensor]:
-    """Returns HR@10, NDCG@10 and AUC [...] (percent), and hit or miss of each user, bool [..., E].
+    """Returns HR@10, NDCG@10 and AUC [...] (percent), and the rank of each user's positive, from 0, int64 [..., E].
 
     Args:
         scores: [..., E, 1 + N], the positive first.
         valid: bool [E, 1 + N], False at padding; None without.
     """
     ranks = metrics.rank_of_positive(scores, valid)
-    hits = metrics.hit_at_k(ranks)
-    found = {"hr@10": metrics.percentage(hits), "ndcg@10": metrics.ndcg_at_k(ranks), "auc": metrics.auc(scores, valid)}
-    return found, hits
+    hits = metrics.percentage(metrics.hit_at_k(ranks))
+    return {"hr@10": hits, "ndcg@10": metrics.ndcg_at_k(ranks), "auc": metrics.auc(scores, valid)}, ranks
 
 
 def popularity(positives: Interactions, fixed: Candidates) -> dict[str, float]:
