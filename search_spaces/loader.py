@@ -32,14 +32,23 @@ BATCH = "batch"
 OPTIONAL = ("notes", "margin", "compare", "catalogue")
 """Keys without a default that a file may leave out."""
 
-WORKLOAD = ("dataset", "loss", "model", "budgets")
 REQUIRED = ("description", "metric", "seeds", "optimizers")
-"""Keys of every file, and of one without a training function."""
+"""Keys of every file."""
+
+ROWS = ("dataset", "loss", "model", "budgets")
+"""Keys of a file whose dataset, loss and model are rows of the catalogue."""
+
+WORKLOAD = "workload"
+OWN_WORKLOAD = (WORKLOAD, "examples", "budgets")
+"""Keys of a file with a workload of the user's, which brings all three."""
 
 TRAINABLE = "trainable"
-OWN = (TRAINABLE, "sources", "data", "examples", "epochs", "budgets")
+OWN_FUNCTION = ("examples", "epochs", "budgets")
 NOT_OWN = ("constrain", "precision")
 """Keys of a file with a training function, and defaults that it has no say in: its function trains as it likes."""
+
+SOURCES = ("sources", "data")
+"""Keys of a file with either."""
 
 ALONE = 1
 """Batch size of the cells of a space that has epochs and no batch sizes."""
@@ -61,10 +70,8 @@ def load_space(path: Path) -> SearchSpace:
     if base is not None:
         load_space(base)  # so that errors of its keys name it
     top = _Table(path, "", values)
-    own = TRAINABLE in values
-    defaults = [name for name in DEFAULTS if not (own and name in NOT_OWN)]
-    top.only([*REQUIRED, *(OWN if own else (*WORKLOAD, TRAINABLE)), *defaults, *OPTIONAL])
-    top.requires(REQUIRED if own else (*REQUIRED, *WORKLOAD))
+    own = TRAINABLE in values or WORKLOAD in values
+    _check_keys(top)
     seeds = top.table("seeds")
     seeds.only(["search", "confirm"])
     seeds.requires(["search", "confirm"])
@@ -85,12 +92,13 @@ def load_space(path: Path) -> SearchSpace:
         precision=top.name("precision"),
         search_seeds=seeds.integers("search"),
         confirm_seeds=_confirm_seeds(seeds),
-        budgets=_epochs(top) if own and "budgets" not in values else _budgets(top),
+        budgets=_budgets(top) if "budgets" in values else _epochs(top),
         grids=_grids(top.table("optimizers")),
         overrides=_overrides(top.table("optimizers")),
         compare=_comparisons(top) if "compare" in values else (),
         catalogue=_catalogue(top),
-        trainable=top.text(TRAINABLE) if own else "",
+        trainable=top.text(TRAINABLE) if TRAINABLE in values else "",
+        workload=top.text(WORKLOAD) if WORKLOAD in values else "",
         sources=top.texts("sources") if "sources" in values else (),
         data=_files(top) if "data" in values else {},
         examples=top.integer("examples", values["examples"], minimum=1) if "examples" in values else None,
@@ -184,6 +192,19 @@ def _check_name(source: Path, key: str, value: str) -> str:
 
 
 # --- the parts of a space ----------------------------------------------------------------------------------------
+
+
+def _check_keys(top: _Table) -> None:
+    """Checks that the keys are those of a file of its kind, and that none is missing."""
+    needed: tuple[str, ...] = ROWS
+    others: tuple[str, ...] = (WORKLOAD, TRAINABLE)
+    defaults = [name for name in DEFAULTS if TRAINABLE not in top.values or name not in NOT_OWN]
+    if TRAINABLE in top.values:
+        needed, others = (TRAINABLE,), (*OWN_FUNCTION, *SOURCES)
+    elif WORKLOAD in top.values:
+        needed, others = OWN_WORKLOAD, SOURCES
+    top.only([*REQUIRED, *needed, *others, *defaults, *OPTIONAL])
+    top.requires((*REQUIRED, *needed))
 
 
 def _model(table: _Table) -> dict[str, Any]:

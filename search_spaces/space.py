@@ -107,7 +107,8 @@ class SearchSpace:
         compare: comparisons instead of those that the methods themselves declare (LAWN against weight decay).
         catalogue: rows that the space brings, as in the file.
         trainable: training function, "train.py:train" or "package.module:train", which brings dataset, model and loss;
-            "" for a space of the catalogue's.
+            "" for a space without.
+        workload: class of a workload, named alike, which does too; "" for a space without.
         sources: patterns of its source files; () for those that it imports.
         data: path in the data folder → sha256 of the files that it reads, as far as the file declares them.
         examples: training examples of one of its epochs; None if the file does not say.
@@ -135,9 +136,15 @@ class SearchSpace:
     compare: tuple[Pairing, ...] = ()
     catalogue: Mapping[str, Any] = field(default_factory=dict)
     trainable: str = ""
+    workload: str = ""
     sources: tuple[str, ...] = ()
     data: Mapping[str, str] = field(default_factory=dict)
     examples: int | None = None
+
+    @property
+    def code(self) -> str:
+        """What it names of the user's code, a training function or a workload; "" for a space of the catalogue's."""
+        return self.trainable or self.workload
 
     @property
     def about(self) -> tuple[str, ...]:

@@ -127,9 +127,14 @@ class Task:
 
     @property
     def code(self) -> str:
-        """Digest of the sources of the training function that trains it; "" for a workload, known or not."""
+        """Digest of the sources of the user's function or workload that trains it; "" for any other, known or not."""
         row = self.catalogue.datasets.get(self.dataset)
         return row.code if row else ""
+
+    @property
+    def by_function(self) -> bool:
+        """Whether a training function trains it, alone and in a process of its own: only that has no model to name."""
+        return bool(self.code) and not self.model_row.build
 
     def complete(self, given: Mapping[str, float]) -> dict[str, float]:
         """Returns all hyperparameters of a point, defaults included; a training function may have any of its own.
@@ -137,7 +142,7 @@ class Task:
         Raises:
             ValueError: one is unknown or missing.
         """
-        known = self.method.hyperparameters if self.code else given
+        known = self.method.hyperparameters if self.by_function else given
         own = {name: value for name, value in given.items() if name not in known}
         return self.method.complete({name: given[name] for name in given if name in known}) | own
 

@@ -139,7 +139,7 @@ class Smoke:
         detail = f"an interrupted pack {result} from {self.place}"
         if seen.resumed and not seen.warnings:
             return Check("checkpoints", "ok", detail)
-        if not seen.resumed and all(cell.task.code for cell in self.cells):
+        if not seen.resumed and all(cell.task.by_function for cell in self.cells):
             todo = "Call trial.save after each trial.report, so that interrupted trials continue."
             return Check("checkpoints", "warn", "; ".join(seen.warnings) or detail, todo)
         todo = "Choose a place that every machine can read and write, by --checkpoints."
@@ -153,7 +153,7 @@ class Smoke:
         error = self._error(ExecutionError)
         if error is None:
             return Check("training", "fail" if self.failed else "ok", detail)
-        texts = [text for reason, text in self.seen.errors.items() if reason not in ("data", "memory")]
+        texts = [text for reason, text in self.seen.errors.items() if reason not in ("data", "memory", "alone")]
         return Check(
             "training", "fail", f"{detail}; {'; '.join(texts) or error.message}", "" if texts else error.hint or ""
         )

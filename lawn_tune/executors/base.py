@@ -63,12 +63,13 @@ class Failed:
 
     Args:
         reason: "memory" when the pack did not fit the device, "stopped" when it was asked to stop, "lost" when its
-            machine was lost, "data" when the data set is missing or damaged there, else "error".
+            machine was lost, "data" when the data set is missing or damaged there, "alone" when trials of the pack's
+            workload cannot be trained at once, "workload" when none can be trained, else "error".
         error: text for people, with the traceback where there is one.
     """
 
     job: Job
-    reason: Literal["memory", "stopped", "lost", "data", "error"]
+    reason: Literal["memory", "stopped", "lost", "data", "alone", "workload", "error"]
     error: str
 
 

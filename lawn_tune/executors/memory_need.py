@@ -49,7 +49,7 @@ def memory_need(pack: PackConfig, *, gpu: bool = False) -> int:
 
 def too_large(task: Task) -> str:
     """Returns what to do where a trial of a task runs out of memory alone."""
-    if not task.model_row.build:
+    if task.by_function:
         return "one trial alone ran out of memory; let the training function take fewer examples at once"
     half = (min(task.at_once, task.examples) + 1) // 2
     return f"one trial alone ran out of memory; under [[budgets]], micro_batch = {half} or less takes less at once"

@@ -28,6 +28,7 @@ from lawn_tune.results import UTILIZATION
 from trainables import data
 from trainables.functions.run import FunctionError, FunctionRun
 from trainables.optimizers import fused
+from trainables.training.packable import Unpackable
 from trainables.training.process_memory import keep_freed_memory
 from trainables.training.trial import (
     EpochEnded,
@@ -41,6 +42,8 @@ from trainables.training.trial import (
     Warned,
     resident_workload,
 )
+from trainables.workloads.own_code import import_workload
+from trainables.workloads.own_errors import WorkloadError
 
 
 def work(
@@ -68,6 +71,10 @@ def work(
         send({"kind": "failed", "reason": "data", "error": f"{notes.machine}: {error}"})
     except FunctionError as error:
         send({"kind": "failed", "reason": "error", "error": str(error)})
+    except WorkloadError as error:
+        send({"kind": "failed", "reason": "workload", "error": f"{job.config.task.dataset}: {error}"})
+    except Unpackable as error:
+        send({"kind": "failed", "reason": "alone", "error": str(error)})
     except Exception as error:
         text = f"{type(error).__name__}: {error}\n{traceback.format_exc()}"
         full = memory_ended(error)
@@ -166,7 +173,7 @@ def _train(
         for line in _kernel_lines():
             notes.note(line)
     _bring_data(job, settings, device, notes)
-    watched = settings.progress_seconds if settings.expendable and not job.config.task.code else 0.0
+    watched = settings.progress_seconds if settings.expendable and not job.config.task.by_function else 0.0
     with _checkpoint(job, settings, notes) as checkpoint, Watchdog(watched) as watchdog:
         run = _run(job, settings, device, checkpoint)
         trained, utilization = 0, Utilization(device)
@@ -197,6 +204,7 @@ def _train(
     found |= {"references": run.references} if run.references else {}
     if isinstance(run, PackRun):  # a function's time is not this process's
         found |= {UTILIZATION: share} if (share := utilization.share()) is not None else {}
+        found |= {"code": code} if (code := job.config.task.code) else {}
     else:
         found |= {"code": run.code} | ({"output": run.output} if run.output else {})
     return {"kind": "finished", "outcomes": [asdict(outcome) for outcome in run.outcomes], "provenance": found}
@@ -205,10 +213,11 @@ def _train(
 def _run(job: Job, settings: WorkerSettings, device: torch.device, checkpoint: Path | None) -> PackRun | FunctionRun:
     """Returns the run of a job: of a pack, or of a training function."""
     data_dir, report_seconds = Path(settings.data_dir), settings.report_seconds
-    if code := job.config.task.code:
+    task = job.config.task
+    if task.by_function:
         return FunctionRun(
             job.config,
-            settings.code[code],
+            settings.code[task.code],
             data_dir=data_dir,
             device=device,
             checkpoint=checkpoint,
@@ -217,6 +226,8 @@ def _run(job: Job, settings: WorkerSettings, device: torch.device, checkpoint: P
             threads=settings.threads,
             progress_seconds=settings.progress_seconds,
         )
+    if task.code:
+        import_workload(settings.code[task.code], task.dataset_row.workload)
     return PackRun(
         job.config,
         data_dir=data_dir,

@@ -16,7 +16,7 @@ from lawn_tune.launching.extension import next_grids
 from lawn_tune.launching.leases import HeldLeases
 from lawn_tune.launching.limits import Limits
 from lawn_tune.launching.listener import Listener, Tally
-from lawn_tune.launching.work import OPENED, Next, State, Work
+from lawn_tune.launching.work import OPENED, Next, State, Work, leave
 from lawn_tune.ledger import LeaseLost, Ledger, Owner, PackRow, Unreachable
 from lawn_tune.planning.packing import coarse_to_fine, make_packs
 from lawn_tune.planning.placement import place
@@ -74,6 +74,7 @@ class Launch:
         self._tries: dict[str, int] = {}
         self._lost_machines: dict[str, int] = {}
         self._shown: set[str] = set()
+        self._alone: set[str] = set()  # code whose trials are trained one at a time
         self._stop = threading.Event()
         self._next = Next()
 
@@ -328,14 +329,14 @@ class Launch:
 
     def _begin(self, work: Work) -> Job | None:
         """Begins the cell's next pack; None if it does not fit the limits, or the cell is another launch's by now."""
-        pack = work.queue.popleft()
-        trials = [work.trials[key] for key in pack.keys]
-        seconds = self.limits.speeds.seconds(work.cell, work.phase, trials) if self.limits.limited else None
-        if not self.limits.fits(seconds):
-            self.tally.left_out = True
-            work.stop(State.LEFT_OUT)
-            return None
         try:
+            pack = self._next_pack(work)
+            trials = [work.trials[key] for key in pack.keys]
+            seconds = self.limits.speeds.seconds(work.cell, work.phase, trials) if self.limits.limited else None
+            if not self.limits.fits(seconds):
+                self.tally.left_out = True
+                work.stop(State.LEFT_OUT)
+                return None
             pack = self.ledger.begin(pack, trials, self.owner)
         except LeaseLost:
             self.leases.lose(work.cell.name)
@@ -346,21 +347,21 @@ class Launch:
         self._jobs[pack.id] = (work, pack)
         return Job(pack=pack.id, config=PackConfig(task=work.cell.task_of(work.phase), members=tuple(trials)))
 
+    def _next_pack(self, work: Work) -> PackRow:
+        """Takes the cell's next pack; one trial of it, if those of its workload cannot be trained at once."""
+        pack = work.queue.popleft()
+        if work.cell.task.code in self._alone and len(pack.keys) > 1:
+            pack, *others = self.ledger.split_pack(pack, len(pack.keys))
+            work.queue.extendleft(reversed(others))
+        return pack
+
     def _store(self, work: Work, pack: PackRow, event: Finished) -> None:
         workers = work.cell.packing.workers if work.cell.packing else None
         packing = {"trials": len(pack.keys), "workers": workers}
         self.ledger.finish(pack, event.outcomes, {**event.provenance, "packing": packing})
-        self.tally.trained += len(event.outcomes)
-        diverged = sum(outcome.outcome == "diverged" for outcome in event.outcomes)
-        self.tally.diverged += diverged
-        self.tally.seconds += sum(outcome.summary["seconds"] or 0.0 for outcome in event.outcomes)
+        diverged = self.tally.add(event.outcomes)
         self.listener.finished(event.job, event.outcomes)
-        self._count_diverged(work, diverged)
-
-    def _count_diverged(self, work: Work, more: int) -> None:
-        """Reports a phase once, when over half of its trials have diverged."""
-        before, work.diverged = work.diverged, work.diverged + more
-        if 2 * before <= len(work.trials) < 2 * work.diverged:
+        if work.count_diverged(diverged):
             self.listener.diverged(work.cell, work.phase, work.diverged, len(work.trials))
 
     def _show(self, texts: Sequence[str], show: Callable[[str], None]) -> None:
@@ -377,10 +378,17 @@ class Launch:
             work.queue.extendleft(reversed(self.ledger.split_pack(pack)))
             self.listener.failed(event.job, event.error, again=True)
             return
+        if event.reason == "alone":
+            self._show([event.error], self.listener.warned)
+            self._alone.add(work.cell.task.code)
+            work.queue.appendleft(pack)
+            return
+        if event.reason == "workload":
+            leave(self._works, work.cell.task.code)
         lost = event.reason == "lost"
         tries, limit = (self._lost_machines, LOST_MACHINES) if lost else (self._tries, self.retries)
         tries[pack.id] = tries.get(pack.id, 0) + 1
-        again = tries[pack.id] <= limit and event.reason != "data" and not self.stopping
+        again = tries[pack.id] <= limit and event.reason not in ("data", "workload") and not self.stopping
         error = f"{too_large(work.cell.task)}: {event.error}" if event.reason == "memory" else event.error
         self.listener.failed(event.job, error, again)
         if again:

@@ -59,3 +59,11 @@ class Tally:
     left_out: bool = False
     seconds: float = 0.0
     errors: list[str] = field(default_factory=list)
+
+    def add(self, outcomes: Sequence[TrialOutcome]) -> int:
+        """Counts trained trials; returns how many of them diverged."""
+        diverged = sum(outcome.outcome == "diverged" for outcome in outcomes)
+        self.trained += len(outcomes)
+        self.diverged += diverged
+        self.seconds += sum(outcome.summary["seconds"] or 0.0 for outcome in outcomes)
+        return diverged

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from functools import cached_property
@@ -57,10 +58,22 @@ class Work:
         self.cell, self.state = cell, State.WAITING
         vars(self).pop("keys", None)
 
+    def count_diverged(self, more: int) -> bool:
+        """Adds trials that diverged; True when they become more than half of the phase, which happens once."""
+        before, self.diverged = self.diverged, self.diverged + more
+        return 2 * before <= len(self.trials) < 2 * self.diverged
+
     def stop(self, state: State) -> None:
         """Begins no more packs."""
         self.state = state
         self.queue.clear()
+
+
+def leave(works: Iterable[Work], code: str) -> None:
+    """Begins no more packs of a user's code, none of which can be trained."""
+    for work in works:
+        if work.cell.task.code == code and work.state in (State.OPEN, State.WAITING):
+            work.stop(State.FAILED if work.state is State.OPEN else State.DONE)
 
 
 @dataclass

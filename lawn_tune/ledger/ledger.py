@@ -130,8 +130,11 @@ class Ledger:
             return packs.read(connection, cell, phase)
 
     @patient
-    def split_pack(self, pack: PackRow) -> tuple[PackRow, PackRow]:
-        """Puts two halves in the place of a pack that does not fit the device.
+    def split_pack(self, pack: PackRow, parts: int = 2) -> tuple[PackRow, ...]:
+        """Puts smaller packs in the place of one that cannot be trained at once.
+
+        Args:
+            parts: how many, at most one a trial.
 
         Raises:
             ValueError: the pack holds one trial only.
@@ -142,7 +145,7 @@ class Ledger:
             leases.check(connection, pack.cell, pack.holder)
             trials.forget_progress(connection, pack)
             trials.take_back(connection, pack.cell, pack.id)
-            return packs.split(connection, pack)
+            return packs.split(connection, pack, parts)
 
     # --- leases ----------------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, Literal
 
 from sqlalchemy import Connection, func, select, update
@@ -27,7 +28,7 @@ class PackRow:
         cell, phase: what its trials belong to.
         keys: its trials, in the order of members.
         attempts: how often it was started; a start that ended with its driver is not counted.
-        state: "waiting" before its first start and after its driver died; "split" when two halves took its place.
+        state: "waiting" before its first start and after its driver died; "split" when smaller packs took its place.
         error: text of the last failure, "" if none.
         holder: token of the driver that began it, "" if it leases nothing; its writes end with its lease.
     """
@@ -61,14 +62,14 @@ def add(connection: Connection, cell: CellName, phase: Phase, groups: Sequence[S
     _insert(connection, cell, phase, [keys for keys in fresh if keys])
 
 
-def split(connection: Connection, pack: PackRow) -> tuple[PackRow, PackRow]:
-    """Replaces a pack of two or more trials by two halves, the first one smaller if they differ."""
-    middle = len(pack.keys) // 2
-    halves = [pack.keys[:middle], pack.keys[middle:]]
+def split(connection: Connection, pack: PackRow, parts: int) -> tuple[PackRow, ...]:
+    """Replaces a pack by parts of about equal size, the first ones smaller if they differ."""
+    cuts = [len(pack.keys) * i // parts for i in range(parts + 1)]
+    groups = [pack.keys[start:end] for start, end in pairwise(cuts)]
     change(connection, pack, state="split")
-    _insert(connection, pack.cell, pack.phase, halves)
+    _insert(connection, pack.cell, pack.phase, groups)
     rows = {row.id: row for row in read(connection, pack.cell, pack.phase)}
-    return rows[pack_id(halves[0])], rows[pack_id(halves[1])]
+    return tuple(rows[pack_id(keys)] for keys in groups)
 
 
 def change(connection: Connection, pack: PackRow, **values: Any) -> None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import get_args
 
-from lawn_tune.planning.functions import with_function
+from lawn_tune.planning.functions import with_own_code
 from search_spaces.keys import did_you_mean, space_error
 from search_spaces.levels import split, text
 from search_spaces.loader import LARGEST
@@ -33,15 +33,15 @@ def catalogue_of(space: SearchSpace) -> tuple[SearchSpace, Catalogue]:
     """Returns the rows a space can name: built-in ones, those of installed packages, and its own.
 
     Returns:
-        The space, which names a row wherever its file has a training function, and the rows.
+        The space, which names a row wherever its file has a training function or a workload, and the rows.
 
     Raises:
-        SpaceError: a row breaks the form, or there is no such training function; the text names its file.
+        SpaceError: a row breaks the form, or there is no such function or workload; the text names its file.
     """
     try:
         known = installed()
-        if space.trainable:
-            return with_function(space, known)
+        if space.code:
+            return with_own_code(space, known)
         return space, known.with_rows(space.catalogue, f"{space.source}: catalogue") if space.catalogue else known
     except CatalogueError as error:
         raise SpaceError(str(error)) from None

@@ -1,4 +1,4 @@
-"""Training functions of users, as rows of the catalogue: their source files are read and never run."""
+"""Training functions and workloads of users, as rows of the catalogue: their source files are read and never run."""
 
 from __future__ import annotations
 
@@ -14,34 +14,33 @@ from pathlib import Path
 from typing import Any
 
 from search_spaces.keys import did_you_mean, space_error
-from search_spaces.space import SearchSpace
+from search_spaces.space import SearchSpace, SpaceError
 from trainables.catalogue import Catalogue
 from trainables.catalogue.methods import METHODS
 
-KEY = "trainable"
 OWN = "own"
-"""Name of the rule, model and loss of a training function."""
+"""Name of the rule, model and loss of a training function, and of the latter two of a workload."""
 
 LARGEST = 20_000_000
-"""Bytes that the source files of a function may have in total: they travel to every worker (our choice)."""
+"""Bytes that the source files may have in total: they travel to every worker (our choice)."""
 
 COLORS = ("#a067b1", "#12868f", "#a8591a", "#5b83b1", "#2d8a4e", "#c2478f")
 """Of methods that the space names and the catalogue lacks; each pair of a comparison has one."""
 
-FORM = 'Write it as "train.py:train", a file next to the space, or "package.module:train".'
+FORM = 'Write it as "file.py:name", a file next to the space, or "package.module:name".'
 
 
 @dataclass(frozen=True)
 class Code:
-    """The source of a training function.
+    """The source of a training function or a workload.
 
     Args:
-        module, function: what a worker imports.
+        module, attribute: what a worker imports.
         files: path below the folder that is imported from → content.
     """
 
     module: str
-    function: str
+    attribute: str
     files: Mapping[str, bytes]
 
     @cached_property
@@ -63,23 +62,23 @@ class Code:
 
 
 def read_code(space: SearchSpace) -> Code:
-    """Reads the source files of a space's training function, none of which is run.
+    """Reads the source files of a space's training function or workload, none of which is run.
 
-    They are those that `sources` names, else all of the function's package, else its file and what that imports from
-    the same folder.
+    They are those that `sources` names, else all of its package, else its file and what that imports from the same
+    folder.
 
     Raises:
-        SpaceError: there is no such function, or a file cannot be read or parsed.
+        SpaceError: there is no such function or class, or a file cannot be read or parsed.
     """
-    place, colon, function = space.trainable.rpartition(":")
-    if not colon or not place or not function.isidentifier():
-        raise space_error(space.source, KEY, "must name a module and a function", space.trainable, FORM)
+    place, colon, attribute = space.code.rpartition(":")
+    if not colon or not place or not attribute.isidentifier():
+        raise _error(space, f"must name a module and a {'class' if space.workload else 'function'}", FORM)
     alone = place.endswith(".py")
     root, module = _file(space, place) if alone else _module(space, place)
     file = _source(root, module)
     if file is None:
-        raise space_error(space.source, KEY, f"there is no module {module} in {root}", space.trainable, FORM)
-    _check_function(space, file, function)
+        raise _error(space, f"there is no module {module} in {root}", FORM)
+    _check_defined(space, file, attribute)
     package = root / module.partition(".")[0]
     if space.sources:
         files = {file, *_listed(space, root)}
@@ -87,16 +86,16 @@ def read_code(space: SearchSpace) -> Code:
         files = set(package.rglob("*.py"))
     else:
         files = set(_closure(space, root, file))
-    return Code(module, function, _contents(space, root, files))
+    return Code(module, attribute, _contents(space, root, files))
 
 
 def archives(spaces: Iterable[SearchSpace]) -> dict[str, bytes]:
-    """Returns digest → sources as the bytes of a .zip, of the spaces that have a training function."""
-    return {code.digest: code.archive() for code in map(read_code, (s for s in spaces if s.trainable))}
+    """Returns digest → sources as the bytes of a .zip, of the spaces that have some."""
+    return {code.digest: code.archive() for code in map(read_code, (s for s in spaces if s.code))}
 
 
-def with_function(space: SearchSpace, known: Catalogue) -> tuple[SearchSpace, Catalogue]:
-    """Returns a space of a training function as one that names rows, and the rows.
+def with_own_code(space: SearchSpace, known: Catalogue) -> tuple[SearchSpace, Catalogue]:
+    """Returns a space of a training function or a workload as one that names rows, and the rows.
 
     Args:
         known: built-in and installed rows.
@@ -105,32 +104,40 @@ def with_function(space: SearchSpace, known: Catalogue) -> tuple[SearchSpace, Ca
         SpaceError: see `read_code`.
         CatalogueError: a row that the space brings breaks the form.
     """
-    code = read_code(space)
-    batch = max(budget.batch_size for budget in space.budgets)
+    where = f"{space.source}: {_key(space)}"
+    whole = known.with_rows(_rows(space, read_code(space)), where)
+    whole = whole.with_rows(space.catalogue, f"{space.source}: catalogue") if space.catalogue else whole
+    named = replace(space, dataset=space.code, model={"name": OWN}, loss=OWN)
+    if space.workload:
+        return named, whole
+    return named, whole.with_rows({"methods": _methods(space, whole)}, f"{space.source}: optimizers")
+
+
+def _rows(space: SearchSpace, code: Code) -> dict[str, Any]:
+    """Returns the rows of a training function or a workload: only the latter has a model and a loss to name."""
+    own = f"{code.module}:{code.attribute}"
+    examples = space.examples or max(budget.batch_size for budget in space.budgets)
+    build, loss = (f"{own}.model", f"{own}.loss") if space.workload else ("", "")
+    pack = {} if space.workload else {"largest_pack": 1}
     parameters = sorted({row.name for method in METHODS.values() for row in method.loss})
-    rows: dict[str, Any] = {
-        "rules": {OWN: {"label": OWN, "direction": "", "state": []}},
-        "models": {OWN: {"label": OWN, "data": OWN, "build": "", "largest_pack": 1}},
-        "losses": {OWN: {"label": OWN, "targets": OWN, "function": "", "parameters": parameters}},
+    return {
+        "rules": {} if space.workload else {OWN: {"label": OWN, "direction": "", "state": []}},
+        "models": {OWN: {"label": OWN, "data": OWN, "build": build} | pack},
+        "losses": {OWN: {"label": OWN, "targets": OWN, "function": loss, "parameters": parameters}},
         "datasets": {
-            space.trainable: {
-                "summary": f"what {space.trainable} trains on",
+            space.code: {
+                "summary": f"what {space.code} trains on",
                 "data": OWN,
                 "targets": OWN,
                 "metrics": [space.metric],
-                "workload": f"{code.module}:{code.function}",
-                "train_examples": space.examples or batch,
-                "full_examples": space.examples or batch,
+                "workload": own,
+                "train_examples": examples,
+                "full_examples": examples,
                 "code": code.digest,
                 "files": [{"path": path, "url": "", "sha256": digest} for path, digest in space.data.items()],
             }
         },
     }
-    whole = known.with_rows(rows, f"{space.source}: {KEY}")
-    whole = whole.with_rows(space.catalogue, f"{space.source}: catalogue") if space.catalogue else whole
-    own = {"methods": _methods(space, whole)}
-    named = replace(space, dataset=space.trainable, model={"name": OWN}, loss=OWN)
-    return named, whole.with_rows(own, f"{space.source}: optimizers")
 
 
 def _methods(space: SearchSpace, known: Catalogue) -> dict[str, dict[str, Any]]:
@@ -149,6 +156,14 @@ def _methods(space: SearchSpace, known: Catalogue) -> dict[str, dict[str, Any]]:
     }
 
 
+def _key(space: SearchSpace) -> str:
+    return "workload" if space.workload else "trainable"
+
+
+def _error(space: SearchSpace, rule: str, todo: str) -> SpaceError:
+    return space_error(space.source, _key(space), rule, space.code, todo)
+
+
 # --- where the source is ---------------------------------------------------------------------------------------------
 
 
@@ -156,7 +171,7 @@ def _file(space: SearchSpace, place: str) -> tuple[Path, str]:
     """Returns the folder and the module's name of a file named relative to the space."""
     file = space.source.parent / place
     if not file.is_file():
-        raise space_error(space.source, KEY, f"there is no file {file}", space.trainable, FORM)
+        raise _error(space, f"there is no file {file}", FORM)
     return file.parent, file.stem
 
 
@@ -167,7 +182,7 @@ def _module(space: SearchSpace, name: str) -> tuple[Path, str]:
         if ((folder / top).is_dir() and _source(folder, name)) or (folder / f"{top}.py").is_file():
             return folder, name
     rule = f"there is no module {name} next to the space or on Python's path"
-    raise space_error(space.source, KEY, rule, space.trainable, FORM)
+    raise _error(space, rule, FORM)
 
 
 def _source(root: Path, module: str) -> Path | None:
@@ -190,10 +205,10 @@ def _contents(space: SearchSpace, root: Path, files: Iterable[Path]) -> dict[str
         found = {file.relative_to(root).as_posix(): file.read_bytes() for file in sorted(files)}
     except OSError as error:
         text = f"{error.filename} cannot be read: {error.strerror}"
-        raise space_error(space.source, KEY, text, space.trainable, "Check its permissions.") from None
+        raise _error(space, text, "Check its permissions.") from None
     if (size := sum(map(len, found.values()))) > LARGEST:
         rule = f"its {len(found)} source files have {size:,} bytes, at most {LARGEST:,} travel to workers"
-        raise space_error(space.source, KEY, rule, space.trainable, "List the files that it needs as `sources`.")
+        raise _error(space, rule, "List the files that it needs as `sources`.")
     return found
 
 
@@ -232,7 +247,7 @@ def _files_of(root: Path, name: str) -> Iterator[Path]:
             yield file
 
 
-def _check_function(space: SearchSpace, file: Path, function: str) -> None:
+def _check_defined(space: SearchSpace, file: Path, attribute: str) -> None:
     """Refuses a name that the module does not define, as far as that can be seen without running it."""
     names: set[str] = set()
     for node in _parsed(space, file).body:
@@ -245,9 +260,9 @@ def _check_function(space: SearchSpace, file: Path, function: str) -> None:
             names |= {alias.asname or alias.name for alias in node.names}
         elif isinstance(node, ast.If | ast.Try | ast.With | ast.For):
             return  # it may define anything
-    if function not in names and "*" not in names:
-        todo = f"{did_you_mean(function, names)}Define it, or correct the name."
-        raise space_error(space.source, KEY, f"{file} defines no {function}", space.trainable, todo)
+    if attribute not in names and "*" not in names:
+        todo = f"{did_you_mean(attribute, names)}Define it, or correct the name."
+        raise _error(space, f"{file} defines no {attribute}", todo)
 
 
 def _parsed(space: SearchSpace, file: Path) -> ast.Module:
@@ -256,4 +271,4 @@ def _parsed(space: SearchSpace, file: Path) -> ast.Module:
     except (OSError, SyntaxError, ValueError) as error:
         line = f":{error.lineno}" if isinstance(error, SyntaxError) else ""
         text = f"{file}{line} cannot be parsed: {getattr(error, 'msg', None) or error}"
-        raise space_error(space.source, KEY, text, space.trainable, "Correct that file.") from None
+        raise _error(space, text, "Correct that file.") from None

@@ -1,4 +1,4 @@
-"""Versions of a training function's source code in a ledger: trials of one are never taken for trials of another."""
+"""Versions of a user's source code in a ledger: trials of one are never taken for trials of another."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def make_packs(cell: Cell, phase: Phase, trials: Sequence[Trial], size: int | No
     Raises:
         ValueError: size is below 1.
     """
-    limit = pack_size(cell, phase) if size is None else 1 if cell.task.code else size
+    limit = pack_size(cell, phase) if size is None else 1 if cell.task.by_function else size
     if limit < 1:
         raise ValueError(f"a pack holds at least 1 trial, got a size of {limit}")
     if phase == "confirm":

@@ -1,11 +1,13 @@
-"""The contract of `Workload`, over every row of the table."""
+"""The contract of `Workload`, over every row of the table and the workload of the page on own ones."""
 
 from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import get_args
 
 import numpy as np
@@ -14,16 +16,19 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, stack_module_state
 
+from lawn_tune.planning.functions import archives
+from search_spaces.loader import load_space
 from tests.helpers.fabricated import published, write_data
+from tests.helpers.own_workload import waves
 from trainables.catalogue import catalogue
 from trainables.catalogue.datasets import DATASETS
 from trainables.data import MissingDataError
 from trainables.examples import gains, hits
-from trainables.losses import loss_of
 from trainables.tasks import ModelConfig, Split, Task, TrainOn, model_config
 from trainables.training.measure import margin_series
 from trainables.workloads import build_workload
 from trainables.workloads.base import Batch, Evaluation, Resident, Workload
+from trainables.workloads.own_code import import_workload
 
 CPU = torch.device("cpu")
 TINY: dict[str, ModelConfig] = {
@@ -31,7 +36,9 @@ TINY: dict[str, ModelConfig] = {
     "ncf": model_config("ncf", factors=2, init="xavier"),
 }
 
-every_workload = pytest.mark.parametrize("name", DATASETS)
+OWN = "waves.py:Waves"
+
+every_workload = pytest.mark.parametrize("name", [*DATASETS, OWN])
 every_mode = pytest.mark.parametrize("train_on", get_args(TrainOn))
 
 
@@ -39,11 +46,23 @@ every_mode = pytest.mark.parametrize("train_on", get_args(TrainOn))
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("data")
     write_data(folder)
+    import_workload(own()[1], "waves:Waves")
     with published(folder):
         yield folder
 
 
+@cache
+def own() -> tuple[Task, bytes]:
+    """A task of the page on own workloads, and the sources of its workload."""
+    with TemporaryDirectory() as folder:
+        space = waves(Path(folder))
+        (archive,) = archives([load_space(space.file)]).values()
+        return space.cells[0].task, archive
+
+
 def task(name: str, train_on: TrainOn = "train") -> Task:
+    if name == OWN:
+        return replace(own()[0], train_on=train_on)
     dataset = DATASETS[name]
     return Task(
         dataset=name,
@@ -163,12 +182,13 @@ def test_loss_and_margin_are_one_number_an_example(name: str, data_dir: Path) ->
     model = workload.build_model()
     inputs, targets = workload.batch(*(part[:9] for part in workload.epoch(generator(0))))
     outputs = model(*inputs)
-    loss, margin = loss_of(task(name).loss_row)(outputs, targets), workload.margin(outputs, targets)
+    loss_of = workload.loss_of(task(name).loss_row)
+    loss, margin = loss_of(outputs, targets), workload.margin(outputs, targets)
     assert loss.shape == margin.shape == (9,)
     assert loss.isfinite().all()
     # Raising what the margin measures lowers the loss, for every example.
     (slope,) = torch.autograd.grad(margin.sum(), outputs, retain_graph=True)
-    assert (loss_of(task(name).loss_row)(outputs + 0.01 * slope, targets) < loss).all()
+    assert (loss_of(outputs + 0.01 * slope, targets) < loss).all()
 
 
 @every_workload
@@ -204,7 +224,7 @@ def test_stacked_models_are_judged_like_solo_ones(name: str, train_on: TrainOn, 
     stack = Stack(workload, 3)
     for split in splits(train_on):
         together = workload.evaluate(stack.predict, split)
-        assert tuple(together.metrics) == DATASETS[name].metrics
+        assert tuple(together.metrics) == task(name).dataset_row.metrics
         assert together.hits.shape[0] == 3
         assert together.hits.dtype == torch.bool
         for row, found in enumerate(together.outcomes.numpy()):
@@ -296,7 +316,9 @@ def test_models_come_from_the_global_generator(name: str, data_dir: Path) -> Non
 
 @every_workload
 def test_a_task_that_does_not_fit_is_refused(name: str, data_dir: Path) -> None:
-    wrong_model: ModelConfig = model_config("ncf") if DATASETS[name].data == "images" else model_config("small-vgg")
+    wrong_model: ModelConfig = (
+        model_config("ncf") if task(name).dataset_row.data == "images" else model_config("small-vgg")
+    )
     with pytest.raises(ValueError, match=f"model of dataset '{name}' must be one of"):
         build_workload(replace(task(name), model=wrong_model), data_dir, CPU)
     with pytest.raises(ValueError, match=f"loss of dataset '{name}' must be one of .*, got 'hinge'"):

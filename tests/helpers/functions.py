@@ -1,4 +1,4 @@
-"""Spaces of training functions, and their trials run by a worker in this process."""
+"""Spaces of training functions and of workloads, and their trials run by a worker in this process."""
 
 from __future__ import annotations
 
@@ -64,23 +64,23 @@ def train(trial):
 
 
 class Functions:
-    """A space of a training function in a folder."""
+    """A space of a training function, or of a workload, in a folder."""
 
-    def __init__(self, folder: Path, source: str = LINE, space: str = SPACE) -> None:
+    def __init__(self, folder: Path, source: str = LINE, space: str = SPACE, name: str = "train.py") -> None:
         self.folder, self.file = folder, folder / "own.toml"
         self.file.write_text(space)
-        (folder / "train.py").write_text(source)
+        (folder / name).write_text(source)
 
     @property
     def cells(self) -> tuple[Cell, ...]:
         return plan(load_space(self.file))
 
-    def job(self, place: int = 0, confirm: bool = False) -> Job:
-        """The first search trial of a cell, or its first confirm trial."""
+    def job(self, place: int = 0, confirm: bool = False, trials: int = 1) -> Job:
+        """The first search trials of a cell, or its first confirm trials."""
         cell = self.cells[place]
-        trial = cell.confirm_trials(cell.grid.point(0))[0] if confirm else cell.search_trials[0]
+        all_trials = cell.confirm_trials(cell.grid.point(0)) if confirm else cell.search_trials
         task = cell.confirm_task if confirm else cell.task
-        return Job(pack="p", config=PackConfig(task=task, members=(trial,)))
+        return Job(pack="p", config=PackConfig(task=task, members=tuple(all_trials[:trials])))
 
     def run(self, job: Job, stop: Callable[[int], bool] = lambda epochs: False, **values: Any) -> list[dict[str, Any]]:
         """What a worker says of a job that is asked to stop once `stop` is true for the epochs it reported."""

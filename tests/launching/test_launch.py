@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import pytest
 
-from lawn_tune.cells import Cell
+from lawn_tune.cells import Cell, Phase
 from lawn_tune.errors import UsageError
 from lawn_tune.executors.base import Event, Failed, Finished, Job, Nothing, Progress
 from lawn_tune.launching.launch import LOST_MACHINES, Launch
@@ -214,6 +214,34 @@ def test_a_pack_too_large_for_memory_is_halved_until_it_fits(cells: tuple[Cell, 
     assert agenda.tally.failed == 0
     assert executor.trained == complete(ledger)
     assert len(executor.trained) == TWO_CELLS_TRIALS
+
+
+def test_packs_that_cannot_be_trained_at_once_are_trained_one_trial_at_a_time(
+    cells: tuple[Cell, ...], ledger: Ledger
+) -> None:
+    """A pack comes back once for all of them, and none of the next phase does; it is said once."""
+
+    def one_at_a_time(job: Job) -> list[Event]:
+        return [Failed(job, "alone", "no packs")] if len(job.config.members) > 1 else succeed(job)
+
+    executor, display = FakeExecutor(behave=one_at_a_time), Recorder()
+    agenda = Launch(cells, ledger, OWNER, display, pack_size=3)
+    executor.run(agenda)
+    assert agenda.tally.failed == 0
+    assert executor.trained == complete(ledger)
+    assert len(executor.trained) == TWO_CELLS_TRIALS
+    assert display.lines.count("warned no packs") == 1
+    assert not [line for line in display.lines if line.startswith("failed")]
+    split = [pack for cell in cells for phase in get_args(Phase) for pack in ledger.packs(cell.name, phase)]
+    assert {len(pack.keys) for pack in split if pack.state != "split"} == {1}
+
+
+def test_a_workload_that_cannot_be_trained_ends_the_launch_at_once(cells: tuple[Cell, ...], ledger: Ledger) -> None:
+    display = Recorder()
+    agenda = Launch(cells, ledger, OWNER, display, pack_size=1)
+    FakeExecutor(behave=lambda job: [Failed(job, "workload", "loss() is wrong")]).run(agenda)
+    assert [line for line in display.lines if line.startswith("failed")] == ["failed False"]
+    assert agenda.tally.errors == ["loss() is wrong"]
 
 
 def test_a_single_trial_too_large_for_memory_is_a_failure(cells: tuple[Cell, ...], ledger: Ledger) -> None:

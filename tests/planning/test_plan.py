@@ -84,7 +84,7 @@ COUPLED = {"loss": "bce", "metric": "ndcg@10"}
 
 
 TESTED_BELOW = ("overrides", "compare", "catalogue")
-TESTED_WITH_FUNCTIONS = ("trainable", "sources", "examples", "data")
+TESTED_WITH_FUNCTIONS = ("trainable", "workload", "sources", "examples", "data")
 """In `test_functions.py`."""
 
 

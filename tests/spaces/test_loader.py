@@ -13,7 +13,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lawn_tune.planning.plan import plan
-from search_spaces.loader import DEFAULTS, OPTIONAL, OWN, REQUIRED, WORKLOAD, load_space
+from search_spaces.loader import (
+    DEFAULTS,
+    OPTIONAL,
+    OWN_FUNCTION,
+    OWN_WORKLOAD,
+    REQUIRED,
+    ROWS,
+    SOURCES,
+    TRAINABLE,
+    load_space,
+)
 from search_spaces.space import Budget, Pairing, SearchSpace, SpaceError
 from tests.helpers.space_text import VALID, spoilt
 
@@ -48,7 +58,8 @@ def test_required_and_optional_keys_are_all_a_space_has() -> None:
     derived = {"name", "source"}
     renamed = {"search_seeds": "seeds", "confirm_seeds": "seeds", "grids": "optimizers"}
     names = {renamed.get(field.name, field.name) for field in fields(SearchSpace)} - derived
-    assert names - {"overrides"} | {"epochs"} == {*REQUIRED, *WORKLOAD, *OWN, *DEFAULTS, *OPTIONAL}
+    own = {TRAINABLE, *OWN_FUNCTION, *OWN_WORKLOAD, *SOURCES}
+    assert names - {"overrides"} | {"epochs"} == {*REQUIRED, *ROWS, *own, *DEFAULTS, *OPTIONAL}
 
 
 ERRORS = {

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from trainables import ranks
-from trainables.losses import loss_of
 from trainables.outcomes import SERIES, SWITCH_EPOCH, EpochRecord
 from trainables.tasks import PackConfig, Split
 from trainables.training.flattening import flattening_series
@@ -18,7 +17,7 @@ from trainables.training.measure import margin_series, metric_series, weight_ser
 from trainables.training.pack import Pack
 from trainables.training.rows import first_rows, row_of_member, split_rows, switch_step
 from trainables.training.schedules import lr_factor
-from trainables.training.seeding import epoch_generator, seeded_init
+from trainables.training.seeding import epoch_generator, seed_epoch, seeded_init
 from trainables.training.state import PackState
 from trainables.training.switching import MarginWatch
 from trainables.workloads.base import Batch, Evaluation, Workload
@@ -154,7 +153,7 @@ class Training:
             [models[self.config.members[leader].seed] for leader in leaders],
             self.method,
             hyper,
-            loss_of(task.loss_row),
+            self.workload.loss_of(task.loss_row),
             constrain=task.constrain,
             device=self.device,
             precision=task.precision,
@@ -172,6 +171,7 @@ class Training:
     def _start_epoch(self) -> Epoch:
         of_rows = [self.config.members[row.members[0]].seed for row in self.rows]
         seeds = tuple(dict.fromkeys(of_rows))
+        seed_epoch(seeds[0], self.epoch)
         nothing = torch.zeros(len(self.rows), device=self.device).double()
         self.pack.watch = self.workload.margin if self.margins.waiting else None
         return Epoch(seeds, tuple(map(seeds.index, of_rows)), self._rates(), nothing, nothing.clone())

@@ -1,4 +1,4 @@
-"""Every random source from one seed; nothing else in training draws a random number."""
+"""Every random source from one seed; nothing else in training draws a random number, except layers of a user's."""
 
 from __future__ import annotations
 
@@ -21,6 +21,17 @@ def derived_seed(seed: int, *purpose: str | int) -> int:
 def epoch_generator(seed: int, epoch: int) -> torch.Generator:
     """Returns the CPU generator of one epoch's data, so that resuming at an epoch needs no generator state."""
     return torch.Generator().manual_seed(derived_seed(seed, "epoch", epoch))
+
+
+def seed_epoch(seed: int, epoch: int) -> None:
+    """Seeds the global generators for what a user's layers draw in one epoch, so that resuming needs no state of them.
+
+    Such layers, as dropout, are trained with one trial a pack only.
+    """
+    drawn = derived_seed(seed, "layers", epoch)
+    random.seed(drawn)
+    np.random.seed(drawn % 2**32)
+    torch.manual_seed(drawn)
 
 
 @contextmanager

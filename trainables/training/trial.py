@@ -23,6 +23,7 @@ from trainables.tasks import PackConfig, Task
 from trainables.training.checkpoint import UNWRITABLE, UnusableCheckpoint, load_checkpoint, save_checkpoint
 from trainables.training.loop import Training
 from trainables.training.outcomes import outcomes
+from trainables.training.packable import check_packs
 from trainables.training.peak_memory import reset_peak_memory
 from trainables.training.process_memory import keep_freed_memory
 from trainables.training.seeding import make_deterministic
@@ -106,6 +107,7 @@ class PackRun:
     Iterating raises:
         torch.OutOfMemoryError: the pack does not fit the device.
         ValueError: the data is missing or does not fit the task.
+        Unpackable: the workload is a user's, and trials of it cannot be trained at once.
     """
 
     def __init__(
@@ -140,6 +142,8 @@ class PackRun:
         make_deterministic(self.config.members[0].seed)
         reset_peak_memory(self.device)
         workload = resident_workload(self.config.task, self.data_dir, self.device)
+        if self.config.task.code and len(self.config.members) > 1:
+            check_packs(self.config, workload, self.device)
         self.references = workload.references()
         training = Training(self.config, workload, self.device, self.flattening)
         spent = yield from self._resume(training)

@@ -10,6 +10,7 @@ import torch
 from trainables.data import verified
 from trainables.tasks import Task
 from trainables.workloads.base import Workload
+from trainables.workloads.own_check import check
 from trainables.workloads.short import Short
 
 
@@ -26,6 +27,7 @@ def build_workload(task: Task, data_dir: Path, device: torch.device) -> Workload
     Raises:
         MissingDataError: the dataset has to be fetched first; the message gives the command.
         DataError: its files differ from the published ones, or changed while they were read.
+        WorkloadError: it is a user's, and does not do what it should.
         ValueError: the task does not fit the dataset.
     """
     known = task.catalogue
@@ -40,4 +42,6 @@ def build_workload(task: Task, data_dir: Path, device: torch.device) -> Workload
             raise ValueError(f"{kind} of dataset '{row.name}' must be one of {', '.join(fitting)}, got '{name}'")
     with verified(row, data_dir):
         workload: Workload = resolve_name(row.workload)(task, data_dir, device)
+    if row.code:
+        check(workload, task)
     return Short(workload, task.steps * task.batch_size) if task.steps else workload

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from trainables import ranks
+from trainables.catalogue.rows import Loss
+from trainables.losses import LossFn, loss_of
 from trainables.metrics import Calibration, calibration, ece
 from trainables.tasks import Split
 
@@ -107,6 +109,10 @@ class Workload(Protocol):
             micro_batch: most examples of a micro-batch; None for one that is the whole step.
         """
         ...
+
+    def loss_of(self, row: Loss) -> LossFn:
+        """Returns the loss of examples: that of a row of the catalogue, except where a user's workload has its own."""
+        return loss_of(row)
 
     def margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Returns each example's logit margin [B]: score of the target minus the best other, or ±logit (§2.1)."""

@@ -8,6 +8,8 @@ from itertools import islice
 import torch
 from torch import Tensor, nn
 
+from trainables.catalogue.rows import Loss
+from trainables.losses import LossFn
 from trainables.tasks import Split
 from trainables.workloads.base import Batch, Evaluation, Predict, Workload
 
@@ -37,6 +39,10 @@ class Short(Workload):
     ) -> Iterator[Iterator[Batch]]:
         """See `Workload.batches`."""
         return islice(self._whole.batches(generators, size, micro_batch), -(-self.examples // size))
+
+    def loss_of(self, row: Loss) -> LossFn:
+        """See `Workload.loss_of`."""
+        return self._whole.loss_of(row)
 
     def margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """See `Workload.margin`."""
