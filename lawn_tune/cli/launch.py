@@ -84,8 +84,8 @@ def launch(
 
     The same command again continues after any interruption, and trains nothing when all is done.
 
-    Ctrl-C, SIGTERM and a closed terminal (SIGHUP) stop it cleanly: packs in training write a checkpoint at the end of
-    their epoch, if that comes within 6 s, the cells are free at once, and the exit code is 130, 143 or 129. A second
+    Ctrl-C, SIGTERM and a closed terminal (SIGHUP) stop it cleanly: packs in training write a checkpoint after a step or
+    epoch, if one ends within 6 s, the cells are free at once, and the exit code is 130, 143 or 129. A second
     Ctrl-C or SIGTERM quits immediately.
 
     Packs are as large as the plan allows and as small as needed to keep the workers of the first launch busy (plan

@@ -36,6 +36,7 @@ from trainables.training.trial import (
     Records,
     Resumed,
     Saved,
+    StepsEnded,
     Unsaved,
     Unusable,
     Waiting,
@@ -92,7 +93,7 @@ class _Notes:
 
     settings: WorkerSettings
     where: Mapping[str, str]
-    epoch: int = 0
+    epoch: float = 0
     texts: list[tuple[Literal["warnings", "notes"], str]] = field(default_factory=list)
     sent: int = 0
 
@@ -178,7 +179,7 @@ def _train(
         run = _run(job, settings, device, checkpoint)
         trained, utilization = 0, Utilization(device)
         for event in run:
-            if isinstance(event, EpochEnded | Waiting):
+            if isinstance(event, EpochEnded | StepsEnded | Waiting):
                 if isinstance(event, EpochEnded):
                     watchdog.epoch_ended()
                     trained = event.epoch

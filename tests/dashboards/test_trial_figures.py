@@ -38,7 +38,7 @@ def test_every_measure_of_flattening_has_a_panel_once_it_is_stored() -> None:
     assert isinstance(missing, Empty)
     assert "--flattening" in missing.todo
     session = training(pack(task("adam"), [point("adam")]))
-    measured = flattening_series(session.pack, session.workload, session._start_epoch().rates[:, -1], 48)
+    measured = flattening_series(session.pack, session.workload, session.start_epoch().rates[:, -1], 48)
     for i, name in enumerate(measured):
         source.series[source.planned[1].search_trials[8].key][name] = np.full(EPOCHS, 1.0 + i)
     drawing = flattening(view_of(source))

@@ -18,14 +18,14 @@ def small_memory() -> None:
     """A pack of more than two trials asks for more than the machine has; torch's allocator answers, really."""
     from trainables.training.loop import Training
 
-    run = Training.run_epoch
+    run = Training.steps
 
     def greedy(training: Training) -> Any:
         if len(training.config.members) > 2:
             torch.empty(2**46)
         return run(training)
 
-    Training.run_epoch = greedy  # type: ignore[method-assign,assignment]
+    Training.steps = greedy  # type: ignore[method-assign,assignment]
 
 
 def test_a_pack_that_does_not_fit_is_halved_with_equal_results(

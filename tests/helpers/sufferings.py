@@ -17,13 +17,13 @@ def slow(seconds: float = 0.04) -> None:
     """Every epoch takes longer, so that a fault finds a launch at work."""
     from trainables.training.loop import Training
 
-    run = Training.run_epoch
+    run = Training.steps
 
     def slowly(training: Training) -> Any:
         time.sleep(seconds)
         return run(training)
 
-    Training.run_epoch = slowly  # type: ignore[method-assign,assignment]
+    Training.steps = slowly  # type: ignore[method-assign,assignment]
 
 
 def elsewhere() -> None:
@@ -90,7 +90,7 @@ def broken_once() -> None:
     """The first epoch of every second pack raises an error, the first time."""
     from trainables.training.loop import Training
 
-    run, seen = Training.run_epoch, set[str]()
+    run, seen = Training.steps, set[str]()
 
     def breaking(training: Training) -> Any:
         name = training.config.members[0].key
@@ -100,7 +100,7 @@ def broken_once() -> None:
                 raise ZeroDivisionError("out of luck")
         return run(training)
 
-    Training.run_epoch = breaking  # type: ignore[method-assign,assignment]
+    Training.steps = breaking  # type: ignore[method-assign,assignment]
 
 
 def leads_a_group() -> None:

@@ -258,7 +258,7 @@ def test_packs_that_break_fail_the_smoke_run_with_the_reason(space: Path, monkey
     def broken(self: object) -> None:
         raise RuntimeError("the driver of this device is too old")
 
-    monkeypatch.setattr("trainables.training.loop.Training.run_epoch", broken)
+    monkeypatch.setattr("trainables.training.loop.Training.steps", broken)
     result = launch_one()
     assert result.exit_code == 5
     assert lines(result) == {"training": "fail"}

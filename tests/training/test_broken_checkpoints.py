@@ -139,6 +139,7 @@ def test_values_that_training_cannot_have_are_refused_even_in_an_old_file(
 STORIES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "another pack": lambda s: s["pack"]["task"].update(batch_size=64),
     "epoch 0": lambda s: s.update(epoch=0),
+    "a step of the next epoch without its sums": lambda s: s.update(step=1),
     "an epoch earlier": lambda s: s.update(epoch=1),
     "the last epoch": lambda s: s.update(epoch=4),
     "an epoch that is no number": lambda s: s.update(epoch="2"),
@@ -177,6 +178,32 @@ def test_a_story_that_is_not_this_packs_is_refused_even_in_an_old_file(harm: str
     story, tensors = read(whole)
     STORIES[harm](story)
     assert len(reasons(written((story, tensors), tmp_path / "c.safetensors"))) == 1
+
+
+WITHIN: dict[str, Callable[[dict[str, Any], dict[str, Tensor]], Any]] = {
+    "no step": lambda s, x: s.pop("step"),
+    "another step": lambda s, x: s.update(step=1),
+    "a step beyond": lambda s, x: s.update(step=4),
+    "a step before": lambda s, x: s.update(step=-1),
+    "a step that is true": lambda s, x: s.update(step=True),
+    "an epoch earlier": lambda s, x: s.update(epoch=0),
+    "a lost sum": lambda s, x: x.pop("epoch/loss_sum"),
+    "a sum that is not a number": lambda s, x: x["epoch/margin_sum"].fill_(torch.nan),
+    "sums of other rows": lambda s, x: x.update({"epoch/loss_sum": x["epoch/loss_sum"][:1].clone()}),
+}
+
+
+@pytest.mark.parametrize("harm", WITHIN)
+def test_a_place_within_an_epoch_is_not_believed_either(harm: str, tmp_path: Path) -> None:
+    session = training(CONFIG)
+    session.run_epoch()
+    steps = session.steps()
+    next(steps), next(steps)
+    save_checkpoint(tmp_path / "c", session, 1.5)
+    assert not reasons(tmp_path / "c")
+    story, tensors = read(tmp_path / "c")
+    WITHIN[harm](story, tensors)
+    assert len(reasons(written((story, tensors), tmp_path / "c"))) == 1
 
 
 def test_who_diverged_is_not_believed_against_the_curves(tmp_path: Path) -> None:

@@ -16,11 +16,11 @@ import torch
 from tests.helpers.tasks import CPU, curve, eight_points, pack, point, run, task, training
 from trainables.catalogue.datasets import DATASETS
 from trainables.catalogue.methods import METHODS
-from trainables.outcomes import SERIES, TrialOutcome
+from trainables.outcomes import SERIES, EpochRecord, TrialOutcome
 from trainables.tasks import model_config
 from trainables.training import trial
 from trainables.training.checkpoint import UnusableCheckpoint, load_checkpoint, save_checkpoint
-from trainables.training.trial import EpochEnded, PackRun, Saved
+from trainables.training.trial import EpochEnded, PackRun, Records, Resumed, Saved, StepsEnded
 
 CORE = ("sgd", "sgd-lawn", "adam", "adam-lawn", "lamb", "lamb-lawn")
 """A pack of 8 for each rule with each of the two controls that have kernels; other methods have shorter tests."""
@@ -156,6 +156,52 @@ def test_resuming_after_any_epoch_gives_the_same_bits(optimizer: str, tmp_path: 
     assert again == whole
     plain = [dataclasses.replace(end, summary={}) for end in ends]
     assert [dataclasses.replace(end, summary={}) for end in resumed] == plain
+
+
+def test_resuming_after_any_step_gives_the_same_bits(tmp_path: Path) -> None:
+    points = [point("adam-lawn", free_epochs=free, warmup_epochs=0.0) for free in (0.5, 1.75, -1e-6, -1e-6)]
+    config = pack(task(epochs=2, micro_batch=20), points, [0, 0, 0, 1])
+    whole, ends = run(config)
+    assert any(0 < (step or 0) < 2 for step in whole[-1].series["switch_epoch"]), "one switches by itself"
+    places, again = list[float](), list[EpochRecord]()
+    found: list[TrialOutcome] | None = None
+    while found is None:
+        session = PackRun(
+            config,
+            data_dir=Path("nowhere"),
+            device=CPU,
+            checkpoint=tmp_path / "c",
+            report_seconds=0.0,
+            pause_seconds=0.0,
+        )
+        for event in session:
+            if isinstance(event, StepsEnded | EpochEnded):
+                session.stop()
+            elif isinstance(event, Resumed):
+                places.append(event.epoch)
+            elif isinstance(event, Records):
+                again += event.records
+        found = session.outcomes
+    assert places == [step / 4 for step in range(1, 8)]
+    assert again == whole
+    assert [dataclasses.replace(end, summary={}) for end in found] == [
+        dataclasses.replace(end, summary={}) for end in ends
+    ]
+
+
+def test_a_pack_whose_trial_is_diverging_is_saved_at_the_end_of_its_epoch(tmp_path: Path) -> None:
+    config = pack(task("sgd", epochs=2), [point("sgd"), point("sgd", peak_lr=1e9, warmup_epochs=0.0)])
+    seconds: dict[str, Any] = {"checkpoint_seconds": 0.0, "pause_seconds": 0.0}
+    places, sound = list[float](), True
+    for event in PackRun(config, data_dir=Path("nowhere"), device=CPU, checkpoint=tmp_path / "c", **seconds):
+        if isinstance(event, Saved):
+            session = training(config)
+            load_checkpoint(event.file, session)
+            places.append(session.steps_done)
+            sound &= session.sound
+    assert sound
+    assert places == sorted(places)
+    assert {4, 5, 6, 7} <= {*places} < {*range(1, 8)}
 
 
 def test_the_same_pack_gives_the_same_bits_twice() -> None:

@@ -12,7 +12,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ UNWRITABLE = (OSError, SafetensorError)
 """What `save_checkpoint` raises where there is no room, no right or no folder."""
 
 STATE = ("weights", "step", "constrained", "radii")
+SUMS = ("loss_sum", "margin_sum")
+"""Of an `Epoch` of which some steps are done."""
 
 _DAMAGE = (OSError, SafetensorError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
 """What reading a damaged file raises."""
@@ -39,11 +41,11 @@ class UnusableCheckpoint(ValueError):
 
 
 def save_checkpoint(path: Path, training: Training, seconds: float) -> None:
-    """Writes the state of a training between two epochs.
+    """Writes the state of a training between two steps.
 
     Args:
         path: the file; replaced in one step, so a kill leaves the old one.
-        training: what to save.
+        training: what to save; sound.
         seconds: wall time spent so far, s, carried over by a resume.
 
     Raises:
@@ -57,6 +59,7 @@ def save_checkpoint(path: Path, training: Training, seconds: float) -> None:
             "diverged": sorted(training.diverged.items()),
             "records": [asdict(record) for record in training.records],
             "seconds": seconds,
+            **({"step": training.running.done} if training.running else {}),
             **({"switches": _switches(training)} if training.margins.rules else {}),
         }
     )
@@ -99,6 +102,9 @@ def load_checkpoint(path: Path, training: Training) -> float | None:
     pack.note_phases()
     training.epoch, training.rows, training.diverged = story.epoch, story.rows, story.diverged
     training.records, training.switch_steps, training.margins.history = story.records, story.steps, story.margins
+    if story.step:
+        loss_sum, margin_sum = (tensors[f"epoch/{name}"] for name in SUMS)
+        training.running = replace(training.start_epoch(), loss_sum=loss_sum, margin_sum=margin_sum, done=story.step)
     return story.seconds
 
 
@@ -117,7 +123,7 @@ def _tensors(training: Training) -> dict[str, Tensor]:
     tensors = {f"state/{name}": getattr(state, name) for name in STATE}
     for kind, group in (("slots", state.slots), ("buffers", state.buffers), ("hyper", training.pack.hyper)):
         tensors |= {f"{kind}/{name}": tensor for name, tensor in group.items()}
-    return tensors
+    return tensors | ({f"epoch/{name}": getattr(training.running, name) for name in SUMS} if training.running else {})
 
 
 def _group(tensors: Mapping[str, Tensor], kind: str) -> dict[str, Tensor]:
@@ -143,10 +149,13 @@ class _Unfit(ValueError):
 class _Story:
     """What a file holds besides its tensors, checked; see `Training` for the fields.
 
-    `steps` are its `switch_steps`, `margins` the history of its `MarginWatch`.
+    `steps` are its `switch_steps`, `margins` the history of its `MarginWatch`, `step` the steps done of the epoch after
+    `epoch`, and `done` all of them.
     """
 
     epoch: int
+    step: int
+    done: int
     steps: list[int | None]
     margins: dict[int, list[float]]
     rows: tuple[Row, ...]
@@ -181,14 +190,17 @@ def _read(path: Path, training: Training) -> tuple[_Story, dict[str, Tensor]]:
 def _read_story(story: Any, training: Training) -> _Story:
     task, members = training.config.task, len(training.config.members)
     _demand(story["pack"] == json.loads(json.dumps(training.config.to_dict())), "it is another pack's")
-    epoch, seconds, diverged = story["epoch"], story["seconds"], dict(story["diverged"])
-    _demand(type(epoch) is int and 0 < epoch < task.epochs, f"epoch {epoch} of {task.epochs}")
+    epoch, step, seconds = story["epoch"], story.get("step", 0), story["seconds"]
+    _demand(type(epoch) is int and 0 <= epoch < task.epochs, f"epoch {epoch} of {task.epochs}")
+    _demand(type(step) is int and 0 <= step < training.steps_per_epoch, f"step {step} of {training.steps_per_epoch}")
+    diverged, done = dict(story["diverged"]), epoch * training.steps_per_epoch + step
+    _demand(done > 0, "no step is done")
     _demand(_is_number(seconds) and seconds >= 0, f"{seconds} seconds of training")
     for member, end in diverged.items():
         known = type(member) is int and 0 <= member < members and type(end) is int and 0 < end <= epoch
         _demand(known, f"trial {member} diverged in epoch {end}")
-    steps, margins = _read_switches(story.get("switches", {"steps": [], "margins": []}), training, epoch, diverged)
-    rows = _rows_after(training, steps, epoch, diverged)
+    steps, margins = _read_switches(story.get("switches", {"steps": [], "margins": []}), training, done, diverged)
+    rows = _rows_after(training, steps, done, diverged)
     left = [member for row in rows for member in row.members]
     _demand(bool(rows), "no trial is left to train")
     _demand(sorted([*left, *diverged]) == list(range(members)), "trials that share a row diverged in different epochs")
@@ -197,32 +209,32 @@ def _read_story(story: Any, training: Training) -> _Story:
     _demand([record.epoch for record in records] == list(range(1, epoch + 1)), f"{len(records)} records of {epoch}")
     for record in records:
         _check_record(record, records[0], members, diverged)
-    return _Story(epoch, steps, margins, rows, diverged, records, float(seconds))
+    return _Story(epoch, step, done, steps, margins, rows, diverged, records, float(seconds))
 
 
 def _read_switches(
-    stored: Any, training: Training, epoch: int, diverged: Mapping[int, int]
+    stored: Any, training: Training, done: int, diverged: Mapping[int, int]
 ) -> tuple[list[int | None], dict[int, list[float]]]:
     """Returns every trial's step of its switch, and the margins of the trials that are to switch by themselves."""
-    watch, done = training.margins, epoch * training.steps_per_epoch
+    watch = training.margins
     found, margins = dict(stored["steps"]), dict(stored["margins"])
     for member, step in found.items():
         fits = member in watch.rules and type(step) is int and 0 < step <= done and watch.window(step) > 0
         _demand(fits, f"trial {member} switched at step {step}")
     for member, history in margins.items():
         fits = type(history) is list and len(history) <= watch.longest and all(map(_is_number, history))
-        _demand(member in watch.rules and fits, f"the margins of trial {member} are not those of {epoch} epochs")
+        _demand(member in watch.rules and fits, f"the margins of trial {member} are not those of {done} steps")
     _demand(watch.rules.keys() <= {*found, *margins, *diverged}, "it lacks the switch of a trial")
     return [found.get(member, step) for member, step in enumerate(training.switch_steps)], margins
 
 
 def _rows_after(
-    training: Training, switches: Sequence[int | None], epochs: int, diverged: Mapping[int, int]
+    training: Training, switches: Sequence[int | None], done: int, diverged: Mapping[int, int]
 ) -> tuple[Row, ...]:
-    """Returns the rows of a fresh training after the given epochs, if these trials diverge in these epochs."""
+    """Returns the rows of a fresh training after the given steps, if these trials diverge in these epochs."""
     rows, length = training.rows, training.steps_per_epoch
-    for epoch in range(epochs):
-        steps = range(epoch * length, (epoch + 1) * length)
+    for epoch in range(math.ceil(done / length)):
+        steps = range(epoch * length, min((epoch + 1) * length, done))
         for step in sorted({step for step in switches if step is not None and step in steps}):
             rows = split_rows(rows, [member for member, at in enumerate(switches) if at == step]).rows
         lost = {member for member, end in diverged.items() if end == epoch + 1}
@@ -245,7 +257,7 @@ def _is_number(x: object) -> bool:
 
 
 def _check_tensors(tensors: Mapping[str, Tensor], training: Training, story: _Story) -> None:
-    fresh = _tensors(training)
+    fresh = _tensors(training) | {f"epoch/{name}": torch.zeros(1).double() for name in SUMS if story.step}
     for names, word in ((fresh.keys() - tensors.keys(), "lacks"), (tensors.keys() - fresh.keys(), "has an unknown")):
         _demand(not names, f"it {word} tensor '{min(names, default='')}'")
     for name, tensor in tensors.items():
@@ -253,8 +265,8 @@ def _check_tensors(tensors: Mapping[str, Tensor], training: Training, story: _St
         given = _kind(tensor.dtype, tensor.shape)
         _demand(given == wanted, f"tensor '{name}' must be {wanted}, and is {given}")
     for name, expected in _derived(training, story).items():
-        _demand(tensors[name].tolist() == expected, f"tensor '{name}' does not fit epoch {story.epoch} of this pack")
-    for name in ("state/weights", *(name for name in tensors if name.startswith("buffers/"))):
+        _demand(tensors[name].tolist() == expected, f"tensor '{name}' does not fit step {story.done} of this pack")
+    for name in ("state/weights", *(name for name in tensors if name.startswith(("buffers/", "epoch/")))):
         _demand(bool(tensors[name].isfinite().all()), f"tensor '{name}' is not finite")  # such rows had diverged
     for name, slot in _group(tensors, "slots").items():
         _demand(not slot.isnan().any(), f"slot '{name}' holds a NaN")  # one makes weights NaN as well
@@ -270,7 +282,7 @@ def _kind(dtype: torch.dtype, shape: Sequence[int]) -> str:
 
 def _derived(training: Training, story: _Story) -> dict[str, list[list[Any]]]:
     """Returns the tensors [R, 1] that follow from the pack, as lists, by name."""
-    done, leaders = story.epoch * training.steps_per_epoch, [row.members[0] for row in story.rows]
+    done, leaders = story.done, [row.members[0] for row in story.rows]
     starts = [story.steps[row.members[0]] if row.constrained else 0 for row in story.rows]
     resets = starts if training.pack.control.resets else [0] * len(starts)
     hyper = {f"hyper/{name}": [[training.full[leader][name]] for leader in leaders] for name in training.pack.hyper}

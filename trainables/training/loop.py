@@ -33,6 +33,7 @@ class Epoch:
         rates: learning rates, float64 [R, steps].
         loss_sum: sum of the examples' losses so far, float64 [R].
         margin_sum: sum of the steps' median margins since the last window's end, float64 [R].
+        done: its steps so far.
     """
 
     seeds: tuple[int, ...]
@@ -40,6 +41,7 @@ class Epoch:
     rates: Tensor
     loss_sum: Tensor
     margin_sum: Tensor
+    done: int = 0
 
     @property
     def shared(self) -> bool:
@@ -62,7 +64,7 @@ class Epoch:
 
 
 class Training:
-    """A pack in training; advances by whole epochs, so that it can be saved and resumed between any two.
+    """A pack in training; can be saved and resumed between any two of its steps.
 
     Args:
         config: the pack.
@@ -70,12 +72,14 @@ class Training:
         device: where it trains.
         flattening: whether to measure loss flattening after each epoch, see `flattening`.
 
-    `measured` holds each split's evaluation after the last epoch, a row each.
+    `measured` holds each split's evaluation after the last epoch, a row each; `running` the epoch of which
+    some steps are done.
     """
 
     def __init__(self, config: PackConfig, workload: Workload, device: torch.device, flattening: bool = False) -> None:
         self.config, self.workload, self.device, self.flattening = config, workload, device, flattening
         self.epoch = 0
+        self.running: Epoch | None = None
         self.records: list[EpochRecord] = []
         self.diverged: dict[int, int] = {}
         self.measured: dict[Split, Evaluation] = {}
@@ -104,25 +108,53 @@ class Training:
         """Names of the tensors that the control holds after the switch; none where it holds none."""
         return tuple(layer.name for layer in self.pack.layers if layer.constrained and self._holds)
 
+    @property
+    def steps_done(self) -> int:
+        """Steps since the first one."""
+        return self.epoch * self.steps_per_epoch + (self.running.done if self.running else 0)
+
+    @property
+    def sound(self) -> bool:
+        """Whether every row is finite: one that is not has diverged, which the end of the epoch finds."""
+        return self.running is None or bool(self._sound_rows(self.running).all())
+
     def run_epoch(self) -> EpochRecord:
-        """Trains one epoch, drops the rows that diverged, measures the others and returns the record."""
-        epoch, size = self._start_epoch(), self.config.task.batch_size
-        generators = [epoch_generator(seed, self.epoch) for seed in epoch.seeds]
-        for index, parts in enumerate(self.workload.batches(generators, size, self.config.task.micro_batch or None)):
-            self._switch(self.epoch * self.steps_per_epoch + index, epoch)
-            examples = min(size, self.workload.examples - index * size)
-            self._add_gradients(epoch, parts, examples)
-            loss = self.pack.apply(epoch.rates[:, index : index + 1])
-            epoch.loss_sum += loss * examples
-            self._watch_margins(self.epoch * self.steps_per_epoch + index + 1, epoch)
-        self.epoch += 1
+        """Trains an epoch, or the rest of one, and returns its record."""
+        for _ in self.steps():
+            pass
+        return self.records[-1]
+
+    def steps(self) -> Iterator[None]:
+        """Trains an epoch, or the rest of one: yields after each step but the last one.
+
+        Then it drops the rows that diverged, measures the others and adds the record.
+        """
+        epoch = self.running = self.running or self.start_epoch()
+        task, seeds = self.config.task, [epoch_generator(seed, self.epoch) for seed in epoch.seeds]
+        for parts in self.workload.batches(seeds, task.batch_size, task.micro_batch or None, epoch.done):
+            self._step(epoch, parts)
+            if epoch.done < self.steps_per_epoch:
+                yield
+        self._end_epoch(epoch)
+
+    def _step(self, epoch: Epoch, parts: Iterator[Batch]) -> None:
+        self._switch(self.steps_done, epoch)
+        size = self.config.task.batch_size
+        examples = min(size, self.workload.examples - epoch.done * size)
+        self._add_gradients(epoch, parts, examples)
+        loss = self.pack.apply(epoch.rates[:, epoch.done : epoch.done + 1])
+        epoch.loss_sum += loss * examples
+        epoch.done += 1
+        self._watch_margins(self.steps_done, epoch)
+
+    def _end_epoch(self, epoch: Epoch) -> None:
+        self.epoch, self.running = self.epoch + 1, None
         self._drop_diverged(epoch)
         series = self._measure(epoch) | self._switches() if self.rows else self._nothing()
         record = EpochRecord(epoch=self.epoch, series=series)
         self.records.append(record)
         if record.series.keys() != self.records[0].series.keys():
             self._align_records()
-        return self.records[-1]
 
     def _add_gradients(self, epoch: Epoch, parts: Iterator[Batch], examples: int) -> None:
         """Adds up the gradients of a step's micro-batches, on several GPUs of those that are this rank's."""
@@ -168,7 +200,8 @@ class Training:
         switch = self.method.switch
         return None if not self._holds else 0.0 if switch is None else values[switch]
 
-    def _start_epoch(self) -> Epoch:
+    def start_epoch(self) -> Epoch:
+        """Returns an epoch of which no step is done, for the rows as they are."""
         of_rows = [self.config.members[row.members[0]].seed for row in self.rows]
         seeds = tuple(dict.fromkeys(of_rows))
         seed_epoch(seeds[0], self.epoch)
@@ -221,9 +254,11 @@ class Training:
         steps = [step if member in self.margins.rules else None for member, step in enumerate(self.switch_steps)]
         return {SWITCH_EPOCH: [None if step is None else step / self.steps_per_epoch for step in steps]}
 
+    def _sound_rows(self, epoch: Epoch) -> Tensor:
+        return torch.isfinite(epoch.loss_sum) & finite_rows(self.pack.state)
+
     def _drop_diverged(self, epoch: Epoch) -> None:
-        finite = torch.isfinite(epoch.loss_sum) & finite_rows(self.pack.state)
-        keep = [row for row, good in enumerate(finite.tolist()) if good]
+        keep = [row for row, good in enumerate(self._sound_rows(epoch).tolist()) if good]
         for row in set(range(len(self.rows))) - set(keep):
             self.diverged |= dict.fromkeys(self.rows[row].members, self.epoch)
         if len(keep) < len(self.rows):

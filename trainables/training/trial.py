@@ -31,11 +31,15 @@ from trainables.workloads import build_workload
 from trainables.workloads.base import Workload
 
 
+LOOK = 8
+"""Steps after which several ranks agree whether to pause: each time takes a message between them."""
+
+
 @dataclass(frozen=True)
 class Resumed:
-    """A checkpoint brought the pack to the end of this epoch."""
+    """A checkpoint brought the pack to where so many epochs are trained, of the last one perhaps a part."""
 
-    epoch: int
+    epoch: float
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,11 @@ class EpochEnded:
     """An epoch was trained. `PackRun.stop` ends the run after it."""
 
     epoch: int
+
+
+@dataclass(frozen=True)
+class StepsEnded:
+    """Steps of an epoch were trained, but not all. `PackRun.stop` ends the run after them."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +95,7 @@ class Waiting:
     """Nothing has happened for a moment; of training functions, which run elsewhere."""
 
 
-Event = Resumed | Unusable | EpochEnded | Saved | Unsaved | Records | Warned | Waiting
+Event = Resumed | Unusable | EpochEnded | StepsEnded | Saved | Unsaved | Records | Warned | Waiting
 
 
 class PackRun:
@@ -102,6 +111,7 @@ class PackRun:
         checkpoint: file to resume from and to write, or None for neither; deleted once the outcomes are stored.
         checkpoint_seconds: minimum time between two writes, s; doubled by every write that failed.
         report_seconds: minimum time between two `Records`, s.
+        pause_seconds: minimum time between two events within an epoch, s.
         flattening: whether to measure loss flattening after each epoch, see `trainables.training.flattening`.
 
     Iterating raises:
@@ -119,11 +129,12 @@ class PackRun:
         checkpoint: Path | None = None,
         checkpoint_seconds: float = 30.0,
         report_seconds: float = 0.5,
+        pause_seconds: float = 2.0,
         flattening: bool = False,
     ) -> None:
         self.config, self.data_dir, self.device, self.flattening = config, data_dir, device, flattening
         self.checkpoint, self.checkpoint_seconds = checkpoint, checkpoint_seconds
-        self.report_seconds = report_seconds
+        self.report_seconds, self.pause_seconds = report_seconds, pause_seconds
         self.outcomes: list[TrialOutcome] | None = None
         """Of all trials in the pack's order, once they ended."""
         self.references: Mapping[str, Mapping[str, float]] = {}
@@ -131,7 +142,7 @@ class PackRun:
         self._stopping = False
 
     def stop(self) -> None:
-        """Ends the run after the epoch that ended last; a checkpoint is written first, if there may be one."""
+        """Ends the run after the steps that ended last; a checkpoint is written first, if there may be one."""
         self._stopping = True
 
     def postpone_checkpoints(self) -> None:
@@ -149,19 +160,31 @@ class PackRun:
         spent = yield from self._resume(training)
         start, written, reported, sent = time.monotonic() - spent, time.monotonic(), 0.0, 0
         while not training.finished:
-            training.run_epoch()
-            now = time.monotonic()
-            yield EpochEnded(training.epoch)
-            stop, save = ranks.agreed(self._stopping, now - written >= self.checkpoint_seconds, device=self.device)
-            if not training.finished and (stop or save):
-                yield from self._save(training, now - start)
-                written = time.monotonic()
-            if stop and not training.finished:
-                return
+            for ended in self._epoch(training):
+                now = time.monotonic()
+                yield ended
+                stop, save = ranks.agreed(self._stopping, now - written >= self.checkpoint_seconds, device=self.device)
+                if not training.finished and (stop or save):
+                    yield from self._save(training, now - start)
+                    written = time.monotonic()
+                if stop and not training.finished:
+                    return
             if now - reported >= self.report_seconds or training.finished:
                 yield Records(training.records[sent:])
                 reported, sent = now, len(training.records)
         self.outcomes = outcomes(training, time.monotonic() - start)
+
+    def _epoch(self, training: Training) -> Iterator[StepsEnded | EpochEnded]:
+        """Trains an epoch; yields where it may be interrupted."""
+        looked = time.monotonic()
+        for step, _ in enumerate(training.steps(), 1):
+            if step % LOOK and ranks.count() > 1:
+                continue
+            (pause,) = ranks.agreed(time.monotonic() - looked >= self.pause_seconds, device=self.device)
+            if pause:
+                yield StepsEnded()
+                looked = time.monotonic()
+        yield EpochEnded(training.epoch)
 
     def _resume(self, training: Training) -> Generator[Event, None, float]:
         """Loads the checkpoint, if there is one; returns the seconds of training spent before."""
@@ -172,16 +195,18 @@ class PackRun:
         except UnusableCheckpoint as error:
             yield Unusable(self.checkpoint, str(error))
             spent = None
-        (epoch,) = ranks.agreed(training.epoch, device=self.device)
-        if epoch != training.epoch:
-            raise OSError(f"{self.checkpoint}: read as epoch {epoch} by one process and {training.epoch} by another")
+        done = training.steps_done
+        (first,) = ranks.agreed(done, device=self.device)
+        if first != done:
+            raise OSError(f"{self.checkpoint}: read as of step {first} by one process and of {done} by another")
         if spent is None:
             return 0.0
-        yield Resumed(training.epoch)
+        part = training.running.done / training.steps_per_epoch if training.running else 0
+        yield Resumed(training.epoch + part)
         return spent
 
     def _save(self, training: Training, seconds: float) -> Iterator[Event]:
-        if self.checkpoint is None or ranks.rank() > 0:
+        if self.checkpoint is None or ranks.rank() > 0 or not training.sound:
             return
         try:
             save_checkpoint(self.checkpoint, training, seconds)

@@ -99,7 +99,7 @@ class Workload(Protocol):
         ...
 
     def batches(
-        self, generators: Sequence[torch.Generator], size: int, micro_batch: int | None = None
+        self, generators: Sequence[torch.Generator], size: int, micro_batch: int | None = None, first: int = 0
     ) -> Iterator[Iterator[Batch]]:
         """Yields one epoch's steps in random order, each as its micro-batches: those that begin at `ranks.shares`.
 
@@ -107,6 +107,7 @@ class Workload(Protocol):
             generators: one a seed, on the CPU, so that an epoch is the same on every device.
             size: examples a step; the last step of an epoch may have fewer.
             micro_batch: most examples of a micro-batch; None for one that is the whole step.
+            first: steps to leave out, as they are done; the others are the same.
         """
         ...
 
@@ -157,12 +158,12 @@ class Resident(Workload):
         """Returns a fixed sample of training examples (at most 4,096), in the form of `epoch`."""
 
     def batches(
-        self, generators: Sequence[torch.Generator], size: int, micro_batch: int | None = None
+        self, generators: Sequence[torch.Generator], size: int, micro_batch: int | None = None, first: int = 0
     ) -> Iterator[Iterator[Batch]]:
         """See `Workload.batches`."""
         drawn = [self.epoch(generator) for generator in generators]
         examples = drawn[0] if len(drawn) == 1 else tuple(map(torch.stack, zip(*drawn, strict=True)))
-        for start in range(0, self.examples, size):
+        for start in range(first * size, self.examples, size):
             step = tuple(tensor[..., start : start + size] for tensor in examples)
             count = step[0].shape[-1]
             yield self._parts(step, ranks.shares(count, micro_batch or size), micro_batch or size)

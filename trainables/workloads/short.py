@@ -35,10 +35,10 @@ class Short(Workload):
         return self._whole.build_model()
 
     def batches(
-        self, generators: Sequence[torch.Generator], size: int, micro_batch: int | None = None
+        self, generators: Sequence[torch.Generator], size: int, micro_batch: int | None = None, first: int = 0
     ) -> Iterator[Iterator[Batch]]:
         """See `Workload.batches`."""
-        return islice(self._whole.batches(generators, size, micro_batch), -(-self.examples // size))
+        return islice(self._whole.batches(generators, size, micro_batch, first), -(-self.examples // size) - first)
 
     def loss_of(self, row: Loss) -> LossFn:
         """See `Workload.loss_of`."""
