@@ -58,6 +58,7 @@ ONLY_IN = {
     "dash_ag_grid": {"dashboards/web/"},
     "dash_mantine_components": {"dashboards/web/"},
     "waitress": {"dashboards/web/serve.py"},
+    "PIL": {"trainables/workloads/decoding.py", "trainables/workloads/resized.py"},
     "sklearn": {"trainables/workloads/digits.py"},
     "torchvision": {"trainables/workloads/fashion_mnist.py"},
 }

@@ -21,6 +21,7 @@ import pooch  # type: ignore[import-untyped]
 
 from trainables.catalogue.datasets import DATASETS
 from trainables.catalogue.rows import DataFile, Dataset
+from trainables.image_folders import Listing, ListingError, MissingFolder, listing
 
 TIMEOUT = 30.0
 """Seconds without a response or data after which a download fails."""
@@ -80,6 +81,8 @@ def check(name: str, data_dir: Path, known: Mapping[str, Dataset] = DATASETS) ->
     source = _source(name, known)
     if source.package and find_spec(source.package) is None:
         return Status(name, "missing", f"part of {source.package}; pip install 'lawn-tune[train]'")
+    if source.folder:
+        return _folder_status(source, data_dir)
     if not source.files:
         return Status(name, "ready", f"part of {source.package}" if source.package else "generated when needed")
     missing = _absent(source, data_dir)
@@ -92,6 +95,50 @@ def check(name: str, data_dir: Path, known: Mapping[str, Dataset] = DATASETS) ->
     if broken:
         return Status(name, "broken", f"content differs from the published one: {', '.join(broken)}")
     return Status(name, "ready", str((data_dir / source.files[0].path).parent))
+
+
+def _folder_status(source: Dataset, data_dir: Path) -> Status:
+    try:
+        found = image_listing(source, data_dir)
+    except MissingDataError as error:
+        return Status(source.name, "missing", str(error))
+    except DataError as error:
+        return Status(source.name, "broken", str(error))
+    images = f"{len(found.train):,} + {len(found.val):,} images of {len(found.classes):,} classes"
+    return Status(source.name, "ready", f"{data_dir / source.folder}: {images}")
+
+
+def image_listing(source: Dataset, data_dir: Path) -> Listing:
+    """Returns the images of a data set of class folders, as many as its row says.
+
+    Raises:
+        MissingDataError: there is no such folder.
+        DataError: it cannot be used, or holds others than its row says.
+    """
+    folder, todo = data_dir / source.folder, "Correct the folder, or the row of the data set."
+    try:
+        found = listing(folder)
+    except MissingFolder as error:
+        raise MissingDataError(
+            f"data set '{source.name}' is not in {data_dir}: {error}. It cannot be downloaded; put it there, or "
+            "give its folder by --data-dir."
+        ) from None
+    except ListingError as error:
+        raise DataError(f"data set '{source.name}': {error}. {todo}") from None
+    held = source.full_examples - source.train_examples
+    for what, rule, number in (
+        ("classes", source.shape.get("classes", 0), len(found.classes)),
+        ("full_examples", source.full_examples, len(found.train)),
+    ):
+        if rule != number:
+            raise DataError(f"data set '{source.name}': {folder} has {what} {number}, and its row {rule}. {todo}")
+    if not 0 < held < source.full_examples:
+        raise DataError(
+            f"data set '{source.name}': train_examples must be below full_examples, as some validate. {todo}"
+        )
+    if source.sha256 and source.sha256 != found.digest:
+        raise DataError(f"data set '{source.name}': {folder} has sha256 {found.digest}, and its row another. {todo}")
+    return found
 
 
 def _absent(source: Dataset, data_dir: Path) -> list[str]:
@@ -107,6 +154,9 @@ def verified(source: Dataset, data_dir: Path) -> Iterator[None]:
         DataError: its content differs from the published one, or changed in the meantime.
     """
     before = _stamps(source, data_dir)
+    if source.folder:  # whoever lists its images checks them, and each one is checked where it is decoded
+        yield
+        return
     require(source.name, data_dir, {source.name: source})
     yield
     if _stamps(source, data_dir) != before:
@@ -136,6 +186,8 @@ def require(name: str, data_dir: Path, known: Mapping[str, Dataset] = DATASETS) 
     status = check(name, data_dir, known)
     if status.state == "missing":
         raise missing_data(name, data_dir, known)
+    if status.state == "broken" and known[name].folder:
+        raise DataError(status.detail)
     if status.state == "broken":
         again = f"Fetch it again: `{fetch_command(name, data_dir)}`"
         todo = again if _has_url(known[name]) else "Restore it, or correct its sha256 in the space."
@@ -145,6 +197,8 @@ def require(name: str, data_dir: Path, known: Mapping[str, Dataset] = DATASETS) 
 def missing_data(name: str, data_dir: Path, known: Mapping[str, Dataset] = DATASETS) -> MissingDataError:
     """Returns the error of a data set that is not on disk: the expected path, what may be it, and how to get it."""
     source = _source(name, known)
+    if source.folder:
+        return MissingDataError(check(name, data_dir, known).detail)
     if not source.files:
         return MissingDataError(f"data set '{name}' is {check(name, data_dir, known).detail}")
     urls = ", ".join(dict.fromkeys(file.url for file in source.files))
@@ -204,6 +258,8 @@ def fetch(
         DataError: a download failed or has the wrong content; the message describes the manual download.
     """
     before = check(name, data_dir, known)
+    if before.state != "ready" and known[name].folder:
+        raise DataError(before.detail)
     wanted = [file for file in _source(name, known).files if not _intact(file, data_dir / file.path)]
     if before.state == "ready" or not wanted:
         return before

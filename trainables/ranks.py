@@ -24,6 +24,7 @@ TIMEOUT = timedelta(days=1)
 """How long a rank waits for another: one that ends is noticed by its parent, and one that hangs by the watchdog."""
 
 Value = TypeVar("Value", bool, int)
+Call = TypeVar("Call")
 
 
 def count() -> int:
@@ -109,6 +110,11 @@ def agreed(*values: Value, device: torch.device) -> list[Value]:
     return [type(value)(found) for value, found in zip(values, sent.tolist(), strict=True)]
 
 
+def own(calls: Sequence[Call]) -> Sequence[Call]:
+    """Returns the calls that this rank computes in `divided`, in their order."""
+    return calls if len(calls) < count() else calls[rank() :: count()]
+
+
 def divided(function: Callable[..., Tensor], calls: Sequence[tuple[Tensor, ...]]) -> list[Tensor]:
     """Returns `function(*call)` of every call, each computed by one rank and sent to all.
 
@@ -118,10 +124,10 @@ def divided(function: Callable[..., Tensor], calls: Sequence[tuple[Tensor, ...]]
     """
     if count() == 1 or len(calls) < count():
         return [function(*call) for call in calls]
-    own = torch.cat([function(*call) for call in calls[rank() :: count()]], dim=1)
+    found = torch.cat([function(*call) for call in own(calls)], dim=1)
     lengths = [[len(call[0]) for call in calls[i :: count()]] for i in range(count())]
-    padded = own.new_zeros(len(own), max(map(sum, lengths)), *own.shape[2:])
-    padded[:, : own.shape[1]] = own
+    padded = found.new_zeros(len(found), max(map(sum, lengths)), *found.shape[2:])
+    padded[:, : found.shape[1]] = found
     every = [torch.empty_like(padded) for _ in lengths]
     dist.all_gather(every, padded)
     cut = [torch.split(values[:, : sum(sizes)], sizes, dim=1) for values, sizes in zip(every, lengths, strict=True)]

@@ -204,6 +204,7 @@ def _train(
     found |= {"data sha256": digest} if digest else {}
     found |= {"references": run.references} if run.references else {}
     if isinstance(run, PackRun):  # a function's time is not this process's
+        found |= {"data sha256": run.digest} if run.digest else {}
         found |= {UTILIZATION: share} if (share := utilization.share()) is not None else {}
         found |= {"code": code} if (code := job.config.task.code) else {}
     else:

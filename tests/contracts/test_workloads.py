@@ -330,7 +330,7 @@ def test_an_unknown_dataset_is_refused(data_dir: Path) -> None:
         build_workload(replace(task("digits"), dataset="cifar"), data_dir, CPU)
 
 
-@pytest.mark.parametrize("name", [name for name in DATASETS if not DATASETS[name].bundled])
+@pytest.mark.parametrize("name", [name for name in DATASETS if DATASETS[name].files])
 def test_missing_data_is_reported_with_the_command_that_fetches_it(name: str, tmp_path: Path) -> None:
     with pytest.raises(MissingDataError, match=f"`lawn-tune data fetch {name} --data-dir {tmp_path}`") as caught:
         build_workload(task(name), tmp_path, CPU)

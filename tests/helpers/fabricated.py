@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import gzip
+import io
 import random
 import struct
-from collections.abc import Iterator, Sequence
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, cast
 
+import numpy as np
 import pytest
+from PIL import Image
+from scipy.io import savemat
 
+from trainables import image_folders
 from trainables.catalogue.datasets import DATASETS
 from trainables.catalogue.rows import DataFile, Dataset
 from trainables.data import content_sha256
@@ -165,10 +171,81 @@ def ncf_files(*, timed: bool, users: int = 40, items: int = 130, negatives: int 
     return files
 
 
+IMAGENET_CLASSES = ("n01440764", "n01443537", "n02102040", "n03028079", "n03394916", "n09468604")
+
+
+def encoded(draw: random.Random, *, mode: str = "RGB", kind: str = "JPEG", side: int = 32) -> bytes:
+    """A smooth random image of a few tens of pixels, as a file."""
+    width, height = draw.randint(side // 2, 2 * side), draw.randint(side // 2, 2 * side)
+    small = Image.frombytes("RGB", (4, 4), draw.randbytes(48)).resize((width, height), Image.Resampling.BICUBIC)
+    file = io.BytesIO()
+    small.convert(mode).save(file, kind)
+    return file.getvalue()
+
+
+def imagenet_files(train: int = 30, val: int = 20) -> dict[str, bytes]:
+    """ImageNet in small: split/class/name → content, of as many images a class."""
+    draw = random.Random(4)
+    images = {
+        f"train/{name}/{name}_{number}.JPEG": encoded(draw)
+        for name in IMAGENET_CLASSES
+        for number in draw.sample(range(10_000), train)
+    }
+    order = [name for name in IMAGENET_CLASSES for _ in range(val)]
+    draw.shuffle(order)
+    names = (f"val/{name}/ILSVRC2012_val_{i:08d}.JPEG" for i, name in enumerate(order, 1))
+    return images | {name: encoded(draw) for name in names}
+
+
+def write_imagenet(folder: Path, files: Mapping[str, bytes] | None = None) -> None:
+    """As the usual folder."""
+    for name, content in (imagenet_files() if files is None else files).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+
+
+def write_imagenet_archives(folder: Path, files: Mapping[str, bytes]) -> None:
+    """As the three original archives; numbers of classes in another order than their names."""
+    folder.mkdir(parents=True)
+    classes: dict[str, dict[str, bytes]] = {name: {} for name in reversed(IMAGENET_CLASSES)}
+    val: dict[str, tuple[str, bytes]] = {}
+    for path, content in files.items():
+        split, name, file = path.split("/")
+        if split == "train":
+            classes[name][file] = content
+        else:
+            val[file] = (name, content)
+    (folder / image_folders.TRAIN_ARCHIVE).write_bytes(
+        tar({f"{name}.tar": tar(images) for name, images in classes.items()})
+    )
+    (folder / image_folders.VAL_ARCHIVE).write_bytes(tar({name: content for name, (_, content) in val.items()}))
+    numbers = {name: number for number, name in enumerate(classes, 1)}
+    rows = [(number, name, 0) for name, number in numbers.items()] + [(len(numbers) + 1, "n00001740", len(numbers))]
+    fields = [("ILSVRC2012_ID", object), ("WNID", object), ("num_children", object)]
+    meta = io.BytesIO()
+    savemat(meta, {"synsets": np.array(rows, dtype=fields).reshape(-1, 1)})
+    truth = "".join(f"{numbers[name]}\n" for name, _ in (val[file] for file in sorted(val)))
+    kit = {"meta.mat": meta.getvalue(), "ILSVRC2012_validation_ground_truth.txt": truth.encode()}
+    content = tar({f"{image_folders.DEVKIT_DATA}/{name}": content for name, content in kit.items()})
+    (folder / image_folders.DEVKIT).write_bytes(gzip.compress(content))
+
+
+def tar(files: Mapping[str, bytes]) -> bytes:
+    """An archive of these files."""
+    whole = io.BytesIO()
+    with tarfile.open(fileobj=whole, mode="w") as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return whole.getvalue()
+
+
 def write_data(folder: Path) -> None:
     """Writes every data set of the catalogue that has files."""
     write_fashion_mnist(folder / "FashionMNIST" / "raw")
     write_cifar(folder)
+    write_imagenet(folder / "imagenet")
     write_movielens(folder / "ml-100k")
     write_movielens_1m(folder / "ml-1m")
     for stem, timed in (("ml-1m", True), ("pinterest-20", False)):
@@ -186,8 +263,19 @@ def published(folder: Path) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name, row in DATASETS.items():
             files = tuple(map(known, row.files))
-            patch.setitem(cast(dict[str, Dataset], DATASETS), name, replace(row, files=files))
+            whole = replace(row, files=files)
+            if row.folder and (folder / row.folder).exists():
+                whole = small(whole, folder)
+            patch.setitem(cast(dict[str, Dataset], DATASETS), name, whole)
         yield
+
+
+def small(row: Dataset, data_dir: Path) -> Dataset:
+    """A row of class folders as its images in a data folder are, of which a ninth validate, as 32x32 pixels."""
+    found = image_folders.listing(data_dir / row.folder)
+    shape = {"channels": 3, "pixels": 32, "classes": len(found.classes)}
+    count = len(found.train)
+    return replace(row, full_examples=count, train_examples=count - count // 9, shape=shape)
 
 
 def _with_content(file: DataFile, content: bytes) -> DataFile:

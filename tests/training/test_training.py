@@ -324,7 +324,7 @@ def test_a_task_survives_json() -> None:
 def test_a_stopped_pack_is_saved_before_it_ends_and_a_finished_one_is_not(tmp_path: Path) -> None:
     config = pack(task(epochs=3), [point("adam-lawn")])
     options: dict[str, Any] = {"data_dir": Path("nowhere"), "device": CPU, "checkpoint": tmp_path / "c"}
-    stopped = PackRun(config, checkpoint_seconds=1e9, **options)
+    stopped = PackRun(config, checkpoint_seconds=1e9, pause_seconds=1e9, **options)
     seen = []
     for event in stopped:
         seen.append(event)
@@ -332,7 +332,7 @@ def test_a_stopped_pack_is_saved_before_it_ends_and_a_finished_one_is_not(tmp_pa
             stopped.stop()
     assert [type(event) for event in seen][:2] == [EpochEnded, Saved]
     assert stopped.outcomes is None
-    finished = PackRun(config, checkpoint_seconds=0.0, **options)
+    finished = PackRun(config, checkpoint_seconds=0.0, pause_seconds=1e9, **options)
     events = list(finished)
     assert sum(isinstance(event, Saved) for event in events) == 1, "after the second of three epochs only"
     assert finished.outcomes is not None

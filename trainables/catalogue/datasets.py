@@ -173,6 +173,27 @@ DATASETS: Mapping[str, Dataset] = {
         *(
             Dataset(
                 name=name,
+                summary=f"1,281,167 + 50,000 color images, 1,000 classes (ILSVRC 2012){form}",
+                data="images",
+                targets="classes",
+                metrics=("accuracy", "accuracy@5"),
+                workload=f"trainables.workloads.image_files:{build}",
+                train_examples=1_231_167,
+                full_examples=1_281_167,
+                shape={"channels": 3, "pixels": 224, "classes": 1000},
+                resident=1200 * MIB,  # places of the images; decoded batches come on top
+                folder="imagenet",
+                splits="50,000 training images validate, and the published validation images are the test set",
+                published="imagenet" if form else "",
+            )
+            for name, form, build in (
+                ("imagenet", "", "build"),
+                ("imagenet-resized", "; resized once, in a cache", "build_resized"),
+            )
+        ),
+        *(
+            Dataset(
+                name=name,
                 summary=f"60,000 color images of 32x32 pixels, {classes} classes{form}",
                 data="images",
                 targets="classes",

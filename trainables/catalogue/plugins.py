@@ -144,8 +144,12 @@ def identity(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _counts(key: str, row: Mapping[str, Any]) -> bool:
-    """Whether a key of a row identifies it; files do for a training function, whose name says nothing of them."""
-    return key not in SHOWN or (key == "files" and "code" in row)
+    """Whether a key of a row identifies it; files do for a training function, whose name says nothing of them.
+
+    So do the digest and the numbers of images of a folder, which say how it is split.
+    """
+    own = ("sha256", "train_examples", "full_examples") if "folder" in row else ("files",) if "code" in row else ()
+    return key not in SHOWN or key in own
 
 
 def _plain(row: Any) -> dict[str, Any]:

@@ -355,7 +355,8 @@ class Dataset:
         files: what has to be on disk.
         download: size of what is downloaded, for people; "" if nothing is.
         package: installed package that carries it instead; "" if it needs none.
-        sha256: of what is read from the package; "" if it has files or is generated.
+        sha256: of what is read from the package or the folder; "" if it has files or is generated, or is not known.
+        folder: place in the data folder of images in class folders, see `trainables.image_folders`; "" for other data.
         speeds: model → speed measured on `MACHINE`, for the options of the built-in spaces.
         splits: how it is split, for people, where that must be known to read its results.
         published: its name among the paper's published values, if it has another there.
@@ -375,6 +376,7 @@ class Dataset:
     download: str = ""
     package: str = ""
     sha256: str = ""
+    folder: str = ""
     speeds: Mapping[str, Speed] = field(default_factory=dict)
     splits: str = ""
     published: str = ""
@@ -388,7 +390,7 @@ class Dataset:
     @property
     def bundled(self) -> bool:
         """True when nothing has to be fetched."""
-        return not self.files
+        return not self.files and not self.folder
 
     @property
     def digest(self) -> str:

@@ -30,7 +30,6 @@ from trainables.training.seeding import make_deterministic
 from trainables.workloads import build_workload
 from trainables.workloads.base import Workload
 
-
 LOOK = 8
 """Steps after which several ranks agree whether to pause: each time takes a message between them."""
 
@@ -139,6 +138,8 @@ class PackRun:
         """Of all trials in the pack's order, once they ended."""
         self.references: Mapping[str, Mapping[str, float]] = {}
         """See `Workload.references`; measured when the data is there."""
+        self.digest = ""
+        """See `Workload.digest`."""
         self._stopping = False
 
     def stop(self) -> None:
@@ -155,7 +156,7 @@ class PackRun:
         workload = resident_workload(self.config.task, self.data_dir, self.device)
         if self.config.task.code and len(self.config.members) > 1:
             check_packs(self.config, workload, self.device)
-        self.references = workload.references()
+        self.references, self.digest = workload.references(), workload.digest
         training = Training(self.config, workload, self.device, self.flattening)
         spent = yield from self._resume(training)
         start, written, reported, sent = time.monotonic() - spent, time.monotonic(), 0.0, 0

@@ -16,6 +16,9 @@ from trainables.losses import LossFn, loss_of
 from trainables.metrics import Calibration, calibration, ece
 from trainables.tasks import Split
 
+Part = tuple[Tensor, ...]
+"""Examples, in the form that a workload draws."""
+
 Predict = Callable[..., Tensor]
 """Maps the inputs of a batch, shared by all rows, to outputs [R, B, ...] of R stacked models in evaluation mode."""
 
@@ -135,11 +138,17 @@ class Workload(Protocol):
         """Returns what needs no training: name of a row of `catalogue.losses.REFERENCES` → metric → value on test."""
         return {}
 
+    @property
+    def digest(self) -> str:
+        """sha256 of what it was read from; "" where the row of the data set says it."""
+        return ""
+
 
 class Resident(Workload):
-    """A workload whose examples are all on the device; a dataset says what an epoch is and what an example is.
+    """A workload whose epoch is drawn at once; a dataset says what an epoch is and what an example is.
 
-    Tensors of examples may carry leading dimensions: [B] of one seed, [S, B] of S seeds.
+    The examples are on the device, or the numbers that name them are in memory. Tensors of examples may carry leading
+    dimensions: [B] of one seed, [S, B] of S seeds.
     """
 
     @abstractmethod
@@ -161,20 +170,31 @@ class Resident(Workload):
         self, generators: Sequence[torch.Generator], size: int, micro_batch: int | None = None, first: int = 0
     ) -> Iterator[Iterator[Batch]]:
         """See `Workload.batches`."""
+        for parts in self.drawn_steps(generators, size, micro_batch, first):
+            yield self.in_order(parts)
+
+    def drawn_steps(
+        self, generators: Sequence[torch.Generator], size: int, micro_batch: int | None, first: int
+    ) -> Iterator[list[Part]]:
+        """Yields the examples of each of an epoch's steps as this rank's micro-batches, see `Workload.batches`."""
         drawn = [self.epoch(generator) for generator in generators]
         examples = drawn[0] if len(drawn) == 1 else tuple(map(torch.stack, zip(*drawn, strict=True)))
-        for start in range(first * size, self.examples, size):
-            step = tuple(tensor[..., start : start + size] for tensor in examples)
-            count = step[0].shape[-1]
-            yield self._parts(step, ranks.shares(count, micro_batch or size), micro_batch or size)
+        for step in cut(examples, size, range(first * size, self.examples, size)):
+            shares = ranks.shares(step[0].shape[-1], micro_batch or size)
+            yield list(cut(step, micro_batch or size, shares))
 
     def probe(self) -> Iterator[Batch]:
         """See `Workload.probe`."""
-        examples, size = self.probe_examples(), self.examples_per_call
-        return self._parts(examples, range(0, examples[0].shape[-1], size), size)
+        return self.in_order(cut(self.probe_examples(), self.examples_per_call))
 
-    def _parts(self, examples: tuple[Tensor, ...], starts: Iterable[int], size: int) -> Iterator[Batch]:
-        for start in starts:
-            part = tuple(tensor[..., start : start + size] for tensor in examples)
+    def in_order(self, parts: Iterable[Part]) -> Iterator[Batch]:
+        """Yields the batch of each part of an epoch's examples."""
+        for part in parts:
             inputs, targets = self.batch(*part)
             yield Batch(inputs, targets, part[0].shape[-1])
+
+
+def cut(examples: Part, size: int, starts: Iterable[int] | None = None) -> Iterator[Part]:
+    """Yields parts of tensors [..., N] of at most `size` examples each, all of them or those that begin at `starts`."""
+    for start in range(0, examples[0].shape[-1], size) if starts is None else starts:
+        yield tuple(tensor[..., start : start + size] for tensor in examples)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from trainables import metrics
+from trainables import metrics, ranks
 from trainables.models import build_model
 from trainables.tasks import Split, Task
-from trainables.workloads.base import Evaluation, Predict, Resident, in_calls
+from trainables.workloads.base import Evaluation, Part, Predict, Resident, cut
 from trainables.workloads.crops import Crops
 
 EXAMPLES_PER_CALL = 256
@@ -57,7 +58,68 @@ class LabeledImages:
         return LabeledImages(self.images[mask], self.labels[mask])
 
 
-class ImageWorkload(Resident):
+class Images(Resident):
+    """Classification of images, wherever they are; `base.Workload` states the contract.
+
+    Args:
+        task: what is trained.
+        shape: of the images, for the model.
+        mean, std: of each channel [C, 1, 1], by which images are standardized, on the device.
+    """
+
+    def __init__(self, task: Task, shape: Mapping[str, int], mean: Tensor, std: Tensor) -> None:
+        self._task, self._shape, self._mean, self._std = task, shape, mean, std
+        self.examples_per_call = EXAMPLES_PER_CALL
+
+    @abstractmethod
+    def held_out(self, split: Split) -> Tensor | None:
+        """Returns the numbers [E] of a split's images; None if they are trained on."""
+
+    @abstractmethod
+    def whole(self, split: Split, parts: Sequence[Part]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields for some of these numbers [B] the whole images [B, C, H, W] and their classes [B], on the device."""
+
+    def build_model(self) -> nn.Module:
+        """See `Workload.build_model`."""
+        return build_model(self._task, self._shape)
+
+    def margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """See `metrics.multiclass_margin`."""
+        return metrics.multiclass_margin(outputs, targets)
+
+    def evaluate(self, predict: Predict, split: Split) -> Evaluation:
+        """Returns top-1 and top-5 accuracy (percent), confidences and which images are classified correctly."""
+        numbers = self.held_out(split)
+        if numbers is None:
+            raise ValueError(f"split '{split}' is part of the training data when train_on is '{self._task.train_on}'")
+        calls = list(cut((numbers,), self.examples_per_call))
+        images = self.whole(split, ranks.own(calls))
+
+        def scores(*_: Tensor) -> Tensor:
+            found, labels = next(images)
+            return _scores(predict(self.standardized(found)).float(), labels)
+
+        hits, top, confidence = torch.cat(ranks.divided(scores, calls), dim=1).unbind(-1)
+        measured = {"accuracy": metrics.percentage(hits), "accuracy@5": metrics.percentage(top)}
+        return Evaluation(measured, hits.bool(), confidence)
+
+    def standardized(self, images: Tensor) -> Tensor:
+        """Returns images as the model takes them."""
+        return (images.float() - self._mean) / self._std
+
+
+def _scores(outputs: Tensor, labels: Tensor) -> Tensor:
+    """Returns of outputs [R, B, C] whether each is right, whether it is among the top five, and its confidence.
+
+    Returns:
+        [R, B, 3], the first two as 0 or 1.
+    """
+    confidence = outputs.softmax(dim=-1).amax(dim=-1)
+    right = metrics.correct(outputs, labels), metrics.correct_in_top(outputs, labels)
+    return torch.stack([*(found.to(confidence) for found in right), confidence], dim=-1)
+
+
+class ImageWorkload(Images):
     """A classification dataset resident on the device; `base.Workload` states the contract.
 
     Args:
@@ -83,24 +145,20 @@ class ImageWorkload(Resident):
         device: torch.device,
         padding: int | None = None,
     ) -> None:
-        self.examples_per_call = EXAMPLES_PER_CALL
         counts = {"train": len(train), "train+validation": len(train) + len(validation)}
         reject_single_image(task.batch_size, counts, task.micro_batch)
         search = task.train_on == "train"
-        self._task, self._classes, self._device = task, classes, device
+        self._device = device
         self._train = (train if search else LabeledImages.joined([train, validation])).to(device)
         self._held_out: dict[Split, LabeledImages] = {"test": test.to(device)}
         if search:
             self._held_out["validation"] = validation.to(device)
         self.examples = len(self._train)
         std, mean = torch.std_mean(self._train.images.float(), dim=(0, 2, 3))
-        self._mean, self._std = mean.view(-1, 1, 1), std.view(-1, 1, 1)
-        self._crops = None if padding is None else Crops(self._train.images, padding)
-
-    def build_model(self) -> nn.Module:
-        """See `Workload.build_model`."""
         _, channels, size, _ = self._train.images.shape
-        return build_model(self._task, {"channels": channels, "pixels": size, "classes": self._classes})
+        shape = {"channels": channels, "pixels": size, "classes": classes}
+        super().__init__(task, shape, mean.view(-1, 1, 1), std.view(-1, 1, 1))
+        self._crops = None if padding is None else Crops(self._train.images, padding)
 
     def epoch(self, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Returns all training examples' indices [N] in random order, and the crop of each [N] if there are any."""
@@ -111,36 +169,28 @@ class ImageWorkload(Resident):
         """Returns standardized images [..., B, C, H, W] and class indices [..., B]."""
         index, *crop = examples
         images = self._crops.cut(index, *crop) if self._crops else self._train.images[index]
-        return (self._standardized(images),), self._train.labels[index]
-
-    def margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """See `metrics.multiclass_margin`."""
-        return metrics.multiclass_margin(outputs, targets)
+        return (self.standardized(images),), self._train.labels[index]
 
     def probe_examples(self) -> tuple[Tensor, ...]:
         """Returns the indices of at most 4,096 training examples, evenly spaced, as whole images."""
-        count = min(PROBE_EXAMPLES, len(self._train))
-        index = torch.arange(count, device=self._device) * len(self._train) // count
+        index = evenly_spaced(len(self._train)).to(self._device)
         return (index,) if self._crops is None else (index, torch.full_like(index, self._crops.center))
 
-    def evaluate(self, predict: Predict, split: Split) -> Evaluation:
-        """Returns top-1 and top-5 accuracy (percent), confidences and which images are classified correctly."""
-        held_out = self._held_out.get(split)
-        if held_out is None:
-            raise ValueError(f"split '{split}' is part of the training data when train_on is '{self._task.train_on}'")
+    def held_out(self, split: Split) -> Tensor | None:
+        """See `Images.held_out`."""
+        found = self._held_out.get(split)
+        return None if found is None else torch.arange(len(found), device=self._device)
 
-        def logits(images: Tensor) -> Tensor:
-            return predict(self._standardized(images))
+    def whole(self, split: Split, parts: Sequence[Part]) -> Iterator[tuple[Tensor, Tensor]]:
+        """See `Images.whole`."""
+        found = self._held_out[split]
+        return ((found.images[index], found.labels[index]) for (index,) in parts)
 
-        outputs = in_calls(logits, [held_out.images], self.examples_per_call).float()
-        hits = metrics.correct(outputs, held_out.labels)
-        confidence = outputs.softmax(dim=-1).amax(dim=-1)
-        top = metrics.correct_in_top(outputs, held_out.labels)
-        measured = {"accuracy": metrics.percentage(hits), "accuracy@5": metrics.percentage(top)}
-        return Evaluation(measured, hits, confidence)
 
-    def _standardized(self, images: Tensor) -> Tensor:
-        return (images.float() - self._mean) / self._std
+def evenly_spaced(examples: int) -> Tensor:
+    """Returns the indices of at most 4,096 examples."""
+    count = min(PROBE_EXAMPLES, examples)
+    return torch.arange(count) * examples // count
 
 
 def reject_single_image(batch_size: int, examples: Mapping[str, int], micro_batch: int = 0) -> None:

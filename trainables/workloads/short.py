@@ -64,6 +64,11 @@ class Short(Workload):
 
         return self._whole.evaluate(once, split)
 
+    @property
+    def digest(self) -> str:
+        """See `Workload.digest`."""
+        return self._whole.digest
+
     def references(self) -> Mapping[str, Mapping[str, float]]:
         """See `Workload.references`."""
         return self._whole.references()
