@@ -125,20 +125,23 @@ def image_listing(source: Dataset, data_dir: Path) -> Listing:
         ) from None
     except ListingError as error:
         raise DataError(f"data set '{source.name}': {error}. {todo}") from None
-    held = source.full_examples - source.train_examples
-    for what, rule, number in (
-        ("classes", source.shape.get("classes", 0), len(found.classes)),
-        ("full_examples", source.full_examples, len(found.train)),
-    ):
-        if rule != number:
-            raise DataError(f"data set '{source.name}': {folder} has {what} {number}, and its row {rule}. {todo}")
-    if not 0 < held < source.full_examples:
-        raise DataError(
-            f"data set '{source.name}': train_examples must be below full_examples, as some validate. {todo}"
-        )
+    if wrong := wrong_numbers(source, found):
+        raise DataError(f"data set '{source.name}': {folder} has {wrong}. {todo}")
     if source.sha256 and source.sha256 != found.digest:
         raise DataError(f"data set '{source.name}': {folder} has sha256 {found.digest}, and its row another. {todo}")
     return found
+
+
+def wrong_numbers(source: Dataset, found: Listing) -> str:
+    """Returns what a folder holds that is not as its row says, "" if all is."""
+    for what, named, number in (
+        ("classes", source.shape.get("classes", 0), len(found.classes)),
+        ("full_examples", source.full_examples, len(found.train)),
+    ):
+        if named != number:
+            return f"{what} {number}, and its row {named}"
+    below = 0 < source.train_examples < source.full_examples
+    return "" if below else f"train_examples {source.train_examples}, which must be below full_examples"
 
 
 def _absent(source: Dataset, data_dir: Path) -> list[str]:

@@ -38,7 +38,7 @@ def test_it_trains_what_is_missing_and_then_nothing(tmp_path: Path) -> None:
     ("arguments", "words"),
     [
         (["table9"], "there are no spaces for 'table9'"),
-        (["paper"], "Give one of table2, table3, table4, table5, table6."),
+        (["paper"], "Give one of table1, table2, table3, table4, table5, table6."),
         (["table4", "--no-launch", "--seeds", "3"], "--no-launch takes no option of launch, got --seeds"),
         (["table4", "--out", "file/tables"], "--out: cannot make the folder 'file/tables'"),
         (["table4", "--bad-option"], "No such option: --bad-option"),

@@ -11,6 +11,7 @@ import pytest
 
 import search_spaces
 from lawn_tune.cells import Cell
+from lawn_tune.comparison.published import paper_dataset, published_curve
 from lawn_tune.planning.plan import plan, plan_all, twins
 from lawn_tune.planning.spaces import builtin_spaces, find_space, find_spaces, in_group
 from search_spaces.published import load_tables
@@ -87,8 +88,8 @@ def test_a_group_is_every_space_of_a_table() -> None:
     assert not any(in_group(name) for name in ("table", "table9", "digits"))
 
 
-def test_every_published_cell_but_those_of_imagenet_is_planned() -> None:
-    """Of Tables 2 to 6: dataset, loss, method, batch size, where the paper gives it, and epochs."""
+def test_every_published_cell_is_planned() -> None:
+    """Of all tables: dataset, loss, method, batch size, where the paper gives it, and epochs."""
     have = {
         (task.dataset_row.published or task.dataset, task.loss, task.optimizer, size, task.epochs)
         for task in (cell.task for cell in planned("paper"))
@@ -98,11 +99,28 @@ def test_every_published_cell_but_those_of_imagenet_is_planned() -> None:
         (value.dataset, value.loss, value.method, value.batch_size, value.epochs)
         for table in load_tables()
         for value in table.values
-        if value.dataset != "imagenet"
     }
-    recommenders, images = 60 + 4 + 12, 2 * (15 + 4 + 12 + 2)
-    assert len(wanted) == recommenders + images
+    recommenders, images, imagenet = 60 + 4 + 12, 2 * (15 + 4 + 12 + 2), 10
+    assert len(wanted) == recommenders + images + imagenet
     assert wanted <= have
+
+
+@pytest.mark.parametrize(
+    ("figure", "table"),
+    [("2a", "table3_cifar10"), ("2b", "table3_cifar100"), ("2c", "table4_movielens_1m"), ("2d", "table1_imagenet")],
+)
+def test_a_panel_of_figure_2_has_trials_of_its_table_and_a_published_curve(figure: str, table: str) -> None:
+    keys, trained = (
+        {trial.key for cell in plan(find_space(name)) for trial in cell.search_trials}
+        for name in (f"figure{figure}", table)
+    )
+    assert keys <= trained
+    for cell in plan(find_space(f"figure{figure}")):
+        sizes = {budget.batch_size for budget in find_space(table).budgets}
+        curve = published_curve(
+            paper_dataset(cell.task), cell.name.optimizer, metric=cell.protocol.metric, loss=cell.task.loss
+        )
+        assert {value.batch_size for value in curve} == sizes
 
 
 def test_what_tables_share_is_planned_once() -> None:

@@ -85,11 +85,9 @@ class ImageFiles(Images):
         row = task.dataset_row
         mean, std = (255 * torch.tensor(values, device=device).view(-1, 1, 1) for values in (MEAN, STD))
         super().__init__(task, row.shape, mean, std)
-        reject_single_image(
-            task.batch_size, {"train": row.train_examples, "train+validation": row.full_examples}, task.micro_batch
-        )
+        train, validation = _hold_out(trained, row.full_examples - row.train_examples, row.full_examples)
+        reject_single_image(task.batch_size, {"train": len(train), "train+validation": trained}, task.micro_batch)
         self._labels, self._digest, self._device = labels, digest, device
-        train, validation = _hold_out(labels[:trained], row.full_examples - row.train_examples)
         search = task.train_on == "train"
         self._train = train if search else torch.arange(trained)
         self._held_out: dict[Split, Tensor] = {"test": torch.arange(trained, len(labels))}
@@ -157,8 +155,9 @@ def _whole(index: Tensor) -> Part:
     return index, torch.full_like(index, WHOLE)
 
 
-def _hold_out(labels: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Returns the positions of labels that stay, and of `count` evenly spaced ones, which are sorted by class."""
-    held = torch.zeros(len(labels), dtype=torch.bool)
-    held[torch.arange(count) * len(labels) // count] = True
-    return (~held).nonzero().flatten(), held.nonzero().flatten()
+def _hold_out(count: int, held: int, of: int) -> tuple[Tensor, Tensor]:
+    """Returns the numbers of images, sorted by class, that stay, and evenly spaced ones: `held` of each `of`."""
+    chosen = torch.zeros(count, dtype=torch.bool)
+    part = count * held // of
+    chosen[torch.arange(part) * count // part] = True
+    return (~chosen).nonzero().flatten(), chosen.nonzero().flatten()
