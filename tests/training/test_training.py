@@ -20,6 +20,7 @@ from trainables.outcomes import SERIES, EpochRecord, TrialOutcome
 from trainables.tasks import model_config
 from trainables.training import trial
 from trainables.training.checkpoint import UnusableCheckpoint, load_checkpoint, save_checkpoint
+from trainables.training.loop import Training
 from trainables.training.trial import EpochEnded, PackRun, Records, Resumed, Saved, StepsEnded
 
 CORE = ("sgd", "sgd-lawn", "adam", "adam-lawn", "lamb", "lamb-lawn")
@@ -158,7 +159,14 @@ def test_resuming_after_any_epoch_gives_the_same_bits(optimizer: str, tmp_path: 
     assert [dataclasses.replace(end, summary={}) for end in resumed] == plain
 
 
-def test_resuming_after_any_step_gives_the_same_bits(tmp_path: Path) -> None:
+def test_resuming_after_any_step_gives_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn, step = list[float](), Training._step
+
+    def drawing(*given: Any) -> None:
+        step(*given)
+        drawn.append(torch.rand(1).item())  # as a layer with dropout does
+
+    monkeypatch.setattr(Training, "_step", drawing)
     points = [point("adam-lawn", free_epochs=free, warmup_epochs=0.0) for free in (0.5, 1.75, -1e-6, -1e-6)]
     config = pack(task(epochs=2, micro_batch=20), points, [0, 0, 0, 1])
     whole, ends = run(config)
@@ -184,6 +192,8 @@ def test_resuming_after_any_step_gives_the_same_bits(tmp_path: Path) -> None:
         found = session.outcomes
     assert places == [step / 4 for step in range(1, 8)]
     assert again == whole
+    assert drawn[:8] == drawn[8:]
+    assert len({*drawn}) == 8
     assert [dataclasses.replace(end, summary={}) for end in found] == [
         dataclasses.replace(end, summary={}) for end in ends
     ]

@@ -17,7 +17,7 @@ from trainables.training.measure import margin_series, metric_series, weight_ser
 from trainables.training.pack import Pack
 from trainables.training.rows import first_rows, row_of_member, split_rows, switch_step
 from trainables.training.schedules import lr_factor
-from trainables.training.seeding import epoch_generator, seed_epoch, seeded_init
+from trainables.training.seeding import epoch_generator, seed_step, seeded_init
 from trainables.training.state import PackState
 from trainables.training.switching import MarginWatch
 from trainables.workloads.base import Batch, Evaluation, Workload
@@ -139,6 +139,7 @@ class Training:
 
     def _step(self, epoch: Epoch, parts: Iterator[Batch]) -> None:
         self._switch(self.steps_done, epoch)
+        seed_step(epoch.seeds[0], self.steps_done)
         size = self.config.task.batch_size
         examples = min(size, self.workload.examples - epoch.done * size)
         self._add_gradients(epoch, parts, examples)
@@ -204,7 +205,6 @@ class Training:
         """Returns an epoch of which no step is done, for the rows as they are."""
         of_rows = [self.config.members[row.members[0]].seed for row in self.rows]
         seeds = tuple(dict.fromkeys(of_rows))
-        seed_epoch(seeds[0], self.epoch)
         nothing = torch.zeros(len(self.rows), device=self.device).double()
         self.pack.watch = self.workload.margin if self.margins.waiting else None
         return Epoch(seeds, tuple(map(seeds.index, of_rows)), self._rates(), nothing, nothing.clone())

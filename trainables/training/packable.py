@@ -12,7 +12,7 @@ import torch
 
 from trainables.tasks import PackConfig, Trial
 from trainables.training.loop import Training
-from trainables.training.seeding import epoch_generator, seed_epoch
+from trainables.training.seeding import epoch_generator, seed_step
 from trainables.workloads.base import Workload
 from trainables.workloads.own_errors import reason
 
@@ -85,7 +85,7 @@ def _step(
     seeds = [member.seed for member in members]
     size = min(config.task.at_once, EXAMPLES)
     batch = next(next(workload.batches([epoch_generator(seed, 0) for seed in seeds], size)))
-    seed_epoch(seeds[0], 0)
+    seed_step(seeds[0], 0)
     training.pack.gradients(batch.inputs, batch.targets, shared=len(seeds) == 1)
     loss = training.pack.apply(torch.zeros(len(seeds), 1, dtype=torch.float64, device=device))
     outputs = training.pack.predict(*next(workload.probe()).inputs)

@@ -23,12 +23,12 @@ def epoch_generator(seed: int, epoch: int) -> torch.Generator:
     return torch.Generator().manual_seed(derived_seed(seed, "epoch", epoch))
 
 
-def seed_epoch(seed: int, epoch: int) -> None:
-    """Seeds the global generators for what a user's layers draw in one epoch, so that resuming needs no state of them.
+def seed_step(seed: int, step: int) -> None:
+    """Seeds the global generators for what a user's layers draw in one step, so that resuming needs no state of them.
 
     Such layers, as dropout, are trained with one trial a pack only.
     """
-    drawn = derived_seed(seed, "layers", epoch)
+    drawn = derived_seed(seed, "layers", step)
     random.seed(drawn)
     np.random.seed(drawn % 2**32)
     torch.manual_seed(drawn)
