@@ -90,7 +90,7 @@ class Functions:
             "expendable": False,
             "checkpoint_dir": str(self.folder / "checkpoints"),
         }
-        settings = WorkerSettings(data_dir=str(self.folder), code=code, **(chosen | values))
+        settings = WorkerSettings(code=code, **({"data_dir": str(self.folder)} | chosen | values))
         said: list[dict[str, Any]] = []
         work(job, settings, said.append, lambda: stop(len(said)))
         return said

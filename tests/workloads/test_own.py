@@ -118,6 +118,11 @@ BAD = {
     "no model": ("return Filters()", "return None", r"model\(\) must return a torch.nn.Module with parameters"),
     "double": ("return Filters()", "return Filters().double()", "must return a model in float32 on the CPU"),
     "frozen": ("return Filters()", "return Filters().requires_grad_(False)", "has requires_grad = False"),
+    "infinite buffer": (
+        "kernel_size=9)",
+        "kernel_size=9)\n        self.register_buffer('mask', torch.tensor(-torch.inf))",
+        "buffer mask holds NaN or infinity",
+    ),
     "lazy": ("nn.Linear(12, 3)", "nn.LazyLinear(3)", "parameter scores.weight has no shape yet"),
     "wrong shapes": ("nn.Linear(12, 3)", "nn.Linear(11, 3)", r"the model raised RuntimeError: .*\(waves.py:16\)"),
     "outputs": ("self.scores(", "self.scores, (", r"the model must return one tensor \[B, ...\], here with B = 10"),

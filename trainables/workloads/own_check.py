@@ -58,6 +58,10 @@ def _check_model(model: object) -> None:
             raise WorkloadError(f"model() must return a model in float32 on the CPU; parameter {name} is in {found}")
         if not parameter.requires_grad:
             raise WorkloadError(f"parameter {name} has requires_grad = False: every parameter is trained, use a buffer")
+    for name, buffer in model.named_buffers():
+        if buffer.is_floating_point() and not buffer.isfinite().all():
+            todo = "a trial diverges where one does; use a mask of True and False"
+            raise WorkloadError(f"buffer {name} holds NaN or infinity: {todo}")
 
 
 def _check_loss(workload: OwnWorkload, task: Task, outputs: Tensor, targets: Tensor) -> None:
