@@ -65,11 +65,11 @@ class Text(OwnWorkload):
 
     def data(self, data_dir):
         draw = random.Random(0)
-        texts = torch.zeros(2024, LENGTH + 1, dtype=torch.long)
+        texts = torch.zeros(1768, LENGTH + 1, dtype=torch.long)
         for text in texts:
             words = sentence(draw)
             text[LENGTH + 1 - len(words) :] = torch.tensor([NUMBERS[word] for word in words])
-        parts = slice(0, 512), slice(512, 1024), slice(1024, 2024)
+        parts = slice(0, 512), slice(512, 768), slice(768, 1768)
         return tuple((texts[part, :-1], texts[part, 1:]) for part in parts)
 
     def model(self):

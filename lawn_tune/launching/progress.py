@@ -17,7 +17,6 @@ from lawn_tune.launching.limits import Limits
 from lawn_tune.launching.listener import Tally
 from lawn_tune.planning.remaining import Remaining
 from lawn_tune.words import count, duration, setting_lists
-from trainables.catalogue.losses import METRICS
 from trainables.outcomes import EpochRecord, TrialOutcome
 
 
@@ -91,7 +90,7 @@ class Display:
         """See `Listener.finished`."""
         self._forget(job)
         diverged = sum(outcome.outcome == "diverged" for outcome in outcomes)
-        self._log(f"[green]✓[/] {_label(job)}{_best(outcomes)}" + (f", {diverged} diverged" if diverged else ""))
+        self._log(f"[green]✓[/] {_label(job)}{_best(job, outcomes)}" + (f", {diverged} diverged" if diverged else ""))
 
     def failed(self, job: Job, error: str, again: bool) -> None:
         """See `Listener.failed`."""
@@ -177,10 +176,10 @@ def _label(job: Job) -> str:
     return f"{task.optimizer}/bs{task.batch_size} {phase}, {trials} trial{'s' if trials > 1 else ''}"
 
 
-def _best(outcomes: Sequence[TrialOutcome]) -> str:
+def _best(job: Job, outcomes: Sequence[TrialOutcome]) -> str:
     """Returns the best last value on validation data, or the mean on test data, where a maximum is biased upward."""
     for split, word in (("validation", "best"), ("test", "mean")):
-        for name, metric in METRICS.items():
+        for name, metric in job.config.task.catalogue.metrics.items():
             values = [outcome.summary.get(f"last/{split}/{name}") for outcome in outcomes]
             known = [value for value in values if value is not None]
             if known:

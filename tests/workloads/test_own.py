@@ -8,7 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from lawn_tune.cli.main import app
 from lawn_tune.planning.functions import archives
 from lawn_tune.planning.packing import largest_size
 from search_spaces.loader import load_space
@@ -115,6 +117,7 @@ BAD = {
     "examples": ("slice(0, 96)", "slice(0, 90)", "90 training examples, not examples = 96 in the space"),
     "other shapes": ("waves[part]", "waves[part][:, part.start // 144 :]", "test tensors whose shapes or types differ"),
     "raises": ("parts = slice", "1 / 0; parts = slice", r"data\(\) raised ZeroDivisionError: .* \(waves.py:28\)"),
+    "exit": ("parts = slice", "raise SystemExit('enough'); parts = slice", r"data\(\) raised SystemExit: enough"),
     "no model": ("return Filters()", "return None", r"model\(\) must return a torch.nn.Module with parameters"),
     "double": ("return Filters()", "return Filters().double()", "must return a model in float32 on the CPU"),
     "frozen": ("return Filters()", "return Filters().requires_grad_(False)", "has requires_grad = False"),
@@ -249,3 +252,13 @@ def test_a_module_that_raises_is_named_with_its_line(tmp_path: Path) -> None:
         "import of waves raised ModuleNotFoundError: No module named 'no_such_module' (waves.py:1)"
         in end_of(own.run(own.job()))["error"]
     )
+
+
+def test_a_launch_shows_values_of_a_metric_of_the_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = waves(tmp_path)
+    table = '{ name = "guessed", direction = "maximize", unit = "%", digits = 1 }'
+    own.file.write_text(own.file.read_text().replace('"accuracy"', table))
+    monkeypatch.chdir(tmp_path)
+    launched = CliRunner().invoke(app, ["launch", "own.toml", "--executor", "inline", "--cells", "adam/*"])
+    assert launched.exit_code == 0, launched.output
+    assert re.search(r"adam/bs32 search, 9 trials: best validation guessed \d+\.\d %", launched.output)

@@ -29,7 +29,7 @@ def users(name: str, given: str = "") -> Iterator[None]:
         yield
     except (WorkloadError, torch.OutOfMemoryError, MemoryError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         trace = traceback.format_exc()
         text = f"{name} raised {type(error).__name__}: {reason(error)}" + (f"; it was given {given}" if given else "")
         raise WorkloadError(f"{text}\n{trace}") from None
