@@ -8,6 +8,7 @@ are drawn from their distributions instead, which for normal effects is the same
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from lawn_tune.comparison.inference import Effect, crossed
+from lawn_tune.comparison.stability import selection, selection_variance
 
 SEEDS = (3, 5, 10, 20)
 EXAMPLES = (100, 943, 6_040, 10_000, 50_000)
@@ -22,6 +24,13 @@ SPREADS = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0)
 """Standard deviation of a run's mean difference from its expectation, points."""
 
 FAMILIES = (2, 5, 10, 20)
+SEARCHES = (2, 3, 5)
+"""Search seeds."""
+
+POINTS = 9
+GAPS = (0.0, 0.1, 0.25, 0.5, 1.0)
+"""Points by which each point of a grid is worse than the one before; at 0 all are equally good."""
+
 EFFECTS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
 NOISE = ((30.0, 30.0), (10.0, 40.0), (0.0, 35.0))
 """Standard deviations over examples and of the rest, points: 35 is a disagreement on one example in eight."""
@@ -42,6 +51,7 @@ def run() -> dict[str, Any]:
         "families": [_family(generator, s, m) for s in SEEDS for m in FAMILIES],
         "power": {str(s): [_power(generator, s, effect) for effect in EFFECTS] for s in SEEDS},
         "effects": EFFECTS,
+        "searches": [_searches(generator, n, s) for n in SEARCHES for s in SEEDS],
     }
 
 
@@ -89,6 +99,44 @@ def _drawn(generator: Generator, seeds: int, examples: int) -> dict[str, Any]:
         for s in (0.0, 0.5, 2.0)
     ]
     return {"seeds": seeds, "examples": examples, "least": min(found), "most": max(found)}
+
+
+def searched(generator: Generator, searches: int, seeds: int, gap: float) -> Effect:
+    """Draws what the analysis would find of two tuned methods that are equally good, each with a search of its own.
+
+    Runs of a point differ by 0.5 points, on validation and test data alike, which differ by 0.25 more. The difference
+    is 0 on average over searches; in one search, one method's winner may be a better point than the other's.
+
+    Args:
+        searches: search seeds.
+        seeds: confirm seeds of both winners.
+        gap: see `GAPS`.
+    """
+    levels = -gap * np.arange(POINTS)
+    values = levels[:, None] + generator.normal(0, 0.5, (2, POINTS, searches))
+    tests = (values + generator.normal(0, 0.25, values.shape)).mean(axis=-1)
+    won = levels[values.mean(axis=-1).argmax(axis=-1)]
+    by_selection = sum(selection_variance(t, selection(v), searches) for v, t in zip(values, tests, strict=True))
+    found = effect(generator, seeds, 943, 0.5 * 2**0.5, (10.0, 40.0))
+    return replace(found, mean=found.mean + won[1] - won[0], by_selection=by_selection)
+
+
+def _searches(generator: Generator, searches: int, seeds: int) -> dict[str, Any]:
+    """Returns how often intervals hold for other searches too, with the selection resampled and without, by gap."""
+    found = [[searched(generator, searches, seeds, gap) for _ in range(REPEATS)] for gap in GAPS]
+
+    def covered(effects: Iterable[Effect]) -> float:
+        return _share(not one.interval().excludes_zero() for one in effects)
+
+    shares = [covered(effects) for effects in found]
+    conditional = [covered(replace(one, by_selection=0.0) for one in effects) for effects in found]
+    return {
+        "searches": searches,
+        "seeds": seeds,
+        "least": min(shares),
+        "most": max(shares),
+        "conditional": {"least": min(conditional), "most": max(conditional)},
+    }
 
 
 def _family(generator: Generator, seeds: int, pairs: int) -> dict[str, Any]:

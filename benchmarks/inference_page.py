@@ -31,6 +31,7 @@ def page() -> str:
         "drawn_repeats": f"{results['repeats_drawn']:,}",
         "coverage": _ranges(results["coverage"]),
         "drawn": _ranges(results["drawn"]),
+        "searches": _searches(results["searches"]),
         "families": _families(results["families"]),
         "power": _power(results["power"], results["effects"]),
     }
@@ -41,10 +42,21 @@ def page() -> str:
 
 
 def _ranges(found: Sequence[Mapping[str, Any]]) -> str:
-    cells = {(one["seeds"], one["examples"]): f"{one['least']:.1f} to {one['most']:.1f}" for one in found}
+    cells = {(one["seeds"], one["examples"]): _range(one) for one in found}
     seeds, examples = ({key[i]: None for key in cells} for i in (0, 1))
     rows = [(f"{s} seeds", *(cells[s, e] for e in examples)) for s in seeds]
     return table(("", *(f"{e:,} examples" for e in examples)), rows)
+
+
+def _searches(found: Sequence[Mapping[str, Any]]) -> str:
+    cells = {(one["searches"], one["seeds"]): f"{_range(one)} ({_range(one['conditional'])})" for one in found}
+    searches, seeds = ({key[i]: None for key in cells} for i in (0, 1))
+    rows = [(f"{n} search seeds", *(cells[n, s] for s in seeds)) for n in searches]
+    return table(("", *(f"{s} confirm seeds" for s in seeds)), rows)
+
+
+def _range(found: Mapping[str, float]) -> str:
+    return f"{found['least']:.1f} to {found['most']:.1f}"
 
 
 def _families(found: Sequence[Mapping[str, Any]]) -> str:

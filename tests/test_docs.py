@@ -128,6 +128,7 @@ def test_intervals_cover_what_they_say_in_the_committed_study() -> None:
     found = json.loads((ROOT / "benchmarks/results/coverage.json").read_text())["results"]
     assert all(one["least"] >= 94 for one in found["coverage"])
     assert all(one["worst"] <= 6 and one["error"] <= 5.5 for one in found["families"])
+    assert all(one["least"] >= 92.5 for one in found["searches"])
 
 
 def test_the_scaling_page_is_generated_from_the_committed_results() -> None:

@@ -49,13 +49,34 @@ def stability(cell: Cell, scored: Sequence[Point], won: Winner | None) -> Stabil
         return None
     points = [point for point in interior_first(cell, scored) if point.value is not None]
     sign = 1.0 if cell.protocol.direction == "maximize" else -1.0
-    times, chances = resamples(n)
-    means = sign * np.array([point.values for point in points]) @ times.T / n
-    chosen = np.argmax(means.round(9), axis=0)  # sums in another order tie only after rounding
-    kept = np.array([point.keys == won.keys for point in points])[chosen]
+    chances = selection(sign * np.array([point.values for point in points]))
+    kept = np.array([point.keys == won.keys for point in points])
     tests = [point.test for point in points if point.test is not None]
-    variance = _variance(np.array(tests)[chosen], chances) * n / (n - 1) if len(tests) == len(points) else None
+    variance = selection_variance(np.array(tests), chances, n) if len(tests) == len(points) else None
     return Stability(n, float(chances @ kept), variance)
+
+
+def selection(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns the chance of each point to be the best of a resample [P].
+
+    Args:
+        values: [P, n], a point's value with each seed, higher is better; of equal points the first is the best.
+    """
+    times, chances = resamples(values.shape[1])
+    means = values @ times.T / values.shape[1]
+    chosen = np.argmax(means.round(9), axis=0)  # sums in another order tie only after rounding
+    return np.bincount(chosen, chances, minlength=len(values))
+
+
+def selection_variance(tests: NDArray[np.float64], chances: NDArray[np.float64], n: int) -> float:
+    """Returns the variance that the choice of the point adds to a test value: see `Stability`.
+
+    Args:
+        tests: test value of each point [P].
+        chances: of the points to be chosen [P].
+        n: search seeds.
+    """
+    return float(chances @ (tests - chances @ tests) ** 2) * n / (n - 1)
 
 
 @cache
@@ -68,7 +89,3 @@ def resamples(n: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     times = np.array([[found[seed] for seed in range(n)] for found in counts], dtype=np.float64)
     ways = [math.factorial(n) / math.prod(map(math.factorial, found.values())) for found in counts]
     return times, np.array(ways) / n**n
-
-
-def _variance(values: NDArray[np.float64], chances: NDArray[np.float64]) -> float:
-    return float(chances @ (values - chances @ values) ** 2)
