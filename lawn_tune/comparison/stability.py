@@ -65,7 +65,7 @@ def selection(values: NDArray[np.float64]) -> NDArray[np.float64]:
     times, chances = resamples(values.shape[1])
     means = values @ times.T / values.shape[1]
     chosen = np.argmax(means.round(9), axis=0)  # sums in another order tie only after rounding
-    return np.bincount(chosen, chances, minlength=len(values))
+    return np.bincount(chosen, chances, minlength=len(values)).astype(np.float64)
 
 
 def selection_variance(tests: NDArray[np.float64], chances: NDArray[np.float64], n: int) -> float:
