@@ -180,6 +180,11 @@ def test_a_number_is_a_metric_too(tmp_path: Path) -> None:
     assert values[1] == pytest.approx(values[2], rel=1e-5)
 
 
+def test_targets_may_be_true_and_false(tmp_path: Path) -> None:
+    own = waves(tmp_path, ("kind[part])", "kind[part] == 0)"), ("one_hot(targets", "one_hot(targets.long()"))
+    summaries(end_of(own.run(own.job(trials=2))))
+
+
 def test_a_loss_takes_the_parameters_of_its_method(tmp_path: Path) -> None:
     own = waves(tmp_path)
     smoothed = "[optimizers.adam-lsr]\npeak_lr = [0.03]\nwarmup_epochs = [1]\nsmoothing = [0.0, 0.2]\n"

@@ -50,7 +50,7 @@ class OwnWorkload(Resident):
         if len(train[-1]) != row.train_examples:
             declared = f"examples = {row.train_examples} in the space"
             raise WorkloadError(
-                f"data() returns {len(train[-1])} training examples, not {declared}: correct one of both"
+                f"data() returns {len(train[-1])} training examples, not {declared}: correct one of the two"
             )
         search = task.train_on == "train"
         joined = train if search else [torch.cat(parts) for parts in zip(train, validation, strict=True)]
@@ -109,7 +109,7 @@ class OwnWorkload(Resident):
 
     def extreme_examples(self, count: int) -> tuple[Tensor, ...]:
         """Returns the indices of `count` training examples and of those with the lowest and the highest target."""
-        targets = self._train[-1].flatten(1) if self._train[-1].dim() > 1 else self._train[-1].unsqueeze(1)
+        targets = self._train[-1].reshape(self.examples, -1).double()  # argmin takes no True and False
         ends = (targets.amin(1).argmin(), targets.amax(1).argmax())
         return (torch.cat([torch.arange(min(count, self.examples), device=self._device), torch.stack(ends)]),)
 
