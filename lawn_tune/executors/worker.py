@@ -27,7 +27,7 @@ from lawn_tune.executors.watchdog import Watchdog
 from lawn_tune.results import UTILIZATION
 from trainables import data
 from trainables.functions.run import FunctionError, FunctionRun
-from trainables.optimizers import fused
+from trainables.optimizers import fused, gpu
 from trainables.training.packable import Unpackable
 from trainables.training.process_memory import keep_freed_memory
 from trainables.training.trial import (
@@ -289,12 +289,17 @@ def provenance(device: torch.device, started: datetime) -> dict[str, Any]:
         "libraries": {library: version(library) for library in ("torch", "numpy")},
         "device": f"{device.type}: {name}",
         **({"tf32": tf32()} if device.type == "cuda" else {}),
-        "optimizer kernels": "compiled" if device.type == "cpu" and fused.kernels() else "torch operations",
+        "optimizer kernels": "compiled" if _has_kernels(device) else "torch operations",
         "threads": torch.get_num_threads(),
         "host": socket.gethostname(),
         "started": started.isoformat(),
         "ended": datetime.now(UTC).isoformat(),
     }
+
+
+def _has_kernels(device: torch.device) -> bool:
+    weights = torch.zeros(1, device=device)
+    return fused.usable(weights) or gpu.usable(weights)
 
 
 def tf32() -> str:

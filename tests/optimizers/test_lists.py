@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from trainables.optimizers import AdamLawn, LambLawn, SgdLawn, faces, lists
+from trainables.optimizers import AdamLawn, LambLawn, SgdLawn, group_step, lists
 from trainables.optimizers.lists import PART, Sums, lerp_, lerp_squares_, move_
 
 FACES: dict[str, Callable[..., Any]] = {"sgd": SgdLawn, "adam": AdamLawn, "lamb": LambLawn}
@@ -132,23 +132,23 @@ def test_the_sums_of_accelerators_change_nothing_beyond_rounding(rule: str, monk
 def test_how_a_list_is_cut_changes_no_bit(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
     ends = []
     for portion in (1, 5000, 10**9):
-        monkeypatch.setattr(faces, "PORTION", portion)
+        monkeypatch.setattr(group_step, "PORTION", portion)
         ps = parameters()
         ends.append(train(FACES[rule](ps, lr=1e-3, free_steps=2), ps, 4))
     for other in ends[1:]:
         assert all(torch.equal(p, q) for p, q in zip(ends[0], other, strict=True))
 
 
-@given(sizes=st.lists(st.integers(0, 2 * faces.PORTION), max_size=6))
+@given(sizes=st.lists(st.integers(0, 2 * group_step.PORTION), max_size=6))
 def test_a_cpu_takes_portions_as_large_as_they_may_be_and_an_accelerator_all_at_once(sizes: list[int]) -> None:
     whole: list[Tensor] = [torch.empty(size, device="meta") for size in sizes]
-    assert list(faces.portions(whole)) == ([whole] if whole else [])
+    assert list(group_step.portions(whole)) == ([whole] if whole else [])
     ps: list[Tensor] = [torch.empty(1).expand(size) for size in sizes]
-    cut = list(faces.portions(ps))
+    cut = list(group_step.portions(ps))
     assert [id(p) for part in cut for p in part] == [id(p) for p in ps]
     numbers = [[p.numel() for p in part] for part in cut]
-    assert all(len(part) == 1 or sum(part) <= faces.PORTION for part in numbers)
-    assert all(sum(one) + other[0] > faces.PORTION for one, other in pairwise(numbers))
+    assert all(len(part) == 1 or sum(part) <= group_step.PORTION for part in numbers)
+    assert all(sum(one) + other[0] > group_step.PORTION for one, other in pairwise(numbers))
 
 
 class Counting(TorchDispatchMode):
@@ -178,7 +178,7 @@ def test_a_constrained_step_takes_few_times_the_operations_of_adamw_however_many
     rule: str, times: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """LAMB's trust ratio takes the norms of all weights and directions in addition."""
-    monkeypatch.setattr(faces, "PORTION", 10**9)
+    monkeypatch.setattr(group_step, "PORTION", 10**9)
     ps, few = parameters(), parameters()[:9]
     adamw = operations(torch.optim.AdamW(few, lr=1e-3, foreach=True), few)
     found = operations(FACES[rule](few, lr=1e-3, free_steps=0), few)

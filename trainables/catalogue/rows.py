@@ -57,7 +57,7 @@ class Rule:
         hyperparameters: its own, such as momentum.
         trust_ratio: whether a direction is given the norm of its weights (LAMB).
         trust_clip: whether that ratio is at most 1, and left out for tensors of one dimension (LAMB+).
-        kernel: its number in kernels.c; None where plain operations make every step.
+        kernel: its number in kernels.c and gpu_kernels.py; None where plain operations make every step.
     """
 
     name: str

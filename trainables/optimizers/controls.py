@@ -12,7 +12,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pkgutil import resolve_name
 from typing import ClassVar
 
@@ -20,7 +19,7 @@ import torch
 from torch import Tensor
 
 from trainables.catalogue.rows import Control as ControlRow
-from trainables.optimizers.lists import Number, Sums, Tensors, move_, spread
+from trainables.optimizers.lists import Number, Sums, Tensors, constants, move_, spread
 
 
 def unadapted(w: Weights, r: Tensors) -> None:
@@ -443,20 +442,14 @@ def _like(value: Number, x: Tensor) -> Number:
 
 def _matrices(w: Weights, like: Tensor) -> Tensor:
     """Whether each tensor has two or more dimensions, bool [L, ...] for values like `like`."""
-    chosen = _copied(tuple(map(bool, w.matrix)) or (True,) * len(w.tensors), torch.bool, like.device)
+    chosen = constants(tuple(map(bool, w.matrix)) or (True,) * len(w.tensors), torch.bool, like.device)
     return chosen.view(-1, *([1] * (like.dim() - 1)))
-
-
-@lru_cache(maxsize=64)
-def _copied(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Returns constants on a device, copied there once: a copy at every step would wait for the device."""
-    return torch.tensor(values, dtype=dtype, device=device)
 
 
 def _sizes(w: Weights, like: Tensor) -> Tensor:
     """The number of weights of each tensor, over all its shards."""
     sizes = tuple(x.shape[-1] if w.sums.rows else x.numel() for x in w.tensors)
-    counts = _copied(sizes, like.dtype, like.device)
+    counts = constants(sizes, like.dtype, like.device)
     if w.sums.reduce is not None:
         counts = counts.clone()
         w.sums.reduce(counts)

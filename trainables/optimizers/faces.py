@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, ClassVar
 
@@ -12,25 +12,18 @@ from torch._compile import _disable_dynamo
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
-from trainables.optimizers import fused, rules
-from trainables.optimizers.controls import LAWN, Control, Weights
-from trainables.optimizers.layers import Layer
-from trainables.optimizers.lists import Sums
+from trainables.optimizers import rules
+from trainables.optimizers.controls import LAWN, Control
+from trainables.optimizers.group_step import advance, refresh_master
 from trainables.optimizers.loading import check_shapes, fits_rule, load_state, restore
 from trainables.optimizers.phases import (
     UNREAD,
     TwoPhase,
     evaluated,
     gradients_of,
-    multipliers,
     radius_in,
     reject_gradients,
-    trained_dtype,
-    unique,
 )
-from trainables.optimizers.shards import local, sums_over
-
-States = Mapping[Tensor, dict[str, Any]]
 
 
 class _RuleLawn(TwoPhase):
@@ -213,140 +206,6 @@ class LambPlus(Lamb):
     """LAMB+ of Table 1 in our reading: `Lamb` with a ratio of at most 1, without ratio and decay for 1-D tensors."""
 
     rule = "lamb-plus"
-
-
-# --- one step of a param group ----------------------------------------------------------------------------------------
-
-
-def advance(
-    rule: str,
-    group: Mapping[str, Any],
-    gradients: Mapping[Tensor, Tensor],
-    states: States,
-    control: Control = LAWN,
-) -> None:
-    """Makes one step of `rule` for each parameter of a group that has a gradient.
-
-    Args:
-        rule: name of the rule.
-        group: a param group with the rule's hyperparameters, Adam's as `betas`.
-        gradients: the gradient of each parameter that has one.
-        states: each parameter's own state: step count and the rule's slots, created here if missing; `master`, an fp32
-            copy, for half-precision parameters; `radius`, which puts the parameter under the control.
-        control: applied to parameters with a radius other than 0.
-    """
-    named = dict(group) | dict(zip(("beta1", "beta2"), group.get("betas", ()), strict=False))
-    hyper = {name: float(named[name]) for name in rules.RULES[rule].hyper}
-    lr, decay = float(group["lr"]), float(group.get("weight_decay", 0))
-    params = [p for p in unique(group["params"]) if p in gradients]
-    for p in params:
-        prepare(rule, p, states[p])
-    for sums, part in sums_over(params):
-        rest = [p for p in part if not _step_compiled(rule, p, gradients[p], states[p], lr, hyper, decay, control)]
-        for some in portions(rest):
-            _step_listed(rule, some, gradients, states, sums, lr, hyper, decay, control)
-    for p in params:
-        if "master" in states[p]:
-            p.copy_(states[p]["master"])
-
-
-def prepare(rule: str, p: Tensor, state: dict[str, Any]) -> None:
-    """Creates the state of a parameter if missing, applies outside changes of its weights, and counts the step."""
-    if p.dtype != trained_dtype(p) and "master" not in state:
-        state["master"] = p.detach().float()
-    refresh_master(p, state)
-    if "step" not in state:
-        w = state.get("master", p.detach())
-        state |= {"step": 0} | {slot: torch.zeros_like(w) for slot in rules.RULES[rule].slots}
-    state["step"] += 1
-
-
-def refresh_master(p: Tensor, state: Mapping[str, Any]) -> None:
-    """Copies half-precision weights that others changed since the last step into the master weights."""
-    if "master" in state:
-        master, weights = local(state["master"]), local(p.detach())
-        master.copy_(torch.where(weights == master.to(p.dtype), master, weights.to(master.dtype)))
-
-
-PORTION = 2**20
-"""Weights per step on a CPU: with a bounded size, memory of intermediate tensors is reused instead of mapped again."""
-
-
-def portions(params: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    """Splits a list on a CPU; an accelerator takes it whole, as every operation is a launch."""
-    some: list[Tensor] = []
-    for p in params:
-        if some and p.device.type == "cpu" and sum(x.numel() for x in some) + p.numel() > PORTION:
-            yield some
-            some = []
-        some.append(p)
-    if some:
-        yield some
-
-
-def _step_listed(
-    rule: str,
-    params: Sequence[Tensor],
-    gradients: Mapping[Tensor, Tensor],
-    states: States,
-    sums: Sums,
-    lr: float,
-    hyper: rules.Hyper,
-    decay: float,
-    control: Control,
-) -> None:
-    """Makes a step with torch operations on lists, for parameters of one device and precision."""
-    spec = rules.RULES[rule]
-    params = sorted(params, key=lambda p: not radius_in(states[p]))  # those under the control first
-    held = [p for p in params if radius_in(states[p])]
-    w = [local(states[p].get("master", p.detach())) for p in params]
-    g = [local(gradients[p]).to(x.dtype) for p, x in zip(params, w, strict=True)]
-    slots = {slot: [local(states[p][slot]) for p in params] for slot in spec.slots}
-    steps, matrix = [states[p]["step"] for p in params], [p.dim() >= 2 for p in params]
-    weights = partial(Weights, sums=sums, adapt=spec.adapt)
-    n, parts = len(held), []
-    if held:
-        radius = [states[p]["radius"] for p in held]
-        own = multipliers(control, [states[p] for p in held], held)
-        parts.append((control, weights(w[:n], radius, own, matrix=matrix[:n]), slice(0, n)))
-    if n < len(w):
-        parts.append((spec.decay(decay), weights(w[n:], matrix=matrix[n:]), slice(n, None)))
-    g = [x for part, its, at in parts for x in part.project(its, g[at])]  # line 4
-    r = spec.direction(g, slots, steps[0] if len(set(steps)) == 1 else steps, hyper)  # lines 5-8
-    for part, its, at in parts:
-        part.update(its, r[at], lr)  # lines 9-11
-
-
-def _step_compiled(
-    rule: str,
-    p: Tensor,
-    grad: Tensor,
-    state: dict[str, Any],
-    lr: float,
-    hyper: rules.Hyper,
-    decay: float,
-    control: Control,
-) -> bool:
-    """Makes the step of one parameter with the compiled kernel; returns False if the kernel does not support it."""
-    w, radius = state.get("master", p.detach()), radius_in(state) or 0.0
-    slots = {slot: state[slot] for slot in rules.RULES[rule].slots}
-    if rule not in fused.CODES or (radius and control != LAWN) or not fused.usable(w, *slots.values()):
-        return False
-    grad = grad.to(w.dtype)
-    if not fused.usable(grad.contiguous()):
-        return False
-    fused.step(
-        rule,
-        w.view(1, -1),
-        [grad.contiguous().view(1, -1)],
-        {slot: x.view(1, -1) for slot, x in slots.items()},
-        lr=lr,
-        t=state["step"],
-        hyper=dict(hyper) if radius else dict(hyper) | {"weight_decay": decay},
-        layers=(Layer("", 0, w.numel(), bool(radius)),),
-        radii=torch.tensor([[radius]], dtype=torch.float32, device="cpu") if radius else None,
-    )
-    return True
 
 
 RANGES: Mapping[str, tuple[str, Callable[[Any], bool]]] = {

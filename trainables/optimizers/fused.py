@@ -43,7 +43,7 @@ _buffers = threading.local()
 
 def usable(*tensors: Tensor) -> bool:
     """True if the kernels are compiled and support these tensors: plain contiguous fp32 on a CPU."""
-    return not _intercepted() and all(_plain(x, torch.float32) for x in tensors) and kernels() is not None
+    return not intercepted() and all(plain(x, torch.float32) for x in tensors) and kernels() is not None
 
 
 def step(
@@ -76,7 +76,7 @@ def step(
             it, what it must be and what it is. Nothing was changed.
         RuntimeError: the kernels are not compiled; call `usable` first.
     """
-    first, last = _check_call(rule, w, gradients, state, hyper, layers)
+    first, last = check_call(rule, w, gradients, state, hyper, layers)
     rows, sizes = len(w), [layer.stop - layer.start for layer in layers]
     numbers = _numbers(rows, lr, t, hyper)
     held = _radii(radii, rows, len(layers), hyper)
@@ -123,20 +123,20 @@ def _addresses(*arguments: _Argument) -> list[int]:
         ValueError: one is not.
     """
     for name, x, dtype, size in arguments:
-        if not _plain(x, dtype) or size != (x.numel() if isinstance(size, int) else x.shape):
+        if not plain(x, dtype) or size != (x.numel() if isinstance(size, int) else x.shape):
             amount = f"{size} elements" if isinstance(size, int) else f"shape {list(size)}"
             wanted = f"a plain contiguous {_short(dtype)} tensor of {amount} on the CPU"
             raise ValueError(f"{name} must be {wanted}, got {_described(x)}")
     return [x.data_ptr() for _, x, _, _ in arguments]
 
 
-def _plain(x: Tensor, dtype: torch.dtype) -> bool:
-    """True if the memory at `x.data_ptr()` contains all elements of x, contiguously."""
+def plain(x: Tensor, dtype: torch.dtype, device: str = "cpu") -> bool:
+    """True if the memory of that kind of device at `x.data_ptr()` contains all elements of x, contiguously."""
     return (
         type(x) in PLAIN
         and x.dtype is dtype
         and x.layout is torch.strided
-        and x.is_cpu
+        and x.device.type == device
         and not torch._C._functorch.is_functorch_wrapped_tensor(x)
         and not torch._is_functional_tensor(x)
         and x.is_contiguous()
@@ -147,7 +147,7 @@ def _plain(x: Tensor, dtype: torch.dtype) -> bool:
     )
 
 
-def _intercepted() -> bool:
+def intercepted() -> bool:
     """True while operations are traced, faked or mapped instead of executed: new tensors may have no memory."""
     level: object = torch._C._functorch.peek_interpreter_stack()  # None outside of torch.func, contrary to its stub
     return torch._C._len_torch_dispatch_stack() > 0 or level is not None
@@ -162,7 +162,7 @@ def _described(x: Any) -> str:
     if not isinstance(x, Tensor):
         return f"a {type(x).__name__}"
     kind = "" if type(x) in PLAIN else f"{type(x).__name__} of "
-    if type(x) in PLAIN and x.is_cpu and x.layout is torch.strided and x.is_contiguous() and not _plain(x, x.dtype):
+    if type(x) in PLAIN and x.is_cpu and x.layout is torch.strided and x.is_contiguous() and not plain(x, x.dtype):
         return f"{_short(x.dtype)} {list(x.shape)} without its own aligned memory for all elements"
     strides = "" if x.layout is not torch.strided or x.is_contiguous() else f", strides {list(x.stride())}"
     return f"{kind}{_short(x.dtype)} {list(x.shape)}, {_short(x.layout)}{strides}, on {x.device}"
@@ -172,7 +172,7 @@ def _short(what: object) -> str:
     return str(what).removeprefix("torch.")
 
 
-def _check_call(
+def check_call(
     rule: str, w: Tensor, gradients: Sequence[Tensor], state: rules.State, hyper: rules.Hyper, layers: Sequence[Layer]
 ) -> tuple[str, str]:
     """Checks everything that concerns more than one tensor; returns the names of the rule's first and last slot.
@@ -180,7 +180,7 @@ def _check_call(
     Raises:
         ValueError: see `step`.
     """
-    if _intercepted():
+    if intercepted():
         raise ValueError("kernels need real tensors: no step under FakeTensorMode, torch.func or another dispatch mode")
     if not isinstance(w, Tensor) or w.dim() != 2:
         raise ValueError(f"w must be a tensor [rows, weights], got {_described(w)}")

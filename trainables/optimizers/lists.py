@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -149,3 +150,9 @@ def _signed_sums(xs: Tensors) -> Tensors:
 def wide(x: Tensor) -> Tensor:
     """Returns a tensor in at least fp32, in which norms are taken."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+@lru_cache(maxsize=64)
+def constants(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Returns numbers on a device, copied there once: a copy at every step would wait for the device."""
+    return torch.tensor(values, dtype=dtype, device=device)

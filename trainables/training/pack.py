@@ -22,7 +22,7 @@ from trainables import ranks
 from trainables.catalogue.methods import RULES as CATALOGUE_RULES
 from trainables.catalogue.rows import FLOOD, LOGIT_FACTOR, Method, Role
 from trainables.losses import LossFn
-from trainables.optimizers import fused, rules
+from trainables.optimizers import fused, gpu, rules
 from trainables.optimizers.controls import LAWN, Control, control_of
 from trainables.optimizers.layers import layers_of
 from trainables.tasks import LANES
@@ -98,7 +98,7 @@ class Pack:
         self._lanes: dict[int, list[Tensor]] = {}
         self._count = 1
         self._loss = self.margins = torch.zeros(len(models), device=device)
-        self._fused = self._has_kernel()
+        self._has_kernel = self._rule_has_kernel()
         buffers = slice(len(self.names), len(self.names) + len(self.state.buffers))
         self._gradients = {
             (shared, watched): Recorded(partial(self._losses_and_gradients, shared, watched), changes=buffers)
@@ -296,11 +296,13 @@ class Pack:
 
     def _update(self, gradients: Sequence[Tensor], lr: Tensor) -> None:
         state = self.state
-        if not self._fused or not fused.usable(state.weights, *state.slots.values()):
+        usable = (made for made in (fused, gpu) if made.usable(state.weights, *state.slots.values()))
+        kernels = next(usable, None) if self._has_kernel else None
+        if kernels is None:
             self._update_by_rules(torch.cat([part.reshape(self.size, -1) for part in gradients], dim=1), lr)
             return
         radii = state.radii * state.constrained if any(self._phases) else None
-        squares = fused.step(
+        squares = kernels.step(
             self.method.rule.name, state.weights, gradients, state.slots,
             lr=lr, t=state.step, hyper=self._update_hyper(), layers=self.layers, radii=radii,
         )  # fmt: skip
@@ -347,7 +349,7 @@ class Pack:
         row = self.method.control
         return LAWN if row is None else control_of(row, self._hyper_of("control"))
 
-    def _has_kernel(self) -> bool:
+    def _rule_has_kernel(self) -> bool:
         built_in = CATALOGUE_RULES.get(self.method.rule.name) == self.method.rule
         return built_in and self.method.rule.name in fused.CODES and (self._own_decay or self.control == LAWN)
 

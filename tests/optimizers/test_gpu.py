@@ -1,0 +1,226 @@
+"""The GPU's kernels, by Triton's interpreter on the CPU: equal to `rules.step` up to rounding, and who uses them when.
+
+Triton decides when it is imported whether its functions are interpreted, so the laws run in a process of their own:
+`TRITON_INTERPRET=1 LAWN_TUNE_KERNELS=0 python -m pytest tests/optimizers/test_gpu.py`. It takes about 10 ms a program,
+so tensors are small.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from trainables.catalogue.methods import METHODS
+from trainables.optimizers import AdamLawn, LambLawn, SgdLawn, gpu, rules
+from trainables.optimizers.layers import layers_of
+from trainables.training.pack import Pack
+
+LAYERS = layers_of([("a", torch.Size((3, 5))), ("bias", torch.Size((5,))), ("b", torch.Size((10, 10)))])
+SIZE = LAYERS[-1].stop
+HYPER: dict[str, dict[str, float]] = {
+    "sgd": {"momentum": 0.9},
+    "adam": {"beta1": 0.9, "beta2": 0.999, "eps": 1e-3},
+    "lamb": {"beta1": 0.9, "beta2": 0.99, "eps": 1e-3},
+}
+FACES: dict[str, Any] = {"sgd": SgdLawn, "adam": AdamLawn, "lamb": LambLawn}
+RULES = sorted(HYPER)
+laws = pytest.mark.skipif(not gpu.INTERPRETED, reason="runs in a process of its own, see below")
+
+
+@pytest.mark.skipif(gpu.INTERPRETED, reason="this is that process")
+@pytest.mark.timeout(300)
+def test_the_laws_hold_in_a_process_of_their_own() -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", __file__]
+    surroundings = {**os.environ, "TRITON_INTERPRET": "1", "LAWN_TUNE_KERNELS": "0"}
+    result = subprocess.run(command, env=surroundings, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout
+    assert " 1 skipped" in result.stdout  # this test alone
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _small_blocks() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gpu, "BLOCK", 32)  # "b" has four blocks, summed two at a time
+        patch.setattr(gpu, "WIDTH", 2)
+        yield
+
+
+def _start(rows: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(rows)
+    return torch.randn(rows, SIZE, generator=generator) * 0.1, torch.randn(rows, SIZE, generator=generator)
+
+
+def _step(rule: str, w: Tensor, g: Tensor, state: rules.State, **options: Any) -> Tensor:
+    gradients = [g[:, layer.start : layer.stop] for layer in LAYERS]
+    return gpu.step(rule, w, gradients, state, layers=LAYERS, **{"hyper": HYPER[rule], "lr": 0.01, "t": 1, **options})
+
+
+@laws
+@pytest.mark.parametrize("held", ["none", "some", "all"])
+@pytest.mark.parametrize("rule", RULES)
+def test_equals_the_rules_step_by_step(rule: str, held: str) -> None:
+    w, _ = _start(2)
+    hyper: dict[str, Any] = {k: torch.full((2, 1), v, dtype=torch.float64) for k, v in HYPER[rule].items()}
+    if held == "none":
+        hyper["weight_decay"] = torch.tensor([[0.0], [0.1]], dtype=torch.float64)
+    constrained = torch.tensor([[held != "none"], [held == "all"]])
+    lr = torch.tensor([[1e-3], [1e-2]], dtype=torch.float64)
+    radii, state = rules.radii_of(w, LAYERS), rules.init_state(rule, w)
+    for t in (1, 2):
+        g = torch.sin(5 * w + t)
+        options: dict[str, Any] = {"lr": lr, "t": torch.tensor([[t], [t + 3]]), "hyper": hyper}
+        start, moments = w.clone(), {name: slot.clone() for name, slot in state.items()}
+        expected, slots = rules.step(
+            rule, start, g, moments, layers=LAYERS, radii=radii, constrained=constrained if held != "none" else False,
+            **options,
+        )  # fmt: skip
+        squares = _step(rule, w, g, state, **options, radii=None if held == "none" else radii * constrained)
+        torch.testing.assert_close(w, expected, rtol=2e-6, atol=1e-5)
+        for name, slot in slots.items():
+            torch.testing.assert_close(state[name], slot, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(squares.float(), (g * g).sum(dim=1))
+
+
+@laws
+@pytest.mark.parametrize(("rule", "error"), [("adam", 1e-6), ("lamb", 1e-3)])
+def test_a_direction_along_the_weights_loses_few_digits(rule: str, error: float) -> None:
+    """With no gradient left, the moments alone give the direction; here it is w itself but for one part in 10,000.
+
+    LAMB gives the part that is left, and the rounding errors in it, the length of the weights.
+    """
+    w, _ = _start(1)
+    radii, state = rules.radii_of(w, LAYERS), rules.init_state(rule, w)
+    state["m"], state["v"] = w + 1e-4 * w.roll(1), torch.ones_like(w)
+    options: dict[str, Any] = {"lr": 0.5, "t": 9, "hyper": HYPER[rule]}
+    exact, _ = rules.step(
+        rule, w.double(), torch.zeros_like(w).double(), {k: v.double() for k, v in state.items()}, layers=LAYERS,
+        radii=radii.double(), constrained=True, **options,
+    )  # fmt: skip
+    _step(rule, w, torch.zeros_like(w), state, radii=radii, **options)
+    torch.testing.assert_close(w, exact.float(), rtol=0, atol=error)
+    torch.testing.assert_close(rules.radii_of(w, LAYERS), radii, rtol=1e-6, atol=0)
+
+
+@laws
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's, which interprets
+@pytest.mark.parametrize("rule", RULES)
+def test_a_row_has_the_bits_it_has_alone_even_next_to_a_lost_one(rule: str) -> None:
+    w, g = _start(2)
+    radii, state = rules.radii_of(w, LAYERS), rules.init_state(rule, w)
+    alone, own = w[1:].clone(), rules.init_state(rule, w[1:])
+    _step(rule, alone, g[1:], own, radii=radii[1:])
+    g[0, 3] = torch.nan
+    _step(rule, w, g, state, radii=radii)
+    assert torch.equal(w[1], alone[0])
+    assert not w[0].isfinite().all()
+
+
+@laws
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_norm_that_overflows_is_divergence_and_not_zero() -> None:
+    w, g = _start(1)
+    radii = rules.radii_of(w, LAYERS)
+    w[0, :15] = 1e30
+    _step("sgd", w, g, rules.init_state("sgd", w), radii=radii)
+    assert w[0, :15].isnan().all()
+
+
+@laws
+def test_a_layer_of_zeros_stays_where_the_rules_leave_it() -> None:
+    w, g = _start(1)
+    w[0, :15] = 0
+    radii, state = rules.radii_of(w, LAYERS), rules.init_state("adam", w)
+    expected, _ = rules.step(
+        "adam", w, g, state, lr=0.01, t=1, hyper=HYPER["adam"], layers=LAYERS, radii=radii, constrained=True
+    )  # fmt: skip
+    _step("adam", w, g, state, radii=radii)
+    torch.testing.assert_close(w, expected)
+
+
+@laws
+@pytest.mark.parametrize("rule", RULES)
+def test_the_classes_use_them(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def trained() -> list[Tensor]:
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Linear(3, 2).bfloat16())
+        optimizer = FACES[rule](model.parameters(), lr=0.01, free_steps=1)
+        for _ in range(2):
+            for p in model.parameters():
+                p.grad = torch.sin(5 * p.detach() + 1)
+            optimizer.step()
+        return [p.detach() for p in model.parameters()]
+
+    calls = _counted(monkeypatch)
+    by_kernels = trained()
+    assert calls == [rule] * 4  # a call for each precision and step
+    monkeypatch.setattr(gpu, "usable", lambda *tensors: False)
+    torch.testing.assert_close(by_kernels, trained())
+
+
+@laws
+def test_a_pack_uses_them_across_the_switch(monkeypatch: pytest.MonkeyPatch) -> None:
+    def squares(outputs: Tensor, targets: Tensor) -> Tensor:
+        return (outputs - targets).square().sum(1)
+
+    def trained() -> Tensor:
+        torch.manual_seed(0)
+        hyper = {name: torch.full((2, 1), value, dtype=torch.float64) for name, value in HYPER["adam"].items()}
+        models, device = [torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)], torch.device("cpu")
+        pack = Pack(models, METHODS["adam-lawn"], hyper, squares, constrain="all", device=device)
+        for _ in range(2):
+            pack.gradients((torch.ones(4, 3),), torch.zeros(4, 2), shared=True)
+            pack.apply(torch.full((2, 1), 0.01, dtype=torch.float64))
+            pack.constrain([0])
+        return pack.state.weights
+
+    calls = _counted(monkeypatch)
+    by_kernels = trained()
+    assert calls == ["adam"] * 2
+    monkeypatch.setattr(gpu, "usable", lambda *tensors: False)
+    torch.testing.assert_close(by_kernels, trained())
+
+
+def _counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Notes the rule of every step by the kernels; the trial steps of `usable` are not counted."""
+    assert gpu.usable(torch.ones(3))
+    calls: list[str] = []
+    step = gpu.step_lists
+
+    def noted(rule: str, *arguments: Any, **options: Any) -> Tensor:
+        calls.append(rule)
+        return step(rule, *arguments, **options)
+
+    monkeypatch.setattr(gpu, "step_lists", noted)
+    return calls
+
+
+@laws
+def test_kernels_that_fail_or_compute_something_else_are_not_used(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def wrong(rule: str, w: Tensor, *arguments: Any, **options: Any) -> None:
+        w += 0.01
+
+    def broken(*arguments: Any, **options: Any) -> None:
+        raise RuntimeError("no C compiler found")
+
+    for harmed, said in ((wrong, "differ from torch operations by"), (broken, "no C compiler found")):
+        monkeypatch.setattr(gpu, "step", harmed)
+        gpu.forget()
+        assert not gpu.usable(torch.ones(3))
+        assert said in caplog.text
+    gpu.forget()
+
+
+def test_what_they_do_not_support_is_not_usable() -> None:
+    """On a CPU nothing is, unless it is interpreted; nor are other precisions, or tensors with strides."""
+    assert gpu.usable(torch.ones(3)) == gpu.INTERPRETED
+    for other in (torch.ones(3).double(), torch.ones(4, 3).t(), torch.ones(3, device="meta")):
+        assert not gpu.usable(other)

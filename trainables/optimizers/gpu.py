@@ -1,0 +1,260 @@
+"""`rules.step` in place on a GPU, by the Triton kernels of `gpu_kernels`: 2 to 8 launches for any number of tensors.
+
+torch's list operations take about a hundred launches for a constrained step, and twelve passes over memory where the
+kernels make three. Nothing waits for the device: numbers that change from step to step stay on it.
+
+The kernels are compiled for the device at their first use and tried there on a small problem; where that fails, or
+Triton is not installed, the caller uses torch operations.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from functools import cache, lru_cache
+from itertools import product
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainables.optimizers import fused, rules
+from trainables.optimizers.layers import Layer
+from trainables.optimizers.lists import Number
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+"""Whether Triton's interpreter runs the kernels, on tensors of the CPU as well; for tests."""
+BLOCK = 4096
+"""Weights per program."""
+WIDTH = 1024
+"""Blocks that are summed at once."""
+
+_log = logging.getLogger(__name__)
+
+
+def usable(*tensors: Tensor) -> bool:
+    """True if the kernels work on the device of these tensors and support them: contiguous fp32 on a GPU."""
+    return (
+        all(_reachable(x.device) and fused.plain(x, torch.float32, x.device.type) for x in tensors)
+        and not fused.intercepted()
+        and _trusted(tensors[0].device)
+    )
+
+
+def step(
+    rule: str,
+    w: Tensor,
+    gradients: Sequence[Tensor],
+    state: rules.State,
+    *,
+    lr: Number,
+    t: int | Tensor,
+    hyper: rules.Hyper,
+    layers: Sequence[Layer],
+    radii: Tensor | None = None,
+) -> Tensor:
+    """Makes one step in place; equal to `rules.step` up to rounding.
+
+    Args, returns and errors are those of `fused.step`, with every tensor on the device of w.
+    """
+    names = fused.check_call(rule, w, gradients, state, hyper, layers)
+    if radii is not None and "weight_decay" in hyper:
+        raise ValueError("LAWN uses no weight decay: omit weight_decay from hyper in a constrained step")
+    sizes = [layer.stop - layer.start for layer in layers]
+    weights, first, last = (x.split_with_sizes(sizes, dim=1) for x in (w, *(state[name] for name in names)))
+    dense = [x.reshape(len(w), -1).contiguous() for x in gradients]
+    squares = step_lists(rule, weights, first, last, dense, lr=lr, t=t, hyper=hyper, radii=radii)
+    for changed in (w, *(state[name] for name in names)):
+        torch.autograd.graph.increment_version(changed)  # as an in-place operation does, for autograd's checks
+    return squares
+
+
+def step_lists(
+    rule: str,
+    w: Sequence[Tensor],
+    first: Sequence[Tensor],
+    last: Sequence[Tensor],
+    gradients: Sequence[Tensor],
+    *,
+    lr: Number,
+    t: int | Tensor,
+    hyper: rules.Hyper,
+    radii: Tensor | None = None,
+) -> Tensor:
+    """As `step`, for lists with a tensor [R, n] for each layer, whose rows are contiguous.
+
+    Args:
+        rule, lr, hyper: as for `step`.
+        w, first, last: weights and the rule's first and last slot; changed. `last` is `first` for SGD.
+        gradients: shaped like w.
+        t: as for `step`, or int64 [R, L], one for each layer.
+        radii: c of each layer that LAWN holds and 0 elsewhere, [R, L]; None for no layer.
+    """
+    rows, device = len(w[0]), w[0].device
+    cut = _cut(tuple(x.shape[1] for x in w), device)
+    addresses, strides = _table(*(_where(xs) for xs in (w, first, last, gradients)), device=device)
+    numbers = _numbers(lr, hyper, rows, device)
+    steps = _steps(t, rows, len(w), device)
+    held = torch.zeros((rows, len(w)), device=device) if radii is None else radii.to(device, torch.float32)
+    call = _Call(fused.CODES[rule], rows, cut, addresses, strides, numbers, steps, held.contiguous())
+    return call.run(three_passes=radii is not None or fused.CODES[rule] == fused.CODES["lamb"])
+
+
+# --- launches ---------------------------------------------------------------------------------------------------------
+
+
+class _Cut:
+    """How the weights of a row are divided into blocks; the same for every step.
+
+    Args:
+        sizes: the number of weights of each layer.
+        device: where the tables are needed.
+    """
+
+    def __init__(self, sizes: Sequence[int], device: torch.device) -> None:
+        counts = [-(-size // BLOCK) for size in sizes]
+        places = [(layer, block) for layer, count in enumerate(counts) for block in range(count)]
+        self.layers, self.blocks = len(sizes), len(places)
+        self.places = torch.tensor(places, dtype=torch.int32).to(device)
+        self.sizes = torch.tensor(sizes, dtype=torch.int64).to(device)
+        self.firsts = torch.tensor([sum(counts[:i]) for i in range(len(counts) + 1)], dtype=torch.int32).to(device)
+
+
+class _Call:
+    """The tensors of one step."""
+
+    def __init__(
+        self,
+        rule: int,
+        rows: int,
+        cut: _Cut,
+        addresses: Tensor,
+        strides: Tensor,
+        numbers: Tensor,
+        steps: Tensor,
+        radii: Tensor,
+    ) -> None:
+        empty = torch.empty
+        device = radii.device
+        self._cut, self._rule, self._rows, self._radii, self._numbers = cut, rule, rows, radii, numbers
+        self._where = (cut.places, cut.sizes, addresses, strides, radii)
+        self._steps = (steps, *steps.stride())
+        self._factors = empty((rows, cut.layers, 6), dtype=torch.float64, device=device)
+        self._sums = empty((rows, cut.blocks, 2), dtype=torch.float64, device=device)
+        self._squares = empty((rows, cut.blocks), dtype=torch.float64, device=device)
+
+    def run(self, three_passes: bool) -> Tensor:
+        """Launches the kernels in their order; returns |g|² of each row, float64 [R]."""
+        from trainables.optimizers import gpu_kernels as kernels
+
+        cut, counts = self._cut, (self._cut.layers, self._cut.blocks)
+        before, of_layers = (*self._where, self._numbers, *self._steps, self._factors), (self._sums, cut.firsts)
+        if three_passes:
+            self._by_block(kernels.projection_sums, *self._where, self._sums, self._squares, *counts)
+            self._by_layer(kernels.projection, *of_layers, self._radii, self._factors, *counts)
+        self._by_block(kernels.directions, *before, self._sums, self._squares, *counts)
+        if three_passes:
+            factors = (*of_layers, self._radii, self._numbers, self._factors)
+            self._by_layer(kernels.moves, *factors, *counts)
+            self._by_block(kernels.careful_sums, *before, self._sums, *counts)
+            self._by_layer(kernels.careful_moves, *factors, *counts)
+            self._by_block(kernels.move, *before, cut.layers)
+        result = torch.empty(self._rows, dtype=torch.float64, device=self._radii.device)
+        kernels.total[(self._rows,)](self._squares, result, cut.blocks, WIDTH=WIDTH)
+        return result
+
+    def _by_block(self, kernel: Any, *arguments: Any) -> None:
+        kernel[(self._cut.blocks, self._rows)](*arguments, RULE=self._rule, BLOCK=BLOCK, num_warps=8)
+
+    def _by_layer(self, kernel: Any, *arguments: Any) -> None:
+        kernel[(self._cut.layers, self._rows)](*arguments, RULE=self._rule, WIDTH=WIDTH)
+
+
+# --- tables on the device ---------------------------------------------------------------------------------------------
+
+
+_Where = tuple[tuple[int, int], ...]
+
+
+@lru_cache(maxsize=64)
+def _cut(sizes: tuple[int, ...], device: torch.device) -> _Cut:
+    return _Cut(sizes, device)
+
+
+def _where(xs: Sequence[Tensor]) -> _Where:
+    """Address and distance of rows of each tensor."""
+    return tuple((x.data_ptr(), x.stride(0)) for x in xs)
+
+
+@lru_cache(maxsize=64)
+def _table(*lists: _Where, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Returns addresses and strides of lists of tensors, int64 [4, L] each, on the device.
+
+    From one step to the next tensors stay where they are, gradients nearly always: what has been copied is kept.
+    """
+    table = torch.tensor(lists, dtype=torch.int64).movedim(-1, 0).contiguous()
+    on_device = (table.pin_memory() if device.type == "cuda" else table).to(device, non_blocking=True)
+    return on_device[0], on_device[1]
+
+
+def _numbers(lr: Number, hyper: rules.Hyper, rows: int, device: torch.device) -> Tensor:
+    """A row's numbers in the order of the kernels, float64 [R, 6]."""
+    values = [lr, *(hyper.get(name, 0.0) for name in fused.HYPER)]
+    return torch.cat([_column(value, rows, device) for value in values], dim=1)
+
+
+def _column(value: Number, rows: int, device: torch.device) -> Tensor:
+    if isinstance(value, Tensor):
+        return value.to(device, torch.float64).reshape(-1, 1).expand(rows, 1)
+    return torch.full((rows, 1), value, dtype=torch.float64, device=device)  # a launch, not a copy from the host
+
+
+def _steps(t: int | Tensor, rows: int, layers: int, device: torch.device) -> Tensor:
+    if isinstance(t, int):
+        t = torch.full((1, 1), t, dtype=torch.int64, device=device)
+    return (t if t.dim() == 2 else t.reshape(-1, 1)).to(device, torch.int64).expand(rows, layers)
+
+
+def forget() -> None:
+    """Drops what is kept from step to step, and what was found of devices."""
+    for kept in (_cut, _table, _trusted):
+        kept.cache_clear()
+
+
+# --- trust ------------------------------------------------------------------------------------------------------------
+
+
+def _reachable(device: torch.device) -> bool:
+    return device.type == "cuda" or (INTERPRETED and device.type == "cpu")
+
+
+@cache
+def _trusted(device: torch.device) -> bool:
+    """Compiles the kernels for a device and compares a small step by each rule with `rules.step`, once a process."""
+    try:
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            worst = max(_difference(rule, held, device) for rule, held in product(fused.CODES, (False, True)))
+    except Exception as error:  # whatever a compiler or a driver raises, training goes on without the kernels
+        _log.warning("no optimizer kernels on %s, using torch operations: %s", device, error)
+        return False
+    if not worst < 1e-4:
+        _log.warning("the optimizer kernels on %s differ from torch operations by %.1e and are not used", device, worst)
+    return worst < 1e-4
+
+
+def _difference(rule: str, held: bool, device: torch.device) -> float:
+    """The largest difference of weights after a step of two small layers, relative to the largest weight."""
+    size = BLOCK + 3
+    layers = (Layer("a", 0, BLOCK, True), Layer("b", BLOCK, size, False))
+    values = torch.linspace(-1, 1, 2 * size).sin().view(2, -1).to(device)
+    w, g = values.clone(), (7 * values).cos()
+    hyper: Mapping[str, float] = {
+        name: {"momentum": 0.9, "eps": 1e-3}.get(name, 0.9) for name in rules.find(rule).hyper
+    }
+    radii = rules.radii_of(w, layers)
+    state = rules.init_state(rule, w)
+    options: dict[str, Any] = {"lr": 0.1, "t": 1, "hyper": hyper, "layers": layers}
+    expected, _ = rules.step(rule, w, g, state, constrained=held, radii=radii, **options)
+    step(rule, w, [g[:, :BLOCK], g[:, BLOCK:]], state, radii=radii if held else None, **options)
+    return float((w - expected).abs().max() / expected.abs().max())
