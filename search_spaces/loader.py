@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from search_spaces.extending import read_space
 from search_spaces.keys import Keys, space_error
 from search_spaces.levels import AUTO, DEFAULT_MARGIN, MARGIN, MAX_MARGIN, of_word
-from search_spaces.space import Budget, Grid, Pairing, SearchSpace
+from search_spaces.space import Budget, Grid, OwnClass, Pairing, SearchSpace
 from search_spaces.toml import SUFFIX
 
 LARGEST = 2**31 - 1
@@ -28,6 +28,12 @@ DEFAULTS: Mapping[str, str] = {
 
 BATCH = "batch"
 """Key of a method under which batch sizes override its levels."""
+
+CLASS, CONTROL = "class", "control"
+"""Keys of a method that name a torch optimizer class, and the control around it."""
+
+NOT_LEVELS = (BATCH, CLASS, CONTROL)
+"""Keys of a method that are no hyperparameters."""
 
 OPTIONAL = ("notes", "margin", "compare", "catalogue")
 """Keys without a default that a file may leave out."""
@@ -71,7 +77,8 @@ def load_space(path: Path) -> SearchSpace:
         load_space(base)  # so that errors of its keys name it
     top = _Table(path, "", values)
     own = TRAINABLE in values or WORKLOAD in values
-    _check_keys(top)
+    classes = _classes(top.table("optimizers")) if "optimizers" in values else {}
+    _check_keys(top, SOURCES[:1] if classes else ())
     seeds = top.table("seeds")
     seeds.only(["search", "confirm"])
     seeds.requires(["search", "confirm"])
@@ -99,6 +106,7 @@ def load_space(path: Path) -> SearchSpace:
         catalogue=_catalogue(top),
         trainable=top.text(TRAINABLE) if TRAINABLE in values else "",
         workload=top.text(WORKLOAD) if WORKLOAD in values else "",
+        classes=classes,
         sources=top.texts("sources") if "sources" in values else (),
         data=_files(top) if "data" in values else {},
         examples=top.integer("examples", values["examples"], minimum=1) if "examples" in values else None,
@@ -194,10 +202,10 @@ def _check_name(source: Path, key: str, value: str) -> str:
 # --- the parts of a space ----------------------------------------------------------------------------------------
 
 
-def _check_keys(top: _Table) -> None:
-    """Checks that the keys are those of a file of its kind, and that none is missing."""
+def _check_keys(top: _Table, also: Collection[str]) -> None:
+    """Checks that the keys are those of a file of its kind, or are allowed as well, and that none is missing."""
     needed: tuple[str, ...] = ROWS
-    others: tuple[str, ...] = (WORKLOAD, TRAINABLE)
+    others: tuple[str, ...] = (WORKLOAD, TRAINABLE, *also)
     defaults = [name for name in DEFAULTS if TRAINABLE not in top.values or name not in NOT_OWN]
     if TRAINABLE in top.values:
         needed, others = (TRAINABLE,), (*OWN_FUNCTION, *SOURCES)
@@ -305,7 +313,21 @@ def _grids(optimizers: _Table) -> dict[str, Grid]:
     if not optimizers.values:
         todo = "Add a table such as [optimizers.adam]."
         raise space_error(optimizers.source, "optimizers", "must name at least one optimizer", {}, todo)
-    return {name: Grid(_levels(_named(optimizers, name))) for name in optimizers.values}
+    return {name: Grid(_levels(_named(optimizers, name), but=NOT_LEVELS)) for name in optimizers.values}
+
+
+def _classes(optimizers: _Table) -> dict[str, OwnClass]:
+    """Returns the torch optimizer classes of the methods that name one."""
+    found: dict[str, OwnClass] = {}
+    for name in optimizers.values:
+        table = _named(optimizers, name)
+        if CLASS in table.values:
+            control = table.name(CONTROL) if CONTROL in table.values else ""
+            found[name] = OwnClass(optimizer=table.text(CLASS), control=control)
+        elif CONTROL in table.values:
+            todo = 'Add class = "file.py:Name", or remove it.'
+            raise table.error(CONTROL, "must be next to a class", table.values[CONTROL], todo)
+    return found
 
 
 def _overrides(optimizers: _Table) -> dict[str, dict[int, dict[str, tuple[float, ...]]]]:
@@ -331,9 +353,11 @@ def _named(optimizers: _Table, name: str) -> _Table:
     return table
 
 
-def _levels(table: _Table, margins: tuple[float, ...] = (DEFAULT_MARGIN,)) -> dict[str, tuple[float, ...]]:
+def _levels(
+    table: _Table, margins: tuple[float, ...] = (DEFAULT_MARGIN,), but: Collection[str] = ()
+) -> dict[str, tuple[float, ...]]:
     """Returns the levels of a table, those of "auto" one for each of its margins, or else of the given ones."""
-    keys = [key for key in table.values if key not in (BATCH, MARGIN)]
+    keys = [key for key in table.values if key != MARGIN and key not in but]
     for key in keys:
         _check_name(table.source, table.key(key), key)
     margins = _margins(table, margins)

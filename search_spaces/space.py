@@ -83,6 +83,19 @@ class Pairing:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OwnClass:
+    """A torch optimizer class that makes the steps of a method.
+
+    Args:
+        optimizer: "file.py:Name" or "package.module:Name".
+        control: around it; "" for none.
+    """
+
+    optimizer: str
+    control: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class SearchSpace:
     """One file of `search_spaces/`; field names are the file's keys.
 
@@ -109,7 +122,8 @@ class SearchSpace:
         trainable: training function, "train.py:train" or "package.module:train", which brings dataset, model and loss;
             "" for a space without.
         workload: class of a workload, named alike, which does too; "" for a space without.
-        sources: patterns of its source files; () for those that it imports.
+        classes: method name → torch optimizer class, of the methods that name one.
+        sources: patterns of the source files of all of these; () for those that they import.
         data: path in the data folder → sha256 of the files that it reads, as far as the file declares them.
         examples: training examples of one of its epochs; None if the file does not say.
     """
@@ -137,6 +151,7 @@ class SearchSpace:
     catalogue: Mapping[str, Any] = field(default_factory=dict)
     trainable: str = ""
     workload: str = ""
+    classes: Mapping[str, OwnClass] = field(default_factory=dict)
     sources: tuple[str, ...] = ()
     data: Mapping[str, str] = field(default_factory=dict)
     examples: int | None = None

@@ -126,8 +126,28 @@ class Task:
         return self.micro_batch or self.batch_size
 
     @property
+    def optimizer_class(self) -> str:
+        """The torch optimizer class that makes its steps, "" for none or an unknown method."""
+        row = self.catalogue.methods.get(self.optimizer)
+        return row.rule.optimizer if row else ""
+
+    @property
+    def alone(self) -> bool:
+        """Whether its trials are trained one at a time."""
+        return self.by_function or bool(self.optimizer_class)
+
+    @property
+    def code_of(self) -> str:
+        """Name of the user's code that its workers are given: a function or workload, or a class; "" for none."""
+        return self.dataset if self._dataset_code else self.optimizer_class if self.code else ""
+
+    @property
     def code(self) -> str:
-        """Digest of the sources of the user's function or workload that trains it; "" for any other, known or not."""
+        """Digest of the sources of `code_of`; "" for none, and where what it names is not known."""
+        return self._dataset_code or (self.method.rule.code if self.optimizer_class else "")
+
+    @property
+    def _dataset_code(self) -> str:
         row = self.catalogue.datasets.get(self.dataset)
         return row.code if row else ""
 

@@ -125,7 +125,7 @@ def launch(
     planned = plan_all(found, cells=cells or (), max_epochs=cap, seeds=seeds)
     code = archives(found)
     if changed := [cell for cell in planned if cell.task.code and cell.task.code not in code]:
-        raise UsageError(f"{changed[0].task.dataset} has changed since this launch began", "Launch again.")
+        raise UsageError(f"{changed[0].task.code_of} has changed since this launch began", "Launch again.")
     console = Console(stderr=True)
     if smoke:
         from lawn_tune.cli.smoke import run_smoke
@@ -185,7 +185,7 @@ def run_launch(
     """Opens the ledger, trains the cells and prints what was done.
 
     Args:
-        code: sources of training functions, see `planning.functions.archives`.
+        code: sources of training functions and optimizer classes, see `planning.functions.archives`.
         keep_code: whether the trials keep the keys of the code that the ledger has for their cells.
         storage: the ledger's URL as typed, if it was, without its password.
         around: returns what the executor works off in place of the launch, of a smoke run, which has a summary of its

@@ -345,7 +345,7 @@ def _changed_code(cell: Cell, confirm: Sequence[Trial], rows: Mapping[str, Trial
     if len(versions) > 1:
         changed = sum(row.provenance.get(CODE, cell.task.code) != cell.task.code for row in known)
         share = f"{changed} of {count(len(known), 'trial')}"
-        text = f"{share} ran changed code of {cell.task.dataset}, taken for the same by --keep-code"
+        text = f"{share} ran changed code of {cell.task.code_of}, taken for the same by --keep-code"
         yield Note(Flag.CODE, text)
 
 

@@ -31,7 +31,7 @@ def build_executor(
     Args:
         settings: of the launch.
         connected: called with the number of jobs at once, when a cluster is joined.
-        code: sources of training functions, see `WorkerSettings`.
+        code: sources of training functions and optimizer classes, see `WorkerSettings`.
 
     Raises:
         UsageError: Ray is asked for and not installed or cannot start here, or GPUs are asked for and there are none.

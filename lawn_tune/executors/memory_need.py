@@ -23,6 +23,9 @@ UNKNOWN = GIB
 FORWARD = 3
 """Copies of a layer's output while a model is evaluated, which happens row by row."""
 
+CLASS_SLOTS = 3
+"""Buffers that a torch optimizer class is taken to have, with what LAWN around it copies in a step (our choice)."""
+
 
 def memory_need(pack: PackConfig, *, gpu: bool = False) -> int:
     """Returns the host memory to ask for, bytes, rounded up to a step so that the packs of a cell ask for the same.
@@ -40,7 +43,8 @@ def memory_need(pack: PackConfig, *, gpu: bool = False) -> int:
     model, rows = footprint(task), len(pack.members)
     if model is None:
         return step_above(PROCESS + data.resident + UNKNOWN)
-    state = rows * model.weights * (2 + len(task.method.rule.state)) * COPIES
+    slots = CLASS_SLOTS if task.optimizer_class else len(task.method.rule.state)
+    state = rows * model.weights * (2 + slots) * COPIES
     kept = model.kept[0] if rows == 1 else model.kept[1]
     batch, evaluated = min(task.at_once, data.full_examples), min(model.evaluated, data.full_examples)
     floats = rows * batch * kept * model.floats + evaluated * FORWARD * (model.largest or model.floats)

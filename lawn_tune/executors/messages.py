@@ -33,7 +33,7 @@ class WorkerSettings:
         flattening: True to measure loss flattening after each epoch.
         progress_seconds: a job is ended when no epoch of it ends for this long; 0 lets it hang.
         expendable: whether the worker's process may end with a job that hangs, see `Watchdog`; False for the launch's.
-        code: digest of the source files of a training function or a workload → these as a .zip.
+        code: digest of the source files of a training function, a workload or an optimizer class → these as a .zip.
     """
 
     data_dir: str

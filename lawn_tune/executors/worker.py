@@ -43,7 +43,7 @@ from trainables.training.trial import (
     Warned,
     resident_workload,
 )
-from trainables.workloads.own_code import import_workload
+from trainables.workloads.own_code import code_digest, import_code
 from trainables.workloads.own_errors import WorkloadError
 
 
@@ -206,9 +206,9 @@ def _train(
     if isinstance(run, PackRun):  # a function's time is not this process's
         found |= {"data sha256": run.digest} if run.digest else {}
         found |= {UTILIZATION: share} if (share := utilization.share()) is not None else {}
-        found |= {"code": code} if (code := job.config.task.code) else {}
     else:
-        found |= {"code": run.code} | ({"output": run.output} if run.output else {})
+        found |= {"output": run.output} if run.output else {}
+    found |= {"code": code_digest(settings.code[code])} if (code := job.config.task.code) else {}
     return {"kind": "finished", "outcomes": [asdict(outcome) for outcome in run.outcomes], "provenance": found}
 
 
@@ -229,7 +229,8 @@ def _run(job: Job, settings: WorkerSettings, device: torch.device, checkpoint: P
             progress_seconds=settings.progress_seconds,
         )
     if task.code:
-        import_workload(settings.code[task.code], task.dataset_row.workload)
+        named = task.dataset_row.workload if task.dataset_row.code else task.optimizer_class
+        import_code(settings.code[task.code], named)
     return PackRun(
         job.config,
         data_dir=data_dir,
@@ -260,7 +261,7 @@ def _kernel_lines() -> tuple[str, ...]:
 
 def _bring_data(job: Job, settings: WorkerSettings, device: torch.device, notes: _Notes) -> None:
     """Downloads what cannot be read here, if allowed: of this machine's workers one does, and the others wait."""
-    if not settings.fetch_data or job.config.task.code:
+    if not settings.fetch_data or job.config.task.dataset_row.code:
         return
     task, folder = job.config.task, Path(settings.data_dir)
     try:

@@ -9,7 +9,9 @@ from lawn_tune.errors import UsageError
 from lawn_tune.planning.generations import with_code
 
 FIXED = ("dataset", "model", "loss", "schedule", "constrain", "precision", "code")
-"""What all cells of one space share; a space that changes it is another space and needs another name."""
+"""What all cells of one space share; a space that changes it is another space and needs another name.
+
+Of the code, those cells whose workers are given the same function or class."""
 
 WHOLE = (
     "Launch the whole space, so that all of its cells are of one code; or --keep-code, to take the two for the same."
@@ -31,7 +33,7 @@ def check_same_space(launched: Sequence[Cell], cells: Sequence[Cell]) -> None:
         for new in (cell for cell in cells if cell.name.space == old.name.space):
             for name in FIXED:
                 before, now = (getattr(cell.task, name) for cell in (old, new))
-                if before != now:
+                if before != now and (name != "code" or old.task.code_of == new.task.code_of):
                     text = f"space '{new.name.space}': {name} is {now}, and {before} in this ledger's cell {old.name}"
                     other = "Rename the space's file, or keep it in a ledger of its own by --storage."
                     raise UsageError(text, WHOLE if name == "code" else other)
@@ -47,11 +49,13 @@ def of_earlier_code(
         cells: cells about to be launched.
         code: digest → sources now.
     """
-    recorded = {cell.name.space: cell.task.code for cell in launched if cell.task.code}
-    recorded |= {str(cell.name): cell.task.code for cell in launched if cell.task.code}
+    known = [cell for cell in launched if cell.task.code]
+    recorded = {(cell.name.space, cell.task.code_of): cell.task.code for cell in known}
+    of_cells = {str(cell.name): cell.task.code for cell in known}
     kept, sources = [], dict(code)
     for cell in cells:
-        digest = recorded.get(str(cell.name)) or recorded.get(cell.name.space) or cell.task.code
+        shared = recorded.get((cell.name.space, cell.task.code_of), cell.task.code)
+        digest = of_cells.get(str(cell.name), shared)
         kept.append(with_code(cell, digest))
         if cell.task.code:
             sources[digest] = code[cell.task.code]

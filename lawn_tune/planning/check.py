@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import get_args
 
+from lawn_tune.planning.classes import with_classes
 from lawn_tune.planning.functions import with_own_code
 from search_spaces.keys import did_you_mean, space_error
 from search_spaces.levels import split, text
@@ -36,13 +37,15 @@ def catalogue_of(space: SearchSpace) -> tuple[SearchSpace, Catalogue]:
         The space, which names a row wherever its file has a training function or a workload, and the rows.
 
     Raises:
-        SpaceError: a row breaks the form, or there is no such function or workload; the text names its file.
+        SpaceError: a row breaks the form, or there is no such function, workload or class; the text names its file.
     """
     try:
         known = installed()
         if space.code:
-            return with_own_code(space, known)
-        return space, known.with_rows(space.catalogue, f"{space.source}: catalogue") if space.catalogue else known
+            space, known = with_own_code(space, known)
+        elif space.catalogue:
+            known = known.with_rows(space.catalogue, f"{space.source}: catalogue")
+        return space, with_classes(space, known) if space.classes else known
     except CatalogueError as error:
         raise SpaceError(str(error)) from None
 

@@ -31,7 +31,7 @@ def code_text(cells: Sequence[Cell], rows: Iterable[TrialRow]) -> str:
     count = earlier_code(cells, rows)
     if not count:
         return ""
-    names = ", ".join(dict.fromkeys(cell.task.dataset for cell in cells if cell.task.code))
+    names = ", ".join(dict.fromkeys(cell.task.code_of for cell in cells if cell.task.code))
     return f"{names} has changed: {count} finished trials of its earlier code are kept and not used"
 
 
@@ -40,5 +40,8 @@ def with_code(cell: Cell, digest: str) -> Cell:
     if cell.task.code in ("", digest):
         return cell
     rows = json.loads(cell.task.rows)
-    rows["datasets"][cell.task.dataset]["code"] = digest
+    row = (
+        rows["datasets"][cell.task.dataset] if cell.task.dataset_row.code else rows["rules"][cell.task.method.rule.name]
+    )
+    row["code"] = digest
     return replace(cell, task=replace(cell.task, rows=json.dumps(rows, sort_keys=True, separators=(",", ":"))))

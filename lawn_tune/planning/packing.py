@@ -24,7 +24,8 @@ def largest_size(cell: Cell, phase: Phase) -> int:
     It depends on the plan alone, and is the best size for a single worker.
     """
     trials = len(cell.protocol.confirm_seeds) if phase == "confirm" else cell.grid.size
-    return min(max(EXAMPLES // cell.task.at_once, 1), MAX_SIZE, max(trials, 1), cell.task.model_row.largest_pack)
+    most = 1 if cell.task.alone else cell.task.model_row.largest_pack
+    return min(max(EXAMPLES // cell.task.at_once, 1), MAX_SIZE, max(trials, 1), most)
 
 
 def pack_size(cell: Cell, phase: Phase) -> int:
@@ -46,7 +47,7 @@ def make_packs(cell: Cell, phase: Phase, trials: Sequence[Trial], size: int | No
     Raises:
         ValueError: size is below 1.
     """
-    limit = pack_size(cell, phase) if size is None else 1 if cell.task.by_function else size
+    limit = pack_size(cell, phase) if size is None else 1 if cell.task.alone else size
     if limit < 1:
         raise ValueError(f"a pack holds at least 1 trial, got a size of {limit}")
     if phase == "confirm":

@@ -28,7 +28,7 @@ from trainables.tasks import ModelConfig, Split, Task, TrainOn, model_config
 from trainables.training.measure import margin_series
 from trainables.workloads import build_workload
 from trainables.workloads.base import Batch, Evaluation, Resident, Workload
-from trainables.workloads.own_code import import_workload
+from trainables.workloads.own_code import import_code
 
 CPU = torch.device("cpu")
 TINY: dict[str, ModelConfig] = {
@@ -46,7 +46,7 @@ every_mode = pytest.mark.parametrize("train_on", get_args(TrainOn))
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("data")
     write_data(folder)
-    import_workload(own()[1], "waves:Waves")
+    import_code(own()[1], "waves:Waves")
     with published(folder):
         yield folder
 

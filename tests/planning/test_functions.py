@@ -12,10 +12,11 @@ import pytest
 
 from lawn_tune.cells import Cell
 from lawn_tune.executors.memory_need import too_large
-from lawn_tune.planning.functions import LARGEST, Code, read_code
+from lawn_tune.planning.functions import own_code
 from lawn_tune.planning.generations import with_code
 from lawn_tune.planning.packing import make_packs
 from lawn_tune.planning.plan import plan
+from lawn_tune.planning.sources import LARGEST, Code
 from search_spaces.loader import load_space
 from search_spaces.space import SpaceError
 from tests.helpers import tasks
@@ -25,7 +26,7 @@ BOOM = "raise RuntimeError('a plan ran the function')\n"
 
 
 def code_of(own: Functions) -> Code:
-    return read_code(load_space(own.file))
+    return own_code(load_space(own.file))
 
 
 def keys(own: Functions) -> list[str]:
@@ -144,7 +145,7 @@ REFUSED = {
         "must be a path in the data folder",
     ),
     "no digest": ("[seeds]", "[[data]]\npath = 'a'\nsha256 = '12'\n[seeds]", "must have 64 hex digits"),
-    "no function": ('train.py:train"', 'train.py"', "must name a module and a function, got 'train.py'"),
+    "no function": ('train.py:train"', 'train.py"', "must name a module and what is in it, got 'train.py'"),
     "no file": ("train.py:train", "tarin.py:train", "there is no file .*tarin.py"),
     "no module": ("train.py:train", "nowhere.mine:train", "there is no module nowhere.mine next to the space"),
     "another name": ("train.py:train", "train.py:trian", "defines no trian, .* Did you mean 'train'"),

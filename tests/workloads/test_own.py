@@ -18,7 +18,7 @@ from search_spaces.space import SpaceError
 from tests.helpers.functions import end_of
 from tests.helpers.jobs import curve
 from tests.helpers.own_workload import summaries, waves
-from trainables.workloads.own_code import import_workload
+from trainables.workloads.own_code import import_code
 
 FORWARD = "found = torch.relu(self.norm(self.filters(waves.unsqueeze(1))))"
 DROPOUT = (FORWARD, f"{FORWARD}\n        found = torch.dropout(found, 0.3, self.training)")
@@ -202,7 +202,7 @@ def test_a_loss_takes_the_parameters_of_its_method(tmp_path: Path) -> None:
     [
         ("examples = 96", "", "examples: missing key"),
         ('Waves"', 'Wave"', "workload: .*waves.py defines no Wave, got 'waves.py:Wave'. Did you mean 'Waves'"),
-        ("waves.py:Waves", "Waves", "must name a module and a class"),
+        ("waves.py:Waves", "Waves", "must name a module and what is in it"),
         ("batch_size = 32", "batch_size = 128", r"batch_size: must be at most the 96 training examples"),
         ("weight_decay", "width", "unknown hyperparameter"),
         ("[optimizers.adam]", "[optimizers.mine]", "must be one of sgd"),
@@ -238,7 +238,7 @@ def test_modules_of_one_name_belong_to_their_archive(tmp_path: Path) -> None:
         own = waves(tmp_path / name, ("import torch\n", "import torch\nimport other\n"))
         (tmp_path / name / "other.py").write_text(f"PLACE = '{name}'\n")
         (archive,) = archives([load_space(own.file)]).values()
-        import_workload(archive, "waves:Waves")
+        import_code(archive, "waves:Waves")
         found.append(sys.modules["other"].PLACE)
     assert found == ["a", "b", "a"]
     assert sys.modules["waves"].other is sys.modules["other"]

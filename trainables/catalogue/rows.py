@@ -51,13 +51,16 @@ class Rule:
     Args:
         name, label: key and printed name.
         color: of the methods built on it, as "#rrggbb".
-        direction: the function, see `trainables.optimizers.rules.Direction`; "" where a training function makes its own
-            steps, with hyperparameters of its own.
+        direction: the function, see `trainables.optimizers.rules.Direction`; "" for a torch class, and where a training
+            function makes its own steps, with hyperparameters of its own.
         state: names of its buffers, each as large as the weights.
         hyperparameters: its own, such as momentum.
         trust_ratio: whether a direction is given the norm of its weights (LAMB).
         trust_clip: whether that ratio is at most 1, and left out for tensors of one dimension (LAMB+).
         kernel: its number in kernels.c and gpu_kernels.py; None where plain operations make every step.
+        optimizer: the torch optimizer class that makes the steps instead of `direction`, with `hyperparameters` as
+            arguments, one trial at a time; "" for none.
+        code: digest of the source files of that class where they travel with the trials; "" where it is installed.
     """
 
     name: str
@@ -69,6 +72,8 @@ class Rule:
     trust_ratio: bool = False
     trust_clip: bool = False
     kernel: int | None = None
+    optimizer: Code = ""
+    code: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +144,7 @@ class Method:
         control = self.control.hyperparameters if self.control else ()
         switch = self.control.switch if self.control else None
         parts: tuple[tuple[Role, tuple[Hyperparameter, ...]], ...] = (
-            ("schedule", SCHEDULE if self.rule.direction else ()),
+            ("schedule", SCHEDULE if self.rule.direction or self.rule.optimizer else ()),
             ("control", control if switch is None else (switch, *control)),
             ("loss", self.loss),
             ("rule", self.rule.hyperparameters),

@@ -83,8 +83,6 @@ class FunctionRun:
         self.outcomes: list[TrialOutcome] | None = None
         """Of the one trial, once it ended."""
         self.references: Mapping[str, Mapping[str, float]] = {}
-        self.code = ""
-        """Digest of the sources that were run."""
         self.records: list[EpochRecord] = []
         self._output, self._pace = _End(), _Pace(progress_seconds, report_seconds)
         self._diverged, self._sent, self._spent = "", 0, 0.0
@@ -110,7 +108,6 @@ class FunctionRun:
             (code := Path(folder) / "code").mkdir()
             (scratch := Path(folder) / "scratch").mkdir()
             with zipfile.ZipFile(io.BytesIO(self.archive)) as archive:
-                self.code = archive.comment.decode()
                 archive.extractall(code)
             order = {
                 "config": self.config.to_dict(),

@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 from trainables.functions.schedule import Schedule
 from trainables.functions.state import read_state, read_story, write_state
 from trainables.optimizers.build import torch_optimizer
+from trainables.optimizers.classes import unused
 from trainables.outcomes import SERIES, EpochRecord
 from trainables.tasks import PackConfig, TrainOn
 from trainables.training.checkpoint import UNWRITABLE
@@ -93,14 +94,14 @@ class FunctionTrial:
         """
         task, values = self._config.task, self.hyperparameters.values_unread()
         method = task.method
-        if not method.face:
+        if not (method.face or method.rule.optimizer):
             raise ValueError(f"{self.method} is a method of your own: build its optimizer from trial.hyperparameters")
         if steps_per_epoch < 1:
             raise ValueError(f"steps_per_epoch must be a whole number from 1, got {steps_per_epoch}")
         total = steps_per_epoch * self.epochs
         free = switch_step(values[method.switch], steps_per_epoch, total) if method.switch else 0
         optimizer = torch_optimizer(method, values, parameters, free_steps=free)
-        self.hyperparameters.unread -= method.hyperparameters.keys() - set(method.names("loss"))
+        self.hyperparameters.unread -= method.hyperparameters.keys() - {*method.names("loss"), *unused(method)}
         self._schedule = Schedule(optimizer, task.schedule, values["warmup_epochs"] * steps_per_epoch, total)
         return optimizer
 

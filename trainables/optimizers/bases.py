@@ -132,8 +132,8 @@ class Start:
     def watching(self, base: Optimizer) -> Iterator[None]:
         """Records what a step of the base inside the context changes in its groups and attributes."""
         if not self.attributes:
-            self.attributes = _plain(vars(base))
-        groups, attributes = [_entries(group) for group in base.param_groups], _plain(vars(base))
+            self.attributes = plain_attributes(base)
+        groups, attributes = [_entries(group) for group in base.param_groups], plain_attributes(base)
         self._record_settings(groups)
         if self.known is not None:
             self.foreign |= _names(base) - self.known
@@ -160,7 +160,7 @@ class Start:
             counts = {key for key, value in entries.items() if not _same(value, before.get(key, _ABSENT))}
             if counts - set(group.get(COUNTS, ())):
                 group[COUNTS] = tuple(sorted(counts.union(group.get(COUNTS, ()))))
-        after = _plain(vars(base))
+        after = plain_attributes(base)
         self.changed |= {key for key, value in after.items() if not _same(value, attributes.get(key, _ABSENT))}
 
     def restore(self, base: Optimizer) -> None:
@@ -209,11 +209,12 @@ def _copied(value: Any) -> Any:
     return value if isinstance(value, bool | int | float | str | None) else copy.deepcopy(value)
 
 
-def _plain(attributes: Mapping[str, Any]) -> dict[str, Any]:
+def plain_attributes(base: Optimizer) -> dict[str, Any]:
+    """Returns the attributes of an optimizer that are numbers, texts or tensors and not torch's own, as copies."""
     kinds = (bool, int, float, str, type(None), Tensor)
     return {
         key: _copied(value)
-        for key, value in attributes.items()
+        for key, value in vars(base).items()
         if isinstance(value, kinds) and not key.startswith(("_optimizer", "_opt_called", "_zero_grad", "_step_count"))
     }
 

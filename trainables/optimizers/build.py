@@ -1,4 +1,4 @@
-"""The torch optimizer of a method, as its row writes it."""
+"""The torch optimizer of a method, as its row writes it or of the class that its rule names."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from torch.optim import Optimizer
 
 from trainables import optimizers
 from trainables.catalogue.rows import Method
+from trainables.optimizers import classes
+from trainables.optimizers.controls import control_of
+from trainables.optimizers.lawn import Lawn
 
 NAMES: Mapping[str, Any] = {"torch": torch, **{name: getattr(optimizers, name) for name in optimizers.__all__}}
 """What a row's `face` may name besides parameters and hyperparameters."""
@@ -21,12 +24,18 @@ def torch_optimizer(
     """Returns a method's optimizer over parameters, at its peak learning rate.
 
     Args:
-        method: one with a `face`.
+        method: one with a `face`, or whose rule names a class.
         values: all its hyperparameters.
         params: parameters or param groups.
         free_steps: steps before the control begins; None for never.
         more: `hidden` and `others`, for a face that names them.
     """
+    if method.rule.optimizer:
+        base = classes.build(method.rule, values, params)
+        if method.control is None:
+            return base
+        own = {name: values[name] for name in method.names("control") if name != method.switch}
+        return Lawn(base, free_steps, control_of(method.control, own))
     names = {"params": list(params), "lr": values["peak_lr"], "free_steps": free_steps, **more}
     optimizer: Optimizer = eval(method.face, {**NAMES, **values, **names})  # rows are code: they name what is imported
     return optimizer

@@ -111,13 +111,24 @@ def _map(function: Callable[[Number, Number], Number], xs: Coefficient, ys: Coef
     return function(xs, ys)
 
 
+_NONE = f"{__name__}:no_direction"
+
+
+def no_direction(g: Tensors, slots: Mapping[str, Tensors], t: Steps, hyper: Hyper) -> Tensors:
+    """In place of the direction of a torch optimizer class, which steps itself."""
+    raise NotImplementedError("a torch optimizer class makes these steps")
+
+
 def rule_of(row: RuleRow) -> Rule:
-    """Returns the rule of a row of the catalogue; the code it names is imported."""
+    """Returns the rule of a row of the catalogue; the code it names is imported.
+
+    That of a torch optimizer class has no direction: see `trainables.optimizers.classes`.
+    """
     pair = METHODS.get(row.name)
     own = resolve_name(pair.control.hook) if pair and pair.rule == row and pair.control else Decay
     hyper = tuple(hyperparameter.name for hyperparameter in row.hyperparameters)
     trust = {"trust_ratio": row.trust_ratio, "trust_clip": row.trust_clip}
-    return Rule(row.state, hyper, resolve_name(row.direction), own, **trust)
+    return Rule(row.state, hyper, resolve_name(row.direction or _NONE), own, **trust)
 
 
 RULES: Mapping[str, Rule] = {name: rule_of(row) for name, row in BUILT_IN.items()}

@@ -28,6 +28,9 @@ from trainables.training.rows import Row, split_rows
 UNWRITABLE = (OSError, SafetensorError)
 """What `save_checkpoint` raises where there is no room, no right or no folder."""
 
+OWN = "own/"
+"""Beginning of the names of tensors of a torch optimizer class, whatever they are."""
+
 STATE = ("weights", "step", "constrained", "radii")
 SUMS = ("loss_sum", "margin_sum")
 """Of an `Epoch` of which some steps are done."""
@@ -51,6 +54,7 @@ def save_checkpoint(path: Path, training: Training, seconds: float) -> None:
     Raises:
         UNWRITABLE: it cannot be written; the old file stays, and nothing else.
     """
+    own: dict[str, Tensor] = {}
     story = json.dumps(
         {
             "pack": training.config.to_dict(),
@@ -61,9 +65,11 @@ def save_checkpoint(path: Path, training: Training, seconds: float) -> None:
             "seconds": seconds,
             **({"step": training.running.done} if training.running else {}),
             **({"switches": _switches(training)} if training.margins.rules else {}),
+            **({"own": training.pack.own.saved(own)} if training.pack.own else {}),
         }
     )
     tensors = {name: tensor.cpu().contiguous() for name, tensor in _tensors(training).items()}
+    tensors |= {f"{OWN}{name}": tensor for name, tensor in own.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(f".{os.getpid()}.draft")
     try:
@@ -90,11 +96,12 @@ def load_checkpoint(path: Path, training: Training) -> float | None:
         return None
     try:
         story, tensors = _read(path, training)
+        _load_own(story, tensors, training)
     except _DAMAGE as error:
         text = (str(error).strip().splitlines() or [""])[0]
         raise UnusableCheckpoint(text if isinstance(error, _Unfit) else f"{type(error).__name__}: {text}") from None
     pack, state = training.pack, training.pack.state
-    tensors = {name: tensor.to(training.device) for name, tensor in tensors.items()}
+    tensors = {name: x.to(training.device) for name, x in tensors.items() if not name.startswith(OWN)}
     for name in STATE:
         setattr(state, name, tensors[f"state/{name}"])
     state.slots, state.buffers, pack.hyper = (_group(tensors, kind) for kind in ("slots", "buffers", "hyper"))
@@ -106,6 +113,16 @@ def load_checkpoint(path: Path, training: Training) -> float | None:
         loss_sum, margin_sum = (tensors[f"epoch/{name}"] for name in SUMS)
         training.running = replace(training.start_epoch(), loss_sum=loss_sum, margin_sum=margin_sum, done=story.step)
     return story.seconds
+
+
+def _load_own(story: _Story, tensors: Mapping[str, Tensor], training: Training) -> None:
+    """Puts a torch optimizer class into its saved state."""
+    if training.pack.own:
+        found = {name.removeprefix(OWN): tensor for name, tensor in tensors.items() if name.startswith(OWN)}
+        try:
+            training.pack.own.load(story.own, found, training.device)
+        except Exception as error:  # of the class
+            raise _Unfit(f"its optimizer does not load it: {type(error).__name__}: {error}") from None
 
 
 def _switches(training: Training) -> dict[str, Any]:
@@ -150,7 +167,7 @@ class _Story:
     """What a file holds besides its tensors, checked; see `Training` for the fields.
 
     `steps` are its `switch_steps`, `margins` the history of its `MarginWatch`, `step` the steps done of the epoch after
-    `epoch`, and `done` all of them.
+    `epoch`, `done` all of them, and `own` what `OwnSteps.saved` returned.
     """
 
     epoch: int
@@ -162,6 +179,7 @@ class _Story:
     diverged: dict[int, int]
     records: list[EpochRecord]
     seconds: float
+    own: Any
 
 
 def _demand(condition: bool, reason: str) -> None:
@@ -209,7 +227,7 @@ def _read_story(story: Any, training: Training) -> _Story:
     _demand([record.epoch for record in records] == list(range(1, epoch + 1)), f"{len(records)} records of {epoch}")
     for record in records:
         _check_record(record, records[0], members, diverged)
-    return _Story(epoch, step, done, steps, margins, rows, diverged, records, float(seconds))
+    return _Story(epoch, step, done, steps, margins, rows, diverged, records, float(seconds), story.get("own"))
 
 
 def _read_switches(
@@ -258,6 +276,8 @@ def _is_number(x: object) -> bool:
 
 def _check_tensors(tensors: Mapping[str, Tensor], training: Training, story: _Story) -> None:
     fresh = _tensors(training) | {f"epoch/{name}": torch.zeros(1).double() for name in SUMS if story.step}
+    _demand(bool(story.own) == bool(training.pack.own), "it is of another optimizer class")
+    tensors = {name: tensor for name, tensor in tensors.items() if not (story.own and name.startswith(OWN))}
     for names, word in ((fresh.keys() - tensors.keys(), "lacks"), (tensors.keys() - fresh.keys(), "has an unknown")):
         _demand(not names, f"it {word} tensor '{min(names, default='')}'")
     for name, tensor in tensors.items():

@@ -180,6 +180,7 @@ class Training:
                 models[seed] = self.workload.build_model()
         leaders = [row.members[0] for row in self.rows]
         names = self.full[0].keys() - {*self.method.names("schedule"), self.method.switch}
+        names |= {"peak_lr"} if self.method.rule.optimizer else set()
         hyper = {name: self._column([self.full[leader][name] for leader in leaders]) for name in names}
         task = self.config.task
         return Pack(

@@ -27,6 +27,7 @@ from trainables.optimizers.controls import LAWN, Control, control_of
 from trainables.optimizers.layers import layers_of
 from trainables.tasks import LANES
 from trainables.training.averages import Averages
+from trainables.training.own_steps import OwnSteps
 from trainables.training.recorded import Recorded
 from trainables.training.state import PackState
 
@@ -39,12 +40,15 @@ class Pack:
     Args:
         models: one initialised model a row, all of one architecture, on the CPU.
         method: its rule, its control, and the parameters of the loss that it sets.
-        hyper: hyperparameters of the method but for its schedule and switch, each float64 [R, 1].
+        hyper: hyperparameters of the method but for its schedule and switch, each float64 [R, 1]; with the peak
+            learning rate for a torch optimizer class.
         loss: outputs, targets and parameters → loss of each example [B].
         constrain: which tensors a control holds that names none itself, see `layers_of`.
         device: where it all lives.
         precision: "float32", or "bfloat16" for autocast around the forward pass of training; weights, state and
             `predict` stay fp32.
+
+    `own` makes the steps where the rule of the method is a torch optimizer class, of one row alone.
 
     While `watch` is a function of outputs and targets that returns each example's margin [B], `margins` [R] holds the
     median margin of each row's last batch before its step, of micro-batches their weighted mean; else 0.
@@ -91,6 +95,7 @@ class Pack:
             constrained=torch.zeros(len(models), 1, dtype=torch.bool, device=device),
             radii=torch.zeros(len(models), len(self.layers), dtype=weights.dtype, device=device),
         )
+        self.own = self._own_steps()
         self.grad_norm = torch.zeros(len(models), device=device)
         self.watch: Callable[[Tensor, Tensor], Tensor] | None = None
         self._phases = [False] * len(models)
@@ -129,6 +134,8 @@ class Pack:
             state.step[index] = 0
             for slot in state.slots.values():
                 slot[index] = 0
+        if self.own:
+            self.own.constrain(self._row())
         self.note_phases()
 
     def note_phases(self) -> None:
@@ -274,6 +281,10 @@ class Pack:
         parts = weights.split_with_sizes([math.prod(shape) for shape in self.shapes], dim=1)
         return [part.view(len(weights), *shape) for part, shape in zip(parts, self.shapes, strict=True)]
 
+    def _row(self) -> tuple[Tensor, ...]:
+        """The parameters of a pack of one row, as views."""
+        return tuple(view[0] for view in self._views())
+
     def _buffers(self, rows: slice) -> Tensors:
         return {name: buffer[rows] for name, buffer in self.state.buffers.items()}
 
@@ -296,6 +307,10 @@ class Pack:
 
     def _update(self, gradients: Sequence[Tensor], lr: Tensor) -> None:
         state = self.state
+        if self.own:
+            self.grad_norm = torch.cat([part.flatten() for part in gradients]).norm().unsqueeze(0)
+            self.own.step(self._row(), _first(tuple(gradients)), float(lr))
+            return
         usable = (made for made in (fused, gpu) if made.usable(state.weights, *state.slots.values()))
         kernels = next(usable, None) if self._has_kernel else None
         if kernels is None:
@@ -348,6 +363,12 @@ class Pack:
         """The control with the hyperparameters of the rows as they are now."""
         row = self.method.control
         return LAWN if row is None else control_of(row, self._hyper_of("control"))
+
+    def _own_steps(self) -> OwnSteps | None:
+        if not self.method.rule.optimizer:
+            return None
+        values = {name: float(value[0]) for name, value in self.hyper.items()}
+        return OwnSteps(self.method, values, self._row(), self.layers)
 
     def _rule_has_kernel(self) -> bool:
         built_in = CATALOGUE_RULES.get(self.method.rule.name) == self.method.rule

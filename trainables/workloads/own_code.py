@@ -1,4 +1,4 @@
-"""The modules of a user's workload, imported from the sources that travel with a launch."""
+"""The modules of a user's workload or optimizer class, imported from the sources that travel with a launch."""
 
 from __future__ import annotations
 
@@ -14,8 +14,14 @@ from types import ModuleType
 from trainables.workloads.own_errors import FOLDER, WorkloadError, users
 
 
-def import_workload(archive: bytes, code: str) -> None:
-    """Imports the module of a workload, so that `pkgutil.resolve_name` finds it.
+def code_digest(archive: bytes) -> str:
+    """Returns the digest of the source files of an archive."""
+    with zipfile.ZipFile(io.BytesIO(archive)) as opened:
+        return opened.comment.decode()
+
+
+def import_code(archive: bytes, code: str) -> None:
+    """Imports the module of a workload or a class, so that `pkgutil.resolve_name` finds it.
 
     It replaces what was imported from another archive: two spaces may both have a `model.py`.
 
@@ -37,7 +43,7 @@ def import_workload(archive: bytes, code: str) -> None:
     with users(f"import of {name}"):
         file = importlib.import_module(name).__file__ or ""
     if not Path(file).is_relative_to(folder):
-        raise WorkloadError(f"a module of this process has the name {name}, {file}: rename the file of the workload")
+        raise WorkloadError(f"a module of this process has the name {name}, {file}: rename the file")
 
 
 def _is_of_another(module: ModuleType, folder: str) -> bool:

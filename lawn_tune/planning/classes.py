@@ -1,0 +1,74 @@
+"""Torch optimizer classes that a space names, as rows of the catalogue: one rule and one method for each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lawn_tune.planning.sources import Code, Named, read_code
+from search_spaces.keys import did_you_mean
+from search_spaces.space import SearchSpace
+from trainables.catalogue import Catalogue
+from trainables.catalogue.rows import SCHEDULE, Control
+
+COLORS = ("#a067b1", "#12868f", "#a8591a", "#5b83b1", "#2d8a4e", "#c2478f")
+"""Of methods that the space names and the catalogue lacks; each pair of a comparison has one."""
+
+
+def codes_of_classes(space: SearchSpace) -> dict[str, Code]:
+    """Returns method → sources of its class.
+
+    Raises:
+        SpaceError: see `read_code`.
+    """
+    return {name: read_code(_named(space, name, "class", own.optimizer)) for name, own in space.classes.items()}
+
+
+def with_classes(space: SearchSpace, known: Catalogue) -> Catalogue:
+    """Returns the catalogue with the methods of a space that name a class.
+
+    The sources of a training function or workload include those of its classes, so that their digest stands for both.
+
+    Raises:
+        SpaceError: there is no such class or control, or the catalogue has a method of this name.
+    """
+    codes = codes_of_classes(space)
+    colors = {code: COLORS[i % len(COLORS)] for i, code in enumerate(dict.fromkeys(map(str, codes.values())))}
+    rules, methods = {}, {}
+    for name, code in codes.items():
+        if name in known.methods or name in known.rules:
+            rule = "must be on a method whose name the catalogue lacks"
+            raise _named(space, name, "class", space.classes[name].optimizer).error(rule, "Rename the method.")
+        control = _control(space, name, known)
+        taken = {row.name for row in SCHEDULE} | ({control.switch.name} if control and control.switch else set())
+        taken |= {row.name for row in control.hyperparameters} if control else set()
+        own = [{"name": key} for key in space.grids[name].values if key not in taken]
+        rules[name] = {"label": code.attribute, "direction": "", "state": [], "hyperparameters": own}
+        rules[name] |= {"optimizer": str(code), "code": "" if space.code else code.digest}
+        methods[name] = {"label": name, "rule": name, "color": colors[str(code)]} | _controlled(space, name)
+    return known.with_rows({"rules": rules, "methods": methods}, f"{space.source}: optimizers")
+
+
+def _controlled(space: SearchSpace, name: str) -> dict[str, Any]:
+    """Returns the control of a method, and as its baseline the same class without one."""
+    own = space.classes[name]
+    if not own.control:
+        return {}
+    plain = [other for other, each in space.classes.items() if each.optimizer == own.optimizer and not each.control]
+    return {"control": own.control} | ({"baseline": plain[0]} if plain else {})
+
+
+def _control(space: SearchSpace, name: str, known: Catalogue) -> Control | None:
+    """Returns the control around the class of a method: one that begins after a free phase."""
+    text = space.classes[name].control
+    if not text:
+        return None
+    names = [row.name for row in known.controls.values() if row.switch]
+    if text not in names:
+        rule = f"must be a control that begins after a free phase, one of {', '.join(names)}"
+        todo = f"{did_you_mean(text, names)}Choose one of these, or leave it out."
+        raise _named(space, name, "control", text).error(rule, todo)
+    return known.controls[text]
+
+
+def _named(space: SearchSpace, method: str, key: str, text: str) -> Named:
+    return Named(space, f"optimizers.{method}.{key}", text)
