@@ -172,7 +172,8 @@ def _of_archives(folder: Path) -> Listing:
     classes = sorted(wnids.values())
     label_of = {name: label for label, name in enumerate(classes)}
     train = _train_archive(folder / TRAIN_ARCHIVE, label_of)
-    images = sorted(_members(folder / VAL_ARCHIVE), key=lambda image: image.name)
+    with tarfile.open(folder / VAL_ARCHIVE, "r:") as opened:
+        images = sorted(_members(folder / VAL_ARCHIVE, opened), key=lambda image: image.name)
     if len(images) != len(truth):
         raise ListingError(
             f"{folder / VAL_ARCHIVE} holds {len(images):,} images, and {DEVKIT} classes of {len(truth):,}"
@@ -188,12 +189,12 @@ def _train_archive(archive: Path, label_of: dict[str, int]) -> tuple[tuple[Image
     found: dict[str, list[Image]] = {}
     with tarfile.open(archive, "r:") as outer, open(archive, "rb") as file:
         for member in outer:
-            name = member.name.removesuffix(".tar")
+            name = os.path.basename(member.name).removesuffix(".tar")
             if name not in label_of:
                 raise ListingError(f"{archive} holds {shown(member.name)}, which {DEVKIT} knows no class of")
             file.seek(member.offset_data)
             with tarfile.open(fileobj=file, mode="r:") as inner:
-                found[name] = [_member(archive, one) for one in inner if one.isfile() and _is_image(one.name)]
+                found[name] = list(_members(archive, inner))
     for name in label_of:
         if not found.get(name):
             raise ListingError(f"{archive} holds no image of class {name}")
@@ -202,15 +203,12 @@ def _train_archive(archive: Path, label_of: dict[str, int]) -> tuple[tuple[Image
     )
 
 
-def _members(archive: Path) -> Iterator[Image]:
-    with tarfile.open(archive, "r:") as opened:
-        for member in opened:
-            if member.isfile() and _is_image(member.name):
-                yield _member(archive, member)
-
-
-def _member(archive: Path, member: tarfile.TarInfo) -> Image:
-    return Image(str(archive), member.offset_data, member.size, member.name)
+def _members(archive: Path, opened: tarfile.TarFile) -> Iterator[Image]:
+    place = str(archive)
+    for member in opened:
+        name = os.path.basename(member.name)
+        if member.isfile() and _is_image(name):
+            yield Image(place, member.offset_data, member.size, name)
 
 
 def _devkit(archive: Path) -> tuple[dict[int, str], list[int]]:

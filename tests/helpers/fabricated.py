@@ -246,7 +246,7 @@ def write_data(folder: Path) -> None:
     """Writes every data set of the catalogue that has files."""
     write_fashion_mnist(folder / "FashionMNIST" / "raw")
     write_cifar(folder)
-    write_imagenet(folder / "imagenet")
+    write_imagenet(folder / "imagenet", imagenet_files(16, 5))
     write_movielens(folder / "ml-100k")
     write_movielens_1m(folder / "ml-1m")
     for stem, timed in (("ml-1m", True), ("pinterest-20", False)):

@@ -25,10 +25,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", builtin_spaces())
 def test_a_smoke_run_passes(name: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    if find_space(name).model["name"] in (
-        "vgg-19",
-        "resnet-50",
-    ):  # as narrow as it gets: at its real size a step takes seconds
+    if find_space(name).model["name"] in ("vgg-19", "resnet-50"):  # as narrow as it gets, or a step takes seconds
         name = f"{name}_narrow.toml"
         Path(name).write_text(f'extends = "{name.removesuffix("_narrow.toml")}"\n[model]\nwidth = 1\n')
     with published(data):

@@ -158,6 +158,6 @@ def _whole(index: Tensor) -> Part:
 def _hold_out(count: int, held: int, of: int) -> tuple[Tensor, Tensor]:
     """Returns the numbers of images, sorted by class, that stay, and evenly spaced ones: `held` of each `of`."""
     chosen = torch.zeros(count, dtype=torch.bool)
-    part = count * held // of
+    part = max(1, count * held // of)
     chosen[torch.arange(part) * count // part] = True
     return (~chosen).nonzero().flatten(), chosen.nonzero().flatten()
