@@ -11,17 +11,20 @@ import torch
 from torch import nn
 
 from benchmarks.measure import interleaved, ratio, summary
-from trainables.optimizers import AdamLawn, Lamb, LambLawn, Lawn, SgdLawn, fused
+from trainables.optimizers import AdamLawn, Lamb, LambLawn, Lawn, SgdLawn, fused, gpu
 
 SHAPES: list[tuple[int, ...]] = [(64, 3, 3, 3), (64, 64, 3, 3), (128, 64, 3, 3), (128, 128, 3, 3), (256, 128, 3, 3)]
 SHAPES += [(256, 256, 3, 3)] * 3 + [(512, 256, 3, 3)] + [(512, 512, 3, 3)] * 7 + [(100, 512)]
 
 
 class WithoutKernels(AdamLawn):
-    """AdamLawn without compiled kernels, as on an accelerator."""
+    """AdamLawn without kernels of its own."""
 
     def _advance(self) -> None:
-        with mock.patch.object(fused, "usable", return_value=False):
+        with (
+            mock.patch.object(fused, "usable", return_value=False),
+            mock.patch.object(gpu, "usable", return_value=False),
+        ):
             super()._advance()
 
 
@@ -33,7 +36,7 @@ def run(repeats: int = 20) -> dict[str, Any]:
     """Measures the step of each optimizer on its own copy of the parameters, one thread."""
     torch.set_num_threads(1)
     fused.build_kernels()
-    seconds = interleaved({name: _stepper(build) for name, build in _optimizers().items()}, repeats)
+    seconds = interleaved({name: stepper(build, torch.device("cpu")) for name, build in optimizers().items()}, repeats)
     compiled = seconds["AdamW fused"]
     lawn, foreach = seconds["AdamLawn constrained"], seconds["AdamW foreach"]
     return {
@@ -45,7 +48,8 @@ def run(repeats: int = 20) -> dict[str, Any]:
     }
 
 
-def _optimizers() -> Mapping[str, Build]:
+def optimizers() -> Mapping[str, Build]:
+    """Returns what is compared, by name."""
     builds: dict[str, Build] = {
         "AdamW fused": lambda p: torch.optim.AdamW(p, fused=True),
         "AdamW foreach": lambda p: torch.optim.AdamW(p, foreach=True),
@@ -76,11 +80,12 @@ def _third_party() -> dict[str, Build]:
     return found
 
 
-def _stepper(build: Build) -> Callable[[], object]:
+def stepper(build: Build, device: torch.device) -> Callable[[], object]:
+    """Returns the step of an optimizer on its own copy of the parameters, after its first."""
     generator = torch.Generator().manual_seed(0)
-    parameters = [nn.Parameter(torch.randn(shape, generator=generator) * 0.05) for shape in SHAPES]
+    parameters = [nn.Parameter((torch.randn(shape, generator=generator) * 0.05).to(device)) for shape in SHAPES]
     for parameter in parameters:
-        parameter.grad = torch.randn(parameter.shape, generator=generator)
+        parameter.grad = torch.randn(parameter.shape, generator=generator).to(device)
     optimizer = build(parameters)
     optimizer.step()
     return optimizer.step

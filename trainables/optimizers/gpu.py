@@ -22,6 +22,7 @@ from torch import Tensor
 from trainables.optimizers import fused, rules
 from trainables.optimizers.layers import Layer
 from trainables.optimizers.lists import Number
+from trainables.optimizers.native import disabled
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 """Whether Triton's interpreter runs the kernels, on tensors of the CPU as well; for tests."""
@@ -38,6 +39,7 @@ def usable(*tensors: Tensor) -> bool:
     return (
         all(_reachable(x.device) and fused.plain(x, torch.float32, x.device.type) for x in tensors)
         and not fused.intercepted()
+        and not disabled()
         and _trusted(tensors[0].device)
     )
 

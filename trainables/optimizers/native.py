@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 @cache
 def kernels() -> ctypes.CDLL | None:
     """Returns the kernels compiled for this machine, loaded once per process; None if there are none."""
-    if _disabled() or os.name != "posix":
+    if disabled() or os.name != "posix":
         return None
     with suppress(OSError):
         name = _name()
@@ -58,7 +58,7 @@ def build_kernels(log: Callable[[str], None] | None = None) -> bool:
     """
     if kernels() is not None:
         return True
-    if _disabled():
+    if disabled():
         reason = f"{SWITCH}=0"
     else:
         try:
@@ -70,7 +70,8 @@ def build_kernels(log: Callable[[str], None] | None = None) -> bool:
     return False
 
 
-def _disabled() -> bool:
+def disabled() -> bool:
+    """True if the environment asks for torch operations in place of kernels, on GPUs too."""
     return os.environ.get(SWITCH) == "0"
 
 
