@@ -15,7 +15,7 @@ AREA :=
 SANITIZE := -O2 -g -march=native -fno-math-errno -fno-trapping-math -fopenmp -Wall -Wextra -Werror \
 	-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 
-.PHONY: demo test test-long check mutants sanitize bench bench-check clean
+.PHONY: demo test test-long wheel check mutants sanitize bench bench-check clean
 
 demo: $(READY)  ## a study on bundled data: grid, confirmation, comparison, report
 	$(BIN)/lawn-tune launch quickstart
@@ -29,6 +29,9 @@ test: $(TESTS)  ## the test suite, on the CPU and offline
 test-long: $(TESTS)  ## real launches whose processes are killed, cut off or starved; compilers; large inputs
 	$(BIN)/python -m benchmarks.browser
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m long
+
+wheel: $(TESTS)  ## builds the wheel, installs it outside of the checkout and runs what the pages show; in test-long too
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/end_to_end/test_wheel.py
 
 check: $(TESTS)  ## formatting, lint, types
 	$(BIN)/ruff format --check .
