@@ -114,11 +114,11 @@ def nothing(selection: Selection, what: str) -> Empty:
 
 
 def last_values(info: DynamicsInfo) -> str:
-    """Returns the last value of each trial in the first panel."""
-    parts = []
+    """Returns the last value of each trial in the first panel, by its letter where there are several."""
+    parts, several = [], len(info.panels[0]) > 1
     for series in info.panels[0]:
         known = [(epoch, v) for epoch, v in zip(series.epochs, series.values, strict=True) if v is not None]
-        parts.append(f"{series.trial.letter} {known[-1][1]:.4g}")
+        parts.append(f"{series.trial.letter if several else ''} {known[-1][1]:.4g}".strip())
     return "Last: " + "; ".join(parts) + "."
 
 

@@ -29,6 +29,7 @@ def test_metric_margin_and_loss_are_in_one_figure_with_the_switch() -> None:
     for trace, axis, name in zip(lines, ("y", "y2", "y3"), ("test/accuracy", "margin_p50", "train_loss"), strict=True):
         assert trace["yaxis"] == axis
         np.testing.assert_allclose(trace["y"], series[name])
+    assert drawing.summary == f"Last: {series['test/accuracy'][-1]:.4g}."
     assert {shape["x0"] for shape in drawing.figure["layout"]["shapes"]} == {3.0}
 
 
