@@ -47,10 +47,8 @@ def joined(meeting: Path, rank: int, count: int, device: torch.device) -> Iterat
     """
     backend, bound = ("nccl", device) if device.type == "cuda" else ("gloo", None)
     dist.init_process_group(backend, f"file://{meeting}", timeout=TIMEOUT, rank=rank, world_size=count, device_id=bound)
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()
+    yield
+    dist.destroy_process_group()  # not after an error: others may never leave
 
 
 def shares(examples: int, micro_batch: int) -> range:

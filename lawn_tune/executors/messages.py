@@ -28,7 +28,8 @@ class WorkerSettings:
             none.
         fetch_data: True to download a data set that is missing or damaged on the worker's machine.
         threads: CPU threads for torch.
-        use_gpu: True to train on the GPU that this process can see.
+        use_gpu: True to train on the GPUs that this process can see.
+        ranks: processes that train a pack together, each on a GPU of its own.
         report_seconds: minimum time between two progress messages of a job, s.
         flattening: True to measure loss flattening after each epoch.
         progress_seconds: a job is ended when no epoch of it ends for this long; 0 lets it hang.
@@ -43,6 +44,7 @@ class WorkerSettings:
     fetch_data: bool = Settings.fetch_data
     threads: int = 1
     use_gpu: bool = False
+    ranks: int = 1
     report_seconds: float = 0.5
     flattening: bool = Settings.flattening
     progress_seconds: float = 60 * Settings.progress_timeout

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import platform
 import re
 import socket
@@ -28,7 +27,9 @@ from lawn_tune.results import UTILIZATION
 from trainables import data
 from trainables.functions.run import FunctionError, FunctionRun
 from trainables.optimizers import fused, gpu
+from trainables.training.group import GroupRun
 from trainables.training.packable import Unpackable
+from trainables.training.peak_memory import memory_ended
 from trainables.training.process_memory import keep_freed_memory
 from trainables.training.trial import (
     EpochEnded,
@@ -203,46 +204,45 @@ def _train(
     found = notes.provenance() | ({"constrained tensors": held} if held else {})
     found |= {"data sha256": digest} if digest else {}
     found |= {"references": run.references} if run.references else {}
-    if isinstance(run, PackRun):  # a function's time is not this process's
-        found |= {"data sha256": run.digest} if run.digest else {}
-        found |= {UTILIZATION: share} if (share := utilization.share()) is not None else {}
-    else:
+    if isinstance(run, FunctionRun):  # its time is not this process's
         found |= {"output": run.output} if run.output else {}
+    else:
+        found |= {"data sha256": run.digest} if run.digest else {}
+        if isinstance(run, GroupRun):
+            found |= {"processes": run.count}
+        elif (share := utilization.share()) is not None:
+            found |= {UTILIZATION: share}
     found |= {"code": code_digest(settings.code[code])} if (code := job.config.task.code) else {}
     return {"kind": "finished", "outcomes": [asdict(outcome) for outcome in run.outcomes], "provenance": found}
 
 
-def _run(job: Job, settings: WorkerSettings, device: torch.device, checkpoint: Path | None) -> PackRun | FunctionRun:
-    """Returns the run of a job: of a pack, or of a training function."""
-    data_dir, report_seconds = Path(settings.data_dir), settings.report_seconds
+Run = PackRun | GroupRun | FunctionRun
+
+
+def _run(job: Job, settings: WorkerSettings, device: torch.device, checkpoint: Path | None) -> Run:
+    """Returns the run of a job: of a pack, by one process or several, or of a training function."""
     task = job.config.task
+    common: dict[str, Any] = {
+        "data_dir": Path(settings.data_dir),
+        "device": device,
+        "checkpoint": checkpoint,
+        "checkpoint_seconds": settings.checkpoint_seconds,
+        "report_seconds": settings.report_seconds,
+    }
     if task.by_function:
-        return FunctionRun(
-            job.config,
-            settings.code[task.code],
-            data_dir=data_dir,
-            device=device,
-            checkpoint=checkpoint,
-            checkpoint_seconds=settings.checkpoint_seconds,
-            report_seconds=report_seconds,
-            threads=settings.threads,
-            progress_seconds=settings.progress_seconds,
-        )
-    if task.code:
-        named = task.dataset_row.workload if task.dataset_row.code else task.optimizer_class
-        import_code(settings.code[task.code], named)
-    return PackRun(
-        job.config,
-        data_dir=data_dir,
-        device=device,
-        checkpoint=checkpoint,
-        checkpoint_seconds=settings.checkpoint_seconds,
-        report_seconds=report_seconds,
-        flattening=settings.flattening,
-    )
+        common |= {"threads": settings.threads, "progress_seconds": settings.progress_seconds}
+        return FunctionRun(job.config, settings.code[task.code], **common)
+    common |= {"flattening": settings.flattening}
+    code = settings.code[task.code] if task.code else b""
+    named = task.dataset_row.workload if task.dataset_row.code else task.optimizer_class
+    if settings.ranks > 1:
+        return GroupRun(job.config, settings.ranks, **common, threads=settings.threads, code=code, named=named)
+    if code:
+        import_code(code, named)
+    return PackRun(job.config, **common)
 
 
-def _keep(job: Job, settings: WorkerSettings, run: PackRun | FunctionRun, saved: Saved, notes: _Notes) -> None:
+def _keep(job: Job, settings: WorkerSettings, run: Run, saved: Saved, notes: _Notes) -> None:
     """Brings a checkpoint to where other machines find it."""
     try:
         settings.checkpoints.keep(job.pack, saved.file)
@@ -269,16 +269,6 @@ def _bring_data(job: Job, settings: WorkerSettings, device: torch.device, notes:
     except data.DataError:
         if data.fetch_once(task.dataset, folder, task.catalogue.datasets):
             notes.note(f"data set '{task.dataset}' was fetched into {folder}")
-
-
-def memory_ended(error: Exception) -> bool:
-    """True if an error means that memory ran out: on a CPU torch raises a RuntimeError with one of these texts."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    if isinstance(error, OSError):
-        return error.errno == errno.ENOMEM
-    words = ("can't allocate memory", "not enough memory", "std::bad_alloc", "ALLOC_FAILED")
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
 
 
 def provenance(device: torch.device, started: datetime) -> dict[str, Any]:

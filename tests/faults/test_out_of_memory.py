@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from lawn_tune.executors.worker import memory_ended
 from tests.helpers.drivers import Results, Study, assert_same, assert_trained_once
+from trainables.training.peak_memory import memory_ended
 
 StudyAt = Callable[[str], Study]
 

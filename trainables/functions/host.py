@@ -9,12 +9,12 @@ import atexit
 import os
 import socket
 import subprocess
-import sys
 from functools import cache
 
 import torch
 
 from trainables.functions import child
+from trainables.processes import python
 
 START = "import sys; from trainables.functions.host import main; main(int(sys.argv[1]))"
 
@@ -24,8 +24,7 @@ class Host:
 
     def __init__(self) -> None:
         self._control, theirs = socket.socketpair()
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        command = [sys.executable, "-P", "-c", START, str(theirs.fileno())]
+        command, environment = python(START, str(theirs.fileno()))
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,

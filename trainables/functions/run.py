@@ -27,6 +27,7 @@ from trainables.data import verified
 from trainables.functions.child import GO, STOP
 from trainables.functions.host import Host, host
 from trainables.outcomes import EpochRecord, TrialOutcome
+from trainables.processes import exit_text
 from trainables.tasks import PackConfig
 from trainables.training.outcomes import summarize
 from trainables.training.trial import EpochEnded, Event, Records, Resumed, Saved, Unsaved, Unusable, Waiting, Warned
@@ -134,7 +135,7 @@ class FunctionRun:
                 return None
             if message is None:
                 if process.exit_code is not None:
-                    raise self._failed(_exit_text(process.exit_code))
+                    raise self._failed(exit_text(process.exit_code))
                 self._check_progress(process)
                 yield Waiting()
                 if self._stop_at is not None:
@@ -205,13 +206,6 @@ class FunctionRun:
         name = self.config.task.dataset
         printed = f"\nThe end of its output:\n{self.output}" if self.output else ""
         return FunctionError(f"{name}: {text}\n{trace}{printed}".strip())
-
-
-def _exit_text(code: int) -> str:
-    if code >= 0:
-        return f"its process ended with exit code {code}"
-    name = signal.Signals(-code).name
-    return f"its process was ended by {name}" + (", often because memory ran out" if name == "SIGKILL" else "")
 
 
 class _Pace:

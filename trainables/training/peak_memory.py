@@ -1,6 +1,8 @@
-"""Peak memory of a pack on the device that trains it."""
+"""Peak memory of a pack on the device that trains it, and whether memory ran out there."""
 
 from __future__ import annotations
+
+import errno
 
 import torch
 
@@ -25,3 +27,13 @@ def peak_memory(device: torch.device) -> float:
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device))
     return float(process_peak())
+
+
+def memory_ended(error: Exception) -> bool:
+    """True if an error means that memory ran out: on a CPU torch raises a RuntimeError with one of these texts."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    words = ("can't allocate memory", "not enough memory", "std::bad_alloc", "ALLOC_FAILED")
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
