@@ -26,6 +26,7 @@ from lawn_tune.cli.options import (
     FetchData,
     Flattening,
     Gpus,
+    GpusPerTrial,
     KeepCode,
     MaxDeviceHours,
     MaxEpochs,
@@ -62,6 +63,7 @@ def launch(
     retries: Retries = None,
     workers: Workers = None,
     gpus: Gpus = None,
+    gpus_per_trial: GpusPerTrial = None,
     executor: ExecutorName = None,
     ray_address: RayAddress = None,
     progress_timeout: ProgressTimeout = None,
@@ -93,8 +95,8 @@ def launch(
 
     At a limit (--max-device-hours, --deadline) a launch stops as by Ctrl-C: running packs keep their checkpoint. No
     pack is begun that would pass it by the measured speed of its cell, or else by what the plan knows. A job's device
-    time is its wall time, times its share where jobs share a GPU; without GPUs, a worker's cores count as one device.
-    If trials are left then, the exit code is 6, and the same command continues.
+    time is its wall time, times its GPUs or its share of one; without GPUs, a worker's cores count as one device. If
+    trials are left then, the exit code is 6, and the same command continues.
 
     With --extend, no winner is confirmed on an edge of its grid while a level can be added beyond it. Rivals grow
     together, so that none is favored, by up to three levels of each hyperparameter. Later launches, plan and compare
@@ -205,9 +207,11 @@ def run_launch(
     from lawn_tune.ledger import Owner, Patience, open_ledger
     from lawn_tune.planning.extending import resumed
     from lawn_tune.planning.generations import code_text
+    from lawn_tune.planning.ranks import check_ranks
     from lawn_tune.planning.remaining import Remaining
     from lawn_tune.results import readable_cells
 
+    check_ranks(cells, settings.gpus_per_trial)
     limits = limits_of(settings)
     patience = Patience(lambda text: _warn(console, text))
     ledger = open_ledger(settings.storage, patience=patience)
@@ -288,5 +292,5 @@ def limits_of(settings: Settings) -> Limits:
         device_seconds=inf if settings.max_device_hours is None else 3600 * settings.max_device_hours,
         deadline=inf if end is None else end.timestamp(),
         share=share or 1.0,
-        speeds=Speeds(table=settings.ray_address is None and not share),
+        speeds=Speeds(table=settings.ray_address is None and not share, devices=settings.gpus_per_trial),
     )

@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from lawn_tune.cells import Cell
-from lawn_tune.cli.options import AsJson, Cells, MaxEpochs, Seeds, Smoke, Storage, console, plain_table, print_json
+from lawn_tune.cli.options import (
+    AsJson,
+    Cells,
+    GpusPerTrial,
+    MaxEpochs,
+    Seeds,
+    Smoke,
+    Storage,
+    console,
+    plain_table,
+    print_json,
+)
 from lawn_tune.errors import UsageError
 from lawn_tune.planning.costs import Cost, estimate
 from lawn_tune.planning.extending import resumed, state
@@ -18,6 +29,7 @@ from lawn_tune.planning.makespan import makespan
 from lawn_tune.planning.packing import pack_size
 from lawn_tune.planning.placement import Placement, place
 from lawn_tune.planning.plan import plan_all, twins, unconstrained_points
+from lawn_tune.planning.ranks import check_ranks
 from lawn_tune.planning.smoke import smoke_cells
 from lawn_tune.planning.spaces import builtin_spaces, find_spaces
 from lawn_tune.planning.speed import Speeds
@@ -55,6 +67,7 @@ def plan(
         int | None,
         typer.Option(min=1, metavar="N", help="Choose packs for N such workers, and simulate how long these take."),
     ] = None,
+    gpus_per_trial: GpusPerTrial = None,
     smoke: Smoke = False,
     detect: Annotated[
         float | None,
@@ -67,6 +80,8 @@ def plan(
 
     With --detect, each pair's confirm seeds are those with which four in five studies would find a difference of so
     many points: by the spread that the ledger shows, or else by an assumed one.
+
+    With --gpus-per-trial, times are those of workers with as many GPUs each, taken to be as many times as fast.
 
     \b
     Examples:
@@ -83,12 +98,14 @@ def plan(
         raise UsageError("plan takes either spaces or --all", f"Built-in spaces: {known}; or give a TOML file.")
     chosen = find_spaces(spaces or builtin_spaces())
     planned = plan_all(chosen, cells=cells or (), max_epochs=None if smoke else max_epochs, seeds=seeds)
-    url = resolve({"storage": storage}).storage
+    settings = resolve({"storage": storage, "gpus_per_trial": gpus_per_trial})
+    check_ranks(planned, settings.gpus_per_trial)
+    url = settings.storage
     held = None if smoke else _held(url, planned, examples=detect is not None)
     planned = planned if held is None else held.cells
     detected = None if detect is None else _detected(planned, held, detect)
     planned = smoke_cells(planned) if smoke else planned
-    speeds = Speeds()
+    speeds = Speeds(devices=settings.gpus_per_trial)
     if held is not None:
         speeds.learn(planned, held.rows)
         planned = tuple(cell.packed(held.packings.get(cell.name)) for cell in planned)

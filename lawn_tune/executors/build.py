@@ -45,6 +45,7 @@ def build_executor(
         threads=slots.cpus,
         report_seconds=report_seconds(slots.count),
         use_gpu=slots.gpus > 0,
+        ranks=settings.gpus_per_trial,
         flattening=settings.flattening,
         progress_seconds=60 * settings.progress_timeout,
         code=dict(code or {}),
@@ -68,9 +69,19 @@ def checkpoint_place(settings: Settings) -> str:
 
 
 def machine_slots(settings: Settings) -> Slots:
-    """Returns how this machine is divided among jobs."""
-    gpus = machine_gpus() if settings.gpus is None else settings.gpus
-    return slots_of(settings.workers, machine_cpus(), gpus)
+    """Returns how this machine is divided among jobs.
+
+    Raises:
+        UsageError: trials are to have more GPUs each than there are to use.
+    """
+    gpus, per_trial = machine_gpus() if settings.gpus is None else settings.gpus, settings.gpus_per_trial
+    needed = per_trial * (settings.workers or 1)
+    if settings.ray_address is None and per_trial > 1 and gpus < needed:
+        whose = "this machine has" if settings.gpus is None else "--gpus gives"
+        jobs = f"{settings.workers} packs at once need {needed} GPUs" if settings.workers else "a pack needs as many"
+        text = f"--gpus-per-trial {per_trial}: {jobs}, and {whose} {gpus}"
+        raise UsageError(text, "Lower --gpus-per-trial or --workers; with --ray-address, a cluster's GPUs count.")
+    return slots_of(settings.workers, machine_cpus(), gpus, per_trial)
 
 
 def _inline(worker: WorkerSettings) -> Executor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trainables.catalogue.rows import Footprint
-from trainables.tasks import PackConfig, Task
+from trainables.tasks import LANES, PackConfig, Task
 
 MIB, GIB = 2**20, 2**30
 FLOAT = 4
@@ -27,24 +27,26 @@ CLASS_SLOTS = 3
 """Buffers that a torch optimizer class is taken to have, with what LAWN around it copies in a step (our choice)."""
 
 
-def memory_need(pack: PackConfig, *, gpu: bool = False) -> int:
+def memory_need(pack: PackConfig, *, gpu: bool = False, ranks: int = 1) -> int:
     """Returns the host memory to ask for, bytes, rounded up to a step so that the packs of a cell ask for the same.
 
-    need = process + data + 4·(K·P·(2 + slots)·COPIES + K·B·A·kept + E·L·FORWARD); on a GPU process + data alone
+    need = process + data + 4·(K·P·((2 + slots)·COPIES + lanes) + K·B·A·kept + E·L·FORWARD)
 
     with K trials, P weights of one model, B examples at once, A the floats that all layers put out for one example, L
-    those of the layers that are kept at once in an evaluation, and E its examples. It is meant to lie above what is
-    used, and at most three times as high (our choice; the factors come from peaks of packs on a CPU, which
-    tests/launching/test_memory_need.py takes again).
+    those of the layers that are kept at once in an evaluation, E its examples, and lanes the sums of micro-batches
+    besides the first. On GPUs it is process + data alone, of every rank, and of the process that watches them. It is
+    meant to lie above what is used, and at most three times as high (our choice; the factors come from peaks of packs
+    on a CPU, which tests/launching/test_memory_need.py takes again).
     """
     task, data = pack.task, pack.task.dataset_row
     if gpu:
-        return step_above(GPU_PROCESS + data.resident)
+        return step_above(ranks * (GPU_PROCESS + data.resident) + (PROCESS if ranks > 1 else 0))
     model, rows = footprint(task), len(pack.members)
     if model is None:
         return step_above(PROCESS + data.resident + UNKNOWN)
     slots = CLASS_SLOTS if task.optimizer_class else len(task.method.rule.state)
-    state = rows * model.weights * (2 + slots) * COPIES
+    lanes = min(LANES, -(-task.batch_size // task.at_once)) - 1
+    state = rows * model.weights * ((2 + slots) * COPIES + lanes)
     kept = model.kept[0] if rows == 1 else model.kept[1]
     batch, evaluated = min(task.at_once, data.full_examples), min(model.evaluated, data.full_examples)
     floats = rows * batch * kept * model.floats + evaluated * FORWARD * (model.largest or model.floats)

@@ -168,7 +168,8 @@ class OpenJobs:
             return str(Searcher.FINISHED) if job is Nothing.EVER else None
         memory = 0.0
         if self.room is not None:
-            memory = self.room.memory(memory_need(job.config, gpu=self.room.slots.gpus > 0))
+            need = memory_need(job.config, gpu=self.room.slots.gpus > 0, ranks=self.settings.ranks)
+            memory = self.room.memory(need)
         self.jobs[trial_id] = _Open(job, memory, last_report=time.monotonic())
         return {"job": json.dumps(write_job(job)), "memory": memory}
 

@@ -65,7 +65,7 @@ class RayTuneExecutor:
         settings: what every worker must know.
         slots: jobs at once; like the next two, taken from the cluster where there is an address.
         cpus: CPU cores of a job.
-        gpus: GPUs of a job; fractions share one.
+        gpus: GPUs of a job; fractions share one, and several have a process each, see `WorkerSettings.ranks`.
         work_dir: folder for Tune's own files, removed afterwards.
         total_gpus: GPUs of this machine, or None to count them; ignored with an address.
         address: of a running Ray cluster, or None to start Ray here.
@@ -133,7 +133,7 @@ class RayTuneExecutor:
         if self.address is None:
             yield
             return
-        most = round(self.most_gpus / slots.gpus) if self.most_gpus and slots.gpus else None
+        most = slots.on_gpus(self.most_gpus) if self.most_gpus and slots.gpus else None
         jobs.room = Room(slots, _nodes, self.most_jobs, most)
         with shared_token(self.settings.checkpoint_dir) as token:
             jobs.settings = replace(
@@ -163,7 +163,7 @@ class RayTuneExecutor:
             if self.address is None:
                 slots = Slots(self.slots, self.cpus, self.gpus)
             else:
-                slots = slots_on(nodes, self.most_jobs, self.most_gpus)
+                slots = slots_on(nodes, self.most_jobs, self.most_gpus, self.settings.ranks)
         _check_resources(slots, nodes)
         return slots
 
@@ -215,7 +215,7 @@ def _check_resources(slots: Slots, nodes: Sequence[Node]) -> None:
             break
     else:
         text = f"a job needs {slots.cpus} CPU and {slots.gpus:g} GPU on one machine, and none of Ray's has both"
-    raise ExecutionError(text, hint="Lower --gpus, or start workers that have them.")
+    raise ExecutionError(text, hint="Lower --gpus or --gpus-per-trial, or start workers that have them.")
 
 
 def _needed(address: str | None) -> list[tuple[str, int]]:

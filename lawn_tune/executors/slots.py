@@ -21,7 +21,7 @@ class Slots:
     Args:
         count: jobs at once.
         cpus: CPU cores of each.
-        gpus: GPUs of each; 1, a fraction 1/n, or 0.
+        gpus: GPUs of each; a whole number, a fraction 1/n, or 0.
     """
 
     count: int
@@ -31,8 +31,12 @@ class Slots:
     def on(self, node: Node, memory: float = 0.0) -> int:
         """Returns how many jobs a machine has room for, each with the given bytes; 0 asks for none."""
         cores = int(node.get("CPU", 0.0)) // self.cpus
-        room = min(cores, int(node.get("GPU", 0.0)) * round(1 / self.gpus)) if self.gpus else cores
+        room = min(cores, self.on_gpus(int(node.get("GPU", 0.0)))) if self.gpus else cores
         return min(room, int(node.get("memory", 0.0) // memory)) if memory else room
+
+    def on_gpus(self, gpus: int) -> int:
+        """Returns how many jobs so many GPUs have room for."""
+        return gpus // round(self.gpus) if self.gpus >= 1 else gpus * round(1 / self.gpus)
 
 
 def report_seconds(jobs: int) -> float:
@@ -40,29 +44,39 @@ def report_seconds(jobs: int) -> float:
     return max(0.5, jobs / REPORTS)
 
 
-def slots_of(workers: int | None, cpus: int, gpus: int) -> Slots:
+def slots_of(workers: int | None, cpus: int, gpus: int, per_trial: int = 1) -> Slots:
     """Divides cores and GPUs: a job a GPU, or a job a core without GPUs; more jobs than GPUs share them evenly.
 
     Args:
         workers: jobs at once, or None for the rule above.
         cpus: cores of the machine, at least 1.
         gpus: GPUs to use; 0 trains on cores.
+        per_trial: GPUs of a job where it has several, which it shares with no other.
     """
+    if per_trial > 1:
+        count = workers or max(1, gpus // per_trial)
+        return Slots(count, max(1, cpus // count), float(per_trial))
     count = workers or gpus or cpus
     share = 1 / ceil(count / gpus) if gpus else 0.0
     return Slots(count, max(1, cpus // count), share)
 
 
-def slots_on(nodes: Sequence[Node], workers: int | None = None, gpus: int | None = None) -> Slots:
+def slots_on(nodes: Sequence[Node], workers: int | None = None, gpus: int | None = None, per_trial: int = 1) -> Slots:
     """Divides a cluster by the same rule, so that every job fits on one machine.
 
     Args:
         nodes: its machines as they are now; those that join later are divided into jobs of the same size.
         workers: most jobs at once, or None for as many as there is room for.
         gpus: most GPUs to use; None uses all there are, 0 trains on cores.
+        per_trial: GPUs of a job where it has several, which are on one machine and its own.
     """
     cores, found = ([int(node.get(name, 0.0)) for node in nodes] for name in ("CPU", "GPU"))
     used = sum(found) if gpus is None else gpus
+    if per_trial > 1:
+        jobs = sum(here // per_trial for here in found)
+        rooms = [cpus // (here // per_trial) for cpus, here in zip(cores, found, strict=True) if here >= per_trial]
+        count = workers or max(1, min(jobs, used // per_trial))
+        return Slots(count, max(1, min(rooms, default=1)), float(per_trial))
     if not used:
         return Slots(workers or max(1, sum(cores)), _cores(cores, workers), 0.0)
     count = workers or used

@@ -38,10 +38,11 @@ class Speeds:
     Args:
         table: True to use the speeds of the data set's row, of one CPU core, for cells without a finished trial.
         borrow: True to use, for such cells, the mean speed of the others of their space.
+        devices: of a worker; a pack is taken to be as many times as fast on them as on one.
     """
 
-    def __init__(self, *, table: bool = True, borrow: bool = False) -> None:
-        self._table, self._borrow = table, borrow
+    def __init__(self, *, table: bool = True, borrow: bool = False, devices: int = 1) -> None:
+        self._table, self._borrow, self._devices = table, borrow, devices
         self._measured: defaultdict[str, _Measured] = defaultdict(_Measured)  # by cell, and by space
 
     def learn(self, cells: Iterable[Cell], rows: Iterable[TrialRow]) -> None:
@@ -65,7 +66,8 @@ class Speeds:
         found, row = self._found(cell), self._of_table(cell)
         if found is None and row is None:
             return None
-        return _pack_work(cell, phase, pack, row or UNKNOWN) * (1.0 if found is None else found.seconds / found.work)
+        work = _pack_work(cell, phase, pack, row or UNKNOWN) / self._devices
+        return work * (1.0 if found is None else found.seconds / found.work)
 
     def costs(self, cells: Sequence[Cell]) -> Callable[[Cell, Phase, Sequence[Trial]], float]:
         """Returns a function like `seconds`, to compare packs of some cells; in examples where a speed is unknown."""

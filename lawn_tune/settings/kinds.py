@@ -10,6 +10,7 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from lawn_tune.storage import StorageUrl, is_path
+from trainables.tasks import RANKS
 
 YES = ("1", "true", "yes")
 NO = ("0", "false", "no")
@@ -104,6 +105,11 @@ def one_of(choices: tuple[Choice, ...]) -> Callable[[str], Choice]:
         raise ValueError(f"one of {', '.join(choices)}")
 
     return parse
+
+
+def gpus_per_trial(text: str) -> int:
+    """A number of GPUs that can share the micro-batches of a step."""
+    return int(one_of(tuple(map(str, RANKS)))(text))
 
 
 def ray_address(text: str) -> str:

@@ -67,6 +67,12 @@ class Settings:
             kinds.whole(0), "GPUs to use, by default all; 0 trains on CPU cores. More workers than GPUs share.", "N"
         ),
     )
+    gpus_per_trial: int = field(
+        default=1,
+        metadata=_read(
+            kinds.gpus_per_trial, "GPUs that train a pack together, sharing its micro-batches: 1, 2, 4 or 8.", "N"
+        ),
+    )
     executor: Executor = field(
         default="auto",
         metadata=_read(

@@ -36,6 +36,23 @@ WORKING = CUDA_BUILD | {"gpus": ["A GPU"]}
 
 
 @pytest.mark.parametrize(
+    ("gpus", "nccl", "flags", "states"),
+    [
+        (1, True, {}, []),
+        (1, True, {"gpus_per_trial": "2"}, ["fail"]),
+        (1, True, {"gpus_per_trial": "2", "ray_address": "auto"}, []),
+        (4, False, {"gpus_per_trial": "2"}, ["fail"]),
+        (4, True, {"gpus_per_trial": "4"}, ["ok"]),
+    ],
+)
+def test_the_doctor_knows_whether_a_trial_can_have_several_gpus(
+    gpus: int, nccl: bool, flags: dict[str, str], states: list[str]
+) -> None:
+    found = WORKING | {"gpus": ["A GPU"] * gpus, "nccl": nccl}
+    assert [check.state for check in devices.gpus_per_trial(found, settings(**flags))] == states
+
+
+@pytest.mark.parametrize(
     ("found", "nvidia", "amd", "visible", "detail", "todo"),
     [
         (CPU_BUILD, 0, False, None, "", ""),

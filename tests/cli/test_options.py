@@ -60,6 +60,7 @@ REACHES: dict[str, tuple[tuple[str, ...], Callable[[Settings], Any], Any]] = {
     "extend": (("--extend",), lambda s: agenda(s)["extend"], True),
     "workers": (("--workers", "3"), lambda s: machine_slots(s).count, 3),
     "gpus": (("--gpus", "2"), lambda s: machine_slots(s).gpus, 1.0),
+    "gpus_per_trial": (("--gpus", "4", "--gpus-per-trial", "2"), lambda s: machine_slots(s).gpus, 2.0),
     "executor": (INLINE, lambda s: type(build_executor(s)).__name__, "InlineExecutor"),
     "ray_address": (("--ray-address", "head:1", *RAY), lambda s: ray(s).address, "head:1"),
     "progress_timeout": (("--progress-timeout", "0.5", *RAY), lambda s: worker(s).progress_seconds, 30.0),

@@ -9,12 +9,26 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from lawn_tune.executors.slots import Room, slots_of, slots_on
+from trainables.tasks import RANKS
 
 MACHINES = st.lists(
     st.fixed_dictionaries({"CPU": st.integers(0, 64).map(float), "GPU": st.integers(0, 8).map(float)}),
     min_size=1,
     max_size=5,
 )
+
+
+@given(MACHINES, st.one_of(st.none(), st.integers(1, 40)), st.integers(0, 16), st.sampled_from(RANKS))
+def test_jobs_of_several_gpus_are_whole_on_one_machine(
+    nodes: list[Mapping[str, float]], workers: int | None, gpus: int, per_trial: int
+) -> None:
+    assume(per_trial > 1)
+    slots = slots_on(nodes, workers, gpus, per_trial)
+    assert slots.gpus == per_trial
+    assert workers or slots.count * per_trial <= max(gpus, per_trial)
+    assert slots.on_gpus(gpus) == gpus // per_trial
+    able = [node for node in nodes if node["GPU"] >= per_trial and node["CPU"] >= node["GPU"] // per_trial]
+    assert all(slots.on(node) == node["GPU"] // per_trial for node in able if len(able) == len(nodes))
 
 
 @given(MACHINES, st.one_of(st.none(), st.integers(1, 40)), st.one_of(st.none(), st.integers(0, 16)))
@@ -32,11 +46,14 @@ def test_a_job_fits_on_a_machine_of_the_cluster(
         assert sum(slots.on(node) for node in nodes) >= (workers or 1)
 
 
-@given(st.one_of(st.none(), st.integers(1, 64)), st.integers(1, 64), st.integers(0, 16))
-def test_a_cluster_of_one_machine_is_divided_as_the_machine_is(workers: int | None, cpus: int, gpus: int) -> None:
-    alone, cluster = slots_of(workers, cpus, gpus), slots_on([{"CPU": cpus, "GPU": gpus}], workers, gpus)
+@given(st.one_of(st.none(), st.integers(1, 64)), st.integers(1, 64), st.integers(0, 16), st.sampled_from(RANKS))
+def test_a_cluster_of_one_machine_is_divided_as_the_machine_is(
+    workers: int | None, cpus: int, gpus: int, per_trial: int
+) -> None:
+    alone = slots_of(workers, cpus, gpus, per_trial)
+    cluster = slots_on([{"CPU": cpus, "GPU": gpus}], workers, gpus, per_trial)
     assert (cluster.count, cluster.gpus) == (alone.count, alone.gpus)
-    if not gpus:
+    if not gpus and per_trial == 1:
         assert cluster.cpus == alone.cpus
 
 

@@ -1,9 +1,10 @@
 """One run of a pack by several ranks on one machine: the same events as a `PackRun`'s.
 
-Every rank, 0 included, is a process of its own, and this one only watches them: when a rank ends, whatever the others are
-doing, they are ended too, and all that they held on their devices is free. Ranks are on one machine: Ray reserves several
-GPUs of one machine for a job, and the same code runs without Ray. Ray Train, or an actor for each rank, would also reach
-several machines, which packs on up to 8 GPUs do not need, and would be a second way to do the same (our choice).
+Every rank, 0 included, is a process of its own, and this one only watches them: when a rank ends, whatever the others
+are doing, they are ended too, and all that they held on their devices is free. Ranks are on one machine: Ray reserves
+several GPUs of one machine for a job, and the same code runs without Ray. Ray Train, or an actor for each rank, would
+also reach several machines, which packs on up to 8 GPUs do not need; it would be a second way to do the same (our
+choice).
 """
 
 from __future__ import annotations

@@ -20,7 +20,8 @@ from lawn_tune.settings import Settings
 TORCH = """
 import json, torch
 devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-built = {"cuda": torch.version.cuda, "rocm": torch.version.hip}
+nccl = torch.distributed.is_available() and torch.distributed.is_nccl_available()
+built = {"cuda": torch.version.cuda, "rocm": torch.version.hip, "nccl": nccl}
 print(json.dumps({"version": torch.__version__, "gpus": devices, "threads": torch.get_num_threads(), **built}))
 """
 TORCH_SECONDS = 120
@@ -41,7 +42,7 @@ def _limited(limit: float) -> str:
     return "" if limit == inf else f"; its control group allows the CPU time of {limit:.3g}"
 
 
-def torch(_: Settings) -> list[Check]:
+def torch(settings: Settings) -> list[Check]:
     """Torch in a process of its own, so that a broken one cannot take the doctor down."""
     try:
         run = subprocess.run(
@@ -55,7 +56,25 @@ def torch(_: Settings) -> list[Check]:
     found = json.loads(run.stdout.splitlines()[-1])
     gpus = f"GPUs: {', '.join(found['gpus'])}" if found["gpus"] else "no GPU, training uses CPU cores"
     here = Check("torch import", "ok", f"{found['version']}, {gpus}, {found['threads']} threads")
-    return [here, *unused_gpus(found, os.environ.get("CUDA_VISIBLE_DEVICES"))]
+    return [here, *unused_gpus(found, os.environ.get("CUDA_VISIBLE_DEVICES")), *gpus_per_trial(found, settings)]
+
+
+def gpus_per_trial(found: Mapping[str, Any], settings: Settings) -> list[Check]:
+    """Whether this machine can train a trial on as many GPUs as the settings say; of a cluster its machines decide.
+
+    Args:
+        found: what `TORCH` printed.
+    """
+    count, here = settings.gpus_per_trial, len(found["gpus"])
+    if count == 1 or settings.ray_address is not None:
+        return []
+    if here < count:
+        todo = "Lower gpus_per_trial, or name a cluster with --ray-address."
+        return [Check("GPUs per trial", "fail", f"gpus_per_trial is {count}, and torch can use {here}", todo)]
+    if not found["nccl"]:
+        todo = "Install torch's CUDA build for Linux, or use gpus_per_trial 1."
+        return [Check("GPUs per trial", "fail", f"torch {found['version']} has no NCCL, which connects GPUs", todo)]
+    return [Check("GPUs per trial", "ok", f"{count} of {here}, connected by NCCL")]
 
 
 def unused_gpus(found: Mapping[str, Any], visible: str | None) -> list[Check]:
