@@ -20,7 +20,7 @@ def check_ranks(cells: Iterable[Cell], gpus: int) -> None:
         UsageError: the first cell of which that is not true; the text says what to change.
     """
     for cell in cells if gpus > 1 else ():
-        if cell.task.code:
+        if cell.task.by_function:
             text = f"trials of {cell.name} are those of a training function, which has one GPU"
             raise UsageError(f"--gpus-per-trial {gpus}: {text}", "Leave --gpus-per-trial out.")
         size = min(cell.task.batch_size, cell.task.examples)

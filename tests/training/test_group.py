@@ -124,5 +124,5 @@ def test_memory_that_ends_in_one_rank_is_what_the_run_ended_for(monkeypatch: pyt
         "from trainables.training.rank import main; main(int(sys.argv[1]))"
     )
     monkeypatch.setattr("trainables.training.group.START", greedy)
-    with pytest.raises(torch.OutOfMemoryError, match="rank 1 of 2: RuntimeError"):
+    with pytest.raises(torch.OutOfMemoryError, match="can't allocate memory"):
         list(group(config()))

@@ -267,3 +267,13 @@ def test_a_launch_shows_values_of_a_metric_of_the_space(tmp_path: Path, monkeypa
     launched = CliRunner().invoke(app, ["launch", "own.toml", "--executor", "inline", "--cells", "adam/*"])
     assert launched.exit_code == 0, launched.output
     assert re.search(r"adam/bs32 search, 9 trials: best validation guessed \d+\.\d %", launched.output)
+
+
+@pytest.mark.long
+def test_two_processes_train_it_with_the_bits_of_one_what_layers_draw_included(tmp_path: Path) -> None:
+    own = waves(tmp_path, DROPOUT)
+    job = own.job(1)
+    job = replace(job, config=replace(job.config, task=replace(job.config.task, micro_batch=8)))
+    alone, together = own.run(job), own.run(job, ranks=2)
+    assert summaries(end_of(together)) == summaries(end_of(alone))
+    assert end_of(together)["provenance"]["processes"] == 2

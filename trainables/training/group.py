@@ -27,7 +27,9 @@ from trainables.data import DataError
 from trainables.outcomes import EpochRecord, TrialOutcome
 from trainables.processes import exit_text, python
 from trainables.tasks import PackConfig
+from trainables.training.packable import Unpackable
 from trainables.training.trial import EpochEnded, Event, Records, Resumed, Saved, Unsaved, Unusable, Waiting
+from trainables.workloads.own_errors import WorkloadError
 
 Message = dict[str, Any]
 
@@ -39,8 +41,16 @@ POLL_SECONDS = 0.25
 GRACE_SECONDS = 1.0
 """How long the others have to report why they ended, once a rank has: one that ran out of memory ends them all."""
 
-CAUSES = ("memory", "data", "ended", "error")
-"""Why a rank ended, the one that explains the others first."""
+ERRORS: Mapping[str, type[Exception]] = {
+    "memory": torch.OutOfMemoryError,
+    "data": DataError,
+    "workload": WorkloadError,
+    "alone": Unpackable,
+}
+"""Why a rank may end → what the run raises then."""
+
+CAUSES = (*ERRORS, "ended", "error")
+"""Why ranks end, those that explain the others first."""
 
 KEPT_BYTES = 4_000
 """Of what a rank printed before it ended without a word."""
@@ -58,10 +68,11 @@ class GroupRun:
         count: ranks, one of `tasks.RANKS`.
         device: "cuda", of which rank r takes number r, or "cpu" for all.
         threads: CPU threads of all ranks together.
+        code: source files of a user's workload, as a .zip; empty for any other.
         data_dir, checkpoint, checkpoint_seconds, report_seconds, flattening: as for `PackRun`.
 
     Iterating raises:
-        torch.OutOfMemoryError, DataError: as of a `PackRun`, of any rank.
+        torch.OutOfMemoryError, DataError, WorkloadError, Unpackable: as of a `PackRun`, of any rank.
         RankError: a rank failed or ended.
     """
 
@@ -77,6 +88,7 @@ class GroupRun:
         report_seconds: float = 0.5,
         flattening: bool = False,
         threads: int = 1,
+        code: bytes = b"",
     ) -> None:
         self.config, self.count, self.device, self.checkpoint = config, count, device, checkpoint
         self.checkpoint_seconds = checkpoint_seconds
@@ -93,6 +105,7 @@ class GroupRun:
             "report_seconds": report_seconds,
             "flattening": flattening,
             "threads": max(1, threads // count),
+            "code": base64.b64encode(code).decode(),
         }
 
     def stop(self) -> None:
@@ -226,7 +239,7 @@ class _Group:
         """Returns the next message of rank 0, None if none came for a moment.
 
         Raises:
-            torch.OutOfMemoryError, DataError, RankError: a rank ended before its time.
+            Exception: of `ERRORS`, or RankError: a rank ended before its time.
         """
         first = self.processes[0].messages
         if not first:
@@ -252,9 +265,6 @@ class _Group:
 
 def _raise(failed: Sequence[tuple[int, Message]], count: int) -> None:
     number, end = min(failed, key=lambda pair: CAUSES.index(pair[1]["cause"]))
-    if end["cause"] == "data":
-        raise DataError(end["error"])
-    text = f"rank {number} of {count}: {end['error']}"
-    if end["cause"] == "memory":
-        raise torch.OutOfMemoryError(text)
-    raise RankError(f"{text}\n{end['traceback']}".rstrip())
+    if end["cause"] in ERRORS:
+        raise ERRORS[end["cause"]](end["error"])
+    raise RankError(f"rank {number} of {count}: {end['error']}\n{end['traceback']}".rstrip())

@@ -161,6 +161,8 @@ class Training:
         """Adds up the gradients of a step's micro-batches, on several GPUs of those that are this rank's."""
         size = self.config.task.micro_batch or examples
         for start, part in zip(ranks.shares(examples, size), map(epoch.of_rows, parts), strict=True):
+            if start:
+                seed_step(epoch.seeds[0], self.steps_done, start)
             share, count = part.examples / examples, math.ceil(examples / size)
             self.pack.gradients(part.inputs, part.targets, epoch.shared, share, start // size, count)
 

@@ -19,12 +19,13 @@ from typing import Any, NoReturn
 import torch
 
 from trainables import ranks
-from trainables.data import DataError
 from trainables.optimizers.fused import build_kernels
 from trainables.tasks import PackConfig
+from trainables.training.group import ERRORS
 from trainables.training.peak_memory import memory_ended
 from trainables.training.process_memory import keep_freed_memory
 from trainables.training.trial import Event, PackRun, Records, Unsaved, Unusable
+from trainables.workloads.own_code import import_workload
 
 Message = dict[str, Any]
 
@@ -75,8 +76,11 @@ def _train(order: Message, ask: Callable[[Message], Message]) -> Message:
         torch.cuda.set_device(device)
     else:
         build_kernels()
+    config = PackConfig.from_dict(order["config"])
+    if order["code"]:
+        import_workload(base64.b64decode(order["code"]), config.task.dataset_row.workload)
     run = PackRun(
-        PackConfig.from_dict(order["config"]),
+        config,
         data_dir=Path(order["data_dir"]),
         device=device,
         checkpoint=Path(order["checkpoint"]) if order["checkpoint"] else None,
@@ -111,7 +115,8 @@ def _message(event: Event) -> Message:
 
 
 def _raised(error: BaseException) -> Message:
+    known = (cause for cause, kind in ERRORS.items() if isinstance(error, kind))
     memory = isinstance(error, Exception) and memory_ended(error)
-    cause = "memory" if memory else "data" if isinstance(error, DataError) else "error"
-    text = str(error) if cause == "data" else f"{type(error).__name__}: {error}"
+    cause = "memory" if memory else next(known, "error")
+    text = str(error) if cause in ERRORS else f"{type(error).__name__}: {error}"
     return {"kind": "raised", "cause": cause, "error": text, "traceback": traceback.format_exc()}

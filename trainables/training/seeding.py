@@ -23,12 +23,14 @@ def epoch_generator(seed: int, epoch: int) -> torch.Generator:
     return torch.Generator().manual_seed(derived_seed(seed, "epoch", epoch))
 
 
-def seed_step(seed: int, step: int) -> None:
+def seed_step(seed: int, step: int, *part: int) -> None:
     """Seeds the global generators for what a user's layers draw in one step, so that resuming needs no state of them.
+
+    Or in one micro-batch of it, its `part`, so that it does not matter which process computes the others.
 
     Such layers, as dropout, are trained with one trial a pack only.
     """
-    drawn = derived_seed(seed, "layers", step)
+    drawn = derived_seed(seed, "layers", step, *part)
     random.seed(drawn)
     np.random.seed(drawn % 2**32)
     torch.manual_seed(drawn)
