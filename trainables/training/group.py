@@ -28,7 +28,7 @@ from trainables.outcomes import EpochRecord, TrialOutcome
 from trainables.processes import exit_text, python
 from trainables.tasks import PackConfig
 from trainables.training.packable import Unpackable
-from trainables.training.trial import EpochEnded, Event, Records, Resumed, Saved, Unsaved, Unusable, Waiting
+from trainables.training.trial import EpochEnded, Event, Records, Resumed, Saved, StepsEnded, Unsaved, Unusable, Waiting
 from trainables.workloads.own_errors import WorkloadError
 
 Message = dict[str, Any]
@@ -95,6 +95,7 @@ class GroupRun:
         self.outcomes: list[TrialOutcome] | None = None
         """Of all trials in the pack's order, once they ended."""
         self.references: Mapping[str, Mapping[str, float]] = {}
+        self.digest = ""
         self._stopping = False
         self._order = {
             "config": config.to_dict(),
@@ -125,7 +126,7 @@ class GroupRun:
                 process.send(self._order | {"rank": rank, "device": device, "meeting": f"{folder}/meeting"})
             end = yield from self._follow(group)
         if end["kind"] == "finished":
-            self.references = end["references"]
+            self.references, self.digest = end["references"], end["digest"]
             self.outcomes = [_outcome(values) for values in end["outcomes"]]
 
     def _follow(self, group: _Group) -> Generator[Event, None, Message]:
@@ -147,6 +148,8 @@ class GroupRun:
             return Records([EpochRecord(**record) for record in message["records"]])
         if kind in ("Resumed", "EpochEnded"):
             return (Resumed if kind == "Resumed" else EpochEnded)(message["epoch"])
+        if kind == "StepsEnded":
+            return StepsEnded()
         if kind == "Unsaved":
             return Unsaved(OSError(message["error"]))
         assert self.checkpoint is not None

@@ -99,7 +99,7 @@ def _train(order: Message, ask: Callable[[Message], Message]) -> Message:
     if rank > 0 or run.outcomes is None:
         return {"kind": "stopped"}
     outcomes = [asdict(end) | {"examples": base64.b64encode(end.examples).decode()} for end in run.outcomes]
-    return {"kind": "finished", "outcomes": outcomes, "references": run.references}
+    return {"kind": "finished", "outcomes": outcomes, "references": run.references, "digest": run.digest}
 
 
 def _message(event: Event) -> Message:
