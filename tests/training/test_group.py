@@ -119,8 +119,8 @@ def test_memory_that_ends_in_one_rank_is_what_the_run_ended_for(monkeypatch: pyt
     """Rank 1 asks for more than there is; rank 0 only notices that the other is gone."""
     greedy = (
         "import sys, torch; from trainables import ranks; from trainables.training.loop import Training\n"
-        "run = Training.run_epoch\n"
-        "Training.run_epoch = lambda self: torch.empty(2**46) if ranks.rank() else run(self)\n"
+        "steps = Training.steps\n"
+        "Training.steps = lambda self: torch.empty(2**46) if ranks.rank() else steps(self)\n"
         "from trainables.training.rank import main; main(int(sys.argv[1]))"
     )
     monkeypatch.setattr("trainables.training.group.START", greedy)
