@@ -68,7 +68,8 @@ class GroupRun:
         count: ranks, one of `tasks.RANKS`.
         device: "cuda", of which rank r takes number r, or "cpu" for all.
         threads: CPU threads of all ranks together.
-        code: source files of a user's workload, as a .zip; empty for any other.
+        code, named: source files of a user's workload or optimizer class, as a .zip, and which of them is imported;
+            empty for any other.
         data_dir, checkpoint, checkpoint_seconds, report_seconds, flattening: as for `PackRun`.
 
     Iterating raises:
@@ -89,6 +90,7 @@ class GroupRun:
         flattening: bool = False,
         threads: int = 1,
         code: bytes = b"",
+        named: str = "",
     ) -> None:
         self.config, self.count, self.device, self.checkpoint = config, count, device, checkpoint
         self.checkpoint_seconds = checkpoint_seconds
@@ -107,6 +109,7 @@ class GroupRun:
             "flattening": flattening,
             "threads": max(1, threads // count),
             "code": base64.b64encode(code).decode(),
+            "named": named,
         }
 
     def stop(self) -> None:

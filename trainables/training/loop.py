@@ -165,6 +165,8 @@ class Training:
                 seed_step(epoch.seeds[0], self.steps_done, start)
             share, count = part.examples / examples, math.ceil(examples / size)
             self.pack.gradients(part.inputs, part.targets, epoch.shared, share, start // size, count)
+        if size < examples:  # what an optimizer draws must not depend on who computed what
+            seed_step(epoch.seeds[0], self.steps_done, examples)
 
     def _align_records(self) -> None:
         """Gives every record the series of all: what is measured may have changed where the training was resumed."""

@@ -25,7 +25,7 @@ from trainables.training.group import ERRORS
 from trainables.training.peak_memory import memory_ended
 from trainables.training.process_memory import keep_freed_memory
 from trainables.training.trial import Event, PackRun, Records, Unsaved, Unusable
-from trainables.workloads.own_code import import_workload
+from trainables.workloads.own_code import import_code
 
 Message = dict[str, Any]
 
@@ -78,7 +78,7 @@ def _train(order: Message, ask: Callable[[Message], Message]) -> Message:
         build_kernels()
     config = PackConfig.from_dict(order["config"])
     if order["code"]:
-        import_workload(base64.b64decode(order["code"]), config.task.dataset_row.workload)
+        import_code(base64.b64decode(order["code"]), order["named"])
     run = PackRun(
         config,
         data_dir=Path(order["data_dir"]),
