@@ -374,6 +374,7 @@ def _total_time(costs: Sequence[Cost]) -> str:
         return "time on one worker: unknown until measured"
     total = sum(cost.seconds for cost in costs if cost.seconds is not None)
     count = sum(cost.seconds is not None for cost in costs)
-    part = "" if count == len(costs) else f" for {count} of {len(costs)} cells, the rest unknown until measured"
-    text = f"time on one worker: {_time(total)}{part} (from {', '.join(sorted(known))})"
+    text = f"time on one worker: {_time(total)} (from {', '.join(sorted(known))})"
+    if count < len(costs):
+        text += f"\nwithout {len(costs) - count} of {len(costs)} cells, whose time is unknown until measured"
     return f"{text}\n{ON_GPUS}" if MACHINE in known else text

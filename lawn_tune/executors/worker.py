@@ -280,7 +280,7 @@ def provenance(device: torch.device, started: datetime) -> dict[str, Any]:
         "libraries": {library: version(library) for library in ("torch", "numpy")},
         "device": f"{device.type}: {name}",
         **({"tf32": tf32()} if device.type == "cuda" else {}),
-        "optimizer kernels": "compiled" if _has_kernels(device) else "torch operations",
+        "optimizer kernels": "compiled" if has_kernels(device) else "torch operations",
         "threads": torch.get_num_threads(),
         "host": socket.gethostname(),
         "started": started.isoformat(),
@@ -288,7 +288,8 @@ def provenance(device: torch.device, started: datetime) -> dict[str, Any]:
     }
 
 
-def _has_kernels(device: torch.device) -> bool:
+def has_kernels(device: torch.device) -> bool:
+    """True if optimizers take steps by compiled kernels on this device."""
     weights = torch.zeros(1, device=device)
     return fused.usable(weights) or gpu.usable(weights)
 

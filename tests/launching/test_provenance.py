@@ -42,6 +42,7 @@ def test_tf32_is_shown_as_torch_is_set() -> None:
 def test_tf32_is_kept_with_trials_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "H100")
     monkeypatch.setattr("lawn_tune.executors.worker.tf32", lambda: "as set")
+    monkeypatch.setattr("lawn_tune.executors.worker.has_kernels", lambda device: False)
     found = provenance(torch.device("cuda"), datetime.now(UTC))
     assert (found["device"], found["tf32"]) == ("cuda: H100", "as set")
     assert "tf32" not in provenance(torch.device("cpu"), datetime.now(UTC))

@@ -84,8 +84,8 @@ COUPLED = {"loss": "bce", "metric": "ndcg@10"}
 
 
 TESTED_BELOW = ("overrides", "compare", "catalogue")
-TESTED_WITH_FUNCTIONS = ("trainable", "workload", "sources", "examples", "data")
-"""In `test_functions.py`."""
+TESTED_WITH_FUNCTIONS = ("trainable", "workload", "sources", "examples", "data", "classes")
+"""In tests/functions."""
 
 
 def test_the_tables_hold_every_key_that_is_not_for_people() -> None:
