@@ -35,7 +35,7 @@ def memory_need(pack: PackConfig, *, gpu: bool = False, ranks: int = 1) -> int:
     with K trials, P weights of one model, B examples at once, A the floats that all layers put out for one example, L
     those of the layers that are kept at once in an evaluation, E its examples, and lanes the sums of micro-batches
     besides the first. On GPUs it is process + data alone, of every rank, and of the process that watches them. It is
-    meant to lie above what is used, and at most three times as high (our choice; the factors come from peaks of packs
+    meant to lie above what is used, and at most 2.5 times as high (our choice; the factors come from peaks of packs
     on a CPU, which tests/launching/test_memory_need.py takes again).
     """
     task, data = pack.task, pack.task.dataset_row

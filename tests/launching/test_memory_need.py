@@ -1,4 +1,4 @@
-"""What a job asks of its machine's memory: above the real peak, three times it at most, and never a reason to wait."""
+"""What a job asks of its machine's memory: above the real peak, 2.5 times it at most, and never a reason to wait."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ def peak(config: PackConfig, folder: Path) -> float:
     ],
     ids=["small", "a large batch", "rows with a batch each", "VGG-19", "ResNet-50"],
 )
-def test_the_need_is_above_the_real_peak_and_at_most_three_times_it(config: PackConfig, tmp_path: Path) -> None:
-    assert 1 <= memory_need(config) / peak(config, tmp_path) <= 3
+def test_the_need_is_between_the_real_peak_and_2_5_times_it(config: PackConfig, tmp_path: Path) -> None:
+    assert 1 <= memory_need(config) / peak(config, tmp_path) <= 2.5
 
 
 SIZES = st.integers(2, 16)

@@ -34,6 +34,7 @@ RULES = sorted(HYPER)
 laws = pytest.mark.skipif(not gpu.INTERPRETED, reason="runs in a process of its own, see below")
 
 
+@pytest.mark.long
 @pytest.mark.skipif(gpu.INTERPRETED, reason="this is that process")
 @pytest.mark.timeout(600)
 def test_the_laws_hold_in_a_process_of_their_own() -> None:

@@ -211,6 +211,7 @@ def _read_story(story: Any, training: Training) -> _Story:
     epoch, step, seconds = story["epoch"], story.get("step", 0), story["seconds"]
     _demand(type(epoch) is int and 0 <= epoch < task.epochs, f"epoch {epoch} of {task.epochs}")
     _demand(type(step) is int and 0 <= step < training.steps_per_epoch, f"step {step} of {training.steps_per_epoch}")
+    _demand(isinstance(story["diverged"], list), "who diverged is no list")
     diverged, done = dict(story["diverged"]), epoch * training.steps_per_epoch + step
     _demand(done > 0, "no step is done")
     _demand(_is_number(seconds) and seconds >= 0, f"{seconds} seconds of training")
