@@ -33,7 +33,10 @@ def seed_step(seed: int, step: int, *part: int) -> None:
     drawn = derived_seed(seed, "layers", step, *part)
     random.seed(drawn)
     np.random.seed(drawn % 2**32)
-    torch.manual_seed(drawn)
+    # What torch.manual_seed does for these devices: it looks at all kinds of them, which takes as long as a small step.
+    torch.default_generator.manual_seed(drawn)
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.manual_seed_all(drawn)
 
 
 @contextmanager
