@@ -26,7 +26,8 @@ from lawn_tune.executors.watchdog import Watchdog
 from lawn_tune.results import UTILIZATION
 from trainables import data
 from trainables.functions.run import FunctionError, FunctionRun
-from trainables.optimizers import fused, gpu
+from trainables.optimizers import fused
+from trainables.optimizers.gpu import kernels_for
 from trainables.training.group import GroupRun
 from trainables.training.packable import Unpackable
 from trainables.training.peak_memory import memory_ended
@@ -290,8 +291,7 @@ def provenance(device: torch.device, started: datetime) -> dict[str, Any]:
 
 def has_kernels(device: torch.device) -> bool:
     """True if optimizers take steps by compiled kernels on this device."""
-    weights = torch.zeros(1, device=device)
-    return fused.usable(weights) or gpu.usable(weights)
+    return kernels_for(torch.zeros(1, device=device)) is not None
 
 
 def tf32() -> str:

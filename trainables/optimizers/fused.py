@@ -205,7 +205,7 @@ def _radii(radii: Tensor | None, rows: int, layers: int, hyper: rules.Hyper) -> 
         raise ValueError(f"radii must be floating point [{rows}, {layers}] on the CPU, got {_described(radii)}")
     held = _dense(radii).to(torch.float32)
     if "weight_decay" in hyper and bool((held > 0).any()):
-        raise ValueError("LAWN uses no weight decay: omit weight_decay from hyper in a constrained step")
+        raise ValueError(rules.NO_DECAY)
     return held
 
 

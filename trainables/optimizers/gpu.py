@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
-from itertools import product
+from itertools import accumulate, product
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -44,6 +46,11 @@ def usable(*tensors: Tensor) -> bool:
     )
 
 
+def kernels_for(*tensors: Tensor) -> ModuleType | None:
+    """Returns the module whose `step` takes these tensors: `fused`, or this one; None for neither."""
+    return next((module for module in (fused, sys.modules[__name__]) if module.usable(*tensors)), None)
+
+
 def step(
     rule: str,
     w: Tensor,
@@ -62,7 +69,7 @@ def step(
     """
     names = fused.check_call(rule, w, gradients, state, hyper, layers)
     if radii is not None and "weight_decay" in hyper:
-        raise ValueError("LAWN uses no weight decay: omit weight_decay from hyper in a constrained step")
+        raise ValueError(rules.NO_DECAY)
     sizes = [layer.stop - layer.start for layer in layers]
     weights, first, last = (x.split_with_sizes(sizes, dim=1) for x in (w, *(state[name] for name in names)))
     dense = [x.reshape(len(w), -1).contiguous() for x in gradients]
@@ -100,7 +107,7 @@ def step_lists(
     steps = _steps(t, rows, len(w), device)
     held = torch.zeros((rows, len(w)), device=device) if radii is None else radii.to(device, torch.float32)
     call = _Call(fused.CODES[rule], rows, cut, addresses, strides, numbers, steps, held.contiguous())
-    return call.run(three_passes=radii is not None or fused.CODES[rule] == fused.CODES["lamb"])
+    return call.run(three_passes=radii is not None or rules.RULES[rule].trust_ratio)
 
 
 # --- launches ---------------------------------------------------------------------------------------------------------
@@ -120,7 +127,7 @@ class _Cut:
         self.layers, self.blocks = len(sizes), len(places)
         self.places = torch.tensor(places, dtype=torch.int32).to(device)
         self.sizes = torch.tensor(sizes, dtype=torch.int64).to(device)
-        self.firsts = torch.tensor([sum(counts[:i]) for i in range(len(counts) + 1)], dtype=torch.int32).to(device)
+        self.firsts = torch.tensor([*accumulate(counts, initial=0)], dtype=torch.int32).to(device)
 
 
 class _Call:
@@ -137,20 +144,19 @@ class _Call:
         steps: Tensor,
         radii: Tensor,
     ) -> None:
-        empty = torch.empty
-        device = radii.device
+        from trainables.optimizers import gpu_kernels  # not every machine has Triton
+
+        self._kernels, empty, device = gpu_kernels, torch.empty, radii.device
         self._cut, self._rule, self._rows, self._radii, self._numbers = cut, rule, rows, radii, numbers
         self._where = (cut.places, cut.sizes, addresses, strides, radii)
         self._steps = (steps, *steps.stride())
-        self._factors = empty((rows, cut.layers, 6), dtype=torch.float64, device=device)
+        self._factors = empty((rows, cut.layers, gpu_kernels.FACTORS.value), dtype=torch.float64, device=device)
         self._sums = empty((rows, cut.blocks, 2), dtype=torch.float64, device=device)
         self._squares = empty((rows, cut.blocks), dtype=torch.float64, device=device)
 
     def run(self, three_passes: bool) -> Tensor:
         """Launches the kernels in their order; returns |g|² of each row, float64 [R]."""
-        from trainables.optimizers import gpu_kernels as kernels
-
-        cut, counts = self._cut, (self._cut.layers, self._cut.blocks)
+        kernels, cut, counts = self._kernels, self._cut, (self._cut.layers, self._cut.blocks)
         before, of_layers = (*self._where, self._numbers, *self._steps, self._factors), (self._sums, cut.firsts)
         if three_passes:
             self._by_block(kernels.projection_sums, *self._where, self._sums, self._squares, *counts)
@@ -235,8 +241,7 @@ def _reachable(device: torch.device) -> bool:
 def _trusted(device: torch.device) -> bool:
     """Compiles the kernels for a device and compares a small step by each rule with `rules.step`, once a process."""
     try:
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            worst = max(_difference(rule, held, device) for rule, held in product(fused.CODES, (False, True)))
+        worst = max(_difference(rule, held, device) for rule, held in product(fused.CODES, (False, True)))
     except Exception as error:  # whatever a compiler or a driver raises, training goes on without the kernels
         _log.warning("no optimizer kernels on %s, using torch operations: %s", device, error)
         return False

@@ -39,6 +39,7 @@ Steps = int | Tensor | Sequence[int]
 """t: one for all tensors, one per row [R, 1], or one per tensor."""
 Direction = Callable[[Tensors, Mapping[str, Tensors], Steps, Hyper], Tensors]
 """(g, slots, t, hyper) → r as new tensors; the slots are changed in place."""
+NO_DECAY = "LAWN uses no weight decay: omit weight_decay from hyper in a constrained step"
 
 
 @dataclass(frozen=True)
@@ -309,7 +310,7 @@ def _given(radii: Tensor | None, hyper: Hyper) -> Tensor:
     if radii is None:
         raise ValueError("a constrained step requires the radii that radii_of returned at the switch, got None")
     if "weight_decay" in hyper:
-        raise ValueError("LAWN uses no weight decay: omit weight_decay from hyper in a constrained step")
+        raise ValueError(NO_DECAY)
     return radii
 
 

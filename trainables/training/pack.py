@@ -22,8 +22,9 @@ from trainables import ranks
 from trainables.catalogue.methods import RULES as CATALOGUE_RULES
 from trainables.catalogue.rows import FLOOD, LOGIT_FACTOR, Method, Role
 from trainables.losses import LossFn
-from trainables.optimizers import fused, gpu, rules
+from trainables.optimizers import fused, rules
 from trainables.optimizers.controls import LAWN, Control, control_of
+from trainables.optimizers.gpu import kernels_for
 from trainables.optimizers.layers import layers_of
 from trainables.tasks import LANES
 from trainables.training.averages import Averages
@@ -311,8 +312,7 @@ class Pack:
             self.grad_norm = torch.cat([part.flatten() for part in gradients]).norm().unsqueeze(0)
             self.own.step(self._row(), _first(tuple(gradients)), float(lr))
             return
-        usable = (made for made in (fused, gpu) if made.usable(state.weights, *state.slots.values()))
-        kernels = next(usable, None) if self._has_kernel else None
+        kernels = kernels_for(state.weights, *state.slots.values()) if self._has_kernel else None
         if kernels is None:
             self._update_by_rules(torch.cat([part.reshape(self.size, -1) for part in gradients], dim=1), lr)
             return
