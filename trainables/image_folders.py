@@ -15,6 +15,7 @@ import os
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -82,7 +83,7 @@ class Listing:
     train: tuple[tuple[Image, int], ...]
     val: tuple[tuple[Image, int], ...]
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """sha256 of every image's split, class, name and size, and of its content if all take at most `CONTENT`."""
         whole = sum(image.size for image, _ in (*self.train, *self.val)) <= CONTENT

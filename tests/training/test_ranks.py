@@ -144,12 +144,12 @@ def test_running_statistics_are_those_of_the_model_run_on_each_micro_batch_in_tu
 
 
 def test_a_buffer_that_ranks_cannot_combine_is_named(tmp_path: Path) -> None:
-    def told() -> str:
+    def refusal() -> str:
         with pytest.raises(ValueError, match="--gpus-per-trial 1") as caught:
             steps(build(Twice()), 1, 2)
         return str(caught.value)
 
-    assert all("the buffer 'mean." in text for text in on_ranks(2, told, tmp_path))
+    assert all("the buffer 'mean." in text for text in on_ranks(2, refusal, tmp_path))
 
 
 @pytest.mark.parametrize("count", range(1, 20))

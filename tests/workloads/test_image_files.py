@@ -31,25 +31,17 @@ from tests.helpers.fabricated import (
     write_imagenet,
     write_imagenet_archives,
 )
+from tests.helpers.tasks import CPU, IMAGES
 from trainables import data, image_folders
 from trainables.catalogue.datasets import DATASETS
 from trainables.catalogue.rows import Dataset
 from trainables.data import DataError
 from trainables.image_folders import DEVKIT, TRAIN_ARCHIVE, VAL_ARCHIVE, listing
-from trainables.tasks import Task, model_config
 from trainables.workloads import build_workload
 from trainables.workloads.decoding import RATIO, SCALE, WHOLE, Encoded, Opened, box_of, shown
 from trainables.workloads.image_files import ImageFiles
 
-CPU = torch.device("cpu")
-TASK = Task(
-    dataset="imagenet",
-    model=model_config("small-vgg", width=2),
-    loss="cross-entropy",
-    optimizer="adam",
-    batch_size=32,
-    epochs=1,
-)
+TASK = replace(IMAGES, dataset="imagenet", batch_size=32)
 
 
 @pytest.fixture

@@ -13,20 +13,13 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 from torch import Tensor
 
+from tests.helpers.tasks import CPU, IMAGES
 from trainables.tasks import Task, TrainOn, model_config
 from trainables.workloads import build_workload, digits
 from trainables.workloads.base import Resident
 from trainables.workloads.images import ImageWorkload, LabeledImages, reject_single_image
 
-CPU = torch.device("cpu")
-TASK = Task(
-    dataset="digits",
-    model=model_config("small-vgg", width=2),
-    loss="cross-entropy",
-    optimizer="adam",
-    batch_size=32,
-    epochs=1,
-)
+TASK = replace(IMAGES, dataset="digits", batch_size=32)
 
 
 def labeled(count: int, channels: int = 1) -> LabeledImages:

@@ -14,7 +14,7 @@ from trainables import ranks
 from trainables.catalogue.rows import Loss
 from trainables.losses import LossFn, loss_of
 from trainables.metrics import Calibration, calibration, ece
-from trainables.tasks import Split
+from trainables.tasks import Split, Task
 
 Part = tuple[Tensor, ...]
 """Examples, in the form that a workload draws."""
@@ -192,6 +192,11 @@ class Resident(Workload):
         for part in parts:
             inputs, targets = self.batch(*part)
             yield Batch(inputs, targets, part[0].shape[-1])
+
+
+def trained_on(split: Split, task: Task) -> ValueError:
+    """Returns the error of a split that cannot be evaluated, as its examples are trained on."""
+    return ValueError(f"split '{split}' is part of the training data when train_on is '{task.train_on}'")
 
 
 def cut(examples: Part, size: int, starts: Iterable[int] | None = None) -> Iterator[Part]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from trainables import metrics, ranks
 from trainables.models import build_model
 from trainables.tasks import Split, Task
-from trainables.workloads.base import Evaluation, Part, Predict, Resident, cut
+from trainables.workloads.base import Evaluation, Part, Predict, Resident, cut, trained_on
 from trainables.workloads.crops import Crops
 
 EXAMPLES_PER_CALL = 256
@@ -91,7 +91,7 @@ class Images(Resident):
         """Returns top-1 and top-5 accuracy (percent), confidences and which images are classified correctly."""
         numbers = self.held_out(split)
         if numbers is None:
-            raise ValueError(f"split '{split}' is part of the training data when train_on is '{self._task.train_on}'")
+            raise trained_on(split, self._task)
         calls = list(cut((numbers,), self.examples_per_call))
         images = self.whole(split, ranks.own(calls))
 

@@ -14,8 +14,8 @@ from trainables.catalogue.rows import Loss
 from trainables.losses import LossFn
 from trainables.tasks import Split, Task
 from trainables.training.seeding import make_deterministic
-from trainables.workloads.base import Evaluation, Predict, Resident, in_calls
-from trainables.workloads.images import EXAMPLES_PER_CALL, PROBE_EXAMPLES
+from trainables.workloads.base import Evaluation, Predict, Resident, in_calls, trained_on
+from trainables.workloads.images import EXAMPLES_PER_CALL, evenly_spaced
 from trainables.workloads.own_errors import WorkloadError, users
 
 Examples = Sequence[Tensor]
@@ -104,8 +104,7 @@ class OwnWorkload(Resident):
 
     def probe_examples(self) -> tuple[Tensor, ...]:
         """Returns the indices of at most 4,096 training examples, evenly spaced."""
-        count = min(PROBE_EXAMPLES, self.examples)
-        return (torch.arange(count, device=self._device) * self.examples // count,)
+        return (evenly_spaced(self.examples).to(self._device),)
 
     def extreme_examples(self, count: int) -> tuple[Tensor, ...]:
         """Returns the indices of `count` training examples and of those with the lowest and the highest target."""
@@ -116,7 +115,7 @@ class OwnWorkload(Resident):
     def evaluate(self, predict: Predict, split: Split) -> Evaluation:
         """Returns the metric, and which examples are right where it is True or False; outputs with a NaN are wrong."""
         if split not in self._held_out:
-            raise ValueError(f"split '{split}' is part of the training data when train_on is '{self._task.train_on}'")
+            raise trained_on(split, self._task)
         *inputs, targets = self._held_out[split]
         outputs = in_calls(predict, inputs, self.examples_per_call)
         values = torch.stack([self.metric(row, targets) for row in outputs])

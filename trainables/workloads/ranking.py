@@ -11,7 +11,7 @@ from trainables import metrics
 from trainables.examples import PLACES
 from trainables.models import build_model
 from trainables.tasks import Split, Task
-from trainables.workloads.base import Evaluation, Predict, Resident, in_calls
+from trainables.workloads.base import Evaluation, Predict, Resident, in_calls, trained_on
 from trainables.workloads.interactions import Interactions, Splits, join
 from trainables.workloads.negatives import CANDIDATE_NEGATIVES, Candidates, NegativeSampler, candidates
 
@@ -89,7 +89,7 @@ class Ranking(Resident):
         """Returns HR@10, NDCG@10 and AUC (percent) and which users' positive is in the top 10."""
         held_out = self._candidates.get(split)
         if held_out is None:
-            raise ValueError(f"split '{split}' is part of the training data when train_on is '{self._task.train_on}'")
+            raise trained_on(split, self._task)
 
         def scores(users: Tensor, items: Tensor) -> Tensor:
             outputs = predict(users.unsqueeze(1).expand_as(items).reshape(-1), items.reshape(-1))
