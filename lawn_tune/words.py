@@ -73,10 +73,7 @@ def duration(seconds: float) -> str:
         return "<1 s"
     if round(seconds) < 120:
         return f"{seconds:.0f} s"
-    if round(seconds / 60) < 120:
-        return f"{seconds / 60:.0f} min"
-    hours = seconds / 3600
-    return f"{hours:,.1f} h" if hours < 1000 else f"{hours:,.0f} h"
+    return f"{seconds / 60:.0f} min" if round(seconds / 60) < 120 else f"{seconds / 3600:,.1f} h"
 
 
 def _no_negative_zero(value: float, digits: int) -> float:
