@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from torch.optim import LBFGS, SGD, Adagrad, Adam, Adamax, AdamW, NAdam, Optimiz
 from torch.optim.lr_scheduler import StepLR
 
 from trainables.optimizers import AdamLawn, Lawn, SgdLawn
+from trainables.optimizers.scratch import Scratch
 
 BASES: dict[str, Callable[[list[Tensor]], Optimizer]] = {
     "sgd": lambda p: SGD(p, lr=0.05),
@@ -186,3 +188,47 @@ def test_decay_is_rejected_later_too() -> None:
         steps(optimizer, ps[:1], 1)
     with pytest.raises(ValueError, match="no weight decay"):
         SgdLawn(ps).add_param_group({"params": half, "weight_decay": 0.1})
+
+
+class Remembering(SGD):
+    """A base that keeps the gradients it was given, as optimizers of the user's may."""
+
+    def __init__(self, ps: list[Tensor]) -> None:
+        super().__init__(ps, lr=0.05)
+        self.seen: list[tuple[Tensor, Tensor]] = []
+
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        grad = self.param_groups[0]["params"][0].grad
+        self.seen.append((grad, grad.clone()))
+        super().step()
+
+
+def test_a_gradient_that_a_base_keeps_is_never_written_again() -> None:
+    ps = params()
+    base = Remembering(ps)
+    steps(Lawn(base, free_steps=0), ps, 3)
+    assert all(torch.equal(kept, copied) for kept, copied in base.seen)
+
+
+@pytest.mark.parametrize("change", [lambda x: x.double(), lambda x: x.t(), lambda x: x[:2]])
+def test_memory_is_kept_for_the_next_step_while_it_fits(change: Callable[[Tensor], Tensor]) -> None:
+    p, scratch = nn.Parameter(torch.zeros(4, 3)), Scratch()
+    kept = scratch.like(p, p)
+    assert scratch.like(p, p) is kept
+    other = change(p.detach())
+    found = scratch.like(p, other)
+    assert (found.shape, found.stride(), found.dtype) == (other.shape, other.stride(), other.dtype)
+
+
+def test_copies_of_a_wrapper_share_no_memory_with_it() -> None:
+    ps = params()
+    optimizer = Lawn(AdamW(ps, lr=0.05, weight_decay=0), free_steps=0)
+    torch.manual_seed(1)
+    steps(optimizer, ps, 2)
+    copied, qs = deepcopy((optimizer, ps))
+    ends = []
+    for each, own in ((optimizer, ps), (copied, qs)):
+        torch.manual_seed(2)
+        steps(each, own, 3)
+        ends.append(own)
+    assert all(torch.equal(p, q) for p, q in zip(*ends, strict=True))

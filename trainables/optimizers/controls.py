@@ -39,6 +39,7 @@ class Weights:
         adapt: changes a direction in place before the step: LAMB's trust ratio.
         matrix: whether each tensor has two or more dimensions; empty if all have.
         squares: |w|² of each tensor before the step, computed on first use.
+        memory: tensors like the weights that a projected gradient may be written into; empty for new ones.
     """
 
     tensors: Tensors
@@ -49,6 +50,7 @@ class Weights:
     adapt: Callable[[Weights, Tensors], None] = unadapted
     matrix: Sequence[bool] = ()
     squares: Tensors = field(default_factory=list)
+    memory: Tensors = field(default_factory=list)
 
     @property
     def matrices(self) -> list[int]:
@@ -326,9 +328,12 @@ def control_of(row: ControlRow, values: Mapping[str, Number]) -> Control:
 
 def tangent(w: Weights, d: Tensors) -> Tensors:
     """Returns P d = d − (wᵀd / |w|²)·w of each tensor (eq. 3)."""
-    if w.held is None:
+    if w.held is not None:
+        return _tangent_of(w, d, w.held)
+    if not w.memory:
         return list(torch._foreach_addcmul(d, w.tensors, _along(w, d), value=-1))
-    return _tangent_of(w, d, w.held)
+    parts = zip(d, w.tensors, _along(w, d), w.memory, strict=True)
+    return [torch.addcmul(x, y, a, value=-1, out=out) for x, y, a, out in parts]
 
 
 def tangent_(w: Weights, d: Tensors, where: Tensor | None = None) -> None:

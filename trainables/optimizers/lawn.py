@@ -15,6 +15,7 @@ from trainables.optimizers.bases import COUNTS, Start, reject_hidden_decay, reje
 from trainables.optimizers.controls import LAWN, Control, Weights
 from trainables.optimizers.loading import HALF, check_shapes, fits_any
 from trainables.optimizers.phases import PHASE, UNREAD, TwoPhase, gradients_of, multipliers, reject_decay, with_phase
+from trainables.optimizers.scratch import Scratch
 from trainables.optimizers.shards import local, sums_over
 
 
@@ -26,7 +27,8 @@ class Lawn(TwoPhase):
     Algorithm 1 with lines 5-8 and 10 left to the base: its displacement is η·r. Param groups and state are the base's
     own, so learning-rate schedulers take either; a group's `constrained` overrules "two or more dimensions". The base's
     state is cleared at the switch. In the constrained phase `p.grad` is the same tensor, unchanged, after a step as
-    before; in the free phase a base may write into `p.grad` as without LAWN.
+    before; in the free phase a base may write into `p.grad` as without LAWN. On a CPU, memory for a copy of the held
+    weights stays allocated between constrained steps, and for one of their gradients around torch's own optimizers.
 
     Args:
         base: a torch optimizer without weight decay that makes one update per step.
@@ -53,6 +55,7 @@ class Lawn(TwoPhase):
         self._start = Start()
         self._kept: dict[Tensor, dict[str, Any]] = {}
         self._pending: dict[Tensor, dict[str, Any]] = {}
+        self._copies, self._projected = Scratch(), Scratch()
         super().__init__(base.param_groups, base.defaults, free_steps)
         self._link()
         self._start.record_new_groups(base)
@@ -129,6 +132,8 @@ class Lawn(TwoPhase):
             "_kept": self._kept,
             "_start": self._start,
             "_pending": {},
+            "_copies": Scratch(),
+            "_projected": Scratch(),
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -178,11 +183,20 @@ class Lawn(TwoPhase):
             held = [p for p in dict.fromkeys(group["params"]) if p in gradients and self._radius(p)]
             for sums, params in sums_over(held):
                 before = Weights(
-                    [local(p).clone() for p in params], [self._kept[p]["radius"] for p in params], sums=sums
+                    [self._copies.like(p, w).copy_(w) for p, w in zip(params, map(local, params), strict=True)],
+                    [self._kept[p]["radius"] for p in params],
+                    sums=sums,
                 )
+                if self._borrows:
+                    before.memory = [self._projected.like(p, local(gradients[p])) for p in params]
                 before.multiplier = multipliers(self.control, [self._kept[p] for p in params], params)
                 lr = float(group.get("lr", 1)) or 1.0
                 yield _Part(params, [gradients[p] for p in params], before, lr)
+
+    @property
+    def _borrows(self) -> bool:
+        """Whether the base uses gradients in its step only, as torch's own do; others may keep references to them."""
+        return type(self.base).__module__.startswith("torch.optim.")
 
     def _step_base(self) -> None:
         """Makes the base's step without torch's wrapper, whose hooks have already fired for Lawn."""
