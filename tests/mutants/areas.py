@@ -57,7 +57,7 @@ AREAS = (
     ),
     Area("lawn_tune/launching", ("tests/launching",)),
     Area("lawn_tune/comparison", ("tests/comparison",)),
-    Area("lawn_tune/ledger", ("tests/ledger", "tests/contracts/test_ledger.py")),
+    Area("lawn_tune/ledger", ("tests/ledger", "tests/contracts/ledger")),
 )
 
 
