@@ -155,6 +155,21 @@ def test_an_interrupted_trial_ends_with_the_bits_of_an_undisturbed_one(method: s
     assert curve(again) == curve(undisturbed)
 
 
+@pytest.mark.long
+def test_two_processes_have_the_bits_of_one_whoever_resumes(tmp_path: Path) -> None:
+    """The class draws at random in each step, after micro-batches that only one of the processes computed."""
+    space = SPACE.replace("beta1 = [0.8]", "noise = [1]").replace("epochs = 3", "epochs = 3\nmicro_batch = 12")
+    cell = cells_of(tmp_path, space, LION.replace("noise=False", "noise=True"))["lion-lawn"]
+    alone = run(tmp_path, cell, 1, checkpoint_dir=str(tmp_path / "elsewhere"))
+    for ranks, after in ((2, 1), (1, 2)):
+        folder = str(tmp_path / f"{ranks}")
+        stopped = run(tmp_path, cell, 1, stop=lambda n: n >= 1, checkpoint_dir=folder, ranks=ranks)
+        assert end_of(stopped)["reason"] == "stopped"
+        found = run(tmp_path, cell, 1, checkpoint_dir=folder, ranks=after)
+        assert "resumed from epoch" in end_of(found)["provenance"]
+        assert (numbers(found), curve(found)) == (numbers(alone), curve(alone)), (ranks, after)
+
+
 def test_every_trial_is_a_pack_of_its_own_and_every_key_changes_what_is_trained(tmp_path: Path) -> None:
     cell = cells_of(tmp_path)["lion"]
     assert [len(pack) for pack in make_packs(cell, "search", cell.search_trials, 7)] == [1, 1]
