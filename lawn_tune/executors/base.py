@@ -35,7 +35,7 @@ class Nothing(Enum):
 
 @dataclass(frozen=True)
 class Progress:
-    """Epochs that a job finished; after a resume the first report repeats those before it.
+    """Epochs that a job finished; after a resume the first report repeats those before it. None: it goes on within one.
 
     Args:
         warnings: what people should know of the machine that trains it, though training goes on.

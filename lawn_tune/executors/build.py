@@ -41,6 +41,7 @@ def build_executor(
         data_dir=str(settings.data_dir.resolve()),
         checkpoint_dir=checkpoint_place(settings),
         checkpoint_seconds=settings.checkpoint_seconds,
+        checkpoint_steps=settings.checkpoint_steps,
         fetch_data=settings.fetch_data,
         threads=slots.cpus,
         report_seconds=report_seconds(slots.count),

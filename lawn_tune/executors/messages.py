@@ -24,6 +24,7 @@ class WorkerSettings:
         data_dir: folder of the data sets, absolute.
         checkpoint_dir: place of the packs' checkpoints: an absolute folder, or a URL as `checkpoints.open_store` takes.
         checkpoint_seconds: minimum time between two checkpoints of a pack, s.
+        checkpoint_steps: steps after which a pack writes one as well; 0 for none.
         token: name of a file that the launch put there, so that workers can check whether they see its folder; "" for
             none.
         fetch_data: True to download a data set that is missing or damaged on the worker's machine.
@@ -32,7 +33,8 @@ class WorkerSettings:
         ranks: processes that train a pack together, each on a GPU of its own.
         report_seconds: minimum time between two progress messages of a job, s.
         flattening: True to measure loss flattening after each epoch.
-        progress_seconds: a job is ended when no epoch of it ends for this long; 0 lets it hang.
+        progress_seconds: a job is ended when no step of it, or epoch of a training function, ends for this long; 0
+            lets it hang.
         expendable: whether the worker's process may end with a job that hangs, see `Watchdog`; False for the launch's.
         code: digest of the source files of a training function, a workload or an optimizer class → these as a .zip.
     """
@@ -40,6 +42,7 @@ class WorkerSettings:
     data_dir: str
     checkpoint_dir: str
     checkpoint_seconds: float = Settings.checkpoint_seconds
+    checkpoint_steps: int = Settings.checkpoint_steps
     token: str = ""
     fetch_data: bool = Settings.fetch_data
     threads: int = 1

@@ -199,7 +199,7 @@ class OpenJobs:
             return Failed(opened.job, "memory", f"{text}: its machine ran out of memory")
         silent, limit = time.monotonic() - opened.last_report, self.settings.progress_seconds
         if limit and silent >= limit:
-            text += f": no epoch ended for {silent:.0f} s (--progress-timeout)"
+            text += f": no step ended for {silent:.0f} s (--progress-timeout)"
         return Failed(opened.job, "error", text)
 
     @property

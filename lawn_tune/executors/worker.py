@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import re
 import socket
+import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -28,6 +30,7 @@ from trainables import data
 from trainables.functions.run import FunctionError, FunctionRun
 from trainables.optimizers import fused
 from trainables.optimizers.gpu import kernels_for
+from trainables.outcomes import EpochRecord
 from trainables.training.group import GroupRun
 from trainables.training.packable import Unpackable
 from trainables.training.peak_memory import memory_ended
@@ -47,6 +50,9 @@ from trainables.training.trial import (
 )
 from trainables.workloads.own_code import code_digest, import_code
 from trainables.workloads.own_errors import WorkloadError
+
+ALIVE_SECONDS = 60.0
+"""Longest time between two reports of a job that takes steps (our choice)."""
 
 
 def work(
@@ -149,6 +155,35 @@ def _reason(error: Exception) -> str:
     return found[0] if found else text
 
 
+class _Reports:
+    """Sends what a job has done.
+
+    Args:
+        send: of `work`; may wait for the launch.
+        watchdog: which does not count that wait.
+        notes: what is sent along.
+    """
+
+    def __init__(
+        self, send: Callable[[Message], None], settings: WorkerSettings, watchdog: Watchdog, notes: _Notes
+    ) -> None:
+        self._send, self._watchdog, self._notes = send, watchdog, notes
+        self._seconds = min(ALIVE_SECONDS, settings.progress_seconds / 4 or ALIVE_SECONDS)
+        self._sent = -math.inf
+
+    def send(self, records: Sequence[EpochRecord]) -> None:
+        """Sends the records of epochs."""
+        self._sent = time.monotonic()
+        with self._watchdog.paused():
+            found = [asdict(record) for record in records]
+            self._send({"kind": "progress", "records": found} | self._notes.take())
+
+    def steps_ended(self) -> None:
+        """Within a long epoch sends that it goes on: so the launch knows where, and does not take it for a hang."""
+        if time.monotonic() - self._sent >= self._seconds:
+            self.send([])
+
+
 @contextmanager
 def _checkpoint(job: Job, settings: WorkerSettings, notes: _Notes) -> Iterator[Path | None]:
     """Lends the file of the pack's checkpoint; None where its place cannot be read."""
@@ -178,20 +213,21 @@ def _train(
     _bring_data(job, settings, device, notes)
     watched = settings.progress_seconds if settings.expendable and not job.config.task.by_function else 0.0
     with _checkpoint(job, settings, notes) as checkpoint, Watchdog(watched) as watchdog:
-        run = _run(job, settings, device, checkpoint)
+        run, reports = _run(job, settings, device, checkpoint), _Reports(send, settings, watchdog, notes)
         trained, utilization = 0, Utilization(device)
         for event in run:
             if isinstance(event, EpochEnded | StepsEnded | Waiting):
                 if isinstance(event, EpochEnded):
-                    watchdog.epoch_ended()
                     trained = event.epoch
+                if not isinstance(event, Waiting):
+                    watchdog.moved()
+                if isinstance(event, StepsEnded):
+                    reports.steps_ended()
                 if should_stop():
                     run.stop()
             elif isinstance(event, Records):
                 utilization.look()
-                with watchdog.paused():
-                    records = [asdict(record) for record in event.records]
-                    send({"kind": "progress", "records": records} | notes.take())
+                reports.send(event.records)
             elif isinstance(event, Saved):
                 _keep(job, settings, run, event, notes)
             elif isinstance(event, Warned):
@@ -233,7 +269,7 @@ def _run(job: Job, settings: WorkerSettings, device: torch.device, checkpoint: P
     if task.by_function:
         common |= {"threads": settings.threads, "progress_seconds": settings.progress_seconds}
         return FunctionRun(job.config, settings.code[task.code], **common)
-    common |= {"flattening": settings.flattening}
+    common |= {"flattening": settings.flattening, "checkpoint_steps": settings.checkpoint_steps}
     code = settings.code[task.code] if task.code else b""
     named = task.dataset_row.workload if task.dataset_row.code else task.optimizer_class
     if settings.ranks > 1:

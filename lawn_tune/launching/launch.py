@@ -154,7 +154,8 @@ class Launch:
             with self._left_if_lost(work):
                 if not self._lost(work):
                     self.ledger.progress(pack, event.records)
-            self.listener.advanced(event.job, event.records)
+            if event.records:
+                self.listener.advanced(event.job, event.records)
             self._show(event.warnings, self.listener.warned)
             self._show(event.notes, self.listener.noted)
             return

@@ -107,7 +107,7 @@ class SmokeAgenda:
 
     def _interrupt(self, event: Progress) -> None:
         """Asks the first pack to stop, unless it is about to end."""
-        if not self.seen.interrupted and event.records[-1].epoch < event.job.config.task.epochs:
+        if event.records and not self.seen.interrupted and event.records[-1].epoch < event.job.config.task.epochs:
             self.seen.interrupted = self._stopped = event.job.pack
 
 

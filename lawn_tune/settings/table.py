@@ -43,6 +43,10 @@ class Settings:
             kinds.number("seconds", "30 or 0.5"), "Minimum time between two checkpoints of a pack.", "SECONDS"
         ),
     )
+    checkpoint_steps: int = field(
+        default=0,
+        metadata=_read(kinds.whole(0), "Write a checkpoint after each N steps as well; 0: by time alone.", "N"),
+    )
     fetch_data: bool = field(
         default=False,
         metadata=_read(kinds.yes, "Let workers download a data set that is missing or damaged on their machine."),
@@ -89,7 +93,7 @@ class Settings:
         default=120.0,
         metadata=_read(
             kinds.number("minutes", "120 or 0.5"),
-            "End a Ray worker in which no epoch ends for this long; 0: never.",
+            "End a Ray worker in which no step ends for this long; 0: never.",
             "MINUTES",
         ),
     )

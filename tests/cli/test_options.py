@@ -55,6 +55,7 @@ REACHES: dict[str, tuple[tuple[str, ...], Callable[[Settings], Any], Any]] = {
     "work_dir": (("--work-dir", "w", *RAY), lambda s: ray(s).work_dir, Path("w")),
     "checkpoints": (("--checkpoints", "s3://b/c", *INLINE), lambda s: worker(s).checkpoint_dir, "s3://b/c"),
     "checkpoint_seconds": (("--checkpoint-seconds", "7", *INLINE), lambda s: worker(s).checkpoint_seconds, 7.0),
+    "checkpoint_steps": (("--checkpoint-steps", "500", *INLINE), lambda s: worker(s).checkpoint_steps, 500),
     "fetch_data": (("--fetch-data", *INLINE), lambda s: worker(s).fetch_data, True),
     "flattening": (("--flattening", *INLINE), lambda s: worker(s).flattening, True),
     "extend": (("--extend",), lambda s: agenda(s)["extend"], True),

@@ -38,7 +38,7 @@ class Agenda:
 
     def handle(self, event: Event) -> None:
         self.events.append(event)
-        if isinstance(event, Progress) and event.records[-1].epoch >= 3 and self.victims:
+        if isinstance(event, Progress) and event.records and event.records[-1].epoch >= 3 and self.victims:
             os.kill(max(ranks_of(self.victims)), signal.SIGKILL)
             self.victims = ""
         if isinstance(event, Failed):

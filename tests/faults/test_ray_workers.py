@@ -75,7 +75,7 @@ def test_a_worker_that_hangs_and_one_that_is_not_wanted_are_ended(
     RayTuneExecutor(settings=settings, slots=2, cpus=1, gpus=0, work_dir=tmp_path).run(agenda)
     hung, then = agenda.ends("hanging")
     assert isinstance(hung, Failed)
-    assert "the worker process ended: no epoch ended for" in hung.error
+    assert "the worker process ended: no step ended for" in hung.error
     assert isinstance(then, Finished)
     (unwanted,) = agenda.ends("unwanted")
     assert isinstance(unwanted, Failed)

@@ -69,12 +69,14 @@ def test_a_group_reports_what_one_process_reports_and_has_used_as_many_devices(t
 def test_a_killed_rank_ends_the_attempt_and_the_next_one_resumes_with_the_same_bits(tmp_path: Path) -> None:
     expected = results(*_all_of(PackRun(config(), data_dir=Path("nowhere"), device=CPU)))
     for victim in (0, 1):
-        file, run = tmp_path / f"{victim}", group(config(), tmp_path / f"{victim}", checkpoint_seconds=0.0)
+        file = tmp_path / f"{victim}"
+        run = group(config(), file, checkpoint_seconds=1e9, checkpoint_steps=3)
         with pytest.raises(RankError, match=f"rank {victim} of 2: its process was ended by SIGKILL"):
             kill_once_saved(run, victim)
         assert run.outcomes is None
         events, outcomes = events_of(config(), checkpoint=file)  # by one process: its bits are the same
         assert isinstance(events[0], Resumed)
+        assert events[0].epoch * 12 % 9 == 0, "after 3 of 4 steps an epoch, or a multiple of them"
         again = group(config(), file)
         assert results(*_all_of(again)) == expected
         assert outcomes is not None

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.helpers.tasks import CPU, curve, eight_points, pack, point, run, task, training
+from tests.helpers.tasks import CPU, curve, eight_points, events_of, pack, point, run, task, training
 from trainables.catalogue.datasets import DATASETS
 from trainables.catalogue.methods import METHODS
 from trainables.outcomes import SERIES, EpochRecord, TrialOutcome
@@ -21,7 +21,7 @@ from trainables.tasks import model_config
 from trainables.training import trial
 from trainables.training.checkpoint import UnusableCheckpoint, load_checkpoint, save_checkpoint
 from trainables.training.loop import Training
-from trainables.training.trial import EpochEnded, PackRun, Records, Resumed, Saved, StepsEnded
+from trainables.training.trial import EpochEnded, PackRun, Records, Resumed, Saved, StepsEnded, Unsaved
 
 CORE = ("sgd", "sgd-lawn", "adam", "adam-lawn", "lamb", "lamb-lawn")
 """A pack of 8 for each rule with each of the two controls that have kernels; other methods have shorter tests."""
@@ -197,6 +197,28 @@ def test_resuming_after_any_step_gives_the_same_bits(tmp_path: Path, monkeypatch
     assert [dataclasses.replace(end, summary={}) for end in found] == [
         dataclasses.replace(end, summary={}) for end in ends
     ]
+
+
+def test_checkpoints_by_steps_are_where_they_were_asked_for_and_exact(tmp_path: Path) -> None:
+    config = pack(task(epochs=3), [point("adam-lawn", free_epochs=free) for free in (0.5, 1.75)])
+    whole = run(config)[0]
+    options: dict[str, Any] = {"checkpoint_seconds": 1e9, "checkpoint_steps": 5, "pause_seconds": 1e9}
+    saved = list[Path]()
+    for event in PackRun(config, data_dir=Path("nowhere"), device=CPU, checkpoint=tmp_path / "c", **options):
+        if isinstance(event, Saved):
+            saved.append(event.file.rename(tmp_path / f"{len(saved)}"))
+    for file, place in zip(saved, (1.25, 2.5), strict=True):  # after 5 and 10 of 12 steps
+        events, _ = events_of(config, checkpoint=file, **options)
+        assert events[0] == Resumed(place)
+        assert [record for event in events if isinstance(event, Records) for record in event.records] == whole
+
+
+def test_a_checkpoint_by_steps_that_cannot_be_written_is_not_tried_at_every_one_of_them(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    options: dict[str, Any] = {"checkpoint_seconds": 1e9, "checkpoint_steps": 1, "pause_seconds": 1e9}
+    events, ends = events_of(pack(task(), [point("adam-lawn")]), checkpoint=tmp_path / "file/c", **options)
+    assert sum(isinstance(event, Unsaved) for event in events) == 1
+    assert ends
 
 
 def test_a_pack_whose_trial_is_diverging_is_saved_at_the_end_of_its_epoch(tmp_path: Path) -> None:

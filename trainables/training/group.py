@@ -70,7 +70,7 @@ class GroupRun:
         threads: CPU threads of all ranks together.
         code, named: source files of a user's workload or optimizer class, as a .zip, and which of them is imported;
             empty for any other.
-        data_dir, checkpoint, checkpoint_seconds, report_seconds, flattening: as for `PackRun`.
+        data_dir, checkpoint, checkpoint_seconds, checkpoint_steps, report_seconds, flattening: as for `PackRun`.
 
     Iterating raises:
         torch.OutOfMemoryError, DataError, WorkloadError, Unpackable: as of a `PackRun`, of any rank.
@@ -86,6 +86,7 @@ class GroupRun:
         device: torch.device,
         checkpoint: Path | None = None,
         checkpoint_seconds: float = 30.0,
+        checkpoint_steps: int = 0,
         report_seconds: float = 0.5,
         flattening: bool = False,
         threads: int = 1,
@@ -93,18 +94,18 @@ class GroupRun:
         named: str = "",
     ) -> None:
         self.config, self.count, self.device, self.checkpoint = config, count, device, checkpoint
-        self.checkpoint_seconds = checkpoint_seconds
         self.outcomes: list[TrialOutcome] | None = None
         """Of all trials in the pack's order, once they ended."""
         self.references: Mapping[str, Mapping[str, float]] = {}
         self.digest = ""
-        self._stopping = False
+        self._stopping = self._postponing = False
         self._order = {
             "config": config.to_dict(),
             "count": count,
             "data_dir": str(data_dir),
             "checkpoint": None if checkpoint is None else str(checkpoint),
             "checkpoint_seconds": checkpoint_seconds,
+            "checkpoint_steps": checkpoint_steps,
             "report_seconds": report_seconds,
             "flattening": flattening,
             "threads": max(1, threads // count),
@@ -118,7 +119,7 @@ class GroupRun:
 
     def postpone_checkpoints(self) -> None:
         """See `PackRun.postpone_checkpoints`."""
-        self.checkpoint_seconds *= 2
+        self._postponing = True
 
     def __iter__(self) -> Iterator[Event]:
         if self.device.type == "cuda" and torch.cuda.device_count() < self.count:
@@ -142,8 +143,8 @@ class GroupRun:
                 return message
             else:
                 yield self._event(message)
-                answer = {"stop": self._stopping, "checkpoint_seconds": self.checkpoint_seconds}
-                group.processes[0].send(answer)
+                group.processes[0].send({"stop": self._stopping, "postpone": self._postponing})
+                self._postponing = False
 
     def _event(self, message: Message) -> Event:
         kind = message["kind"]

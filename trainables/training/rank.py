@@ -85,6 +85,7 @@ def _train(order: Message, ask: Callable[[Message], Message]) -> Message:
         device=device,
         checkpoint=Path(order["checkpoint"]) if order["checkpoint"] else None,
         checkpoint_seconds=order["checkpoint_seconds"],
+        checkpoint_steps=order["checkpoint_steps"],
         report_seconds=order["report_seconds"],
         flattening=order["flattening"],
     )
@@ -93,7 +94,8 @@ def _train(order: Message, ask: Callable[[Message], Message]) -> Message:
             if rank > 0:
                 continue  # it sees what rank 0 sees
             answer = ask(_message(event))
-            run.checkpoint_seconds = answer["checkpoint_seconds"]
+            if answer["postpone"]:
+                run.postpone_checkpoints()
             if answer["stop"]:
                 run.stop()
     if rank > 0 or run.outcomes is None:

@@ -109,6 +109,7 @@ class PackRun:
         device: where to train.
         checkpoint: file to resume from and to write, or None for neither; deleted once the outcomes are stored.
         checkpoint_seconds: minimum time between two writes, s; doubled by every write that failed.
+        checkpoint_steps: a write after each so many steps as well, until one failed; 0 for none.
         report_seconds: minimum time between two `Records`, s.
         pause_seconds: minimum time between two events within an epoch, s.
         flattening: whether to measure loss flattening after each epoch, see `trainables.training.flattening`.
@@ -127,12 +128,14 @@ class PackRun:
         device: torch.device,
         checkpoint: Path | None = None,
         checkpoint_seconds: float = 30.0,
+        checkpoint_steps: int = 0,
         report_seconds: float = 0.5,
         pause_seconds: float = 2.0,
         flattening: bool = False,
     ) -> None:
         self.config, self.data_dir, self.device, self.flattening = config, data_dir, device, flattening
         self.checkpoint, self.checkpoint_seconds = checkpoint, checkpoint_seconds
+        self.checkpoint_steps, self._postponed = checkpoint_steps, False
         self.report_seconds, self.pause_seconds = report_seconds, pause_seconds
         self.outcomes: list[TrialOutcome] | None = None
         """Of all trials in the pack's order, once they ended."""
@@ -147,8 +150,9 @@ class PackRun:
         self._stopping = True
 
     def postpone_checkpoints(self) -> None:
-        """Doubles the time between two checkpoints, as they cannot be kept."""
+        """Doubles the time between two checkpoints, as they cannot be kept; from now on none is written by steps."""
         self.checkpoint_seconds *= 2
+        self._postponed = True
 
     def __iter__(self) -> Iterator[Event]:
         make_deterministic(self.config.members[0].seed)
@@ -164,7 +168,8 @@ class PackRun:
             for ended in self._epoch(training):
                 now = time.monotonic()
                 yield ended
-                stop, save = ranks.agreed(self._stopping, now - written >= self.checkpoint_seconds, device=self.device)
+                due = now - written >= self.checkpoint_seconds or (self._is_due(training) and not self._postponed)
+                stop, save = ranks.agreed(self._stopping, due, device=self.device)
                 if not training.finished and (stop or save):
                     yield from self._save(training, now - start)
                     written = time.monotonic()
@@ -179,13 +184,18 @@ class PackRun:
         """Trains an epoch; yields where it may be interrupted."""
         looked = time.monotonic()
         for step, _ in enumerate(training.steps(), 1):
-            if step % LOOK and ranks.count() > 1:
+            due = self._is_due(training)
+            if step % LOOK and ranks.count() > 1 and not due:
                 continue
-            (pause,) = ranks.agreed(time.monotonic() - looked >= self.pause_seconds, device=self.device)
+            (pause,) = ranks.agreed(due or time.monotonic() - looked >= self.pause_seconds, device=self.device)
             if pause:
                 yield StepsEnded()
                 looked = time.monotonic()
         yield EpochEnded(training.epoch)
+
+    def _is_due(self, training: Training) -> bool:
+        """Whether the number of steps asks for a checkpoint; the same on every rank."""
+        return self.checkpoint_steps > 0 and training.steps_done % self.checkpoint_steps == 0
 
     def _resume(self, training: Training) -> Generator[Event, None, float]:
         """Loads the checkpoint, if there is one; returns the seconds of training spent before."""
