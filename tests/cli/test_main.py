@@ -33,7 +33,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 def lawn_tune(*args: str, cwd: Path, flags: tuple[str, ...] = (), debug: str = "0") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, *flags, "-m", "lawn_tune.cli.main", *args]
+    command = [sys.executable, *flags, "-m", "lawn_tune", *args]
     env = {**ENVIRONMENT, DEBUG: debug}
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=env, timeout=60, check=False)
 
@@ -293,7 +293,7 @@ def test_a_reader_that_goes_away_is_no_accident(tmp_path: Path, args: list[str],
     reader, writer = os.pipe()
     os.close(reader)
     try:
-        command = [sys.executable, "-m", "lawn_tune.cli.main", *args]
+        command = [sys.executable, "-m", "lawn_tune", *args]
         result = subprocess.run(
             command, stdout=writer, stderr=subprocess.PIPE, cwd=tmp_path, env=ENVIRONMENT, timeout=60, check=False
         )
@@ -308,7 +308,7 @@ def test_a_reader_that_goes_away_is_no_accident(tmp_path: Path, args: list[str],
 def test_what_cannot_be_written_is_an_error(tmp_path: Path, args: list[str]) -> None:
     """A file open for reading stands for a full disk: both fail when the output is flushed."""
     (tmp_path / "out.txt").touch()
-    command = [sys.executable, "-m", "lawn_tune.cli.main", *args]
+    command = [sys.executable, "-m", "lawn_tune", *args]
     with (tmp_path / "out.txt").open("rb") as out:
         result = subprocess.run(
             command, stdout=out, stderr=subprocess.PIPE, cwd=tmp_path, env=ENVIRONMENT, timeout=60, check=False
@@ -327,7 +327,7 @@ def test_what_cannot_be_written_is_an_error(tmp_path: Path, args: list[str]) -> 
     ],
 )
 def test_streams_that_are_closed_or_full(tmp_path: Path, redirection: str, code: int, error: str) -> None:
-    line = f"'{sys.executable}' -m lawn_tune.cli.main {redirection}"
+    line = f"'{sys.executable}' -m lawn_tune {redirection}"
     found = subprocess.run(
         ["sh", "-c", line], capture_output=True, text=True, cwd=tmp_path, env=ENVIRONMENT, timeout=60, check=False
     )
