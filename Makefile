@@ -15,7 +15,7 @@ AREA :=
 SANITIZE := -O2 -g -march=native -fno-math-errno -fno-trapping-math -fopenmp -Wall -Wextra -Werror \
 	-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 
-.PHONY: demo test test-long wheel check mutants sanitize bench bench-check clean
+.PHONY: demo test test-long wheel examples check mutants sanitize bench bench-check clean
 
 demo: $(READY)  ## a study on bundled data: grid, confirmation, comparison, report
 	$(BIN)/lawn-tune launch quickstart
@@ -32,6 +32,9 @@ test-long: $(TESTS)  ## real launches whose processes are killed, cut off or sta
 
 wheel: $(TESTS)  ## builds the wheel, installs it outside of the checkout and runs what the pages show; in test-long too
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/end_to_end/test_wheel.py
+
+examples: $(READY)  ## the folders of examples/, each to its verdict, which is rewritten
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.examples
 
 check: $(TESTS)  ## formatting, lint, types
 	$(BIN)/ruff format --check .

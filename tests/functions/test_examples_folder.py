@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.examples import VERDICT
 from lawn_tune.planning.plan import plan
 from search_spaces.loader import load_space
 from tests.helpers.functions import Functions, end_of
@@ -28,11 +29,9 @@ def few_epochs(folder: Path, source: str, epochs: int) -> Functions:
 def test_an_example_plans_a_pair_and_shows_its_verdict(space: Path) -> None:
     cells = plan(load_space(space))
     assert [cell.task.optimizer for cell in cells] == ["adam", "adam-lawn"]
-    verdict = space.parent / "verdict.md"
-    if verdict.exists():
-        labels = [cell.method.label for cell in cells]
-        assert all(label in verdict.read_text() for label in labels)
-        assert f"{len(cells[0].protocol.confirm_seeds)} seeds" in verdict.read_text()
+    verdict = (space.parent / VERDICT).read_text()
+    assert all(cell.method.label in verdict for cell in cells)
+    assert f"{len(cells[0].protocol.confirm_seeds)} seeds" in verdict
     assert f"examples/{space.parent.name}" in (ROOT / "README.md").read_text()
 
 
