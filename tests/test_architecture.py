@@ -43,6 +43,7 @@ PARTS = (
     ("executors",),
     ("launching",),
     ("cli",),
+    ("__main__",),
 )
 """Parts of lawn_tune from the lowest up; each may import those of lower lines only."""
 

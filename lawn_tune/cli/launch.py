@@ -268,9 +268,8 @@ def run_launch(
     if left.trials:
         raise typer.Exit(AT_LIMIT)
     if agenda.tally.errors:
-        raise ExecutionError(
-            f"{agenda.tally.failed} trials failed: {agenda.tally.errors[-1]}", "Launch again to retry."
-        )
+        hint = "Correct it, then launch again." if agenda.tally.by_code else "Launch again to retry."
+        raise ExecutionError(f"{agenda.tally.failed} trials failed: {agenda.tally.errors[-1]}", hint)
 
 
 def limits_of(settings: Settings) -> Limits:

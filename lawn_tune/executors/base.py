@@ -64,16 +64,20 @@ class Failed:
     Args:
         reason: "memory" when the pack did not fit the device, "stopped" when it was asked to stop, "lost" when its
             machine was lost, "data" when the data set is missing or damaged there, "alone" when trials of the pack's
-            workload cannot be trained at once, "workload" when none can be trained, else "error".
+            workload cannot be trained at once, "workload" when none can be trained, "class" when that is so of the
+            user's optimizer class, else "error".
         error: text for people, with the traceback where there is one.
     """
 
     job: Job
-    reason: Literal["memory", "stopped", "lost", "data", "alone", "workload", "error"]
+    reason: Literal["memory", "stopped", "lost", "data", "alone", "workload", "class", "error"]
     error: str
 
 
 Event = Progress | Finished | Failed
+
+UNUSABLE = ("workload", "class")
+"""Reasons why no pack of a user's code can be trained."""
 
 
 class Agenda(Protocol):

@@ -29,6 +29,7 @@ from lawn_tune.results import UTILIZATION
 from trainables import data
 from trainables.functions.run import FunctionError, FunctionRun
 from trainables.optimizers import fused
+from trainables.optimizers.classes import OptimizerClassError
 from trainables.optimizers.gpu import kernels_for
 from trainables.outcomes import EpochRecord
 from trainables.training.group import GroupRun
@@ -81,7 +82,9 @@ def work(
     except FunctionError as error:
         send({"kind": "failed", "reason": "error", "error": str(error)})
     except WorkloadError as error:
-        send({"kind": "failed", "reason": "workload", "error": f"{job.config.task.dataset}: {error}"})
+        send({"kind": "failed", "reason": "workload", "error": f"{job.config.task.code_of}: {error}"})
+    except OptimizerClassError as error:
+        send({"kind": "failed", "reason": "class", "error": str(error)})
     except Unpackable as error:
         send({"kind": "failed", "reason": "alone", "error": str(error)})
     except Exception as error:

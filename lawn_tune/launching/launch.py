@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
 from lawn_tune.cells import Cell, CellName, Packing, Phase
-from lawn_tune.executors.base import Event, Failed, Finished, Job, Nothing, Progress
+from lawn_tune.executors.base import UNUSABLE, Event, Failed, Finished, Job, Nothing, Progress
 from lawn_tune.executors.memory_need import too_large
 from lawn_tune.launching import leases
 from lawn_tune.launching.extension import next_grids
@@ -384,12 +384,12 @@ class Launch:
             self._alone.add(work.cell.task.code)
             work.queue.appendleft(pack)
             return
-        if event.reason == "workload":
-            leave(self._works, work.cell.task.code)
+        if event.reason in UNUSABLE:
+            leave(self._works, work.cell.task, event.reason)
         lost = event.reason == "lost"
         tries, limit = (self._lost_machines, LOST_MACHINES) if lost else (self._tries, self.retries)
         tries[pack.id] = tries.get(pack.id, 0) + 1
-        again = tries[pack.id] <= limit and event.reason not in ("data", "workload") and not self.stopping
+        again = tries[pack.id] <= limit and event.reason not in ("data", *UNUSABLE) and not self.stopping
         error = f"{too_large(work.cell.task)}: {event.error}" if event.reason == "memory" else event.error
         self.listener.failed(event.job, error, again)
         if again:
@@ -397,5 +397,5 @@ class Launch:
             return
         work.state = State.FAILED if work.state is State.OPEN else work.state
         self.ledger.fail(pack, error)
-        self.tally.failed += len(pack.keys)
-        self.tally.errors.append(error)
+        by_code = event.reason in UNUSABLE or (event.reason == "error" and bool(work.cell.task.code))
+        self.tally.fail(len(pack.keys), error, by_code=by_code)

@@ -50,6 +50,7 @@ class Tally:
         left_out: True once a pack was not begun because a limit would have been passed.
         seconds: device time of the trained ones.
         errors: one text for each pack that failed for good.
+        by_code: whether the last of these is the fault of the user's code, so that another try alone does not help.
     """
 
     trained: int = 0
@@ -59,6 +60,7 @@ class Tally:
     left_out: bool = False
     seconds: float = 0.0
     errors: list[str] = field(default_factory=list)
+    by_code: bool = False
 
     def add(self, outcomes: Sequence[TrialOutcome]) -> int:
         """Counts trained trials; returns how many of them diverged."""
@@ -67,3 +69,9 @@ class Tally:
         self.diverged += diverged
         self.seconds += sum(outcome.summary["seconds"] or 0.0 for outcome in outcomes)
         return diverged
+
+    def fail(self, trials: int, error: str, *, by_code: bool) -> None:
+        """Counts the trials of a pack that failed for good."""
+        self.failed += trials
+        self.errors.append(error)
+        self.by_code = by_code

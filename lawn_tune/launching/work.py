@@ -11,7 +11,7 @@ from functools import cached_property
 from lawn_tune.cells import Cell, Phase
 from lawn_tune.executors.base import Job
 from lawn_tune.ledger import PackRow
-from trainables.tasks import Trial
+from trainables.tasks import Task, Trial
 
 
 class State(Enum):
@@ -69,10 +69,17 @@ class Work:
         self.queue.clear()
 
 
-def leave(works: Iterable[Work], code: str) -> None:
-    """Begins no more packs of a user's code, none of which can be trained."""
+def leave(works: Iterable[Work], task: Task, reason: str) -> None:
+    """Begins no more packs of a user's code, none of which can be trained.
+
+    Args:
+        task: of the pack that has shown it.
+        reason: "class" for the optimizer class of the task, else all code of its space.
+    """
     for work in works:
-        if work.cell.task.code == code and work.state in (State.OPEN, State.WAITING):
+        other = work.cell.task
+        same = other.optimizer_class == task.optimizer_class if reason == "class" else other.code == task.code
+        if same and work.state in (State.OPEN, State.WAITING):
             work.stop(State.FAILED if work.state is State.OPEN else State.DONE)
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import get_args
 
-from lawn_tune.planning.classes import with_classes
+from lawn_tune.planning.classes import codes_of_classes, with_classes
 from lawn_tune.planning.functions import with_own_code
 from search_spaces.keys import did_you_mean, space_error
 from search_spaces.levels import split, text
@@ -40,12 +40,12 @@ def catalogue_of(space: SearchSpace) -> tuple[SearchSpace, Catalogue]:
         SpaceError: a row breaks the form, or there is no such function, workload or class; the text names its file.
     """
     try:
-        known = installed()
+        known, classes = installed(), codes_of_classes(space)
         if space.code:
-            space, known = with_own_code(space, known)
+            space, known = with_own_code(space, known, classes)
         elif space.catalogue:
             known = known.with_rows(space.catalogue, f"{space.source}: catalogue")
-        return space, with_classes(space, known) if space.classes else known
+        return space, with_classes(space, known, classes)
     except CatalogueError as error:
         raise SpaceError(str(error)) from None
 

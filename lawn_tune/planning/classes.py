@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lawn_tune.planning.sources import Code, Named, read_code
+from lawn_tune.planning.class_arguments import class_arguments
+from lawn_tune.planning.sources import Code, Named, located, read_code
 from search_spaces.keys import did_you_mean
 from search_spaces.space import SearchSpace
 from trainables.catalogue import Catalogue
+from trainables.catalogue.arguments import BETAS, not_taken
 from trainables.catalogue.rows import SCHEDULE, Control
 
 COLORS = ("#a067b1", "#12868f", "#a8591a", "#5b83b1", "#2d8a4e", "#c2478f")
@@ -20,18 +23,25 @@ def codes_of_classes(space: SearchSpace) -> dict[str, Code]:
     Raises:
         SpaceError: see `read_code`.
     """
-    return {name: read_code(_named(space, name, "class", own.optimizer)) for name, own in space.classes.items()}
+    read: dict[str, Code] = {}
+    for name, own in space.classes.items():
+        if own.optimizer not in read:
+            read[own.optimizer] = read_code(_named(space, name, "class", own.optimizer))
+    return {name: read[own.optimizer] for name, own in space.classes.items()}
 
 
-def with_classes(space: SearchSpace, known: Catalogue) -> Catalogue:
+def with_classes(space: SearchSpace, known: Catalogue, codes: Mapping[str, Code]) -> Catalogue:
     """Returns the catalogue with the methods of a space that name a class.
 
     The sources of a training function or workload include those of its classes, so that their digest stands for both.
 
+    Args:
+        codes: of its classes, from `codes_of_classes`.
+
     Raises:
-        SpaceError: there is no such class or control, or the catalogue has a method of this name.
+        SpaceError: there is no such control, the catalogue has a method of this name, or the class has no argument for
+            a hyperparameter that nothing but its class could take.
     """
-    codes = codes_of_classes(space)
     colors = {code: COLORS[i % len(COLORS)] for i, code in enumerate(dict.fromkeys(map(str, codes.values())))}
     rules, methods = {}, {}
     for name, code in codes.items():
@@ -42,6 +52,8 @@ def with_classes(space: SearchSpace, known: Catalogue) -> Catalogue:
         taken = {row.name for row in SCHEDULE} | ({control.switch.name} if control and control.switch else set())
         taken |= {row.name for row in control.hyperparameters} if control else set()
         own = [{"name": key} for key in space.grids[name].values if key not in taken]
+        if not space.trainable:  # a function may read what its class does not take
+            _check_arguments(space, name, [row["name"] for row in own])
         rules[name] = {"label": code.attribute, "direction": "", "state": [], "hyperparameters": own}
         rules[name] |= {"optimizer": str(code), "code": "" if space.code else code.digest}
         methods[name] = {"label": name, "rule": name, "color": colors[str(code)]} | _controlled(space, name)
@@ -68,6 +80,25 @@ def _control(space: SearchSpace, name: str, known: Catalogue) -> Control | None:
         todo = f"{did_you_mean(text, names)}Choose one of these, or leave it out."
         raise _named(space, name, "control", text).error(rule, todo)
     return known.controls[text]
+
+
+def _check_arguments(space: SearchSpace, name: str, keys: Sequence[str]) -> None:
+    """Refuses hyperparameters that a class does not take, as far as its source shows that."""
+    text = space.classes[name].optimizer
+    arguments = class_arguments(*located(_named(space, name, "class", text)))
+    if arguments is None:
+        return
+    if "lr" not in arguments:
+        rule = "must be a class that takes the argument lr, which the schedule sets before each step"
+        raise _named(space, name, "class", text).error(rule, "Add it.")
+    for key in keys:
+        if not_taken([key], arguments):
+            betas = BETAS if "betas" in arguments else ()
+            known = sorted({*arguments, *betas} - {"params", "lr", "betas"})
+            rule = f"unknown hyperparameter; {text} takes {', '.join(known) or 'none'}"
+            levels = ", ".join(f"{level:g}" for level in space.grids[name].values[key])
+            todo = f"{did_you_mean(key, known)}Rename or remove it."
+            raise _named(space, name, key, f"[{levels}]").error(rule, todo)
 
 
 def _named(space: SearchSpace, method: str, key: str, text: str) -> Named:

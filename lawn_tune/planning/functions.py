@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -16,8 +16,11 @@ OWN = "own"
 """Name of the rule, model and loss of a training function, and of the latter two of a workload."""
 
 
-def own_code(space: SearchSpace) -> Code:
+def own_code(space: SearchSpace, classes: Mapping[str, Code]) -> Code:
     """Returns the sources of a space's training function or workload, with those of the optimizer classes it names.
+
+    Args:
+        classes: from `codes_of_classes`.
 
     Raises:
         SpaceError: see `read_code`; or two different files have one name.
@@ -25,7 +28,7 @@ def own_code(space: SearchSpace) -> Code:
     named = Named(space, _key(space), space.code)
     code = read_code(named)
     files = dict(code.files)
-    for other in codes_of_classes(space).values():
+    for other in classes.values():
         for name, content in other.files.items():
             if files.setdefault(name, content) != content:
                 raise named.error(f"there are two files {name}, one of them of {other}", "Rename one of them.")
@@ -39,21 +42,23 @@ def archives(spaces: Iterable[SearchSpace]) -> dict[str, bytes]:
 
 
 def _codes(space: SearchSpace) -> list[Code]:
-    return [own_code(space)] if space.code else list(codes_of_classes(space).values())
+    classes = codes_of_classes(space)
+    return [own_code(space, classes)] if space.code else list(classes.values())
 
 
-def with_own_code(space: SearchSpace, known: Catalogue) -> tuple[SearchSpace, Catalogue]:
+def with_own_code(space: SearchSpace, known: Catalogue, classes: Mapping[str, Code]) -> tuple[SearchSpace, Catalogue]:
     """Returns a space of a training function or a workload as one that names rows, and the rows.
 
     Args:
         known: built-in and installed rows.
+        classes: from `codes_of_classes`.
 
     Raises:
         SpaceError: see `own_code`.
         CatalogueError: a row that the space brings breaks the form.
     """
     where = f"{space.source}: {_key(space)}"
-    whole = known.with_rows(_rows(space, own_code(space)), where)
+    whole = known.with_rows(_rows(space, own_code(space, classes)), where)
     whole = whole.with_rows(space.catalogue, f"{space.source}: catalogue") if space.catalogue else whole
     named = replace(space, dataset=space.code, model={"name": OWN}, loss=OWN)
     if space.workload:

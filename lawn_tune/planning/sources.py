@@ -89,12 +89,8 @@ def read_code(named: Named) -> Code:
     Raises:
         SpaceError: there is nothing of this name, or a file cannot be read or parsed.
     """
-    place, colon, attribute = named.text.rpartition(":")
-    if not colon or not place or not attribute.isidentifier():
-        raise named.error("must name a module and what is in it")
-    alone = place.endswith(".py")
-    root, module = _file(named, place) if alone else _module(named, place)
-    file = _source(root, module)
+    root, module, attribute = located(named)
+    file = source_file(root, module)
     if file is None:
         raise named.error(f"there is no module {module} in {root}")
     _check_attribute(named, file, attribute)
@@ -103,7 +99,7 @@ def read_code(named: Named) -> Code:
         files: set[Path] = set()
     elif named.space.sources:
         files = {file, *_listed(named, root)}
-    elif package.is_dir() and not alone:
+    elif package.is_dir() and file.parent != root:
         files = set(package.rglob("*.py"))
     else:
         files = set(_closure(named, root, file))
@@ -111,6 +107,18 @@ def read_code(named: Named) -> Code:
 
 
 # --- where the source is ---------------------------------------------------------------------------------------------
+
+
+def located(named: Named) -> tuple[Path, str, str]:
+    """Returns the folder that a name is imported from, its module and its attribute.
+
+    Raises:
+        SpaceError: it has another form, or there is no such file or module.
+    """
+    place, colon, attribute = named.text.rpartition(":")
+    if not colon or not place or not attribute.isidentifier():
+        raise named.error("must name a module and what is in it")
+    return (*(_file(named, place) if place.endswith(".py") else _module(named, place)), attribute)
 
 
 def _file(named: Named, place: str) -> tuple[Path, str]:
@@ -125,12 +133,13 @@ def _module(named: Named, name: str) -> tuple[Path, str]:
     """Returns the first folder next to the space or on Python's path that has a module's top-level package."""
     top = name.partition(".")[0]
     for folder in (named.space.source.parent, Path.cwd(), *map(Path, sys.path)):
-        if ((folder / top).is_dir() and _source(folder, name)) or (folder / f"{top}.py").is_file():
+        if ((folder / top).is_dir() and source_file(folder, name)) or (folder / f"{top}.py").is_file():
             return folder, name
     raise named.error(f"there is no module {name} next to the space or on Python's path")
 
 
-def _source(root: Path, module: str) -> Path | None:
+def source_file(root: Path, module: str) -> Path | None:
+    """Returns the file of a module below a folder, None where there is none."""
     stem = root.joinpath(*module.split("."))
     return next((file for file in (stem.with_suffix(".py"), stem / "__init__.py") if file.is_file()), None)
 
@@ -179,16 +188,21 @@ def _imported(tree: ast.AST, package: Sequence[str]) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            above = package[: len(package) - node.level + 1] if node.level else ()
-            base = ".".join([*above, *([node.module] if node.module else [])])
-            yield from (f"{base}.{alias.name}".lstrip(".") for alias in node.names)
+            yield from imports(node, package)
+
+
+def imports(node: ast.ImportFrom, package: Sequence[str]) -> list[str]:
+    """Returns the dotted name of everything that a statement imports, seen from a module of a package."""
+    above = package[: len(package) - node.level + 1] if node.level else ()
+    base = ".".join([*above, *([node.module] if node.module else [])])
+    return [f"{base}.{alias.name}".lstrip(".") for alias in node.names]
 
 
 def _files_of(root: Path, name: str) -> Iterator[Path]:
     """Yields the files that an import of a dotted name runs, as far as they are in a folder."""
     parts = name.split(".")
     for end in range(1, len(parts) + 1):
-        if file := _source(root, ".".join(parts[:end])):
+        if file := source_file(root, ".".join(parts[:end])):
             yield file
 
 

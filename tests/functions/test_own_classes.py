@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -16,9 +17,12 @@ from lawn_tune.cli.main import app
 from lawn_tune.executors.base import Job
 from lawn_tune.executors.messages import WorkerSettings
 from lawn_tune.executors.worker import work
+from lawn_tune.planning import classes
+from lawn_tune.planning.class_arguments import class_arguments
 from lawn_tune.planning.functions import archives
 from lawn_tune.planning.packing import make_packs
 from lawn_tune.planning.plan import plan
+from lawn_tune.planning.sources import read_code
 from search_spaces.loader import load_space
 from search_spaces.space import SpaceError
 from tests.helpers.functions import LINE, Functions, end_of
@@ -215,11 +219,55 @@ def test_code_of_two_spaces_is_never_mixed_in_one_process(tmp_path: Path) -> Non
         ("peak_lr = [0.001, 0.002]", "", "optimizers.lion.peak_lr: missing key; lion requires peak_lr, warmup_epochs"),
         (".adam]", ".adam]\ncontrol = 'lawn'", "optimizers.adam.control: must be next to a class"),
         (".adam]", ".adam]\nclass = 'lion.py:Lion'", "adam.class: must be on a method whose name the catalogue lacks"),
+        (
+            "beta1",
+            "bata1",
+            "lion.bata1: unknown hyperparameter; lion.py:Lion takes beta1, beta2, .*mean 'beta1'",
+        ),
+        (
+            'lion.py:Lion"',
+            'torch.optim:AdamW"\nmomentum = [0]',
+            "momentum: unknown .* takes amsgrad, beta1,",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_name_is_said_before_anything_runs(old: str, new: str, error: str, tmp_path: Path) -> None:
     with pytest.raises(SpaceError, match=error):
         cells_of(tmp_path, SPACE.replace(old, new, 1))
+
+
+HIDDEN = LION.replace("betas=(0.9, 0.99), ", "").replace("=False)", "=False, **more)").replace("betas=betas, ", "")
+"""What it takes besides is not in its source."""
+
+CAT = "from .base import Cat\n\n\nclass Lion(Cat):\n    pass\n"
+IMPORTED = {"lion.py": "from beasts.cats import Lion as Lion", "beasts/cats.py": CAT}
+
+
+@pytest.mark.parametrize(
+    ("files", "taken"),
+    [
+        ({"lion.py": LION}, "lr params betas weight_decay noise"),
+        (
+            {"lion.py": LION.replace("self, params, ", "self, params, /, decay=1, *, ")},
+            "decay lr betas weight_decay noise",
+        ),
+        ({"lion.py": LION + "\n\nclass Tiger(Lion):\n    pass\n\n\nclass Lion(Tiger): ...\n"}, None),
+        (IMPORTED | {"beasts/base.py": LION.replace("Lion", "Cat")}, "lr params betas weight_decay noise"),
+        (IMPORTED, None),
+        ({"lion.py": HIDDEN}, None),
+        ({"lion.py": "def Lion(params, lr): ...\n"}, None),
+        ({"lion.py": "from torch.optim import *\nLion = AdamW\n"}, None),
+        ({"lion.py": LION.replace("class Lion", "@decorated\nclass Lion")}, None),
+    ],
+)
+def test_the_arguments_of_a_class_are_read_from_its_source(
+    files: dict[str, str], taken: str | None, tmp_path: Path
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    found = class_arguments(tmp_path, "lion", "Lion")
+    assert found == (None if taken is None else set(taken.split()))
 
 
 CLOSURE = LION.replace("closure=None", "closure")
@@ -232,9 +280,12 @@ SET = LION.replace('setdefault("m", ', 'setdefault("x", {1}) and self.state[p].s
     ("source", "error"),
     [
         (LION.replace("(torch.optim.Optimizer)", ""), "optimizer class lion:Lion must be a subclass of torch.optim"),
-        (LION.replace("betas=(0.9, 0.99), ", ""), "has no argument beta1; remove it from the grid"),
-        (LION.replace("lr=1e-4", "rate=1"), "must take the argument lr, which the schedule sets before each step"),
-        (CLOSURE, "must make its step without a closure, which its step() requires"),
+        (HIDDEN, "optimizer class lion:Lion has no argument beta1; remove it from the grid"),
+        (
+            HIDDEN.replace("lr=1e-4", "rate=1"),
+            "optimizer class lion:Lion must take the argument lr, which the sched",
+        ),
+        (CLOSURE, "optimizer class lion:Lion must make its step without a closure"),
         ("import no_such_module\n" + LION, "import of lion raised ModuleNotFoundError: No module named 'no_such"),
         ("raise SystemExit(2)\n" + LION, "import of lion raised SystemExit: 2"),
         (LION.replace("self.calls += 1", "raise KeyError('m')"), "KeyError: 'm'"),
@@ -244,8 +295,21 @@ SET = LION.replace('setdefault("m", ', 'setdefault("x", {1}) and self.state[p].s
 )
 def test_a_class_that_cannot_be_used_fails_its_trial_with_the_reason(source: str, error: str, tmp_path: Path) -> None:
     end = end_of(run(tmp_path, cells_of(tmp_path, source=source)["lion"]))
-    assert (end["kind"], end["reason"]) == ("failed", "workload" if error.startswith("import") else "error")
+    of_class = re.match("optimizer class lion:Lion (must|has)", error)
+    reason = "class" if of_class else "workload" if error.startswith("import") else "error"
+    assert (end["kind"], end["reason"]) == ("failed", reason)
     assert error in end["error"]
+
+
+def test_such_a_class_ends_its_own_methods_and_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    cells_of(tmp_path, source=HIDDEN)
+    end = CliRunner().invoke(app, ["launch", "own.toml", "--executor", "inline"], env={"COLUMNS": "400"})
+    assert end.exit_code == 5
+    assert "trained 3 trials" in end.output, "Adam's"
+    assert end.output.count("has no argument beta1") == 2, "as it fails, and at the end"
+    assert "1 trials failed: optimizer class lion:Lion has no" in end.output
+    assert "hint: Correct it, then launch again." in end.output
 
 
 def test_weight_decay_under_lawn_is_refused_by_name(tmp_path: Path) -> None:
@@ -272,7 +336,9 @@ def test_a_training_function_gets_the_class_with_the_schedule_and_the_switch(tmp
     assert losses[0] != losses[1]
     warnings = [text for message in plain for text in message.get("warnings", ())]
     assert warnings == ["train.py:train: it does not read the hyperparameters width: their values change nothing"]
-    code = own.cells[0].task.code
+    with patch.object(classes, "read_code", wraps=read_code) as read:
+        code = own.cells[0].task.code
+    read.assert_called_once()  # for both methods, and the function
     (tmp_path / "lion.py").write_text(LION + "\n")
     assert own.cells[0].task.code != code
 

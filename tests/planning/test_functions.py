@@ -26,7 +26,7 @@ BOOM = "raise RuntimeError('a plan ran the function')\n"
 
 
 def code_of(own: Functions) -> Code:
-    return own_code(load_space(own.file))
+    return own_code(load_space(own.file), {})
 
 
 def keys(own: Functions) -> list[str]:

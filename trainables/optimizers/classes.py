@@ -9,30 +9,38 @@ from typing import Any
 
 from torch.optim import Optimizer
 
+from trainables.catalogue.arguments import BETAS, not_taken
 from trainables.catalogue.rows import Method, Rule
 
-BETAS = ("beta1", "beta2")
-"""Hyperparameters that a class takes as one argument, `betas`, unless it has arguments of these names."""
+
+class OptimizerClassError(ValueError):
+    """A class that is no optimizer that a training loop can use; the text names it."""
 
 
 def class_of(rule: Rule) -> type[Optimizer]:
     """Returns the class of a rule; its module is imported.
 
     Raises:
-        ValueError: there is none, or it is not an optimizer that a training loop can call; the text names it.
+        OptimizerClassError: there is none, or it is not an optimizer that a training loop can call.
     """
     name = rule.optimizer
     try:
         found = resolve_name(name)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"optimizer class {name} cannot be imported: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise OptimizerClassError(
+            f"optimizer class {name} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
     if not (isinstance(found, type) and issubclass(found, Optimizer)):
-        raise ValueError(f"optimizer class {name} must be a subclass of torch.optim.Optimizer, got {found!r}")
+        raise OptimizerClassError(f"optimizer class {name} must be a subclass of torch.optim.Optimizer, got {found!r}")
     if "lr" not in _parameters(found):
-        raise ValueError(f"optimizer class {name} must take the argument lr, which the schedule sets before each step")
+        raise OptimizerClassError(
+            f"optimizer class {name} must take the argument lr, which the schedule sets before each step"
+        )
     closure = inspect.signature(found.step).parameters.get("closure")
     if closure is not None and closure.default is inspect.Parameter.empty:
-        raise ValueError(f"optimizer class {name} must make its step without a closure, which its step() requires")
+        raise OptimizerClassError(
+            f"optimizer class {name} must make its step without a closure, which its step() requires"
+        )
     return found
 
 
@@ -40,8 +48,7 @@ def unused(method: Method) -> set[str]:
     """Returns the hyperparameters that the class of a method, if its rule names one, does not take as arguments."""
     if not method.rule.optimizer:
         return set()
-    parameters = _parameters(class_of(method.rule))
-    return set(method.names("rule")) - {*parameters, *(BETAS if "betas" in parameters else ())}
+    return not_taken(method.names("rule"), _parameters(class_of(method.rule)))
 
 
 def build(rule: Rule, values: Mapping[str, float], params: Iterable[Any]) -> Optimizer:

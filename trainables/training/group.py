@@ -24,6 +24,7 @@ from typing import Any
 import torch
 
 from trainables.data import DataError
+from trainables.optimizers.classes import OptimizerClassError
 from trainables.outcomes import EpochRecord, TrialOutcome
 from trainables.processes import exit_text, python
 from trainables.tasks import PackConfig
@@ -45,6 +46,7 @@ ERRORS: Mapping[str, type[Exception]] = {
     "memory": torch.OutOfMemoryError,
     "data": DataError,
     "workload": WorkloadError,
+    "class": OptimizerClassError,
     "alone": Unpackable,
 }
 """Why a rank may end → what the run raises then."""
@@ -73,7 +75,8 @@ class GroupRun:
         data_dir, checkpoint, checkpoint_seconds, checkpoint_steps, report_seconds, flattening: as for `PackRun`.
 
     Iterating raises:
-        torch.OutOfMemoryError, DataError, WorkloadError, Unpackable: as of a `PackRun`, of any rank.
+        torch.OutOfMemoryError, DataError, WorkloadError, OptimizerClassError, Unpackable: as of a `PackRun`, of any
+            rank.
         RankError: a rank failed or ended.
     """
 

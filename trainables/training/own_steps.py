@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from trainables.catalogue.rows import Method
 from trainables.optimizers.bases import plain_attributes
 from trainables.optimizers.build import torch_optimizer
-from trainables.optimizers.classes import unused
+from trainables.optimizers.classes import OptimizerClassError, unused
 from trainables.optimizers.lawn import Lawn
 from trainables.optimizers.layers import Layer
 from trainables.training.trees import packed, unpacked
@@ -28,7 +28,7 @@ class OwnSteps:
         layers: of the same parameters; which of them the control holds.
 
     Raises:
-        ValueError: the class cannot be used, or has no argument for a hyperparameter.
+        OptimizerClassError: the class cannot be used, or has no argument for a hyperparameter.
     """
 
     def __init__(
@@ -36,7 +36,9 @@ class OwnSteps:
     ) -> None:
         self._name = method.rule.optimizer
         if names := sorted(unused(method)):
-            raise ValueError(f"optimizer class {self._name} has no argument {names[0]}; remove it from the grid")
+            raise OptimizerClassError(
+                f"optimizer class {self._name} has no argument {names[0]}; remove it from the grid"
+            )
         self._params = [nn.Parameter(view.clone()) for view in views]
         self._method, self._values = method, values
         self._held = [layer.constrained for layer in layers]
