@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -59,3 +59,8 @@ class TrialOutcome:
     examples: bytes = b""
     example_count: int = 0
     constrained: tuple[str, ...] = ()
+
+
+def diverged(outcomes: Iterable[TrialOutcome]) -> int:
+    """Returns how many of some finished trials diverged."""
+    return sum(outcome.outcome == "diverged" for outcome in outcomes)

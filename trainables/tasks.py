@@ -12,6 +12,7 @@ from typing import Any, Literal
 from trainables.catalogue import Catalogue, catalogue
 from trainables.catalogue.plugins import identity
 from trainables.catalogue.rows import Dataset, Loss, Method, Model, Value
+from trainables.catalogue.sizes import Footprint
 
 NUMERICS: Mapping[str, int] = {"float32": 1, "bfloat16": 2}
 """Precision → a number that is raised when a change of ours alters what its trials produce beyond rounding; part of
@@ -114,6 +115,12 @@ class Task:
     def model_row(self) -> Model:
         """The row of its model."""
         return self.catalogue.models[self.model.name]
+
+    @property
+    def footprint(self) -> Footprint | None:
+        """The size of its model on its data set; None where the model's row does not tell."""
+        known = self.model_row.footprint
+        return known(self.model.options, self.dataset_row.shape) if callable(known) else known
 
     @property
     def loss_row(self) -> Loss:

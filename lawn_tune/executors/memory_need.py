@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from trainables.catalogue.rows import Footprint
 from trainables.tasks import LANES, PackConfig, Task
 
 MIB, GIB = 2**20, 2**30
@@ -41,7 +40,7 @@ def memory_need(pack: PackConfig, *, gpu: bool = False, ranks: int = 1) -> int:
     task, data = pack.task, pack.task.dataset_row
     if gpu:
         return step_above(ranks * (GPU_PROCESS + data.resident) + (PROCESS if ranks > 1 else 0))
-    model, rows = footprint(task), len(pack.members)
+    model, rows = task.footprint, len(pack.members)
     if model is None:
         return step_above(PROCESS + data.resident + UNKNOWN)
     slots = CLASS_SLOTS if task.optimizer_class else len(task.method.rule.state)
@@ -67,9 +66,3 @@ def step_above(need: int) -> int:
     while 3 * step // 2 < need:
         step *= 2
     return step if step >= need else 3 * step // 2
-
-
-def footprint(task: Task) -> Footprint | None:
-    """Returns the size of a task's model on its data set; None where its row does not tell."""
-    known = task.model_row.footprint
-    return known(task.model.options, task.dataset_row.shape) if callable(known) else known

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from lawn_tune.cells import Cell, Phase
 from lawn_tune.executors.base import Job
-from trainables.outcomes import EpochRecord, TrialOutcome
+from trainables.outcomes import EpochRecord, TrialOutcome, diverged
 
 
 class Listener(Protocol):
@@ -64,11 +64,11 @@ class Tally:
 
     def add(self, outcomes: Sequence[TrialOutcome]) -> int:
         """Counts trained trials; returns how many of them diverged."""
-        diverged = sum(outcome.outcome == "diverged" for outcome in outcomes)
+        lost = diverged(outcomes)
         self.trained += len(outcomes)
-        self.diverged += diverged
+        self.diverged += lost
         self.seconds += sum(outcome.summary["seconds"] or 0.0 for outcome in outcomes)
-        return diverged
+        return lost
 
     def fail(self, trials: int, error: str, *, by_code: bool) -> None:
         """Counts the trials of a pack that failed for good."""

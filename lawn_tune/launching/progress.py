@@ -17,7 +17,7 @@ from lawn_tune.launching.limits import Limits
 from lawn_tune.launching.listener import Tally
 from lawn_tune.planning.remaining import Remaining
 from lawn_tune.words import count, duration, setting_lists
-from trainables.outcomes import EpochRecord, TrialOutcome
+from trainables.outcomes import EpochRecord, TrialOutcome, diverged
 
 
 class Display:
@@ -89,8 +89,8 @@ class Display:
     def finished(self, job: Job, outcomes: Sequence[TrialOutcome]) -> None:
         """See `Listener.finished`."""
         self._forget(job)
-        diverged = sum(outcome.outcome == "diverged" for outcome in outcomes)
-        self._log(f"[green]✓[/] {_label(job)}{_best(job, outcomes)}" + (f", {diverged} diverged" if diverged else ""))
+        lost = f", {number} diverged" if (number := diverged(outcomes)) else ""
+        self._log(f"[green]✓[/] {_label(job)}{_best(job, outcomes)}{lost}")
 
     def failed(self, job: Job, error: str, again: bool) -> None:
         """See `Listener.failed`."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lawn_tune.cells import Cell, Phase
 from trainables.catalogue.datasets import MACHINE
-from trainables.catalogue.rows import Speed
+from trainables.catalogue.sizes import Speed
 from trainables.outcomes import TrialOutcome
 from trainables.tasks import Trial
 
@@ -101,7 +101,8 @@ class Speeds:
         return found or (self._measured.get(cell.name.space) if self._borrow else None)
 
     def _of_table(self, cell: Cell) -> Speed | None:
-        return cell.task.dataset_row.speeds.get(cell.task.model.name) if self._table else None
+        row = cell.task.dataset_row.speeds.get(cell.task.model.name) if self._table else None
+        return row and row.of(cell.task.footprint)
 
 
 def examples(cell: Cell, phase: Phase) -> int:

@@ -20,7 +20,8 @@ from lawn_tune.planning.speed import Speeds
 from tests.helpers.commands import read, run
 from tests.helpers.memory_ledger import QUICKSTART
 from trainables.catalogue.datasets import DATASETS, MACHINE
-from trainables.catalogue.rows import Dataset, Speed
+from trainables.catalogue.rows import Dataset
+from trainables.catalogue.sizes import Speed
 
 pytestmark = pytest.mark.usefixtures("empty_folder")
 

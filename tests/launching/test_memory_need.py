@@ -13,7 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lawn_tune.executors.memory_need import GIB, footprint, memory_need, step_above
+from lawn_tune.executors.memory_need import GIB, memory_need, step_above
 from lawn_tune.executors.slots import Room, Slots, slots_on
 from trainables.catalogue import catalogue
 from trainables.catalogue.datasets import DATASETS
@@ -110,7 +110,7 @@ def test_every_built_in_data_set_and_model_has_its_sizes(name: str) -> None:
     row = DATASETS[name]
     assert row.resident > 0
     for model in catalogue().models_of(row):
-        assert footprint(pack(name, model_config(model), 32, 1).task) is not None
+        assert pack(name, model_config(model), 32, 1).task.footprint is not None
 
 
 @given(
@@ -145,6 +145,7 @@ def test_what_a_machine_holds_is_what_fits_its_memory_and_its_cores() -> None:
 def test_a_footprint_counts_the_weights_that_the_model_has(name: str, width: int) -> None:
     task = pack(name, model_config("small-vgg", width=width), 32, 1).task
     model = build_workload(task, Path("nowhere"), torch.device("cpu")).build_model()
-    known = footprint(task)
+    known = task.footprint
     assert known is not None
     assert known.weights == sum(parameter.numel() for parameter in model.parameters())
+    assert 0 < known.weights / 4 < known.work, "a kernel is used at every place"

@@ -18,8 +18,9 @@ from lawn_tune.results import Outcome, TrialRow
 from search_spaces.space import Grid
 from tests.helpers.phases import phase_of
 from trainables.catalogue.datasets import DATASETS, MACHINE
-from trainables.catalogue.rows import Dataset, Speed
-from trainables.tasks import Trial
+from trainables.catalogue.rows import Dataset
+from trainables.catalogue.sizes import Speed
+from trainables.tasks import Trial, model_config
 
 ADAM, _, LAWN, _ = plan(find_space("quickstart"))
 
@@ -99,6 +100,25 @@ def test_the_table_counts_examples_and_steps(monkeypatch: pytest.MonkeyPatch) ->
     assert cost.packs == (1, 1)
     assert cost.seconds == pytest.approx(cost.examples * 1e-4 + steps * 1e-2, rel=1e-12)
     assert cost.basis == MACHINE
+
+
+MODELS = [(row.name, model) for row in DATASETS.values() for model in row.speeds]
+
+
+@pytest.mark.parametrize(("dataset", "model"), MODELS)
+@pytest.mark.parametrize("batch_size", [1_000, 100_000])
+def test_a_larger_model_takes_longer_and_a_larger_batch_does_not(dataset: str, model: str, batch_size: int) -> None:
+    def seconds(size: int, batch: int) -> float:
+        sized = model_config(model, factors=size) if model == "ncf" else model_config(model, width=size)
+        task = replace(ADAM.task, dataset=dataset, model=sized, batch_size=batch)
+        found = Speeds().seconds(replace(ADAM, task=task), "search", ADAM.search_trials[:1])
+        assert found is not None
+        return found
+
+    small, middle, large = (seconds(size, batch_size) for size in (4, 16, 64))
+    assert 1.02 * small < middle < large / 1.5
+    assert large < 256 * small, "no faster than its number of multiplications, of weights squared"
+    assert seconds(16, 2 * batch_size) <= middle
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 9])

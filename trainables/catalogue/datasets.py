@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from trainables.catalogue.rows import DataFile, Dataset, Speed
+from trainables.catalogue.rows import DataFile, Dataset
+from trainables.catalogue.sizes import Speed
 
 MIB = 2**20
 
 MACHINE = "one core of an AMD EPYC server"
-"""Where speeds were measured, by `make bench`: two batch sizes solved for the first two numbers (movielens-100k: 64
-factors, batches 1000 and 100000), pack sizes from 1 to 16 for the third (movielens-100k: growth.json; small-vgg: batch
-64). movielens-1m, pinterest: an epoch at two batch sizes each, on synthetic files as large as the published ones.
-vgg-19: a training pass of 32 images (62 ms each) and an evaluation (14 ms each), both on synthetic images."""
+"""Where speeds were measured. movielens-100k: epochs of 8, 16 and 64 factors at batches 1000, 10,000 and 100,000, alone
+and in packs of 4. digits: widths 8, 16 and 32 at batches 32, 64 and 512, alone and in packs of 4. fashion-mnist: width
+16 at batch 1024. movielens-1m, pinterest: 64 factors at two batch sizes, on synthetic files as large as the published
+ones, by a version that needed more time for a weight. vgg-19: a training pass of 32 images (62 ms each) and an
+evaluation (14 ms each), both on synthetic images."""
 
 
 def _fashion_mnist(stem: str, archive_md5: str, sha256: str) -> DataFile:
@@ -153,7 +155,7 @@ DATASETS: Mapping[str, Dataset] = {
             resident=1 * MIB,
             package="sklearn",
             sha256="68aea062d35a127749050fa0e52dca09d6569ac08092c925610e0954e172dde2",
-            speeds={"small-vgg": Speed(per_example=19e-6, per_step=0.3e-3, per_call=1.6e-3)},
+            speeds={"small-vgg": Speed(per_example=15e-6, per_step=0.3e-3, per_call=1.6e-3, per_work=180e-12)},
         ),
         Dataset(
             name="fashion-mnist",
@@ -168,7 +170,7 @@ DATASETS: Mapping[str, Dataset] = {
             resident=350 * MIB,  # the images, and floats of them once for their mean
             files=_FASHION_MNIST,
             download="31 MB",
-            speeds={"small-vgg": Speed(per_example=366e-6, per_step=0.0, per_call=1.6e-3)},
+            speeds={"small-vgg": Speed(per_example=20e-6, per_step=0.0, per_call=1.6e-3, per_work=180e-12)},
         ),
         *(
             Dataset(
@@ -205,7 +207,7 @@ DATASETS: Mapping[str, Dataset] = {
                 resident=1200 * MIB,  # the images, padded once more, and floats of them once for their mean
                 files=files,
                 download=download,
-                speeds={"vgg-19": Speed(per_example=68e-3, per_step=50e-3)},
+                speeds={"vgg-19": Speed(per_example=0.0, per_step=0.0, per_work=171e-12, per_weight=2.5e-9)},
                 published=f"cifar-{classes}" if form else "",
             )
             for name, classes, form, build, files, download in (
@@ -228,7 +230,7 @@ DATASETS: Mapping[str, Dataset] = {
             resident=120 * MIB,  # an epoch's draws, and candidates
             files=(_MOVIELENS_100K,),
             download="5 MB",
-            speeds={"ncf": Speed(per_example=2.0e-6, per_step=6.8e-3, per_call=0.3e-3)},
+            speeds={"ncf": Speed(0.29e-6, 0.0, 0.8e-3, per_work=32e-12, per_weight=7e-9)},
         ),
         Dataset(
             name="movielens-1m",
@@ -243,7 +245,7 @@ DATASETS: Mapping[str, Dataset] = {
             resident=420 * MIB,  # the file as text, an epoch's draws, and candidates
             files=(_MOVIELENS_1M,),
             download="6 MB",
-            speeds={"ncf": Speed(per_example=3.8e-6, per_step=25.7e-3, per_call=0.3e-3)},
+            speeds={"ncf": Speed(0.29e-6, 0.0, 0.8e-3, per_work=86e-12, per_weight=20e-9)},
         ),
         Dataset(
             name="movielens-1m-ncf",
@@ -263,7 +265,7 @@ DATASETS: Mapping[str, Dataset] = {
                 negative="c82844fb99d021f94751a6f915a230a1e8b8da92",
             ),
             download="24 MB",
-            speeds={"ncf": Speed(per_example=3.8e-6, per_step=25.7e-3, per_call=0.3e-3)},
+            speeds={"ncf": Speed(0.29e-6, 0.0, 0.8e-3, per_work=86e-12, per_weight=20e-9)},
             splits="test candidates as published, a repeated item counted once",
             published="movielens-1m",
         ),
@@ -285,7 +287,7 @@ DATASETS: Mapping[str, Dataset] = {
                 negative="b752ccdc14df423b9484771440ff4a73e4a4a304",
             ),
             download="50 MB",
-            speeds={"ncf": Speed(per_example=6.1e-6, per_step=0.153, per_call=0.3e-3)},
+            speeds={"ncf": Speed(0.29e-6, 0.0, 0.8e-3, per_work=142e-12, per_weight=18e-9)},
             splits="test candidates as published; files without times, so a fixed random item of each user validates",
         ),
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from trainables.catalogue.rows import Footprint, Model, Option, Shape, Value
+from trainables.catalogue.rows import Model, Option, Shape, Value
+from trainables.catalogue.sizes import Footprint
 
 VGG_19 = ((2, 1), (2, 2), (4, 4), (4, 8), (4, 8))
 """Convolutions of each stage of VGG-19, and their channels in widths of the first."""
@@ -18,36 +19,41 @@ EXPANSION = 4
 
 def _vgg(options: Mapping[str, Value], shape: Shape) -> Footprint:
     channels, width, side = shape["channels"], int(options["width"]), shape["pixels"]
-    weights, floats = 0, channels * side * side
+    weights, floats, work = 0, channels * side * side, 0
     while side >= 4:
         weights += 9 * channels * width + 2 * width
+        work += 9 * channels * width * side * side
         floats += width * side * side
         channels, width, side = width, 2 * width, side // 2
-    weights += (channels * side * side + 1) * shape["classes"]
-    return Footprint(weights=weights, floats=floats, evaluated=256, kept=(7, 10))
+    last = channels * side * side * shape["classes"]
+    weights += last + shape["classes"]
+    return Footprint(weights=weights, floats=floats, work=work + last, evaluated=256, kept=(7, 10))
 
 
 def _vgg_19(options: Mapping[str, Value], shape: Shape) -> Footprint:
     channels, side = shape["channels"], shape["pixels"]
-    weights, layers = 0, [channels * side * side]
+    weights, layers, work = 0, [channels * side * side], 0
     for convolutions, factor in VGG_19:
         width = factor * int(options["width"])
         for _ in range(convolutions):
             weights += 9 * channels * width + 2 * width
             layers.append(width * side * side)
+            work += 9 * channels * layers[-1]
             channels = width
         side = max(side // 2, 1)
-    weights += (channels + 1) * shape["classes"]
-    return Footprint(weights=weights, floats=sum(layers), largest=max(layers), kept=(4, 8))
+    last = channels * shape["classes"]
+    weights += last + shape["classes"]
+    return Footprint(weights=weights, floats=sum(layers), work=work + last, largest=max(layers), kept=(4, 8))
 
 
 def _resnet_50(options: Mapping[str, Value], shape: Shape) -> Footprint:
-    weights, layers, width = 0, [], int(options["width"])
+    weights, layers, work, width = 0, [], 0, int(options["width"])
 
     def convolution(channels: int, out: int, kernel: int, side: int) -> None:
-        nonlocal weights
+        nonlocal weights, work
         weights += kernel**2 * channels * out + 2 * out
         layers.append(out * side * side)
+        work += kernel**2 * channels * layers[-1]
 
     side = -(-shape["pixels"] // 2)
     convolution(shape["channels"], width, 7, side)
@@ -62,14 +68,16 @@ def _resnet_50(options: Mapping[str, Value], shape: Shape) -> Footprint:
             if not block:
                 convolution(channels, EXPANSION * inner, 1, side)
             channels = EXPANSION * inner
-    weights += (channels + 1) * shape["classes"]
-    return Footprint(weights=weights, floats=sum(layers), largest=max(layers), kept=(4, 8))
+    last = channels * shape["classes"]
+    weights += last + shape["classes"]
+    return Footprint(weights=weights, floats=sum(layers), work=work + last, largest=max(layers), kept=(4, 8))
 
 
 def _ncf(options: Mapping[str, Value], shape: Shape) -> Footprint:
     f = int(options["factors"])
-    weights = 2 * f * (shape["users"] + shape["items"]) + (4 * f + 1) * 2 * f + (2 * f + 1) * f + f + 1
-    return Footprint(weights=weights, floats=3 * f + 1, evaluated=25_600, kept=(5, 10))
+    work = 4 * f * 2 * f + 2 * f * f + f
+    weights = 2 * f * (shape["users"] + shape["items"]) + work + 2 * f + f + 1
+    return Footprint(weights=weights, floats=3 * f + 1, work=work, evaluated=25_600, kept=(5, 10))
 
 
 MODELS: Mapping[str, Model] = {

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
+from trainables.catalogue.sizes import Footprint, Speed
+
 Direction = Literal["maximize", "minimize"]
 Role = Literal["schedule", "control", "loss", "rule"]
 Value = bool | int | float | str
@@ -239,26 +241,6 @@ class Option:
     choices: tuple[Value, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Footprint:
-    """What one model takes of memory.
-
-    Args:
-        weights: number of its weights.
-        floats: numbers that all its layers put out for one example.
-        largest: numbers that the largest of them puts out, as a deep model keeps few at once while it is evaluated; 0
-            for `floats`.
-        evaluated: examples in one call while it is evaluated.
-        kept: copies of `floats` that a training step holds at its height, for a row alone and for several at once.
-    """
-
-    weights: int
-    floats: int
-    largest: int = 0
-    evaluated: int = 256
-    kept: tuple[int, int] = (7, 10)
-
-
 Shape = Mapping[str, int]
 """What a model must know of a data set: channels, pixels and classes of images; users and items of interactions."""
 
@@ -291,24 +273,6 @@ class Model:
             raise ValueError(
                 f"largest_pack of model {self.name} must be a whole number from 1, got {self.largest_pack}"
             )
-
-
-@dataclass(frozen=True)
-class Speed:
-    """Training time of a pack on one worker.
-
-    seconds = examples of all trials x `per_example` + steps of all trials x `per_step` + steps of the pack x `per_call`
-
-    Args:
-        per_example: seconds for one example of one trial: forward, backward and its share of the measurements.
-        per_step: seconds that one trial's step takes whatever the batch: the update of all weights.
-        per_call: seconds that a pack's step takes whatever its trials: the calls of its operations. It is what stacking
-            saves.
-    """
-
-    per_example: float
-    per_step: float
-    per_call: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -362,7 +326,7 @@ class Dataset:
         package: installed package that carries it instead; "" if it needs none.
         sha256: of what is read from the package or the folder; "" if it has files or is generated, or is not known.
         folder: place in the data folder of images in class folders, see `trainables.image_folders`; "" for other data.
-        speeds: model → speed measured on `MACHINE`, for the options of the built-in spaces.
+        speeds: model → speed measured on `MACHINE`.
         splits: how it is split, for people, where that must be known to read its results.
         published: its name among the paper's published values, if it has another there.
     """
