@@ -10,6 +10,7 @@ import resource
 import signal
 import subprocess
 import sys
+import traceback
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -96,7 +97,7 @@ def test_help_shows_no_types_of_python(words: tuple[str, ...]) -> None:
         assert name in usage, "an argument is named as in the usage line"
 
 
-@pytest.mark.parametrize("args", [["--help"], ["--version"], ["plan", "--all"], ["plan", "digits", "--json"], ["pla"]])
+@pytest.mark.parametrize("args", [["--help"], ["--version"], ["plan", "digits", "--json"], ["pla"]])
 def test_help_and_plan_import_nothing_heavy(args: list[str], tmp_path: Path) -> None:
     timed = lawn_tune(*args, cwd=tmp_path, flags=("-X", "importtime"))
     imported = {
@@ -214,15 +215,32 @@ def test_anything_else_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) ->
     assert f"{DEBUG}: must be 1, true, yes or 0, false, no, got '{text}'" in result.stderr
 
 
-@pytest.mark.parametrize("url", ["postgresql//me:s3cret@localhost/nope", "foo:s3cret", "postgresql://me:s3cret/x"])
-@pytest.mark.parametrize("debug", ["0", "1"])
-def test_neither_message_nor_traceback_shows_a_password(tmp_path: Path, url: str, debug: str) -> None:
+URLS = ("postgresql//me:s3cret@localhost/nope", "foo:s3cret", "postgresql://me:s3cret/x")
+
+
+@pytest.mark.parametrize("url", URLS)
+@pytest.mark.parametrize("args", [["--storage"], []], ids=["option", "file"])
+def test_neither_message_nor_traceback_shows_a_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, args: list[str]
+) -> None:
     (tmp_path / "lawn-tune.toml").write_text(f'storage = "{url}"\n')
-    for args in (["status", "--storage", url], ["status"]):
-        result = lawn_tune(*args, cwd=tmp_path, debug=debug)
-        assert result.returncode == (1 if debug == "1" else 2)
-        assert ("Traceback" in result.stderr) == (debug == "1")
-        assert "s3cret" not in result.stdout + result.stderr
+    monkeypatch.chdir(tmp_path)
+    command = ["status", *args, *([url] if args else [])]
+    monkeypatch.setenv(DEBUG, "0")
+    shown = CliRunner().invoke(app, command)
+    assert shown.exit_code == 2
+    assert "s3cret" not in shown.output
+    monkeypatch.setenv(DEBUG, "1")
+    error = CliRunner().invoke(app, command).exception
+    assert isinstance(error, UsageError)
+    assert "s3cret" not in "".join(traceback.format_exception(error))
+
+
+def test_a_traceback_of_a_process_shows_no_password(tmp_path: Path) -> None:
+    result = lawn_tune("status", "--storage", URLS[0], cwd=tmp_path, debug="1")
+    assert result.returncode == 1
+    assert "Traceback" in result.stderr
+    assert "s3cret" not in result.stdout + result.stderr
 
 
 def test_an_interruption_is_130(raising: list[BaseException]) -> None:
@@ -302,9 +320,7 @@ def test_a_reader_that_goes_away_is_no_accident(tmp_path: Path, args: list[str],
     assert (result.returncode, result.stderr) == (code, b"")
 
 
-@pytest.mark.parametrize(
-    "args", [["plan", "quickstart"], ["plan", "--all"], ["plan", "--all", "--json"], ["data", "list"], ["--help"]]
-)
+@pytest.mark.parametrize("args", [["plan", "quickstart"], ["plan", "--all", "--json"], ["data", "list"], ["--help"]])
 def test_what_cannot_be_written_is_an_error(tmp_path: Path, args: list[str]) -> None:
     """A file open for reading stands for a full disk: both fail when the output is flushed."""
     (tmp_path / "out.txt").touch()
@@ -375,13 +391,17 @@ def test_control_c_ends_a_process_with_130(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("args", "seconds"), [(["--help"], 0.5), (["plan", "--all"], 2.5)])
 def test_it_is_quick(tmp_path: Path, args: list[str], seconds: float) -> None:
     """In CPU time, which a busy machine stretches less than the time on the wall. All spaces have 6,800 trials."""
-    took = []
-    for _ in range(3):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+
+    def spent() -> float:
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
+
+    def took() -> float:
+        before = spent()
         assert lawn_tune(*args, cwd=tmp_path).returncode == 0
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        took.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert min(took) < seconds
+        return spent() - before
+
+    assert any(took() < seconds for _ in range(3))
 
 
 def test_a_lazy_target_may_be_a_function_or_an_app() -> None:

@@ -56,8 +56,9 @@ def members(seeds: list[int]) -> list[Trial]:
 
 
 @pytest.mark.parametrize("dataset", [name for name, row in DATASETS.items() if not row.published])
-@pytest.mark.parametrize(("train_on", "seeds"), [("train", [3, 3, 3]), ("train+validation", [4, 5, 6])])
-@pytest.mark.parametrize("batch_size", [64, 160])
+@pytest.mark.parametrize(
+    ("train_on", "seeds", "batch_size"), [("train", [3, 3, 3], 64), ("train+validation", [4, 5, 6], 160)]
+)
 def test_a_member_equals_its_solo_run(
     dataset: str, train_on: str, seeds: list[int], batch_size: int, data_dir: Path
 ) -> None:
