@@ -1,4 +1,4 @@
-"""A part of a comparison: some base optimizers with their LAWN variants, at some batch sizes."""
+"""What of a space's comparison a view selects: some base optimizers with their LAWN variants, at some batch sizes."""
 
 from __future__ import annotations
 
@@ -6,8 +6,14 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from dashboards.style import base_of
+from dashboards.web.page import View
 from lawn_tune.cells import Cell
-from lawn_tune.comparison.comparison import Comparison
+from lawn_tune.comparison.comparison import Comparison, PairResult
+
+MAX_SPACES = 16
+"""Spaces that can be compared at once; each needs a whole comparison."""
+
+HERE, EVERYWHERE = "here", "every"
 
 
 def selected(comparison: Comparison, wanted: Callable[[str, int], bool]) -> Comparison:
@@ -25,3 +31,32 @@ def selected(comparison: Comparison, wanted: Callable[[str, int], bool]) -> Comp
         cells=tuple(result for result in comparison.cells if kept(result.cell)),
         pairs=tuple(pair for pair in comparison.pairs if kept(pair.baseline.cell)),
     )
+
+
+def comparison_of(view: View) -> Comparison:
+    """Returns the comparison of the space, of the base optimizers and batch sizes that are chosen."""
+    return selected(view.snapshot.comparison, _wanted(view))
+
+
+def _wanted(view: View) -> Callable[[str, int], bool]:
+    filters = view.filters
+    return lambda base, batch_size: filters.allows("base", base) and filters.allows("batch", batch_size)
+
+
+def comparisons_of(view: View) -> list[Comparison]:
+    """Returns the comparisons of the space, or of every space, as chosen."""
+    if view.filters.one("scope", HERE) != EVERYWHERE or not several(view):
+        return [comparison_of(view)]
+    return [selected(there.snapshot.comparison, _wanted(view)) for there in view.every()]
+
+
+def several(view: View) -> bool:
+    """True where there are other spaces, and not too many, to compare at once."""
+    return 1 < len(view.spaces) <= MAX_SPACES
+
+
+def pair_of(view: View) -> PairResult | None:
+    """Returns the pair that the address names by its challenger's cell, else the only one that the filters leave."""
+    found, wanted = comparison_of(view).pairs, view.filters.one("pair")
+    named = next((pair for pair in found if str(pair.challenger.cell.name) == wanted), None)
+    return named or (found[0] if len(found) == 1 else None)

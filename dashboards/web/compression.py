@@ -30,7 +30,7 @@ class Compressed:
         kept: what the paths of files begin with that never change under their name; they are packed once.
     """
 
-    def __init__(self, app: WSGIApplication, kept: str) -> None:
+    def __init__(self, app: WSGIApplication, kept: tuple[str, ...]) -> None:
         self._app, self._prefix = app, kept
         self._kept: dict[str, bytes] = {}
 

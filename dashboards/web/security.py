@@ -23,7 +23,8 @@ POSTED = frozenset({"/_dash-update-component"})
 DOORS = ("/_dash-layout", "/_dash-dependencies", "/_dash-update-component", "/_dash-component-suites/", "/_version")
 """What is answered of all that begins with "/_"; the library has more, for developers."""
 
-FINGERPRINTED = "/_dash-component-suites/"
+FINGERPRINTED = ("/_dash-component-suites/", "/assets/plotly-")
+"""What the paths of files begin with that carry their version."""
 
 Headers = list[tuple[str, str]]
 

@@ -62,6 +62,10 @@ def level_text(family: int) -> str:
     return f"{100 * LEVEL:.0f} % interval" if family == 1 else f"{100 * LEVEL:.0f} % interval for all {family} pairs"
 
 
+BY_ITSELF = f"The interval of a mean over pairs, or of a trend, holds with {100 * LEVEL:.0f} % confidence by itself."
+"""How the intervals of all cells together differ from those of pairs."""
+
+
 def family_text(comparison: Comparison) -> str | None:
     """Returns what several intervals at 95 % imply, or None for a single one."""
     family = next((pair.difference.family for pair in comparison.pairs if pair.difference), 1)
@@ -69,7 +73,7 @@ def family_text(comparison: Comparison) -> str | None:
         return None
     return (
         f"The intervals of all {family} pairs of the space hold together with {100 * LEVEL:.0f} % confidence; "
-        f"each verdict says whether its interval excludes zero."
+        f"each verdict says whether its interval excludes zero. {BY_ITSELF}"
     )
 
 

@@ -8,9 +8,10 @@ from itertools import combinations
 from typing import Any
 
 import pytest
+from plotly.offline import get_plotlyjs_version
 
 from dashboards import style
-from dashboards.figures.base import plain
+from dashboards.figures.base import plain, plotly_js
 from dashboards.figures.batch_curves import batch_curves, batch_curves_figure
 from dashboards.figures.batch_size import BatchSizeInfo, batch_size_figure, batch_size_info
 from dashboards.figures.figure_of_merit import measures
@@ -48,6 +49,10 @@ def test_every_figure_has_traces_titles_and_a_height(figures: dict[str, dict[str
             if key.startswith(("xaxis", "yaxis"))
         ), name
         json.dumps(figure, allow_nan=False)
+
+
+def test_the_drawing_library_is_of_the_version_that_figures_are_written_for() -> None:
+    assert f"v{get_plotlyjs_version()}\n" in plotly_js()[:200], "replace dashboards/assets/plotly-cartesian-*.min.js"
 
 
 def test_hover_texts_carry_the_n(figures: dict[str, dict[str, Any]]) -> None:

@@ -17,7 +17,7 @@ from dashboards.report.html_page import limits_of, packed
 from lawn_tune.comparison.compare import compare_space
 from tests.helpers.memory_source import MemorySource, make_cell, search_rows
 
-MAX_BYTES = 2_200_000
+MAX_BYTES = 1_000_000
 LIBRARY = packed(plotly_js())
 LEVELS = st.integers(1, 12)
 

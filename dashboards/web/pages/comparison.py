@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, cast
 
 from dash import html
@@ -17,13 +17,12 @@ from dashboards.figures.figure_of_merit import Measure, measures
 from dashboards.figures.forest import FOREST_HELP, forest_figure, forest_info, forest_summary
 from dashboards.figures.pair_outcome import TONES, paper_difference
 from dashboards.figures.performance_profile import MIN_TASKS, ProfileLine, profile_figure, profile_info
-from dashboards.web import components, trial_figures
+from dashboards.web import components
 from dashboards.web.cards import Block, Drawing, FigureCard, page
-from dashboards.web.comparison_part import selected
+from dashboards.web.comparison_part import EVERYWHERE, HERE, MAX_SPACES, comparison_of, comparisons_of, several
 from dashboards.web.components import Content
-from dashboards.web.filters import Filters
 from dashboards.web.page import Empty, View
-from dashboards.web.pages.cell import grid
+from dashboards.web.pair_cards import pair_cards
 from dashboards.web.side_table import paper_table, side_table, space_table
 from dashboards.web.verdict_cards import verdicts
 from lawn_tune.cells import Phase
@@ -35,35 +34,11 @@ from lawn_tune.results import TrialRow
 from lawn_tune.words import count, difference_text, fixed, method, metric_name, metric_of, signed
 
 PATH = "/compare"
-MAX_SPACES = 16
-"""Spaces that can be compared at once; each needs a whole comparison."""
-
 PHASES = (("confirm", "fresh seeds, test"), ("search", "search, validation"))
-HERE, EVERYWHERE, OURS = "here", "every", "ours"
+OURS = "ours"
 
 
 # --- selection --------------------------------------------------------------------------------------------------------
-
-
-def comparison_of(view: View) -> Comparison:
-    """Returns the comparison of the space, of the base optimizers and batch sizes that are chosen."""
-    return selected(view.snapshot.comparison, _wanted(view))
-
-
-def _wanted(view: View) -> Callable[[str, int], bool]:
-    filters = view.filters
-    return lambda base, batch_size: filters.allows("base", base) and filters.allows("batch", batch_size)
-
-
-def comparisons_of(view: View) -> list[Comparison]:
-    """Returns the comparisons of the space, or of every space, as chosen."""
-    if view.filters.one("scope", HERE) != EVERYWHERE or not _several(view):
-        return [comparison_of(view)]
-    return [selected(there.snapshot.comparison, _wanted(view)) for there in view.every()]
-
-
-def _several(view: View) -> bool:
-    return 1 < len(view.spaces) <= MAX_SPACES
 
 
 def rows_of(view: View) -> Mapping[str, TrialRow]:
@@ -79,7 +54,7 @@ def _controls(view: View) -> list[Component]:
     return [
         components.choice(view, "base", "Base optimizer", [(name, method(name)) for name in bases], multiple=True),
         components.choice(view, "batch", "Batch sizes", sizes, multiple=True),
-        *([components.choice(view, "scope", "Forest and profile of", scope, HERE)] if _several(view) else []),
+        *([components.choice(view, "scope", "Forest and profile of", scope, HERE)] if several(view) else []),
     ]
 
 
@@ -263,56 +238,6 @@ def _base(pair: PairResult) -> str:
     return method(pair.baseline.cell.name.optimizer)
 
 
-# --- one pair ---------------------------------------------------------------------------------------------------------
-
-
-def pair_of(view: View) -> PairResult | None:
-    """Returns the pair that the address names by its challenger's cell, else the only one that the filters leave."""
-    found, wanted = comparison_of(view).pairs, view.filters.one("pair")
-    named = next((pair for pair in found if str(pair.challenger.cell.name) == wanted), None)
-    return named or (found[0] if len(found) == 1 else None)
-
-
-def _of_pair(draw: Callable[[View, PairResult], Drawing | Empty]) -> Callable[[View], Drawing | Empty]:
-    """Returns the function of a card that is hidden unless one pair is selected."""
-
-    def shown(view: View) -> Drawing | Empty:
-        pair = pair_of(view)
-        return Empty("Choose one pair to see this.") if pair is None else draw(view, pair)
-
-    return shown
-
-
-def _grid_of(side: str) -> Callable[[View], Drawing | Empty]:
-    def draw(view: View, pair: PairResult) -> Drawing | Empty:
-        name = (pair.challenger if side == "challenger" else pair.baseline).cell.name
-        drawn = grid(replace(view, filters=Filters.of(cell=str(name))))
-        if isinstance(drawn, Empty):
-            return drawn
-        return drawn._replace(summary=f"{method(name.optimizer)}, batch {name.batch_size:,}: {drawn.summary}")
-
-    return _of_pair(draw)
-
-
-def _inside(draw: Callable[[View], Drawing | Empty]) -> Callable[[View], Drawing | Empty]:
-    """Returns a figure of the Dynamics page over the pair's winners, as means over their seeds."""
-
-    def shown(view: View, pair: PairResult) -> Drawing | Empty:
-        names = [str(result.cell.name) for result in (pair.challenger, pair.baseline)]
-        return draw(replace(view, filters=Filters.of(trial=names)))
-
-    return _of_pair(shown)
-
-
-_MEANS = (
-    "Means over the winners' seeds, A the challenger. Bands: lowest to highest. Diamond: the end of the free phase."
-)
-
-
-def _pair_card(name: str, title: str, draw: Callable[[View], Drawing | Empty], text: str, height: int) -> FigureCard:
-    return FigureCard(name=f"compare-{name}", title=title, draw=draw, help=text, height=height, brief=True)
-
-
 # --- profile ---------------------------------------------------------------------------------------------------------
 
 
@@ -324,7 +249,7 @@ def profile(view: View) -> Drawing | Empty:
         return Empty(
             f"A profile of {count(info.tasks, 'task')} is not informative; at least {MIN_TASKS} are needed in which "
             f"every method is confirmed.{waiting}",
-            "Launch more batch sizes, or take every space together." if _several(view) else "Launch more batch sizes.",
+            "Launch more batch sizes, or take every space together." if several(view) else "Launch more batch sizes.",
         )
     lines = " ".join(_profile_sentence(line) for line in info.lines)
     left = f" {count(info.unsettled, 'task')} not confirmed yet and left out." if info.unsettled else ""
@@ -389,16 +314,7 @@ PAGE = page(
     controls=_controls,
     cards=(
         Block(name="compare-answer", title="Does LAWN beat weight decay?", render=answer, wide=True),
-        _pair_card("grid-challenger", "Grid of the challenger", _grid_of("challenger"), "", 200),
-        _pair_card("grid-baseline", "Grid of the baseline", _grid_of("baseline"), "", 200),
-        _pair_card("pair-curves", "Test metric", _inside(trial_figures.metric_of_split("test")), _MEANS, 310),
-        _pair_card(
-            "pair-reliability",
-            "Reliability",
-            _inside(trial_figures.reliability),
-            "The predictions of all seeds, pooled.",
-            470,
-        ),
+        *pair_cards(),
         FigureCard(
             name="compare-forest",
             title="Paired differences",
@@ -414,6 +330,7 @@ PAGE = page(
             help="Solid lines: LAWN; dashed lines: weight decay. Bars: ± one standard error, where there are several "
             "fresh seeds.",
         ),
+        FigureCard(name="compare-profile", title="Performance profile", draw=profile, help=PROFILE_HELP, height=200),
         ChoiceBlock(
             name="compare-tables", title="Measured and published", render=tables, choices=_table_controls, wide=True
         ),
@@ -424,9 +341,6 @@ PAGE = page(
             wide=True,
             help="The intervals of all pairs of the space hold together with 95 % confidence, whatever the filters. A "
             "verdict says whether its interval excludes zero; an interval within the margin is equivalent.",
-        ),
-        FigureCard(
-            name="compare-profile", title="Performance profile", draw=profile, help=PROFILE_HELP, height=200, wide=True
         ),
     ),
 )

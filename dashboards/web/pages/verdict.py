@@ -22,7 +22,7 @@ from dashboards.widening import shortest_budget, suggested
 from lawn_tune.comparison.comparison import CellResult, Comparison, PairResult
 from lawn_tune.comparison.next_steps import launch_command, next_steps
 from lawn_tune.comparison.tables import model_text
-from lawn_tune.comparison.verdicts import headline, interval_text, overall_sentences
+from lawn_tune.comparison.verdicts import BY_ITSELF, headline, interval_text, overall_sentences
 from lawn_tune.results import DamagedCells
 from lawn_tune.words import count, method, metric_name, metric_of, signed
 
@@ -163,9 +163,12 @@ def spaces(view: View) -> list[Component] | Empty:
         return Empty("This ledger holds one space.")
     if len(view.spaces) > MAX_SPACES:
         return [components.table(("Space",), [[_space_link(view, name)] for name in view.spaces], "Spaces")]
-    header = ("Space", "Compares", "Effect", "Verdict", "Trials")
+    header = ("Space", "Verdict on the mean", "Mean effect (its interval)", "Compares", "Trials")
     lines = [_space_row(view, name) for name in view.spaces]
-    return [components.table(header, lines, "Spaces of this ledger", numbers=(2, 4))]
+    return [
+        components.table(header, lines, "Spaces of this ledger", numbers=(2, 4)),
+        html.P(f"{BY_ITSELF} Those of single pairs, as in the forest, hold together.", className="help"),
+    ]
 
 
 def _space_row(view: View, name: str) -> list[Content]:
@@ -177,9 +180,9 @@ def _space_row(view: View, name: str) -> list[Content]:
     verdict = comparison.overall.verdict.value if comparison.overall else "no pair"
     return [
         _space_link(view, name),
-        question(comparison),
-        effect(comparison),
         verdict,
+        effect(comparison),
+        question(comparison),
         f"{found.done:,} of {found.planned:,}",
     ]
 
