@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from itertools import product
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
-from lawn_tune.comparison.inference import Effect, crossed
+from lawn_tune.comparison.inference import LEVEL, Effect, crossed, squared_width
 from lawn_tune.comparison.stability import selection, selection_variance
 
 SEEDS = (3, 5, 10, 20)
@@ -35,9 +37,12 @@ EFFECTS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
 NOISE = ((30.0, 30.0), (10.0, 40.0), (0.0, 35.0))
 """Standard deviations over examples and of the rest, points: 35 is a disagreement on one example in eight."""
 
-REPEATS = 4_000
-DRAWN = 400
+REPEATS = 400_000
+DRAWN = 1_000
 """Repeats in which every outcome is drawn."""
+
+SEARCHED = 10_000
+"""Repeats of a search."""
 
 
 def run() -> dict[str, Any]:
@@ -46,6 +51,7 @@ def run() -> dict[str, Any]:
     return {
         "repeats": REPEATS,
         "repeats_drawn": DRAWN,
+        "repeats_searched": SEARCHED,
         "coverage": [_coverage(generator, s, e) for s in SEEDS for e in EXAMPLES],
         "drawn": [_drawn(generator, s, e) for s in SEEDS for e in EXAMPLES],
         "families": [_family(generator, s, m) for s in SEEDS for m in FAMILIES],
@@ -55,20 +61,42 @@ def run() -> dict[str, Any]:
     }
 
 
-def effect(generator: Generator, seeds: int, examples: int, spread: float, noise: tuple[float, float]) -> Effect:
-    """Draws what the analysis would find for a true difference of 0: a mean, and the mean squares of a layout.
+class Draws(NamedTuple):
+    """What the analysis finds in repeats [R] of a study; each field as of `Effect`."""
+
+    mean: NDArray[np.float64]
+    by_seed: NDArray[np.float64]
+    by_example: NDArray[np.float64]
+
+
+def draws(
+    generator: Generator, seeds: int, examples: int, spread: float, noise: tuple[float, float], repeats: int
+) -> Draws:
+    """Draws what the analysis would find for a true difference of 0: means, and the mean squares of a layout.
 
     Args:
         spread: of runs, points.
         noise: of examples, and of the rest, points.
+        repeats: R.
     """
     of_example, rest = noise[0] ** 2, noise[1] ** 2
     total = seeds * examples
-    mean = generator.normal(0, np.sqrt(spread**2 / seeds + of_example / examples + rest / total))
-    ms_seed = (examples * spread**2 + rest) * generator.chisquare(seeds - 1) / (seeds - 1)
-    ms_example = (seeds * of_example + rest) * generator.chisquare(examples - 1) / (examples - 1)
-    ms_rest = rest * generator.chisquare((seeds - 1) * (examples - 1)) / ((seeds - 1) * (examples - 1))
-    return Effect(float(mean), seeds, examples, ms_seed / total, max(ms_example - ms_rest, 0.0) / total)
+
+    def mean_square(expected: float, freedom: int) -> NDArray[np.float64]:
+        return expected * generator.chisquare(freedom, repeats) / freedom
+
+    mean = generator.normal(0, np.sqrt(spread**2 / seeds + of_example / examples + rest / total), repeats)
+    ms_seed = mean_square(examples * spread**2 + rest, seeds - 1)
+    ms_example = mean_square(seeds * of_example + rest, examples - 1)
+    ms_rest = mean_square(rest, (seeds - 1) * (examples - 1))
+    return Draws(mean, ms_seed / total, np.maximum(ms_example - ms_rest, 0.0) / total)
+
+
+def half_widths(found: Draws, seeds: int, examples: int, family: int = 1) -> NDArray[np.float64]:
+    """Returns the half-widths of their intervals [R], by the product's own formula."""
+    probability = (1 + LEVEL ** (1 / family)) / 2
+    of_seeds, of_examples = (float(stdtrit(n - 1, probability)) ** 2 for n in (seeds, examples))
+    return np.sqrt(squared_width((found.by_seed, of_seeds), (found.by_example, of_examples)))
 
 
 def outcomes(generator: Generator, seeds: int, examples: int, spread: float) -> NDArray[np.float64]:
@@ -83,14 +111,11 @@ def outcomes(generator: Generator, seeds: int, examples: int, spread: float) -> 
 
 
 def _coverage(generator: Generator, seeds: int, examples: int) -> dict[str, Any]:
-    found = {
-        (spread, noise): _share(
-            not effect(generator, seeds, examples, spread, noise).interval().excludes_zero() for _ in range(REPEATS)
-        )
-        for spread in SPREADS
-        for noise in NOISE
-    }
-    return {"seeds": seeds, "examples": examples, "least": min(found.values()), "most": max(found.values())}
+    shares = []
+    for spread, noise in product(SPREADS, NOISE):
+        found = draws(generator, seeds, examples, spread, noise, REPEATS)
+        shares.append(_share(np.less_equal(abs(found.mean), half_widths(found, seeds, examples))))
+    return {"seeds": seeds, "examples": examples, "least": min(shares), "most": max(shares)}
 
 
 def _drawn(generator: Generator, seeds: int, examples: int) -> dict[str, Any]:
@@ -117,13 +142,13 @@ def searched(generator: Generator, searches: int, seeds: int, gap: float) -> Eff
     tests = (values + generator.normal(0, 0.25, values.shape)).mean(axis=-1)
     won = levels[values.mean(axis=-1).argmax(axis=-1)]
     by_selection = sum(selection_variance(t, selection(v), searches) for v, t in zip(values, tests, strict=True))
-    found = effect(generator, seeds, 943, 0.5 * 2**0.5, (10.0, 40.0))
-    return replace(found, mean=found.mean + won[1] - won[0], by_selection=by_selection)
+    mean, by_seed, by_example = (float(x[0]) for x in draws(generator, seeds, 943, 0.5 * 2**0.5, (10.0, 40.0), 1))
+    return Effect(mean + won[1] - won[0], seeds, 943, by_seed, by_example, by_selection)
 
 
 def _searches(generator: Generator, searches: int, seeds: int) -> dict[str, Any]:
     """Returns how often intervals hold for other searches too, with the selection resampled and without, by gap."""
-    found = [[searched(generator, searches, seeds, gap) for _ in range(REPEATS)] for gap in GAPS]
+    found = [[searched(generator, searches, seeds, gap) for _ in range(SEARCHED)] for gap in GAPS]
 
     def covered(effects: Iterable[Effect]) -> float:
         return _share(not one.interval().excludes_zero() for one in effects)
@@ -141,22 +166,19 @@ def _searches(generator: Generator, searches: int, seeds: int) -> dict[str, Any]
 
 def _family(generator: Generator, seeds: int, pairs: int) -> dict[str, Any]:
     """Returns how often any of so many intervals misses, at the worst of the spreads and noises."""
-    found = [
-        _share(
-            any(effect(generator, seeds, 943, spread, noise).interval(pairs).excludes_zero() for _ in range(pairs))
-            for _ in range(REPEATS)
-        )
-        for spread in SPREADS[::2]
-        for noise in NOISE
-    ]
-    return {"seeds": seeds, "pairs": pairs, "error": float(np.mean(found)), "worst": max(found)}
+    errors = []
+    for spread, noise in product(SPREADS[::2], NOISE):
+        found = draws(generator, seeds, 943, spread, noise, REPEATS * pairs)
+        missed = np.greater(abs(found.mean), half_widths(found, seeds, 943, pairs))
+        errors.append(_share(missed.reshape(REPEATS, pairs).max(axis=1) > 0))
+    return {"seeds": seeds, "pairs": pairs, "error": float(np.mean(errors)), "worst": max(errors)}
 
 
 def _power(generator: Generator, seeds: int, true: float) -> float:
     """Returns how often a true difference is found with 943 examples, one pair, runs that differ by 0.5."""
-    found = (effect(generator, seeds, 943, 0.5, (10.0, 40.0)) for _ in range(REPEATS))
-    return _share(one.interval().low + true > 0 for one in found)
+    found = draws(generator, seeds, 943, 0.5, (10.0, 40.0), REPEATS)
+    return _share(np.greater(found.mean + true, half_widths(found, seeds, 943)))
 
 
-def _share(hits: Iterable[bool]) -> float:
-    return 100 * float(np.mean(list(hits)))
+def _share(hits: Iterable[bool] | NDArray[np.bool_]) -> float:
+    return 100 * float(np.mean(hits if isinstance(hits, np.ndarray) else list(hits)))

@@ -27,8 +27,9 @@ def page() -> str:
     results = json.loads(RESULTS.read_text())["results"]
     parts = {
         "repeats": f"{results['repeats']:,}",
-        "error": f"{100 * (0.05 * 0.95 / results['repeats']) ** 0.5:.1f}",
+        "error": f"{100 * (0.05 * 0.95 / results['repeats']) ** 0.5:.2f}",
         "drawn_repeats": f"{results['repeats_drawn']:,}",
+        "searched_repeats": f"{results['repeats_searched']:,}",
         "coverage": _ranges(results["coverage"]),
         "drawn": _ranges(results["drawn"]),
         "searches": _searches(results["searches"]),

@@ -16,7 +16,7 @@ from dashboards.web.page import View
 from lawn_tune.comparison.comparison import CellResult, PairResult
 from lawn_tune.comparison.estimates import Estimate
 from lawn_tune.comparison.flags import Flag
-from lawn_tune.comparison.verdicts import level_text, sentence, verdict_text
+from lawn_tune.comparison.verdicts import interval_text, level_text, sentence, verdict_text
 from lawn_tune.words import difference_unit, fixed, method, metric_name, metric_of, signed
 
 
@@ -128,9 +128,8 @@ def _number(pair: PairResult) -> Component:
     digits, name = metric_of(protocol.metric).digits, metric_name(protocol.metric)
     unit = " " + " of ".join(filter(None, (difference_unit(protocol.metric), name)))
     if pair.difference is not None:
-        interval = pair.difference.interval
-        ends = f"{signed(interval.low, digits)} to {signed(interval.high, digits)}" if interval else "no interval"
-        named = f"{level_text(pair.difference.family)}: {ends}" if interval else ends
+        ends = interval_text(pair.difference, digits)
+        named = f"{level_text(pair.difference.family)}: {ends}" if pair.difference.interval else "no interval"
         return _big(signed(pair.difference.mean, digits), unit, named)
     if (found := searched(pair)) is not None:
         return _big(signed(found, digits), unit, f"of searches on {protocol.selection}, unconfirmed", sure=False)

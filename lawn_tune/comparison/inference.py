@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+Value = TypeVar("Value", float, NDArray[np.float64])
 
 LEVEL = 0.95
 """Of all intervals of a family together."""
@@ -39,12 +42,9 @@ class Interval:
 class Effect:
     """A mean difference between two methods, and what its uncertainty is made of.
 
-    The interval's half-width h adds what the seeds and what the test examples contribute, each with the quantile of its
-    own degrees of freedom: h² = t²(S − 1)·by_seed + t²(E − 1)·by_example. For independent parts such a sum covers the
-    mean at least as often as it says, at every level (S. K. Banerjee, Calcutta Statistical Association Bulletin 10,
-    1960), where Satterthwaite's degrees of freedom cover less at 3 seeds, above all at the high levels that many pairs
-    need. What it covers in simulations is in docs/inference.md. Where the selection of the winners was resampled, its
-    variance is added with the normal quantile, z²·by_selection.
+    The interval's half-width h is that of `squared_width`: what the seeds and what the test examples contribute, each
+    with the quantile of its own degrees of freedom. Where the selection of the winners was resampled, its variance is
+    added with the normal quantile, z²·by_selection.
 
     Args:
         mean: of the differences, in the metric's unit.
@@ -78,12 +78,14 @@ class Effect:
         return self._width(lambda freedom: _student(freedom, probability), self.seeds if seeds is None else seeds)
 
     def _width(self, quantile: Callable[[float], float], seeds: int) -> float:
-        parts = quantile(seeds - 1) ** 2 * self.by_seed * self.seeds / seeds
+        by_seed, of_seeds = self.by_seed * self.seeds / seeds, quantile(seeds - 1) ** 2
+        if self.examples is None or self.constant:
+            squared = of_seeds * by_seed
+        else:
+            squared = squared_width((by_seed, of_seeds), (self.by_example, quantile(self.examples - 1) ** 2))
         if self.by_selection:
-            parts += quantile(math.inf) ** 2 * self.by_selection
-        if self.examples is not None:
-            parts += quantile(self.examples - 1) ** 2 * self.by_example
-        return math.sqrt(parts)
+            squared += quantile(math.inf) ** 2 * self.by_selection
+        return math.sqrt(squared)
 
     def detectable(self, family: int = 1, seeds: int | None = None) -> float:
         """Returns the true difference for which such an interval would exclude zero in `POWER` of all repeats."""
@@ -98,6 +100,25 @@ class Effect:
     def seeds_to_detect(self, difference: float, family: int = 1) -> int | None:
         """Returns how many seeds would make a true difference detectable; None if `MOST_SEEDS` would not."""
         return _fewest(lambda seeds: self.detectable(family, seeds) <= difference)
+
+
+def squared_width(one: tuple[Value, float], other: tuple[Value, float]) -> Value:
+    """Returns h² for a mean whose variance is the sum of two estimated parts.
+
+    With variances a, b and squared quantiles p >= q, h² = q·(a + b) + (p − q)·a·(a / (a + b))^(q/p). A part alone has
+    its own quantile, and h grows with either part. The exponent is ours: for normal effects, integrated numerically
+    over all ratios of the parts, for 2 to 30 seeds and up to 200 pairs, an interval misses at most as often as it says,
+    which is not so for an exponent of 1.2·q/p. With the exponent 0 it is Banerjee's bound (Calcutta Statistical
+    Association Bulletin 10, 1960), which is wider; Satterthwaite's approximation is narrower and misses more often than
+    it says.
+
+    Args:
+        one, other: variance, not both 0, and squared quantile of Student's t at its degrees of freedom.
+    """
+    (a, p), (b, q) = (one, other) if one[1] >= other[1] else (other, one)
+    total = a + b
+    share: Value = (a / total) ** (q / p)
+    return q * total + (p - q) * a * share
 
 
 def _fewest(enough: Callable[[int], bool]) -> int | None:

@@ -20,10 +20,16 @@ from dashboards.figures.forest import forest_info
 from dashboards.report.contents import contents
 from dashboards.report.html_page import render
 from dashboards.report.text import report_json, report_markdown
+from dashboards.web.markup import tree
+from dashboards.web.page import View
+from dashboards.web.pages import comparison as comparison_page
+from dashboards.web.pages import verdict
+from dashboards.web.snapshot import Snapshots
 from lawn_tune.comparison.compare import compare_space
-from lawn_tune.comparison.comparison import Comparison
+from lawn_tune.comparison.comparison import Comparison, PairResult, Verdict
 from lawn_tune.comparison.renderers import RENDERERS
 from lawn_tune.comparison.renderers.terminal import print_comparison
+from lawn_tune.comparison.verdicts import overall_sentences, sentence, verdict_text
 from lawn_tune.results import Outcome
 from lawn_tune.words import method
 from tests.helpers.memory_source import MemorySource, make_cell, search_rows, with_protocol
@@ -215,3 +221,64 @@ def test_the_report_says_what_the_comparison_says(source: MemorySource) -> None:
             *(pair["sentence"] for pair in values["pairs"]),
         ):
             assert said in text
+
+
+# --- pages -----------------------------------------------------------------------------------------------------------
+
+ON_ROW = re.compile(rf"95 % interval(?: for all \d+ pairs)?: ({NUMBER}) to ({NUMBER})")
+
+
+def text_of(node: Any) -> str:
+    """The text of components or markup, its elements apart."""
+    if isinstance(node, dict):
+        return text_of(node["children"])
+    return " ".join(map(text_of, node)) if isinstance(node, list) else str(node)
+
+
+def check_row(text: str, pair: PairResult) -> None:
+    """A row of the page that compares says what the pair's sentence says, in words and in printed numbers."""
+    assert sentence(pair) in text
+    assert verdict_text(pair) in text
+    difference = pair.difference
+    for low, high in ON_ROW.findall(text):
+        assert difference is not None
+        assert difference.interval is not None
+        assert same(low, difference.interval.low)
+        assert same(high, difference.interval.high)
+        decided = not float(low.replace("−", "-")) <= 0 <= float(high.replace("−", "-"))
+        if pair.verdict is not Verdict.NEVER_CONSTRAINED:
+            assert decided == (pair.verdict in (Verdict.BETTER, Verdict.WORSE))
+    if difference is not None:
+        assert bool(ON_ROW.search(text)) == (difference.interval is not None)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(ledgers())
+def test_the_pages_say_what_the_comparison_says(source: MemorySource) -> None:
+    view = View.of(Snapshots(source), {"space": "digits"})
+    comparison = view.snapshot.comparison
+    if comparison_page.nothing(view, comparison) is not None:
+        return
+    values = json.loads(RENDERERS["json"](comparison))
+    landing, answer, numbers = (
+        tree(found) for found in (verdict.answer(view), comparison_page.answer(view), comparison_page.differences(view))
+    )
+    assert comparison.overall is not None
+    for text in overall_sentences(comparison.overall):
+        assert text in text_of(landing)
+    assert (
+        (difference := values["overall"]["difference"]) is None
+        or difference["interval"] is None
+        or all(
+            map(same, verdict.effect(comparison).partition(" (")[2].rstrip(")").split(" to "), difference["interval"])
+        )
+    )
+    (rows,) = (part for part in answer if part["tag"] == "ol")
+    for row, pair in zip(rows["children"], comparison.pairs, strict=True):
+        check_row(text_of(row), pair)
+    for pair, line in zip(values["pairs"], md_rows(RENDERERS["md"](comparison), "Pair"), strict=True):
+        assert " ".join(line[2:4]) in text_of(numbers)
+        assert pair["sentence"] in text_of(answer)
+    assert {todo.text for todo in verdict.todos(comparison)} >= {
+        step["text"] for pair in values["pairs"] for step in pair["to_decide"] if step["action"] != "continue"
+    }

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
+from scipy.special import erfc
 
 from lawn_tune.comparison.inference import (
     MOST_SEEDS,
@@ -20,6 +21,7 @@ from lawn_tune.comparison.inference import (
     crossed,
     mean_and_error,
     over_seeds,
+    squared_width,
 )
 
 OUTCOMES = st.sampled_from([-100.0, 0.0, 100.0])
@@ -82,14 +84,14 @@ def test_variances_are_those_of_the_least_squares_fits(d: NDArray[np.float64]) -
 
 
 @given(differences(), st.integers(1, 20))
-def test_the_interval_is_symmetric_about_the_mean_and_adds_both_parts(d: NDArray[np.float64], family: int) -> None:
-    effect = crossed(d)
-    interval, (seeds, examples) = effect.interval(family), d.shape
+def test_the_interval_is_symmetric_between_the_largest_part_and_the_sum(d: NDArray[np.float64], family: int) -> None:
+    effect, (seeds, examples) = crossed(d), d.shape
+    interval = effect.interval(family)
     p = (1 + 0.95 ** (1 / family)) / 2
-    half = np.hypot(
-        stats.t.ppf(p, seeds - 1) * effect.by_seed**0.5, stats.t.ppf(p, examples - 1) * effect.by_example**0.5
-    )
-    assert (interval.low, interval.high) == pytest.approx((effect.mean - half, effect.mean + half), rel=1e-9, abs=1e-9)
+    parts = stats.t.ppf(p, [seeds - 1, examples - 1]) * np.sqrt([effect.by_seed, effect.by_example])
+    half = (interval.high - interval.low) / 2
+    assert interval.low + interval.high == pytest.approx(2 * effect.mean, abs=1e-6)
+    assert parts.max() * (1 - 1e-9) - 1e-9 <= half <= np.hypot(*parts) * (1 + 1e-9) + 1e-9
 
 
 @given(differences())
@@ -128,6 +130,31 @@ def test_two_runs_with_equal_means_that_differ_on_examples_leave_room_for_either
 
 def test_identical_methods_have_an_interval_of_exactly_zero() -> None:
     assert crossed(np.zeros((3, 500))).interval() == Interval(0.0, 0.0)
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 4, 5, 10, 20])
+@pytest.mark.parametrize("family", [1, 5, 20, 200])
+def test_it_misses_at_most_as_often_as_it_says_whatever_the_parts(seeds: int, family: int) -> None:
+    """Integrated over the estimated variances [node of seeds, node of examples], of 50 examples and of many."""
+    level = 0.95 ** (1 / family)
+    x = np.linspace(-8, 7.5, 100)
+    weights = np.outer(np.exp(-(x**2) / 2), np.exp(-(x**2) / 2))
+    for examples in (50, 50_000):
+        freedoms = seeds - 1, examples - 1
+        a, b = (stats.chi2.ppf(stats.norm.cdf(x), freedom) / freedom for freedom in freedoms)
+        p, q = (float(stats.t.ppf((1 + level) / 2, freedom)) ** 2 for freedom in freedoms)
+        for share in np.linspace(0, 1, 11):
+            squared = squared_width((share * a[:, None], p), ((1 - share) * b, q))
+            missed = np.average(erfc(np.sqrt(squared / 2)), weights=weights)
+            assert missed <= (1 - level) * 1.002, (examples, share)
+
+
+@given(st.floats(0.01, 10), st.floats(0, 10), st.floats(1, 500), st.floats(1, 500))
+def test_more_noise_of_either_kind_never_narrows_an_interval(a: float, b: float, p: float, q: float) -> None:
+    before = squared_width((a, p), (b, q))
+    assert before <= squared_width((1.1 * a, p), (b, q)) * (1 + 1e-9)
+    assert before <= squared_width((a, p), (b + 0.1, q)) * (1 + 1e-9)
+    assert before == squared_width((b, q), (a, p))
 
 
 def drawn(generator: np.random.Generator, effect: float, spread: float) -> NDArray[np.float64]:
