@@ -21,7 +21,7 @@ from dashboards.report.contents import contents
 from dashboards.report.html_page import render
 from dashboards.report.text import report_json, report_markdown
 from dashboards.web.markup import tree
-from dashboards.web.page import View
+from dashboards.web.page import Empty, View
 from dashboards.web.pages import comparison as comparison_page
 from dashboards.web.pages import verdict
 from dashboards.web.snapshot import Snapshots
@@ -260,9 +260,10 @@ def test_the_pages_say_what_the_comparison_says(source: MemorySource) -> None:
     if comparison_page.nothing(view, comparison) is not None:
         return
     values = json.loads(RENDERERS["json"](comparison))
-    landing, answer, numbers = (
-        tree(found) for found in (verdict.answer(view), comparison_page.answer(view), comparison_page.differences(view))
-    )
+    said, counted = comparison_page.answer(view), comparison_page.differences(view)
+    assert not isinstance(said, Empty)
+    assert not isinstance(counted, Empty)
+    landing, answer, numbers = tree(verdict.answer(view)), tree(said), tree(counted)
     assert comparison.overall is not None
     for text in overall_sentences(comparison.overall):
         assert text in text_of(landing)
