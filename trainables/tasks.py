@@ -28,6 +28,9 @@ PRECISIONS = tuple(NUMERICS)
 LANES = 8
 """Partial sums of a step: micro-batch i is added to sum i modulo 8, and these in pairs, see `ranks.summed`."""
 
+AHEAD = 2
+"""Batches of images of a folder that are decoded while one is trained on."""
+
 RANKS = (1, 2, 4, 8)
 """Numbers of GPUs that can train one pack: each has as many of these sums as the others."""
 

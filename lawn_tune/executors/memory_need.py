@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainables.tasks import LANES, PackConfig, Task
+from trainables.tasks import AHEAD, LANES, PackConfig, Task
 
 MIB, GIB = 2**20, 2**30
 FLOAT = 4
@@ -29,27 +29,30 @@ CLASS_SLOTS = 3
 def memory_need(pack: PackConfig, *, gpu: bool = False, ranks: int = 1) -> int:
     """Returns the host memory to ask for, bytes, rounded up to a step so that the packs of a cell ask for the same.
 
-    need = process + data + 4·(K·P·((2 + slots)·COPIES + lanes) + K·B·A·kept + E·L·FORWARD)
+    need = process + data + ahead + 4·(K·P·((2 + slots)·COPIES + lanes) + K·B·A·kept + E·L·FORWARD)
 
     with K trials, P weights of one model, B examples at once, A the floats that all layers put out for one example, L
     those of the layers that are kept at once in an evaluation, E its examples, and lanes the sums of micro-batches
-    besides the first. On GPUs it is process + data alone, of every rank, and of the process that watches them. It is
-    meant to lie above what is used, and at most 2.5 times as high (our choice; the factors come from peaks of packs
-    on a CPU, which tests/launching/test_memory_need.py takes again).
+    besides the first. Ahead are batches of decoded images, of each seed: those that wait, the one in decoding and the
+    one that is trained on. On GPUs it is process + data + ahead alone, of every rank, and of the process that watches
+    them. It is meant to lie above what is used, and at most 2.5 times as high (our choice; the factors come from peaks
+    of packs on a CPU, which tests/launching/test_memory_need.py takes again).
     """
     task, data = pack.task, pack.task.dataset_row
+    model, rows, seeds = task.footprint, len(pack.members), len({member.seed for member in pack.members})
+    batch = min(task.at_once, data.full_examples)
+    evaluated = min(model.evaluated if model else 0, data.full_examples)
+    held = data.resident + (AHEAD + 2) * max(seeds * batch, evaluated) * data.decoded
     if gpu:
-        return step_above(ranks * (GPU_PROCESS + data.resident) + (PROCESS if ranks > 1 else 0))
-    model, rows = task.footprint, len(pack.members)
+        return step_above(ranks * (GPU_PROCESS + held) + (PROCESS if ranks > 1 else 0))
     if model is None:
-        return step_above(PROCESS + data.resident + UNKNOWN)
+        return step_above(PROCESS + held + UNKNOWN)
     slots = CLASS_SLOTS if task.optimizer_class else len(task.method.rule.state)
     lanes = min(LANES, -(-task.batch_size // task.at_once)) - 1
     state = rows * model.weights * ((2 + slots) * COPIES + lanes)
     kept = model.kept[0] if rows == 1 else model.kept[1]
-    batch, evaluated = min(task.at_once, data.full_examples), min(model.evaluated, data.full_examples)
     floats = rows * batch * kept * model.floats + evaluated * FORWARD * (model.largest or model.floats)
-    return step_above(PROCESS + data.resident + FLOAT * (state + floats))
+    return step_above(PROCESS + held + FLOAT * (state + floats))
 
 
 def too_large(task: Task) -> str:

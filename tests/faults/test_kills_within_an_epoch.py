@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.fabricated import SMALL_IMAGENET, imagenet_files, write_imagenet
+from tests.helpers.fabricated import PICTURES, imagenet_files, write_imagenet
 from tests.helpers.tasks import CPU, IMAGES, pack, point
 from trainables.outcomes import EpochRecord
 from trainables.tasks import PackConfig
@@ -31,18 +31,6 @@ for event in PackRun(config, data_dir=Path(), device=torch.device("cpu"), **opti
         print("saved", flush=True)
         time.sleep(0.2)
 """
-FOLDER: dict[str, Any] = {
-    "summary": "class folders",
-    "data": "images",
-    "targets": "classes",
-    "metrics": ["accuracy", "accuracy@5"],
-    "workload": "trainables.workloads.image_files:build",
-    "folder": "pictures",
-    "train_examples": 80,
-    "full_examples": 90,
-    "shape": SMALL_IMAGENET,
-    "resident": 1_000_000,
-}
 
 
 def trained(config: PackConfig, data_dir: Path, **options: Any) -> tuple[list[EpochRecord], list[float]]:
@@ -59,7 +47,7 @@ def trained(config: PackConfig, data_dir: Path, **options: Any) -> tuple[list[Ep
 @pytest.mark.timeout(600)
 def test_a_pack_killed_within_an_epoch_ends_like_an_undisturbed_one(tmp_path: Path) -> None:
     write_imagenet(tmp_path / "pictures", imagenet_files(15, 3))
-    rows = json.dumps({"datasets": {"pictures": FOLDER}})
+    rows = json.dumps({"datasets": {"pictures": PICTURES}})
     task = replace(IMAGES, dataset="pictures", optimizer="adam-lawn", batch_size=16, epochs=2, rows=rows)
     config = pack(task, [point("adam-lawn", free_epochs=free) for free in (0.5, 1.5)], [0, 1])
     (tmp_path / "pack.json").write_text(json.dumps(config.to_dict()))

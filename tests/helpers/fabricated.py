@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pytest
@@ -240,6 +240,21 @@ def tar(files: Mapping[str, bytes]) -> bytes:
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
     return whole.getvalue()
+
+
+PICTURES: dict[str, Any] = {
+    "summary": "class folders",
+    "data": "images",
+    "targets": "classes",
+    "metrics": ["accuracy", "accuracy@5"],
+    "workload": "trainables.workloads.image_files:build",
+    "folder": "pictures",
+    "train_examples": 80,
+    "full_examples": 90,
+    "shape": SMALL_IMAGENET,
+    "resident": 1_000_000,
+}
+"""Row of a folder of 90 images of class folders."""
 
 
 def write_data(folder: Path) -> None:

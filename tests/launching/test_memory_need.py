@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import random
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,8 @@ from hypothesis import strategies as st
 
 from lawn_tune.executors.memory_need import GIB, memory_need, step_above
 from lawn_tune.executors.slots import Room, Slots, slots_on
+from tests.helpers import tasks
+from tests.helpers.fabricated import PICTURES, encoded, write_imagenet, write_rows
 from trainables.catalogue import catalogue
 from trainables.catalogue.datasets import DATASETS
 from trainables.tasks import ModelConfig, PackConfig, Task, Trial, model_config
@@ -38,20 +43,22 @@ def pack(dataset: str, model: ModelConfig, batch_size: int, size: int, seeds: in
     return PackConfig(task=task, members=tuple(members))
 
 
+TRAIN = """
+from pathlib import Path
+from tests.helpers.fabricated import published
+from trainables.training.trial import main
+with published(Path("data")):
+    main()
+"""
+
+
 def peak(config: PackConfig, folder: Path) -> float:
-    """Bytes that a process of its own has had at most while it trained a pack."""
+    """Bytes that a process of its own has had at most while it trained a pack, of files in `data` if it needs some."""
     (folder / "pack.json").write_text(json.dumps(config.to_dict()))
-    command = [
-        sys.executable,
-        "-m",
-        "trainables.training.trial",
-        "pack.json",
-        "--device",
-        "cpu",
-        "--checkpoint",
-        "saved",
-    ]
-    said = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, timeout=120).stdout
+    command = [sys.executable, "-c", TRAIN, "pack.json", "--device", "cpu", "--checkpoint", "saved"]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, timeout=200, env=environment)
+    said = done.stdout
     found: float = json.loads(said.splitlines()[-1])[0]["summary"]["peak_memory_bytes"]
     return found
 
@@ -69,6 +76,36 @@ def peak(config: PackConfig, folder: Path) -> float:
 )
 def test_the_need_is_between_the_real_peak_and_2_5_times_it(config: PackConfig, tmp_path: Path) -> None:
     assert 1 <= memory_need(config) / peak(config, tmp_path) <= 2.5
+
+
+@pytest.mark.parametrize(("factors", "batch_size", "size"), [(64, 100_000, 1), (64, 10_000, 4)])
+def test_the_need_of_ncf_is_too(factors: int, batch_size: int, size: int, tmp_path: Path) -> None:
+    """On as many users, items and ratings as MovieLens-100k has; rows of one seed share a batch."""
+    draw = random.Random(0)
+    (tmp_path / "data/ml-100k").mkdir(parents=True)
+    known = [(1 + i % 943, 1 + i % 1682, 5, i) for i in range(2000)]  # each of them at least once
+    pairs = {draw.randrange(943 * 1682) for _ in range(98_000)}
+    rows = [(1 + pair // 1682, 1 + pair % 1682, 3, 2000 + i) for i, pair in enumerate(pairs)]
+    write_rows(tmp_path / "data/ml-100k/u.data", list({row[:2]: row for row in (*known, *rows)}.values()))
+    config = pack("movielens-100k", model_config("ncf", factors=factors), batch_size, size)
+    assert 1 <= memory_need(config) / peak(config, tmp_path) <= 2.5
+
+
+def test_the_need_of_images_in_files_counts_the_decoded_batches_that_wait(tmp_path: Path) -> None:
+    """Of 2,048 images of 96x96 pixels a batch, for a model whose own numbers are few."""
+    draw, count = random.Random(0), 2048
+    images = [encoded(draw) for _ in range(8)]
+    names = {f"{split}/{'ab'[i % 2]}/{i}.jpg": images[i % 8] for split in ("train", "val") for i in range(count + 64)}
+    write_imagenet(tmp_path / "data/pictures", names)
+    row = PICTURES | {"shape": {"channels": 3, "pixels": 96, "classes": 2}}
+    row |= {"train_examples": count, "full_examples": count + 64}
+    rows = json.dumps({"datasets": {"pictures": row}})
+    task = replace(
+        tasks.IMAGES, dataset="pictures", model=model_config("small-vgg", width=1), batch_size=count, rows=rows
+    )
+    config = PackConfig(task=task, members=(Trial(key="0", seed=0, hyperparameters=WEIGHT_DECAY),))
+    assert 1 <= memory_need(config) / peak(config, tmp_path) <= 2.5
+    assert 4 * count * 3 * 96**2 > 0.2 * GIB, "a fifth of a gigabyte waits"
 
 
 SIZES = st.integers(2, 16)

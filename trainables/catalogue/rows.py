@@ -362,6 +362,11 @@ class Dataset:
         return not self.files and not self.folder
 
     @property
+    def decoded(self) -> int:
+        """Bytes of an image of a folder once it is decoded; 0 for other data, which is held as it is trained on."""
+        return self.shape["channels"] * self.shape["pixels"] ** 2 if self.folder else 0
+
+    @property
     def digest(self) -> str:
         """sha256 of its content, or of the checksums of its files in their order; "" if generated."""
         checksums = [file.sha256 or file.checksum for file in self.files] or [self.sha256]

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from trainables import image_folders
 from trainables.data import DataError
+from trainables.tasks import AHEAD
 
 WHOLE = -1
 """The draw of an image that is measured: no crop, no flip."""
@@ -29,9 +30,6 @@ SCALE, RATIO, TRIES = (0.08, 1.0), (3 / 4, 4 / 3), 10
 
 TOGETHER = 8
 """Images that a thread takes at a time."""
-
-AHEAD = 2
-"""Batches that are decoded while one is trained on."""
 
 Box = tuple[float, float, float, float]
 """Left, upper, right and lower edge, pixels."""
