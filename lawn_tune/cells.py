@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
-from search_spaces.levels import is_word, split
+from search_spaces.levels import batch_of, is_word, split
 from search_spaces.space import Grid
 from trainables.catalogue.rows import Direction, Method, Metric
 from trainables.outcomes import SWITCH_EPOCH
@@ -96,6 +96,27 @@ class Packing:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Kept:
+    """A hyperparameter of a cell whose one level is that of the winner of the same method at another batch size.
+
+    Args:
+        batch_size: the other.
+        levels: of that grid in the space's file, from which the winner's is.
+    """
+
+    batch_size: int
+    levels: tuple[float, ...]
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> Kept:
+        """The inverse of `asdict`."""
+        found = Kept(batch_size=values["batch_size"], levels=tuple(values["levels"]))
+        if not all(type(number) in (int, float) for number in (found.batch_size, *found.levels)) or not found.levels:
+            raise ValueError("what it keeps of another batch size must be that number and its levels")
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
 class Cell:
     """One (space, method, batch size) as planned; the ledger stores it, so results are readable without the file.
 
@@ -104,6 +125,7 @@ class Cell:
         baselines: methods that this one is compared with, as its challenger; () for a baseline.
         packing: how large its packs are, None while no launch has chosen; two cells may be equal without it.
         added: levels that launches have added to the grid of the space's file, which `grid` holds too.
+        kept: hyperparameter → whose level it has, of those that another batch size decides.
         first_seeds, first_grid: confirm seeds and levels that the first launch of this task planned, kept by the
             ledger; None in a plan.
         about: description and notes of its space, by paragraph; () in older ledgers.
@@ -116,6 +138,7 @@ class Cell:
     baselines: tuple[str, ...] = ()
     packing: Packing | None = field(default=None, compare=False)
     added: Levels = field(default_factory=dict)
+    kept: Mapping[str, Kept] = field(default_factory=dict)
     first_seeds: tuple[int, ...] | None = field(default=None, compare=False)
     first_grid: Levels | None = field(default=None, compare=False)
     about: tuple[str, ...] = field(default=(), compare=False)
@@ -128,6 +151,19 @@ class Cell:
             name: tuple(dict.fromkeys((*levels, *added.get(name, ())))) for name, levels in self.grid.values.items()
         }
         return replace(self, grid=Grid(grid), added={**self.added, **added})
+
+    @property
+    def pending(self) -> bool:
+        """True while a level is not known that another batch size decides: no trial of it can be trained."""
+        return any(batch_of(self.grid.values[name][0]) is not None for name in self.kept)
+
+    def keeping(self, levels: Mapping[str, float]) -> Cell:
+        """Returns the same cell with these levels of the hyperparameters that another batch size decides."""
+        return replace(self, grid=Grid({**self.grid.values, **{name: (level,) for name, level in levels.items()}}))
+
+    def at_batch(self, size: int) -> CellName:
+        """Returns the cell of the same method at another batch size."""
+        return replace(self.name, batch_size=size)
 
     def rival(self, method: str) -> CellName:
         """Returns the cell of another method that it is compared with."""
@@ -246,6 +282,7 @@ class Cell:
             "baselines": list(self.baselines),
             **({} if self.packing is None else {"packing": asdict(self.packing)}),
             **({"added": _lists(self.added)} if self.added else {}),
+            **({"kept": {name: asdict(kept) for name, kept in self.kept.items()}} if self.kept else {}),
             **({} if self.first_seeds is None else {"first_seeds": list(self.first_seeds)}),
             **({} if self.first_grid is None else {"first_grid": _lists(self.first_grid)}),
             **({"about": list(self.about)} if self.about else {}),
@@ -269,6 +306,7 @@ class Cell:
             packing=Packing.from_dict(values["packing"]) if "packing" in values else None,
             first_seeds=_whole(values["first_seeds"]) if "first_seeds" in values else None,
             added=_levels(values.get("added", {}), "added levels"),
+            kept={str(name): Kept.from_dict(kept) for name, kept in dict(values.get("kept", {})).items()},
             first_grid=_levels(values["first_grid"], "first grid") if "first_grid" in values else None,
             about=_texts(values.get("about", [])),
         )

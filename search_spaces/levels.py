@@ -1,6 +1,7 @@
 """Levels of a hyperparameter that are words: rules by which a trial sets it itself, each a number below 0.
 
-So every grid holds plain numbers. What the numbers make of a training is `trainables.training.switching`.
+So every grid holds plain numbers. What the numbers make of a training is `trainables.training.switching`. A level that
+another batch size decides is such a number too, until its winner is known; no trial is trained with it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,20 @@ MARGIN, DEFAULT_MARGIN = "switch_margin", 4.0
 MAX_MARGIN = 1_000_000
 _INFLECTION = -1e9
 """Below every level of a margin."""
+
+
+_BATCH = -1e12
+"""Minus a batch size: the level of its winner."""
+
+
+def of_batch(size: int) -> float:
+    """Returns the level that stands for that of the winner at a batch size."""
+    return _BATCH - size
+
+
+def batch_of(level: float) -> int | None:
+    """Returns the batch size whose winner decides a level; None for any other."""
+    return int(_BATCH - level) if level < _BATCH else None
 
 
 def of_word(word: str, margins: tuple[float, ...]) -> tuple[float, ...]:
@@ -38,6 +53,8 @@ def text(level: float) -> str:
     """Returns a level as people read it: "0.01", "auto (margin 4)", "inflection"."""
     if not is_word(level):
         return f"{level:g}"
+    if size := batch_of(level):
+        return f"as at batch size {size}"
     return INFLECTION if level == _INFLECTION else f"{AUTO} (margin {-level:g})"
 
 

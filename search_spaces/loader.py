@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from search_spaces.extending import read_space
 from search_spaces.keys import Keys, space_error
-from search_spaces.levels import AUTO, DEFAULT_MARGIN, MARGIN, MAX_MARGIN, of_word
+from search_spaces.levels import AUTO, DEFAULT_MARGIN, MARGIN, MAX_MARGIN, of_batch, of_word
 from search_spaces.space import Budget, Grid, OwnClass, Pairing, SearchSpace
 from search_spaces.toml import SUFFIX
 
@@ -31,6 +31,9 @@ BATCH = "batch"
 
 CLASS, CONTROL = "class", "control"
 """Keys of a method that name a torch optimizer class, and the control around it."""
+
+FROM_BATCH = "from_batch"
+"""Key of a table in place of a list: the level is that of the winner at another batch size."""
 
 NOT_LEVELS = (BATCH, CLASS, CONTROL)
 """Keys of a method that are no hyperparameters."""
@@ -337,8 +340,19 @@ def _overrides(optimizers: _Table) -> dict[str, dict[int, dict[str, tuple[float,
         table = _named(optimizers, name)
         if BATCH in table.values:
             sizes, margins = table.table(BATCH), _margins(table, (DEFAULT_MARGIN,))
-            found[name] = {_batch_size(sizes, size): _levels(sizes.table(size), margins) for size in sizes.values}
+            found[name] = {_batch_size(sizes, size): _override(sizes.table(size), margins) for size in sizes.values}
     return found
+
+
+def _override(table: _Table, margins: tuple[float, ...]) -> dict[str, tuple[float, ...]]:
+    """Returns the levels of a batch size; one that another batch size decides is a number for it."""
+    decided = {name: table.table(name) for name, value in table.values.items() if isinstance(value, dict)}
+    found = _levels(table, margins, but=decided)
+    for name, source in decided.items():
+        source.only([FROM_BATCH])
+        source.requires([FROM_BATCH])
+        found[name] = (of_batch(source.integer(FROM_BATCH, source.values[FROM_BATCH], minimum=1)),)
+    return {name: found[name] for name in table.values if name in found}
 
 
 def _batch_size(sizes: _Table, text: str) -> int:

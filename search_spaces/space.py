@@ -116,7 +116,7 @@ class SearchSpace:
         confirm_seeds: new seeds that retrain each winner; none may be a search seed.
         budgets: batch sizes with epochs.
         grids: method name → grid.
-        overrides: method name → batch size → levels that replace those of its grid.
+        overrides: method name → batch size → levels that replace those of its grid, see `levels.of_batch`.
         compare: comparisons instead of those that the methods themselves declare (LAWN against weight decay).
         catalogue: rows that the space brings, as in the file.
         trainable: training function, "train.py:train" or "package.module:train", which brings dataset, model and loss;

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from lawn_tune.executors.base import Agenda
     from lawn_tune.launching.launch import Launch
     from lawn_tune.launching.limits import Limits
+    from lawn_tune.ledger import Ledger
 
 
 def launch(
@@ -160,7 +161,11 @@ def _launch(cells: Sequence[Cell], settings: Settings, console: Console, **optio
     for row in {cell.task.dataset: cell.task.dataset_row for cell in cells}.values():
         if row.splits and not options.get("quiet"):
             console.print(f"data set '{row.name}': {row.splits}", highlight=False, soft_wrap=True)
-    run_launch(cells, settings, console, **options)
+    limits, before = limits_of(settings), len(cells) + 1
+    while waiting := run_launch(cells, settings, console, limits=limits, **options):
+        if waiting >= before:
+            raise ExecutionError(f"{waiting} cells wait for winners of others that are not known", "Launch again.")
+        before = waiting
 
 
 def check_data(cells: Sequence[Cell], settings: Settings) -> None:
@@ -185,7 +190,8 @@ def run_launch(
     storage: str | None = None,
     around: Callable[[Launch], Agenda] | None = None,
     notices: Notices | None = None,
-) -> None:
+    limits: Limits | None = None,
+) -> int:
     """Opens the ledger, trains the cells and prints what was done.
 
     Args:
@@ -195,6 +201,11 @@ def run_launch(
         around: returns what the executor works off in place of the launch, of a smoke run, which has a summary of its
             own.
         notices: receives what the launch did; None for a smoke run.
+        limits: of time; None for those of the settings from now on.
+
+    Returns:
+        How many cells were left out, whose levels are those of winners that the others have only now: the same again
+        trains them.
 
     Raises:
         LedgerError: the ledger cannot be used.
@@ -210,11 +221,11 @@ def run_launch(
     from lawn_tune.planning.extending import resumed
     from lawn_tune.planning.generations import code_text
     from lawn_tune.planning.ranks import check_ranks
-    from lawn_tune.planning.remaining import Remaining
+    from lawn_tune.planning.remaining import Remaining, remaining
     from lawn_tune.results import readable_cells
 
     check_ranks(cells, settings.gpus_per_trial)
-    limits = limits_of(settings)
+    limits = limits or limits_of(settings)
     patience = Patience(lambda text: _warn(console, text))
     ledger = open_ledger(settings.storage, patience=patience)
     try:
@@ -222,7 +233,8 @@ def run_launch(
         if keep_code:
             cells, code = of_earlier_code(known, cells, code or {})
         check_same_space(known, cells)
-        cells = resumed(cells, known)
+        planned = resumed(cells, known)
+        cells = _trainable(planned, known, ledger, console)
         ledger.register(cells)
         changed = code_text(cells, [row for space in {c.name.space for c in known} for row in ledger.trials(space)])
         if changed:
@@ -244,7 +256,7 @@ def run_launch(
                 limits=limits,
             )
             if notices:
-                notices.tally = agenda.tally
+                notices.tallies.append(agenda.tally)
             patience.stopping = lambda: agenda.interrupted
             with Heartbeat(agenda.leases), stopped_by_signals(agenda, console) as stops, ExitStack() as stack:
                 stack.callback(agenda.close)
@@ -254,7 +266,10 @@ def run_launch(
                     executor.prepare(agenda)
                     if agenda.workers is None or agenda.has_work():
                         executor.run(agenda if around is None else around(agenda))
+        waiting = [cell for cell in planned if cell.name not in {ready.name for ready in cells}]
         left = agenda.left() if agenda.at_limit else Remaining()
+        for cell in waiting if left.trials else ():
+            left += remaining(cell, (), limits.speeds, settings.pack_size)
         stopped = agenda.interrupted or left.trials > 0
         if around is None and (not quiet or stopped):
             print_summary(console, cells, agenda.tally, stopped, storage)
@@ -270,6 +285,20 @@ def run_launch(
     if agenda.tally.errors:
         hint = "Correct it, then launch again." if agenda.tally.by_code else "Launch again to retry."
         raise ExecutionError(f"{agenda.tally.failed} trials failed: {agenda.tally.errors[-1]}", hint)
+    return len(waiting)
+
+
+def _trainable(cells: Sequence[Cell], known: Sequence[Cell], ledger: Ledger, console: Console) -> Sequence[Cell]:
+    """Returns the cells whose levels are all known, and prints which another batch size decides."""
+    if not any(cell.kept for cell in cells):
+        return cells
+    from lawn_tune.planning.keeping import settled, state, trainable
+
+    rows = [row for space in {cell.name.space for cell in known} for row in ledger.trials(space)]
+    cells = settled(cells, known, rows)
+    for cell in (cell for cell in cells if cell.kept):
+        console.print(f"{cell.name}: {state(cell)}", highlight=False, soft_wrap=True)
+    return trainable(cells, rows)
 
 
 def limits_of(settings: Settings) -> Limits:

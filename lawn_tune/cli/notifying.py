@@ -54,7 +54,8 @@ class Notices:
                 f"--notify: there is no program '{command[0]}' here, or it may not be run",
                 "Give the path of an executable file; a shell's syntax needs sh -c '...'.",
             )
-        self.tally = Tally()
+        self.tallies: list[Tally] = []
+        """Of each part of the launch; a later one finds in the ledger what the earlier ones trained."""
         self._command, self._warn = command, warn
         self._about = {"spaces": list(spaces), "ledger": ledger}
         self._threads: list[threading.Thread] = []
@@ -81,7 +82,9 @@ class Notices:
     def _send(self, event: Event, code: int | None, error: str | None) -> None:
         if self._command is None:
             return
-        counts = {name: getattr(self.tally, name) for name in ("trained", "found", "diverged", "failed")}
+        tallies = self.tallies or [Tally()]
+        counts = {name: sum(getattr(tally, name) for tally in tallies) for name in ("trained", "diverged", "failed")}
+        counts["found"] = tallies[-1].found - sum(tally.trained for tally in tallies[:-1])
         notice = {"schema": SCHEMA, "event": event, **self._about, "exit_code": code, "error": error}
         text = json.dumps(notice | {"trials": counts, "diverging": self._diverging}, ensure_ascii=False)
         thread = threading.Thread(target=self._deliver, args=(self._command, text), daemon=True)

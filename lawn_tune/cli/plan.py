@@ -198,13 +198,22 @@ def _held(url: str, cells: Sequence[Cell], *, examples: bool) -> _Held | None:
     try:
         launched = set(ledger.spaces())
         names = dict.fromkeys(cell.name.space for cell in cells)
-        cells = resumed(cells, readable_cells(ledger, names))
+        stored = readable_cells(ledger, names)
         rows = [row for name in names if name in launched for row in ledger.trials(name)]
+        cells = _settled(resumed(cells, stored), stored, rows)
         outcomes = ledger.outcomes([trial.key for cell in cells for trial in cell.search_trials])
         confirmed = [row.key for row in rows if examples and row.phase == "confirm" and row.outcome == "complete"]
         return _Held(cells, rows, outcomes, ledger.packings(cells), ledger.examples(confirmed) if confirmed else {})
     finally:
         ledger.close()
+
+
+def _settled(cells: tuple[Cell, ...], stored: Sequence[Cell], rows: Sequence[TrialRow]) -> tuple[Cell, ...]:
+    if not any(cell.kept for cell in cells):
+        return cells
+    from lawn_tune.planning.keeping import settled  # brings numpy
+
+    return settled(cells, stored, rows)
 
 
 def _count(cell: Cell, held: _Held | None) -> Counts | None:
@@ -235,6 +244,8 @@ def _row(cell: Cell, cost: Cost, counted: Counts | None, same: CellName | None) 
         "points": cell.grid.size,
         "unconstrained_points": unconstrained_points(cell),
         "added_levels": {name: list(levels) for name, levels in cell.added.items()},
+        "kept_from": {name: kept.batch_size for name, kept in cell.kept.items()},
+        "kept_levels": {name: None if cell.pending else cell.grid.values[name][0] for name in cell.kept},
         "epochs": cell.task.epochs,
         "full_epochs": cell.protocol.full_epochs,
         "search_trials": cost.trials[0],
@@ -265,7 +276,7 @@ def _print(
     lines = list(zip(cells, costs, counts, strict=True))
     for space in dict.fromkeys(cell.name.space for cell in cells):
         out.print(_table(space, [line for line in lines if line[0].name.space == space], sizes), "")
-    notes = [*filter(None, map(_note, cells)), *_added(cells, held), *_unequal(cells), *_shared(shared)]
+    notes = [*filter(None, map(_note, cells)), *_added(cells, held), *_kept(cells), *_unequal(cells), *_shared(shared)]
     own = [line for line in lines if line[0].name not in shared]
     text = "\n".join([*notes, *([""] if notes else []), _total(len(cells), own, url)])
     out.print(text, soft_wrap=True, markup=False)
@@ -311,6 +322,15 @@ def _added(cells: Sequence[Cell], held: _Held | None) -> list[str]:
     from lawn_tune.planning.selection import winner  # brings numpy
 
     return [f"{_short(cell)}: {state(cell, winner(cell, held.rows))}" for cell in cells if cell.added]
+
+
+def _kept(cells: Sequence[Cell]) -> list[str]:
+    """Returns a line for each cell with levels that another batch size decides."""
+    if not any(cell.kept for cell in cells):
+        return []
+    from lawn_tune.planning.keeping import state as kept_state  # brings numpy
+
+    return [f"{_short(cell)}: {kept_state(cell)}" for cell in cells if cell.kept]
 
 
 def _unequal(cells: Sequence[Cell]) -> list[str]:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
-from lawn_tune.cells import Cell, Protocol
+from lawn_tune.cells import Cell, CellName, Protocol
 from lawn_tune.comparison.alarms import pair_alarms, shared_points
 from lawn_tune.comparison.comparison import CellResult, Comparison, Overall, PairResult, Verdict
 from lawn_tune.comparison.differences import Difference, Paired, paired, supported
 from lawn_tune.comparison.estimates import Estimate, estimate
-from lawn_tune.comparison.flags import Flag, Note, cell_notes, in_order, pair_notes
+from lawn_tune.comparison.flags import Flag, Note, cell_notes, in_order, outdated, pair_notes
 from lawn_tune.comparison.provenance import provenance
 from lawn_tune.comparison.published import published
 from lawn_tune.comparison.stability import stability
@@ -69,7 +70,17 @@ def _cell_results(cells: Sequence[Cell], trials: Sequence[TrialRow]) -> tuple[Ce
         raise ValueError("a comparison needs at least one cell; launch the space first")
     rows = {row.key: row for row in trials}
     seconds = _seconds(trials)
-    return tuple(_cell_result(cell, rows, seconds.get(str(cell.name), 0.0)) for cell in cells)
+    found = {cell.name: _cell_result(cell, rows, seconds.get(str(cell.name), 0.0)) for cell in cells}
+    return tuple(_with_outdated(result, found) for result in found.values())
+
+
+def _with_outdated(result: CellResult, found: Mapping[CellName, CellResult]) -> CellResult:
+    """Returns a result that says which of its levels is no longer that of the other batch size's winner."""
+    cell = result.cell
+    sources = {name: found.get(cell.at_batch(kept.batch_size)) for name, kept in cell.kept.items()}
+    searched = {name: source for name, source in sources.items() if source and all(p.finished for p in source.points)}
+    more = [note for name, source in searched.items() for note in outdated(cell, name, source.winner)]
+    return replace(result, notes=in_order((*result.notes, *more))) if more else result
 
 
 def _cell_result(cell: Cell, rows: Mapping[str, TrialRow], seconds: float) -> CellResult:

@@ -12,6 +12,7 @@ from lawn_tune.comparison.published import caveat
 from lawn_tune.comparison.stability import Stability
 from lawn_tune.planning.extending import state
 from lawn_tune.planning.generations import CODE
+from lawn_tune.planning.keeping import state as kept_state
 from lawn_tune.planning.selection import Point, Winner, ranked
 from lawn_tune.results import DAMAGED, FINISHED, REPAIR, Outcome, TrialRow
 from lawn_tune.words import count, fixed
@@ -36,6 +37,7 @@ class Flag(StrEnum):
     EDGE = "edge of grid"
     WIDENED = "edge after widening"
     EXTENDED = "extended grid"
+    KEPT = "level of another batch size"
     TIED = "tied winner"
     RESAMPLED = "winner resampled"
     DIVERGED = "diverged"
@@ -90,6 +92,7 @@ def cell_notes(
         *_edge(cell, won),
         *_widened(cell, won),
         *_extended(cell, won),
+        *_kept(cell),
         *_tied(scored, won),
         *_resampled(stable),
         *_diverged(scored, outcomes),
@@ -249,6 +252,24 @@ def _widened(cell: Cell, won: Winner | None) -> Iterator[Note]:
 def _extended(cell: Cell, won: Winner | None) -> Iterator[Note]:
     if cell.added:
         yield Note(Flag.EXTENDED, state(cell, won))
+
+
+def _kept(cell: Cell) -> Iterator[Note]:
+    if cell.kept:
+        yield Note(Flag.KEPT, kept_state(cell))
+
+
+def outdated(cell: Cell, name: str, source: Winner | None) -> Iterator[Note]:
+    """Yields a caveat if a level that another batch size decides is no longer that of its winner.
+
+    Args:
+        name: the hyperparameter.
+        source: the winner there now.
+    """
+    value, size = cell.grid.values[name][0], cell.kept[name].batch_size
+    if source is not None and not cell.pending and source.hyperparameters[name] != value:
+        now = f"the winner at batch size {size} has {name} = {source.hyperparameters[name]:g} by now"
+        yield Note(Flag.KEPT, f"{now}, and these trials {value:g}: launch again to train those of the new winner")
 
 
 def _tied(scored: Sequence[Point], won: Winner | None) -> Iterator[Note]:

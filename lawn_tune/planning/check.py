@@ -9,7 +9,7 @@ from typing import get_args
 from lawn_tune.planning.classes import codes_of_classes, with_classes
 from lawn_tune.planning.functions import with_own_code
 from search_spaces.keys import did_you_mean, space_error
-from search_spaces.levels import split, text
+from search_spaces.levels import batch_of, split, text
 from search_spaces.loader import LARGEST
 from search_spaces.space import Grid, SearchSpace, SpaceError
 from trainables.catalogue import Catalogue, CatalogueError, installed
@@ -146,7 +146,10 @@ def _check_grids(space: SearchSpace, method: Method) -> None:
         if size not in sizes:
             rule = f"must be one of the batch sizes of [[budgets]], {', '.join(map(str, sizes))}"
             raise space_error(space.source, f"{key}.batch.{size}", rule, size, "Correct or remove the table.")
-        _check_levels(space, f"{key}.batch.{size}", method, override)
+        plain = {name: levels for name, levels in override.items() if batch_of(levels[0]) is None}
+        _check_levels(space, f"{key}.batch.{size}", method, plain)
+        for name in override.keys() - plain.keys():
+            _check_kept(space, f"{key}.batch.{size}.{name}.from_batch", method, size, name)
         _check_size(space, f"{key}.batch.{size}", space.grid(method.name, size))
     for name in method.required:
         if name not in space.grids[method.name].values:
@@ -155,6 +158,21 @@ def _check_grids(space: SearchSpace, method: Method) -> None:
                 "Add it with at least one value."
             )
     _check_warmup(space, method.name)
+
+
+def _check_kept(space: SearchSpace, key: str, method: Method, size: int, name: str) -> None:
+    """Checks a level that is that of the winner at another batch size."""
+    source, own = batch_of(space.overrides[method.name][size][name][0]), space.grids[method.name].values
+    if name not in own or name in (method.switch, WARMUP):
+        free = ", ".join(other for other in own if other not in (method.switch, WARMUP))
+        raise space_error(space.source, key, f"must be for one of {free}", name, "Give its levels as a list.")
+    sizes = [budget.batch_size for budget in space.budgets]
+    grids = {other: space.grid(method.name, other).values for other in sizes if other != size}
+    tuned = [other for other, levels in grids.items() if batch_of(levels[name][0]) is None]
+    if source not in tuned:
+        rule = f"must be another batch size of the space at which {name} has levels of its own"
+        todo = f"Choose one of {', '.join(map(str, tuned))}." if tuned else "Give its levels as a list."
+        raise space_error(space.source, key, rule, source, todo)
 
 
 def _check_levels(space: SearchSpace, key: str, method: Method, grid: Mapping[str, tuple[float, ...]]) -> None:

@@ -2,7 +2,8 @@
 
 A wider grid for one rival alone would favor it, so those that are compared with each other at a batch size grow
 together: a level of a shared hyperparameter (rate, warm-up) is added to all, and each gets as many levels of its own
-(decay, free epochs) as the others.
+(decay, free epochs) as the others. A cell whose rate another batch size decides keeps it, and gets a level of its own
+instead.
 """
 
 from __future__ import annotations
@@ -76,10 +77,11 @@ def _grown(group: Sequence[Cell], winners: Mapping[CellName, Winner | None]) -> 
     grown = []
     for cell in group:
         levels = {name: level for name, level in wanted[cell.name].items() if name not in shared}
-        if len(levels) < more:
-            levels = _own(cell, winners[cell.name], more) | levels
+        due = more + sum(name in cell.kept for name in shared)
+        if len(levels) < due:
+            levels = _own(cell, winners[cell.name], due) | levels
         added: dict[str, tuple[float, ...]] = {name: (level,) for name, level in levels.items()}
-        for name in shared:
+        for name in [name for name in shared if name not in cell.kept]:
             added[name] = tuple({levels[name]: None for levels in wanted.values() if name in levels})
         grown.append(cell.extended({name: (*cell.added.get(name, ()), *new) for name, new in added.items()}))
     changed = [new for new, cell in zip(grown, group, strict=True) if new.grid != cell.grid]

@@ -7,9 +7,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 import search_spaces
-from lawn_tune.cells import Cell, CellName, Protocol, default_baselines
+from lawn_tune.cells import Cell, CellName, Kept, Protocol, default_baselines
 from lawn_tune.errors import UsageError
 from lawn_tune.planning.check import WARMUP, catalogue_of, check
+from search_spaces.levels import batch_of
 from search_spaces.space import Budget, SearchSpace
 from trainables.catalogue import Catalogue, carried
 from trainables.tasks import Task, model_config
@@ -119,7 +120,12 @@ def _cell(
     name = CellName(space.name, optimizer, budget.batch_size)
     grid = space.grid(optimizer, budget.batch_size)
     baselines = _baselines(space, known, optimizer)
-    return Cell(name=name, task=task, grid=grid, protocol=protocol, baselines=baselines, about=space.about)
+    kept = {
+        hyperparameter: Kept(batch_size=size, levels=space.grid(optimizer, size).values[hyperparameter])
+        for hyperparameter, levels in grid.values.items()
+        if (size := batch_of(levels[0])) is not None
+    }
+    return Cell(name=name, task=task, grid=grid, protocol=protocol, baselines=baselines, kept=kept, about=space.about)
 
 
 def _baselines(space: SearchSpace, known: Catalogue, method: str) -> tuple[str, ...]:

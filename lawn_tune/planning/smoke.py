@@ -42,9 +42,10 @@ def _smoke(cell: Cell, size: int | None) -> Cell:
     protocol = replace(
         cell.protocol, search_seeds=cell.protocol.search_seeds[:1], confirm_seeds=confirmed, full_epochs=EPOCHS
     )
-    grid = _part(cell.grid, max(POINTS, size or pack_size(cell, "search")))
+    middle = {name: sorted(kept.levels)[len(kept.levels) // 2] for name, kept in cell.kept.items()}
+    grid = _part(cell.keeping(middle).grid, max(POINTS, size or pack_size(cell, "search")))
     scaled = {name: _scaled(cell, name, levels, steps) for name, levels in grid.values.items()}
-    return replace(cell, task=task, grid=Grid(scaled), protocol=protocol)
+    return replace(cell, task=task, grid=Grid(scaled), protocol=protocol, kept={})
 
 
 def _part(grid: Grid, most: int) -> Grid:

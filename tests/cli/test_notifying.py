@@ -25,7 +25,7 @@ def sent(folder: Path, error: BaseException | None, *diverged: Cell) -> list[dic
     """The notices of a launch that ends with an error or without one."""
     file, warnings = folder / "it's $(a) file", list[str]()
     with suppress(BaseException), Notices(("tee", "-a", str(file)), ["a b"], "sqlite:///x", warnings.append) as notices:
-        notices.tally = Tally(trained=3, diverged=2)
+        notices.tallies.append(Tally(trained=3, diverged=2))
         for cell in diverged:
             notices.diverged(cell, "search", 2, 3)
         if error:

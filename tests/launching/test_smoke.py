@@ -73,7 +73,7 @@ def test_a_smoke_cell_is_its_cell_for_a_few_steps(cell: Cell, smoke: Cell) -> No
     assert min(cell.grid.size, POINTS) <= smoke.grid.size <= 16
     for name, levels in smoke.grid.values.items():
         if name not in ("warmup_epochs", cell.method.switch):
-            assert set(levels) <= set(cell.grid.values[name])
+            assert set(levels) <= set(cell.kept[name].levels if name in cell.kept else cell.grid.values[name])
     for phase in ("search", "confirm"):
         sizes = [max(map(len, make_packs(each, phase, each.planned_trials(phase)))) for each in (cell, smoke)]
         assert sizes[1] >= sizes[0], "its packs take the memory of the study's"
