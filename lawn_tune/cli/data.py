@@ -39,7 +39,9 @@ def list_(data_dir: DataDir = None, as_json: AsJson = False) -> None:
 
       lawn-tune data list --json
     """
-    _show([data.check(name, _folder(data_dir)) for name in DATASETS], as_json)
+    _show([data.check(name, _folder(data_dir)) for name in DATASETS], as_json, where=False)
+    if not as_json:
+        console().print("Files: lawn-tune data check NAME. Download: lawn-tune data fetch NAME.", soft_wrap=True)
 
 
 @app.command()
@@ -95,18 +97,19 @@ def _folder(flag: str | None) -> Path:
     return resolve({"data_dir": flag}).data_dir
 
 
-def _show(found: Sequence[data.Status], as_json: bool) -> None:
+def _show(found: Sequence[data.Status], as_json: bool, *, where: bool = True) -> None:
+    """Prints data sets; `where` adds their place, or the files that are missing, which takes many lines."""
     if as_json:
         print_json("data/1", {"datasets": [asdict(status) for status in found]})
         return
     table = Table(box=None, pad_edge=False)
-    for title in ("data set", "state", "holds", "download", "where"):
+    for title in ("data set", "state", "download", "holds", *(["where"] if where else [])):
         table.add_column(title, overflow="fold", no_wrap=title in ("data set", "state", "download"))
     for status in found:
         source = DATASETS[status.name]
         state = f"[{COLOURS[status.state]}]{status.state}[/]"
         holds = f"{source.summary}; {source.splits}" if source.splits else source.summary
-        table.add_row(status.name, state, holds, source.download or "-", escape(status.detail))
+        table.add_row(status.name, state, source.download or "-", holds, *([escape(status.detail)] if where else []))
     console().print(table)
 
 

@@ -13,7 +13,8 @@ from rich.table import Table
 from lawn_tune.cells import Cell
 from lawn_tune.cli.damage import tell_damage
 from lawn_tune.cli.options import AsJson, Storage, console, plain_table, print_json
-from lawn_tune.cli.source import launched, reading
+from lawn_tune.cli.source import launched, option, reading
+from lawn_tune.comparison.next_steps import launch_command
 from lawn_tune.ledger.leases import Lease
 from lawn_tune.planning.counts import Counts, count
 from lawn_tune.planning.generations import code_text
@@ -56,6 +57,9 @@ def status(
         print_json("status/2", _document(found))
     else:
         _print([(look.cell, look.counts) for look in found], held)
+        for command in dict.fromkeys(_next([look for look in found if look.cell.name.space == name]) for name in names):
+            if command:
+                console().print(f"next: {command} {option(storage)}".rstrip(), soft_wrap=True, markup=False)
         for name in names:
             if text := code_text([cell for cell in cells if cell.name.space == name], rows[name]):
                 console().print(f"{name}: {text}", soft_wrap=True, markup=False)
@@ -107,6 +111,18 @@ def _overall(found: Sequence[_Look]) -> State:
     states = {look.state for look in found}
     order: tuple[State, ...] = ("running", "failed", "idle", "finished")
     return next((state for state in order if state in states), "idle")
+
+
+def _next(found: Sequence[_Look]) -> str:
+    """Returns the command that the state of a space's cells calls for; "" if there is none."""
+    if not found:
+        return ""
+    state = _overall(found)
+    if state == "running":
+        return "lawn-tune dashboard"
+    if state == "finished":
+        return f"lawn-tune compare {found[0].cell.name.space}"
+    return launch_command([look.cell for look in found])
 
 
 def _document(found: Sequence[_Look]) -> dict[str, Any]:

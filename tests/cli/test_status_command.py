@@ -46,7 +46,18 @@ def test_status_counts_each_cell_and_names_who_holds_it(ledger: MemoryLedger) ->
     assert "4 cells, 16 of 48 trials finished" in text
     assert "node-1:42" in text
     assert "node-2:43 (gone)" in text
+    assert text.endswith("next: lawn-tune dashboard\n")
     assert ledger.closed
+
+
+def test_status_ends_with_what_to_do_next(ledger: MemoryLedger) -> None:
+    assert run("status").stdout.endswith("next: lawn-tune launch quickstart --seeds 3\n")
+    for cell in QUICKSTART:
+        confirm = cell.confirm_trials(cell.search_trials[0].hyperparameters)
+        ledger.rows += rows(cell, cell.search_trials) + rows(cell, confirm)
+    assert run("status").stdout.endswith("next: lawn-tune compare quickstart\n")
+    shown = run("status", "--storage", "sqlite:///other.db").stdout
+    assert shown.endswith("next: lawn-tune compare quickstart --storage sqlite:///other.db\n")
 
 
 def test_status_of_an_unknown_space_lists_the_known(ledger: MemoryLedger) -> None:
