@@ -84,14 +84,18 @@ class Listing:
     val: tuple[tuple[Image, int], ...]
 
     @cached_property
+    def small(self) -> bool:
+        """Whether its digest is of the content as well."""
+        return sum(image.size for image, _ in (*self.train, *self.val)) <= CONTENT
+
+    @cached_property
     def digest(self) -> str:
         """sha256 of every image's split, class, name and size, and of its content if all take at most `CONTENT`."""
-        whole = sum(image.size for image, _ in (*self.train, *self.val)) <= CONTENT
         found = hashlib.sha256()
         for split, images in (("train", self.train), ("val", self.val)):
             for image, label in images:
                 found.update(b"\0".join(map(os.fsencode, (split, self.classes[label], image.name, str(image.size)))))
-                found.update(hashlib.sha256(image.read()).digest() if whole else b"\n")
+                found.update(hashlib.sha256(image.read()).digest() if self.small else b"\n")
         return found.hexdigest()
 
 
@@ -100,13 +104,46 @@ def shown(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
+_last: dict[tuple[str, tuple[int, ...]], Listing] = {}
+"""The last large listing of this process, by its folder and the times at which that was changed."""
+
+
+def forget() -> None:
+    """Frees what `listing` keeps, in a process that will not ask for it again."""
+    _last.clear()
+
+
 def listing(folder: Path) -> Listing:
     """Returns the images of a folder of either form.
+
+    A large one, which takes a minute to list, is kept until a folder or archive of it changes: who checks it and who
+    trains on it may be one process, with one cell after another.
 
     Raises:
         MissingFolder: it holds neither form.
         ListingError: it holds one that cannot be used.
     """
+    key = str(folder), _changed(folder)
+    if key in _last:
+        return _last[key]
+    found = _read(folder)
+    if not found.small:
+        _last.clear()
+        _last[key] = found
+    return found
+
+
+def _changed(folder: Path) -> tuple[int, ...]:
+    """Returns when each class folder or archive was changed, ns; () if one cannot be looked at."""
+    try:
+        splits = [folder / split for split in ("train", "val") if (folder / split).is_dir()]
+        places = [*splits, *(entry for split in splits for entry in os.scandir(split) if entry.is_dir())]
+        return tuple(os.stat(place).st_mtime_ns for place in places or [folder / name for name in ARCHIVES])
+    except OSError:
+        return ()
+
+
+def _read(folder: Path) -> Listing:
     try:
         if (folder / "train").is_dir() and (folder / "val").is_dir():
             return _of_folders(folder)

@@ -116,8 +116,9 @@ def _show(found: Sequence[data.Status], as_json: bool, *, where: bool = True) ->
 def _fail_unless_ready(found: Sequence[data.Status], folder: Path) -> None:
     bad = [status.name for status in found if status.state != "ready"]
     if bad:
-        commands = "; ".join(f"`{data.fetch_command(name, folder)}`" for name in bad)
-        raise DataError(f"not ready: {', '.join(bad)}", f"Fetch with {commands}.")
+        remedies = [data.remedy(name, folder) for name in bad]
+        todo = " ".join(text if text.endswith(".") else f"Run `{text}`." for text in remedies)
+        raise DataError(f"not ready: {', '.join(bad)}", todo)
 
 
 @dataclass

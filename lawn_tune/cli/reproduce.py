@@ -19,7 +19,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def reproduce(
     context: typer.Context,
-    table: Annotated[str, typer.Argument(metavar="TABLE", help="Table of the paper: table2 to table6.")],
+    table: Annotated[str, typer.Argument(metavar="TABLE", help="Table of the paper: table1 to table6.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the files.")] = Path(),
     no_launch: Annotated[bool, typer.Option("--no-launch", help="Train nothing; write what the ledger has.")] = False,
     storage: Storage = None,

@@ -12,6 +12,7 @@ from lawn_tune.executors.messages import WorkerSettings
 from lawn_tune.executors.slots import Slots, report_seconds, slots_of
 from lawn_tune.executors.surroundings import prepare_local_ray
 from lawn_tune.settings import Settings
+from trainables import image_folders
 
 
 def planned_workers(settings: Settings) -> int | None:
@@ -98,6 +99,7 @@ def _ray(worker: WorkerSettings, slots: Slots, asked: Settings, connected: Calla
         )
     if asked.ray_address is None:
         prepare_local_ray()
+    image_folders.forget()  # checked here, and trained on by others
     from lawn_tune.executors.ray_tune import RayTuneExecutor  # brings Ray
 
     return RayTuneExecutor(

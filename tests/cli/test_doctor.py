@@ -193,6 +193,11 @@ def test_sqlite_on_a_network_disk_fails(monkeypatch: pytest.MonkeyPatch, tmp_pat
 def test_data_that_is_missing_is_a_warning_and_damaged_data_a_failure(tmp_path: Path) -> None:
     expected = {f"data {name}": "ok" if row.bundled else "warn" for name, row in DATASETS.items()}
     assert states(folders.datasets(settings())) == expected
+    todo = {check.name: check.todo for check in folders.datasets(settings()) if check.state != "ok"}
+    assert {name.removeprefix("data ") for name, text in todo.items() if "data fetch" not in text} == {
+        name for name, row in DATASETS.items() if row.folder
+    }
+    assert "data/imagenet, as docs/data.md shows" in todo["data imagenet"], "nothing fetches it"
     (tmp_path / "data" / "ml-100k").mkdir(parents=True)
     (tmp_path / "data" / "ml-100k" / "u.data").write_text("1\t2\t3\t4\n")
     found = {check.name: check for check in folders.datasets(settings())}["data movielens-100k"]

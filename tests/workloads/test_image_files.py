@@ -270,6 +270,32 @@ def test_an_image_that_does_not_decode_is_named(content: str, data_dir: Path) ->
         workload.evaluate(lambda images: torch.zeros(1, len(images), 6), "test")
 
 
+@pytest.mark.parametrize(("content", "reads"), [(0, 1), (2**30, 4)])
+def test_a_large_folder_is_listed_once_a_process_until_it_changes(
+    content: int, reads: int, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, found = image_folders._read, list[Path]()
+    monkeypatch.setattr(image_folders, "CONTENT", content)
+
+    def counted(folder: Path) -> image_folders.Listing:
+        found.append(folder)
+        return read(folder)
+
+    monkeypatch.setattr(image_folders, "_read", counted)
+    try:
+        assert data.check("imagenet", data_dir).state == "ready"
+        first = built(data_dir)
+        assert built(data_dir, batch_size=16).digest == first.digest
+        assert data.check("imagenet-resized", data_dir).state == "ready"
+        assert len(found) == reads
+        (place := data_dir / "imagenet/train" / IMAGENET_CLASSES[0] / "new.jpg").write_bytes(encoded(random.Random(0)))
+        os.utime(place.parent, (1, 1))
+        assert data.check("imagenet", data_dir).state == "broken", "one image more"
+        assert len(found) == reads + 1
+    finally:
+        image_folders.forget()
+
+
 def test_a_pinned_digest_is_compared(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     row = DATASETS["imagenet"]
     digest = listing(data_dir / "imagenet").digest

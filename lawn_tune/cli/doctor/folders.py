@@ -85,4 +85,4 @@ def _dataset(status: data.Status, folder: Path) -> Check:
     if status.state == "ready":
         return Check(f"data {status.name}", "ok", status.detail)
     state: State = "fail" if status.state == "broken" else "warn"
-    return Check(f"data {status.name}", state, status.detail, data.fetch_command(status.name, folder))
+    return Check(f"data {status.name}", state, status.detail, data.remedy(status.name, folder))
