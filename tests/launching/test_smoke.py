@@ -15,7 +15,6 @@ from torch import Tensor
 from typer.testing import CliRunner, Result
 
 import lawn_tune.ledger.temporary
-from lawn_tune.cells import Cell
 from lawn_tune.cli.main import app
 from lawn_tune.errors import LedgerError
 from lawn_tune.executors.base import Failed, Job, Nothing, Progress
@@ -67,31 +66,33 @@ def launch_one(*arguments: str) -> Result:
 # --- what is trained --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("cell", "smoke"), PAIRS, ids=lambda cell: str(cell.name))
-def test_a_smoke_cell_is_its_cell_for_a_few_steps(cell: Cell, smoke: Cell) -> None:
-    assert smoke.task == replace(cell.task, epochs=EPOCHS, steps=STEPS)
-    assert min(cell.grid.size, POINTS) <= smoke.grid.size <= 16
-    for name, levels in smoke.grid.values.items():
-        if name not in ("warmup_epochs", cell.method.switch):
-            assert set(levels) <= set(cell.kept[name].levels if name in cell.kept else cell.grid.values[name])
-    for phase in ("search", "confirm"):
-        sizes = [max(map(len, make_packs(each, phase, each.planned_trials(phase)))) for each in (cell, smoke)]
-        assert sizes[1] >= sizes[0], "its packs take the memory of the study's"
-    assert len(smoke.search_trials) == smoke.grid.size
-    assert not {trial.key for trial in smoke.search_trials} & {trial.key for trial in cell.search_trials}
+def test_a_smoke_cell_is_its_cell_for_a_few_steps() -> None:
+    for cell, smoke in PAIRS:
+        assert smoke.task == replace(cell.task, epochs=EPOCHS, steps=STEPS)
+        assert min(cell.grid.size, POINTS) <= smoke.grid.size <= 16, cell.name
+        for name, levels in smoke.grid.values.items():
+            if name not in ("warmup_epochs", cell.method.switch):
+                known = cell.kept[name].levels if name in cell.kept else cell.grid.values[name]
+                assert set(levels) <= set(known), cell.name
+        for phase in ("search", "confirm"):
+            sizes = [max(map(len, make_packs(each, phase, each.planned_trials(phase)))) for each in (cell, smoke)]
+            assert sizes[1] >= sizes[0], f"packs of {cell.name} take the memory of the study's"
+        assert len(smoke.search_trials) == smoke.grid.size, cell.name
+        keys, studied = ({trial.key for trial in each.search_trials} for each in (smoke, cell))
+        assert not keys & studied, cell.name
 
 
-@pytest.mark.parametrize(("cell", "smoke"), PAIRS, ids=lambda cell: str(cell.name))
-def test_its_schedule_is_scaled(cell: Cell, smoke: Cell) -> None:
-    steps = min(STEPS, -(-cell.task.examples // cell.task.batch_size))
-    assert max(smoke.grid.values["warmup_epochs"]) < EPOCHS
-    if cell.method.switch is None:
-        return
-    levels = sorted(cell.grid.values[cell.method.switch])
-    for level, scaled in zip(levels, smoke.grid.values[cell.method.switch], strict=False):
-        step = switch_step(scaled, steps, steps * EPOCHS)
-        assert (step == 0) == (level == 0)
-        assert (step is None) == (level >= cell.protocol.full_epochs)
+def test_its_schedule_is_scaled() -> None:
+    for cell, smoke in PAIRS:
+        steps = min(STEPS, -(-cell.task.examples // cell.task.batch_size))
+        assert max(smoke.grid.values["warmup_epochs"]) < EPOCHS, cell.name
+        if cell.method.switch is None:
+            continue
+        levels = sorted(cell.grid.values[cell.method.switch])
+        for level, scaled in zip(levels, smoke.grid.values[cell.method.switch], strict=False):
+            step = switch_step(scaled, steps, steps * EPOCHS)
+            assert (step == 0) == (level == 0), cell.name
+            assert (step is None) == (level >= cell.protocol.full_epochs), cell.name
 
 
 def test_keys_of_whole_epochs_do_not_know_of_smoke_runs() -> None:

@@ -131,14 +131,12 @@ def test_loss_and_metric_count_where_they_can_differ() -> None:
     assert keys(other) == keys(movies)
 
 
-@pytest.mark.parametrize(
-    ("optimizer", "key"),
-    [(name, key) for name, method in METHODS.items() for key in method.hyperparameters],
-)
-def test_every_hyperparameter_changes_the_keys(optimizer: str, key: str) -> None:
+@pytest.mark.parametrize("optimizer", METHODS)
+def test_every_hyperparameter_changes_the_keys(optimizer: str) -> None:
     values = dict.fromkeys(METHODS[optimizer].required, (1.0,)) | {"peak_lr": (0.1,)}
-    one, two = (replace(BASE, grids={optimizer: Grid({**values, key: (level,)})}) for level in (0.25, 0.5))
-    assert not keys(one) & keys(two)
+    for key in METHODS[optimizer].hyperparameters:
+        one, two = (replace(BASE, grids={optimizer: Grid({**values, key: (level,)})}) for level in (0.25, 0.5))
+        assert not keys(one) & keys(two), key
 
 
 def test_a_default_written_out_is_the_same_training() -> None:
