@@ -12,6 +12,7 @@ FUZZ_SECONDS := 20
 N := 300
 SEED := 1
 AREA :=
+PART :=
 SANITIZE := -O2 -g -march=native -fno-math-errno -fno-trapping-math -fopenmp -Wall -Wextra -Werror \
 	-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 
@@ -26,9 +27,9 @@ test: $(TESTS)  ## the test suite, on the CPU and offline
 	$(BIN)/python -m benchmarks.browser
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'not long'
 
-test-long: $(TESTS)  ## real launches whose processes are killed, cut off or starved; compilers; large inputs
+test-long: $(TESTS)  ## real launches whose processes are killed, cut off or starved; compilers; large inputs; PART=1/3: a third
 	$(BIN)/python -m benchmarks.browser
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m long
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m long --part '$(PART)'
 
 wheel: $(TESTS)  ## builds the wheel, installs it outside of the checkout and runs what the pages show; in test-long too
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/end_to_end/test_wheel.py

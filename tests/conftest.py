@@ -13,6 +13,8 @@ import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
+from tests.helpers.parts import chosen
+
 LONG = ("cluster", "end_to_end", "faults")
 """Folders of tests that run real launches and kill, starve or cut off their processes: `make test-long`. Single tests
 and files elsewhere are marked `long`."""
@@ -48,13 +50,36 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> _Groups:
     return _Groups(config, log)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Adds what `make test-long PART=1/3` gives."""
+    parser.addoption("--part", default="", metavar="I/N", help="of the long tests, those of every run and one part")
+
+
 @pytest.hookimpl(tryfirst=True)  # before pytest deselects by marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks what is long, and lets the longest group begin first."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Marks what is long, takes the part that is asked for, and lets the longest group begin first."""
     for item in items:
         if item.path.parent.name in LONG:
             item.add_marker(pytest.mark.long)
-    items.sort(key=lambda item: _group(item.nodeid.split("::")[0]) != "alone")
+    if part := config.getoption("--part"):
+        _take(part, config, items)
+    items.sort(key=lambda item: _group(_file(item)) != "alone")
+
+
+def _take(part: str, config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselects the long tests of other parts."""
+    files = {_file(item) for item in items if item.get_closest_marker("long")}
+    try:
+        kept = chosen(files, {file for file in files if _group(file) == "alone"}, part)
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from None
+    others = [item for item in items if item.get_closest_marker("long") and _file(item) not in kept]
+    config.hook.pytest_deselected(items=others)
+    items[:] = [item for item in items if item not in set(others)]
+
+
+def _file(item: pytest.Item) -> str:
+    return item.nodeid.split("::")[0]
 
 
 @pytest.fixture(scope="session", autouse=True)
