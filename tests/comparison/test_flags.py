@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lawn_tune.cells import Cell
+from lawn_tune.cells import Cell, Kept
 from lawn_tune.comparison.compare import compare
 from lawn_tune.comparison.flags import Flag
 from lawn_tune.results import DAMAGED, Outcome, TrialRow
@@ -104,6 +104,9 @@ CASES = [
         make_cell("adam-lawn", frees=(0.0, 1.0, 3.0, 20.0)), [150, 151, 152], best=7), {Flag.NEVER_CONSTRAINED}),
     Case("extended", lambda: confirmed(
         make_cell(decays=(0.0, 0.1)).extended({"weight_decay": (1.0,)}), [150, 151, 152]), {Flag.EXTENDED}),
+    Case("a rate of another batch size", lambda: confirmed(
+        replace(make_cell(lrs=(0.01,)), kept={"peak_lr": Kept(batch_size=32, levels=(0.01, 0.02))}),
+        [150, 151, 152], best=1), {Flag.KEPT}),
     Case("a winner that switched by itself", lambda: confirmed(
         make_cell("adam-lawn", frees=(0.0, -4.0, 3.0)), [150, 151, 152], best=4), {Flag.AUTOMATIC}),
     Case("changed code", changed_code, {Flag.CODE}),
