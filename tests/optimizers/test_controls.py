@@ -21,9 +21,9 @@ from trainables.optimizers.controls import (
     AdamP,
     Control,
     Cpr,
-    Weights,
 )
 from trainables.optimizers.layers import layers_of
+from trainables.optimizers.weights import Weights
 
 RELATIVES: dict[str, Control] = {
     "bounded-norm": BOUNDED_NORM,

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from trainables.optimizers import fused, gpu, rules
-from trainables.optimizers.controls import LAWN, Control, Weights
+from trainables.optimizers.controls import LAWN, Control
 from trainables.optimizers.layers import Layer
 from trainables.optimizers.lists import Sums, constants
 from trainables.optimizers.phases import multipliers, radius_in, trained_dtype, unique
 from trainables.optimizers.shards import local, sums_over
+from trainables.optimizers.weights import Weights
 
 States = Mapping[Tensor, dict[str, Any]]
 

@@ -12,11 +12,12 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from trainables.optimizers.bases import COUNTS, Start, reject_hidden_decay, reject_unsuitable
-from trainables.optimizers.controls import LAWN, Control, Weights
+from trainables.optimizers.controls import LAWN, Control
 from trainables.optimizers.loading import HALF, check_shapes, fits_any
 from trainables.optimizers.phases import PHASE, UNREAD, TwoPhase, gradients_of, multipliers, reject_decay, with_phase
 from trainables.optimizers.scratch import Scratch
 from trainables.optimizers.shards import local, sums_over
+from trainables.optimizers.weights import Weights
 
 
 class Lawn(TwoPhase):

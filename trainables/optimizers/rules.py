@@ -25,11 +25,11 @@ from torch import Tensor
 from trainables.catalogue.methods import METHODS
 from trainables.catalogue.methods import RULES as BUILT_IN
 from trainables.catalogue.rows import Rule as RuleRow
-from trainables.optimizers import controls
-from trainables.optimizers.controls import LAWN, Control, Decay, Weights
+from trainables.optimizers.controls import LAWN, Control, Decay
 from trainables.optimizers.layers import Layer
 from trainables.optimizers.lists import Coefficient, Sums, Tensors, affine_, lerp_, lerp_squares_, spread
 from trainables.optimizers.lists import Number as Number
+from trainables.optimizers.weights import Weights, clipped_trust_, rescale_, tangent_, trust_, unadapted
 
 State = dict[str, Tensor]
 """A rule's slots of stacked models, each shaped like w: "momentum_buffer" for sgd, "m" and "v" for adam and lamb."""
@@ -66,8 +66,8 @@ class Rule:
     def adapt(self) -> Callable[[Weights, Tensors], None]:
         """The function applied to a direction before the step."""
         if not self.trust_ratio:
-            return controls.unadapted
-        return controls.clipped_trust_ if self.trust_clip else controls.trust_
+            return unadapted
+        return clipped_trust_ if self.trust_clip else trust_
 
 
 # --- the rules --------------------------------------------------------------------------------------------------------
@@ -251,7 +251,7 @@ def project(d: Tensor, w: Tensor, layers: Sequence[Layer], held: Tensor) -> Tens
     """
     d, chosen = d.clone(), [layer for layer in layers if layer.constrained]
     masks = [held[..., i : i + 1] for i, layer in enumerate(layers) if layer.constrained]
-    controls.tangent_(Weights(_views(w, chosen), sums=Sums(rows=True), held=masks), _views(d, chosen))
+    tangent_(Weights(_views(w, chosen), sums=Sums(rows=True), held=masks), _views(d, chosen))
     return d
 
 
@@ -259,7 +259,7 @@ def rescale(w: Tensor, layers: Sequence[Layer], held: Tensor, radii: Tensor) -> 
     """Brings each held layer of w back to its stored norm: c·w/|w| (eq. 2; Algorithm 1, line 11)."""
     w, chosen = w.clone(), [i for i, layer in enumerate(layers) if layer.constrained]
     masks, radius = ([x[..., i : i + 1] for i in chosen] for x in (held, radii))
-    controls.rescale_(Weights(_views(w, [layers[i] for i in chosen]), radius, sums=Sums(rows=True), held=masks))
+    rescale_(Weights(_views(w, [layers[i] for i in chosen]), radius, sums=Sums(rows=True), held=masks))
     return w
 
 

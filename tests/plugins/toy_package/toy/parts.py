@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainables.optimizers.controls import Control, Weights
+from trainables.optimizers.controls import Control
 from trainables.optimizers.lists import Number, Tensors, lerp_
 from trainables.optimizers.rules import Hyper, Steps
+from trainables.optimizers.weights import Weights
 from trainables.tasks import Split, Task
 from trainables.workloads.base import Evaluation, Predict
 from trainables.workloads.images import ImageWorkload, LabeledImages
