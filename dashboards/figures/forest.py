@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import plotly.graph_objects as go
 
 from dashboards import style
-from dashboards.figures.base import blank, cut, named
+from dashboards.figures.base import blank, cut
 from dashboards.figures.pair_outcome import TONES, Tone, paper_difference, searched
 from lawn_tune.comparison.comparison import PairResult, Verdict
 from lawn_tune.comparison.verdicts import sentence, side, sides, verdict_text
-from lawn_tune.words import count, metric_name, metric_of, signed
+from lawn_tune.words import count, method, metric_name, metric_of, signed
 
 
 class ForestRow(NamedTuple):
@@ -275,18 +275,23 @@ def _ends(rows: Sequence[ForestRow]) -> list[float]:
 
 
 def _labels(info: ForestInfo) -> list[str]:
-    """Returns each pair with its verdict; where there are several spaces, the first pair of each names it."""
-    labels = [_label(row) for row in info.rows]
+    """Returns each pair with its verdict, by its baseline, or by its challenger where a baseline has several there.
+
+    Where there are several spaces, the first pair of each names it.
+    """
+    rivals = Counter((row.space, row.base, row.batch_size) for row in info.rows)
+    alone = [rivals[row.space, row.base, row.batch_size] == 1 for row in info.rows]
+    labels = [_label(row, row.base if only else row.lawn) for row, only in zip(info.rows, alone, strict=True)]
     for i, row in enumerate(info.rows):
         if info.several and (i == 0 or info.rows[i - 1].space != row.space):
             labels[i] = f"<b>{escape(cut(row.space))}</b><br>{labels[i]}"
     return labels
 
 
-def _label(row: ForestRow) -> str:
+def _label(row: ForestRow, name: str) -> str:
     verdict = escape(row.short)
     strong = f"<b>{verdict}</b>" if row.tone in ("better", "worse") else verdict
-    return f"{named(row.base)}, batch {row.batch_size:,}<br><span style='font-size:11px'>{strong}</span>"
+    return f"{escape(cut(method(name), 30))}, batch {row.batch_size:,}<br><span style='font-size:11px'>{strong}</span>"
 
 
 def hover(row: ForestRow, digits: int) -> str:

@@ -79,6 +79,13 @@ def test_each_row_is_labelled_with_its_verdict(info: ForestInfo) -> None:
         assert row.short in label
 
 
+def test_several_challengers_of_one_baseline_are_told_apart(info: ForestInfo) -> None:
+    first = info.rows[0]
+    rows = tuple(first._replace(lawn=name) for name in ("adam-lawn", "adam-cpr", "adamp"))
+    labels = plain(forest_figure(info._replace(rows=rows)))["layout"]["yaxis"]["ticktext"]
+    assert len(set(labels)) == len(rows)
+
+
 def test_a_pair_without_a_mean_is_shown_in_words(info: ForestInfo) -> None:
     row = info.rows[0]._replace(mean=None, low=None, high=None, verdict=Verdict.NEITHER, tone="none", paper=None)
     figure = plain(forest_figure(info._replace(rows=(row,))))
