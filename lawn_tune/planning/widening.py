@@ -60,6 +60,8 @@ def beyond(cell: Cell, name: str, value: float, shortest: int) -> tuple[float | 
     if name == "warmup_epochs" and above is not None and above >= shortest:
         why = f"the next warm-up, {above:g}, would not end within the {shortest} epochs of the shortest budget"
         return None, f"{why}; trying it needs more epochs"
+    if above is not None and above >= 1 and any(row.name == name and row.below_one for _, row in cell.method.roles()):
+        return _nearer_one(levels), ""
     if name != switch:
         return above, ""
     found = _as_levels(min(_above(levels), (value + epochs) / 2), name, levels)
@@ -80,6 +82,13 @@ def _above(levels: Sequence[float]) -> float:
     if last <= 0:
         return 1.0
     return last * (last / before if before > 0 else 3.0)
+
+
+def _nearer_one(levels: Sequence[float]) -> float:
+    """Returns the next level of what must stay below 1: 1 − level goes on by the ratio of the last two, or by a third."""
+    left, before = 1 - levels[-1], 1 - levels[-2] if len(levels) > 1 else 1.0
+    ratio = min(left / before, 1 / 2) if before < 1 else 1 / 3
+    return round(1 - float(f"{left * ratio:.1g}"), 10)
 
 
 def _as_levels(value: float | None, name: str, levels: Sequence[float]) -> float | None:

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from lawn_tune.cells import Cell, CellName
 from lawn_tune.planning.extending import MOST, extended, resumed
 from lawn_tune.planning.selection import Winner, winner
+from lawn_tune.planning.widening import beyond
+from search_spaces.space import Grid
 from tests.helpers.memory_source import make_cell, search_rows
 
 Optimum = Mapping[str, float]
@@ -96,3 +98,12 @@ def test_added_levels_are_kept_by_the_ledgers_cell_of_the_same_task(epochs: int)
     assert ("peak_lr" in found.added) == (epochs == cell.task.epochs)
     assert found.grid.size == (12 if epochs == cell.task.epochs else 9)
     assert {trial.key for trial in cell.search_trials} <= {trial.key for trial in stored.search_trials}
+
+
+@given(st.lists(st.floats(0.001, 0.9999).map(lambda x: float(f"{x:.4g}")), min_size=1, max_size=4, unique=True))
+def test_what_must_stay_below_one_is_extended_to_a_level_below_one(levels: list[float]) -> None:
+    cell = make_cell()
+    cell = replace(cell, grid=Grid({**cell.grid.values, "beta2": tuple(sorted(levels))}))
+    added, _ = beyond(cell, "beta2", max(levels), cell.task.epochs)
+    assert added is not None
+    assert max(levels) < added < 1
