@@ -206,9 +206,9 @@ def _timeline(view: View) -> Drawing | Empty:
 def commands(view: View) -> list[Component]:
     """Returns what to type in a terminal."""
     name = shlex.quote(view.space)
-    url = view.source.shown
+    url, found = view.source.shown, progress_of(view)
     known: list[tuple[str, str]] = [
-        ("Train what is missing", view.launch),
+        ("Train what is missing", view.launch if found.done < found.planned else ""),
         ("The paper's tables", view.command(f"compare {name}")),
         ("One HTML file to send", view.command(f"report {name}")),
         ("Every trial as CSV", view.command(f"export {name} --format csv")),
