@@ -85,7 +85,7 @@ def _above(levels: Sequence[float]) -> float:
 
 
 def _nearer_one(levels: Sequence[float]) -> float:
-    """Returns the next level of what must stay below 1: 1 − level goes on by the ratio of the last two, or by a third."""
+    """Returns the next level of what stays below 1: 1 − level goes on by the ratio of the last two, or by a third."""
     left, before = 1 - levels[-1], 1 - levels[-2] if len(levels) > 1 else 1.0
     ratio = min(left / before, 1 / 2) if before < 1 else 1 / 3
     return round(1 - float(f"{left * ratio:.1g}"), 10)
