@@ -1,4 +1,4 @@
-"""A launch's pack on two logical GPUs of Ray loses one of its processes, and ends with the bits of one GPU."""
+"""A launch's pack on two and four logical GPUs of Ray loses one of its processes, and ends with the bits of one GPU."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.helpers.tasks import pack, point, task
 
 MARK = "LAWN_TUNE_TEST_MARK"
 JOB = Job(
-    pack="a", config=pack(task(micro_batch=24, epochs=30), [point("adam-lawn"), point("adam-lawn", peak_lr=0.003)])
+    pack="a", config=pack(task(micro_batch=12, epochs=30), [point("adam-lawn"), point("adam-lawn", peak_lr=0.003)])
 )
 
 
@@ -67,19 +67,24 @@ def ranks_of(mark: str) -> list[int]:
     return found
 
 
-def test_a_lost_rank_ends_the_attempt_and_the_pack_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("count", [2, 4])
+def test_a_lost_rank_ends_the_attempt_and_the_pack_resumes(
+    count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mark = uuid.uuid4().hex
     monkeypatch.setenv(MARK, mark)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     places = {"data_dir": str(tmp_path / "nowhere"), "checkpoint_seconds": 0.0, "report_seconds": 0.0}
     several, one = Agenda(mark), Agenda()
-    settings = WorkerSettings(checkpoint_dir=str(tmp_path / "several"), ranks=2, threads=2, use_gpu=True, **places)  # type: ignore[arg-type]
-    RayTuneExecutor(settings=settings, slots=1, cpus=2, gpus=2.0, total_gpus=2, work_dir=tmp_path).run(several)
+    shared = {"checkpoint_dir": str(tmp_path / "several"), "ranks": count, "threads": count, "use_gpu": True}
+    settings = WorkerSettings(**shared, **places)  # type: ignore[arg-type]
+    gpus = {"gpus": float(count), "total_gpus": count}
+    RayTuneExecutor(settings=settings, slots=1, cpus=2, work_dir=tmp_path, **gpus).run(several)  # type: ignore[arg-type]
     InlineExecutor(WorkerSettings(checkpoint_dir=str(tmp_path / "one"), **places)).run(one)  # type: ignore[arg-type]
     (failed,) = (event for event in several.events if isinstance(event, Failed))
     assert failed.reason == "error"
-    assert "of 2: its process was ended by SIGKILL" in failed.error
-    assert several.end().provenance["processes"] == 2
+    assert f"of {count}: its process was ended by SIGKILL" in failed.error
+    assert several.end().provenance["processes"] == count
     assert several.end().provenance["resumed from epoch"] >= 1
     for found, expected in zip(several.end().outcomes, one.end().outcomes, strict=True):
         assert found.examples == expected.examples
