@@ -148,7 +148,9 @@ class Smoke:
     def _training(self) -> Check:
         search, confirm, diverged = self._trials
         cells = count(len(self.cells), "cell")
-        detail = f"{cells}, {search} search + {confirm} confirm trials of {EPOCHS} x {STEPS} steps at most"
+        whole = all(cell.task.by_function for cell in self.cells)  # a function makes all steps of an epoch
+        size = f"{EPOCHS} epochs" if whole else f"{EPOCHS} x {STEPS} steps at most"
+        detail = f"{cells}, {search} search + {confirm} confirm trials of {size}"
         detail += f", {diverged} diverged" if diverged else ""
         error = self._error(ExecutionError)
         if error is None:
