@@ -43,7 +43,7 @@ def new_cells() -> Iterator[tuple[str, list[str]]]:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(("name", "cells"), new_cells(), ids=builtin_spaces())
+@pytest.mark.parametrize(("name", "cells"), list(new_cells()), ids=builtin_spaces())
 def test_a_smoke_run_passes(
     name: str, cells: list[str], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
