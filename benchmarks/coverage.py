@@ -15,9 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 
-from lawn_tune.comparison.inference import LEVEL, Effect, crossed, squared_width
+from lawn_tune.comparison.inference import Effect, crossed, family_quantile, squared_width
 from lawn_tune.comparison.stability import selection, selection_variance
 
 SEEDS = (3, 5, 10, 20)
@@ -94,8 +93,7 @@ def draws(
 
 def half_widths(found: Draws, seeds: int, examples: int, family: int = 1) -> NDArray[np.float64]:
     """Returns the half-widths of their intervals [R], by the product's own formula."""
-    probability = (1 + LEVEL ** (1 / family)) / 2
-    of_seeds, of_examples = (float(stdtrit(n - 1, probability)) ** 2 for n in (seeds, examples))
+    of_seeds, of_examples = (family_quantile(n - 1, family) ** 2 for n in (seeds, examples))
     return np.sqrt(squared_width((found.by_seed, of_seeds), (found.by_example, of_examples)))
 
 

@@ -112,7 +112,7 @@ class Kept:
         """The inverse of `asdict`."""
         found = Kept(batch_size=values["batch_size"], levels=tuple(values["levels"]))
         if not all(type(number) in (int, float) for number in (found.batch_size, *found.levels)) or not found.levels:
-            raise ValueError("what it keeps of another batch size must be that number and its levels")
+            raise ValueError("kept levels need a batch size and a list of numbers")
         return found
 
 

@@ -56,7 +56,7 @@ def read_space(path: Path, below: tuple[Path, ...] = ()) -> tuple[Values, Path |
 
 
 def _base(path: Path, name: object, below: tuple[Path, ...]) -> Path:
-    """Returns the file of the space that a file extends: one beside it, or else a built-in one."""
+    """Returns the file of the space that a file extends: one next to it, or else a built-in one."""
     places = (path.parent, Path(__file__).parent)
     known = sorted({file.stem for place in places for file in place.glob(f"*{SUFFIX}")} - {path.stem})
     if not isinstance(name, str) or name not in known:

@@ -73,9 +73,9 @@ def _take(part: str, config: pytest.Config, items: list[pytest.Item]) -> None:
         kept = chosen(files, {file for file in files if _group(file) == "alone"}, part)
     except ValueError as error:
         raise pytest.UsageError(str(error)) from None
-    others = [item for item in items if item.get_closest_marker("long") and _file(item) not in kept]
-    config.hook.pytest_deselected(items=others)
-    items[:] = [item for item in items if item not in set(others)]
+    others = {item for item in items if item.get_closest_marker("long") and _file(item) not in kept}
+    config.hook.pytest_deselected(items=list(others))
+    items[:] = [item for item in items if item not in others]
 
 
 def _file(item: pytest.Item) -> str:

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from lawn_tune.executors.base import Agenda
     from lawn_tune.launching.launch import Launch
     from lawn_tune.launching.limits import Limits
-    from lawn_tune.ledger import Ledger
+    from lawn_tune.results import TrialRow
 
 
 def launch(
@@ -234,9 +234,10 @@ def run_launch(
             cells, code = of_earlier_code(known, cells, code or {})
         check_same_space(known, cells)
         planned = resumed(cells, known)
-        cells = _trainable(planned, known, ledger, console)
+        rows = [row for space in {cell.name.space for cell in known} for row in ledger.trials(space)]
+        cells = _trainable(planned, known, rows, console)
         ledger.register(cells)
-        changed = code_text(cells, [row for space in {c.name.space for c in known} for row in ledger.trials(space)])
+        changed = code_text(cells, rows)
         if changed:
             console.print(f"{changed} (--keep-code would)", highlight=False, soft_wrap=True)
         spaces = list(dict.fromkeys(cell.name.space for cell in cells))
@@ -288,13 +289,14 @@ def run_launch(
     return len(waiting)
 
 
-def _trainable(cells: Sequence[Cell], known: Sequence[Cell], ledger: Ledger, console: Console) -> Sequence[Cell]:
+def _trainable(
+    cells: Sequence[Cell], known: Sequence[Cell], rows: Sequence[TrialRow], console: Console
+) -> Sequence[Cell]:
     """Returns the cells whose levels are all known, and prints which another batch size decides."""
     if not any(cell.kept for cell in cells):
         return cells
     from lawn_tune.planning.keeping import settled, state, trainable
 
-    rows = [row for space in {cell.name.space for cell in known} for row in ledger.trials(space)]
     cells = settled(cells, known, rows)
     for cell in (cell for cell in cells if cell.kept):
         console.print(f"{cell.name}: {state(cell)}", highlight=False, soft_wrap=True)

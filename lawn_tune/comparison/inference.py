@@ -74,8 +74,8 @@ class Effect:
 
     def half_width(self, family: int = 1, seeds: int | None = None) -> float:
         """Returns half the interval's width, as it is, or as it would be with another number of seeds."""
-        probability = (1 + LEVEL ** (1 / family)) / 2  # two-sided, for as many independent intervals (Šidák)
-        return self._width(lambda freedom: _student(freedom, probability), self.seeds if seeds is None else seeds)
+        n = self.seeds if seeds is None else seeds
+        return self._width(lambda freedom: family_quantile(freedom, family), n)
 
     def _width(self, quantile: Callable[[float], float], seeds: int) -> float:
         by_seed, of_seeds = self.by_seed * self.seeds / seeds, quantile(seeds - 1) ** 2
@@ -100,6 +100,11 @@ class Effect:
     def seeds_to_detect(self, difference: float, family: int = 1) -> int | None:
         """Returns how many seeds would make a true difference detectable; None if `MOST_SEEDS` would not."""
         return _fewest(lambda seeds: self.detectable(family, seeds) <= difference)
+
+
+def family_quantile(freedom: float, family: int) -> float:
+    """Returns Student's t at which as many independent two-sided intervals hold together at `LEVEL` (Šidák)."""
+    return _student(freedom, (1 + LEVEL ** (1 / family)) / 2)
 
 
 def squared_width(one: tuple[Value, float], other: tuple[Value, float]) -> Value:

@@ -16,7 +16,7 @@ from trainables.catalogue.losses import LOSSES
 from trainables.catalogue.methods import METHODS
 
 ECE, ECE_DIGITS = "ece", 3
-"""Name of the expected calibration error, which every trial of classes has beside its metrics, and its digits."""
+"""Name of the expected calibration error, which every trial of classes has next to its metrics, and its digits."""
 
 ABSENT = "–"
 """A cell that is not trained."""

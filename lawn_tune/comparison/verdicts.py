@@ -124,8 +124,14 @@ def evidence(difference: Difference, digits: int) -> str:
 
 def interval_text(difference: Difference, digits: int) -> str:
     """Returns an interval's ends: "−0.1 to 0.9"; "–" for one seed."""
-    interval, shown = difference.interval, enough_digits(difference, digits)
-    return f"{signed(interval.low, shown)} to {signed(interval.high, shown)}" if interval else "–"
+    interval = difference.interval
+    return " to ".join(interval_ends(difference, interval, digits)) if interval else "–"
+
+
+def interval_ends(difference: Difference, interval: Interval, digits: int) -> tuple[str, str]:
+    """Returns the lower and the upper end of the interval of a difference."""
+    shown = enough_digits(difference, digits)
+    return signed(interval.low, shown), signed(interval.high, shown)
 
 
 def enough_digits(difference: Difference, digits: int) -> int:

@@ -20,8 +20,8 @@ ALWAYS = (
 def chosen(files: Collection[str], alone: Collection[str], part: str) -> set[str]:
     """Returns the files of tests that a part holds.
 
-    The others are dealt out in turn, those that follow one another apart from those that run beside them, so that each
-    part gets its share of both. Every file is in `ALWAYS` or in exactly one part.
+    The others are dealt out in turn, those that follow one another apart from those that run at the same time, so that
+    each part gets its share of both. Every file is in `ALWAYS` or in exactly one part.
 
     Args:
         files: of long tests, relative to the root.

@@ -19,12 +19,11 @@ import optuna
 import pytest
 from sqlalchemy import Engine, event
 
-from lawn_tune.cells import Cell, CellName, Protocol
+from lawn_tune.cells import Cell
 from lawn_tune.ledger import Ledger, Owner, PackRow, open_ledger
 from lawn_tune.ledger.database import Database
-from search_spaces.space import Grid
+from tests.helpers.ledger_contract import make_cell
 from trainables.outcomes import EpochRecord, TrialOutcome
-from trainables.tasks import Task, model_config
 
 pytestmark = pytest.mark.long
 
@@ -35,27 +34,9 @@ Queue = Any
 """A queue of a multiprocessing context; its type is not generic at run time."""
 
 
-def make_cell(batch_size: int = 64, points: int = 4) -> Cell:
-    task = Task(
-        dataset="digits",
-        model=model_config("small-vgg"),
-        loss="cross-entropy",
-        optimizer="adam",
-        batch_size=batch_size,
-        epochs=EPOCHS,
-    )
-    protocol = Protocol(
-        metric="accuracy",
-        direction="maximize",
-        selection="validation",
-        reported="last",
-        search_seeds=(0,),
-        confirm_seeds=(1, 2),
-        full_epochs=EPOCHS,
-    )
-    levels = tuple(i / 1000 for i in range(1, points + 1))
-    grid = Grid({"peak_lr": levels, "warmup_epochs": (0.5,), "weight_decay": (0.0,)})
-    return Cell(name=CellName("demo", "adam", batch_size), task=task, grid=grid, protocol=protocol)
+def cell_of(batch_size: int = 64, points: int = 4) -> Cell:
+    lrs = [i / 1000 for i in range(1, points + 1)]
+    return make_cell(batch_size=batch_size, lrs=lrs, epochs=EPOCHS, weight_decay=(0.0,))
 
 
 def value(key: str, epoch: int) -> float:
@@ -156,7 +137,7 @@ def race_for_cells(url: str, cells: list[Cell], barrier: Barrier, won: Queue) ->
 def test_of_processes_that_open_and_lease_at_once_each_cell_has_one_winner(
     ledger_url: str, processes: ForkServerContext
 ) -> None:
-    cells = [make_cell(size) for size in range(1, 13)]
+    cells = [cell_of(size) for size in range(1, 13)]
     count = 4
     barrier, won = processes.Barrier(count), processes.Queue()
     with started(processes, race_for_cells, *[(ledger_url, cells, barrier, won)] * count):
@@ -172,7 +153,7 @@ def take_over(url: str, cell: Cell, barrier: Barrier, won: Queue) -> None:
 
 
 def test_one_of_several_processes_takes_over_from_a_dead_one(ledger_url: str, processes: ForkServerContext) -> None:
-    cell = make_cell()
+    cell = cell_of()
     with open_ledger(ledger_url) as ledger:
         ledger.register([cell])
     barrier, won = processes.Barrier(2), processes.Queue()
@@ -194,7 +175,7 @@ def drive(url: str, cell: Cell, done: Queue | None = None) -> None:
 
 
 def test_drivers_of_different_cells_write_at_once(ledger_url: str, processes: ForkServerContext) -> None:
-    cells = [make_cell(size, points=6) for size in (1, 2)]
+    cells = [cell_of(size, points=6) for size in (1, 2)]
     done = processes.Queue()
     with started(processes, drive, *[(ledger_url, cell, done) for cell in cells]):
         assert sorted(done.get(timeout=90) for _ in cells) == [str(cell.name) for cell in cells]
@@ -208,7 +189,7 @@ def test_drivers_of_different_cells_write_at_once(ledger_url: str, processes: Fo
 def test_whatever_moment_drivers_are_killed_at_nothing_is_lost_or_doubled(
     ledger_url: str, processes: ForkServerContext
 ) -> None:
-    cell = make_cell(points=40)
+    cell = cell_of(points=40)
     with open_ledger(ledger_url) as ledger:
         ledger.register([cell])
     moments = random.Random(0)
@@ -248,7 +229,7 @@ def dying_at(moment: int) -> Iterator[list[int]]:
 
 
 def test_every_moment_of_a_launch_may_be_the_last(tmp_path: Path) -> None:
-    cell = make_cell(points=4)
+    cell = cell_of(points=4)
     half = cell.search_trials[:2]
     with open_ledger(f"sqlite:///{tmp_path}/before.db") as ledger:
         ledger.register([cell])

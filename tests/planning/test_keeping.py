@@ -19,41 +19,26 @@ from lawn_tune.planning.selection import Winner, winner
 from lawn_tune.planning.smoke import smoke_cells
 from search_spaces.loader import load_space
 from search_spaces.space import SpaceError
+from tests.helpers.tiny import tiny_space
 
-SPACE = """\
-description = "a rate of another batch size"
-dataset = "synthetic"
-loss = "cross-entropy"
-metric = "accuracy"
-
-[model]
-name = "small-vgg"
-width = 2
-
-[seeds]
-search = [0]
-confirm = [7]
-
-[[budgets]]
-batch_size = 48
-epochs = 2
-
+SPACE = f"""{
+    tiny_space(
+        "a rate of another batch size",
+        width=2,
+        confirm=[7],
+        batch_size=48,
+        epochs=2,
+        peak_lr=[0.001, 0.02],
+        weight_decay=[0.1],
+        free_epochs=[1],
+    )
+}
 [[budgets]]
 batch_size = 96
 epochs = 2
 
-[optimizers.adam]
-peak_lr = [0.001, 0.02]
-warmup_epochs = [1]
-weight_decay = [0.1]
-
-[optimizers.adam-lawn]
-peak_lr = [0.001, 0.02]
-warmup_epochs = [1]
-free_epochs = [1]
-
 [optimizers.adam-lawn.batch.96]
-peak_lr = { from_batch = 48 }
+peak_lr = {{ from_batch = 48 }}
 warmup_epochs = [0.5, 1]
 """
 

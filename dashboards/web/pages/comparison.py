@@ -29,7 +29,7 @@ from lawn_tune.cells import Phase
 from lawn_tune.comparison.comparison import Comparison, PairResult, Verdict
 from lawn_tune.comparison.published import paper_tables
 from lawn_tune.comparison.tables import DIFFERENCE_HEADER, DifferenceRow, difference_cells, table
-from lawn_tune.comparison.verdicts import family_text, headline, interval_text, side, to_decide
+from lawn_tune.comparison.verdicts import family_text, headline, interval_ends, side, to_decide
 from lawn_tune.results import TrialRow
 from lawn_tune.words import count, difference_text, fixed, method, metric_name, metric_of, signed
 
@@ -105,7 +105,7 @@ def plain_answer(comparison: Comparison) -> str | None:
     digits = metric_of(pair.baseline.cell.protocol.metric).digits
     gain = difference.mean if pair.baseline.cell.protocol.direction == "maximize" else -difference.mean
     names = side(pair.challenger.cell), side(pair.baseline.cell)
-    low, _, high = interval_text(difference, digits).partition(" to ")
+    low, high = interval_ends(difference, difference.interval, digits)
     metric = pair.baseline.cell.protocol.metric
     points = f"{difference_text(fixed(abs(gain), digits), metric)} of {metric_name(metric)}"
     margin = "" if difference.margin is None else difference_text(f"±{difference.margin:g}", metric)
