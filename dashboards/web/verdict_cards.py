@@ -23,10 +23,13 @@ from lawn_tune.words import difference_unit, fixed, method, metric_name, metric_
 def verdicts(view: View, pairs: Sequence[PairResult]) -> Component:
     """Returns the outcomes of pairs, one row each: name, interval, verdict, unusual caveats; it opens to the rest."""
     axis = _axis(pairs)
-    usual = set.intersection(*(set(pair_flags(pair)) for pair in pairs)) if len(pairs) > 1 else set()
+    usual = set.intersection(*(set(pair_flags(pair)) for pair in pairs)) - OF_CLAIM if len(pairs) > 1 else set()
     rows = [_verdict(view, pair, axis, usual, alone=len(pairs) == 1) for pair in pairs]
     return html.Ol(rows, className="verdicts")
 
+
+OF_CLAIM = {Flag.PARTIAL, Flag.ADDED}
+"""Caveats that qualify a verdict itself: a row shows them even where all others have them."""
 
 Axis = tuple[float, float]
 """Ends of the axis that the intervals of all rows share."""
@@ -95,10 +98,12 @@ def _runs(view: View, pair: PairResult) -> list[Component]:
         return signed(both[0] - both[1], digits) if len(both) == 2 else "–"
 
     seeds = dict.fromkeys(seed for side in found for seed in side.values)
-    rows = [(str(seed), *(value(side, seed) for side in found), difference(seed)) for seed in seeds]
-    names = (method(result.cell.name.optimizer) for result in (pair.challenger, pair.baseline))
+    added = {seed for result in pair.cells for seed in result.cell.added_seeds}
+    names = {seed: f"{seed} (added later)" if seed in added else str(seed) for seed in seeds}
+    rows = [(names[seed], *(value(side, seed) for side in found), difference(seed)) for seed in seeds]
+    methods = (method(result.cell.name.optimizer) for result in (pair.challenger, pair.baseline))
     caption = f"Confirm runs, test {metric_name(pair.baseline.cell.protocol.metric)}"
-    return [components.table(("Seed", *names, "Difference"), rows, caption, numbers=(0, 1, 2, 3))]
+    return [components.table(("Seed", *methods, "Difference"), rows, caption, numbers=(0, 1, 2, 3))]
 
 
 def _links(view: View, pair: PairResult) -> Component:

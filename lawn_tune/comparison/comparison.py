@@ -108,8 +108,16 @@ class PairResult:
     @property
     def interim(self) -> bool:
         """True while the difference is over fewer confirm seeds than were planned."""
+        return self._flagged(Flag.PARTIAL)
+
+    @property
+    def seeds_added(self) -> bool:
+        """True if the difference is over confirm seeds that were added after the first launch, too."""
+        return self._flagged(Flag.ADDED)
+
+    def _flagged(self, flag: Flag) -> bool:
         notes = (*self.baseline.notes, *self.challenger.notes)
-        return self.difference is not None and any(note.flag is Flag.PARTIAL for note in notes)
+        return self.difference is not None and any(note.flag is flag for note in notes)
 
     @property
     def batch_size(self) -> int:

@@ -66,6 +66,10 @@ BY_ITSELF = f"The interval of a mean over pairs, or of a trend, holds with {100 
 """How the intervals of all cells together differ from those of pairs."""
 
 
+ADDED = "Seeds were added when results were known; intervals do not allow for that."
+"""What is said of a pair with confirm seeds that the first launch did not plan."""
+
+
 def family_text(comparison: Comparison) -> str | None:
     """Returns what several intervals at 95 % imply, or None for a single one."""
     family = next((pair.difference.family for pair in comparison.pairs if pair.difference), 1)
@@ -79,11 +83,13 @@ def family_text(comparison: Comparison) -> str | None:
 
 def sentence(pair: PairResult) -> str:
     """Returns one pair's outcome in words; a LAWN winner that never was constrained is named as such."""
-    return " ".join((_outcome(pair), *_unconstrained(pair), *_interim([pair])))
+    return " ".join((_outcome(pair), *_unconstrained(pair), *_seeds([pair])))
 
 
-def _interim(pairs: Sequence[PairResult]) -> list[str]:
-    return ["Interim: planned confirm runs are missing."] if any(pair.interim for pair in pairs) else []
+def _seeds(pairs: Sequence[PairResult]) -> list[str]:
+    """Says where the confirm seeds of pairs are not those that the first launch planned."""
+    interim = ["Interim: planned confirm runs are missing."] if any(pair.interim for pair in pairs) else []
+    return interim + [ADDED] * any(pair.seeds_added for pair in pairs)
 
 
 def _unconstrained(pair: PairResult) -> list[str]:
@@ -186,7 +192,7 @@ def overall_sentences(overall: Overall) -> list[str]:
     found = overall.verdicts
     counts = ", ".join(f"{found[verdict]} {verdict.value}" for verdict in Verdict if found[verdict])
     total = count(len(overall.pairs), "comparison")
-    parts = (_mean(overall), f"Of {total}: {counts}.", _trend(overall), *_interim(overall.measured))
+    parts = (_mean(overall), f"Of {total}: {counts}.", _trend(overall), *_seeds(overall.measured))
     return [text for text in parts if text]
 
 

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
+from dashboards.figures.caveats import pair_flags
 from dashboards.figures.forest import forest_info
 from dashboards.report.contents import contents
 from dashboards.report.html_page import render
@@ -25,11 +26,12 @@ from dashboards.web.page import Empty, View
 from dashboards.web.pages import comparison as comparison_page
 from dashboards.web.pages import verdict
 from dashboards.web.snapshot import Snapshots
+from dashboards.web.verdict_cards import OF_CLAIM
 from lawn_tune.comparison.compare import compare_space
 from lawn_tune.comparison.comparison import Comparison, PairResult, Verdict
 from lawn_tune.comparison.renderers import RENDERERS
 from lawn_tune.comparison.renderers.terminal import print_comparison
-from lawn_tune.comparison.verdicts import overall_sentences, sentence, verdict_text
+from lawn_tune.comparison.verdicts import ADDED, overall_sentences, sentence, verdict_text
 from lawn_tune.results import Outcome
 from lawn_tune.words import method
 from tests.helpers.memory_source import MemorySource, make_cell, search_rows, with_protocol
@@ -142,6 +144,7 @@ def check_formats(comparison: Comparison) -> None:
         assert line["verdict"] == verdict
         assert (difference is None) == (row[2] == "–") == (line["difference"] == "")
         assert ("Interim:" in sentence) == pair["interim"]
+        assert (ADDED in sentence) == pair["seeds_added"]
         assert (forest.verdict.value, forest.sentence) == (verdict, sentence)
         if difference is not None:
             assert same(row[2], difference["mean"])
@@ -239,6 +242,9 @@ def check_row(text: str, pair: PairResult) -> None:
     """A row of the page that compares says what the pair's sentence says, in words and in printed numbers."""
     assert sentence(pair) in text
     assert verdict_text(pair) in text
+    flags = pair_flags(pair)
+    shown = text.partition(sentence(pair))[0]
+    assert ([flag in flags for flag in OF_CLAIM]) == [flag.value in shown for flag in OF_CLAIM]
     difference = pair.difference
     for low, high in ON_ROW.findall(text):
         assert difference is not None

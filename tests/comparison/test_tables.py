@@ -251,8 +251,8 @@ def test_json_is_stable_and_complete(comparison: Comparison) -> None:
         "phase", "value", "mean", "standard_error", "n", "seeds", "values"
     ]  # fmt: skip
     assert list(values["pairs"][0]) == [
-        *("baseline", "challenger", "difference", "verdict", "interim", "conditional_on_winners"),
-        *("sentence", "to_decide", "notes"),
+        *("baseline", "challenger", "difference", "verdict", "interim", "seeds_added"),
+        *("conditional_on_winners", "sentence", "to_decide", "notes"),
     ]  # fmt: skip
     assert list(values["pairs"][0]["difference"]) == [
         "mean", "n", "seeds", "examples", "interval", "pairs", "margin", "detectable", "seeds_needed"

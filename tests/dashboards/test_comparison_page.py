@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 
 from dashboards.figures.caveats import caveat
 from dashboards.web.pages.comparison import PAGE, PATH, plain_answer
-from lawn_tune.cells import CellName
+from lawn_tune.cells import Cell, CellName
 from lawn_tune.comparison.compare import compare_space
 from lawn_tune.comparison.comparison import Comparison, PairResult
 from lawn_tune.comparison.next_steps import launch_command
@@ -89,6 +89,20 @@ def test_the_page_shows_of_every_pair_what_compare_shows(browse: Browse, demo: M
     figures_have_their_numbers_in_words(page, comparison)
     values_stand_next_to_the_papers(page, comparison)
     a_profile_over_too_few_tasks_is_not_drawn(page)
+
+
+def test_seeds_that_were_not_planned_first_are_shown_as_such(browse: Browse, demo: MemorySource) -> None:
+    def first(cell: Cell) -> Cell:
+        seeds = cell.protocol.confirm_seeds
+        return replace(cell, first_seeds=(*seeds, 990) if cell.name.batch_size == 1_000 else seeds[:-1])
+
+    page = opened(browse, replace(demo, planned=list(map(first, demo.planned)))).page
+    answers = page.locator("#compare-answer .verdict")
+    expect(answers.nth(0).locator(".unusual")).to_contain_text("interim")
+    expect(answers.nth(1).locator(".unusual")).to_contain_text("seeds added later")
+    answers.nth(1).locator("summary").first.click()
+    seeds = answers.nth(1).locator("tbody tr td:first-child").all_text_contents()
+    assert [seed for seed in seeds if "added later" in seed] == [seeds[-1]]
 
 
 def confirm_runs_are_in_the_opened_row(page: Page, comparison: Comparison) -> None:

@@ -93,6 +93,7 @@ def _pair_dict(pair: PairResult, storage: str) -> dict[str, Any]:
         "difference": _difference_dict(pair.difference),
         "verdict": pair.verdict.value,
         "interim": pair.interim,
+        "seeds_added": pair.seeds_added,
         "conditional_on_winners": pair.conditional,
         "sentence": sentence(pair),
         "to_decide": [step.on(storage)._asdict() for step in next_steps(pair)],
