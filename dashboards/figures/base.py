@@ -49,8 +49,18 @@ def blank(*, height: int, legend: bool = True) -> go.Figure:
 
 
 def named(optimizer: str) -> str:
-    """Returns a method's name, escaped."""
-    return escape(method(optimizer))
+    """Returns a method's name, escaped, in lines that a legend has room for on a phone."""
+    return wrapped(method(optimizer), 36)
+
+
+def wrapped(text: str, width: int = 56) -> str:
+    """Returns the text in lines of at most `width` letters where words allow it, escaped."""
+    lines = [""]
+    for word in text.split(" "):
+        if lines[-1] and len(lines[-1]) + len(word) > width:
+            lines.append("")
+        lines[-1] += f"{word} "
+    return "<br>".join(escape(line.strip()) for line in lines if line.strip())
 
 
 def cut(text: str, most: int = 20) -> str:

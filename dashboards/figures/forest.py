@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import plotly.graph_objects as go
 
 from dashboards import style
-from dashboards.figures.base import blank, cut
+from dashboards.figures.base import blank, cut, wrapped
 from dashboards.figures.pair_outcome import TONES, Tone, paper_difference, searched
 from lawn_tune.comparison.comparison import PairResult, Verdict
 from lawn_tune.comparison.verdicts import sentence, side, sides, verdict_text
@@ -160,6 +160,9 @@ FOREST_HELP = (
 _ROW, _DENSE, _LOW, _MANY = 50, 36, 32, 8
 """Pixels a row, one where there are many, and one of a dense figure."""
 
+_LONG = 24
+"""Letters of a line of a label that leave room for the intervals on a phone."""
+
 
 def forest_figure(info: ForestInfo, *, dense: bool = False) -> go.Figure:
     """Draws the difference of each pair with its interval, and the paper's difference as a faint diamond.
@@ -169,9 +172,11 @@ def forest_figure(info: ForestInfo, *, dense: bool = False) -> go.Figure:
         dense: in low rows however few there are, for the first screen of a phone.
     """
     row = _LOW if dense else _ROW if len(info.rows) <= _MANY else _DENSE
+    labels, long = _labels(info)
+    row = max(row, 17 + 15 * max((label.count("<br>") for label in labels), default=0))
     figure = blank(height=90 + row * max(2, len(info.rows)), legend=False)
     figure.add_traces([_paper(info), *(_measured(info, places) for places in _alike(info))])
-    figure.update_layout(margin={"t": 24, "b": 52}, annotations=[*_unmeasured(info), *_sides(info)])
+    figure.update_layout(margin={"t": 24, "b": 52}, annotations=[*_unmeasured(info), *_sides(info, aside=long)])
     figure.add_vline(x=0, line={"width": 1.5, "color": style.ZERO})
     for i, (above, below) in enumerate(pairwise(info.rows), start=1):
         if (above.space, above.base) != (below.space, below.base):
@@ -180,7 +185,7 @@ def forest_figure(info: ForestInfo, *, dense: bool = False) -> go.Figure:
     figure.update_yaxes(
         automargin=True, type="linear",
         range=[max(len(info.rows), 2) - 0.5, -0.5], showgrid=False, zeroline=False, ticks="",
-        tickvals=list(range(len(info.rows))), ticktext=_labels(info),
+        tickvals=list(range(len(info.rows))), ticktext=labels,
     )  # fmt: skip
     return figure
 
@@ -255,13 +260,18 @@ def _unmeasured(info: ForestInfo) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _sides(info: ForestInfo) -> list[dict[str, Any]]:
-    """Returns the notes above the axis that name the side on which each wins; short, since phones are narrow."""
+def _sides(info: ForestInfo, *, aside: bool) -> list[dict[str, Any]]:
+    """Returns the notes above the axis that name the side on which each wins; short, since phones are narrow.
+
+    Args:
+        info: what is drawn.
+        aside: the left one starts above the labels, which leave the axis little room.
+    """
     left, right = (info.baseline, info.challenger) if info.maximize else (info.challenger, info.baseline)
     place = {"y": 1, "xref": "paper", "yref": "paper", "yanchor": "bottom", "showarrow": False, "opacity": 0.8}
     look = place | {"font": {"size": 11}}
     return [
-        look | {"text": f"← {left}", "x": 0, "xanchor": "left"},
+        look | {"text": f"← {left}", "x": 0, "xanchor": "left", "xshift": -40 * aside},
         look | {"text": f"{right} →", "x": 1, "xanchor": "right"},
     ]
 
@@ -274,24 +284,29 @@ def _ends(rows: Sequence[ForestRow]) -> list[float]:
     return [low - air, high + air]
 
 
-def _labels(info: ForestInfo) -> list[str]:
+def _labels(info: ForestInfo) -> tuple[list[str], bool]:
     """Returns each pair with its verdict, by its baseline, or by its challenger where a baseline has several there.
 
-    Where there are several spaces, the first pair of each names it.
+    Where there are several spaces, the first pair of each names it. Also returns whether any is too long for a phone:
+    names then have lines of their own.
     """
     rivals = Counter((row.space, row.base, row.batch_size) for row in info.rows)
     alone = [rivals[row.space, row.base, row.batch_size] == 1 for row in info.rows]
-    labels = [_label(row, row.base if only else row.lawn) for row, only in zip(info.rows, alone, strict=True)]
+    names = [method(row.base if only else row.lawn) for row, only in zip(info.rows, alone, strict=True)]
+    long = any(len(f"{name}, batch {row.batch_size:,}") > _LONG for row, name in zip(info.rows, names, strict=True))
+    labels = [_label(row, name, long=long) for row, name in zip(info.rows, names, strict=True)]
     for i, row in enumerate(info.rows):
         if info.several and (i == 0 or info.rows[i - 1].space != row.space):
             labels[i] = f"<b>{escape(cut(row.space))}</b><br>{labels[i]}"
-    return labels
+    return labels, long
 
 
-def _label(row: ForestRow, name: str) -> str:
+def _label(row: ForestRow, name: str, *, long: bool) -> str:
     verdict = escape(row.short)
     strong = f"<b>{verdict}</b>" if row.tone in ("better", "worse") else verdict
-    return f"{escape(cut(method(name), 30))}, batch {row.batch_size:,}<br><span style='font-size:11px'>{strong}</span>"
+    batch = f"batch {row.batch_size:,}"
+    lines = (wrapped(name, _LONG), f"{batch}, {strong}") if long else (f"{escape(name)}, {batch}", strong)
+    return f"{lines[0]}<br><span style='font-size:11px'>{lines[1]}</span>"
 
 
 def hover(row: ForestRow, digits: int) -> str:
@@ -302,13 +317,3 @@ def hover(row: ForestRow, digits: int) -> str:
     if row.paper is not None:
         parts.append(f"Paper: {signed(row.paper, 2)}.")
     return "<br>".join(wrapped(part) for part in parts)
-
-
-def wrapped(text: str, width: int = 56) -> str:
-    """Returns the text in lines of at most `width` letters where words allow it, escaped."""
-    lines = [""]
-    for word in text.split(" "):
-        if len(lines[-1]) + len(word) > width:
-            lines.append("")
-        lines[-1] += f"{word} "
-    return "<br>".join(escape(line.strip()) for line in lines if line.strip())

@@ -105,18 +105,27 @@ def _busy(jobs: Sequence[Job]) -> float:
 
 # --- drawing ----------------------------------------------------------------------------------------------------------
 
-_ROW = 22
-"""Pixels of a row."""
+_ROW, _DATE = 22, 16
+"""Pixels of a row, and of the line with the date below the times."""
+
+_DAY = 86_400_000
+_TIMES = [
+    {"dtickrange": [None, 60_000], "value": "%H:%M:%S\n%b %-d, %Y (UTC)"},
+    {"dtickrange": [60_000, _DAY - 1], "value": "%H:%M\n%b %-d, %Y (UTC)"},
+    {"dtickrange": [_DAY, None], "value": "%b %-d\n%Y (UTC)"},
+]
+"""How times are shown, by the milliseconds between two: the zone stands with the date, below the first time."""
 
 
 def timeline_figure(info: TimelineInfo) -> go.Figure:
     """Draws each pack as a bar from start to end in its method's color; rows of one device lie together."""
     methods = dict.fromkeys(job.cell.name.optimizer for lane in info.lanes for job in lane.jobs)
-    figure = blank(height=_ROW * max(2, len(info.lanes)) + 100 + 11 * len(methods))
+    figure = blank(height=_ROW * max(2, len(info.lanes)) + 100 + _DATE + 11 * len(methods))
     figure.update_layout(under(len(methods)), hovermode="closest")
+    figure.layout.margin.b += _DATE
     for optimizer in methods:
         figure.add_trace(_bars(info, optimizer))
-    figure.update_xaxes(title_text="Time (UTC)", type="date")
+    figure.update_xaxes(type="date", nticks=4, tickangle=0, tickformatstops=_TIMES)
     figure.update_yaxes(
         tickvals=list(range(len(info.lanes))), ticktext=[escape(cut(lane.label)) for lane in info.lanes], ticks="",
         range=[max(2, len(info.lanes)) - 0.5, -0.5], showgrid=False, zeroline=False, automargin=True,

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from lawn_tune.cells import Cell
-from tests.helpers.browser import Browse
+from tests.helpers.browser import NARROW, Browse
 from tests.helpers.memory_source import MemorySource, make_cell, search_rows
 from tests.helpers.studied import EVIL, studied
 
@@ -171,7 +171,9 @@ def test_it_fits_every_screen_and_figures_let_a_finger_scroll(browse: Browse) ->
     site = browse(studied())
     site.open(LAWN)
     assert not site.overflowing()
-    assert not any(site.stops_a_finger(f"#cell-{card} .nsewdrag") for card in ("grid", "sensitivity", "best"))
+    site.page.set_viewport_size(NARROW)
+    for card in ("grid", "sensitivity", "best", "parallel"):
+        assert site.swiped(f"#cell-{card} .js-plotly-plot") > 150
 
 
 def test_zoom_order_and_search_survive_new_results_and_a_copied_link(browse: Browse) -> None:

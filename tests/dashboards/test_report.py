@@ -32,7 +32,7 @@ from lawn_tune.errors import UsageError
 from lawn_tune.planning.plan import plan, select
 from lawn_tune.planning.spaces import find_space
 from lawn_tune.words import duration
-from tests.helpers.browser import Stages, watched
+from tests.helpers.browser import NARROW, Stages, watched
 from tests.helpers.memory_source import MemorySource, demo_source, make_cell, search_rows, with_protocol
 from trainables.tasks import model_config
 
@@ -187,7 +187,8 @@ def test_a_browser_draws_every_figure_and_complains_of_nothing(stages: Stages, h
     site.page.goto((tmp_path / "report.html").as_uri())
     site.until("document.querySelectorAll('figure.plot .main-svg').length")
     site.until("[...document.querySelectorAll('figure.plot')].every((plot) => plot.querySelector('.main-svg'))")
-    assert not site.stops_a_finger("figure.plot .nsewdrag")
+    site.page.set_viewport_size(NARROW)
+    assert site.swiped("figure.plot") > 150
     assert site.problems == []
     stages.clear()
 

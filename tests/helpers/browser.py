@@ -32,6 +32,22 @@ PATIENCE = 60.0
 """Seconds that a page may take on a busy machine, where 30 were measured; a hang takes forever."""
 
 
+_COLLISIONS = """() => [...document.querySelectorAll(".js-plotly-plot")].flatMap((plot) => {
+    const frame = plot.getBoundingClientRect(), name = plot.closest(".card").id;
+    const texts = plot.querySelectorAll("text[class$=title], .xtick text, .ytick text, .legendtext, .annotation-text");
+    const lines = [...texts].flatMap((text) => {
+        const parts = [...text.querySelectorAll("tspan.line")];
+        return parts.length ? parts : [text];
+    });
+    const boxes = lines.map((line) => [line.textContent, line.getBoundingClientRect()]).filter(([, box]) => box.width);
+    const cut = boxes.filter(([, box]) => box.left < frame.left - 2 || box.right > frame.right + 2);
+    const pairs = boxes.flatMap((one, i) => boxes.slice(i + 1).map((other) => [one, other])).filter(([[, a], [, b]]) =>
+        Math.min(a.right, b.right) - Math.max(a.left, b.left) > 2 &&
+        Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 3);
+    return [...cut.map(([text]) => `${name}: ${text} is cut`), ...pairs.map(([[a], [b]]) => `${name}: ${a} over ${b}`)];
+})"""
+
+
 @dataclass
 class Site:
     """A page of a browser on a running server.
@@ -88,16 +104,26 @@ class Site:
                 found += [(viewport["width"], theme)] if self.width() > viewport["width"] else []
         return found
 
-    def stops_a_finger(self, selector: str) -> bool:
-        """Returns whether a script takes a touch on an element, so that a swipe would not scroll the page."""
-        touched: bool = self.page.locator(selector).first.evaluate(
-            """element => {
-                const finger = new Touch({ identifier: 1, target: element, clientX: 200, clientY: 200 });
-                const touch = { bubbles: true, cancelable: true, touches: [finger], changedTouches: [finger] };
-                return !element.dispatchEvent(new TouchEvent("touchstart", touch));
-            }"""
-        )
-        return touched
+    def swiped(self, selector: str, distance: int = 200) -> int:
+        """Swipes up over the middle of an element as a finger does; returns how many pixels the page scrolled."""
+        self.page.locator(selector).first.evaluate("element => element.scrollIntoView({ block: 'center' })")
+        box = self.page.locator(selector).first.bounding_box()
+        assert box is not None
+        start = self.page.evaluate("scrollY")
+        touch = self.page.context.new_cdp_session(self.page)
+        touch.send("Emulation.setTouchEmulationEnabled", {"enabled": True})
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        for way in range(0, distance + 1, 20):
+            kind = "touchMove" if way else "touchStart"
+            touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y - way}]})
+        touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        self.page.wait_for_timeout(200)
+        return round(self.page.evaluate("scrollY") - start)
+
+    def collisions(self) -> list[str]:
+        """Returns which titles, tick labels, names of a legend and notes of the figures overlap, or are cut off."""
+        found: list[str] = self.page.evaluate(_COLLISIONS)
+        return found
 
     def width(self) -> int:
         """Returns how wide the document is; wider than the window means that it scrolls sideways."""

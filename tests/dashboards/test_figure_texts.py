@@ -1,0 +1,51 @@
+"""Titles, labels and notes of figures: on a phone and on a desk they neither overlap nor are cut off."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from lawn_tune.cells import Cell, default_baselines
+from lawn_tune.results import TrialRow
+from search_spaces.space import Grid
+from tests.helpers.browser import NARROW, WIDE, Browse
+from tests.helpers.memory_source import MemorySource, make_cell
+from tests.helpers.pair_source import confirmed, joined
+from trainables.catalogue.methods import METHODS
+
+LONG_NAMES = ("adam-lawn-attenuated", "adam-lsr", "adam-bwn-unprojected", "adam-bwn-unprojected-fixed")
+LEVELS = (0.1, 0.5, 0.9)
+START = datetime(2026, 11, 24, 3, 17, tzinfo=UTC)
+
+
+def dated(row: TrialRow, i: int) -> TrialRow:
+    """The row as of a pack of its own, one of two that were trained at a time for 20 seconds each."""
+    times = {name: START + timedelta(seconds=10 * i + more) for name, more in (("started", 0), ("ended", 20))}
+    where = {**row.provenance, "host": "vm", "device": "cpu: x86_64"}
+    return replace(row, pack=f"p{i}", provenance={**where, **{name: time.isoformat() for name, time in times.items()}})
+
+
+def cell_of(method: str) -> Cell:
+    row, cell = METHODS[method], make_cell(batch_size=10_000)
+    rate, warmup, other, *_ = row.hyperparameters
+    grid = Grid({rate: LEVELS, warmup: (2.0,), other: LEVELS})
+    task = replace(cell.task, optimizer=method)
+    return replace(cell, name=cell.rival(method), task=task, grid=grid, baselines=default_baselines(row))
+
+
+def searched_by(*methods: str) -> MemorySource:
+    source = joined(*(confirmed(cell_of(name), [150, 151, 155]) for name in methods))
+    source.rows = [dated(row, i) for i, row in enumerate(source.rows)]
+    return source
+
+
+@pytest.mark.parametrize("methods", [("adam", "adam-lawn"), ("adam", *LONG_NAMES)], ids=["a pair", "long names"])
+def test_texts_of_figures_do_not_meet(browse: Browse, methods: tuple[str, ...]) -> None:
+    site = browse(searched_by(*methods))
+    for viewport in (NARROW, WIDE):
+        site.page.set_viewport_size(viewport)
+        for path in ("/", "/compare", "/progress"):
+            site.open(path)
+            assert site.collisions() == []
