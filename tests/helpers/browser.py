@@ -109,7 +109,7 @@ class Site:
         self.page.locator(selector).first.evaluate("element => element.scrollIntoView({ block: 'center' })")
         box = self.page.locator(selector).first.bounding_box()
         assert box is not None
-        start = self.page.evaluate("scrollY")
+        start: float = self.page.evaluate("scrollY")
         touch = self.page.context.new_cdp_session(self.page)
         touch.send("Emulation.setTouchEmulationEnabled", {"enabled": True})
         x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
@@ -118,7 +118,8 @@ class Site:
             touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y - way}]})
         touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
         self.page.wait_for_timeout(200)
-        return round(self.page.evaluate("scrollY") - start)
+        end: float = self.page.evaluate("scrollY")
+        return round(end - start)
 
     def collisions(self) -> list[str]:
         """Returns which titles, tick labels, names of a legend and notes of the figures overlap, or are cut off."""

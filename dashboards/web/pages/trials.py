@@ -54,7 +54,7 @@ def trial_columns(cell: Cell, rows: Sequence[TrialRow]) -> list[Column]:
     name, unit = metric_name(cell.protocol.metric), f", {metric.unit}" if metric.unit else ""
     hyperparameters = dict.fromkeys(n for row in rows for n in row.hyperparameters) or cell.grid.values
     found = [
-        columns.link("trial", "Trial", "to", width=150, hint="opens the trial"),
+        columns.link("trial", "Trial", "to", width=170, hint="opens the trial"),
         columns.text("phase", "Phase", width=95),
         columns.number("seed", "Seed", width=80),
         *(_hyperparameter(cell, n) for n in hyperparameters),

@@ -1,4 +1,4 @@
-"""Titles, labels and notes of figures: on a phone and on a desk they neither overlap nor are cut off."""
+"""On a phone, texts of figures, tables and controls neither overlap nor are cut off."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from playwright.sync_api import expect
 
 from lawn_tune.cells import Cell, default_baselines
 from lawn_tune.results import TrialRow
 from search_spaces.space import Grid
-from tests.helpers.browser import NARROW, WIDE, Browse
+from tests.helpers.browser import NARROW, WIDE, Browse, Site
 from tests.helpers.memory_source import MemorySource, make_cell
 from tests.helpers.pair_source import confirmed, joined
+from tests.helpers.studied import studied
 from trainables.catalogue.methods import METHODS
 
 LONG_NAMES = ("adam-lawn-attenuated", "adam-lsr", "adam-bwn-unprojected", "adam-bwn-unprojected-fixed")
@@ -49,3 +51,41 @@ def test_texts_of_figures_do_not_meet(browse: Browse, methods: tuple[str, ...]) 
         for path in ("/", "/compare", "/progress"):
             site.open(path)
             assert site.collisions() == []
+
+
+@pytest.fixture
+def phone(browse: Browse) -> Site:
+    """A ledger of two spaces on a phone."""
+    source, other = studied(), studied("movielens_of_another_study")
+    source.planned += other.planned
+    source.rows += other.rows
+    return browse(source, viewport=NARROW)
+
+
+def overflowing(site: Site, selector: str) -> list[str]:
+    """Returns the texts that are wider than their place, or end beyond the screen."""
+    found: list[str] = site.page.locator(selector).evaluate_all(
+        """all => all.filter((one) => one.scrollWidth > one.clientWidth + 1
+            || one.getBoundingClientRect().right > innerWidth).map((one) => one.textContent)"""
+    )
+    return found
+
+
+def test_the_verdict_of_every_space_is_in_view(phone: Site) -> None:
+    rows = phone.open("/?space=digits").locator("#verdict-spaces tbody tr")
+    expect(rows).to_have_count(2)
+    assert overflowing(phone, "#verdict-spaces td") == []
+    for row in rows.all():
+        place = row.bounding_box()
+        assert place is not None
+        assert place["height"] < 120
+
+
+def test_names_of_facts_controls_and_trials_are_whole(phone: Site) -> None:
+    page = phone.open("/cell?space=digits")
+    assert overflowing(phone, ".mantine-SegmentedControl-label") == []
+    assert overflowing(phone, "#cell-trials .ag-cell[col-id=trial]") == []
+    page.locator("#cell-trials .ag-cell[col-id=trial] a").first.click()
+    phone.until("document.querySelector('#trial-recorded dt')")
+    phone.settled()
+    assert overflowing(phone, ".facts dt") == []
