@@ -171,7 +171,7 @@ def run_smoke(cells: Sequence[Cell], settings: Settings, console: Console, launc
         typer.Exit: a check failed, or the run was stopped by a signal.
     """
     began, smoke = time.monotonic(), Smoke(cells, settings)
-    console.print(f"smoke run of {count(len(smoke.cells), 'cell')}; the study's ledger is not used", highlight=False)
+    console.print(f"smoke run of {count(len(smoke.cells), 'cell')}; the study's ledger is not written", highlight=False)
     try:
         smoke.run(console, launch)
     except typer.Exit:

@@ -26,22 +26,38 @@ def open_schema(database: Database, create: bool) -> None:
             version and create is False, since readers write nothing; it was written by a newer version; it is an
             unfinished copy; or the database fails.
     """
-    if not create and database.path is not None and not database.path.exists():
-        raise _missing(database)
-    with database.reading() as connection:
-        revision = current_revision(connection)
-        if revision is None and create:
-            refuse_foreign(database, connection)
-    if revision is None and not create:
-        raise _missing(database)
-    if revision == UNFINISHED:
-        raise unfinished(database)
+    revision = usable_revision(database, create)
     if create:
         database.use_wal()
     if revision != REVISION:
         from lawn_tune.ledger.upgrade import upgrade  # brings alembic, which a ledger of this version does without
 
-        upgrade(database, revision, write=create)
+        upgrade(database, revision)
+
+
+def usable_revision(database: Database, create: bool) -> str | None:
+    """Returns the revision of the tables that `open_schema` would go on with, None if there are none; writes nothing.
+
+    Raises:
+        LedgerError: as `open_schema`.
+    """
+    if database.path is not None and not database.path.exists():
+        if create:
+            return None
+        raise _missing(database)
+    with database.reading() as connection:
+        revision = current_revision(connection)
+        if revision is None:
+            refuse_foreign(database, connection)
+    if revision is None and not create:
+        raise _missing(database)
+    if revision == UNFINISHED:
+        raise unfinished(database)
+    if revision not in (None, REVISION):
+        from lawn_tune.ledger.upgrade import check_revision
+
+        check_revision(database, revision, write=create)
+    return revision
 
 
 def current_revision(connection: Connection) -> str | None:

@@ -14,6 +14,7 @@ from sqlalchemy import text
 
 from lawn_tune.errors import LedgerError
 from lawn_tune.ledger.database import Database
+from lawn_tune.ledger.schema import usable_revision
 
 PREFIX = "lawn_tune_smoke_"
 
@@ -23,13 +24,14 @@ def temporary_ledger(url: str) -> Iterator[str]:
     """Lends the URL of an empty ledger: a file in a folder of its own, or a schema of its own; removed afterwards.
 
     Args:
-        url: of the user's ledger, which need not exist and is neither read nor written.
+        url: of the user's ledger, which need not exist and is not written.
 
     Raises:
-        LedgerError: the place cannot be written, or the database grants no schema.
+        LedgerError: a launch would refuse what is there, the place cannot be written, or the database grants no schema.
     """
     database = Database(url)
     try:
+        usable_revision(database, create=True)
         with _folder(database.path.parent) if database.path else _schema(database) as own:
             yield own
     finally:

@@ -15,21 +15,16 @@ from lawn_tune.ledger.database import Database, clock
 from lawn_tune.ledger.definitions import leases, version
 
 
-def upgrade(database: Database, revision: str | None, write: bool = True) -> None:
+def upgrade(database: Database, revision: str | None) -> None:
     """Runs the missing migrations in one transaction; of several processes, the others find nothing left to do.
 
     Args:
         database: where the ledger is or will be.
         revision: of the tables that are there, None if there are none.
-        write: False for readers, which refuse an older ledger instead.
 
     Raises:
-        LedgerError: the tables were made by a newer version; or by an older one, and a launch works on them or `write`
-            is False; or the database fails.
+        LedgerError: a launch of the older version works on the tables, or the database fails.
     """
-    script = ScriptDirectory.from_config(_config())
-    if revision is not None:
-        _check(database, revision, script, write)
     config = _config()
     with database.writing() as connection:
         if revision is not None and connection.execute(select(version.c.version_num)).scalar() == revision:
@@ -38,7 +33,18 @@ def upgrade(database: Database, revision: str | None, write: bool = True) -> Non
         command.upgrade(config, "head")
 
 
-def _check(database: Database, revision: str, script: ScriptDirectory, write: bool) -> None:
+def check_revision(database: Database, revision: str, write: bool) -> None:
+    """Refuses the tables of another version that cannot be brought up to date.
+
+    Args:
+        database: where they are.
+        revision: of the tables.
+        write: False for readers, which refuse an older ledger as well.
+
+    Raises:
+        LedgerError: the tables were made by a newer version; or by an older one, and `write` is False.
+    """
+    script = ScriptDirectory.from_config(_config())
     newest = script.get_current_head()
     if revision not in {known.revision for known in script.walk_revisions()}:
         raise LedgerError(

@@ -14,6 +14,7 @@ from lawn_tune.ledger import open_ledger
 from lawn_tune.ledger.copying import copy_ledger
 from lawn_tune.ledger.database import Database
 from lawn_tune.ledger.studies import Studies
+from lawn_tune.ledger.temporary import temporary_ledger
 from lawn_tune.settings import resolve
 
 MLFLOW = ("CREATE TABLE alembic_version (version_num TEXT)", "INSERT INTO alembic_version VALUES ('451aebb31d03')")
@@ -21,8 +22,16 @@ TRIALS = ("CREATE TABLE trials (id INTEGER PRIMARY KEY, patient TEXT)",)
 OTHER = ("CREATE TABLE customers (id INTEGER PRIMARY KEY)",)
 STUDIES = ("CREATE TABLE studies (study_id INTEGER PRIMARY KEY)", *OTHER)
 
+
+def smoke_run(url: str) -> None:
+    with temporary_ledger(url):
+        pass
+
+
 OPENERS: dict[str, Callable[[str, Path], object]] = {
     "launch": lambda url, folder: open_ledger(url),
+    "read": lambda url, folder: open_ledger(url, create=False),
+    "smoke run": lambda url, folder: smoke_run(url),
     "copy": lambda url, folder: copy_ledger(f"sqlite:///{folder}/source.db", url, lambda *progress: None),
 }
 

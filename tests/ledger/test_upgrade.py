@@ -18,6 +18,7 @@ from lawn_tune.errors import LedgerError
 from lawn_tune.ledger import Owner, open_ledger, schema, upgrade
 from lawn_tune.ledger.database import Database
 from lawn_tune.ledger.definitions import REVISION
+from lawn_tune.ledger.temporary import temporary_ledger
 
 LATER = f'''
 import sqlalchemy as sa
@@ -106,7 +107,7 @@ def test_nothing_changes_under_a_launch_of_the_older_version(older: str, monkeyp
     assert run("ledger", "upgrade", "--storage", older).exit_code == 0
 
 
-def test_a_newer_ledger_is_refused_by_the_command_as_well(ledger_url: str) -> None:
+def test_a_newer_ledger_is_refused_by_the_command_and_by_smoke_runs(ledger_url: str) -> None:
     open_ledger(ledger_url).close()
     database = Database(ledger_url)
     with database.writing() as connection:
@@ -115,6 +116,8 @@ def test_a_newer_ledger_is_refused_by_the_command_as_well(ledger_url: str) -> No
     result = run("ledger", "upgrade", "--storage", ledger_url)
     assert result.exit_code == 3
     assert "Upgrade lawn_tune" in result.stderr
+    with pytest.raises(LedgerError, match="written by a newer lawn_tune"), temporary_ledger(ledger_url):
+        pass
 
 
 def test_where_there_is_no_ledger_none_is_made(ledger_url: str, tmp_path: Path) -> None:
