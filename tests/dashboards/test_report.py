@@ -189,6 +189,10 @@ def test_a_browser_draws_every_figure_and_complains_of_nothing(stages: Stages, h
     site.until("[...document.querySelectorAll('figure.plot')].every((plot) => plot.querySelector('.main-svg'))")
     site.page.set_viewport_size(NARROW)
     assert site.swiped("figure.plot") > 150
+    site.page.emulate_media(media="print")
+    for grid in site.page.locator(".grid").all():
+        tops = grid.locator("figure").evaluate_all("all => all.map((one) => one.offsetTop)")
+        assert tops[::2][: len(tops) // 2] == tops[1::2], "two in a line, which no page breaks"
     assert site.problems == []
     stages.clear()
 
