@@ -18,6 +18,7 @@ from tests.helpers.studied import studied
 from trainables.catalogue.methods import METHODS
 
 LONG_NAMES = ("adam-lawn-attenuated", "adam-lsr", "adam-bwn-unprojected", "adam-bwn-unprojected-fixed")
+LONG_SPACE = "movielens_100k_bs10000_40epochs"
 LEVELS = (0.1, 0.5, 0.9)
 START = datetime(2026, 11, 24, 3, 17, tzinfo=UTC)
 
@@ -56,7 +57,8 @@ def test_texts_of_figures_do_not_meet(browse: Browse, methods: tuple[str, ...]) 
 @pytest.fixture
 def phone(browse: Browse) -> Site:
     """A ledger of two spaces on a phone."""
-    source, other = studied(), studied("movielens_of_another_study")
+    source, runs = studied(), {"adam": [150, 151, 155], "adam-lawn": [120, 180, 190]}
+    other = joined(*(confirmed(make_cell(name, space=LONG_SPACE), hits) for name, hits in runs.items()))
     source.planned += other.planned
     source.rows += other.rows
     return browse(source, viewport=NARROW)
