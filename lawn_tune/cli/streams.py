@@ -1,4 +1,4 @@
-"""Standard streams that are closed, full or read by nobody.
+"""Standard streams that are closed, full, read by nobody, or lack a character.
 
 What is asked for is printed to standard output, and an error there is an error of the command. Standard error shows how
 it goes: if it cannot be written, the command goes on, and its exit code tells.
@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import TextIOWrapper
 from typing import Any, TextIO
 
 from lawn_tune.errors import LawnTuneError
@@ -19,7 +20,8 @@ def open_streams() -> None:
     """Puts the null device in the place of standard streams that are closed.
 
     Otherwise the next file that is opened, as a checkpoint, gets the number of one of them, and what native code prints
-    is written into it. Standard output stays without a writer, so that printing is an error.
+    is written into it. Standard output stays without a writer, so that printing is an error. A character that its
+    encoding lacks, as a byte of a path may be, is printed as its number.
     """
     for number, mode in enumerate((os.O_RDONLY, os.O_RDONLY, os.O_WRONLY)):
         try:
@@ -29,6 +31,8 @@ def open_streams() -> None:
     for number, name in ((1, "stdout"), (2, "stderr")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, "w", closefd=False))  # noqa: SIM115 - as long as the process
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def cannot_write(error: OSError) -> LawnTuneError:

@@ -74,6 +74,14 @@ def test_streams_that_are_closed_or_full(tmp_path: Path, redirection: str, code:
     assert (found.returncode, found.stderr) == (code, error)
 
 
+def test_a_terminal_without_a_character_gets_its_number(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "lawn_tune", "plan", "quickstart", "--storage", "sqlite:///ü.db"]
+    environment = ENVIRONMENT | {"PYTHONIOENCODING": "ascii"}
+    found = subprocess.run(command, capture_output=True, cwd=tmp_path, env=environment, timeout=60, check=False)
+    assert (found.returncode, found.stderr) == (0, b"")
+    assert rb"sqlite:///\xfc.db" in found.stdout
+
+
 @pytest.mark.parametrize("method", ["write", "flush"])
 def test_a_full_disk_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], method: str) -> None:
     def full(*_: object) -> None:

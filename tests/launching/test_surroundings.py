@@ -176,3 +176,14 @@ def test_a_ledger_in_a_path_that_is_not_utf8_is_refused_before_it_is_made(monkey
     with pytest.raises(UsageError, match=r"not UTF-8: .*caf.udce9/lawn-tune\.db") as caught:
         StorageUrl.parse(resolve({}, environ={}).storage)
     assert "--storage" in str(caught.value.hint)
+
+
+def test_the_doctor_names_every_obstacle_of_such_a_working_directory(monkeypatch: Patch, tmp_path: Path) -> None:
+    odd_directory(monkeypatch, tmp_path)
+    command = [sys.executable, "-m", "lawn_tune", "doctor"]
+    settings = {"PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONIOENCODING": "utf-8"}
+    ended = subprocess.run(command, capture_output=True, text=True, env=os.environ | settings, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (1, "")
+    failed = [line.split(":")[0] for line in ended.stdout.splitlines() if line.startswith("fail")]
+    assert failed == ["fail  working directory", "fail  ledger"]
+    assert "caf\\udce9 (work_dir, data_dir)" in ended.stdout

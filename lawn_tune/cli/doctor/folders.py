@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from lawn_tune.cli.checks import Check, State
+from lawn_tune.errors import UsageError
 from lawn_tune.settings import Settings
 from lawn_tune.storage import StorageUrl
 from trainables import data
@@ -18,7 +20,9 @@ FEW_BYTES = 2 * 10**9
 
 def disk(settings: Settings) -> list[Check]:
     """Free space where checkpoints, data and an SQLite ledger go."""
-    file = StorageUrl.parse(settings.storage).file
+    file = None
+    with suppress(UsageError):  # which the ledger's own check reports
+        file = StorageUrl.parse(settings.storage).file
     folders = {"work_dir": settings.work_dir, "data_dir": settings.data_dir} | (
         {"storage": file.parent} if file else {}
     )
