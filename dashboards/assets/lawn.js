@@ -320,10 +320,12 @@
         { capture: true, passive: true },
     );
 
-    // What a list shows is selected when it is entered, so that typing begins a new search.
-    document.addEventListener("focusin", (event) => {
-        if (event.target.matches && event.target.matches(".mantine-Select-input")) event.target.select();
-    });
+    // What a list shows is selected when it is entered or clicked, so that typing begins a new search.
+    for (const entered of ["focusin", "click"]) {
+        document.addEventListener(entered, (event) => {
+            if (event.target.matches && event.target.matches(".mantine-Select-input")) event.target.select();
+        });
+    }
 
     function file(name, subject, kind) {
         const space = new URLSearchParams(location.search).get("space") || "";

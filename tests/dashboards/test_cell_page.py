@@ -176,7 +176,7 @@ def test_it_fits_every_screen_and_figures_let_a_finger_scroll(browse: Browse) ->
         assert site.swiped(f"#cell-{card} .js-plotly-plot") > 150
 
 
-def test_zoom_order_and_search_survive_new_results_and_a_copied_link(browse: Browse) -> None:
+def test_zoom_order_filter_and_search_survive_new_results_and_a_copied_link(browse: Browse) -> None:
     source = studied()
     late = [row for row in source.rows if row.cell.endswith("adam-lawn/bs64") and row.phase == "search"][-1]
     source.rows.remove(late)
@@ -197,11 +197,15 @@ def test_zoom_order_and_search_survive_new_results_and_a_copied_link(browse: Bro
     first = page.locator(f"{GRID} .ag-row[row-index='0'] [col-id=validation]")
     expect(first).to_have_text("93.00")
     site.until("location.search.includes('search=')")
+    model = "{ phase: { filterType: 'text', type: 'contains', filter: 'search' } }"
+    page.evaluate(f"dash_ag_grid.getApi('cell-trials-grid').setFilterModel({model})")
+    site.until("location.search.includes('rows=')")
     assert not [text for text in asked if "cell-" in text]
     page.goto(page.url)  # a copied link shows the same
     site.settled()
     expect(first).to_have_text("93.00")
     expect(page.get_by_label("Search Trials")).to_have_value("complete")
+    expect(page.locator(f"{GRID} .ag-row [col-id=phase]", has_text="confirm")).to_have_count(0)
     assert x_range(page, "#cell-best") == pytest.approx(zoomed, abs=0.01)
     page.get_by_text("Adam, batch 64", exact=True).click()
     site.until("!location.search.includes('zoom=')")  # of another cell's figure

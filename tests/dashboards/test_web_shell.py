@@ -217,7 +217,11 @@ def test_another_space_is_chosen_in_the_header(browse: Browse) -> None:
     page.go_back()
     expect(page.get_by_text("A page of every card, of beta.")).to_be_visible()
     expect(page.get_by_text("batch 128")).to_be_visible()
-    assert page.get_by_label("Space", exact=True).first.input_value() == "beta"
+    space = page.get_by_label("Space", exact=True).first
+    assert space.input_value() == "beta"
+    space.click()
+    page.keyboard.type("alp")
+    assert space.input_value() == "alp", "typing begins a new search"
 
 
 # --- themes and widths -----------------------------------------------------------------------------------------------
