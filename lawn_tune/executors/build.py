@@ -10,7 +10,7 @@ from lawn_tune.executors.base import Executor
 from lawn_tune.executors.machine import machine_cpus, machine_gpus
 from lawn_tune.executors.messages import WorkerSettings
 from lawn_tune.executors.slots import Slots, report_seconds, slots_of
-from lawn_tune.executors.surroundings import prepare_local_ray
+from lawn_tune.executors.surroundings import ensure_home, prepare_local_ray
 from lawn_tune.settings import Settings
 from trainables import image_folders
 
@@ -99,6 +99,7 @@ def _ray(worker: WorkerSettings, slots: Slots, asked: Settings, connected: Calla
         )
     if asked.ray_address is None:
         prepare_local_ray()
+    ensure_home()
     image_folders.forget()  # checked here, and trained on by others
     from lawn_tune.executors.ray_tune import RayTuneExecutor  # brings Ray
 

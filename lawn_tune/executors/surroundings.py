@@ -62,6 +62,14 @@ def prepare_local_ray() -> None:
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # of this launch only; Ray would fail to write one
 
 
+def ensure_home() -> None:
+    """Leaves the environment so that Ray's libraries can be imported: they ask for a home, and write nothing there."""
+    try:
+        Path.home()
+    except RuntimeError:  # neither HOME nor an entry in passwd
+        os.environ["HOME"] = os.devnull
+
+
 def token_place(environ: Mapping[str, str] | None = None) -> str | None:
     """Returns where a local Ray has its token or can write one; None if there is no such place."""
     variables = os.environ if environ is None else environ

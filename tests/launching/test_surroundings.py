@@ -130,6 +130,15 @@ def test_without_a_home_a_launch_makes_a_token_of_its_own(harm: Callable[[Patch]
     assert os.environ["RAY_AUTH_TOKEN"] not in str(doctor_ray.ray_token(Settings()))
 
 
+@pytest.mark.parametrize("address", [None, "127.0.0.1:1"])
+def test_ray_is_imported_without_a_home(address: str | None, monkeypatch: Patch) -> None:
+    """`import ray.tune` fails where `~` names nothing."""
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "")
+    no_home(monkeypatch)
+    build_executor(Settings(executor="ray", ray_address=address))
+    assert Path("~/ray_results").expanduser() == Path("/dev/null/ray_results")
+
+
 @pytest.mark.parametrize(("name", "value"), [("RAY_AUTH_TOKEN", "mine"), ("RAY_AUTH_MODE", "disabled")])
 def test_what_the_user_chose_stays(name: str, value: str, monkeypatch: Patch) -> None:
     monkeypatch.setenv("RAY_AUTH_TOKEN", "")
