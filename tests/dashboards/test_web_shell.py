@@ -159,9 +159,12 @@ def test_everything_is_reached_by_keyboard(browse: Browse) -> None:
         page.keyboard.press("Shift+Tab")
         if page.evaluate("document.activeElement.textContent") == "Lab":
             break
-    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    ring = page.evaluate("getComputedStyle(document.activeElement).outline")
+    assert "solid 2px" in ring
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", level=1)).to_have_text("Lab")
+    page.get_by_label("Search Rows").focus()
+    assert page.locator("div.search").evaluate("box => getComputedStyle(box).outline") == ring
 
 
 def test_a_page_has_landmarks_and_every_control_a_name(browse: Browse) -> None:
