@@ -400,9 +400,9 @@ def _with_median(loss: Tensor, margins: Tensor) -> Tensor:
 
 
 def _first(value: Any) -> Any:
-    """Takes the one row of a tensor, or of every tensor in a dict or tuple."""
+    """Takes the one row of a tensor, or of every tensor in a dict or tuple, so that the way back is a view as well."""
     if isinstance(value, dict):
         return {name: _first(tensor) for name, tensor in value.items()}
     if isinstance(value, tuple):
         return tuple(map(_first, value))
-    return value[0]
+    return value.squeeze(0)
