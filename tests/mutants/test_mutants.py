@@ -13,7 +13,7 @@ from tests.mutants.coverage_map import FileRun
 from tests.mutants.equivalents import Equivalents
 from tests.mutants.mutations import Mutation, mutations_of
 from tests.mutants.sample import sample, shared
-from tests.mutants.trials import chosen
+from tests.mutants.trials import BUDGET, chosen
 
 ROOT = Path(__file__).parents[2]
 CODE = '''
@@ -100,6 +100,14 @@ def test_tests_that_run_the_line_come_first_then_their_neighbours_and_nobody_els
     assert chosen(mutation(6), runs).nodes == chosen(mutation(5), runs).nodes, "a line within that statement"
     assert set(chosen(mutation(7), runs).nodes) == {*runs["a.py"].seconds, "b.py::far"}, "run by an import"
     assert chosen(mutation(20), runs).nodes == (), "run by nothing"
+
+
+def test_no_more_tests_are_chosen_than_the_budget_allows_but_one() -> None:
+    lines = {"f.py": {"5": [f"a.py::{i}" for i in range(9)]}}
+    run = FileRun({f"a.py::{i}": BUDGET / 4 for i in range(9)}, lines, "")
+    assert len(chosen(mutation(5), {"a.py": run}).nodes) == 4
+    long = FileRun({"a.py::0": 2 * BUDGET, "a.py::1": 3 * BUDGET}, lines, "")
+    assert chosen(mutation(5), {"a.py": long}).nodes == ("a.py::0",)
 
 
 def test_every_area_has_code_and_tests() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
@@ -12,10 +14,11 @@ from tests.mutants.mutations import Mutation
 from tests.mutants.processes import OPTIONS
 
 PATIENCE = 60.0
-"""Seconds that every mutant gets on top of ten times what its tests take with sound code."""
+"""Seconds that every mutant gets on top of five times what its tests take with sound code."""
 
-SLOW = 15.0
-"""Tests of so many seconds are left out, unless there are no others: a sample of hundreds has to end."""
+BUDGET = 60.0
+"""Seconds of tests, with sound code, after which no more are chosen: a sample of hundreds has to end. A line that
+thousands of tests run is noticed by the first few, or survives here although a slow one would notice it."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Choice:
     @property
     def limit(self) -> float:
         """Seconds after which the mutant counts as noticed: it hangs where sound code does not."""
-        return PATIENCE + 10 * self.seconds
+        return PATIENCE + 5 * self.seconds
 
     @property
     def files(self) -> list[str]:
@@ -39,14 +42,16 @@ class Choice:
 def chosen(mutation: Mutation, runs: dict[str, FileRun]) -> Choice:
     """Chooses the tests that run the line, then the others of their files, which may look at what a fixture made.
 
-    A line that is run while modules are imported is everyone's; one that nothing runs is no test's.
+    A line that is run while modules are imported is everyone's; one that nothing runs is no test's. The first test is
+    chosen whatever it takes, the next ones within `BUDGET`.
     """
     reached, covering = _covering(mutation, runs)
     files = [run for run in runs.values() if covering & run.seconds.keys() or (reached and not covering)]
     seconds = {node: took for run in files for node, took in run.seconds.items()}
-    quick = {node for node, took in seconds.items() if took < SLOW} or seconds.keys()
-    nodes = sorted(quick, key=lambda node: (node not in covering, seconds[node]))
-    return Choice(tuple(nodes), sum(seconds[node] for node in nodes))
+    nodes = sorted(seconds, key=lambda node: (node not in covering, seconds[node]))
+    sums = list(accumulate(seconds[node] for node in nodes))
+    count = max(min(1, len(nodes)), bisect_right(sums, BUDGET))
+    return Choice(tuple(nodes[:count]), sums[count - 1] if count else 0.0)
 
 
 def _covering(mutation: Mutation, runs: dict[str, FileRun]) -> tuple[bool, set[str]]:

@@ -220,9 +220,8 @@ def plain_attributes(base: Optimizer) -> dict[str, Any]:
 
 
 def _same(one: Any, other: Any) -> bool:
-    if isinstance(one, Tensor) or isinstance(other, Tensor):
-        both = isinstance(one, Tensor) and isinstance(other, Tensor)
-        return both and one.shape == other.shape and torch.equal(one, other)
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return one.shape == other.shape and torch.equal(one, other)
     if isinstance(one, list | tuple) and type(one) is type(other):
         return len(one) == len(other) and all(map(_same, one, other))
     return bool(one is other or (type(one) is type(other) and one == other))

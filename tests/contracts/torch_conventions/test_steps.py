@@ -16,6 +16,7 @@ from tests.helpers.conventions import (
     assert_same,
     equal,
     every,
+    every_lawn,
     every_own,
     parameters,
     push,
@@ -154,3 +155,24 @@ def test_one_optimizer_for_all_tensors_is_one_for_each(case: Case) -> None:
             for one in each:
                 one.step()
     assert_close(ps, apart)
+
+
+@every_lawn
+def test_a_step_that_only_creates_the_state_leaves_no_trace(case: Case) -> None:
+    """torch.distributed.checkpoint makes one at rate 0 with gradients of 0, to have something to load into."""
+    ps, qs = parameters(), parameters()
+    touched, fresh = case(ps), case(qs)
+    rates = [group["lr"] for group in touched.param_groups]
+    for p in ps:
+        p.grad = torch.zeros_like(p)
+    for group in touched.param_groups:
+        group["lr"] = 0.0
+    touched.step()
+    assert all(touched.state[p] for p in ps)
+    for group, rate in zip(touched.param_groups, rates, strict=True):
+        group["lr"] = rate
+    train(ps, touched, range(6))
+    train(qs, fresh, range(6))
+    assert_close(ps, qs)  # a held tensor is put back on its radius, which rounds
+    for p, q in zip(ps, qs, strict=True):
+        assert touched.state[p].get("step") == fresh.state[q].get("step")
