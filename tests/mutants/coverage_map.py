@@ -23,11 +23,13 @@ class FileRun:
         seconds: each passed test's duration by node id, in the order of the file.
         lines: source file → line → node ids of the tests that run it.
         failed: why the file cannot serve: the first test that fails; empty if none.
+        opening: the longest set-up of a test, s: fixtures of the whole file are paid by whichever test is first.
     """
 
     seconds: dict[str, float]
     lines: dict[str, dict[str, list[str]]]
     failed: str
+    opening: float = 0.0
 
 
 class _Watch:
@@ -37,6 +39,7 @@ class _Watch:
         self._measured = measured
         self.seconds: dict[str, float] = {}
         self.failed = ""
+        self.opening = 0.0
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Any:
@@ -48,6 +51,8 @@ class _Watch:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed and not self.failed:
             self.failed = f"{report.nodeid}: {report.longreprtext[-2000:]}"
+        if report.when == "setup":
+            self.opening = max(self.opening, report.duration)
         self.seconds[report.nodeid] = self.seconds.get(report.nodeid, 0.0) + report.duration
 
 
@@ -62,7 +67,7 @@ def observed(test_file: str, packages: list[str], options: list[str]) -> FileRun
         measured.stop()
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED) and not watch.failed:
         watch.failed = f"{test_file}: pytest ends with {code!r}"
-    return FileRun(watch.seconds, _lines(measured.get_data()), watch.failed)
+    return FileRun(watch.seconds, _lines(measured.get_data()), watch.failed, watch.opening)
 
 
 def _lines(data: coverage.CoverageData) -> dict[str, dict[str, list[str]]]:

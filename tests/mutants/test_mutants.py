@@ -108,6 +108,10 @@ def test_no_more_tests_are_chosen_than_the_budget_allows_but_one() -> None:
     assert len(chosen(mutation(5), {"a.py": run}).nodes) == 4
     long = FileRun({"a.py::0": 2 * BUDGET, "a.py::1": 3 * BUDGET}, lines, "")
     assert chosen(mutation(5), {"a.py": long}).nodes == ("a.py::0",)
+    dear = FileRun({f"a.py::{i}": 0.0 for i in range(9)}, lines, "", opening=2 * BUDGET)
+    other = FileRun({"b.py::0": 1.0}, {"f.py": {"5": ["b.py::0"]}}, "")
+    assert chosen(mutation(5), {"a.py": dear, "b.py": other}).nodes == ("b.py::0",)
+    assert len(chosen(mutation(5), {"a.py": replace(dear, opening=BUDGET)}).nodes) == 9, "opened once"
 
 
 def test_every_area_has_code_and_tests() -> None:

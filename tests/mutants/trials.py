@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from tests.mutants.processes import OPTIONS
 PATIENCE = 60.0
 """Seconds that every mutant gets on top of five times what its tests take with sound code."""
 
-BUDGET = 60.0
+BUDGET = 30.0
 """Seconds of tests, with sound code, after which no more are chosen: a sample of hundreds has to end. A line that
 thousands of tests run is noticed by the first few, or survives here although a slow one would notice it."""
 
@@ -42,16 +41,33 @@ class Choice:
 def chosen(mutation: Mutation, runs: dict[str, FileRun]) -> Choice:
     """Chooses the tests that run the line, then the others of their files, which may look at what a fixture made.
 
-    A line that is run while modules are imported is everyone's; one that nothing runs is no test's. The first test is
-    chosen whatever it takes, the next ones within `BUDGET`.
+    A line that is run while modules are imported is everyone's; one that nothing runs is no test's.
     """
     reached, covering = _covering(mutation, runs)
     files = [run for run in runs.values() if covering & run.seconds.keys() or (reached and not covering)]
     seconds = {node: took for run in files for node, took in run.seconds.items()}
     nodes = sorted(seconds, key=lambda node: (node not in covering, seconds[node]))
-    sums = list(accumulate(seconds[node] for node in nodes))
-    count = max(min(1, len(nodes)), bisect_right(sums, BUDGET))
-    return Choice(tuple(nodes[:count]), sums[count - 1] if count else 0.0)
+    return _affordable(nodes, runs)
+
+
+def _affordable(nodes: Sequence[str], runs: Mapping[str, FileRun]) -> Choice:
+    """Takes the tests that fit into `BUDGET`, in their order; the first of a file pays for what the file opens.
+
+    If none fits, the first is taken.
+    """
+    taken: list[str] = []
+    opened: set[str] = set()
+    spent = 0.0
+    for node in nodes:
+        run = runs[file := node.split("::")[0]]
+        cost = run.seconds[node] + (0.0 if file in opened else run.opening)
+        if spent + cost <= BUDGET:
+            taken.append(node)
+            opened.add(file)
+            spent += cost
+    if nodes and not taken:
+        return Choice(tuple(nodes[:1]), BUDGET)
+    return Choice(tuple(taken), spent)
 
 
 def _covering(mutation: Mutation, runs: dict[str, FileRun]) -> tuple[bool, set[str]]:
