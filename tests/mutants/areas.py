@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,6 +60,16 @@ AREAS = (
     Area("lawn_tune/comparison", ("tests/comparison",)),
     Area("lawn_tune/ledger", ("tests/ledger", "tests/contracts/ledger")),
 )
+
+IN_OTHER_PROCESSES: Mapping[str, tuple[str, ...]] = {
+    "trainables/optimizers/gpu.py": ("tests/optimizers/test_gpu.py",),
+    "trainables/optimizers/gpu_kernels.py": ("tests/optimizers/test_gpu.py",),
+    "trainables/optimizers/native.py": ("tests/optimizers/test_kernels_building.py",),
+    "trainables/optimizers/shards.py": ("tests/optimizers/test_distributed.py",),
+    "trainables/training/group.py": ("tests/training/test_group.py", "tests/training/test_ranks.py"),
+    "trainables/training/rank.py": ("tests/training/test_ranks.py",),
+}
+"""Code → the test files that run it in processes of their own, where nobody sees which lines."""
 
 
 def areas_under(prefix: str) -> list[Area]:

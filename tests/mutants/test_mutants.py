@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutants.areas import AREAS, Area, areas_under
+from tests.mutants.areas import AREAS, IN_OTHER_PROCESSES, Area, areas_under
 from tests.mutants.coverage_map import FileRun
 from tests.mutants.equivalents import Equivalents
 from tests.mutants.mutations import Mutation, mutations_of
@@ -100,6 +100,9 @@ def test_tests_that_run_the_line_come_first_then_their_neighbours_and_nobody_els
     assert chosen(mutation(6), runs).nodes == chosen(mutation(5), runs).nodes, "a line within that statement"
     assert set(chosen(mutation(7), runs).nodes) == {*runs["a.py"].seconds, "b.py::far"}, "run by an import"
     assert chosen(mutation(20), runs).nodes == (), "run by nothing"
+    for file, tests in IN_OTHER_PROCESSES.items():
+        known = {test: FileRun({f"{test}::law": 1.0}, {}, "") for test in (*tests, "c.py")}
+        assert chosen(replace(mutation(20), file=file), known).files == list(tests)
 
 
 def test_no_more_tests_are_chosen_than_the_budget_allows_but_one() -> None:
@@ -119,6 +122,9 @@ def test_every_area_has_code_and_tests() -> None:
         assert area.sources(ROOT), area.name
         for place in area.tests:
             assert (ROOT / place).exists(), place
+    for file, tests in IN_OTHER_PROCESSES.items():
+        of = [area.test_files(ROOT) for area in AREAS if file in area.sources(ROOT)]
+        assert any({*tests} <= {*files} for files in of), file
 
 
 def test_equivalent_mutants_are_matched_by_text_and_have_reasons(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.mutants.areas import IN_OTHER_PROCESSES
 from tests.mutants.coverage_map import FileRun
 from tests.mutants.mutations import Mutation
 from tests.mutants.processes import OPTIONS
@@ -15,7 +16,7 @@ from tests.mutants.processes import OPTIONS
 PATIENCE = 60.0
 """Seconds that every mutant gets on top of five times what its tests take with sound code."""
 
-BUDGET = 30.0
+BUDGET = 45.0
 """Seconds of tests, with sound code, after which no more are chosen: a sample of hundreds has to end. A line that
 thousands of tests run is noticed by the first few, or survives here although a slow one would notice it."""
 
@@ -39,14 +40,17 @@ class Choice:
 
 
 def chosen(mutation: Mutation, runs: dict[str, FileRun]) -> Choice:
-    """Chooses the tests that run the line, then the others of their files, which may look at what a fixture made.
+    """Chooses the tests that run the line, then those that run its file in other processes, then neighbours of the
+    first, which may look at what a fixture made.
 
     A line that is run while modules are imported is everyone's; one that nothing runs is no test's.
     """
     reached, covering = _covering(mutation, runs)
     files = [run for run in runs.values() if covering & run.seconds.keys() or (reached and not covering)]
-    seconds = {node: took for run in files for node, took in run.seconds.items()}
-    nodes = sorted(seconds, key=lambda node: (node not in covering, seconds[node]))
+    unseen = [runs[file] for file in IN_OTHER_PROCESSES.get(mutation.file, ()) if file in runs]
+    seconds = {node: took for run in [*files, *unseen] for node, took in run.seconds.items()}
+    first = [covering, {node for run in unseen for node in run.seconds}, seconds.keys()]
+    nodes = sorted(seconds, key=lambda node: (*(node not in group for group in first), seconds[node]))
     return _affordable(nodes, runs)
 
 
