@@ -18,7 +18,7 @@ from lawn_tune import __version__
 from lawn_tune.cli.plain_help import plain_help
 from lawn_tune.cli.streams import Output, Shown, cannot_write, flush, open_streams
 from lawn_tune.errors import ABANDONED, INTERRUPTED, DataError, LawnTuneError, UsageError
-from lawn_tune.settings import DEBUG, debugging
+from lawn_tune.settings import DEBUG, debugging, with_origin
 from search_spaces.space import SpaceError
 
 PLUGINS = "lawn_tune.commands"
@@ -222,7 +222,7 @@ def _explain(error: Exception) -> int:
     """Prints an error for people and returns its exit code."""
     code = _exit_code(error)
     if code is not None or isinstance(error, OSError):
-        _print_error(f"error: {error}", getattr(error, "hint", None))
+        _print_error(f"error: {with_origin(str(error), sys.argv[1:])}", getattr(error, "hint", None))
     else:
         _print_error(f"error: {type(error).__name__}: {error}", f"This is a bug in lawn-tune; {DEBUG}=1 shows where.")
     return code or 1

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from lawn_tune import words
 from lawn_tune.cells import Cell
 from lawn_tune.cli.options import (
     AsJson,
@@ -370,19 +371,20 @@ def _time(seconds: float | None) -> str:
     return "unknown" if seconds is None else duration(seconds)
 
 
-def _total(count: int, lines: Sequence[tuple[Cell, Cost, Counts | None]], url: str) -> str:
+def _total(number: int, lines: Sequence[tuple[Cell, Cost, Counts | None]], url: str) -> str:
     cells, costs, counts = zip(*lines, strict=True)
     search, confirm = (sum(cost.trials[phase] for cost in costs) for phase in (0, 1))
+    packs = sum(sum(cost.packs) for cost in costs)
     saved = sum(cost.saved for cost in costs)
     shared = f" ({_examples(saved)} saved by sharing free phases)" if saved else ""
     texts = [
-        f"{count} cells, {search} search + {confirm} confirm trials in {sum(sum(c.packs) for c in costs)} packs",
+        f"{words.count(number, 'cell')}, {search} search + {confirm} confirm trials in {words.count(packs, 'pack')}",
         f"{_examples(sum(cost.examples for cost in costs))} examples trained{shared}",
         _total_time(costs),
     ]
     known = [counted for counted in counts if counted is not None]
     finished, missing = sum(c.done for c in known), sum(c.planned - c.done for c in known)
-    state = f"{finished} trials finished, {missing} missing" if known else "not created yet"
+    state = f"{words.count(finished, 'trial')} finished, {missing} missing" if known else "not created yet"
     if cells[0].task.steps:
         state = "not read; a smoke run has a ledger of its own, which is removed"
     return "\n".join([*texts, f"ledger {masked(url)}: {state}"])

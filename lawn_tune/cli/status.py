@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.table import Table
 
+from lawn_tune import words
 from lawn_tune.cells import Cell
 from lawn_tune.cli.damage import tell_damage
 from lawn_tune.cli.options import AsJson, Storage, console, plain_table, print_json
@@ -179,7 +180,7 @@ def _print(found: Sequence[tuple[Cell, Counts]], holders: Mapping[str, Lease]) -
             gone = "" if lease.active else " (gone)"
             out.print(f"{cell.name} is held by {lease.owner}{gone}", soft_wrap=True, markup=False)
     planned, done = sum(c.planned for _, c in found), sum(c.done for _, c in found)
-    out.print(f"{len(found)} cells, {done} of {planned} trials finished")
+    out.print(f"{words.count(len(found), 'cell')}, {done} of {planned} trials finished")
 
 
 def _table(space: str, found: Sequence[tuple[Cell, Counts]]) -> Table:

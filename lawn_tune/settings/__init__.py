@@ -10,6 +10,7 @@ from lawn_tune.settings.resolve import (
     check_work_dir,
     debugging,
     resolve,
+    with_origin,
 )
 from lawn_tune.settings.table import SETTINGS, Executor, Setting, Settings
 
@@ -26,4 +27,5 @@ __all__ = [
     "check_work_dir",
     "debugging",
     "resolve",
+    "with_origin",
 ]

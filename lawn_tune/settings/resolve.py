@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date, time
 from pathlib import Path
 from typing import Any
@@ -56,16 +57,38 @@ def resolve(
     values: dict[str, Any] = {}
     for setting in SETTINGS:
         values[setting.name] = setting.default
-        sources = (
-            (setting.flag, given.get(setting.name)),
-            (setting.variable, variables.get(setting.variable) or None),
-            (f"{file}: {setting.name}", filed.get(setting.name)),
-        )
-        for origin, value in sources:
-            if value is not None:
-                values[setting.name] = _parse(setting, origin, value)
-                break
+        origin, value = _found(setting, given, variables, file, filed)
+        if value is not None:
+            values[setting.name] = _parse(setting, origin, value)
     return Settings(**values)
+
+
+def with_origin(text: str, arguments: Sequence[str]) -> str:
+    """Returns an error that begins with a setting's flag, with the variable or the file's key if that set it.
+
+    Args:
+        text: the error.
+        arguments: of the command.
+    """
+    word = re.split(r"[^-a-z]", text, maxsplit=1)[0]
+    for setting in SETTINGS:
+        if setting.flag == word and not any(given.split("=")[0] == word for given in arguments):
+            file = Path(FILE)
+            origin, _ = _found(setting, {}, os.environ, file, _read(file))
+            return origin + text.removeprefix(word)
+    return text
+
+
+def _found(
+    setting: Setting, flags: Mapping[str, Any], variables: Mapping[str, str], file: Path, filed: Mapping[str, Any]
+) -> tuple[str, Any]:
+    """Returns where the value of a setting was found and the value; its flag and None if it is the default."""
+    sources = (
+        (setting.flag, flags.get(setting.name)),
+        (setting.variable, variables.get(setting.variable) or None),
+        (f"{file}: {setting.name}", filed.get(setting.name)),
+    )
+    return next((source for source in sources if source[1] is not None), sources[0])
 
 
 def _check_directory() -> None:

@@ -28,6 +28,27 @@ def test_exit_codes_reach_the_shell(tmp_path: Path, args: list[str], code: int) 
 
 
 @pytest.mark.parametrize(
+    ("setting", "value", "rest"),
+    [
+        ("deadline", "2020-01-01", ": 2020-01-01 00:00"),
+        ("gpus", "99", ": this machine has "),
+        ("notify", "no-such-program", ": there is no program 'no-such-program' here"),
+    ],
+)
+def test_a_setting_that_cannot_be_met_is_named_where_it_was_found(
+    tmp_path: Path, setting: str, value: str, rest: str
+) -> None:
+    launch, variable = ["launch", "quickstart", "--executor", "inline"], f"LAWN_TUNE_{setting.upper()}"
+    told = [lawn_tune(*launch, f"--{setting}", value, cwd=tmp_path)]
+    told.append(lawn_tune(*launch, cwd=tmp_path, variables={variable: value}))
+    (tmp_path / "lawn-tune.toml").write_text(f'{setting} = "{value}"\n')
+    told.append(lawn_tune(*launch, cwd=tmp_path))
+    for result, origin in zip(told, (f"--{setting}", variable, f"lawn-tune.toml: {setting}"), strict=True):
+        assert result.returncode == 2, result.stderr
+        assert result.stderr.startswith(f"error: {origin}{rest}")
+
+
+@pytest.mark.parametrize(
     ("args", "code"),
     [(["plan", "--all"], main.BROKEN_PIPE), (["plan", "--all", "--json"], main.BROKEN_PIPE), (["--help"], 1)],
 )
