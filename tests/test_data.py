@@ -11,6 +11,7 @@ import tarfile
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -28,7 +29,7 @@ from lawn_tune.settings import resolve
 from tests.helpers.memory_source import make_cell
 from trainables.catalogue.datasets import DATASETS
 from trainables.catalogue.rows import DataFile, Dataset
-from trainables.data import DataError, MissingDataError, check, fetch, missing_data, require
+from trainables.data import DataError, MissingDataError, check, fetch, fetch_once, missing_data, require
 
 RATINGS = b"2\t1\t5\t20\n1\t1\t4\t10\n1\t2\t3\t11\n"
 IMAGES = b"\0\0\x08\x01" + bytes(range(200)) * 400
@@ -144,6 +145,14 @@ def test_ready_files_are_not_fetched_again(tmp_path: Path, site: Site, sources: 
     (tmp_path / "raw" / "labels").unlink()
     fetch("gz", tmp_path, known=sources)
     assert site.asked == ["images.gz", "labels.gz", "labels.gz"]
+
+
+def test_of_several_threads_one_fetches_a_data_set(tmp_path: Path, site: Site, sources: dict[str, Dataset]) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        fetched = list(pool.map(lambda _: fetch_once("zip", tmp_path, sources), range(4)))
+    assert sorted(fetched) == [False, False, False, True]
+    assert site.asked == ["set.zip"]
+    assert check("zip", tmp_path, sources).state == "ready"
 
 
 def test_a_damaged_file_is_broken_and_fetch_replaces_it(tmp_path: Path, sources: dict[str, Dataset]) -> None:

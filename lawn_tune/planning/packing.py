@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from heapq import heapify, heappop, heapreplace
-from itertools import pairwise
 from math import ceil, fsum
 
 from lawn_tune.cells import Cell, Phase
@@ -68,9 +67,8 @@ def _siblings(cell: Cell, trials: Sequence[Trial]) -> list[tuple[Trial, ...]]:
 
 def _cut(group: tuple[Trial, ...], limit: int) -> list[tuple[Trial, ...]]:
     """Cuts a group that is too large for one pack into equal parts, the larger ones first."""
-    count = ceil(len(group) / limit)
-    cuts = [ceil(len(group) * i / count) for i in range(count + 1)]
-    return [group[start:end] for start, end in pairwise(cuts)]
+    size, count = len(group), ceil(len(group) / limit)
+    return [group[ceil(size * i / count) : ceil(size * (i + 1) / count)] for i in range(count)]
 
 
 def _join(parts: list[tuple[Trial, ...]], limit: int) -> list[tuple[Trial, ...]]:

@@ -169,17 +169,13 @@ def _contents(named: Named, root: Path, files: Iterable[Path]) -> dict[str, byte
 # --- what it imports -------------------------------------------------------------------------------------------------
 
 
-def _closure(named: Named, root: Path, first: Path) -> Iterator[Path]:
-    """Yields a file and the files of a folder that it imports, and those import."""
-    seen, waiting = {first}, [first]
-    while waiting:
-        file = waiting.pop()
-        yield file
+def _closure(named: Named, root: Path, first: Path) -> list[Path]:
+    """Returns a file and the files of a folder that it imports, and those import."""
+    files = [first]
+    for file in files:  # grows
         for name in _imported(_parsed(named, file), file.relative_to(root).parent.parts):
-            for found in _files_of(root, name):
-                if found not in seen:
-                    seen.add(found)
-                    waiting.append(found)
+            files += [found for found in _files_of(root, name) if found not in files]
+    return files
 
 
 def _imported(tree: ast.AST, package: Sequence[str]) -> Iterator[str]:

@@ -80,8 +80,10 @@ def test_the_same_import_adds_nothing_and_another_one_is_refused() -> None:
     assert json.loads(done("import", "runs.csv", "--json"))["added"] == 0
     assert compared("runs") == before
     header, *lines = CSV.splitlines(keepends=True)
-    Path("runs.csv").write_text("".join((header, *reversed(lines))))
-    assert json.loads(done("import", "runs.csv", "--json"))["added"] == 0, "the order of lines means nothing"
+    Path("runs.csv").write_text("\n , \n".join((header, *reversed(lines))))
+    assert json.loads(done("import", "runs.csv", "--json"))["added"] == 0, (
+        "the order of lines and empty ones mean nothing"
+    )
     Path("runs.csv").write_text(CSV.replace("92.1", "92.2"))
     result = run("import", "runs.csv")
     assert result.exit_code == 2

@@ -121,6 +121,16 @@ def test_pairs_with_more_seeds_add_to_the_mean_and_not_to_the_variance(rows: lis
     assert found.mean == pytest.approx(np.mean([np.mean(rows[0][:fewer]), *map(np.mean, rows[1:])]), abs=1e-9)
 
 
+def test_of_pairs_with_other_test_examples_the_standard_errors_are_added() -> None:
+    hits = np.random.default_rng(0).integers(-1, 2, (5, 40)).astype(np.int8)
+    on_few, on_many = (Paired((1, 2, 3, 4, 5), 100 * d.mean(axis=1), d) for d in (hits[:, :10], hits))
+    own = [weighted([pair], [0.5]) for pair in (on_few.over((1, 2, 3, 4)), on_many)]
+    found = weighted([on_few.over((1, 2, 3, 4)), on_many], [0.5, 0.5])
+    assert (found.seeds, found.examples) == (4, 10)
+    for part in ("by_seed", "by_example"):
+        assert np.sqrt(getattr(found, part)) == pytest.approx(sum(np.sqrt(getattr(each, part)) for each in own))
+
+
 def test_one_pair_s_statement_is_the_pair_s_own() -> None:
     comparison = compared({("adam", 64): ((150, 151, 152), (150, 153, 152))})
     (pair,), found = comparison.pairs, comparison.overall

@@ -88,6 +88,15 @@ def test_tables_share_a_cell_whichever_space_trained_it() -> None:
     assert of_focal_loss.trained == 1, "its column of the cross entropy only"
 
 
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_columns_name_their_loss_where_there_are_several(count: int) -> None:
+    losses = list(dict.fromkeys(value.loss for value in TABLES[5].values))[:count]
+    part = replace(TABLES[5], values=tuple(value for value in TABLES[5].values if value.loss in losses))
+    for block in reproduction(part, []).blocks:
+        assert len(set(block.columns)) == len(block.columns)
+        assert any("batch" in text.partition(",")[0] for text in block.columns) == (count == 1)
+
+
 def test_table_6_shows_the_calibration_of_every_batch_size_and_of_adam_without_decay() -> None:
     spaces = find_spaces(["table6_cifar10"])
     cells = plan_all(spaces, cells=["adam*/bs4096", "adam-lawn/bs256"])

@@ -48,6 +48,14 @@ def test_of_equal_points_one_that_reaches_the_constraint_wins() -> None:
     assert (won.hyperparameters[cell.method.switch or ""], won.edges) == (1.0, ())
 
 
+def test_the_middle_of_two_ranges_is_as_far_inside_whatever_their_levels() -> None:
+    """A single level that reaches the constraint is a middle, as is the second of three rates; plan order decides."""
+    cell = make_cell("adam-lawn", frees=(1.0, 30.0))
+    won = winner(cell, search_rows(cell, [50.0, 40.0, 40.0, 50.0, 40.0, 40.0]))
+    assert won is not None
+    assert won.hyperparameters == cell.grid.point(0)
+
+
 @settings(max_examples=15)
 @given(st.integers(2, 3), st.booleans(), st.data())
 def test_the_stability_of_a_winner_is_that_over_all_resamples(seeds: int, minimize: bool, data: st.DataObject) -> None:

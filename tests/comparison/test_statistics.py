@@ -128,6 +128,13 @@ def test_two_runs_with_equal_means_that_differ_on_examples_leave_room_for_either
     assert effect.by_seed == pytest.approx((d**2).sum() / 99 / 200)
 
 
+@given(VALUES, VALUES)
+def test_an_interval_is_within_the_margin_that_its_far_end_has(one: float, other: float) -> None:
+    interval, far = Interval(min(one, other), max(one, other)), max(abs(one), abs(other))
+    assert interval.within(far)
+    assert not interval.within(np.nextafter(far, -1.0))
+
+
 def test_identical_methods_have_an_interval_of_exactly_zero() -> None:
     assert crossed(np.zeros((3, 500))).interval() == Interval(0.0, 0.0)
 

@@ -18,7 +18,7 @@ from lawn_tune.comparison.comparison import Comparison, Verdict
 from lawn_tune.comparison.renderers import RENDERERS
 from lawn_tune.comparison.renderers.exchange import SCHEMA, to_dict
 from lawn_tune.comparison.renderers.terminal import print_comparison
-from lawn_tune.comparison.tables import table, value_text
+from lawn_tune.comparison.tables import DIFFERENCE_HEADER, table, value_text
 from lawn_tune.comparison.verdicts import family_text, overall_sentence, sentence
 from lawn_tune.words import fixed, signed
 from tests.helpers.memory_source import demo_source, make_cell, search_rows, with_protocol
@@ -153,6 +153,8 @@ def test_every_text_format_says_verdicts_numbers_and_caveats(comparison: Compari
         for note in rows.footnotes:
             assert note.flag.value in text, name
         assert rows.headline in text, name
+        for header in DIFFERENCE_HEADER:
+            assert header in text.replace("\\", ""), name
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 200])

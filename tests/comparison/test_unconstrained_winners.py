@@ -8,12 +8,13 @@ from dataclasses import replace
 import pytest
 
 from dashboards.widening import suggested
+from lawn_tune.comparison.alarms import shared_points
 from lawn_tune.comparison.compare import compare
 from lawn_tune.comparison.comparison import PairResult, Verdict
 from lawn_tune.comparison.flags import Flag
 from lawn_tune.comparison.tables import table
 from lawn_tune.comparison.verdicts import headline, sentence
-from lawn_tune.planning.selection import search_series
+from lawn_tune.planning.selection import points, search_series
 from lawn_tune.results import Outcome
 from tests.helpers.comparing import compared, flags_of, only_pair
 from tests.helpers.memory_source import MemorySource, confirm_rows, make_cell, outcomes, search_rows
@@ -50,6 +51,14 @@ def test_bad_tuning_is_noticed_by_the_points_that_both_grids_hold(
     shift: float, hits: Sequence[int], best: int, flags: set[Flag]
 ) -> None:
     assert flags_of(both_searched(shift, hits, best)) & {Flag.SHARED, Flag.CONTAINED} == flags
+
+
+def test_grids_of_other_budgets_or_rules_hold_no_common_points() -> None:
+    adam, lawn = make_cell(), make_cell("adam-lawn", frees=FREES)
+    theirs = points(lawn, [])
+    assert len(shared_points(adam, points(adam, []), lawn, theirs)) == 3
+    for other in (make_cell(epochs=10), make_cell("lamb")):
+        assert shared_points(other, points(other, []), lawn, theirs) == ()
 
 
 @pytest.mark.parametrize("base", [(100, 101, 102), (180, 181, 182), ("diverged", None, None)])

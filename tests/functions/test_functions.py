@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
+import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -12,6 +14,9 @@ from torch import nn
 from lawn_tune.results import UTILIZATION
 from tests.helpers.functions import LINE, SPACE, Functions, end_of
 from tests.helpers.jobs import curve
+from trainables.functions.child import GO, STOP
+from trainables.functions.host import Host
+from trainables.functions.run import _End, _Process
 from trainables.functions.state import read_state, read_story, write_state
 from trainables.functions.trial import FunctionTrial
 from trainables.optimizers import AdamLawn
@@ -64,6 +69,32 @@ def test_an_interrupted_trial_ends_with_the_bits_of_an_undisturbed_one(saves: bo
     assert curve(again) == curve(undisturbed)
     warnings = [text for message in undisturbed for text in message.get("warnings", ())]
     assert any("saves no state: a trial that is interrupted starts again" in text for text in warnings) != saves
+
+
+class HeldHost:
+    """A host whose process never reads."""
+
+    def fork(self, channel: socket.socket, output: int) -> int:
+        self.channel = channel.dup()
+        self._process = subprocess.Popen(["sleep", "99"], start_new_session=True)
+        return self._process.pid
+
+    def fileno(self) -> int:
+        return self.channel.fileno()
+
+    def wait(self) -> int:
+        return self._process.wait()
+
+
+def test_a_process_that_reads_nothing_is_asked_to_stop_once_and_keeps_room_for_an_answer() -> None:
+    """A function may hold Python's lock for long, and print meanwhile, at which each request would be repeated."""
+    held = HeldHost()
+    with _Process(cast(Host, held), {}, _End()) as process:
+        for _ in range(1_000):
+            process.ask_to_stop()
+        process.answer(stop=True)
+        assert held.channel.recv(1 << 20) == f"{{}}\n{STOP}{GO}".encode()
+    held.channel.close()
 
 
 def test_a_state_that_is_damaged_or_another_trial_s_starts_the_trial_again(tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ AREAS = (
             "tests/planning",
             "tests/spaces",
             "tests/cli/test_counts.py",
+            "tests/cli/test_importing.py",
             "tests/comparison",
             "tests/launching/test_limits.py",
         ),
@@ -62,6 +63,9 @@ AREAS = (
 )
 
 IN_OTHER_PROCESSES: Mapping[str, tuple[str, ...]] = {
+    "trainables/functions/child.py": ("tests/functions/test_broken_functions.py",),
+    "trainables/functions/host.py": ("tests/functions/test_broken_functions.py",),
+    "trainables/functions/trial.py": ("tests/functions/test_functions.py", "tests/functions/test_broken_functions.py"),
     "trainables/optimizers/gpu.py": ("tests/optimizers/test_gpu.py",),
     "trainables/optimizers/gpu_kernels.py": ("tests/optimizers/test_gpu.py",),
     "trainables/optimizers/native.py": ("tests/optimizers/test_kernels_building.py",),

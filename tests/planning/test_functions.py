@@ -6,14 +6,16 @@ import hashlib
 import io
 import re
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lawn_tune.cells import Cell
 from lawn_tune.executors.memory_need import too_large
+from lawn_tune.planning.classes import COLORS
 from lawn_tune.planning.functions import own_code
-from lawn_tune.planning.generations import with_code
+from lawn_tune.planning.generations import CODE, earlier_code, with_code
 from lawn_tune.planning.packing import make_packs
 from lawn_tune.planning.plan import plan
 from lawn_tune.planning.sources import LARGEST, Code
@@ -21,6 +23,7 @@ from search_spaces.loader import load_space
 from search_spaces.space import SpaceError
 from tests.helpers import tasks
 from tests.helpers.functions import LINE, SPACE, Functions, end_of
+from tests.helpers.memory_ledger import rows
 
 BOOM = "raise RuntimeError('a plan ran the function')\n"
 
@@ -59,7 +62,7 @@ def test_a_function_that_runs_out_of_memory_is_not_told_of_micro_batches(tmp_pat
 
 def test_the_code_is_what_the_function_imports_from_its_folder(tmp_path: Path) -> None:
     own = Functions(tmp_path, f"import torch, layers\nfrom data import sets\n{LINE}")
-    (tmp_path / "layers.py").write_text("import os\nfrom data.more import x\n")
+    (tmp_path / "layers.py").write_text("import os, train\nfrom data.more import x\n")
     (tmp_path / "unrelated.py").write_text("")
     (tmp_path / "data").mkdir()
     for name in ("__init__", "sets", "more", "other"):
@@ -109,16 +112,41 @@ def test_a_space_of_own_methods_names_its_pairs_colors_and_keys(tmp_path: Path) 
     assert new.method.required == ()
 
 
+def test_methods_of_one_class_share_a_color_that_no_other_class_has(tmp_path: Path) -> None:
+    classes = [f"C{i}" for i in range(len(COLORS))]
+    source = LINE + "".join(f"class {name}:\n    pass\n" for name in classes)
+    methods = "".join(
+        f'[optimizers.{name}-{end}]\nclass = "train.py:{name}"\npeak_lr = [0.1]\nwarmup_epochs = [1]\n'
+        for end in "ab"
+        for name in classes
+    )
+    cells = Functions(tmp_path, source, SPACE[: SPACE.index("[optimizers.adam]")] + methods).cells
+    assert [cell.method.shown_color for cell in cells] == list(COLORS) * 2
+
+
+def test_finished_trials_of_changed_code_are_counted(tmp_path: Path) -> None:
+    own = Functions(tmp_path)
+    adam, lawn = own.cells
+    held = [*rows(adam, adam.search_trials), *rows(lawn, lawn.search_trials, "failed")]
+    held = [replace(row, provenance={CODE: adam.task.code}) for row in held]
+    assert earlier_code(own.cells, held) == 0
+    (tmp_path / "train.py").write_text(LINE + "# changed\n")
+    assert earlier_code(own.cells, held) == 2
+    assert earlier_code(own.cells[1:], held) == 0
+
+
 def test_batch_sizes_examples_and_rows_of_the_catalogue_are_optional(tmp_path: Path) -> None:
     budgets = "".join(f"[[budgets]]\nbatch_size = {size}\nepochs = {size}\n" for size in (8, 32))
     space = SPACE.replace("epochs = 4", "examples = 100").replace("[optimizers.adam]", f"{budgets}[optimizers.adam]", 1)
-    space += '[catalogue.methods.mine]\nlabel = "Mine!"\nrule = "own"\nbaseline = "adam"\n[optimizers.mine]\nx = [1]\n'
+    space += (
+        '[catalogue.methods.titled]\nlabel = "Titled!"\nrule = "own"\nbaseline = "adam"\n[optimizers.titled]\nx = [1]\n'
+    )
     cells = Functions(tmp_path, space=space).cells
     assert [(cell.task.batch_size, cell.task.epochs, cell.task.examples) for cell in cells[:2]] == [
         (8, 8, 100),
         (32, 32, 100),
     ]
-    assert (cells[-1].method.label, cells[-1].baselines) == ("Mine!", ("adam",))
+    assert (cells[-1].method.label, cells[-1].baselines) == ("Titled!", ("adam",))
 
 
 def test_declared_data_is_part_of_the_key_and_verified(tmp_path: Path) -> None:

@@ -151,6 +151,17 @@ def test_cells_with_long_packs_come_first_where_that_is_shorter() -> None:
     assert placement.span == 16.0
 
 
+@pytest.mark.parametrize(("share", "packs"), [(0.97, [2, 2]), (0.98, [4])])
+def test_an_earlier_end_is_worth_a_twentieth_of_it_in_work_on_every_worker(share: float, packs: list[int]) -> None:
+    """Of two workers each does half of one pack, or one of two packs that take `share` of its time: 41/42 is equal."""
+    cell = points(4, 1000)
+
+    def cost(cell: Cell, phase: Phase, pack: Sequence[Trial]) -> float:
+        return 0.0 if phase == "confirm" else share if len(pack) == 2 else 1.0
+
+    assert search_packs(place([cell], cost, 2).cells[0]) == packs
+
+
 def test_a_packing_is_kept_and_taken_into_account() -> None:
     kept = replace(points(24, 64), packing=Packing(search=12, confirm=1, workers=2, plan="x"))
     other = replace(points(24, 64), name=replace(kept.name, space="other"))
