@@ -316,7 +316,7 @@ class Launch:
         for work in searched:
             if work.cell.name in grown:
                 self.listener.extended(work.cell, grown[work.cell.name])
-                work.extend(grown[work.cell.name])
+                self._works[self._works.index(work)] = Work(grown[work.cell.name])
             elif not grown:
                 work.state = State.WAITING
         self._placed, self._extending = self._placed and not grown, bool(grown)

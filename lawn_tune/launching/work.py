@@ -53,11 +53,6 @@ class Work:
         """Of its search trials."""
         return frozenset(trial.key for trial in self.cell.search_trials)
 
-    def extend(self, cell: Cell) -> None:
-        """Waits for the search of a wider grid."""
-        self.cell, self.state = cell, State.WAITING
-        vars(self).pop("keys", None)
-
     def count_diverged(self, more: int) -> bool:
         """Adds trials that diverged; True when they become more than half of the phase, which happens once."""
         before, self.diverged = self.diverged, self.diverged + more

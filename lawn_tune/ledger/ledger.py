@@ -14,7 +14,7 @@ from lawn_tune.errors import LedgerError
 from lawn_tune.ledger import leases, packs, reads, roster, trials
 from lawn_tune.ledger.curves import Curve
 from lawn_tune.ledger.database import Database
-from lawn_tune.ledger.leases import Lease, LeaseLost
+from lawn_tune.ledger.leases import Lease
 from lawn_tune.ledger.owners import Owner
 from lawn_tune.ledger.packs import PackRow
 from lawn_tune.ledger.patience import Patience, patient
@@ -336,8 +336,6 @@ class Ledger:
                     shown = self._mirror.add(connection, cell, pack.phase, pack.keys)
                 if shown:
                     return
-        except LeaseLost:
-            raise
         except LedgerError:
             pass
         with self._database.writing() as connection:

@@ -204,3 +204,10 @@ def test_what_is_asked_for_wrongly_is_a_usage_error(arguments: list[str], words:
     result = run("import", *arguments)
     assert result.exit_code == 2, result.output
     assert words in result.output
+
+
+def test_a_database_that_is_not_there_is_not_made() -> None:
+    result = run("import", "optuna", "sqlite:///none.db", "tpe", "--metric", "regret")
+    assert result.exit_code == 3, result.output
+    assert "there is no database at sqlite:///none.db" in result.output
+    assert not Path("none.db").exists()

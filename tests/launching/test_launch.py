@@ -54,6 +54,7 @@ def test_each_key_is_trained_once_and_a_second_launch_trains_nothing(cells: tupl
     executor = FakeExecutor()
     first = launch(cells, ledger, executor)
     assert first.tally.trained == TWO_CELLS_TRIALS
+    assert first.tally.seconds == pytest.approx(sum(row.summary["seconds"] or 0 for row in ledger.trials("tiny")))
     assert executor.trained == complete(ledger)
     assert set(executor.trained.values()) == {1}
     second = launch(cells, ledger, executor)
@@ -190,6 +191,20 @@ def test_a_warning_is_told_once(cells: tuple[Cell, ...], ledger: Ledger) -> None
     agenda = launch(cells, ledger, FakeExecutor(behave=warning))
     assert isinstance(agenda.listener, Recorder)
     assert [line for line in agenda.listener.lines if line.startswith("warned")] == ["warned no room"]
+
+
+def test_every_report_of_epochs_is_shown(cells: tuple[Cell, ...], ledger: Ledger) -> None:
+    reports: Counter[bool] = Counter()
+
+    def reporting(job: Job) -> Iterator[Event]:
+        for event in (Progress(job, []), *succeed(job)):
+            if isinstance(event, Progress):
+                reports[bool(event.records)] += 1
+            yield event
+
+    agenda = launch(cells, ledger, FakeExecutor(behave=reporting))
+    assert isinstance(agenda.listener, Recorder)
+    assert agenda.listener.lines.count("advanced") == reports[True] > reports[False] > 0
 
 
 def test_one_failure_in_between_costs_nothing(cells: tuple[Cell, ...], ledger: Ledger) -> None:

@@ -81,6 +81,19 @@ def test_a_lost_cell_is_taken_up_again_once_it_is_given_back(cells: tuple[Cell, 
     assert next_job(agenda).pack == first.pack
 
 
+def test_after_an_outage_who_worked_on_a_cell_has_time_to_renew(cells: tuple[Cell, ...]) -> None:
+    """However long it was: half a lease from its end on, not from when it was noticed."""
+    ledger = LeaseLedger()
+    agenda = launch(cells[:1], ledger)
+    rob(ledger, cells[0])
+    assert agenda.next_job() is Nothing.NOW
+    end = ledger.clock() + 1.3 * LEASE_SECONDS
+    ledger.down = [(ledger.clock(), end)]
+    while agenda.next_job() is Nothing.NOW:
+        ledger.clock.now += 1.0
+    assert ledger.clock() >= end + LEASE_SECONDS / 2
+
+
 @dataclass
 class Workers:
     """Runs several jobs at once, one event of one of them after another."""

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from lawn_tune.cells import Cell
 from lawn_tune.cli.main import app
-from lawn_tune.executors.base import Event, Job, Progress
+from lawn_tune.executors.base import Event, Job, Nothing, Progress
 from lawn_tune.launching.launch import Launch
 from lawn_tune.launching.limits import Limits
 from lawn_tune.ledger import Ledger, Owner, open_ledger
@@ -123,6 +123,19 @@ def test_at_the_limit_running_jobs_are_asked_to_stop() -> None:
     clock.now = 140.0
     assert limits.over
     assert not limits.fits(None)
+
+
+def test_a_launch_past_its_limit_stops_its_jobs_and_begins_no_more(cells: tuple[Cell, ...], ledger: Ledger) -> None:
+    clock = Clock()
+    limits = Limits(device_seconds=PACK_SECONDS, speeds=Speeds(table=False), clock=clock)
+    agenda = Launch(cells, ledger, Owner.current(), Recorder(), pack_size=SIZE, limits=limits)
+    assert isinstance(agenda.next_job(), Job)
+    assert not agenda.stopping
+    clock.now += 2 * PACK_SECONDS
+    assert agenda.stopping
+    assert agenda.at_limit
+    assert agenda.next_job() is Nothing.NOW
+    agenda.close()
 
 
 def test_what_running_jobs_still_need_is_promised_to_them() -> None:

@@ -340,7 +340,7 @@ def test_a_pooler_that_drops_the_schema_is_noticed_before_anything_is_written(
     assert tables(postgres_url) == before
 
 
-@pytest.mark.parametrize("query", ["", "?host=/tmp", "?options=-cwork_mem%3D8MB&host=/tmp"])
+@pytest.mark.parametrize("query", ["", "?host=/tmp", "?options=-cwork_mem%3D8MB&host=/tmp", "?sslcert=&host=/tmp"])
 def test_a_url_in_a_schema_keeps_its_options(query: str) -> None:
     url = f"postgresql://me@db/x{query}"
     given, found = StorageUrl.parse(url), StorageUrl.parse(in_schema(url, "own"))

@@ -57,9 +57,12 @@ AREAS = (
             "tests/launching/test_limits.py",
         ),
     ),
-    Area("lawn_tune/launching", ("tests/launching",)),
+    Area("lawn_tune/launching", ("tests/launching", "tests/functions/test_changed_code.py")),
     Area("lawn_tune/comparison", ("tests/comparison",)),
-    Area("lawn_tune/ledger", ("tests/ledger", "tests/contracts/ledger")),
+    Area(
+        "lawn_tune/ledger",
+        ("tests/ledger", "tests/contracts/ledger", "tests/launching/test_smoke.py", "tests/cli/test_importing.py"),
+    ),
 )
 
 IN_OTHER_PROCESSES: Mapping[str, tuple[str, ...]] = {

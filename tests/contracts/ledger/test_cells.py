@@ -34,14 +34,26 @@ def test_a_cell_must_be_registered(ledger: Ledger) -> None:
 
 
 def test_trials_of_an_earlier_plan_stay_behind_those_of_the_last(ledger: Ledger, cell: Cell) -> None:
-    train(ledger, cell, cell.search_trials[:3])
+    train(ledger, cell, cell.search_trials)
+    before = [trial.key for trial in cell.search_trials]
     ledger.register([make_cell(lrs=(0.2, 0.05))])
-    dropped, also_dropped, kept = (trial.key for trial in cell.search_trials[:3])
     keys = [row.key for row in ledger.trials("demo")]
-    assert keys[0] == kept
-    assert set(keys[1:]) == {dropped, also_dropped}
+    assert keys[:2] == before[2:4]
+    assert set(keys[2:]) == {*before[:2], *before[4:]}
     ledger.register([cell])
-    assert [row.key for row in ledger.trials("demo")] == [dropped, also_dropped, kept]
+    assert [row.key for row in ledger.trials("demo")] == before
+
+
+def test_assigned_trials_come_behind_those_of_their_cell_whatever_other_cells_hold(ledger: Ledger, cell: Cell) -> None:
+    other = make_cell(batch_size=8)
+    ledger.register([cell, other])
+    assigned = [cell.confirm_trials(trial.hyperparameters) for trial in cell.search_trials[:3]]
+    for trials in assigned:
+        ledger.assign(cell.name, "confirm", trials)
+        ledger.assign(other.name, "confirm", other.confirm_trials(trials[0].hyperparameters)[:1])
+    for trials in reversed(assigned):
+        train(ledger, cell, trials, "confirm")
+    assert [row.key for row in ledger.trials("demo")] == [trial.key for trials in assigned for trial in trials]
 
 
 def test_a_trial_of_two_spaces_is_trained_once_and_shown_in_both(ledger: Ledger, ledger_url: str, cell: Cell) -> None:

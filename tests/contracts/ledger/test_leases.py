@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from lawn_tune.cells import Cell, CellName
-from lawn_tune.ledger import Ledger, Owner
-from tests.helpers.ledger_contract import SECONDS, begun, make_cell, records
+from lawn_tune.ledger import LeaseLost, Ledger, Owner
+from tests.helpers.ledger_contract import PROVENANCE, SECONDS, begun, make_cell, outcomes, records
 
 
 def elsewhere() -> Owner:
@@ -100,6 +100,35 @@ def test_a_lease_ends_when_its_text_says(ledger: Ledger, cell: Cell) -> None:
     assert expires[cell.name].expires[:16] in {
         expected,
         time.strftime("%Y-%m-%dT%H:%M", time.gmtime(time.time() + 3540)),
+    }
+
+
+def test_a_pack_is_written_by_who_leases_its_cell_and_nobody_else(ledger: Ledger, cell: Cell) -> None:
+    other = make_cell(batch_size=8)
+    ledger.register([cell, other])
+    first, second = Owner.current(), Owner.current()
+    packs = []
+    for leased, owner in ((cell, first), (other, second)):
+        assert ledger.lease(leased.name, owner, SECONDS)
+        (pack,) = ledger.record_packs(leased.name, "search", [leased.search_trials])
+        packs.append(ledger.begin(pack, leased.search_trials, owner))
+    for pack in packs:
+        ledger.progress(pack, records(pack, [1]))
+    ledger.release(cell.name, first)
+    assert ledger.lease(cell.name, second, SECONDS)
+    lost, held = packs
+    for write in (
+        lambda: ledger.progress(lost, records(lost, [2])),
+        lambda: ledger.finish(lost, outcomes(lost), PROVENANCE),
+        lambda: ledger.fail(lost, "late"),
+        lambda: ledger.split_pack(lost),
+    ):
+        with pytest.raises(LeaseLost, match=str(cell.name)):
+            write()
+    ledger.finish(held, outcomes(held), PROVENANCE)
+    assert ledger.outcomes([*lost.keys, *held.keys]) == {
+        **dict.fromkeys(lost.keys, "running"),
+        **dict.fromkeys(held.keys, "complete"),
     }
 
 

@@ -54,6 +54,18 @@ def test_writing_again_changes_nothing(ledger: Ledger, ledger_url: str, cell: Ce
     assert all(len(hits) == 10 for hits in ledger.examples(pack.keys).values())
 
 
+def test_the_end_of_a_pack_costs_another_one_nothing(ledger: Ledger, cell: Cell) -> None:
+    running, split = begun(ledger, cell, cell.search_trials[:2]), begun(ledger, cell, cell.search_trials[2:4])
+    for pack in (running, split):
+        ledger.progress(pack, records(pack, [1, 2]))
+    ledger.split_pack(split)
+    train(ledger, cell, cell.search_trials[4:])
+    assert ledger.curves(split.keys) == {}
+    for key, curve in ledger.curves(running.keys).items():
+        np.testing.assert_array_equal(curve["validation/accuracy"], [value(key, epoch) for epoch in (1, 2)])
+    assert set(ledger.curves(running.keys)) == {*running.keys}
+
+
 def test_a_finished_trial_stays_finished_when_its_pack_runs_again(ledger: Ledger, cell: Cell) -> None:
     pack = train(ledger, cell, cell.search_trials[:2])
     again = ledger.begin(pack, cell.search_trials[:2])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +22,7 @@ def test_packs_are_recorded_once_in_order(ledger: Ledger, cell: Cell) -> None:
     first = ledger.record_packs(cell.name, "search", [trials[2:4], trials[:2]])
     assert [pack.keys for pack in first] == [tuple(t.key for t in part) for part in (trials[2:4], trials[:2])]
     assert [pack.id for pack in first] == [pack_id(pack.keys) for pack in first]
+    assert all(re.fullmatch("[0-9a-f]{12}", pack.id) for pack in first)
     assert {(pack.cell, pack.phase, pack.state, pack.attempts) for pack in first} == {
         (cell.name, "search", "waiting", 0)
     }

@@ -1,0 +1,45 @@
+"""The display of a launch: what it logs, and how it knows the time left."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from lawn_tune.executors.base import Job
+from lawn_tune.launching.progress import Display
+from tests.helpers.fakes import record
+from tests.helpers.lease_ledger import Clock
+from tests.helpers.tiny import SPACE, tiny_cells
+from trainables.tasks import PackConfig
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+@pytest.mark.parametrize(
+    ("done", "missing", "shown"),
+    [(0, 2, "search: 2 to train\n"), (1, 1, "search: 1 to train, 1 in the ledger\n"), (2, 0, "")],
+)
+def test_what_is_missing_is_logged(quiet: bool, done: int, missing: int, shown: str, tmp_path: Path) -> None:
+    (cell,) = tiny_cells(tmp_path, SPACE)
+    out = io.StringIO()
+    Display(Console(file=out, width=200), [cell], quiet=quiet).found(cell, "search", done, missing)
+    text = out.getvalue()
+    assert text.partition(f"{cell.name} ")[2] == ("" if quiet else shown)
+    assert bool(text) == (bool(shown) and not quiet)
+
+
+def test_the_time_left_is_by_the_speed_of_the_last_two_minutes(tmp_path: Path) -> None:
+    """Packs that report once a minute still have a speed, and a slow start is forgotten."""
+    (cell,) = tiny_cells(tmp_path, SPACE)
+    clock = Clock()
+    display = Display(Console(file=io.StringIO(), get_time=clock), [cell])
+    job = Job(pack="p", config=PackConfig(task=cell.task, members=cell.search_trials[:1]))
+    epoch = 0
+    with display:
+        for seconds in (40.0, 60.5, 60.0):
+            clock.now += seconds
+            epoch += 1
+            display.advanced(job, [record(job, epoch)])
+    assert [task.speed for task in display._bars.tasks] == [pytest.approx(1 / 60)] * 2
