@@ -41,7 +41,12 @@ AREAS = (
     ),
     Area(
         "trainables/training",
-        ("tests/training", "tests/contracts/test_pack_members.py", "tests/contracts/test_workloads.py"),
+        (
+            "tests/training",
+            "tests/contracts/test_pack_members.py",
+            "tests/contracts/test_workloads.py",
+            "tests/functions/test_own_classes.py",
+        ),
     ),
     Area("trainables/workloads", ("tests/workloads", "tests/contracts/test_workloads.py")),
     Area("trainables/functions", ("tests/functions",)),
@@ -74,7 +79,7 @@ IN_OTHER_PROCESSES: Mapping[str, tuple[str, ...]] = {
     "trainables/optimizers/native.py": ("tests/optimizers/test_kernels_building.py",),
     "trainables/optimizers/shards.py": ("tests/optimizers/test_distributed.py",),
     "trainables/training/group.py": ("tests/training/test_group.py", "tests/training/test_ranks.py"),
-    "trainables/training/rank.py": ("tests/training/test_ranks.py",),
+    "trainables/training/rank.py": ("tests/training/test_group.py", "tests/training/test_ranks.py"),
 }
 """Code → the test files that run it in processes of their own, where nobody sees which lines."""
 

@@ -279,6 +279,7 @@ class Fading(torch.optim.SGD):
         for group in self.param_groups:
             group["lr"] *= 0.9
             group["count"] = group.get("count", 0) + 1
+            group["rates"] = (*group.get("rates", ()), group["lr"])
         if self.broken:
             raise RuntimeError("broken")
         super().step()
@@ -294,7 +295,7 @@ def test_what_a_scheduler_set_last_survives_the_switch_even_if_the_base_changes_
     assert optimizer.param_groups[0]["lr"] < 0.01
     optimizer.constrain()
     assert optimizer.param_groups[0]["lr"] == 0.01
-    assert "count" not in optimizer.param_groups[0]
+    assert not {"count", "rates"} & optimizer.param_groups[0].keys()
 
 
 def test_loaded_counts_are_not_settings_of_the_user() -> None:
@@ -316,6 +317,19 @@ def test_a_step_that_fails_has_counted() -> None:
         train(params, optimizer, range(1))
     optimizer.constrain()
     assert "count" not in optimizer.param_groups[0]
+
+
+def test_what_a_base_has_learned_before_is_forgotten_by_a_start_in_the_constrained_phase() -> None:
+    ends = []
+    for steps in (0, 3):
+        params = parameters()
+        base = torch.optim.Adam(params, lr=0.1)
+        train(params, base, range(steps))
+        with torch.no_grad():
+            for p, start in zip(params, parameters(), strict=True):
+                p.copy_(start)
+        ends.append(train(params, Lawn(base, free_steps=0), range(3)))
+    assert same(*ends)
 
 
 def test_foreign_entries_wait_for_the_state_of_their_parameter() -> None:

@@ -57,11 +57,14 @@ def test_products_in_parts_are_those_of_double_precision(size: int) -> None:
         assert float(dot) == pytest.approx(float((x.double() * y.double()).sum()), rel=1e-6)
 
 
-def test_rows_are_summed_alone() -> None:
+@pytest.mark.parametrize("listed", [False, True])
+def test_rows_are_summed_alone(listed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lists, "LIST_SUMS", listed)
     x = torch.randn(3, 50, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     sums = Sums(rows=True).squares([x, x[:, :7]])
     assert [part.shape for part in sums] == [(3, 1)] * 2
     torch.testing.assert_close(sums[1][:, 0], (x[:, :7] ** 2).sum(dim=1))
+    torch.testing.assert_close(Sums(rows=True).norms([x])[0], x.norm(dim=1, keepdim=True))
 
 
 def test_half_precision_is_summed_in_fp32() -> None:
@@ -137,6 +140,23 @@ def test_how_a_list_is_cut_changes_no_bit(rule: str, monkeypatch: pytest.MonkeyP
         ends.append(train(FACES[rule](ps, lr=1e-3, free_steps=2), ps, 4))
     for other in ends[1:]:
         assert all(torch.equal(p, q) for p, q in zip(ends[0], other, strict=True))
+
+
+@pytest.mark.parametrize("rule", FACES)
+@pytest.mark.usefixtures("no_kernels")
+def test_parameters_of_different_step_counts_share_a_step_as_if_each_were_alone(rule: str) -> None:
+    ends = []
+    for together in (True, False):
+        ps = parameters()[:2]
+        every = [FACES[rule](some, lr=1e-3) for some in ([ps] if together else [ps[:1], ps[1:]])]
+        for t in range(4):
+            for p in ps[: 1 if t < 2 else 2]:
+                p.grad = torch.sin(7 * p.detach() + t)
+            for optimizer in every:
+                optimizer.step()
+        ends.append([p.detach() for p in ps])
+    for one, other in zip(*ends, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-7)
 
 
 @given(sizes=st.lists(st.integers(0, 2 * group_step.PORTION), max_size=6))

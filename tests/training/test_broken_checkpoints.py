@@ -206,6 +206,15 @@ def test_a_place_within_an_epoch_is_not_believed_either(harm: str, tmp_path: Pat
     assert len(reasons(written((story, tensors), tmp_path / "c"))) == 1
 
 
+@pytest.mark.parametrize("step", [0, -1, 9, True, 2.0])
+def test_a_switch_at_no_step_done_is_named(step: Any, tmp_path: Path) -> None:
+    config = pack(task(), [point("adam-lawn", free_epochs=-0.1)])
+    story, tensors = read(saved(config, tmp_path / "c"))
+    story["switches"]["steps"] = [[0, step]]
+    (reason,) = reasons(written((story, tensors), tmp_path / "c"), config)
+    assert f"trial 0 switched at step {step}" in reason
+
+
 def test_who_diverged_is_not_believed_against_the_curves(tmp_path: Path) -> None:
     story, tensors = read(saved(LOSES, tmp_path / "c.safetensors"))
     assert story["diverged"] == [[1, 1]]

@@ -112,9 +112,14 @@ def test_a_stopped_group_leaves_a_checkpoint(tmp_path: Path) -> None:
         ({"micro_batch": 47}, RankError, "micro_batch 47 leaves a single image"),
     ],
 )
-def test_the_error_of_a_rank_is_the_error_of_the_run(changes: dict[str, Any], error: type, words: str) -> None:
+def test_the_error_of_a_rank_is_the_error_of_the_run_as_soon_as_all_have_ended(
+    changes: dict[str, Any], error: type, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainables.training.group.GRACE_SECONDS", 60.0)
+    began = time.monotonic()
     with pytest.raises(error, match=words):
         list(group(config(**changes)))
+    assert time.monotonic() - began < 50
 
 
 def test_memory_that_ends_in_one_rank_is_what_the_run_ended_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from tests.helpers.tasks import CPU, RANKING, pack, point, task
 from trainables import ranks
 from trainables.catalogue.methods import METHODS
 from trainables.tasks import LANES, RANKS, PackConfig
+from trainables.training import trial
 from trainables.training.pack import Pack
 from trainables.training.trial import PackRun, Records
 from trainables.workloads.base import in_calls
@@ -68,6 +69,23 @@ def test_ranks_are_one_process(count: int, names: list[str], tmp_path: Path) -> 
     for name in names:
         alone = numbers(CONFIGS[name]())
         assert [by_name[name] == alone for by_name in found] == [True] * count, name
+
+
+def test_ranks_ask_each_other_for_a_pause_once_in_a_few_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "LOOK", 3)
+    asked, agreed = [], ranks.agreed
+
+    def counted(*own: Any, **options: Any) -> Any:
+        asked.append(own)
+        return agreed(*own, **options)
+
+    monkeypatch.setattr(ranks, "agreed", counted)
+
+    def times() -> int:
+        numbers(CONFIGS["odd micro-batches"]())
+        return len(asked)
+
+    assert on_ranks(2, times, tmp_path) == [4, 4], "in each of 2 epochs of 4 steps, after 3 of them and at the end"
 
 
 def squares(x: Tensor, y: Tensor) -> Tensor:

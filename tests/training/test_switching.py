@@ -44,6 +44,12 @@ def test_a_trial_that_switches_by_itself_equals_the_one_whose_free_epochs_say_wh
     assert [{n: v for n, v in row.items() if n != SWITCH_EPOCH} for row in curve(records, 0)] == curve(told, 0)
 
 
+def test_under_lawn_it_is_the_margin_that_bends(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected, _ = alone(2)
+    monkeypatch.setattr(Pack, "sizes", lambda self: torch.rand(self.size))
+    assert run(pack(WHAT, [POINTS[2]]))[0] == expected
+
+
 def test_such_trials_share_no_row_and_switch_on_their_own_margins() -> None:
     points = [*POINTS, *(point("adam-lawn", free_epochs=epochs) for epochs in (1.0, 2.0))]
     session = training(pack(WHAT, points))

@@ -21,6 +21,7 @@ from trainables.tasks import model_config
 from trainables.training import trial
 from trainables.training.checkpoint import UnusableCheckpoint, load_checkpoint, save_checkpoint
 from trainables.training.loop import Training
+from trainables.training.schedules import lr_factor
 from trainables.training.trial import EpochEnded, PackRun, Records, Resumed, Saved, StepsEnded, Unsaved
 
 CORE = ("sgd", "sgd-lawn", "adam", "adam-lawn", "lamb", "lamb-lawn")
@@ -85,6 +86,15 @@ def test_the_training_loss_is_the_mean_over_examples(monkeypatch: pytest.MonkeyP
     assert 0 < sizes[-1] < 50
     expected = torch.stack(taken, dim=1).double() @ sizes / session.workload.examples
     assert record.series["train_loss"] == pytest.approx(expected.tolist(), rel=1e-6)
+
+
+def test_the_learning_rate_of_an_epoch_is_that_of_its_last_step() -> None:
+    session = training(pack(task("adam"), [point("adam", peak_lr=0.02, warmup_epochs=0.0)]))
+    while not session.finished:
+        session.run_epoch()
+    last = torch.arange(1, 5) * session.steps_per_epoch - 1
+    expected = 0.02 * lr_factor(session.config.task.schedule, last, torch.zeros(1), session.total_steps)
+    assert [row["learning_rate"] for row in curve(session.records, 0)] == pytest.approx(expected.tolist())
 
 
 def test_different_seeds_give_different_runs() -> None:
@@ -219,6 +229,25 @@ def test_a_checkpoint_by_steps_that_cannot_be_written_is_not_tried_at_every_one_
     events, ends = events_of(pack(task(), [point("adam-lawn")]), checkpoint=tmp_path / "file/c", **options)
     assert sum(isinstance(event, Unsaved) for event in events) == 1
     assert ends
+
+
+def test_the_time_between_checkpoints_that_cannot_be_written_doubles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(trial, "time", SimpleNamespace(monotonic=itertools.count().__next__))
+    options: dict[str, Any] = {"checkpoint_seconds": 1.0, "pause_seconds": 0.0}
+    events, _ = events_of(pack(task(epochs=8), [point("adam-lawn")]), checkpoint=tmp_path / "file/c", **options)
+    pauses = [event for event in events if isinstance(event, StepsEnded | EpochEnded | Unsaved)]
+    tried = [i for i, event in enumerate(pauses) if isinstance(event, Unsaved)]
+    gaps = [after - before for before, after in itertools.pairwise(tried)]
+    assert len(gaps) >= 3
+    assert gaps[-1] >= 4 * gaps[0]
+
+
+def test_only_a_users_workload_is_tried_in_packs_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "check_packs", lambda *_: pytest.fail("a step of two trials was tried"))
+    run(pack(task(epochs=1), [point("adam-lawn")] * 2, seeds=[0, 1]))
 
 
 def test_a_pack_whose_trial_is_diverging_is_saved_at_the_end_of_its_epoch(tmp_path: Path) -> None:

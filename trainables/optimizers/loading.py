@@ -103,8 +103,6 @@ def restore(optimizer: Optimizer, state_dict: Saved) -> None:
         if p.dtype not in HALF:
             state.pop("master", None)  # saved with a half-precision model, not needed for this one
         for name, value in entries.items():
-            if name not in state:
-                continue
             if name in COUNTS:
                 state[name] = COUNTS[name](value)
             elif isinstance(value, Tensor) and p.dtype in HALF:

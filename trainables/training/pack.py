@@ -316,7 +316,7 @@ class Pack:
         if kernels is None:
             self._update_by_rules(torch.cat([part.reshape(self.size, -1) for part in gradients], dim=1), lr)
             return
-        radii = state.radii * state.constrained if any(self._phases) else None
+        radii = state.radii if any(self._phases) else None
         squares = kernels.step(
             self.method.rule.name, state.weights, gradients, state.slots,
             lr=lr, t=state.step, hyper=self._update_hyper(), layers=self.layers, radii=radii,

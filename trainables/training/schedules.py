@@ -24,7 +24,7 @@ def lr_factor(schedule: str, step: Tensor, warmup_steps: Tensor, total_steps: in
     Source: paper §4 "Hyperparameters" (warm-up from 0, decay to 0); per step and the end points are our choice.
     """
     s, w = step.double(), warmup_steps.double()
-    rise = torch.where(w > 0, (s + 1) / w.clamp(min=1e-9), 1.0).clamp(max=1)
+    rise = ((s + 1) / w).clamp(max=1)
     if schedule == "linear":
         return torch.minimum(rise, ((total_steps - s) / (total_steps - w)).clamp(max=1))
     progress = ((s - w) / (total_steps - w)).clamp(0, 1)
