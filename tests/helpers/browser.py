@@ -31,6 +31,9 @@ NARROW: ViewportSize = {"width": 390, "height": 844}
 PATIENCE = 60.0
 """Seconds that a page may take on a busy machine, where 30 were measured; a hang takes forever."""
 
+RESIZED = 5.0
+"""Seconds within which every figure has the size of a new window, on a machine with other work too."""
+
 
 _COLLISIONS = """() => [...document.querySelectorAll(".js-plotly-plot")].flatMap((plot) => {
     const frame = plot.getBoundingClientRect(), name = plot.closest(".card").id;
@@ -122,9 +125,14 @@ class Site:
         return round(end - start)
 
     def collisions(self) -> list[str]:
-        """Returns which titles, tick labels, names of a legend and notes of the figures overlap, or are cut off."""
-        found: list[str] = self.page.evaluate(_COLLISIONS)
-        return found
+        """Returns which titles, tick labels, names of a legend and notes of the figures overlap, or are cut off.
+
+        A figure takes the size of a new window a moment after the page has settled: what is over soon does not count.
+        """
+        end = time.monotonic() + RESIZED
+        while (found := self.page.evaluate(_COLLISIONS)) and time.monotonic() < end:
+            self.page.wait_for_timeout(100)
+        return [str(one) for one in found]
 
     def width(self) -> int:
         """Returns how wide the document is; wider than the window means that it scrolls sideways."""
