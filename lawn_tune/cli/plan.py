@@ -349,8 +349,8 @@ def _shared(shared: Mapping[CellName, CellName]) -> list[str]:
     """Returns a line for each pair of spaces with cells of the same trials, which are trained once."""
     pairs = Counter((name.space, first.space) for name, first in shared.items())
     return [
-        f"{count} cell{'s' if count > 1 else ''} of {space} have the trials of {first}, and count once below"
-        for (space, first), count in pairs.items()
+        f"{words.count(number, 'cell')} of {space} have the trials of {first}, and count once below"
+        for (space, first), number in pairs.items()
     ]
 
 

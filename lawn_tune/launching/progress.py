@@ -173,7 +173,7 @@ def _trials(cell: Cell) -> int:
 def _label(job: Job) -> str:
     task, trials = job.config.task, len(job.config.members)
     phase = "search" if task.train_on == "train" else "confirm"
-    return f"{task.optimizer}/bs{task.batch_size} {phase}, {trials} trial{'s' if trials > 1 else ''}"
+    return f"{task.optimizer}/bs{task.batch_size} {phase}, {count(trials, 'trial')}"
 
 
 def _best(job: Job, outcomes: Sequence[TrialOutcome]) -> str:

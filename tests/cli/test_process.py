@@ -39,11 +39,11 @@ def test_a_setting_that_cannot_be_met_is_named_where_it_was_found(
     tmp_path: Path, setting: str, value: str, rest: str
 ) -> None:
     launch, variable = ["launch", "quickstart", "--executor", "inline"], f"LAWN_TUNE_{setting.upper()}"
-    told = [lawn_tune(*launch, f"--{setting}", value, cwd=tmp_path)]
-    told.append(lawn_tune(*launch, cwd=tmp_path, variables={variable: value}))
+    results = [lawn_tune(*launch, f"--{setting}", value, cwd=tmp_path)]
+    results.append(lawn_tune(*launch, cwd=tmp_path, variables={variable: value}))
     (tmp_path / "lawn-tune.toml").write_text(f'{setting} = "{value}"\n')
-    told.append(lawn_tune(*launch, cwd=tmp_path))
-    for result, origin in zip(told, (f"--{setting}", variable, f"lawn-tune.toml: {setting}"), strict=True):
+    results.append(lawn_tune(*launch, cwd=tmp_path))
+    for result, origin in zip(results, (f"--{setting}", variable, f"lawn-tune.toml: {setting}"), strict=True):
         assert result.returncode == 2, result.stderr
         assert result.stderr.startswith(f"error: {origin}{rest}")
 

@@ -13,6 +13,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+from lawn_tune import words
 from lawn_tune.cli.checks import Check
 from lawn_tune.executors.machine import NVIDIA, cpu_limit, machine_cpus, visible_gpus
 from lawn_tune.settings import Settings
@@ -84,18 +85,18 @@ def unused_gpus(found: Mapping[str, Any], visible: str | None) -> list[Check]:
         found: what `TORCH` printed.
         visible: `CUDA_VISIBLE_DEVICES`, None if it is not set.
     """
-    count = len(list(NVIDIA.glob("*")))
-    there = f"{count} NVIDIA GPU{'s' if count > 1 else ''} here"
+    number = len(list(NVIDIA.glob("*")))
+    there = f"{words.count(number, 'NVIDIA GPU')} here"
     detail, todo = "", ""
-    if count and not visible_gpus(visible, count):
+    if number and not visible_gpus(visible, number):
         detail, todo = f"{there}, and CUDA_VISIBLE_DEVICES='{visible}' hides all", "unset CUDA_VISIBLE_DEVICES"
-    elif count and found["cuda"] is None:
+    elif number and found["cuda"] is None:
         detail = f"{there}, but torch {found['version']} is built without CUDA"
         todo = "Install torch's CUDA build; pytorch.org names the command."
-    elif count and not found["gpus"]:
+    elif number and not found["gpus"]:
         detail = f"{there}, but torch, built for CUDA {found['cuda']}, cannot use one"
         todo = "Check nvidia-smi; update a driver that is older than that CUDA, or install an older torch."
-    elif AMD.exists() and not count:
+    elif AMD.exists() and not number:
         detail = "an AMD GPU is here; lawn-tune uses NVIDIA GPUs only, and trains on CPU cores"
         todo = "With ROCm's torch, 'launch --executor ray --gpus 1' may work; untested."
     return [Check("GPU", "warn", detail, todo)] if detail else []
