@@ -53,7 +53,7 @@ def main() -> int:
             if failed := [run.failed for run in runs.values() if run.failed]:
                 print(f"the tests of {area.name} fail without a mutant:\n{failed[0]}", file=sys.stderr)
                 return 2
-            for outcome in workshop.try_all(mutations, runs):
+            for outcome in workshop.try_all(mutations, runs, report.last):
                 report.add(area.name, outcome)
     report.finish()
     return 0 if report.noticed_share >= ENOUGH else 1

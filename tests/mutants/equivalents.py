@@ -7,14 +7,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.mutants.mutations import Mutation
+from tests.mutants.mutations import Mutation, Shown
 
 
 @dataclass(frozen=True)
 class Equivalents:
     """The reviewed list: (file, function, lines before, lines after) → reason; no line numbers, as code moves."""
 
-    reasons: dict[tuple[str, str, str, str], str]
+    reasons: dict[Shown, str]
 
     @classmethod
     def read(cls, path: Path) -> Equivalents:
@@ -33,9 +33,9 @@ class Equivalents:
 
     def lists(self, mutation: Mutation) -> bool:
         """Whether a mutation is on the list."""
-        return (mutation.file, mutation.function, mutation.before, mutation.after) in self.reasons
+        return mutation.shown in self.reasons
 
-    def stale(self, current: Mapping[str, Iterable[Mutation]]) -> list[tuple[str, str, str, str]]:
+    def stale(self, current: Mapping[str, Iterable[Mutation]]) -> list[Shown]:
         """Returns the entries of some files, given with all their mutations, that are none of them any more."""
-        known = {(m.file, m.function, m.before, m.after) for mutations in current.values() for m in mutations}
+        known = {mutation.shown for mutations in current.values() for mutation in mutations}
         return [entry for entry in self.reasons if entry[0] in current and entry not in known]

@@ -41,7 +41,8 @@ CHECKS = ("strict", "stacklevel")
 REPORTS = ("warn", "warning", "info", "debug", "exception", "log", "_log")
 """Calls whose arguments are text for people."""
 
-Position = tuple[int, int]
+Shown = tuple[str, str, str, str]
+"""File, function, and the lines before and after: a mutant as a reader knows it, wherever it has moved."""
 
 
 @dataclass(frozen=True, order=True)
@@ -67,6 +68,10 @@ class Mutation:
     text: str
     before: str
     after: str
+
+    @property
+    def shown(self) -> Shown:
+        return self.file, self.function, self.before, self.after
 
     def applied_to(self, source: bytes) -> bytes:
         """Returns the file with the change."""

@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
+from tests.mutants.mutations import Shown
 from tests.mutants.workshop import Outcome
 
 
@@ -16,12 +17,16 @@ class Report:
     Args:
         seed: the sample's.
         path: the JSON file.
+
+    Attributes:
+        last: the tests that noticed mutants in the run that the file is of; empty without one.
     """
 
     def __init__(self, seed: int, path: Path) -> None:
         self._seed, self._path = seed, path
         self._outcomes: dict[str, list[Outcome]] = {}
         self._equivalent: Counter[str] = Counter()
+        self.last = _noticed(path)
 
     def leave_out(self, area: str, equivalent: int) -> None:
         """Counts mutants of an area that were drawn but are listed as equivalent."""
@@ -58,6 +63,13 @@ class Report:
         ]
         record = {"seed": self._seed, "noticed_share": self.noticed_share, "equivalent": self._equivalent}
         self._path.write_text(json.dumps(record | {"mutants": mutants}, indent=1, ensure_ascii=False))
+
+
+def _noticed(path: Path) -> dict[Shown, str]:
+    if not path.exists():
+        return {}
+    mutants = json.loads(path.read_text())["mutants"]
+    return {(m["file"], m["function"], m["before"], m["after"]): m["by"] for m in mutants if m["by"]}
 
 
 def described(outcome: Outcome) -> str:

@@ -1,12 +1,17 @@
-"""The sample: so many mutants, shared by the areas by their size, the same for the same seed and code."""
+"""The sample: so many mutants, shared by the areas by their size.
+
+A mutant's place in the draw is a hash of the seed and of its own text. So a change of the product redraws only what it
+touches, and survivors that were dealt with stay dealt with.
+"""
 
 from __future__ import annotations
 
-import random
+import hashlib
+from collections import Counter
 from pathlib import Path
 
 from tests.mutants.areas import Area
-from tests.mutants.mutations import Mutation, mutations_of
+from tests.mutants.mutations import Mutation, Shown, mutations_of
 
 
 def sample(root: Path, areas: list[Area], n: int, seed: int, only: str = "") -> dict[str, list[Mutation]]:
@@ -38,9 +43,20 @@ def shared(n: int, sizes: dict[str, int]) -> dict[str, int]:
 
 def _drawn(root: Path, mutations: list[Mutation], n: int, seed: str) -> list[Mutation]:
     drawn: list[Mutation] = []
-    for mutation in random.Random(seed).sample(mutations, len(mutations)):
+    for mutation in in_drawing_order(mutations, seed):
         if len(drawn) == n:
             break
         if mutation.parses_in((root / mutation.file).read_bytes()):
             drawn.append(mutation)
     return sorted(drawn)
+
+
+def in_drawing_order(mutations: list[Mutation], seed: str) -> list[Mutation]:
+    """Sorts by a hash of seed and text; equal changes of equal lines are told apart by their order in the file."""
+    seen: Counter[Shown] = Counter()
+    places: dict[Mutation, str] = {}
+    for mutation in mutations:
+        text = "\0".join((seed, *mutation.shown, str(seen[mutation.shown])))
+        places[mutation] = hashlib.sha256(text.encode()).hexdigest()
+        seen[mutation.shown] += 1
+    return sorted(mutations, key=places.__getitem__)

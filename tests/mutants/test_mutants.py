@@ -12,8 +12,10 @@ from tests.mutants.areas import AREAS, IN_OTHER_PROCESSES, Area, areas_under
 from tests.mutants.coverage_map import FileRun
 from tests.mutants.equivalents import Equivalents
 from tests.mutants.mutations import Mutation, mutations_of
-from tests.mutants.sample import sample, shared
+from tests.mutants.report import Report
+from tests.mutants.sample import in_drawing_order, sample, shared
 from tests.mutants.trials import BUDGET, chosen
+from tests.mutants.workshop import Outcome
 
 ROOT = Path(__file__).parents[2]
 CODE = '''
@@ -103,6 +105,28 @@ def test_tests_that_run_the_line_come_first_then_their_neighbours_and_nobody_els
     for file, tests in IN_OTHER_PROCESSES.items():
         known = {test: FileRun({f"{test}::law": 1.0}, {}, "") for test in (*tests, "c.py")}
         assert chosen(replace(mutation(20), file=file), known).files == list(tests)
+
+
+def test_a_change_of_the_code_redraws_nothing_but_itself() -> None:
+    lines = [f"x = {i}\n" for i in range(30)]
+    of = [mutations_of("f.py", "".join(code).encode()) for code in (lines, ["y = 7\n", *lines])]
+    old, new = ([mutation.shown for mutation in in_drawing_order(mutations, "1")] for mutations in of)
+    assert [shown for shown in new if shown in old] == old
+    assert len(new) == len(old) + 1
+    twice = mutations_of("f.py", b"x = 1\nx = 1\n")
+    assert len(in_drawing_order(twice, "1")) == len(twice) == 2
+
+
+def test_the_test_that_noticed_a_mutant_is_tried_first_in_the_next_run(tmp_path: Path) -> None:
+    tests = [f"a.py::{i}" for i in range(3)]
+    run = FileRun(dict.fromkeys(tests, 1.0), {"f.py": {"5": tests}}, "")
+    report = Report(1, tmp_path / "mutants.json")
+    report.add("area", Outcome(mutation(5), "a.py::2", 1.0, 3))
+    report.add("area", Outcome(replace(mutation(5), after="c"), "", 1.0, 3))
+    last = Report(1, tmp_path / "mutants.json").last
+    assert last == {mutation(500).shown: "a.py::2"}
+    assert chosen(mutation(5), {"a.py": run}, last[mutation(5).shown]).nodes == ("a.py::2", "a.py::0", "a.py::1")
+    assert chosen(mutation(5), {"a.py": run}, "gone.py::2").nodes == ("a.py::0", "a.py::1", "a.py::2")
 
 
 def test_no_more_tests_are_chosen_than_the_budget_allows_but_one() -> None:

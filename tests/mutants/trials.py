@@ -39,9 +39,9 @@ class Choice:
         return list(dict.fromkeys(node.split("::")[0] for node in self.nodes))
 
 
-def chosen(mutation: Mutation, runs: dict[str, FileRun]) -> Choice:
-    """Chooses the tests that run the line, then those that run its file in other processes, then neighbours of the
-    first, which may look at what a fixture made.
+def chosen(mutation: Mutation, runs: dict[str, FileRun], last: str = "") -> Choice:
+    """Chooses the test that noticed it `last`, the tests that run the line, then those that run its file in other
+    processes, then neighbours of the first, which may look at what a fixture made.
 
     A line that is run while modules are imported is everyone's; one that nothing runs is no test's.
     """
@@ -49,7 +49,7 @@ def chosen(mutation: Mutation, runs: dict[str, FileRun]) -> Choice:
     files = [run for run in runs.values() if covering & run.seconds.keys() or (reached and not covering)]
     unseen = [runs[file] for file in IN_OTHER_PROCESSES.get(mutation.file, ()) if file in runs]
     seconds = {node: took for run in [*files, *unseen] for node, took in run.seconds.items()}
-    first = [covering, {node for run in unseen for node in run.seconds}, seconds.keys()]
+    first = [{last}, covering, {node for run in unseen for node in run.seconds}, seconds.keys()]
     nodes = sorted(seconds, key=lambda node: (*(node not in group for group in first), seconds[node]))
     return _affordable(nodes, runs)
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from tests.mutants import coverage_map
 from tests.mutants.coverage_map import FileRun
-from tests.mutants.mutations import Mutation
+from tests.mutants.mutations import Mutation, Shown
 from tests.mutants.processes import OPTIONS, PACKAGES, TIMED_OUT, Running, copied, forked, import_libraries
 from tests.mutants.trials import chosen, tried
 
@@ -72,9 +72,11 @@ class Workshop:
             coverage_map.saved(run, paths[file])
         return {file: run for file in test_files if (run := coverage_map.loaded(paths[file])) is not None}
 
-    def try_all(self, mutations: list[Mutation], runs: dict[str, FileRun]) -> Iterator[Outcome]:
-        """Tries each mutant against the tests that answer for it."""
-        choices = {mutation: chosen(mutation, runs) for mutation in mutations}
+    def try_all(
+        self, mutations: list[Mutation], runs: dict[str, FileRun], last: Mapping[Shown, str]
+    ) -> Iterator[Outcome]:
+        """Tries each mutant against the tests that answer for it, first the one that noticed it `last`, if any."""
+        choices = {mutation: chosen(mutation, runs, last.get(mutation.shown, "")) for mutation in mutations}
         sound: dict[Path, bytes] = {}
 
         def start(mutation: Mutation, copy: Path) -> Running:
