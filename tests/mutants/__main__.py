@@ -15,9 +15,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.mutants.areas import areas_under
+from tests.mutants.areas import AREAS, Area, areas_under, others
 from tests.mutants.equivalents import Equivalents
-from tests.mutants.mutations import mutations_of
+from tests.mutants.mutations import Mutation, mutations_of
 from tests.mutants.report import Report
 from tests.mutants.sample import sample
 from tests.mutants.workshop import Workshop
@@ -41,22 +41,32 @@ def main() -> int:
         print("no longer in the code, remove it from equivalent.toml:", *entry, sep="\n  ")
     drawn = sample(ROOT, areas, arguments.n, arguments.seed, arguments.only)
     os.environ["MUTANTS_ROOT"] = str(ROOT)
+    in_full = {file for area in AREAS for file in area.test_files(ROOT)}
     with tempfile.TemporaryDirectory(prefix="lawn-tune-mutants-") as folder:
-        workshop = Workshop(ROOT, Path(folder), ROOT / "build/mutants", arguments.jobs)
+        workshop = Workshop(ROOT, Path(folder), ROOT / "build/mutants", arguments.jobs, in_full)
         report = Report(arguments.seed, Path(arguments.json))
         for area in areas:
             mutations = [mutation for mutation in drawn[area.name] if not equivalents.lists(mutation)]
-            report.leave_out(area.name, len(drawn[area.name]) - len(mutations))
-            if not mutations:
-                continue
-            runs = workshop.observe(area.test_files(ROOT))
-            if failed := [run.failed for run in runs.values() if run.failed]:
-                print(f"the tests of {area.name} fail without a mutant:\n{failed[0]}", file=sys.stderr)
-                return 2
-            for outcome in workshop.try_all(mutations, runs, report.last):
-                report.add(area.name, outcome)
+            report.begin(area.name, equivalent=len(drawn[area.name]) - len(mutations))
+            own = area.test_files(ROOT)
+            _try(workshop, report, area, mutations, [*own, *report.noticed_by(mutations, {*others(ROOT, area)})])
+        for area in areas:
+            _try(workshop, report, area, report.survivors(area.name), others(ROOT, area))
     report.finish()
     return 0 if report.noticed_share >= ENOUGH else 1
+
+
+def _try(workshop: Workshop, report: Report, area: Area, mutations: list[Mutation], tests: list[str]) -> None:
+    """Tries mutants of an area against some tests; a file that fails on sound code cannot serve."""
+    if not mutations:
+        return
+    runs = workshop.observe(tests)
+    for file, run in runs.items():
+        if run.failed:
+            print(f"left out, as it fails without a mutant: {file}\n{run.failed}", file=sys.stderr)
+    for outcome in workshop.try_all(mutations, {f: run for f, run in runs.items() if not run.failed}, report.last):
+        report.add(area.name, outcome)
+    print(f"{area.name}: {len(report.survivors(area.name))} of {len(mutations)} survive", flush=True)
 
 
 def _arguments() -> argparse.Namespace:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +71,29 @@ AREAS = (
     ),
 )
 
+OTHERS = (
+    "tests/benchmarks",
+    "tests/cli",
+    "tests/comparison",
+    "tests/contracts",
+    "tests/dashboards",
+    "tests/functions",
+    "tests/launching",
+    "tests/ledger",
+    "tests/optimizers",
+    "tests/planning",
+    "tests/plugins",
+    "tests/spaces",
+    "tests/training",
+    "tests/workloads",
+    "tests/test_architecture.py",
+    "tests/test_compose.py",
+    "tests/test_data.py",
+    "tests/test_docs.py",
+)
+"""Tests that may notice what those of the mutant's own area did not; what starts Ray or a browser is left to
+`make test`."""
+
 IN_OTHER_PROCESSES: Mapping[str, tuple[str, ...]] = {
     "trainables/functions/child.py": ("tests/functions/test_broken_functions.py",),
     "trainables/functions/host.py": ("tests/functions/test_broken_functions.py",),
@@ -82,6 +106,15 @@ IN_OTHER_PROCESSES: Mapping[str, tuple[str, ...]] = {
     "trainables/training/rank.py": ("tests/training/test_group.py", "tests/training/test_ranks.py"),
 }
 """Code → the test files that run it in processes of their own, where nobody sees which lines."""
+
+_STARTS_MORE = re.compile(r"pytest\.mark\.ray|tests\.helpers\.browser|playwright")
+
+
+def others(root: Path, area: Area) -> list[str]:
+    """Returns the test files outside of an area, relative to the root."""
+    own = {*area.test_files(root)}
+    files = (file for place in OTHERS for file in _python_files(root, place, "test_*.py"))
+    return [file for file in files if file not in own and not _STARTS_MORE.search((root / file).read_text())]
 
 
 def areas_under(prefix: str) -> list[Area]:

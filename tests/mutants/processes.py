@@ -17,6 +17,7 @@ from py_compile import PycInvalidationMode
 
 PACKAGES = ["lawn_tune", "search_spaces", "trainables", "dashboards"]
 OPTIONS = ["-q", "-p", "no:cacheprovider", "--hypothesis-seed=1", "--no-header"]
+QUICK = ["-m", "not long and not ray"]
 LEFT_OUT = (".git", ".venv", "build", "dist", "*.egg-info", ".mypy_cache", ".ruff_cache", ".hypothesis", "data")
 TIMED_OUT = -1
 

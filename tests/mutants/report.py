@@ -4,62 +4,75 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Container, Iterable
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.mutants.mutations import Shown
+from tests.mutants.mutations import Mutation, Shown
 from tests.mutants.workshop import Outcome
 
 
 class Report:
-    """Prints each survivor at once, a summary by area at the end, and keeps the JSON file up to date.
+    """Prints survivors and a summary by area at the end, and keeps the JSON file up to date.
 
     Args:
         seed: the sample's.
         path: the JSON file.
 
     Attributes:
-        last: the tests that noticed mutants in the run that the file is of; empty without one.
+        last: the tests that noticed mutants in the run before, by what a reader sees of each.
     """
 
     def __init__(self, seed: int, path: Path) -> None:
         self._seed, self._path = seed, path
-        self._outcomes: dict[str, list[Outcome]] = {}
+        self._outcomes: dict[str, dict[Mutation, Outcome]] = {}
         self._equivalent: Counter[str] = Counter()
         self.last = _noticed(path)
 
-    def leave_out(self, area: str, equivalent: int) -> None:
-        """Counts mutants of an area that were drawn but are listed as equivalent."""
-        self._equivalent[area] += equivalent
-        self._outcomes.setdefault(area, [])
+    def begin(self, area: str, equivalent: int) -> None:
+        """Notes how many of the mutants drawn of an area are listed as equivalent."""
+        self._equivalent[area] = equivalent
+        self._outcomes[area] = {}
 
     def add(self, area: str, outcome: Outcome) -> None:
-        """Adds one mutant's outcome."""
-        self._outcomes.setdefault(area, []).append(outcome)
-        if not outcome.by:
-            print(described(outcome), flush=True)
+        """Adds one mutant's outcome, in place of an earlier one."""
+        self._outcomes[area][outcome.mutation] = outcome
         self._write()
+
+    def survivors(self, area: str) -> list[Mutation]:
+        """Returns the mutants that no test has noticed yet."""
+        return [mutation for mutation, outcome in self._outcomes[area].items() if not outcome.by]
+
+    def noticed_by(self, mutations: Iterable[Mutation], files: Container[str]) -> list[str]:
+        """Returns those of some test files that noticed mutants in the run before."""
+        found = {self.last.get(mutation.shown, "").split("::")[0] for mutation in mutations}
+        return sorted(file for file in found if file in files)
 
     @property
     def noticed_share(self) -> float:
         """Share of the tried mutants that a test noticed; 1 if none was tried."""
-        tried = [outcome for outcomes in self._outcomes.values() for outcome in outcomes]
+        tried = [outcome for outcomes in self._outcomes.values() for outcome in outcomes.values()]
         return sum(bool(outcome.by) for outcome in tried) / len(tried) if tried else 1.0
 
     def finish(self) -> None:
-        """Prints the summary."""
+        """Prints the survivors and the summary."""
+        for outcomes in self._outcomes.values():
+            for outcome in outcomes.values():
+                if not outcome.by:
+                    print(described(outcome))
         print(f"\n{'area':<24}{'tried':>7}{'noticed':>9}{'survived':>10}{'equivalent':>12}")
         for area, outcomes in self._outcomes.items():
-            noticed = sum(bool(outcome.by) for outcome in outcomes)
-            survived = len(outcomes) - noticed
-            print(f"{area:<24}{len(outcomes):>7}{noticed:>9}{survived:>10}{self._equivalent[area]:>12}")
+            tried, survived = len(outcomes), len(self.survivors(area))
+            print(f"{area:<24}{tried:>7}{tried - survived:>9}{survived:>10}{self._equivalent[area]:>12}")
         print(f"\n{self.noticed_share:.1%} noticed (seed {self._seed}); details in {self._path}")
         self._write()
 
     def _write(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         mutants = [
-            {"area": area, **_plain(outcome)} for area, outcomes in self._outcomes.items() for outcome in outcomes
+            {"area": area, **_plain(outcome)}
+            for area, outcomes in self._outcomes.items()
+            for outcome in outcomes.values()
         ]
         record = {"seed": self._seed, "noticed_share": self.noticed_share, "equivalent": self._equivalent}
         self._path.write_text(json.dumps(record | {"mutants": mutants}, indent=1, ensure_ascii=False))

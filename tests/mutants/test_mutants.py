@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutants.areas import AREAS, IN_OTHER_PROCESSES, Area, areas_under
+from tests.mutants.areas import AREAS, IN_OTHER_PROCESSES, Area, areas_under, others
 from tests.mutants.coverage_map import FileRun
 from tests.mutants.equivalents import Equivalents
 from tests.mutants.mutations import Mutation, mutations_of
@@ -121,11 +121,19 @@ def test_the_test_that_noticed_a_mutant_is_tried_first_in_the_next_run(tmp_path:
     tests = [f"a.py::{i}" for i in range(3)]
     run = FileRun(dict.fromkeys(tests, 1.0), {"f.py": {"5": tests}}, "")
     report = Report(1, tmp_path / "mutants.json")
+    report.begin("area", equivalent=0)
     report.add("area", Outcome(mutation(5), "a.py::2", 1.0, 3))
     report.add("area", Outcome(replace(mutation(5), after="c"), "", 1.0, 3))
+    assert report.survivors("area") == [replace(mutation(5), after="c")]
+    report.add("area", Outcome(replace(mutation(5), after="d"), "", 1.0, 3))
+    report.add("area", Outcome(replace(mutation(5), after="d"), "timeout", 1.0, 3))
+    assert report.noticed_share == 2 / 3
     last = Report(1, tmp_path / "mutants.json").last
-    assert last == {mutation(500).shown: "a.py::2"}
+    assert last == {mutation(500).shown: "a.py::2", replace(mutation(5), after="d").shown: "timeout"}
     assert chosen(mutation(5), {"a.py": run}, last[mutation(5).shown]).nodes == ("a.py::2", "a.py::0", "a.py::1")
+    again = Report(1, tmp_path / "mutants.json")
+    assert again.noticed_by([mutation(5)], {"a.py", "b.py"}) == ["a.py"]
+    assert again.noticed_by([mutation(5)], {"b.py"}) == []
     assert chosen(mutation(5), {"a.py": run}, "gone.py::2").nodes == ("a.py::0", "a.py::1", "a.py::2")
 
 
@@ -139,6 +147,20 @@ def test_no_more_tests_are_chosen_than_the_budget_allows_but_one() -> None:
     other = FileRun({"b.py::0": 1.0}, {"f.py": {"5": ["b.py::0"]}}, "")
     assert chosen(mutation(5), {"a.py": dear, "b.py": other}).nodes == ("b.py::0",)
     assert len(chosen(mutation(5), {"a.py": replace(dear, opening=BUDGET)}).nodes) == 9, "opened once"
+
+
+def test_a_case_of_every_test_is_tried_before_the_other_cases_of_one() -> None:
+    run = FileRun({"a.py::law[1]": 0.1, "a.py::law[2]": 0.2, "a.py::other": 3.0}, {}, "")
+    run.lines["f.py"] = {"5": [*run.seconds]}
+    assert chosen(mutation(5), {"a.py": run}).nodes == ("a.py::law[1]", "a.py::other", "a.py::law[2]")
+
+
+def test_other_areas_tests_are_tried_too_but_for_those_that_start_ray_or_a_browser() -> None:
+    for area in AREAS:
+        own, more = {*area.test_files(ROOT)}, {*others(ROOT, area)}
+        assert not own & more
+        assert {"tests/cli/test_options.py", "tests/dashboards/test_numbers.py"} <= own | more
+        assert not {"tests/dashboards/test_web_shell.py", "tests/plugins/test_plugins.py"} & more
 
 
 def test_every_area_has_code_and_tests() -> None:

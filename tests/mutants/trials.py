@@ -1,8 +1,9 @@
-"""One mutant against the tests: those that run the mutated line first, fastest first, until one fails."""
+"""One mutant against the tests: those that run the mutated line first, a case of each, until one fails."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from tests.mutants.processes import OPTIONS
 PATIENCE = 60.0
 """Seconds that every mutant gets on top of five times what its tests take with sound code."""
 
-BUDGET = 45.0
+BUDGET = 20.0
 """Seconds of tests, with sound code, after which no more are chosen: a sample of hundreds has to end. A line that
 thousands of tests run is noticed by the first few, or survives here although a slow one would notice it."""
 
@@ -50,8 +51,19 @@ def chosen(mutation: Mutation, runs: dict[str, FileRun], last: str = "") -> Choi
     unseen = [runs[file] for file in IN_OTHER_PROCESSES.get(mutation.file, ()) if file in runs]
     seconds = {node: took for run in [*files, *unseen] for node, took in run.seconds.items()}
     first = [{last}, covering, {node for run in unseen for node in run.seconds}, seconds.keys()]
-    nodes = sorted(seconds, key=lambda node: (*(node not in group for group in first), seconds[node]))
+    cases = _cases(sorted(seconds, key=seconds.__getitem__))
+    nodes = sorted(seconds, key=lambda node: (*(node not in group for group in first), cases[node], seconds[node]))
     return _affordable(nodes, runs)
+
+
+def _cases(nodes: Iterable[str]) -> dict[str, int]:
+    """Numbers the cases of each parametrized test: one case of every test says more than every case of one."""
+    seen: Counter[str] = Counter()
+    numbers = {}
+    for node in nodes:
+        numbers[node] = seen[test := node.split("[")[0]]
+        seen[test] += 1
+    return numbers
 
 
 def _affordable(nodes: Sequence[str], runs: Mapping[str, FileRun]) -> Choice:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 from tests.mutants import coverage_map
 from tests.mutants.coverage_map import FileRun
 from tests.mutants.mutations import Mutation, Shown
-from tests.mutants.processes import OPTIONS, PACKAGES, TIMED_OUT, Running, copied, forked, import_libraries
+from tests.mutants.processes import OPTIONS, PACKAGES, QUICK, TIMED_OUT, Running, copied, forked, import_libraries
 from tests.mutants.trials import chosen, tried
 
 OBSERVING_SECONDS = 1800.0
@@ -44,20 +44,24 @@ class Workshop:
         folder: an empty folder for copies and logs.
         kept: where observations of test files are kept for the next run.
         jobs: processes at once.
+        in_full: the test files of which long tests are run too.
     """
 
-    def __init__(self, root: Path, folder: Path, kept: Path, jobs: int) -> None:
+    def __init__(self, root: Path, folder: Path, kept: Path, jobs: int, in_full: Container[str]) -> None:
         import_libraries()
-        self._root, self._folder, self._kept = root, folder, kept
+        self._root, self._folder, self._kept, self._in_full = root, folder, kept, in_full
         self._copies = [copied(root, folder / f"copy{i}") for i in range(jobs)]
 
     def observe(self, test_files: list[str]) -> dict[str, FileRun]:
         """Runs test files on sound code; what did not change since the last time is read."""
+        failed: dict[str, FileRun] = {}
         paths = {f: self._kept / f"{coverage_map.digest(self._root, f, PACKAGES)}.json" for f in test_files}
 
         def start(file: str, copy: Path) -> Running:
+            options = OPTIONS if file in self._in_full else [*OPTIONS, *QUICK]
+
             def work() -> int:
-                coverage_map.saved(coverage_map.observed(file, PACKAGES, OPTIONS), self._folder / paths[file].name)
+                coverage_map.saved(coverage_map.observed(file, PACKAGES, options), self._folder / paths[file].name)
                 return 0
 
             return forked(work, copy, copy.with_suffix(".log"), OBSERVING_SECONDS)
@@ -68,9 +72,11 @@ class Workshop:
                 log = copy.with_suffix(".log").read_text(errors="replace")
                 run = FileRun({}, {}, f"{file} ends with {code} and without a result:\n{log[-3000:]}")
             if run.failed:
-                return {file: run}
-            coverage_map.saved(run, paths[file])
-        return {file: run for file in test_files if (run := coverage_map.loaded(paths[file])) is not None}
+                failed[file] = run
+            else:
+                coverage_map.saved(run, paths[file])
+        kept = {file: run for file in test_files if (run := coverage_map.loaded(paths[file])) is not None}
+        return kept | failed
 
     def try_all(
         self, mutations: list[Mutation], runs: dict[str, FileRun], last: Mapping[Shown, str]
