@@ -22,6 +22,10 @@ BUDGET = 20.0
 thousands of tests run is noticed by the first few, or survives here although a slow one would notice it."""
 
 
+IMPORTING = 1.0
+"""Seconds that a further test file costs, whatever is taken of it."""
+
+
 @dataclass(frozen=True)
 class Choice:
     """The tests of one mutant in their order, with the time they take with sound code."""
@@ -76,7 +80,7 @@ def _affordable(nodes: Sequence[str], runs: Mapping[str, FileRun]) -> Choice:
     spent = 0.0
     for node in nodes:
         run = runs[file := node.split("::")[0]]
-        cost = run.seconds[node] + (0.0 if file in opened else run.opening)
+        cost = run.seconds[node] if file in opened else IMPORTING + max(run.seconds[node], run.opening)
         if spent + cost <= BUDGET:
             taken.append(node)
             opened.add(file)
