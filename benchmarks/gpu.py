@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
@@ -21,9 +23,14 @@ from trainables.losses import bce, cross_entropy
 from trainables.models.ncf import Ncf
 from trainables.models.vgg import Vgg19
 from trainables.optimizers import gpu as kernels
+from trainables.training import graphed
 from trainables.training.pack import Pack
 
-HYPER = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-6}
+HYPER = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-6, "weight_decay": 0.01}
+GRAPHED = ("adam-lawn", "adam-l2")
+"""Methods whose steps are compared with and without graphs: the update of one is by kernels, the other's in a graph."""
+LAUNCHES = ("cudaLaunchKernel", "cuLaunchKernel", "cudaGraphLaunch", "cudaMemcpyAsync", "cudaMemsetAsync")
+"""Beginnings of the names of calls that put work on a GPU; a graph is one, whatever it holds."""
 PASSES = {"AdamW fused": 7, "AdamLawn constrained": 12}
 """Reads and writes per weight: AdamW reads w, g, m, v and writes w, m, v; LAWN's three passes take 2, 6 and 4."""
 
@@ -53,14 +60,15 @@ class Sizes:
 
 
 def run(minutes: float = 8.0, device: str = "cuda", sizes: Sizes | None = None) -> dict[str, Any]:
-    """Measures optimizers, large batches, packs and VGG-19, a quarter of the time each."""
-    place, chosen, seconds = torch.device(device), sizes or Sizes(), 60 * minutes / 4
+    """Measures optimizers, large batches, packs, graphs and VGG-19, a fifth of the time each."""
+    place, chosen, seconds = torch.device(device), sizes or Sizes(), 60 * minutes / 5
     return {
         "device": torch.cuda.get_device_name() if device == "cuda" else device,
         "own kernels": kernels.usable(torch.zeros(1, device=place)),
         "optimizer_step": _optimizers(place, chosen, seconds),
         "ncf_large_batch": _large_batches(place, chosen, seconds),
         "packs": _packs(place, chosen, seconds),
+        "graphs": _graphs(place, chosen, seconds),
         "vgg19": _vgg(place, chosen, seconds),
     }
 
@@ -86,7 +94,7 @@ def _optimizers(device: torch.device, sizes: Sizes, seconds: float) -> dict[str,
 
 def _large_batches(device: torch.device, sizes: Sizes, seconds: float) -> dict[str, Any]:
     """Examples per second of one NCF model in large batches, in fp32, with TF32 and under bf16 autocast."""
-    calls = {
+    calls: dict[str, Callable[[], object]] = {
         precision: _ncf_step(1, sizes.large, sizes, device, "bfloat16" if precision == "bfloat16" else "float32")
         for precision in ("float32", "tf32", "bfloat16")
     }
@@ -104,11 +112,33 @@ def _packs(device: torch.device, sizes: Sizes, seconds: float) -> dict[str, Any]
     return found
 
 
+def _graphs(device: torch.device, sizes: Sizes, seconds: float) -> dict[str, Any]:
+    """Steps of packs by CUDA graphs, relative to the same steps launch by launch."""
+    cases = [(name, rows) for name in GRAPHED for rows in sizes.packs]
+    return {f"{name} K={rows}": _graph(name, rows, device, sizes, seconds / len(cases)) for name, rows in cases}
+
+
+def _graph(name: str, rows: int, device: torch.device, sizes: Sizes, seconds: float) -> dict[str, Any]:
+    steps = {}
+    for way, none in (("graphs", nullcontext()), ("launches", mock.patch.object(graphed, "backend_of", _no_graphs))):
+        with none:
+            steps[way] = _ncf_step(rows, sizes.small[0], sizes, device, "float32", name)
+    return {
+        **_compared(_timed(steps, device, seconds), "launches"),
+        "launches": {way: _launches(step, device) for way, step in steps.items()},
+        "replays": {way: step.pack.graphs.replays for way, step in steps.items()},
+    }
+
+
+def _no_graphs(device: torch.device) -> None:
+    """In place of the graphs of a device."""
+
+
 def _vgg(device: torch.device, sizes: Sizes, seconds: float) -> dict[str, Any]:
     """A step of VGG-19 in a pack of one, relative to a plain PyTorch loop with torch's fused AdamW."""
     batch = torch.randn(sizes.images, 3, 32, 32, device=device)
     targets = torch.randint(10, (sizes.images,), device=device)
-    calls = {
+    calls: dict[str, Callable[[], object]] = {
         "pack": _step_of(_pack([_vgg_model(sizes)], cross_entropy, device, "float32"), (batch,), targets),
         "plain loop": _plain_loop(_vgg_model(sizes).to(device), batch, targets),
     }
@@ -118,28 +148,45 @@ def _vgg(device: torch.device, sizes: Sizes, seconds: float) -> dict[str, Any]:
 # --- what is timed ----------------------------------------------------------------------------------------------------
 
 
-def _ncf_step(rows: int, batch: int, sizes: Sizes, device: torch.device, precision: str) -> Callable[[], object]:
+@dataclass(frozen=True)
+class Step:
+    """A step of a pack on a batch, the same at every call."""
+
+    pack: Pack
+    inputs: tuple[Tensor, ...]
+    targets: Tensor
+    lr: Tensor
+
+    def __call__(self) -> Tensor:
+        """Returns the losses [R] before it."""
+        self.pack.gradients(self.inputs, self.targets, shared=True)
+        return self.pack.apply(self.lr)
+
+
+def _ncf_step(
+    rows: int, batch: int, sizes: Sizes, device: torch.device, precision: str, method: str = "adam-lawn"
+) -> Step:
     models = [Ncf(users=sizes.users, items=sizes.items, factors=sizes.factors, init="xavier") for _ in range(rows)]
     users, items = (torch.randint(count, (batch,), device=device) for count in (sizes.users, sizes.items))
     targets = torch.randint(2, (batch,), device=device).float()
-    return _step_of(_pack(models, bce, device, precision), (users, items), targets)
+    return _step_of(_pack(models, bce, device, precision, method), (users, items), targets)
 
 
-def _pack(models: list[nn.Module] | list[Ncf], loss: Any, device: torch.device, precision: str) -> Pack:
-    hyper = {name: torch.full((len(models), 1), value, dtype=torch.float64) for name, value in HYPER.items()}
-    pack = Pack(models, METHODS["adam-lawn"], hyper, loss, constrain="all", device=device, precision=precision)
-    pack.constrain(range(len(models)))
+def _pack(
+    models: list[nn.Module] | list[Ncf], loss: Any, device: torch.device, precision: str, name: str = "adam-lawn"
+) -> Pack:
+    method = METHODS[name]
+    names = {*method.names("rule"), *method.names("control")} - {method.switch}
+    hyper = {name: torch.full((len(models), 1), HYPER[name], dtype=torch.float64) for name in names}
+    pack = Pack(models, method, hyper, loss, constrain="all", device=device, precision=precision)
+    if pack.control.held:
+        pack.constrain(range(len(models)))
     return pack
 
 
-def _step_of(pack: Pack, inputs: tuple[Tensor, ...], targets: Tensor) -> Callable[[], object]:
+def _step_of(pack: Pack, inputs: tuple[Tensor, ...], targets: Tensor) -> Step:
     lr = torch.full((pack.size, 1), 1e-3, dtype=torch.float64, device=pack.device)
-
-    def step() -> Tensor:
-        pack.gradients(inputs, targets, shared=True)
-        return pack.apply(lr)
-
-    return step
+    return Step(pack, inputs, targets, lr)
 
 
 def _vgg_model(sizes: Sizes) -> nn.Module:
@@ -171,7 +218,7 @@ def _with_tf32(step: Callable[[], object]) -> Callable[[], object]:
 
 
 def _timed(calls: Mapping[str, Callable[[], object]], device: torch.device, seconds: float) -> dict[str, list[float]]:
-    """Seconds of each call, in as many interleaved repeats as fit, 5 to 200; the first five calls are not counted."""
+    """Seconds of each call, in as many interleaved repeats as fit, 5 to 200; the first nine calls are not counted."""
 
     def finished(call: Callable[[], object]) -> Callable[[], None]:
         def until_idle() -> None:
@@ -182,20 +229,20 @@ def _timed(calls: Mapping[str, Callable[[], object]], device: torch.device, seco
         return until_idle
 
     whole = {name: finished(call) for name, call in calls.items()}
-    interleaved(whole, 4)
+    interleaved(whole, 8)  # a step is recorded, and captured as a graph, in the first six
     start = time.perf_counter()
     interleaved(whole, 1)
     return interleaved(whole, max(5, min(200, int(seconds / (time.perf_counter() - start)))))
 
 
 def _launches(call: Callable[[], object], device: torch.device) -> int | None:
-    """The kernels that a call launches on a GPU; None on a CPU."""
+    """How often a call puts work on a GPU; None on a CPU."""
     if device.type != "cuda":
         return None
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
         call()
         torch.cuda.synchronize(device)
-    return sum(int(event.count) for event in profile.key_averages())
+    return sum(int(event.count) for event in profile.key_averages() if event.key.startswith(LAUNCHES))
 
 
 def _compared(times: Mapping[str, list[float]], to: str) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from pathlib import Path
 SOURCE = Path(__file__).with_name("kernels.c")
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC", "-shared")
 SWITCH = "LAWN_TUNE_KERNELS"
-"""Environment variable: 0 disables the kernels, built or not."""
+"""Environment variable: 0 disables the kernels, built or not, and CUDA graphs."""
 
 COMPILE_SECONDS = 120.0
 """Time limit of the compiler, and of waiting for another process that compiles; it usually takes about one second."""
@@ -71,7 +71,7 @@ def build_kernels(log: Callable[[str], None] | None = None) -> bool:
 
 
 def disabled() -> bool:
-    """True if the environment asks for torch operations in place of kernels, on GPUs too."""
+    """True if the environment asks for plain torch operations: no kernels, and on GPUs no graphs either."""
     return os.environ.get(SWITCH) == "0"
 
 

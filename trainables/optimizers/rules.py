@@ -200,12 +200,35 @@ def step(
     Source: Algorithm 1, with its line numbers in comments; sgd and lamb in place of lines 5-8 are our reading of §3,
         "any given gradient-based optimizer".
     """
+    w, slots = w.clone(), {name: slot.clone() for name, slot in state.items()}
+    step_(
+        rule, w, g.clone(), slots, lr=lr, t=t, hyper=hyper, layers=layers, constrained=constrained, radii=radii,
+        control=control, free=free,
+    )  # fmt: skip
+    return w, slots
+
+
+def step_(
+    rule: str | Rule,
+    w: Tensor,
+    g: Tensor,
+    state: State,
+    *,
+    lr: Number,
+    t: int | Tensor,
+    hyper: Hyper,
+    layers: Sequence[Layer],
+    constrained: Tensor | bool = False,
+    radii: Tensor | None = None,
+    control: Control = LAWN,
+    free: Control | None = None,
+) -> None:
+    """Makes the step of `step` in place: changes w and the state; g is overwritten."""
     spec = check(rule, hyper, w, layers)
-    w, g, slots = w.clone(), g.clone(), {name: slot.clone() for name, slot in state.items()}
     held = [layer for layer in layers if layer.constrained and constrained is not False]
     decay = hyper.get("weight_decay")
     other = free or spec.decay(None if decay is None else _tensor(decay, w))
-    own = slots.get("multiplier")
+    own = state.get("multiplier")
     parts = [(other, _weights(spec, w, [layer for layer in layers if layer not in held]))]
     if other.multiplies and own is not None:
         at = [i for i, layer in enumerate(layers) if layer not in held]
@@ -219,11 +242,10 @@ def step(
         if projected is not views:
             torch._foreach_copy_(views, projected)
     numbers = {name: _tensor(value, w) for name, value in hyper.items() if name != "weight_decay"}
-    (r,) = spec.direction([g], {name: [slots[name]] for name in spec.slots}, _tensor(t, w), numbers)  # lines 5-8
+    (r,) = spec.direction([g], {name: [state[name]] for name in spec.slots}, _tensor(t, w), numbers)  # lines 5-8
     for (part, weights), cut in zip(parts, cuts, strict=False):
         if cut:
             part.update(weights, _views(r, cut), _tensor(lr, w))  # lines 9-11
-    return w, slots
 
 
 def radii_of(w: Tensor, layers: Sequence[Layer]) -> Tensor:

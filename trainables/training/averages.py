@@ -39,13 +39,22 @@ class Averages:
             for kind in ("running_mean", "running_var")
         ]
         self._own = {name for average in self._averages for name in (average.name, average.counter)}
+        self._parts: dict[str, Tensor] = {}
 
     def of_part(self, buffers: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Returns the buffers [R, ...] that one of several micro-batches changes in place: zeros where terms add up."""
+        """Returns the buffers [R, ...] that one of several micro-batches changes in place: zeros where terms add up.
+
+        These stay where they are from call to call, and each overwrites those of the one before.
+        """
         return {
-            name: torch.zeros_like(buffer) if name in self._own else buffer.clone() if ranks.count() > 1 else buffer
+            name: self._zeros(name, buffer) if name in self._own else buffer.clone() if ranks.count() > 1 else buffer
             for name, buffer in buffers.items()
         }
+
+    def _zeros(self, name: str, buffer: Tensor) -> Tensor:
+        if name not in self._parts or self._parts[name].shape != buffer.shape:
+            self._parts[name] = torch.empty_like(buffer)
+        return self._parts[name].zero_()
 
     def terms(self, changed: Mapping[str, Tensor], buffers: Mapping[str, Tensor], later: int) -> list[Tensor]:
         """Returns a micro-batch's term of each average [R, ...], and how often it updated each [R].

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from trainables import ranks
+from trainables.optimizers.lists import constants
 from trainables.outcomes import SERIES, SWITCH_EPOCH, EpochRecord
 from trainables.tasks import PackConfig, Split
 from trainables.training.flattening import flattening_series
@@ -30,7 +31,7 @@ class Epoch:
     Args:
         seeds: the different seeds of the rows; a batch has one part each.
         seed_of: for each row, the position of its seed.
-        rates: learning rates, float64 [R, steps].
+        rates: learning rates, float64 [R, steps]; on the host for a torch optimizer class.
         loss_sum: sum of the examples' losses so far, float64 [R].
         margin_sum: sum of the steps' median margins since the last window's end, float64 [R].
         done: its steps so far.
@@ -59,7 +60,7 @@ class Epoch:
         """Returns a batch with one part a row in place of one a seed."""
         if self.shared or self.seed_of == tuple(range(len(self.seeds))):
             return batch
-        index = torch.tensor(self.seed_of, device=batch.targets.device)
+        index = constants(self.seed_of, torch.long, batch.targets.device)
         return Batch(tuple(part[index] for part in batch.inputs), batch.targets[index], batch.examples)
 
 
@@ -220,7 +221,8 @@ class Training:
         steps = torch.arange(first, first + self.steps_per_epoch)
         warmup = self._column([values["warmup_epochs"] * self.steps_per_epoch for values in leaders])
         peak = self._column([values["peak_lr"] for values in leaders])
-        return (peak * lr_factor(self.config.task.schedule, steps, warmup, self.total_steps)).to(self.device)
+        rates = peak * lr_factor(self.config.task.schedule, steps, warmup, self.total_steps)
+        return rates if self.pack.own else rates.to(self.device)  # a torch optimizer class takes a number of the host's
 
     def _switch(self, step: int, epoch: Epoch) -> None:
         due = [member for member, at in enumerate(self.switch_steps) if at == step]

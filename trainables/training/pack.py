@@ -19,18 +19,17 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from trainables import ranks
-from trainables.catalogue.methods import RULES as CATALOGUE_RULES
-from trainables.catalogue.rows import FLOOD, LOGIT_FACTOR, Method, Role
+from trainables.catalogue.rows import FLOOD, LOGIT_FACTOR, Method
 from trainables.losses import LossFn
-from trainables.optimizers import fused, rules
-from trainables.optimizers.controls import LAWN, Control, control_of
-from trainables.optimizers.gpu import kernels_for
+from trainables.optimizers import rules
 from trainables.optimizers.layers import layers_of
 from trainables.tasks import LANES
 from trainables.training.averages import Averages
+from trainables.training.graphed import Graphs
 from trainables.training.own_steps import OwnSteps
 from trainables.training.recorded import Recorded
 from trainables.training.state import PackState
+from trainables.training.updates import Update
 
 Tensors = dict[str, Tensor]
 
@@ -78,19 +77,16 @@ class Pack:
         )
         self.method, self.loss, self.device, self.precision = method, loss, device, precision
         self.hyper = {name: value.to(device) for name, value in hyper.items()}
-        self._names: dict[Role, tuple[str, ...]] = {
-            role: tuple(name for name in method.names(role) if name not in (FLOOD, method.switch))
-            for role in ("control", "loss", "rule")
-        }
-        self.rule, self.control = rules.rule_of(method.rule), self._current_control()
-        # Whether the control is the weight decay that belongs to the rule, which rule and kernel know.
-        self._own_decay = isinstance(self.control, type(self.rule.decay(None)))
+        self._loss_names = [name for name in method.names("loss") if name != FLOOD]
+        self.graphs = Graphs(device)
+        self._moves = Update(method, self.hyper, self.layers, self.graphs)
+        self.control = self._moves.control
         self._training = copy.deepcopy(first).to(device).train()
         self._evaluating = copy.deepcopy(first).to(device).eval()
         weights = torch.stack([flatten(model.parameters()) for model in models]).to(device)
         self.state = PackState(
             weights=weights,
-            slots=rules.init_state(self.rule, weights, self.control, self.layers),
+            slots=rules.init_state(self._moves.rule, weights, self.control, self.layers),
             buffers=stack_buffers(models, device),
             step=torch.zeros(len(models), 1, dtype=torch.int64, device=device),
             constrained=torch.zeros(len(models), 1, dtype=torch.bool, device=device),
@@ -104,10 +100,14 @@ class Pack:
         self._lanes: dict[int, list[Tensor]] = {}
         self._count = 1
         self._loss = self.margins = torch.zeros(len(models), device=device)
-        self._has_kernel = self._rule_has_kernel()
-        buffers = slice(len(self.names), len(self.names) + len(self.state.buffers))
+        fixed = len(self.names) + len(self.state.buffers)
+        buffers, lasting = slice(len(self.names), fixed), slice(None if self.own else 2)
         self._gradients = {
-            (shared, watched): Recorded(partial(self._losses_and_gradients, shared, watched), changes=buffers)
+            (shared, watched): Recorded(
+                partial(self._losses_and_gradients, shared, watched),
+                buffers,
+                self.graphs.runner(fixed, buffers, lasting),
+            )
             for shared, watched in product((False, True), repeat=2)
         }
 
@@ -120,6 +120,7 @@ class Pack:
         """Makes row i a copy of row `source[i]`, hyperparameters included."""
         if list(source) == list(range(self.size)):
             return
+        self.graphs.forget()
         index = torch.tensor(source, device=self.device, dtype=torch.long)
         self.state = self.state.select(source)
         self.hyper = {name: value[index] for name, value in self.hyper.items()}
@@ -165,7 +166,7 @@ class Pack:
         parts = self._gradients[shared, self.watch is not None](
             [*self._views(), *buffers.values(), *parameters, *inputs, targets]
         )
-        if share != 1.0:
+        if share != 1.0 or count > 1:  # new tensors, as the next micro-batch may overwrite the gradients
             parts = list(torch._foreach_mul(parts, share))
         if count > 1:
             parts += self._averages.terms(buffers, self.state.buffers, later=count - 1 - index)
@@ -212,9 +213,8 @@ class Pack:
         """
         views, rest = [view.requires_grad_() for view in tensors[: len(self.names)]], tensors[len(self.names) :]
         buffers = dict(zip(self.state.buffers, rest, strict=False))
-        names = self._names["loss"]
-        parameters = dict(zip(names, rest[len(buffers) :], strict=False))
-        *inputs, targets = rest[len(buffers) + len(names) :]
+        parameters = dict(zip(self._loss_names, rest[len(buffers) :], strict=False))
+        *inputs, targets = rest[len(buffers) + len(parameters) :]
 
         def mean_loss(
             weights: Tensors, rows: tuple[Tensors, Tensors], batch: tuple[Tensor, ...], targets: Tensor
@@ -307,72 +307,25 @@ class Pack:
         return mapped
 
     def _update(self, gradients: Sequence[Tensor], lr: Tensor) -> None:
-        state = self.state
         if self.own:
             self.grad_norm = torch.cat([part.flatten() for part in gradients]).norm().unsqueeze(0)
             self.own.step(self._row(), _first(tuple(gradients)), float(lr))
             return
-        kernels = kernels_for(state.weights, *state.slots.values()) if self._has_kernel else None
-        if kernels is None:
-            self._update_by_rules(torch.cat([part.reshape(self.size, -1) for part in gradients], dim=1), lr)
-            return
-        radii = state.radii if any(self._phases) else None
-        squares = kernels.step(
-            self.method.rule.name, state.weights, gradients, state.slots,
-            lr=lr, t=state.step, hyper=self._update_hyper(), layers=self.layers, radii=radii,
-        )  # fmt: skip
-        self.grad_norm = squares.sqrt().float()
-
-    def _update_by_rules(self, gradient: Tensor, lr: Tensor) -> None:
-        state = self.state
-        self.grad_norm = gradient.norm(dim=1)
-        constrained = state.constrained if any(self._phases) != all(self._phases) else all(self._phases)
-        state.weights, state.slots = rules.step(
-            self.rule,
-            state.weights,
-            gradient,
-            state.slots,
-            lr=lr,
-            t=state.step,
-            hyper=self._update_hyper(),
-            layers=self.layers,
-            constrained=constrained,
-            radii=state.radii,
-            control=self._current_control(),
-            free=self._free(),
-        )
-
-    def _hyper_of(self, role: Role) -> Tensors:
-        return {name: self.hyper[name] for name in self._names[role]}
+        held = all(self._phases) or (None if any(self._phases) else False)
+        self.grad_norm = self._moves.step(self.state, self.hyper, gradients, lr, held)
 
     def _loss_parameters(self) -> Tensors:
         """Returns the parameters of the loss by name, each [R] in fp32; the logits' factor is 1 before the switch."""
-        values = {name: value.flatten().float() for name, value in self._hyper_of("loss").items()}
+        values = {name: self.hyper[name].flatten().float() for name in self._loss_names}
         if LOGIT_FACTOR in values:
             values[LOGIT_FACTOR] = torch.where(self.state.constrained.flatten(), values[LOGIT_FACTOR], 1.0)
         return values
-
-    def _update_hyper(self) -> Tensors:
-        return self._hyper_of("rule") | (self._hyper_of("control") if self._own_decay else {})
-
-    def _free(self) -> Control | None:
-        """What acts on rows that are not held, from the first step: the control itself if it holds none."""
-        return None if self.control.held or self._own_decay else self._current_control()
-
-    def _current_control(self) -> Control:
-        """The control with the hyperparameters of the rows as they are now."""
-        row = self.method.control
-        return LAWN if row is None else control_of(row, self._hyper_of("control"))
 
     def _own_steps(self) -> OwnSteps | None:
         if not self.method.rule.optimizer:
             return None
         values = {name: float(value[0]) for name, value in self.hyper.items()}
         return OwnSteps(self.method, values, self._row(), self.layers)
-
-    def _rule_has_kernel(self) -> bool:
-        built_in = CATALOGUE_RULES.get(self.method.rule.name) == self.method.rule
-        return built_in and self.method.rule.name in fused.CODES and (self._own_decay or self.control == LAWN)
 
 
 def flatten(parameters: Iterable[Tensor]) -> Tensor:

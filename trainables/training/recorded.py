@@ -8,8 +8,9 @@ tensors, so the bits are the same. Source: our choice; what `torch.func` and CUD
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,8 +18,9 @@ from torch import Tensor, fx
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-Tensors = Sequence[Tensor]
-Function = Callable[[Tensors], list[Tensor]]
+from trainables.training.graphed import Plain
+from trainables.training.trust import Tensors, Way, both_ways
+
 Key = tuple[torch.Size, ...]
 LONG = 0.1
 """Seconds of a call beyond which its dispatch, a millisecond or two, is not worth a program."""
@@ -55,25 +57,25 @@ class Recorded:
     Args:
         function: tensors → tensors; reads tensors that change from call to call from its arguments alone.
         changes: positions of the arguments that it changes in place.
+        runner: runs what was recorded.
     """
 
-    def __init__(self, function: Function, changes: slice = slice(0)) -> None:
-        self._function, self._changes = function, changes
+    def __init__(self, function: Way, changes: slice = slice(0), runner: Plain | None = None) -> None:
+        self._function, self._changes, self._runner = function, changes, runner or Plain()
         self._known: dict[Key, _Known] = {}
 
     def __call__(self, tensors: Tensors) -> list[Tensor]:
         """Returns `function(tensors)`, detached."""
         known = self._known.setdefault(tuple([tensor.shape for tensor in tensors]), _Known())
         if known.trusted and known.program is not None:
-            with torch.no_grad():
-                return list(known.program.forward(*tensors))
+            return self._runner(known.program, tensors)
         known.calls += 1
         if known.refused or known.calls == 1:
             return self._plain(tensors)
         if known.calls == 2:
             start = time.perf_counter()
             results = self._plain(tensors)
-            known.refused = time.perf_counter() - start > LONG
+            known.refused = time.perf_counter() - start > LONG or not self._runner.fits(tensors[self._changes])
             return results
         return self._record(known, tensors) if known.program is None else self._try(known, tensors)
 
@@ -90,27 +92,9 @@ class Recorded:
 
     def _try(self, known: _Known, tensors: Tensors) -> list[Tensor]:
         assert known.program is not None
-        changed = tensors[self._changes]
-        before = [tensor.clone() for tensor in changed]
-        results = self._plain(tensors)
-        after = [tensor.clone() for tensor in changed]
-        _put(changed, before)
-        with torch.no_grad():
-            replayed = list(known.program.forward(*tensors))
-        if all(bool(tensor.isfinite().all()) for tensor in results):  # NaN equals nothing: tried again at the next call
-            known.trusted = _same([*results, *after], [*replayed, *changed])
-            known.refused = not known.trusted
-        _put(changed, after)
-        return results
-
-
-def _put(tensors: Tensors, values: Tensors) -> None:
-    for tensor, value in zip(tensors, values, strict=True):
-        tensor.copy_(value)
-
-
-def _same(some: Tensors, others: Tensors) -> bool:
-    return all(torch.equal(one, other) for one, other in zip(some, others, strict=True))
+        found = both_ways(self._plain, partial(Plain(), known.program), tensors, tensors[self._changes])
+        known.trusted, known.refused = found.same is True, found.same is False
+        return found.results
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -163,7 +163,13 @@ class PackRun:
         self.references, self.digest = workload.references(), workload.digest
         training = Training(self.config, workload, self.device, self.flattening)
         spent = yield from self._resume(training)
-        start, written, reported, sent = time.monotonic() - spent, time.monotonic(), 0.0, 0
+        try:
+            yield from self._train(training, time.monotonic() - spent)
+        finally:
+            training.pack.graphs.forget()
+
+    def _train(self, training: Training, start: float) -> Iterator[Event]:
+        written, reported, sent = time.monotonic(), 0.0, 0
         while not training.finished:
             for ended in self._epoch(training):
                 now = time.monotonic()

@@ -1,0 +1,278 @@
+"""A recorded program as one CUDA graph: captured where its tensors are, then replayed by a single launch.
+
+A graph repeats launches at the addresses it was captured with, and no Python runs between them. So it is used only
+while the weights, buffers and other tensors that stay from step to step are at these addresses; a batch is copied to
+where the graph reads it. A graph is captured again after a fork or a load, and used once it has given the same bits as
+the program. Where there is no room for one, or it cannot be captured, the program runs operation by operation.
+
+Source: https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections.abc import Callable, Hashable
+from contextlib import suppress
+from functools import cache, partial
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, fx
+
+from trainables.optimizers.native import disabled
+from trainables.training.trust import Tensors, both_ways, put
+
+WARM_UP = 3
+"""Runs before a capture, in which libraries allocate what they need once."""
+WORTH = 20
+"""Replays a graph for which it may be captured again; the first `EARLY` captures are free."""
+EARLY = 3
+FREE = 2 / 3
+"""Share of the device's memory that must be free: a graph holds as much as the program does while it runs."""
+COPIES = 4
+"""Copies of what a program changes that must fit, for the comparison of both ways."""
+
+_log = logging.getLogger(__name__)
+
+
+class Backend(Protocol):
+    """A device that can repeat operations.
+
+    Args:
+        broken: a capture has failed, and there will be no more.
+    """
+
+    broken: bool
+
+    def capture(self, run: Callable[[], list[Tensor]]) -> tuple[Callable[[], None], list[Tensor]]:
+        """Captures the operations of `run`.
+
+        Returns:
+            What repeats them on the same memory, and the results of `run`, which hold values after each repetition.
+
+        Raises:
+            Exception: whatever the device raises; what `run` changes in place may have changed.
+        """
+        ...
+
+    def memory(self) -> tuple[int, int]:
+        """Returns the free and the total memory of the device, bytes."""
+        ...
+
+
+class Plain:
+    """Runs programs operation by operation."""
+
+    def __call__(self, program: fx.GraphModule, tensors: Tensors) -> list[Tensor]:
+        """Returns the results of a program."""
+        with torch.no_grad():
+            return list(program.forward(*tensors))
+
+    def fits(self, changed: Tensors) -> bool:
+        """Whether there is memory for a comparison of programs that change these tensors."""
+        return True
+
+
+class Graphed(Plain):
+    """Runs a program as a graph once the same tensors have come twice in a row, and the graph is seen to do the same.
+
+    Args:
+        backend: captures it.
+        fixed: the number of first arguments that the graph reads and changes where they are; the others are copied.
+        changes: positions of those that it changes in place.
+        lasting: positions of the results that are copied; the others are overwritten by the next call.
+
+    `replays` counts the calls that a trusted graph made.
+    """
+
+    def __init__(self, backend: Backend, fixed: int, changes: slice, lasting: slice) -> None:
+        self._backend, self._fixed, self._changes, self._lasting = backend, fixed, changes, lasting
+        self._graph: _Graph | None = None
+        self._last: Hashable = None
+        self._captures = self.replays = 0
+        self._refused = False
+
+    def __call__(self, program: fx.GraphModule, tensors: Tensors) -> list[Tensor]:
+        """Returns the results of a program."""
+        place = self._place(tensors)
+        steady, self._last = place == self._last, place
+        if self._graph is None or self._graph.place != place:
+            self._graph = self._captured(place, program, tensors) if steady and self._worth() else self._graph
+        if self._graph is None or self._graph.place != place:
+            return super().__call__(program, tensors)
+        return self._by_graph(self._graph, program, tensors)
+
+    def fits(self, changed: Tensors) -> bool:
+        """See `Plain`."""
+        return self._backend.memory()[0] > COPIES * sum(tensor.nbytes for tensor in changed)
+
+    def forget(self) -> None:
+        """Gives the memory of the graph back."""
+        self._graph = self._last = None
+
+    def _by_graph(self, graph: _Graph, program: fx.GraphModule, tensors: Tensors) -> list[Tensor]:
+        if graph.trusted:
+            self.replays += 1
+            results = graph(tensors)
+            results[self._lasting] = [result.clone() for result in results[self._lasting]]
+            return results
+        found = both_ways(partial(super().__call__, program), graph, tensors, tensors[self._changes])
+        if found.same is False:
+            self._refuse(found.reason)
+        graph.trusted = found.same is True
+        return found.results
+
+    def _worth(self) -> bool:
+        often = self._captures >= EARLY and self._captures * WORTH > self.replays
+        return not (self._backend.broken or self._refused or often)
+
+    def _captured(self, place: Hashable, program: fx.GraphModule, tensors: Tensors) -> _Graph | None:
+        """Returns an untried graph; None if there can be none. Changes no value."""
+        self._graph, self._captures = None, self._captures + 1
+        free, total = self._backend.memory()
+        if free < FREE * total:
+            return None
+        if elsewhere(program, tensors):
+            self._refuse("it uses memory of the host")
+            return None
+        changed = tensors[self._changes]
+        try:
+            before = [tensor.clone() for tensor in changed]
+            try:
+                return _Graph(self._backend, place, partial(super().__call__, program), tensors, self._fixed)
+            finally:
+                put(changed, before)
+        except Exception as error:  # whatever the device or a driver raises, training goes on without graphs
+            self._backend.broken = True
+            self._refuse(f"{type(error).__name__}: {error}")
+            return None
+
+    def _refuse(self, reason: str) -> None:
+        self.forget()
+        self._refused = True
+        _warn(reason)
+
+    def _place(self, tensors: Tensors) -> Hashable:
+        """Where the fixed tensors are, and what all look like."""
+        kinds = tuple([(tensor.shape, tensor.stride(), tensor.dtype) for tensor in tensors])
+        return tuple([tensor.data_ptr() for tensor in tensors[: self._fixed]]), kinds
+
+
+class _Graph:
+    """A captured program, its constants and its tensors, all of which stay where they are as long as it exists."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        place: Hashable,
+        run: Callable[[Tensors], list[Tensor]],
+        tensors: Tensors,
+        fixed: int,
+    ) -> None:
+        self.place, self.trusted, self._fixed = place, False, fixed
+        self._given = [torch.empty_like(tensor) for tensor in tensors[fixed:]]
+        put(self._given, tensors[fixed:])
+        self._run = partial(run, [*tensors[:fixed], *self._given])
+        self._replay, self._results = backend.capture(self._run)
+
+    def __call__(self, tensors: Tensors) -> list[Tensor]:
+        """Returns the results, which are overwritten by the next call."""
+        if self._given:
+            torch._foreach_copy_(self._given, list(tensors[self._fixed :]))
+        self._replay()
+        return list(self._results)
+
+
+class Graphs:
+    """The graphs of a pack's programs; a device without any has none.
+
+    Args:
+        device: of the pack.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._backend = backend_of(device)
+        self._runners: list[Graphed] = []
+
+    @property
+    def any(self) -> bool:
+        """Whether the device has graphs."""
+        return self._backend is not None
+
+    @property
+    def replays(self) -> int:
+        """How often any of them was used."""
+        return sum(runner.replays for runner in self._runners)
+
+    def runner(self, fixed: int, changes: slice, lasting: slice) -> Plain:
+        """Returns what runs a program, see `Graphed`."""
+        if self._backend is None:
+            return Plain()
+        self._runners.append(Graphed(self._backend, fixed, changes, lasting))
+        return self._runners[-1]
+
+    def forget(self) -> None:
+        """Gives the memory of all graphs back."""
+        for runner in self._runners:
+            runner.forget()
+
+
+def elsewhere(program: fx.GraphModule, tensors: Tensors) -> bool:
+    """Whether a program of these tensors reads or makes any on another device than the first one's, as on the host."""
+    values: list[Any] = [*tensors]
+    for node in program.graph.nodes:
+        values += [getattr(program, node.target)] if node.op == "get_attr" else [*node.args, *node.kwargs.values()]
+    places = [value.device if isinstance(value, Tensor) else value for value in values]
+    kinds = {place.type for place in places if isinstance(place, torch.device)}
+    return kinds != {tensors[0].device.type}
+
+
+@cache
+def _warn(reason: str) -> None:
+    _log.warning("a training step is not run as a CUDA graph, which takes longer but computes the same: %s", reason)
+
+
+# --- the device -------------------------------------------------------------------------------------------------------
+
+
+@cache
+def backend_of(device: torch.device) -> Backend | None:
+    """Returns the graphs of a device, None for one that has none."""
+    return Cuda(device) if device.type == "cuda" and not disabled() else None
+
+
+class Cuda:
+    """CUDA graphs, captured on a stream of their own; never run so far."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.broken = False
+        self._device, self._stream = device, torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+    def memory(self) -> tuple[int, int]:
+        """See `Backend`."""
+        return torch.cuda.mem_get_info(self._device)
+
+    def capture(self, run: Callable[[], list[Tensor]]) -> tuple[Callable[[], None], list[Tensor]]:
+        """See `Backend`."""
+        gc.collect()  # what is collected during a capture would be part of it
+        before = torch.cuda.current_stream(self._device)
+        self._stream.wait_stream(before)
+        try:
+            with torch.cuda.device(self._device), torch.cuda.stream(self._stream):
+                for _ in range(WARM_UP):
+                    run()
+                return self._captured(run)
+        finally:
+            before.wait_stream(self._stream)
+
+    def _captured(self, run: Callable[[], list[Tensor]]) -> tuple[Callable[[], None], list[Tensor]]:
+        graph, pool = torch.cuda.CUDAGraph(), torch.cuda.graph_pool_handle()
+        try:  # other threads may go on, as those that prepare batches
+            with torch.cuda.graph(graph, pool=pool, stream=self._stream, capture_error_mode="thread_local"):
+                results = run()
+        except BaseException:
+            with suppress(Exception):  # a capture that fails leaves the allocator in it
+                torch._C._cuda_endAllocateToPool(self._device.index or 0, pool)
+            raise
+        return graph.replay, results
