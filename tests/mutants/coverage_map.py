@@ -11,6 +11,8 @@ from typing import Any
 import coverage
 import pytest
 
+from tests.mutants.processes import PACKAGES
+
 IMPORTED = ""
 """The context of lines that run while modules are imported and outside of any test."""
 
@@ -56,9 +58,9 @@ class _Watch:
         self.seconds[report.nodeid] = self.seconds.get(report.nodeid, 0.0) + report.duration
 
 
-def observed(test_file: str, packages: list[str], options: list[str]) -> FileRun:
+def observed(test_file: str, options: list[str]) -> FileRun:
     """Runs one test file in this process with coverage of our packages."""
-    measured = coverage.Coverage(data_file=None, config_file=False, source=packages)
+    measured = coverage.Coverage(data_file=None, config_file=False, source=PACKAGES)
     watch = _Watch(measured)
     measured.start()
     try:
@@ -74,29 +76,45 @@ def _lines(data: coverage.CoverageData) -> dict[str, dict[str, list[str]]]:
     root = Path.cwd()
     return {
         str(Path(file).relative_to(root)): {
-            str(line): [context for context in contexts if context != IMPORTED]
-            for line, contexts in data.contexts_by_lineno(file).items()
+            str(line): [context for context in contexts if context != IMPORTED] for line, contexts in lines.items()
         }
         for file in sorted(data.measured_files())
+        if (lines := data.contexts_by_lineno(file))
     }
 
 
-def digest(root: Path, test_file: str, packages: list[str]) -> str:
-    """Returns a hash of all that an observation depends on: the test file, what tests share, and the product."""
-    shared = [root / "pyproject.toml", root / "tests/conftest.py", root / test_file]
-    files = sorted(f for package in packages for f in (root / package).rglob("*") if f.suffix in (".py", ".toml", ".c"))
-    found = hashlib.sha256()
-    for file in [*shared, *sorted((root / "tests/helpers").rglob("*.py")), *files]:
-        found.update(str(file.relative_to(root)).encode() + b"\0" + file.read_bytes() + b"\0")
-    return found.hexdigest()[:20]
+class Kept:
+    """Observations of test files in a folder, each of use until something that it depends on has changed.
 
+    Args:
+        root: the tree that was observed.
+        folder: where they are; made when the first is written.
+    """
 
-def saved(run: FileRun, path: Path) -> None:
-    """Writes an observation."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(asdict(run)))
+    def __init__(self, root: Path, folder: Path) -> None:
+        self._root, self._folder = root, folder
 
+    def path(self, test_file: str) -> Path:
+        """Returns where an observation is or would be."""
+        return self._folder / f"{test_file.replace('/', '.')}.json"
 
-def loaded(path: Path) -> FileRun | None:
-    """Reads an observation, or returns None where there is none."""
-    return FileRun(**json.loads(path.read_text())) if path.exists() else None
+    def read(self, test_file: str) -> FileRun | None:
+        """Returns an observation; None where there is none of the tree as it is."""
+        if not (path := self.path(test_file)).exists():
+            return None
+        kept = json.loads(path.read_text())
+        run = FileRun(**kept["run"])
+        return run if kept["made of"] == self._hashes(test_file, run) else None
+
+    def write(self, test_file: str, run: FileRun) -> None:
+        """Keeps an observation."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self.path(test_file).write_text(json.dumps({"made of": self._hashes(test_file, run), "run": asdict(run)}))
+
+    def _hashes(self, test_file: str, run: FileRun) -> dict[str, str]:
+        """Hashes the test file, what tests share, the product's Python files that it loads, and its other files."""
+        shared = [self._root / "tests/conftest.py", *(self._root / "tests/helpers").rglob("*.py")]
+        others = [f for name in PACKAGES for kind in ("*.toml", "*.c") for f in (self._root / name).rglob(kind)]
+        loaded = [self._root / file for file in (test_file, "pyproject.toml", *run.lines)]
+        files = sorted(file for file in {*shared, *others, *loaded} if file.exists())
+        return {str(f.relative_to(self._root)): hashlib.sha256(f.read_bytes()).hexdigest()[:20] for f in files}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.mutants.areas import AREAS, IN_OTHER_PROCESSES, Area, areas_under, others
-from tests.mutants.coverage_map import FileRun
+from tests.mutants.coverage_map import FileRun, Kept
 from tests.mutants.equivalents import Equivalents
 from tests.mutants.mutations import Mutation, mutations_of
 from tests.mutants.report import Report
@@ -161,6 +161,23 @@ def test_other_areas_tests_are_tried_too_but_for_those_that_start_ray_or_a_brows
         assert not own & more
         assert {"tests/cli/test_options.py", "tests/dashboards/test_numbers.py"} <= own | more
         assert not {"tests/dashboards/test_web_shell.py", "tests/plugins/test_plugins.py"} & more
+
+
+def test_an_observation_is_of_use_until_what_the_tests_load_changes(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("tests/test_a.py", "lawn_tune/loaded.py", "lawn_tune/other.py")]
+    for file in [*files, tmp_path / "tests/helpers/given.py", tmp_path / "trainables/kernels.c"]:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("")
+    kept, run = Kept(tmp_path, tmp_path / "kept"), FileRun({"tests/test_a.py::a": 1.0}, {"lawn_tune/loaded.py": {}}, "")
+    assert kept.read("tests/test_a.py") is None
+    kept.write("tests/test_a.py", run)
+    files[2].write_text("changed")
+    assert kept.read("tests/test_a.py") == run
+    for file in (*files[:2], tmp_path / "tests/helpers/given.py", tmp_path / "trainables/kernels.c"):
+        file.write_text("changed")
+        assert kept.read("tests/test_a.py") is None
+        file.write_text("")
+        assert kept.read("tests/test_a.py") == run
 
 
 def test_every_area_has_code_and_tests() -> None:

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from tests.mutants import coverage_map
-from tests.mutants.coverage_map import FileRun
+from tests.mutants.coverage_map import FileRun, Kept, observed
 from tests.mutants.mutations import Mutation, Shown
-from tests.mutants.processes import OPTIONS, PACKAGES, QUICK, TIMED_OUT, Running, copied, forked, import_libraries
+from tests.mutants.processes import OPTIONS, QUICK, TIMED_OUT, Running, copied, forked, import_libraries
 from tests.mutants.trials import chosen, tried
 
 OBSERVING_SECONDS = 1800.0
@@ -49,34 +48,31 @@ class Workshop:
 
     def __init__(self, root: Path, folder: Path, kept: Path, jobs: int, in_full: Container[str]) -> None:
         import_libraries()
-        self._root, self._folder, self._kept, self._in_full = root, folder, kept, in_full
+        self._folder, self._in_full, self._kept = folder, in_full, Kept(root, kept)
         self._copies = [copied(root, folder / f"copy{i}") for i in range(jobs)]
 
     def observe(self, test_files: list[str]) -> dict[str, FileRun]:
         """Runs test files on sound code; what did not change since the last time is read."""
-        failed: dict[str, FileRun] = {}
-        paths = {f: self._kept / f"{coverage_map.digest(self._root, f, PACKAGES)}.json" for f in test_files}
+        runs = {file: run for file in test_files if (run := self._kept.read(file)) is not None}
 
         def start(file: str, copy: Path) -> Running:
             options = OPTIONS if file in self._in_full else [*OPTIONS, *QUICK]
 
             def work() -> int:
-                coverage_map.saved(coverage_map.observed(file, PACKAGES, options), self._folder / paths[file].name)
+                Kept(copy, self._folder).write(file, observed(file, options))
                 return 0
 
             return forked(work, copy, copy.with_suffix(".log"), OBSERVING_SECONDS)
 
-        for file, code, _, copy in self._each([f for f in test_files if not paths[f].exists()], start):
-            run = coverage_map.loaded(self._folder / paths[file].name)
+        for file, code, _, copy in self._each([file for file in test_files if file not in runs], start):
+            run = Kept(copy, self._folder).read(file)
             if run is None:
                 log = copy.with_suffix(".log").read_text(errors="replace")
                 run = FileRun({}, {}, f"{file} ends with {code} and without a result:\n{log[-3000:]}")
-            if run.failed:
-                failed[file] = run
-            else:
-                coverage_map.saved(run, paths[file])
-        kept = {file: run for file in test_files if (run := coverage_map.loaded(paths[file])) is not None}
-        return kept | failed
+            elif not run.failed:
+                self._kept.write(file, run)
+            runs[file] = run
+        return runs
 
     def try_all(
         self, mutations: list[Mutation], runs: dict[str, FileRun], last: Mapping[Shown, str]
