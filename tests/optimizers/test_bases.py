@@ -81,7 +81,9 @@ WORKS: dict[str, Callable[[list[Tensor]], Optimizer]] = {
     **{f"pytorch_optimizer {name}": with_muon_groups(pytorch_optimizer.load_optimizer(name)) for name in MUONS},
     "torch Muon": built(torch.optim.Muon, {}),
     "pytorch_optimizer mars without decay": built(pytorch_optimizer.load_optimizer("mars"), {"weight_decay_1d": 0.0}),
-    "pytorch_optimizer ranger21": built(pytorch_optimizer.load_optimizer("ranger21"), {"num_iterations": 50}),
+    "pytorch_optimizer ranger21 without norm loss": built(
+        pytorch_optimizer.load_optimizer("ranger21"), {"num_iterations": 50, "norm_loss_factor": 0.0}
+    ),
 }
 
 REJECTED: dict[str, tuple[Callable[[list[Tensor]], Any], str]] = {
@@ -92,7 +94,7 @@ REJECTED: dict[str, tuple[Callable[[list[Tensor]], Any], str]] = {
     "torch AdamW": (torch.optim.AdamW, "weight_decay must be 0, got 0.01; pass weight_decay=0"),
     "timm adahessian": (TIMM_TABLE.get_optimizer_class("adahessian"), "Adahessian, which needs the graph"),
     **{
-        f"pytorch_optimizer {name}": (built(pytorch_optimizer.load_optimizer(name), {}), reason)
+        f"pytorch_optimizer {name}": (built(pytorch_optimizer.load_optimizer(name), {"num_iterations": 50}), reason)
         for name, reason in {
             "adahessian": "AdaHessian, which needs the graph",
             "sophiah": "SophiaH, which needs the graph",
@@ -105,6 +107,7 @@ REJECTED: dict[str, tuple[Callable[[list[Tensor]], Any], str]] = {
             "splus": "SPlus, which trains other weights than it evaluates",
             "scionlight": "SCIONLight, which keeps its momentum in the gradients",
             "mars": "weight_decay_1d must be 0, got 0.1",
+            "ranger21": "norm_loss_factor must be 0, got 0.0001",
             "spam": "SPAM, which draws the masks",
             "sara": "SaRA, which draws the masks",
             "swats": "SWATS, which uses 'phase' in its param groups",
@@ -130,7 +133,7 @@ REJECTED: dict[str, tuple[Callable[[list[Tensor]], Any], str]] = {
 
 def parameters(name: str = "") -> list[Tensor]:
     generator = torch.Generator().manual_seed(0)
-    shapes: list[tuple[int, ...]] = [(8, 6), (5, 4)] if name in MATRICES else [(8, 6), (6,), (4, 3, 2, 2)]
+    shapes: list[tuple[int, ...]] = [(8, 6), (5, 4)] if name in MATRICES else [(8, 6), (6,), (4, 3, 2, 2), (1,)]
     return [nn.Parameter(torch.randn(shape, generator=generator)) for shape in shapes]
 
 

@@ -96,6 +96,26 @@ def test_the_stored_norm_is_restored_and_not_read_again(name: str) -> None:
         torch.testing.assert_close(p.detach().norm(), c, rtol=1e-6, atol=0)
 
 
+@pytest.mark.parametrize("name", LAWN_FACES)
+def test_a_loaded_state_replaces_all_of_the_one_before(name: str) -> None:
+    """A free state after a constrained one: nothing is held any more."""
+    ps = params()
+    optimizer = FACES[name](ps, lr=0.03)
+    train(ps, optimizer, range(2))
+    free = through_disk(optimizer.state_dict())
+    optimizer.constrain()
+    train(ps, optimizer, range(2, 4))
+    ends = []
+    for states in ([free], [optimizer.state_dict(), free]):
+        qs = params()
+        resumed = FACES[name](qs, lr=0.03)
+        for state in states:
+            resumed.load_state_dict(through_disk(state))
+        train(qs, resumed, range(2))
+        ends.append(qs)
+    assert same(*ends)
+
+
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
 @pytest.mark.parametrize("name", LAWN_FACES)
 def test_copies_carry_the_phase(name: str, copied: Callable[[Any], Any]) -> None:

@@ -10,7 +10,9 @@ import torch
 from torch.optim import SGD, AdamW, Optimizer
 
 from tests.helpers.faces import FACES, HYPER, Face, backward, net, train, weights_of, wrapped
-from trainables.optimizers import AdamLawn, Lamb, LambLawn, Lawn, SgdLawn, rules
+from trainables.catalogue.arguments import BETAS
+from trainables.catalogue.methods import RULES
+from trainables.optimizers import AdamLawn, Lamb, LambLawn, LambPlus, Lawn, SgdLawn, rules
 from trainables.optimizers.layers import layers_of
 
 
@@ -85,6 +87,15 @@ def test_the_wrapper_around_adamw_is_adam_lawn(options: dict[str, Any], free_ste
     torch.testing.assert_close(weights_of(ours), weights_of(theirs), rtol=1e-9, atol=1e-11)
     for a, b in zip(one.radii.values(), other.radii.values(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-11, atol=0)
+
+
+def test_defaults_are_those_of_the_methods() -> None:
+    for face in (SgdLawn, AdamLawn, LambLawn, Lamb, LambPlus):
+        given = face([torch.ones(1)]).defaults
+        named = given | dict(zip(BETAS, given.get("betas", ()), strict=False))
+        expected = {row.name: row.default for row in RULES[face.rule].hyperparameters}
+        assert {name: named[name] for name in expected} == expected
+        assert (given["lr"], given.get("weight_decay", 0)) == (AdamW([torch.ones(1)]).defaults["lr"], 0)
 
 
 @pytest.mark.parametrize(

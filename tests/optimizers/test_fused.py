@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from trainables.catalogue.methods import METHODS
 from trainables.optimizers import AdamLawn, fused, rules
@@ -42,6 +43,18 @@ def _fused(rule: str, w: Tensor, g: Tensor, state: rules.State, **options: Any) 
 
 def test_this_machine_has_the_kernels() -> None:
     assert fused.build_kernels(), "the tests need a C compiler: apt-get install gcc"
+
+
+def test_usable_are_real_tensors_in_single_precision_where_there_are_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    w, g = _start(1)
+    assert fused.usable(w, g)
+    assert not fused.usable(w, g.double())
+    with TorchDispatchMode():  # type: ignore[no-untyped-call]
+        assert not fused.usable(w, g)
+    monkeypatch.setattr(fused, "kernels", lambda: None)
+    assert not fused.usable(w, g)
+    with pytest.raises(RuntimeError, match="no compiled kernels on this machine"):
+        _fused("sgd", w, g, rules.init_state("sgd", w), lr=0.1, t=1, hyper=HYPER["sgd"])
 
 
 @given(

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from trainables.catalogue.methods import METHODS
 from trainables.optimizers import AdamLawn, LambLawn, SgdLawn, fused, gpu, rules
@@ -135,14 +136,16 @@ def test_a_norm_that_overflows_is_divergence_and_not_zero() -> None:
 
 
 @laws
-def test_a_layer_of_zeros_stays_where_the_rules_leave_it() -> None:
-    w, g = _start(1)
-    w[0, :15] = 0
-    radii, state = rules.radii_of(w, LAYERS), rules.init_state("adam", w)
+@pytest.mark.parametrize("rule", RULES)
+def test_without_weights_or_gradients_they_go_where_the_rules_lead(rule: str) -> None:
+    """Where the ratios of LAMB and of the projection divide by zero."""
+    w, g = _start(2)
+    w[0, :15], g[1] = 0, 0
+    radii, state = rules.radii_of(w, LAYERS), rules.init_state(rule, w)
     expected, _ = rules.step(
-        "adam", w, g, state, lr=0.01, t=1, hyper=HYPER["adam"], layers=LAYERS, radii=radii, constrained=True
+        rule, w, g, state, lr=0.01, t=1, hyper=HYPER[rule], layers=LAYERS, radii=radii, constrained=True
     )  # fmt: skip
-    _step("adam", w, g, state, radii=radii)
+    _step(rule, w, g, state, radii=radii)
     torch.testing.assert_close(w, expected)
 
 
@@ -203,28 +206,49 @@ def _counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return calls
 
 
-@laws
+@pytest.mark.parametrize(
+    ("rule", "added", "logged"),
+    [
+        (None, 0.0, ""),
+        ("sgd", 0.01, "differ from torch operations by"),
+        ("lamb", float("nan"), "differ from torch operations by nan"),
+        ("adam", None, "no C compiler found"),
+    ],
+)
 def test_kernels_that_fail_or_compute_something_else_are_not_used(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    rule: str | None,
+    added: float | None,
+    logged: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def wrong(rule: str, w: Tensor, *arguments: Any, **options: Any) -> None:
-        w += 0.01
+    def step(name: str, w: Tensor, gradients: list[Tensor], state: rules.State, *, radii: Any, **options: Any) -> None:
+        change = added if name == rule else 0.0
+        if change is None:
+            raise RuntimeError("no C compiler found")
+        g = torch.cat(gradients, dim=1)
+        w.copy_(rules.step(name, w, g, state, radii=radii, constrained=radii is not None, **options)[0])
+        w[0, 0] += change
 
-    def broken(*arguments: Any, **options: Any) -> None:
-        raise RuntimeError("no C compiler found")
-
-    for harmed, said in ((wrong, "differ from torch operations by"), (broken, "no C compiler found")):
-        monkeypatch.setattr(gpu, "step", harmed)
-        gpu.forget()
-        assert not gpu.usable(torch.ones(3))
-        assert said in caplog.text
+    monkeypatch.setattr(gpu, "_reachable", lambda device: True)
+    monkeypatch.setattr(gpu, "step", step)
+    gpu.forget()
+    assert gpu.usable(torch.ones(3)) == (rule is None)
+    assert logged in caplog.text
     gpu.forget()
 
 
 def test_what_they_do_not_support_is_not_usable(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a CPU nothing is, unless it is interpreted; nor are other precisions, or tensors with strides."""
     assert gpu.usable(torch.ones(3)) == gpu.INTERPRETED
-    for other in (torch.ones(3).double(), torch.ones(4, 3).t(), torch.ones(3, device="meta")):
-        assert not gpu.usable(other)
+    assert not gpu.usable(torch.ones(3, device="meta"))
+    monkeypatch.setattr(gpu, "_reachable", lambda device: True)
+    monkeypatch.setattr(gpu, "_trusted", lambda device: True)
+    assert gpu.usable(torch.ones(3))
+    for other in (torch.ones(3).double(), torch.ones(4, 3).t()):
+        assert not gpu.usable(torch.ones(3), other)
+    x = torch.ones(3)
+    with TorchDispatchMode():  # type: ignore[no-untyped-call]
+        assert not gpu.usable(x)
     monkeypatch.setenv("LAWN_TUNE_KERNELS", "0")
     assert not gpu.usable(torch.ones(3))

@@ -308,6 +308,7 @@ def test_a_wrong_argument_is_rejected_by_name_and_nothing_changes(name: str) -> 
     named = "slot 'm'" if argument == "w" and harm in ("one row", "empty") else argument  # R is that of w
     assert named in text.partition(" must ")[0]
     assert ", got " in text or ", missing " in text
+    assert (", strides [" in text) == (harm in ("strided", "negated lazily")), text
 
 
 @pytest.mark.parametrize(("argument", "harm"), sorted(TAKEN))

@@ -9,6 +9,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -130,6 +131,15 @@ def test_without_kernels_the_numbers_are_the_same(machine: Machine) -> None:
     with_kernels = machine.run(TRAIN).split()
     assert with_kernels[0] == "True"
     assert machine.run(TRAIN, LAWN_TUNE_KERNELS="0").split() == ["False", *with_kernels[1:]], "built, and turned off"
+
+
+def test_without_posix_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows does not say who may write to a folder."""
+    monkeypatch.setattr(native, "kernels", native.kernels.__wrapped__)
+    monkeypatch.setattr(native, "os", SimpleNamespace(name="nt", environ={}))
+    lines: list[str] = []
+    assert not native.build_kernels(lines.append)
+    assert lines[0].endswith("no C compiler (cc, gcc, clang) on the PATH")
 
 
 def test_one_line_gives_the_reason_for_missing_kernels(machine: Machine) -> None:

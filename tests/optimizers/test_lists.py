@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from trainables.optimizers import AdamLawn, LambLawn, SgdLawn, group_step, lists
-from trainables.optimizers.lists import PART, Sums, lerp_, lerp_squares_, move_
+from trainables.optimizers.lists import BLOCK, PART, Sums, lerp_, lerp_squares_, move_
 
 FACES: dict[str, Callable[..., Any]] = {"sgd": SgdLawn, "adam": AdamLawn, "lamb": LambLawn}
 
@@ -51,10 +52,36 @@ def test_sums_are_those_of_double_precision(sizes: list[int], seed: int, listed:
 @pytest.mark.parametrize("size", [PART, PART + 1, 3 * PART + 7])
 def test_products_in_parts_are_those_of_double_precision(size: int) -> None:
     generator = torch.Generator().manual_seed(size)
-    xs = [torch.rand(size, generator=generator), torch.rand(2, size, generator=generator).t()]  # the other is strided
-    ys = [torch.rand(size, generator=generator), torch.rand(size, 2, generator=generator)]
-    for x, y, dot in zip(xs, ys, Sums().dots(xs, ys), strict=True):
+    plain, rows, strided = (torch.rand(shape, generator=generator) for shape in [(size,), (size, 2), (2, size)])
+    xs = [plain, rows, strided.t(), plain]
+    ys = [plain.flip(0), strided.t(), rows, plain.double()]
+    for x, y, dot, square in zip(xs, ys, Sums().dots(xs, ys), Sums().squares(xs), strict=True):
         assert float(dot) == pytest.approx(float((x.double() * y.double()).sum()), rel=1e-6)
+        assert float(square) == pytest.approx(float(x.double().square().sum()), rel=1e-6)
+
+
+def test_sums_over_a_long_tensor_make_no_tensor_of_its_length() -> None:
+    x = torch.ones(3 * PART + 7)
+    with Largest() as made:
+        Sums().dots([x], [x])
+        Sums().squares([x])
+        Sums().norms([x])
+    assert 0 < made.size <= BLOCK
+
+
+class Largest(TorchDispatchMode):
+    """Notes the size of the largest tensor that an operation makes, without views of its arguments."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.size = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        given = {x.untyped_storage().data_ptr() for x in tree_leaves(args) if isinstance(x, Tensor)}
+        made = [x for x in tree_leaves(result) if x.untyped_storage().data_ptr() not in given]
+        self.size = max([self.size, *(x.numel() for x in made)])
+        return result
 
 
 @pytest.mark.parametrize("listed", [False, True])

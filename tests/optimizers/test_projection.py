@@ -9,6 +9,8 @@ from torch import Tensor
 
 from trainables.optimizers import rules
 from trainables.optimizers.layers import Layer
+from trainables.optimizers.lists import Sums
+from trainables.optimizers.weights import Weights, rescale_, tangent_
 
 LAYERS = (Layer("a", 0, 3, True), Layer("b", 3, 5, False), Layer("c", 5, 9, True))
 HELD = torch.tensor([True, False, True])
@@ -16,19 +18,38 @@ numbers = st.floats(-1e3, 1e3).filter(lambda x: x == 0 or abs(x) > 1e-100)  # sq
 vectors = st.lists(numbers, min_size=9, max_size=9).map(lambda x: torch.tensor(x, dtype=torch.float64))
 
 
+def project(d: Tensor, w: Tensor, held: Tensor) -> Tensor:
+    """P d, layer by layer; a layer that is not held keeps d."""
+    d = d.clone()
+    tangent_(Weights(views(w), sums=Sums(rows=True), held=list(torch.split(held, 1))), views(d))
+    return d
+
+
+def rescale(w: Tensor, held: Tensor, radii: Tensor) -> Tensor:
+    """c·w/|w| of each held layer."""
+    w = w.clone()
+    rescale_(Weights(views(w), torch.split(radii, 1), sums=Sums(rows=True), held=list(torch.split(held, 1))))
+    return w
+
+
+def views(x: Tensor) -> list[Tensor]:
+    return [x[layer.start : layer.stop] for layer in LAYERS]
+
+
 def norms(x: Tensor) -> Tensor:
-    return torch.stack([x[layer.start : layer.stop].norm() for layer in LAYERS])
+    return torch.stack([part.norm() for part in views(x)])
 
 
 def dots(x: Tensor, y: Tensor) -> Tensor:
-    return torch.stack([(x * y)[layer.start : layer.stop].sum() for layer in LAYERS])
+    return torch.stack([part.sum() for part in views(x * y)])
 
 
 def test_a_hand_computed_projection_and_step() -> None:
     w, g = torch.tensor([3.0, 4.0], dtype=torch.float64), torch.tensor([1.0, 0.0], dtype=torch.float64)
     layers = (Layer("a", 0, 2, True),)
-    held = torch.tensor([True])
-    assert torch.allclose(rules.project(g, w, layers, held), torch.tensor([0.64, -0.48], dtype=torch.float64))
+    tangent = g.clone()
+    tangent_(Weights([w]), [tangent])
+    assert torch.allclose(tangent, torch.tensor([0.64, -0.48], dtype=torch.float64))
     moved, _ = rules.step(
         "sgd",
         w,
@@ -48,20 +69,20 @@ def test_a_hand_computed_projection_and_step() -> None:
 @given(vectors, vectors)
 def test_projection_is_orthogonal_idempotent_and_shrinks(d: Tensor, w: Tensor) -> None:
     held = rules.radii_of(w, LAYERS) > 0
-    once = rules.project(d, w, LAYERS, held)
+    once = project(d, w, held)
     size = norms(d) * norms(w)
     assert (dots(once, w).abs()[held] <= 1e-13 * size[held]).all()
-    assert torch.allclose(rules.project(once, w, LAYERS, held), once, rtol=1e-13, atol=1e-13 * float(norms(d).max()))
+    assert torch.allclose(project(once, w, held), once, rtol=1e-13, atol=1e-13 * float(norms(d).max()))
     assert (norms(once) <= norms(d) * (1 + 1e-13)).all()
 
 
 @given(vectors, vectors)
 def test_projection_leaves_tangents_and_removes_the_weights_themselves(d: Tensor, w: Tensor) -> None:
     held = rules.radii_of(w, LAYERS) > 0
-    assert (norms(rules.project(w, w, LAYERS, held))[held] <= 1e-13 * norms(w)[held]).all()
-    shifted = rules.project(d + 2 * w, w, LAYERS, held)
+    assert (norms(project(w, w, held))[held] <= 1e-13 * norms(w)[held]).all()
+    shifted = project(d + 2 * w, w, held)
     tolerance = 1e-12 * float((norms(d) + norms(w)).max())
-    assert torch.allclose(shifted[held_span(held)], rules.project(d, w, LAYERS, held)[held_span(held)], atol=tolerance)
+    assert torch.allclose(shifted[held_span(held)], project(d, w, held)[held_span(held)], atol=tolerance)
 
 
 def held_span(held: Tensor) -> Tensor:
@@ -73,9 +94,9 @@ def test_what_is_not_held_passes_through_bit_for_bit(d: Tensor, w: Tensor) -> No
     none = torch.zeros(3, dtype=torch.bool)
     d = torch.cat([d[:-1], torch.tensor([-0.0], dtype=torch.float64)])
     radii = rules.radii_of(w, LAYERS)
-    assert bits(rules.project(d, w, LAYERS, none)) == bits(d)
-    assert bits(rules.rescale(d, LAYERS, none, radii)) == bits(d)
-    assert bits(rules.project(d, w, LAYERS, HELD)[3:5]) == bits(d[3:5])
+    assert bits(project(d, w, none)) == bits(d)
+    assert bits(rescale(d, none, radii)) == bits(d)
+    assert bits(project(d, w, HELD)[3:5]) == bits(d[3:5])
 
 
 def bits(x: Tensor) -> list[int]:
@@ -86,21 +107,21 @@ def bits(x: Tensor) -> list[int]:
 def test_rescaling_restores_the_norm_and_keeps_the_direction(w: Tensor, a: float, c: float) -> None:
     radii = torch.tensor([c, 0.0, 2 * c], dtype=torch.float64)
     held = (norms(w) > 1e-100) & (radii > 0)
-    once = rules.rescale(w, LAYERS, held, radii)
+    once = rescale(w, held, radii)
     assert torch.allclose(norms(once)[held], radii[held], rtol=1e-13)
-    assert torch.allclose(rules.rescale(a * w, LAYERS, held, radii)[:3], once[:3] if held[0] else a * w[:3], rtol=1e-12)
+    assert torch.allclose(rescale(a * w, held, radii)[:3], once[:3] if held[0] else a * w[:3], rtol=1e-12)
 
 
 def test_an_overflowing_norm_shows_as_nan_not_as_zeros() -> None:
     w = torch.full((9,), 3e38)
-    assert rules.rescale(w, LAYERS, HELD, torch.ones(3))[:3].isnan().all()
+    assert rescale(w, HELD, torch.ones(3))[:3].isnan().all()
 
 
 def test_small_norms_do_not_shrink() -> None:
     w = torch.full((9,), 1e-9, dtype=torch.float64)
     radii = rules.radii_of(w, LAYERS)
     for _ in range(100):
-        w = rules.rescale(w, LAYERS, HELD, radii)
+        w = rescale(w, HELD, radii)
     assert torch.allclose(w, torch.full((9,), 1e-9, dtype=torch.float64), rtol=1e-12, atol=0)
 
 

@@ -21,8 +21,8 @@ from torch.optim import Optimizer
 COUNTS = "counts"
 """Entry of a param group: the names of the entries that the base's own steps have changed."""
 
-DECAYS = ("lambd", "wd", "l1", "l2", "extra_l2", "lambda_1", "lambda_2")
-"""Names of options that pull weights toward zero, in addition to all that contain "weight_decay"."""
+DECAYS = ("lambd", "wd", "l1", "l2", "extra_l2", "lambda_1", "lambda_2", "norm_loss_factor")
+"""Names of options that pull weights toward zero or a norm, in addition to all that contain "weight_decay"."""
 
 GRAPH = "needs the graph of the gradients, which a projection breaks"
 MASKS = "draws the masks of its state at construction, so they cannot be reset at the switch"
@@ -54,8 +54,8 @@ def reject_unsuitable(base: Optimizer, reserved: Collection[str]) -> None:
     name, reason = type(base).__name__, _unsuitable(base, reserved)
     if reason is not None:
         raise ValueError(f"Lawn needs a base that makes one update from one dense gradient, got {name}, which {reason}")
-    for group in base.param_groups:
-        reject_hidden_decay(name, group)
+    for options in (vars(base), *base.param_groups):
+        reject_hidden_decay(name, options)
 
 
 def _unsuitable(base: Optimizer, reserved: Collection[str]) -> str | None:
@@ -80,10 +80,10 @@ def _unsuitable(base: Optimizer, reserved: Collection[str]) -> str | None:
     return None
 
 
-def reject_hidden_decay(name: str, group: Mapping[str, Any]) -> None:
-    """Raises ValueError if a param group has decay under any name (§3)."""
-    for key, value in group.items():
-        if (key in DECAYS or "weight_decay" in key) and key not in group.get(COUNTS, ()) and _nonzero(value):
+def reject_hidden_decay(name: str, options: Mapping[str, Any]) -> None:
+    """Raises ValueError if a param group or an optimizer's attributes have decay under any name (§3)."""
+    for key, value in options.items():
+        if (key in DECAYS or "weight_decay" in key) and key not in options.get(COUNTS, ()) and _nonzero(value):
             raise ValueError(
                 f"{name} must have no weight decay under LAWN in either phase: {key} must be 0, got {value}; "
                 f"pass {key}=0"
@@ -210,13 +210,9 @@ def _copied(value: Any) -> Any:
 
 
 def plain_attributes(base: Optimizer) -> dict[str, Any]:
-    """Returns the attributes of an optimizer that are numbers, texts or tensors and not torch's own, as copies."""
+    """Returns the attributes of an optimizer that are numbers, texts or tensors, as copies."""
     kinds = (bool, int, float, str, type(None), Tensor)
-    return {
-        key: _copied(value)
-        for key, value in vars(base).items()
-        if isinstance(value, kinds) and not key.startswith(("_optimizer", "_opt_called", "_zero_grad", "_step_count"))
-    }
+    return {key: _copied(value) for key, value in vars(base).items() if isinstance(value, kinds)}
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache, lru_cache
 from itertools import accumulate, product
 from types import ModuleType
@@ -241,10 +241,11 @@ def _reachable(device: torch.device) -> bool:
 def _trusted(device: torch.device) -> bool:
     """Compiles the kernels for a device and compares a small step by each rule with `rules.step`, once a process."""
     try:
-        worst = max(_difference(rule, held, device) for rule, held in product(fused.CODES, (False, True)))
+        differences = [_difference(rule, held, device) for rule, held in product(fused.CODES, (False, True))]
     except Exception as error:  # whatever a compiler or a driver raises, training goes on without the kernels
         _log.warning("no optimizer kernels on %s, using torch operations: %s", device, error)
         return False
+    worst = float(torch.tensor(differences).max())  # NaN if one is
     if not worst < 1e-4:
         _log.warning("the optimizer kernels on %s differ from torch operations by %.1e and are not used", device, worst)
     return worst < 1e-4
@@ -256,12 +257,10 @@ def _difference(rule: str, held: bool, device: torch.device) -> float:
     layers = (Layer("a", 0, BLOCK, True), Layer("b", BLOCK, size, False))
     values = torch.linspace(-1, 1, 2 * size).sin().view(2, -1).to(device)
     w, g = values.clone(), (7 * values).cos()
-    hyper: Mapping[str, float] = {
-        name: {"momentum": 0.9, "eps": 1e-3}.get(name, 0.9) for name in rules.find(rule).hyper
-    }
+    hyper = {name: 1e-3 if name == "eps" else 0.9 for name in rules.find(rule).hyper}
     radii = rules.radii_of(w, layers)
-    state = rules.init_state(rule, w)
-    options: dict[str, Any] = {"lr": 0.1, "t": 1, "hyper": hyper, "layers": layers}
+    state = {name: slot + values.square() for name, slot in rules.init_state(rule, w).items()}
+    options: dict[str, Any] = {"lr": 0.1, "t": 2, "hyper": hyper, "layers": layers}
     expected, _ = rules.step(rule, w, g, state, constrained=held, radii=radii, **options)
     step(rule, w, [g[:, :BLOCK], g[:, BLOCK:]], state, radii=radii if held else None, **options)
     return float((w - expected).abs().max() / expected.abs().max())

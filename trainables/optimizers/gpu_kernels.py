@@ -177,7 +177,7 @@ def _store_move(here, numbers, c, ww, wp, pp, RULE: tl.constexpr):
     """Lines 10 and 11 as w ← keep·w − move·p, where p is P r, or r for a layer that is not held."""
     lr = tl.load(numbers + LR)
     if RULE == LAMB:
-        lr *= tl.where((ww > 0) & (pp > 0), tl.sqrt(ww / tl.where(pp > 0, pp, 1.0)), 1.0)
+        lr *= tl.where(ww * pp > 0, tl.sqrt(ww / tl.where(pp > 0, pp, 1.0)), 1.0)
     norm = tl.sqrt(ww - 2 * lr * wp + lr * lr * pp)
     # The difference is 0, or NaN for a norm that overflowed: c/inf would turn a diverged layer into zeros.
     scale = tl.where(c > 0, c / tl.where(norm == 0, 1.0, norm) + (norm - norm), 1.0)

@@ -119,15 +119,13 @@ def _dot(x: Tensor, y: Tensor) -> Tensor:
     """xᵀy on a CPU; in parts for contiguous tensors, without an intermediate tensor of products."""
     if x.dtype != y.dtype or not (x.is_contiguous() and y.is_contiguous()):
         return (x * y).sum()
-    starts = range(0, max(x.numel(), 1), PART)
-    x, y = x.view(-1), y.view(-1)
-    parts = [torch.dot(x[i : i + PART], y[i : i + PART]) for i in starts]
+    parts = [torch.dot(*pair) for pair in zip(*(torch.split(z.view(-1), PART) for z in (x, y)), strict=True)]
     return parts[0] if len(parts) == 1 else torch.stack(parts).sum()
 
 
 def _square(x: Tensor) -> Tensor:
     """|x|² on a CPU; in blocks for a contiguous tensor, without an intermediate tensor of squares."""
-    whole = x.numel() - x.numel() % BLOCK if x.is_contiguous() else 0
+    whole = x.numel() // BLOCK * BLOCK if x.is_contiguous() else 0
     if not whole:
         return (x * x).sum()
     head, tail = x.view(-1)[:whole].view(-1, BLOCK), x.view(-1)[whole:]

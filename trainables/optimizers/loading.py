@@ -80,11 +80,7 @@ def fits_any(name: str, value: Tensor, p: Tensor) -> bool:
     """Whether an entry of any optimizer may fit: moments are shaped like the parameter, or one per row or tensor."""
     if name not in MOMENTS or value.shape == p.shape:
         return True
-    return (
-        value.dim() in (0, p.dim())
-        and all(n in (1, m) for n, m in zip(value.shape, p.shape, strict=False))
-        and (value.numel() < p.numel())
-    )
+    return value.dim() in (0, p.dim()) and all(n in (1, m) for n, m in zip(value.shape, p.shape, strict=False))
 
 
 def _pairs(optimizer: Optimizer, state_dict: Saved) -> list[tuple[Tensor, Mapping[str, Any]]]:

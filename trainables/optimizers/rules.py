@@ -29,7 +29,7 @@ from trainables.optimizers.controls import LAWN, Control, Decay
 from trainables.optimizers.layers import Layer
 from trainables.optimizers.lists import Coefficient, Sums, Tensors, affine_, lerp_, lerp_squares_, spread
 from trainables.optimizers.lists import Number as Number
-from trainables.optimizers.weights import Weights, clipped_trust_, rescale_, tangent_, trust_, unadapted
+from trainables.optimizers.weights import Weights, clipped_trust_, trust_, unadapted
 
 State = dict[str, Tensor]
 """A rule's slots of stacked models, each shaped like w: "momentum_buffer" for sgd, "m" and "v" for adam and lamb."""
@@ -260,29 +260,6 @@ def radii_of(w: Tensor, layers: Sequence[Layer]) -> Tensor:
     """
     views = [x if layer.constrained else x[..., :0] for layer, x in zip(layers, _views(w, layers), strict=True)]
     return torch.cat(Sums(rows=True).norms(views), dim=-1)  # an empty sum is zero
-
-
-def project(d: Tensor, w: Tensor, layers: Sequence[Layer], held: Tensor) -> Tensor:
-    """Removes from d its part along w, layer by layer: d − (wᵀd / |w|²)·w (eq. 3; Algorithm 1, lines 4 and 9).
-
-    Args:
-        d: gradient or direction, shaped like w.
-        w: weights [P] or [R, P].
-        layers: the layers of w; free ones keep d.
-        held: bool [..., L]; a layer that is False keeps d, bit for bit.
-    """
-    d, chosen = d.clone(), [layer for layer in layers if layer.constrained]
-    masks = [held[..., i : i + 1] for i, layer in enumerate(layers) if layer.constrained]
-    tangent_(Weights(_views(w, chosen), sums=Sums(rows=True), held=masks), _views(d, chosen))
-    return d
-
-
-def rescale(w: Tensor, layers: Sequence[Layer], held: Tensor, radii: Tensor) -> Tensor:
-    """Brings each held layer of w back to its stored norm: c·w/|w| (eq. 2; Algorithm 1, line 11)."""
-    w, chosen = w.clone(), [i for i, layer in enumerate(layers) if layer.constrained]
-    masks, radius = ([x[..., i : i + 1] for i in chosen] for x in (held, radii))
-    rescale_(Weights(_views(w, [layers[i] for i in chosen]), radius, sums=Sums(rows=True), held=masks))
-    return w
 
 
 def check(rule: str | Rule, hyper: Hyper, w: Tensor, layers: Sequence[Layer]) -> Rule:

@@ -134,7 +134,7 @@ def test_a_state_of_other_groups_is_refused_with_torchs_words(case: Case) -> Non
     assert equal(optimizer.state_dict(), before)
 
 
-@pytest.mark.parametrize("shape", [(3, 4), (3, 5), (15,), (5, 1, 3)], ids=str)
+@pytest.mark.parametrize("shape", [(3, 4), (3, 5), (15,), (5,), (5, 1, 3)], ids=str)
 @through_both
 def test_a_state_of_other_shapes_is_refused_before_anything_changes(case: Case, shape: tuple[int, ...]) -> None:
     """Also with as many elements: a transposed layer is not the layer."""
