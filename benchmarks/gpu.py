@@ -28,7 +28,7 @@ from trainables.training.pack import Pack
 
 HYPER = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-6, "weight_decay": 0.01}
 GRAPHED = ("adam-lawn", "adam-l2")
-"""Methods whose steps are compared with and without graphs: the update of one is by kernels, the other's in a graph."""
+"""Methods whose steps are compared with and without graphs: the update of one is by kernels, the other's is not."""
 LAUNCHES = ("cudaLaunchKernel", "cuLaunchKernel", "cudaGraphLaunch", "cudaMemcpyAsync", "cudaMemsetAsync")
 """Beginnings of the names of calls that put work on a GPU; a graph is one, whatever it holds."""
 PASSES = {"AdamW fused": 7, "AdamLawn constrained": 12}

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
+from trainables.optimizers import fused, gpu
 from trainables.training import graphed
 
 
@@ -33,7 +37,7 @@ class StandIn:
         self.captures += 1
         run()
         tape = Tape()
-        with tape:
+        with tape, _capturing(tape):
             results = run()
         tape.undo()
 
@@ -81,6 +85,12 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._operations.append(Operation(function, args, kwargs, new, bool(written)))
         return result
 
+    def launch(self, kernel: Callable[[], object]) -> None:
+        """Writes the launch of a kernel down, after it."""
+        with _disable_current_modes():
+            kernel()
+        self._operations.append(Operation(kernel, (), {}, [], True))
+
     def undo(self) -> None:
         for tensor, value in reversed(self._before):
             tensor.copy_(value)
@@ -94,7 +104,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
                     continue  # a view is where it is
                 result = operation.function(*operation.args, **operation.kwargs)
                 parts = result if isinstance(result, list | tuple) else [result]
-                for place, part in zip(operation.results, parts, strict=True):
+                for place, part in zip(operation.results, parts, strict=bool(operation.results)):
                     if place is not None:
                         place.copy_(part)
 
@@ -103,6 +113,28 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
             for place in operation.results:
                 if place is not None:
                     place.fill_(torch.nan if place.is_floating_point() else 1)
+
+
+@contextmanager
+def _capturing(tape: Tape) -> Iterator[None]:
+    """What a capture is for a GPU's kernels, which Triton may interpret: no mode, and launches are written down."""
+    with (
+        mock.patch.object(fused, "intercepted", return_value=False),
+        mock.patch.object(gpu, "capturing", return_value=True),
+        _launches(tape) if gpu.INTERPRETED else nullcontext(),
+    ):
+        yield
+
+
+def _launches(tape: Tape) -> AbstractContextManager[object]:
+    from triton.runtime.interpreter import InterpretedFunction  # type: ignore[import-untyped, unused-ignore]
+
+    run = InterpretedFunction.run
+
+    def noted(self: Any, *arguments: Any, **options: Any) -> None:
+        tape.launch(partial(run, self, *arguments, **options))
+
+    return mock.patch.object(InterpretedFunction, "run", noted)
 
 
 def _memory(tensor: Tensor) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -18,10 +18,15 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tests.helpers.graphs import StandIn, stand_in
 from trainables.catalogue.methods import METHODS
+from trainables.losses import cross_entropy
 from trainables.optimizers import AdamLawn, LambLawn, SgdLawn, fused, gpu, rules
 from trainables.optimizers.layers import layers_of
+from trainables.training import graphed, updates
 from trainables.training.pack import Pack
+
+__all__ = ["stand_in"]
 
 LAYERS = layers_of([("a", torch.Size((3, 5))), ("bias", torch.Size((5,))), ("b", torch.Size((10, 10)))])
 SIZE = LAYERS[-1].stop
@@ -190,6 +195,61 @@ def test_a_pack_uses_them_across_the_switch(monkeypatch: pytest.MonkeyPatch) -> 
     assert calls == ["adam"] * 2
     monkeypatch.setattr(gpu, "usable", lambda *tensors: False)
     torch.testing.assert_close(by_kernels, trained())
+
+
+def _trained(rule: str, rows: int) -> list[Tensor]:
+    """All that the steps of a pack return and change, over the switch of one row and of all, and a load."""
+
+    def load() -> None:
+        pack.state.weights = pack.state.weights.clone()
+
+    torch.manual_seed(0)
+    hyper = {name: torch.full((rows, 1), value, dtype=torch.float64) for name, value in HYPER[rule].items()}
+    models, device = [torch.nn.Linear(3, 2) for _ in range(rows)], torch.device("cpu")
+    pack = Pack(models, METHODS[f"{rule}-lawn"], hyper, cross_entropy, constrain="all", device=device)
+    events: list[Callable[[], None]] = [lambda: pack.constrain([0]), lambda: pack.constrain(range(rows)), load]
+    seen: list[Tensor] = []
+    for event in (lambda: None, *events):
+        event()
+        for _ in range(4):
+            pack.gradients((torch.eye(3),), torch.tensor([0, 1, 1]), shared=True)
+            loss = pack.apply(torch.full((rows, 1), 0.01 + 0.001 * len(seen), dtype=torch.float64))
+            changed = [tensor.clone() for tensor in (pack.state.weights, *pack.state.slots.values())]
+            seen += [loss, pack.grad_norm, *changed]
+    return seen
+
+
+@laws
+@pytest.mark.parametrize("rows", [1, 2])
+@pytest.mark.parametrize("rule", RULES)
+def test_a_pack_replays_them_in_a_graph_with_the_same_bits(
+    rule: str, rows: int, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu, "_read_by_graphs", [])
+    by_graphs = _trained(rule, rows)
+    assert stand_in.replays >= 6
+    assert len(gpu._read_by_graphs) == 2 + rows  # in each phase, and after the load
+    monkeypatch.setattr(graphed, "backend_of", lambda device: None)
+    assert all(one.equal(other) for one, other in zip(by_graphs, _trained(rule, rows), strict=True))
+
+
+@laws
+@pytest.mark.usefixtures("stand_in")
+def test_a_large_pack_launches_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For which a graph would only add copies of its gradients."""
+    monkeypatch.setattr(gpu, "_read_by_graphs", [])
+    monkeypatch.setattr(updates, "FEW", 7)  # of 8 weights
+    _trained("sgd", 1)
+    assert gpu._read_by_graphs == []
+
+
+@laws
+def test_no_table_is_copied_while_a_graph_is_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    w, g = _start(1)
+    gpu.forget()
+    monkeypatch.setattr(gpu, "capturing", lambda device: True)
+    with pytest.raises(RuntimeError, match="before it is captured"):
+        _step("sgd", w, g, rules.init_state("sgd", w))
 
 
 def _counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:

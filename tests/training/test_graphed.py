@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from tests.helpers import tasks
 from tests.helpers.graphs import StandIn, stand_in
@@ -391,29 +391,35 @@ def test_what_could_not_be_compared_is_not_even_recorded(stand_in: StandIn) -> N
     assert function.calls == ENOUGH
 
 
-def program_of(function: Any) -> fx.GraphModule:
+def devices_of(function: Any) -> set[str]:
     call = Recorded(function)
     for _ in range(3):
         call([torch.ones(3)])
     (known,) = call._known.values()
     assert known.program is not None
-    return known.program
+    return known.program.devices
 
 
-def test_a_program_that_reads_or_makes_memory_elsewhere_is_found() -> None:
-    constant, device, host = torch.ones(3), torch.ones(3, device="meta"), torch.ones(3)
-    assert not graphed.elsewhere(program_of(lambda tensors: [tensors[0] + 1]), [device])
-    assert not graphed.elsewhere(program_of(lambda tensors: [tensors[0] + constant]), [host])
-    assert graphed.elsewhere(program_of(lambda tensors: [tensors[0] + constant]), [device])
-    assert graphed.elsewhere(program_of(lambda tensors: [tensors[0] + torch.zeros(3, device="cpu")]), [device])
-    assert graphed.elsewhere(program_of(lambda tensors: [tensors[0] + 1]), [device, host])
+def test_a_program_knows_where_its_constants_are_and_where_it_makes_tensors() -> None:
+    constant = torch.ones(3)
+    assert devices_of(lambda tensors: [tensors[0] + 1]) == set()
+    assert devices_of(lambda tensors: [tensors[0] + constant]) == {"cpu"}
+    assert devices_of(lambda tensors: [tensors[0], torch.zeros(3, device="meta")]) == {"meta"}
 
 
-def test_such_a_program_is_not_captured(
-    stand_in: StandIn, log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("way", ["constant", "argument"])
+def test_a_program_that_uses_memory_elsewhere_is_not_captured(
+    way: str, stand_in: StandIn, log: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(graphed, "elsewhere", lambda program, device: True)
-    calls(recorded(stand_in)[0], torch.ones(3))
+    def function(tensors: Sequence[Tensor]) -> list[Tensor]:
+        made = torch.zeros(3, device="meta") if way == "constant" else tensors[-1] * 2
+        assert made.device.type == "meta"
+        return [tensors[0] + 1]
+
+    call, _ = recorded(stand_in, function)
+    tensors = [torch.ones(3), *([torch.ones(3, device="meta")] if way == "argument" else [])]
+    for _ in range(ENOUGH):
+        call(tensors)
     assert stand_in.captures == 0
     assert not stand_in.broken
     assert "memory of the host" in log.text

@@ -23,7 +23,6 @@ from trainables.catalogue.rows import Method
 from trainables.losses import cross_entropy
 from trainables.metrics import multiclass_margin
 from trainables.optimizers import fused, gpu
-from trainables.training import updates
 from trainables.training.loop import Training
 from trainables.training.pack import Pack
 from trainables.training.recorded import Recorded
@@ -139,7 +138,7 @@ def test_a_step_by_the_kernels_of_a_gpu_leaves_the_host_alone(
     nothing = torch.zeros(4, 1, device=device)
     monkeypatch.setattr(gpu, "_Call", Call)
     monkeypatch.setattr(gpu, "_table", lambda *lists, device: (nothing, nothing))
-    monkeypatch.setattr(updates, "kernels_for", lambda *tensors: gpu)
+    monkeypatch.setattr(gpu, "kernels_for", lambda *tensors: gpu)
     monkeypatch.setattr(fused, "intercepted", lambda: False)
     check(stacked(METHODS[name], device), 1)
     assert len(launched) == 6

@@ -103,6 +103,8 @@ def step_lists(
     rows, device = len(w[0]), w[0].device
     cut = _cut(tuple(x.shape[1] for x in w), device)
     addresses, strides = _table(*(_where(xs) for xs in (w, first, last, gradients)), device=device)
+    if capturing(device):
+        _read_by_graphs.append((cut, addresses, strides))
     numbers = _numbers(lr, hyper, rows, device)
     steps = _steps(t, rows, len(w), device)
     held = torch.zeros((rows, len(w)), device=device) if radii is None else radii.to(device, torch.float32)
@@ -122,6 +124,7 @@ class _Cut:
     """
 
     def __init__(self, sizes: Sequence[int], device: torch.device) -> None:
+        _check_no_capture(device)
         counts = [-(-size // BLOCK) for size in sizes]
         places = [(layer, block) for layer, count in enumerate(counts) for block in range(count)]
         self.layers, self.blocks = len(sizes), len(places)
@@ -201,9 +204,25 @@ def _table(*lists: _Where, device: torch.device) -> tuple[Tensor, Tensor]:
 
     From one step to the next tensors stay where they are, gradients nearly always: what has been copied is kept.
     """
+    _check_no_capture(device)
     table = torch.tensor(lists, dtype=torch.int64).movedim(-1, 0).contiguous()
     on_device = (table.pin_memory() if device.type == "cuda" else table).to(device, non_blocking=True)
     return on_device[0], on_device[1]
+
+
+_read_by_graphs: list[tuple[_Cut, Tensor, Tensor]] = []
+"""Tables whose addresses are in a CUDA graph: kept as long as the process, a few KB a graph."""
+
+
+def capturing(device: torch.device) -> bool:
+    """Whether launches go into a CUDA graph instead of to the device."""
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+
+
+def _check_no_capture(device: torch.device) -> None:
+    """Raises if a graph would copy from memory of the host, which may hold something else when it is replayed."""
+    if capturing(device):
+        raise RuntimeError("the tables of a step must be on the device before it is captured")
 
 
 def _numbers(lr: Number, hyper: rules.Hyper, rows: int, device: torch.device) -> Tensor:

@@ -1,4 +1,4 @@
-"""A recorded program as one CUDA graph: captured where its tensors are, then replayed by a single launch.
+"""A program of a step as one CUDA graph: captured where its tensors are, then replayed by a single launch.
 
 A graph repeats launches at the addresses it was captured with, and no Python runs between them. So it is used only
 while the weights, buffers and other tensors that stay from step to step are at these addresses; a batch is copied to
@@ -12,16 +12,16 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Set
 from contextlib import suppress
 from functools import cache, partial
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 
 from trainables.optimizers.native import disabled
-from trainables.training.trust import Tensors, both_ways, put
+from trainables.training.trust import Tensors, Way, both_ways, put
 
 WARM_UP = 3
 """Runs before a capture, in which libraries allocate what they need once."""
@@ -64,10 +64,15 @@ class Backend(Protocol):
 class Plain:
     """Runs programs operation by operation."""
 
-    def __call__(self, program: fx.GraphModule, tensors: Tensors) -> list[Tensor]:
-        """Returns the results of a program."""
-        with torch.no_grad():
-            return list(program.forward(*tensors))
+    def __call__(self, program: Way, tensors: Tensors, devices: Set[str] = frozenset()) -> list[Tensor]:
+        """Returns the results of a program.
+
+        Args:
+            program: tensors → results; apart from the tensors it reads only what stays as it is.
+            tensors: its arguments.
+            devices: kinds of the devices that it uses besides.
+        """
+        return program(tensors)
 
     def fits(self, changed: Tensors) -> bool:
         """Whether there is memory for a comparison of programs that change these tensors."""
@@ -93,14 +98,16 @@ class Graphed(Plain):
         self._captures = self.replays = 0
         self._refused = False
 
-    def __call__(self, program: fx.GraphModule, tensors: Tensors) -> list[Tensor]:
-        """Returns the results of a program."""
+    def __call__(self, program: Way, tensors: Tensors, devices: Set[str] = frozenset()) -> list[Tensor]:
+        """See `Plain`."""
         place = self._place(tensors)
         steady, self._last = place == self._last, place
         if self._graph is None or self._graph.place != place:
-            self._graph = self._captured(place, program, tensors) if steady and self._worth() else self._graph
-        if self._graph is None or self._graph.place != place:
-            return super().__call__(program, tensors)
+            if not steady or not self._worth():
+                return program(tensors)
+            self._graph = self._captured(place, program, tensors, devices)
+        if self._graph is None:
+            return program(tensors)
         return self._by_graph(self._graph, program, tensors)
 
     def fits(self, changed: Tensors) -> bool:
@@ -111,13 +118,13 @@ class Graphed(Plain):
         """Gives the memory of the graph back."""
         self._graph = self._last = None
 
-    def _by_graph(self, graph: _Graph, program: fx.GraphModule, tensors: Tensors) -> list[Tensor]:
+    def _by_graph(self, graph: _Graph, program: Way, tensors: Tensors) -> list[Tensor]:
         if graph.trusted:
             self.replays += 1
             results = graph(tensors)
             results[self._lasting] = [result.clone() for result in results[self._lasting]]
             return results
-        found = both_ways(partial(super().__call__, program), graph, tensors, tensors[self._changes])
+        found = both_ways(program, graph, tensors, tensors[self._changes])
         if found.same is False:
             self._refuse(found.reason)
         graph.trusted = found.same is True
@@ -127,20 +134,20 @@ class Graphed(Plain):
         often = self._captures >= EARLY and self._captures * WORTH > self.replays
         return not (self._backend.broken or self._refused or often)
 
-    def _captured(self, place: Hashable, program: fx.GraphModule, tensors: Tensors) -> _Graph | None:
+    def _captured(self, place: Hashable, program: Way, tensors: Tensors, devices: Set[str]) -> _Graph | None:
         """Returns an untried graph; None if there can be none. Changes no value."""
         self._graph, self._captures = None, self._captures + 1
         free, total = self._backend.memory()
         if free < FREE * total:
             return None
-        if elsewhere(program, tensors):
+        if len({tensor.device.type for tensor in tensors} | devices) > 1:
             self._refuse("it uses memory of the host")
             return None
         changed = tensors[self._changes]
         try:
             before = [tensor.clone() for tensor in changed]
             try:
-                return _Graph(self._backend, place, partial(super().__call__, program), tensors, self._fixed)
+                return _Graph(self._backend, place, program, tensors, self._fixed)
             finally:
                 put(changed, before)
         except Exception as error:  # whatever the device or a driver raises, training goes on without graphs
@@ -166,14 +173,14 @@ class _Graph:
         self,
         backend: Backend,
         place: Hashable,
-        run: Callable[[Tensors], list[Tensor]],
+        program: Way,
         tensors: Tensors,
         fixed: int,
     ) -> None:
         self.place, self.trusted, self._fixed = place, False, fixed
         self._given = [torch.empty_like(tensor) for tensor in tensors[fixed:]]
         put(self._given, tensors[fixed:])
-        self._run = partial(run, [*tensors[:fixed], *self._given])
+        self._run = partial(program, [*tensors[:fixed], *self._given])
         self._replay, self._results = backend.capture(self._run)
 
     def __call__(self, tensors: Tensors) -> list[Tensor]:
@@ -216,16 +223,6 @@ class Graphs:
         """Gives the memory of all graphs back."""
         for runner in self._runners:
             runner.forget()
-
-
-def elsewhere(program: fx.GraphModule, tensors: Tensors) -> bool:
-    """Whether a program of these tensors reads or makes any on another device than the first one's, as on the host."""
-    values: list[Any] = [*tensors]
-    for node in program.graph.nodes:
-        values += [getattr(program, node.target)] if node.op == "get_attr" else [*node.args, *node.kwargs.values()]
-    places = [value.device if isinstance(value, Tensor) else value for value in values]
-    kinds = {place.type for place in places if isinstance(place, torch.device)}
-    return kinds != {tensors[0].device.type}
 
 
 @cache

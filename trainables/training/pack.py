@@ -228,7 +228,8 @@ class Pack:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             losses = self._over_rows(mean_loss, views, (buffers, parameters), (tuple(inputs), targets), shared)
         losses, margins = losses.unbind(1) if watched else (losses, torch.zeros_like(losses))
-        return [losses, margins, *torch.autograd.grad(losses.sum(), views, materialize_grads=True)]
+        gradients = torch.autograd.grad(losses.sum(), views, materialize_grads=True)
+        return [losses, margins, *(gradient.contiguous() for gradient in gradients)]
 
     def predict(self, *inputs: Tensor) -> Tensor:
         """Returns the outputs [R, B, ...] of all rows in evaluation mode on one shared batch.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -42,7 +42,7 @@ class _Known:
     """
 
     calls: int = 0
-    program: fx.GraphModule | None = None
+    program: Program | None = None
     trusted: bool = False
     refused: bool = False
 
@@ -68,7 +68,7 @@ class Recorded:
         """Returns `function(tensors)`, detached."""
         known = self._known.setdefault(tuple([tensor.shape for tensor in tensors]), _Known())
         if known.trusted and known.program is not None:
-            return self._runner(known.program, tensors)
+            return self._runner(known.program, tensors, known.program.devices)
         known.calls += 1
         if known.refused or known.calls == 1:
             return self._plain(tensors)
@@ -92,9 +92,32 @@ class Recorded:
 
     def _try(self, known: _Known, tensors: Tensors) -> list[Tensor]:
         assert known.program is not None
-        found = both_ways(self._plain, partial(Plain(), known.program), tensors, tensors[self._changes])
+        found = both_ways(self._plain, known.program, tensors, tensors[self._changes])
         known.trusted, known.refused = found.same is True, found.same is False
         return found.results
+
+
+class Program:
+    """Recorded operations as a function of tensors."""
+
+    def __init__(self, module: fx.GraphModule) -> None:
+        self._module = module
+
+    def __call__(self, tensors: Tensors) -> list[Tensor]:
+        """Runs them, without autograd; returns their results."""
+        with torch.no_grad():
+            return list(self._module.forward(*tensors))
+
+    @cached_property
+    def devices(self) -> set[str]:
+        """The kinds of the devices of its constants, and of those that its operations name."""
+        values: list[Any] = []
+        for node in self._module.graph.nodes:
+            of_node = (
+                [getattr(self._module, node.target)] if node.op == "get_attr" else (*node.args, *node.kwargs.values())
+            )
+            values += [value.device if isinstance(value, Tensor) else value for value in of_node]
+        return {value.type for value in values if isinstance(value, torch.device)}
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -131,12 +154,12 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                     self._nodes[part] = self._graph.call_function(_part, (node, position))
         return result
 
-    def program(self, results: Tensors) -> fx.GraphModule | None:
+    def program(self, results: Tensors) -> Program | None:
         """Returns what was recorded as a function of the tensors, or None if it may differ from call to call."""
         if not self._fixed:
             return None
         self._graph.output([self._node(result) for result in results])
-        return fx.GraphModule(self._constants, self._graph)
+        return Program(fx.GraphModule(self._constants, self._graph))
 
     def _node(self, value: Any) -> Any:
         """The node that made a tensor; one that no operation made is the same at every call."""
