@@ -284,6 +284,16 @@ def test_missing_data_names_command_place_and_address(name: str, tmp_path: Path)
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
+def test_the_first_missing_file_is_expected_or_one_that_appeared_meanwhile(
+    tmp_path: Path, sources: dict[str, Dataset]
+) -> None:
+    for name, file, gone in (("gz", "raw/labels", True), ("gz", "raw/images", False), ("zip", "set/u.data", False)):
+        fetch(name, tmp_path, known=sources)
+        if gone:
+            (tmp_path / file).unlink()
+        assert f"(expected {tmp_path / file}). Fetch it: `" in str(missing_data(name, tmp_path, sources))
+
+
 @pytest.mark.parametrize(
     ("place", "advice"),
     [

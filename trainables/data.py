@@ -207,7 +207,7 @@ def missing_data(name: str, data_dir: Path, known: Mapping[str, Dataset] = DATAS
     urls = ", ".join(dict.fromkeys(file.url for file in source.files))
     fetch = f"Fetch it: `{fetch_command(name, data_dir)}` (from {urls})"
     todo = fetch if _has_url(source) else "Put it there, or give its folder by --data-dir."
-    expected = ", ".join(_absent(source, data_dir)[:1]) or str(data_dir / source.files[0].path)
+    expected = next(iter(_absent(source, data_dir)), data_dir / source.files[0].path)
     return MissingDataError(
         f"data set '{name}' is not in {data_dir} (expected {expected}). {_hint(source, data_dir)}{todo}"
     )

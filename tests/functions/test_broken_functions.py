@@ -59,12 +59,18 @@ def test_a_broken_function_fails_with_its_reason_and_its_output(name: str, tmp_p
     assert (end["kind"], end["reason"]) == ("failed", "error")
     assert end["error"].startswith("train.py:train: ")
     assert re.search(pattern, end["error"]), end["error"]
-    assert "lawn_tune/executors" not in end["error"], "the traceback is of the user's code"
+    own_trace, _, _ = end["error"].partition("The end of its output")
+    assert "functions/child.py" not in own_trace, "the traceback is of the user's code"
 
 
 def test_what_cannot_be_imported_names_the_line(tmp_path: Path) -> None:
     own = Functions(tmp_path, "import no_such_module\n\ndef train(trial):\n    pass\n")
     assert "ModuleNotFoundError: No module named 'no_such_module'" in end_of(own.run(own.job()))["error"]
+
+
+def test_what_is_no_function_is_named(tmp_path: Path) -> None:
+    own = Functions(tmp_path, "train = 3\n")
+    assert "TypeError: train:train is not a function, but of type int" in end_of(own.run(own.job()))["error"]
 
 
 def test_a_hang_is_ended_with_the_place_where_it_hangs(tmp_path: Path) -> None:

@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+import random
+import select
 import socket
 import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import Mock
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from lawn_tune.planning.functions import archives
 from lawn_tune.results import UTILIZATION
+from search_spaces.loader import load_space
 from tests.helpers.functions import LINE, SPACE, Functions, end_of
 from tests.helpers.jobs import curve
+from trainables.functions import run
 from trainables.functions.child import GO, STOP
-from trainables.functions.host import Host
-from trainables.functions.run import _End, _Process
+from trainables.functions.host import Host, host
+from trainables.functions.run import FunctionRun, _End, _Process
 from trainables.functions.state import read_state, read_story, write_state
 from trainables.functions.trial import FunctionTrial
 from trainables.optimizers import AdamLawn
 from trainables.training.schedules import lr_factor
+from trainables.training.trial import EpochEnded, Unsaved, Warned
 
 CPU = torch.device("cpu")
 
@@ -84,6 +96,157 @@ class HeldHost:
 
     def wait(self) -> int:
         return self._process.wait()
+
+
+@pytest.fixture
+def a_host() -> Iterator[Host]:
+    made = Host()
+    yield made
+    made.close()
+
+
+def test_an_end_that_comes_together_with_the_beginning_is_still_waited_for(a_host: Host) -> None:
+    a_host._control.close()
+    a_host._control, process = socket.socketpair()
+    with process:
+        process.sendall(b"12\n-9\n")
+        assert a_host.fork(process, 0) == 12
+        assert select.select([a_host], [], [], 10)[0] == [a_host]
+        assert a_host.wait() == -9
+
+
+@pytest.mark.parametrize("how", ["killed", "refuses"])
+def test_a_host_that_begins_no_process_is_ended_and_named(
+    how: str, a_host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_host._control.settimeout(10)
+    began = time.monotonic()
+    if how == "killed":
+        a_host._process.kill()
+    else:
+        monkeypatch.setattr(socket, "send_fds", Mock(side_effect=OSError("too many references")))
+    with socket.socket() as channel:
+        asks: list[Callable[[], int]] = [lambda: a_host.fork(channel, 0), a_host.wait]
+        for ask in asks:
+            with pytest.raises(ChildProcessError, match="begins the trials of functions ended with code -9"):
+                ask()
+    assert not a_host.alive
+    assert time.monotonic() - began < 10, "nobody waits for what has ended"
+
+
+def function_run(folder: Path, body: str, checkpoint: Path | None = None, progress_seconds: float = 0.0) -> FunctionRun:
+    """A run that reports every epoch."""
+    own = Functions(folder, f"import atexit, threading, time\n\ndef train(trial):\n    {body}\n")
+    (archive,) = archives([load_space(own.file)]).values()
+    options: dict[str, Any] = {"checkpoint_seconds": 0.0, "report_seconds": 0.0, "threads": 1}
+    return FunctionRun(
+        own.job().config,
+        archive,
+        data_dir=folder,
+        device=CPU,
+        checkpoint=checkpoint,
+        progress_seconds=progress_seconds,
+        **options,
+    )
+
+
+def test_a_function_whose_state_cannot_be_kept_is_not_waited_for_nor_told_to_save(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    body = "for epoch in range(trial.epochs): trial.report(epoch + 1, validation=1.0); trial.save({})"
+    trial = function_run(tmp_path, body, checkpoint=tmp_path / "file" / "state")
+    events = list(trial)
+    assert trial.outcomes is not None
+    assert [type(event) for event in events].count(Unsaved) == 3, "after the last epoch there is nothing to keep"
+    assert not [event for event in events if isinstance(event, Warned) and "saves no state" in event.text]
+    again = function_run(tmp_path, f"{body}\n    time.sleep(99)", checkpoint=tmp_path / "file" / "state")
+    began = time.monotonic()
+    for event in again:
+        if isinstance(event, Unsaved):
+            again.stop()
+    assert again.outcomes is None
+    assert time.monotonic() - began < run.STOP_SECONDS
+
+
+def test_the_process_of_a_function_ends_with_it_whatever_it_has_left(tmp_path: Path) -> None:
+    body = (
+        "atexit.register(print, 'late'); threading.Thread(target=time.sleep, args=(99,)).start(); print('left', end='')"
+    )
+    trial, printed = function_run(tmp_path, body), _End()
+    order = {"config": trial.config.to_dict(), "device": "cpu", "checkpoint": None, "checkpoint_seconds": 0.0}
+    order |= {"code": str(tmp_path), "folder": str(tmp_path), "data_dir": str(tmp_path), "threads": 1}
+    with _Process(host(), order, printed) as process:
+        messages = [process.message()]
+        while process.exit_code is None:
+            messages.append(process.message())
+        (end,) = (message for message in messages if message is not None)
+        assert (end["kind"], process.exit_code, printed.text) == ("returned", 0, "left")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "stops_at", "expected"), [(0.0, 9, [1, 2, 3]), (1e9, 9, [1]), (1e9, 3, [1, 3]), (0.0, 4, [1, 2, 3])]
+)
+def test_a_state_is_written_as_often_as_asked_for_and_once_more_by_a_launch_that_stops(
+    seconds: float, stops_at: int, expected: list[int], tmp_path: Path
+) -> None:
+    """Of four epochs; after the last one there is nothing to continue."""
+    sent: list[str] = []
+    trial = FunctionTrial(
+        Functions(tmp_path).job().config,
+        device=CPU,
+        data_dir=tmp_path,
+        send=lambda message: sent.append(message["kind"]),
+        stopping=lambda: trial.epoch >= stops_at,
+        checkpoint=tmp_path / "state",
+        checkpoint_seconds=seconds,
+    )
+    for epoch in range(1, 5):
+        trial.report(epoch, validation=0.0)
+        trial.save({})
+        assert (sent.pop() == "saved") == (epoch in expected)
+        assert read_story(tmp_path / "state")["records"][-1]["epoch"] == max(e for e in expected if e <= epoch)
+
+
+def test_what_a_worker_does_between_events_is_not_the_time_of_a_function(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It checks the data before the first epoch, and may have to copy a checkpoint after each."""
+    later = [0.0]
+
+    def wait(*_: object) -> nullcontext[None]:
+        later[0] += 100.0
+        return nullcontext()
+
+    monkeypatch.setattr(run, "verified", wait)
+    monkeypatch.setattr(run, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(run, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + later[0]))
+    body = "for epoch in range(4): time.sleep(0.1); trial.report(epoch + 1, validation=1.0)"
+    trial = function_run(tmp_path, body, progress_seconds=50.0)
+    for event in trial:
+        if isinstance(event, EpochEnded):
+            wait()
+    assert trial.outcomes is not None
+
+
+def test_a_function_is_late_by_its_limit_or_ten_times_its_slowest_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(run, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    pace, forever = run._Pace(5.0, 2.0), run._Pace(0.0, 2.0)
+    assert pace.reports_now(), "the first epoch at once"
+
+    def after(seconds: float) -> tuple[bool, bool]:
+        now[0] += seconds
+        return pace.late, pace.reports_now()
+
+    assert after(1.5) == (False, False)
+    assert after(0.5) == (False, True)
+    assert after(2.5) == (False, True)
+    assert after(1.0) == (True, False)
+    pace.epoch_ended()
+    pace.begin()
+    assert pace.seconds == 0.0
+    assert after(55.0) == (False, True)
+    assert after(0.5) == (True, False)
+    assert not forever.late
 
 
 def test_a_process_that_reads_nothing_is_asked_to_stop_once_and_keeps_room_for_an_answer() -> None:
@@ -162,13 +325,17 @@ def same(a: Any, b: Any) -> bool:
     return bool(a == b and type(a) is type(b))
 
 
+def draws() -> tuple[float, float, float]:
+    return random.random(), float(np.random.random()), float(torch.rand(()))
+
+
 def test_a_state_comes_back_as_it_was_with_the_global_generators(tmp_path: Path) -> None:
     shared = torch.ones(3)
     state = STATE | {"tied": [shared, shared[:2]]}
     write_state(tmp_path / "state", {"epoch": 3}, state)
-    drawn = torch.rand(3)
+    drawn = draws()
     assert same(read_state(tmp_path / "state", CPU), state)
-    assert torch.equal(torch.rand(3), drawn)
+    assert draws() == drawn
     assert read_story(tmp_path / "state") == {"epoch": 3}
     with pytest.raises(TypeError, match=r"state\['x'\] is of type Linear"):
         write_state(tmp_path / "state", {}, {"x": nn.Linear(1, 1)})

@@ -15,11 +15,21 @@ from torch.func import functional_call, jacrev
 
 from tests.helpers.tasks import pack, point, run, task, training
 from trainables.catalogue.methods import METHODS
+from trainables.catalogue.page import page
 from trainables.losses import bce, cross_entropy
 from trainables.models import ncf
 from trainables.training import flattening
 from trainables.training.checkpoint import load_checkpoint, save_checkpoint
-from trainables.training.flattening import Surface, flattening_series, sample, top_eigenvalue
+from trainables.training.flattening import (
+    FLAT,
+    SIGNS,
+    STEPS,
+    Surface,
+    escape,
+    flattening_series,
+    sample,
+    top_eigenvalue,
+)
 from trainables.training.pack import Pack
 from trainables.workloads.base import Batch
 
@@ -72,6 +82,13 @@ def literal(row: int, smoothing: float) -> tuple[Tensor, Tensor, Tensor]:
     return losses(start), jacrev(losses)(start), jacrev(jacrev(lambda w: losses(w).mean()))(start)
 
 
+def escaping(curvature: Tensor, noise: Tensor, rate: float, batch: int, examples: int) -> Tensor:
+    """Returns the matrix of `escape`; a batch of all examples has no noise, and there is none that is larger."""
+    once = torch.eye(SIZE) - rate * curvature
+    share = (examples - batch) / (batch * (examples - 1)) if batch < examples else 0.0
+    return once @ once + rate**2 * share * noise
+
+
 @pytest.mark.parametrize("method", ["adam-lsr", "adam"])
 def test_every_measure_equals_that_of_the_matrices(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flattening, "FLAT", 1.0)
@@ -83,19 +100,82 @@ def test_every_measure_equals_that_of_the_matrices(method: str, monkeypatch: pyt
         losses, gradients, curvature = literal(row, 0.05 if method == "adam-lsr" else 0.0)
         centered = gradients - gradients.mean(dim=0)
         noise = centered.T @ centered / EXAMPLES
-        once = torch.eye(SIZE) - rate * curvature
-        escape = once @ once + rate**2 * (TRAINED - BATCH) / (BATCH * (TRAINED - 1)) * noise
         expected = {
             "flat_share": float((losses < 1.0).double().mean()),
             "flat_grad_norm": float(gradients.mean(dim=0).norm()),
             "noise_top": float(torch.linalg.eigvalsh(noise)[-1]),
             "hessian_top": float(torch.linalg.eigvalsh(curvature)[-1]),
-            "escape": float(torch.linalg.eigvalsh(escape)[-1]),
+            "escape": float(torch.linalg.eigvalsh(escaping(curvature, noise, rate, BATCH, TRAINED))[-1]),
         }
         assert 0 < expected["flat_share"] < 1
         for name, value in expected.items():
             assert float(found[name][row]) == pytest.approx(value, rel=1e-4), name
         assert float(found["noise_trace"][row]) == pytest.approx(float(noise.trace()), rel=0.2)
+
+
+@pytest.mark.parametrize(("batch", "examples"), [(4, 100), (1, 2), (7, 7), (9, 4), (1, 1)])
+def test_escape_multiplies_by_its_matrix(batch: int, examples: int) -> None:
+    what: Any = Sampled()
+    surface, v = (
+        Surface(stacked("adam"), 0, sample(what)),
+        torch.randn(SIZE, generator=torch.Generator().manual_seed(0)),
+    )
+    _, gradients, curvature = literal(0, 0.0)
+    centered = gradients - gradients.mean(dim=0)
+    expected = escaping(curvature, centered.T @ centered / EXAMPLES, 3.0, batch, examples) @ v.double()
+    torch.testing.assert_close(escape(surface, 3.0, batch, examples)(v).double(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_estimate_of_a_trace_is_exact_over_signs_that_are_orthogonal(monkeypatch: pytest.MonkeyPatch) -> None:
+    what: Any = Sampled()
+    surface, signs = Surface(stacked("adam"), 0, sample(what)), torch.ones(1, 1)
+    centered = (gradients := literal(0, 0.0)[1]) - gradients.mean(dim=0)
+    while len(signs) < SIZE:
+        signs = torch.cat([torch.cat([signs, signs], 1), torch.cat([signs, -signs], 1)])
+    left = iter((signs[:, :SIZE].long() + 1) // 2)
+    monkeypatch.setattr(flattening, "SIGNS", len(signs))
+    monkeypatch.setattr(torch, "randint", lambda *_, **__: next(left))
+    assert surface.noise_trace().item() == pytest.approx((centered.square().sum() / EXAMPLES).item(), rel=1e-4)
+
+
+def test_a_flat_loss_is_below_the_level(monkeypatch: pytest.MonkeyPatch) -> None:
+    what: Any = Sampled()
+    losses = Surface(stacked("adam"), 0, sample(what)).losses
+    for name, value in (("STEPS", 1), ("SIGNS", 1), ("FLAT", losses.max().item())):
+        monkeypatch.setattr(flattening, name, value)
+    found = flattening_series(stacked("adam"), what, torch.tensor([RATE, RATE]), BATCH)["flat_share"][0]
+    assert found.item() == pytest.approx((EXAMPLES - 1) / EXAMPLES)
+
+
+class PartlyUsed(nn.Module):
+    """Of which one parameter is in no loss, and another in no second derivative."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unused, self.bias = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, :3] * self.bias
+
+
+def test_parameters_without_a_derivative_have_a_zero() -> None:
+    hyper = {name: torch.full((1, 1), 0.1, dtype=torch.float64) for name in METHODS["adam"].hyperparameters}
+    device = torch.device("cpu")
+    made = Pack([PartlyUsed()], METHODS["adam"], hyper, lambda x, _: x.sum(1), constrain="all", device=device)
+    inputs, targets = probe()
+    surface, v = Surface(made, 0, [Batch((inputs,), targets, EXAMPLES)]), torch.ones(5)
+    assert surface.gradient.tolist() == pytest.approx([0, 0, *inputs[:, :3].mean(0).tolist()])
+    assert surface.hessian(v).tolist() == [0] * 5
+    covariance = torch.cov(inputs[:, :3].T, correction=0)
+    assert surface.noise(v).tolist() == pytest.approx([0, 0, *covariance.sum(1).tolist()], abs=1e-6)
+
+
+def test_the_page_on_methods_has_the_numbers_of_the_measures() -> None:
+    text = " ".join(page().split())
+    assert f"a loss below 1e{round(math.log10(FLAT))} " in text
+    assert 10 ** round(math.log10(FLAT)) == FLAT
+    assert f"at most {flattening.EXAMPLES} examples, eigenvalues come from {STEPS} Lanczos steps" in text
+    assert f"the trace from {SIGNS} random vectors" in text
 
 
 def test_the_sample_is_a_fixed_choice_of_the_probe(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +192,10 @@ def test_the_sample_is_a_fixed_choice_of_the_probe(monkeypatch: pytest.MonkeyPat
 def test_a_few_steps_find_the_largest_of_many_eigenvalues_and_not_the_largest_magnitude() -> None:
     values = torch.linspace(-3, 1, 400) ** 3
     values[7] = 5.0
-    assert float(top_eigenvalue(lambda v: values * v, 400, torch.device("cpu"))) == pytest.approx(5.0, rel=5e-3)
+    for scale in (1.0, 2.0**-30, 2.0**30):
+        scaled = scale * values
+        found = top_eigenvalue(scaled.mul, 400, torch.device("cpu"))
+        assert float(found) == pytest.approx(scale * 5.0, rel=5e-3)
     assert float(top_eigenvalue(torch.zeros_like, 400, torch.device("cpu"))) == 0.0
     assert math.isnan(float(top_eigenvalue(lambda v: v * math.nan, 400, torch.device("cpu"))))
 

@@ -28,7 +28,9 @@ def config(**changes: Any) -> PackConfig:
 
 
 def group(what: PackConfig, checkpoint: Path | None = None, **options: Any) -> GroupRun:
-    return GroupRun(what, 2, data_dir=Path("nowhere"), device=CPU, checkpoint=checkpoint, **options)
+    usual: dict[str, Any] = {"checkpoint_seconds": 30.0, "checkpoint_steps": 0, "report_seconds": 0.5}
+    usual |= {"flattening": False, "threads": 1, "code": b"", "named": ""}
+    return GroupRun(what, 2, data_dir=Path("nowhere"), device=CPU, checkpoint=checkpoint, **usual | options)
 
 
 def results(events: list[Event], run: PackRun | GroupRun) -> Any:

@@ -136,6 +136,7 @@ def test_a_result_that_is_no_number_proves_nothing() -> None:
 
 def test_what_takes_long_is_not_worth_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trainables.training.recorded.LONG", 0.0)
+    monkeypatch.setattr(Recorded, "_record", None)
     function = Counted()
     recorded = Recorded(function)
     for tensors in arguments():

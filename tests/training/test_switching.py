@@ -68,6 +68,15 @@ def test_a_margin_that_is_never_reached_never_switches() -> None:
         assert ours["train_loss"] == pytest.approx(plain["train_loss"], rel=1e-6)
 
 
+def test_the_end_of_training_is_no_time_to_switch(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = training(pack(task("adam-lawn", epochs=1), [POINTS[0]]))
+    last = session.total_steps
+    monkeypatch.setattr(session.margins, "due", lambda measured: measured if session.steps_done == last else ())
+    session.run_epoch()
+    assert session.steps_done == last
+    assert session.records[-1].series[SWITCH_EPOCH] == [None]
+
+
 @pytest.mark.parametrize("epochs", [2, 5])
 def test_a_resumed_pack_switches_when_an_undisturbed_one_does(epochs: int, tmp_path: Path) -> None:
     config, file = pack(WHAT, POINTS), tmp_path / "c.safetensors"

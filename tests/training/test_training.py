@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import itertools
 import math
 from contextlib import nullcontext
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 
+from lawn_tune.executors.messages import WorkerSettings
 from tests.helpers.tasks import CPU, curve, eight_points, events_of, pack, point, run, task, training
 from trainables.catalogue.datasets import DATASETS
 from trainables.catalogue.methods import METHODS
@@ -284,23 +286,23 @@ def test_a_resumed_training_reads_the_stored_norms_bit_for_bit(tmp_path: Path) -
     assert second.rows == first.rows
 
 
-def test_the_seconds_of_a_resumed_pack_are_those_of_all_its_parts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("saved", "before"), [(500.0, 500.0), (None, 0.0), (-1.0, 0.0)])
+def test_the_seconds_of_a_pack_are_those_of_all_its_parts(
+    saved: float | None, before: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Resumed, without a checkpoint, and with one that cannot be used, as its seconds are below 0."""
     ticks = itertools.count(1000)
     monkeypatch.setattr(trial, "time", SimpleNamespace(monotonic=lambda: float(next(ticks))))
     config = pack(task(epochs=3), [point("adam-lawn"), point("adam-lawn", peak_lr=0.02)])
     file = tmp_path / "c"
     session = training(config)
     session.run_epoch()
-    save_checkpoint(file, session, 500.0)
+    if saved is not None:
+        save_checkpoint(file, session, saved)
     first = next(ticks)
-    _, ends = run(config, checkpoint=file)
-    passed = next(ticks) - first
-    for end in ends:
-        seconds = end.summary["seconds"]
-        assert seconds is not None
-        assert 500 / 2 < seconds <= (500 + passed) / 2
+    _, ends = run(config, checkpoint=file if saved is not None else None)
+    passed = next(ticks) - first - 2  # a tick before it began, and one after its end
+    assert [end.summary["seconds"] for end in ends] == [(before + passed) / 2] * 2
 
 
 @pytest.mark.parametrize("harm", ["missing", "empty", "cut", "garbage", "other pack"])
@@ -375,6 +377,16 @@ def test_every_key_of_a_task_changes_the_numbers(change: dict[str, Any]) -> None
     assert plain.members[0].key != other.members[0].key
     losses = [[record.series["train_loss"] for record in run(config)[0]] for config in (plain, other)]
     assert losses[0] != losses[1]
+
+
+def test_a_run_waits_as_long_as_settings_and_docs_say() -> None:
+    defaults = {name: given.default for name, given in inspect.signature(PackRun).parameters.items()}
+    of_worker = {field.name: field.default for field in dataclasses.fields(WorkerSettings)}
+    common = defaults.keys() & of_worker.keys() - {"data_dir"}
+    assert common == {"checkpoint_seconds", "checkpoint_steps", "report_seconds", "flattening"}
+    assert {name: defaults[name] for name in common} == {name: of_worker[name] for name in common}
+    page = (Path(__file__).parents[2] / "docs/cluster.md").read_text()
+    assert f"after a step within {defaults['pause_seconds']:g} s" in page
 
 
 def test_a_task_survives_json() -> None:

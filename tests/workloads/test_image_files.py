@@ -107,7 +107,8 @@ def test_an_epoch_is_the_same_with_any_threads_from_any_step(data_dir: Path) -> 
 def test_the_cache_is_built_once_and_drawn_from_like_the_files(data_dir: Path) -> None:
     plain, first = built(data_dir), built(data_dir, "imagenet-resized")
     (cache,) = (data_dir / "imagenet").glob(".resized-*.npy")
-    stamp = cache.stat().st_mtime_ns
+    stamp, side = cache.stat().st_mtime_ns, round(DATASETS["imagenet-resized"].shape["pixels"] * 256 / 224)
+    assert np.load(cache, mmap_mode="r")["pixels"].shape == (len(plain._labels), side, side, 3)
     again = built(data_dir, "imagenet-resized")
     assert cache.stat().st_mtime_ns == stamp
     assert plain.digest == first.digest == again.digest != ""
@@ -125,6 +126,16 @@ def test_the_cache_is_built_once_and_drawn_from_like_the_files(data_dir: Path) -
     with pytest.raises(DataError, match=r"cannot be used: .*Remove it"):
         built(data_dir, "imagenet-resized")
     assert not list((data_dir / "imagenet").glob(".*.draft"))
+
+
+@pytest.mark.parametrize("other", ["fewer images", "other pixels"])
+def test_a_cache_of_other_images_is_refused(other: str, data_dir: Path) -> None:
+    built(data_dir, "imagenet-resized")
+    (cache,) = (data_dir / "imagenet").glob(".resized-*.npy")
+    records = np.load(cache)
+    np.save(cache, records[1:] if other == "fewer images" else records["pixels"][:, 0, 0, 0])
+    with pytest.raises(DataError, match=rf"the cache {re.escape(str(cache))} is not one of these images\. Remove it"):
+        built(data_dir, "imagenet-resized")
 
 
 @given(st.integers(0, 2**63 - 2), st.integers(1, 900), st.integers(1, 900))

@@ -105,6 +105,31 @@ def test_a_micro_batch_of_one_image_is_rejected(size: int, micro_batch: int, sea
         reject_single_image(size, counts, int(fit))
 
 
+def test_synthetic_images_never_change() -> None:
+    """Neither keys nor digests of trials know them."""
+    images = build_workload(replace(TASK, dataset="synthetic"), Path("nowhere"), CPU)
+    assert isinstance(images, ImageWorkload)
+    first = [part.images[0, 0, 0, :3] for part in (images._train, images._held_out["test"])]
+    expected = torch.tensor([[0.81969, 0.02241, -0.76175], [-0.01446, 2.40956, 1.26850]])
+    torch.testing.assert_close(torch.stack(first), expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("size", [2, 9])
+def test_no_size_is_named_where_none_fits(size: int) -> None:
+    with pytest.raises(ValueError, match=r"BatchNorm needs two; use another batch_size$"):
+        reject_single_image(size, {"train": 1, "train+validation": 4})
+
+
+def test_the_noise_of_synthetic_images_is_as_large_as_their_patterns() -> None:
+    images = build_workload(replace(TASK, dataset="synthetic", train_on="train+validation"), Path("nowhere"), CPU)
+    assert isinstance(images, ImageWorkload)
+    ours = images._train
+    by_class = [ours.images[ours.labels == c] for c in range(10)]
+    assert ours.labels.bincount().tolist() == [26] * 6 + [25] * 4
+    assert torch.cat([part - part.mean(dim=0) for part in by_class]).std().item() == pytest.approx(1.0, rel=0.05)
+    assert torch.stack([part.mean(dim=0) for part in by_class]).std().item() == pytest.approx(1.0, rel=0.1)
+
+
 def test_a_size_that_would_fail_in_the_confirm_run_is_rejected_before_the_search() -> None:
     with pytest.raises(ValueError, match=r"one image \(1,437 images on train\+validation\).*for example 360"):
         build_workload(replace(TASK, batch_size=359), Path("nowhere"), CPU)

@@ -9,6 +9,7 @@ import atexit
 import os
 import socket
 import subprocess
+from contextlib import suppress
 from functools import cache
 
 import torch
@@ -34,7 +35,6 @@ class Host:
             start_new_session=True,
         )
         theirs.close()
-        self._received = b""
         atexit.register(self.close)
 
     @property
@@ -69,15 +69,20 @@ class Host:
         self._process.wait()
 
     def _number(self) -> int:
-        while b"\n" not in self._received:
-            more = self._control.recv(64) if self._control.fileno() >= 0 else b""
-            if not more:
+        line = b""
+        while not line.endswith(b"\n"):  # and nothing beyond it: what is read early cannot be waited for
+            if not (more := self._byte()):
                 self.close()
                 code = self._process.returncode
                 raise ChildProcessError(f"the process that begins the trials of functions ended with code {code}")
-            self._received += more
-        line, _, self._received = self._received.partition(b"\n")
+            line += more
         return int(line)
+
+    def _byte(self) -> bytes:
+        """Returns the next byte that it sends; none once it has ended."""
+        with suppress(OSError):
+            return self._control.recv(1)
+        return b""
 
 
 @cache

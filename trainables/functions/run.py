@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import math
 import os
 import signal
 import socket
@@ -73,11 +74,11 @@ class FunctionRun:
         *,
         data_dir: Path,
         device: torch.device,
-        checkpoint: Path | None = None,
-        checkpoint_seconds: float = 30.0,
-        report_seconds: float = 0.5,
-        threads: int = 1,
-        progress_seconds: float = 0.0,
+        checkpoint: Path | None,
+        checkpoint_seconds: float,
+        report_seconds: float,
+        threads: int,
+        progress_seconds: float,
     ) -> None:
         self.config, self.archive, self.data_dir, self.device = config, archive, data_dir, device
         self.checkpoint, self.checkpoint_seconds, self.threads = checkpoint, checkpoint_seconds, threads
@@ -173,7 +174,6 @@ class FunctionRun:
             self._pace.epoch_ended()
             yield EpochEnded(message["epoch"])
             if self._saves is None and message["epoch"] == 2:
-                self._saves = False
                 yield Warned(f"{self.config.task.dataset} saves no state: a trial that is interrupted starts again")
             if self._pace.reports_now() or self._diverged or message["epoch"] == self.config.task.epochs:
                 yield Records(self.records[self._sent :])
@@ -219,8 +219,8 @@ class _Pace:
 
     def __init__(self, progress_seconds: float, report_seconds: float) -> None:
         self._progress_seconds, self._report_seconds = progress_seconds, report_seconds
-        self._slowest = self._reported = 0.0
-        self.begin()
+        self._slowest, self._reported = 0.0, -math.inf
+        self._began = time.monotonic()
 
     def begin(self) -> None:
         """An epoch begins now; what its worker did before is not the function's time."""

@@ -99,7 +99,7 @@ class FunctionTrial:
         if steps_per_epoch < 1:
             raise ValueError(f"steps_per_epoch must be a whole number from 1, got {steps_per_epoch}")
         total = steps_per_epoch * self.epochs
-        free = switch_step(values[method.switch], steps_per_epoch, total) if method.switch else 0
+        free = switch_step(values[method.switch], steps_per_epoch, total) if method.switch else None
         optimizer = torch_optimizer(method, values, parameters, free_steps=free)
         self.hyperparameters.unread -= method.hyperparameters.keys() - {*method.names("loss"), *unused(method)}
         self._schedule = Schedule(optimizer, task.schedule, values["warmup_epochs"] * steps_per_epoch, total)

@@ -172,9 +172,7 @@ def top_eigenvalue(product: Operator, size: int, device: torch.device) -> Tensor
         v = product(basis[-1])
         diagonal.append(v @ basis[-1])
         length = v.norm()
-        for _ in range(2):  # once leaves what rounding puts back
-            for known in basis:
-                v = v - (v @ known) * known
+        v = _without(_without(v, basis), basis)  # once leaves what rounding puts back
         if len(basis) == min(STEPS, size) or v.norm() <= 1e-6 * length:
             break
         beside.append(v.norm())
@@ -186,6 +184,13 @@ def top_eigenvalue(product: Operator, size: int, device: torch.device) -> Tensor
         return torch.full((), torch.nan, device=device)
     found: Tensor = torch.linalg.eigvalsh(matrix.double().cpu())[-1]
     return found.to(matrix)
+
+
+def _without(v: Tensor, basis: Sequence[Tensor]) -> Tensor:
+    """Returns a vector without its parts along orthonormal ones."""
+    for known in basis:
+        v = v - (v @ known) * known
+    return v
 
 
 def _flat(tensors: Sequence[Tensor]) -> Tensor:

@@ -87,14 +87,14 @@ class GroupRun:
         *,
         data_dir: Path,
         device: torch.device,
-        checkpoint: Path | None = None,
-        checkpoint_seconds: float = 30.0,
-        checkpoint_steps: int = 0,
-        report_seconds: float = 0.5,
-        flattening: bool = False,
-        threads: int = 1,
-        code: bytes = b"",
-        named: str = "",
+        checkpoint: Path | None,
+        checkpoint_seconds: float,
+        checkpoint_steps: int,
+        report_seconds: float,
+        flattening: bool,
+        threads: int,
+        code: bytes,
+        named: str,
     ) -> None:
         self.config, self.count, self.device, self.checkpoint = config, count, device, checkpoint
         self.outcomes: list[TrialOutcome] | None = None

@@ -20,7 +20,7 @@ def weight_series(pack: Pack) -> dict[str, Tensor]:
     norms = pack.layer_norms()
     matrices = [i for i, shape in enumerate(pack.shapes) if len(shape) >= 2]
     gammas = [i for i, name in enumerate(pack.names) if name in pack.gamma_names]
-    missing = torch.full_like(norms[:, 0], torch.nan)
+    missing = torch.full_like(pack.grad_norm, torch.nan)
     return {
         "grad_norm": pack.grad_norm,
         "weight_norm": norms.norm(dim=1),

@@ -6,7 +6,6 @@ import base64
 import faulthandler
 import json
 import os
-import sys
 import threading
 import traceback
 from collections.abc import Callable
@@ -56,8 +55,6 @@ def main(number: int) -> NoReturn:
     except BaseException as error:
         end = _raised(error)
     send(end)
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
     os._exit(0)  # NCCL and gloo may wait for ranks that have ended
 
 

@@ -257,7 +257,8 @@ def main() -> None:
             print(json.dumps([asdict(record) for record in event.records]), flush=True)
         elif isinstance(event, Unusable | Unsaved):
             print(event, file=sys.stderr)
-    json.dump([asdict(end) | {"examples": end.examples.hex()} for end in run.outcomes or ()], sys.stdout)
+    assert run.outcomes is not None, "nothing stops it"
+    json.dump([asdict(end) | {"examples": end.examples.hex()} for end in run.outcomes], sys.stdout)
     print()
 
 

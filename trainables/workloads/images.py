@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -208,7 +208,7 @@ def reject_single_image(batch_size: int, examples: Mapping[str, int], micro_batc
         if batch_size == 1 or count % batch_size == 1:
             raise ValueError(
                 f"batch_size {batch_size} leaves a last batch of one image ({count:,} images on {train_on}), and "
-                f"BatchNorm needs two; use another batch_size, for example {_next_fit(batch_size, examples.values())}"
+                f"BatchNorm needs two; use another batch_size{_next_fit(batch_size, examples.values())}"
             )
     steps = sorted({batch_size, *(count % batch_size for count in examples.values())} - {0})
     if micro_batch and not _divides(micro_batch, steps):
@@ -225,7 +225,7 @@ def _divides(micro_batch: int, steps: Sequence[int]) -> bool:
     return micro_batch > 1 and all(size % micro_batch != 1 for size in steps)
 
 
-def _next_fit(batch_size: int, counts: Iterable[int]) -> int:
-    counts = tuple(counts)
-    sizes = range(batch_size + 1, max(counts) + 2)
-    return next(size for size in sizes if all(count % size != 1 for count in counts))
+def _next_fit(batch_size: int, counts: Collection[int]) -> str:
+    """Names the next size that fits, if one does: the largest number of images does unless another one is 1."""
+    sizes = (*range(batch_size + 1, most := max(counts)), most)
+    return next((f", for example {size}" for size in sizes if all(count % size != 1 for count in counts)), "")

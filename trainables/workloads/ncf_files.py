@@ -110,8 +110,8 @@ def _demand_consistent(files: list[Path], counts: tuple[int, int], known: Ids, p
     _demand(files[1], np.array(counts) > pairs.T, named)
     _demand(files[2], negatives < counts[1], named)
     _demand(files[1], _first_of_each(pairs[0]), "is the second of its user")
-    keys, tested = (users * counts[1] + items for users, items in (known, pairs))
-    _demand(files[1], ~np.isin(tested, keys), f"is in {files[0]} as well")
+    trained, tested = (np.ravel_multi_index(tuple(part), counts) for part in (known, pairs))
+    _demand(files[1], ~np.isin(tested, trained), f"is in {files[0]} as well")
 
 
 def _demand(path: Path, good: NDArray[np.bool_], reason: str) -> None:
