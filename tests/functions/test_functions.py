@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import random
 import select
 import socket
@@ -115,6 +117,16 @@ def test_an_end_that_comes_together_with_the_beginning_is_still_waited_for(a_hos
         assert a_host.wait() == -9
 
 
+def test_a_host_ends_with_its_worker_and_not_by_a_signal_to_its_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    last: list[Callable[[], None]] = []
+    monkeypatch.setattr(atexit, "register", last.append)
+    made = Host()
+    assert os.getsid(made._process.pid) == made._process.pid
+    (end,) = last
+    end()
+    assert not made.alive
+
+
 @pytest.mark.parametrize("how", ["killed", "refuses"])
 def test_a_host_that_begins_no_process_is_ended_and_named(
     how: str, a_host: Host, monkeypatch: pytest.MonkeyPatch
@@ -131,6 +143,7 @@ def test_a_host_that_begins_no_process_is_ended_and_named(
             with pytest.raises(ChildProcessError, match="begins the trials of functions ended with code -9"):
                 ask()
     assert not a_host.alive
+    assert a_host.fileno() == -1
     assert time.monotonic() - began < 10, "nobody waits for what has ended"
 
 

@@ -105,7 +105,11 @@ IN_OTHER_PROCESSES: Mapping[str, tuple[str, ...]] = {
     "trainables/optimizers/native.py": ("tests/optimizers/test_kernels_building.py",),
     "trainables/optimizers/shards.py": ("tests/optimizers/test_distributed.py",),
     "trainables/training/group.py": ("tests/training/test_group.py", "tests/training/test_ranks.py"),
-    "trainables/training/rank.py": ("tests/training/test_group.py", "tests/training/test_ranks.py"),
+    "trainables/training/rank.py": (
+        "tests/training/test_group_messages.py",
+        "tests/training/test_group.py",
+        "tests/training/test_ranks.py",
+    ),
 }
 """Code → the test files that run it in processes of their own, where nobody sees which lines."""
 

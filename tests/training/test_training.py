@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import itertools
+import json
 import math
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -377,6 +379,28 @@ def test_every_key_of_a_task_changes_the_numbers(change: dict[str, Any]) -> None
     assert plain.members[0].key != other.members[0].key
     losses = [[record.series["train_loss"] for record in run(config)[0]] for config in (plain, other)]
     assert losses[0] != losses[1]
+
+
+def test_a_pack_of_a_file_is_trained_and_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, file = pack(task(epochs=2), [point("adam-lawn"), point("adam-lawn", peak_lr=0.02)]), tmp_path / "pack.json"
+    file.write_text(json.dumps(config.to_dict()))
+    (tmp_path / "saved").write_bytes(b"nonsense")
+    begun: list[str] = []
+    monkeypatch.setattr(trial, "keep_freed_memory", lambda: begun.append("memory"))
+    monkeypatch.setattr(trial, "build_kernels", lambda: begun.append("kernels"))
+    monkeypatch.setattr(sys, "argv", ["trial", str(file), "--device", "cpu", "--checkpoint", str(tmp_path / "saved")])
+    trial.main()
+    shown = capsys.readouterr()
+    *parts, ends = map(json.loads, shown.out.splitlines())
+    records, outcomes = run(config)
+    assert begun == ["memory", "kernels"]
+    assert [EpochRecord(**record) for part in parts for record in part] == records
+    for end, outcome in zip(ends, outcomes, strict=True):
+        assert (end["key"], bytes.fromhex(end["examples"])) == (outcome.key, outcome.examples)
+        assert end["summary"]["best/test/accuracy"] == outcome.summary["best/test/accuracy"]
+    assert str(tmp_path / "saved") in shown.err
 
 
 def test_a_run_waits_as_long_as_settings_and_docs_say() -> None:
