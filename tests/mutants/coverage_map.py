@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+import sys
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,14 @@ class FileRun:
         seconds: each passed test's duration by node id, in the order of the file.
         lines: source file → line → node ids of the tests that run it.
         failed: why the file cannot serve: the first test that fails; empty if none.
+        loaded: Python files of the tree that it imports, itself included.
         opening: the longest set-up of a test, s: fixtures of the whole file are paid by whichever test is first.
     """
 
     seconds: dict[str, float]
     lines: dict[str, dict[str, list[str]]]
     failed: str
+    loaded: list[str] = field(default_factory=list)
     opening: float = 0.0
 
 
@@ -69,17 +72,23 @@ def observed(test_file: str, options: list[str]) -> FileRun:
         measured.stop()
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED) and not watch.failed:
         watch.failed = f"{test_file}: pytest ends with {code!r}"
-    return FileRun(watch.seconds, _lines(measured.get_data()), watch.failed, watch.opening)
+    return FileRun(watch.seconds, _lines(measured.get_data()), watch.failed, _loaded(), watch.opening)
+
+
+def _loaded() -> list[str]:
+    root = Path.cwd()
+    modules = [module for name, module in sys.modules.items() if name.split(".")[0] in (*PACKAGES, "tests")]
+    return sorted(str(Path(file).relative_to(root)) for m in modules if (file := getattr(m, "__file__", None)))
 
 
 def _lines(data: coverage.CoverageData) -> dict[str, dict[str, list[str]]]:
     root = Path.cwd()
     return {
         str(Path(file).relative_to(root)): {
-            str(line): [context for context in contexts if context != IMPORTED] for line, contexts in lines.items()
+            str(line): [context for context in contexts if context != IMPORTED]
+            for line, contexts in data.contexts_by_lineno(file).items()
         }
         for file in sorted(data.measured_files())
-        if (lines := data.contexts_by_lineno(file))
     }
 
 
@@ -112,9 +121,8 @@ class Kept:
         self.path(test_file).write_text(json.dumps({"made of": self._hashes(test_file, run), "run": asdict(run)}))
 
     def _hashes(self, test_file: str, run: FileRun) -> dict[str, str]:
-        """Hashes the test file, what tests share, the product's Python files that it loads, and its other files."""
-        shared = [self._root / "tests/conftest.py", *(self._root / "tests/helpers").rglob("*.py")]
-        others = [f for name in PACKAGES for kind in ("*.toml", "*.c") for f in (self._root / name).rglob(kind)]
-        loaded = [self._root / file for file in (test_file, "pyproject.toml", *run.lines)]
-        files = sorted(file for file in {*shared, *others, *loaded} if file.exists())
+        """Hashes all Python files that it loads, and all files of the product of other kinds."""
+        others = {f for name in PACKAGES for kind in ("*.toml", "*.c") for f in (self._root / name).rglob(kind)}
+        loaded = {self._root / file for file in (test_file, "pyproject.toml", *run.loaded)}
+        files = sorted(file for file in others | loaded if file.exists())
         return {str(f.relative_to(self._root)): hashlib.sha256(f.read_bytes()).hexdigest()[:20] for f in files}

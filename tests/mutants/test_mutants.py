@@ -168,7 +168,8 @@ def test_an_observation_is_of_use_until_what_the_tests_load_changes(tmp_path: Pa
     for file in [*files, tmp_path / "tests/helpers/given.py", tmp_path / "trainables/kernels.c"]:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("")
-    kept, run = Kept(tmp_path, tmp_path / "kept"), FileRun({"tests/test_a.py::a": 1.0}, {"lawn_tune/loaded.py": {}}, "")
+    kept = Kept(tmp_path, tmp_path / "kept")
+    run = FileRun({"tests/test_a.py::a": 1.0}, {}, "", ["lawn_tune/loaded.py", "tests/helpers/given.py"])
     assert kept.read("tests/test_a.py") is None
     kept.write("tests/test_a.py", run)
     files[2].write_text("changed")
