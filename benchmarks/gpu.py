@@ -121,13 +121,16 @@ def _graphs(device: torch.device, sizes: Sizes, seconds: float) -> dict[str, Any
 def _graph(name: str, rows: int, device: torch.device, sizes: Sizes, seconds: float) -> dict[str, Any]:
     steps = {}
     for way, none in (("graphs", nullcontext()), ("launches", mock.patch.object(graphed, "backend_of", _no_graphs))):
+        torch.manual_seed(0)
         with none:
             steps[way] = _ncf_step(rows, sizes.small[0], sizes, device, "float32", name)
-    return {
+    found = {
         **_compared(_timed(steps, device, seconds), "launches"),
         "launches": {way: _launches(step, device) for way, step in steps.items()},
         "replays": {way: step.pack.graphs.replays for way, step in steps.items()},
     }
+    one, other = (step.pack.state.weights for step in steps.values())
+    return {**found, "same bits": one.equal(other)}
 
 
 def _no_graphs(device: torch.device) -> None:

@@ -31,6 +31,7 @@ def test_every_part_is_measured(monkeypatch: pytest.MonkeyPatch, stand_in: Stand
         assert case["ratio_to launches"]["graphs"]["n"] >= 5
         assert case["replays"]["graphs"] >= 5
         assert case["replays"]["launches"] == 0
+        assert case["same bits"]
 
 
 def test_launches_are_calls_and_not_kernels(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.helpers import tasks
 from tests.helpers.graphs import StandIn, stand_in
@@ -58,11 +59,11 @@ def net(seed: int) -> nn.Module:
     return nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), nn.Tanh(), nn.Linear(5, 3))
 
 
-def pack_of(method: Method, rows: int) -> Pack:
+def pack_of(method: Method, rows: int, device: torch.device = CPU) -> Pack:
     names = [name for role in ("control", "loss", "rule") for name in method.names(role)]
     factors = 1 + 0.01 * torch.arange(rows).double().unsqueeze(1)
     hyper = {name: VALUES[name] / factors for name in names if name != method.switch}
-    pack = Pack([net(seed) for seed in range(rows)], method, hyper, cross_entropy, constrain="all", device=CPU)
+    pack = Pack([net(seed) for seed in range(rows)], method, hyper, cross_entropy, constrain="all", device=device)
     pack.watch = multiclass_margin
     return pack
 
@@ -94,27 +95,32 @@ def trail(pack: Pack, parts: int = 1) -> Iterator[list[Tensor]]:
     for number, event in enumerate(events):
         event()
         for step in range(ENOUGH):
-            inputs, targets = batch(ENOUGH * number + step)
+            inputs, targets = (tensor.to(pack.device) for tensor in batch(ENOUGH * number + step))
             pieces = list(zip(inputs.chunk(parts), targets.chunk(parts), strict=True))
             for index, (x, y) in enumerate(pieces):
                 pack.gradients((x,), y, True, len(y) / len(targets), index, len(pieces))
-            loss = pack.apply(torch.full((pack.size, 1), 0.02 / (1 + step), dtype=torch.float64))
+            rates = torch.full((pack.size, 1), 0.02 / (1 + step), dtype=torch.float64, device=pack.device)
+            loss = pack.apply(rates)
             state = pack.state
             changed = (state.weights, state.step, *state.slots.values(), *state.buffers.values())
             yield [loss, pack.margins, pack.grad_norm, *(tensor.clone() for tensor in changed)]
 
 
-def check(method: Method, rows: int, backend: StandIn, monkeypatch: pytest.MonkeyPatch, parts: int = 1) -> None:
+def check(
+    method: Method, rows: int, monkeypatch: pytest.MonkeyPatch, parts: int = 1, device: torch.device = CPU
+) -> Pack:
+    """Compares all steps with plain ones; returns the pack that may use graphs."""
     with monkeypatch.context() as patch:
         patch.setattr(graphed, "backend_of", lambda device: None)
         patch.setattr(Recorded, "__call__", lambda self, tensors: self._plain(tensors))
-        plain = list(trail(pack_of(method, rows), parts))
-    graphs = list(trail(pack_of(method, rows), parts))
+        plain = list(trail(pack_of(method, rows, device), parts))
+    pack = pack_of(method, rows, device)
+    graphs = list(trail(pack, parts))
     for step, (found, expected) in enumerate(zip(graphs, plain, strict=True)):
         for one, other in zip(found, expected, strict=True):
             assert one.isfinite().all()
             assert one.equal(other), step
-    assert not backend.broken
+    return pack
 
 
 @pytest.mark.parametrize(("method", "rows"), list(cases()))
@@ -122,7 +128,8 @@ def test_every_rule_with_every_control_has_the_bits_of_the_plain_step(
     method: Method, rows: int, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trainables.optimizers.fused.usable", lambda *tensors: False)
-    check(method, rows, stand_in, monkeypatch)
+    check(method, rows, monkeypatch)
+    assert not stand_in.broken
     assert stand_in.captures >= 6
     assert stand_in.replays > 12
 
@@ -132,8 +139,46 @@ def test_every_rule_with_every_control_has_the_bits_of_the_plain_step(
 def test_losses_with_parameters_and_micro_batches_have_the_bits_of_the_plain_step(
     method: Method, parts: int, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    check(method, 3, stand_in, monkeypatch, parts)
+    check(method, 3, monkeypatch, parts)
     assert stand_in.replays > 12
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("name", ["sgd-lawn", "adam-lawn", "lamb-lawn", "adam", "lamb-plus", "adam-flooding"])
+def test_a_gpu_replays_its_own_graphs_with_the_bits_of_the_plain_step(
+    name: str, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert check(METHODS[name], rows, monkeypatch, device=torch.device("cuda")).graphs.replays > 12
+
+
+class Launches(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts operations, except those that only make a view."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.calls: list[str] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if not function.is_view:
+            self.calls.append(str(function))
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(("name", "most"), [("adam-lawn", 6), ("lamb-plus", 6), ("adam-flooding", 16)])
+def test_a_step_is_two_graphs_and_a_few_operations(
+    name: str, most: int, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainables.optimizers.fused.usable", lambda *tensors: False)
+    stack, lr = pack_of(METHODS[name], 3), torch.full((3, 1), 0.01, dtype=torch.float64)
+    inputs, targets = batch(0)
+    for _ in range(ENOUGH + 3):
+        before = stand_in.replays
+        with Launches() as launches:
+            stack.gradients((inputs,), targets, shared=True)
+            stack.apply(lr)
+    assert stand_in.replays == before + 2
+    assert len(launches.calls) <= most, launches.calls
 
 
 # --- whole trainings --------------------------------------------------------------------------------------------------
