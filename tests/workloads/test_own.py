@@ -18,6 +18,9 @@ from search_spaces.space import SpaceError
 from tests.helpers.functions import end_of
 from tests.helpers.jobs import curve
 from tests.helpers.own_workload import summaries, waves
+from tests.helpers.tasks import CPU, pack, point, task
+from trainables.training import packable
+from trainables.workloads import build_workload
 from trainables.workloads.own_code import import_code
 
 FORWARD = "found = torch.relu(self.norm(self.filters(waves.unsqueeze(1))))"
@@ -74,6 +77,18 @@ CAUSES = {
         f"{FORWARD}\n        Filters.calls = getattr(Filters, 'calls', 0) + 1\n        found = found * Filters.calls",
         "the loss of a stacked step is",
     ),
+    "buffers": (
+        FORWARD,
+        f"{FORWARD}\n        Filters.calls = getattr(Filters, 'calls', 0) + 1\n"
+        "        self.norm.num_batches_tracked.add_(Filters.calls)",
+        "the norm of the buffers of a stacked step is",
+    ),
+    "outputs": (
+        FORWARD,
+        f"{FORWARD}\n        if not self.training:\n            Filters.calls = getattr(Filters, 'calls', 0) + 1\n"
+        "            found = found * Filters.calls",
+        "the norm of the outputs of a stacked step is",
+    ),
 }
 
 
@@ -88,6 +103,27 @@ def test_what_cannot_be_packed_is_named_and_trained_alone(name: str, tmp_path: P
     assert cause in end["error"].splitlines()[0]
     assert len(end["error"].splitlines()) == 1
     summaries(end_of(own.run(own.job())))
+
+
+@pytest.mark.parametrize(
+    ("precision", "alone", "stacked", "alike"),
+    [
+        ("float32", 1.0, 1.009, True),
+        ("float32", 1.0, 1.011, False),
+        ("bfloat16", 1.0, 1.09, True),
+        ("bfloat16", 1.0, 1.12, False),
+        ("float32", 0.0, 9e-6, True),
+        ("float32", 0.0, 1.1e-5, False),
+    ],
+)
+def test_a_stacked_step_may_differ_by_rounding(
+    precision: str, alone: float, stacked: float, alike: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = pack(task(precision=precision), [point("adam-lawn")])
+    steps = iter([{"the loss": [alone]}, {"the loss": [alone]}, {"the loss": [alone, stacked]}])
+    monkeypatch.setattr(packable, "_step", lambda *_: next(steps))
+    verdict = packable._verdict(config, build_workload(config.task, Path("nowhere"), CPU), CPU)
+    assert verdict == ("" if alike else f"the loss of a stacked step is {stacked:.6g}, and {alone:.6g} alone")
 
 
 def test_layers_that_draw_end_with_the_same_bits_after_an_interruption(tmp_path: Path) -> None:

@@ -90,9 +90,8 @@ def _step(
     loss = training.pack.apply(torch.zeros(len(seeds), 1, dtype=torch.float64, device=device))
     outputs = training.pack.predict(*next(workload.probe()).inputs)
     buffers = [buffer.double().reshape(len(seeds), -1) for buffer in training.pack.state.buffers.values()]
-    return {
-        "the loss": loss.tolist(),
-        "the norm of the gradient": training.pack.grad_norm.tolist(),
-        "the norm of the buffers": torch.cat(buffers, dim=1).norm(dim=1).tolist() if buffers else [0.0] * len(seeds),
-        "the norm of the outputs": outputs.double().flatten(1).norm(dim=1).tolist(),
-    }
+    found = {"the loss": loss, "the norm of the gradient": training.pack.grad_norm}
+    if buffers:
+        found["the norm of the buffers"] = torch.cat(buffers, dim=1).norm(dim=1)
+    found["the norm of the outputs"] = outputs.double().flatten(1).norm(dim=1)
+    return {name: values.tolist() for name, values in found.items()}
