@@ -34,7 +34,7 @@ from trainables.functions.state import read_state, read_story, write_state
 from trainables.functions.trial import FunctionTrial
 from trainables.optimizers import AdamLawn
 from trainables.training.schedules import lr_factor
-from trainables.training.trial import EpochEnded, Unsaved, Warned
+from trainables.training.trial import EpochEnded, Records, Unsaved, Warned
 
 CPU = torch.device("cpu")
 
@@ -147,20 +147,45 @@ def test_a_host_that_begins_no_process_is_ended_and_named(
     assert time.monotonic() - began < 10, "nobody waits for what has ended"
 
 
-def function_run(folder: Path, body: str, checkpoint: Path | None = None, progress_seconds: float = 0.0) -> FunctionRun:
-    """A run that reports every epoch."""
+def function_run(folder: Path, body: str, checkpoint: Path | None = None, **options: float) -> FunctionRun:
     own = Functions(folder, f"import atexit, threading, time\n\ndef train(trial):\n    {body}\n")
     (archive,) = archives([load_space(own.file)]).values()
-    options: dict[str, Any] = {"checkpoint_seconds": 0.0, "report_seconds": 0.0, "threads": 1}
-    return FunctionRun(
-        own.job().config,
-        archive,
-        data_dir=folder,
-        device=CPU,
-        checkpoint=checkpoint,
-        progress_seconds=progress_seconds,
-        **options,
-    )
+    usual: dict[str, Any] = {"checkpoint_seconds": 0.0, "report_seconds": 0.0, "threads": 1, "progress_seconds": 0.0}
+    places: dict[str, Any] = {"data_dir": folder, "device": CPU, "checkpoint": checkpoint}
+    return FunctionRun(own.job().config, archive, **places, **usual | options)
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("str(trial.hyperparameters)", [[1], [2, 3, 4]]),
+        ("pass", [[1], [2, 3, 4], [4]]),
+        ("trial.report(1, validation=1.0); trial.report(2, validation=float('nan'))", [[1], [2]]),
+    ],
+    ids=["plain", "with a warning", "diverges"],
+)
+def test_each_epoch_is_recorded_once_and_no_file_is_left_open(
+    body: str, expected: list[list[int]], tmp_path: Path
+) -> None:
+    """The first at once, the last ones by the end of the trial; warnings go with the last epoch."""
+    rest = "for epoch in range(trial.epoch, 4): trial.report(epoch + 1, validation=1.0)"
+    host()
+    before = os.listdir("/proc/self/fd")
+    trial = function_run(tmp_path, f"{body}\n    {rest}", report_seconds=1e9)
+    events = list(trial)
+    assert os.listdir("/proc/self/fd") == before
+    assert [[one.epoch for one in event.records] for event in events if isinstance(event, Records)] == expected
+    assert trial.outcomes is not None
+    assert (trial.outcomes[0].epochs, trial.outcomes[0].example_count) == (expected[-1][-1], 0)
+
+
+def test_the_end_of_the_output_is_its_last_lines_and_bytes() -> None:
+    found = _End()
+    for i in range(99):
+        found.add(f"{i}\n".encode())
+    assert found.text.split("\n") == [str(i) for i in range(49, 99)]
+    found.add(b"x" * 9_000)
+    assert found.text == "x" * 8_000
 
 
 def test_a_function_whose_state_cannot_be_kept_is_not_waited_for_nor_told_to_save(tmp_path: Path) -> None:
@@ -340,6 +365,16 @@ def same(a: Any, b: Any) -> bool:
 
 def draws() -> tuple[float, float, float]:
     return random.random(), float(np.random.random()), float(torch.rand(()))
+
+
+def test_a_state_keeps_the_generators_of_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, found = [torch.arange(3, dtype=torch.uint8), torch.ones(2, dtype=torch.uint8)], list[torch.Tensor]()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: ours)
+    monkeypatch.setattr(torch.cuda, "set_rng_state_all", found.extend)
+    write_state(tmp_path / "state", {}, None)
+    assert read_state(tmp_path / "state", CPU) is None
+    assert same(found, ours)
 
 
 def test_a_state_comes_back_as_it_was_with_the_global_generators(tmp_path: Path) -> None:
