@@ -31,7 +31,7 @@ def class_arguments(root: Path, module: str, name: str) -> frozenset[str] | None
             return None
         elif (init := _method(found, "__init__")) is not None:
             return None if init.decorator_list or _method(found, "__new__") else _names(init.args)
-        elif len(found.bases) == 1 and isinstance(base := found.bases[0], ast.Name) and base.id != name:
+        elif len(found.bases) == 1 and isinstance(base := found.bases[0], ast.Name):
             name = base.id
         else:
             return None

@@ -78,8 +78,7 @@ def _grown(group: Sequence[Cell], winners: Mapping[CellName, Winner | None]) -> 
     for cell in group:
         levels = {name: level for name, level in wanted[cell.name].items() if name not in shared}
         due = more + sum(name in cell.kept for name in shared)
-        if len(levels) < due:
-            levels = _own(cell, winners[cell.name], due) | levels
+        levels = _filled(levels, cell, winners[cell.name], due)
         added: dict[str, tuple[float, ...]] = {name: (level,) for name, level in levels.items()}
         for name in [name for name in shared if name not in cell.kept]:
             added[name] = tuple({levels[name]: None for levels in wanted.values() if name in levels})
@@ -97,12 +96,12 @@ def _wanted(cell: Cell, won: Winner | None) -> dict[str, float]:
     }
 
 
-def _own(cell: Cell, won: Winner | None, most: int) -> dict[str, float]:
-    """Returns levels for the first `most` hyperparameters of its own, each beyond the border nearer to the winner."""
-    schedule, found = cell.method.names("schedule"), dict[str, float]()
+def _filled(wanted: Mapping[str, float], cell: Cell, won: Winner | None, due: int) -> dict[str, float]:
+    """Returns levels with those of its next own hyperparameters, up to `due`, beyond the nearer border."""
+    taken, found = {*cell.method.names("schedule"), *wanted}, dict(wanted)
     for name, levels in cell.grid.values.items():
         values = sorted(split(levels)[0])
-        if name not in schedule and len(values) > 1 and len(found) < most:
+        if name not in taken and len(values) > 1 and len(found) < due:
             ends = sorted((values[0], values[-1]), key=lambda end: _distance(values, won, name, end))
             levels_beyond = (beyond(cell, name, end, cell.task.epochs)[0] for end in ends)
             if (level := next((level for level in levels_beyond if level is not None), None)) is not None:

@@ -162,6 +162,7 @@ def test_trials_of_optuna_become_search_runs() -> None:
         ("method,", "name,", "the header needs method, got name, seed"),
         ("validation,test", "value,result", "the header needs validation or test"),
         ("seed,", "method,", "every column needs a name of its own, got 'method'"),
+        ("lr,", ",", "every column needs a name of its own, got ''"),
         ("adam,0,search,0.01", "adam,0,search,fast", "runs.csv, line 2: lr: must be a number from 0"),
         ("adam,0,search,0.01", "adam,0,search,-1", "line 2: lr: must be a number from 0"),
         ("adam,0,search,0.01", "adam,0,search,inf", "line 2: lr: must be a number from 0"),

@@ -18,7 +18,6 @@ from lawn_tune.executors.base import Job
 from lawn_tune.executors.messages import WorkerSettings
 from lawn_tune.executors.worker import work
 from lawn_tune.planning import classes
-from lawn_tune.planning.class_arguments import class_arguments
 from lawn_tune.planning.functions import archives
 from lawn_tune.planning.packing import make_packs
 from lawn_tune.planning.plan import plan
@@ -238,37 +237,6 @@ def test_what_is_wrong_with_a_name_is_said_before_anything_runs(old: str, new: s
 
 HIDDEN = LION.replace("betas=(0.9, 0.99), ", "").replace("=False)", "=False, **more)").replace("betas=betas, ", "")
 """What it takes besides is not in its source."""
-
-CAT = "from .base import Cat\n\n\nclass Lion(Cat):\n    pass\n"
-IMPORTED = {"lion.py": "from beasts.cats import Lion as Lion", "beasts/cats.py": CAT}
-
-
-@pytest.mark.parametrize(
-    ("files", "taken"),
-    [
-        ({"lion.py": LION}, "lr params betas weight_decay noise"),
-        (
-            {"lion.py": LION.replace("self, params, ", "self, params, /, decay=1, *, ")},
-            "decay lr betas weight_decay noise",
-        ),
-        ({"lion.py": LION + "\n\nclass Tiger(Lion):\n    pass\n\n\nclass Lion(Tiger): ...\n"}, None),
-        (IMPORTED | {"beasts/base.py": LION.replace("Lion", "Cat")}, "lr params betas weight_decay noise"),
-        (IMPORTED, None),
-        ({"lion.py": HIDDEN}, None),
-        ({"lion.py": "def Lion(params, lr): ...\n"}, None),
-        ({"lion.py": "from torch.optim import *\nLion = AdamW\n"}, None),
-        ({"lion.py": LION.replace("class Lion", "@decorated\nclass Lion")}, None),
-    ],
-)
-def test_the_arguments_of_a_class_are_read_from_its_source(
-    files: dict[str, str], taken: str | None, tmp_path: Path
-) -> None:
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text)
-    found = class_arguments(tmp_path, "lion", "Lion")
-    assert found == (None if taken is None else set(taken.split()))
-
 
 CLOSURE = LION.replace("closure=None", "closure")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +12,14 @@ import pytest
 from lawn_tune.planning.check import MAX_POINTS, catalogue_of
 from lawn_tune.planning.check import check as check_against
 from lawn_tune.planning.spaces import find_space
+from search_spaces.loader import LARGEST
 from search_spaces.space import Budget, Grid, Pairing, SearchSpace, SpaceError
+from trainables.catalogue.rows import Option, Value
 
 BASE = replace(find_space("quickstart"), source=Path("mine.toml"))
 ADAM = BASE.grids["adam"].values
 LAWN = BASE.grids["adam-lawn"].values
+SINGLE = {"warmup_epochs": (1.0,), "weight_decay": (0.1,)}
 Change = Callable[[], SearchSpace]
 
 
@@ -105,6 +109,13 @@ ERRORS: dict[str, tuple[Change, list[str]]] = {
         set_to(model={"name": "small-vgg", "width": 10**400}),
         ["mine.toml: model.width: must be a whole number from 1 to 2147483647", "got 1000"],
     ),
+    "method that does not fit the loss": (
+        lambda: replace(grid("adam-lsr", without(ADAM, "weight_decay"))(), loss="focal-2"),
+        [
+            "mine.toml: optimizers.adam-lsr: must be a method that fits the loss focal-2",
+            "got 'smoothing'. Choose another loss.",
+        ],
+    ),
     "unknown precision": (
         set_to(precision="float16"),
         ["mine.toml: precision: must be one of float32, bfloat16", "got 'float16'"],
@@ -136,6 +147,10 @@ ERRORS: dict[str, tuple[Change, list[str]]] = {
             "[1.0]",
             "its control is decoupled weight decay, which has weight_decay. ",
         ],
+    ),
+    "weight decay without a control": (
+        grid("adam-no-decay", dict(ADAM)),
+        ["unknown hyperparameter; adam-no-decay has peak_lr, warmup_epochs, beta1, beta2, eps, got [", "]. Rename or"],
     ),
     "rate of zero": (
         grid("adam", {**ADAM, "peak_lr": (0.0, 0.1)}),
@@ -200,6 +215,10 @@ ERRORS: dict[str, tuple[Change, list[str]]] = {
         ),
         [f"mine.toml: optimizers.adam: must have at most {MAX_POINTS} points", f"got {101 * 99 * 3}"],
     ),
+    "an override that is not coarse": (
+        set_to(overrides={"adam": {64: {"peak_lr": tuple(float(i) for i in range(1, MAX_POINTS + 2))}}}),
+        [f"mine.toml: optimizers.adam.batch.64: must have at most {MAX_POINTS} points"],
+    ),
 }
 
 
@@ -210,6 +229,20 @@ def test_each_misfit_is_one_clear_error(change: Change, parts: list[str]) -> Non
     message = str(caught.value)
     assert [part for part in parts if part not in message] == []
     assert message.endswith(".")
+
+
+@pytest.mark.parametrize("default", [16, 0.5, False, "wide"])
+@pytest.mark.parametrize("value", [1, LARGEST, 0, LARGEST + 1, -1, 0.5, math.inf, math.nan, True, False, "", "narrow"])
+def test_a_model_s_option_is_a_usable_value_of_its_default_s_type(default: Value, value: Value) -> None:
+    space, known = catalogue_of(replace(BASE, model={"name": "small-vgg", "size": value}))
+    model = replace(known.models["small-vgg"], options=(Option(name="size", default=default),))
+    known = replace(known, models={**known.models, "small-vgg": model})
+    usable = 1 <= value <= LARGEST if type(value) is int else not isinstance(value, float) or math.isfinite(value)
+    if usable and type(value) is type(default):
+        check_against(space, known)
+    else:
+        with pytest.raises(SpaceError, match=r"model\.size: must be (a whole number|a finite number|of type)"):
+            check_against(space, known)
 
 
 def test_the_shortest_budget_bounds_the_warm_up() -> None:
@@ -226,4 +259,6 @@ def test_what_is_unusual_but_right_passes() -> None:
     never_constrained = Grid({**LAWN, "free_epochs": (0.0, 0.5, 1000.0)})
     check(replace(BASE, grids={"adam-lawn": never_constrained}))
     check(replace(BASE, grids={"adam": Grid({**ADAM, "warmup_epochs": (0.0, 19.5), "eps": (1e-10,)})}))
+    check(replace(BASE, budgets=(Budget(batch_size=1293, epochs=20),)))
+    check(replace(BASE, grids={"adam": Grid({**ADAM, "peak_lr": tuple(map(float, range(1, 10_001))), **SINGLE})}))
     check(replace(MOVIES, metric="ndcg@10", model={"name": "ncf", "init": "xavier", "factors": 8}))

@@ -171,7 +171,8 @@ def test_finished_trials_of_the_cell_replace_the_table() -> None:
     rows = [row(ADAM, trials[0]), row(ADAM, trials[1], seconds=4.0)]
     ignored = [row(LAWN, LAWN.search_trials[0], seconds=1e6), row(ADAM, trials[2], "failed", 1e6)]
     ignored += [row(ADAM, trials[3], "running", 1e6), row(ADAM, trials[4], seconds=None)]
-    speeds = learned(rows + ignored)
+    other, elsewhere = replace(ADAM, name=replace(ADAM.name, space="other")), trials[5]
+    speeds = learned([*rows, *ignored, row(other, elsewhere)])
     assert speeds.seconds(ADAM, "search", trials[:5]) == pytest.approx(5 * (2.0 + 4.0) / 2, rel=1e-12)
     cost = estimate(ADAM, speeds=speeds)
     assert cost.seconds == pytest.approx(cost.examples * (2.0 + 4.0) / (2 * 20 * 1293), rel=0.1)

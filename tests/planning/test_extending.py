@@ -71,6 +71,19 @@ def test_a_level_is_added_by_the_ratio_of_its_neighbors_and_to_each_rival() -> N
     assert [cell.added for cell in extended((adam, lawn), best)] == [{"weight_decay": (10.0,)}, {"free_epochs": (0.0,)}]
 
 
+def test_rivals_get_as_many_levels_of_their_own_whatever_number_each_wants() -> None:
+    lawn = make_cell("adam-lawn")
+    betas = {"beta1": (0.7, 0.8, 0.9), "beta2": (0.97, 0.98, 0.99)}
+    adam, lawn = (replace(cell, grid=Grid({**cell.grid.values, **betas})) for cell in (make_cell("adam"), lawn))
+    inside = {"peak_lr": 0.003, "weight_decay": 0.1, "free_epochs": 1.0, "beta1": 0.8, "beta2": 0.98}
+    assert not searched(adam, inside).edges  # type: ignore[union-attr]
+    for ends in ({}, {"beta2": 0.99}, {"weight_decay": 0.3}, {"beta1": 0.7, "beta2": 0.99}):
+        for others in ({"beta1": 0.9}, {"beta1": 0.7, "beta2": 0.97}):
+            best = {adam.name: searched(adam, inside | ends), lawn.name: searched(lawn, inside | others)}
+            counts = {sum(map(len, cell.added.values())) for cell in extended((adam, lawn), best)}
+            assert counts == {max(len(ends), len(others))}, (ends, others)
+
+
 def test_what_has_no_rival_in_the_launch_or_no_winner_on_an_edge_does_not_grow() -> None:
     adam, lawn = make_cell("adam"), make_cell("adam-lawn")
     edge, inside = searched(adam, {"peak_lr": 99.0}), searched(lawn, {"peak_lr": 0.003, "free_epochs": 1.0})

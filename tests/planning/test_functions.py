@@ -18,7 +18,7 @@ from lawn_tune.planning.functions import own_code
 from lawn_tune.planning.generations import CODE, earlier_code, with_code
 from lawn_tune.planning.packing import make_packs
 from lawn_tune.planning.plan import plan
-from lawn_tune.planning.sources import LARGEST, Code
+from lawn_tune.planning.sources import Code
 from search_spaces.loader import load_space
 from search_spaces.space import SpaceError
 from tests.helpers import tasks
@@ -193,6 +193,11 @@ REFUSED = {
         "[optimizers.adam-hyperball]",
         "must have a torch optimizer for any parameters",
     ),
+    "no class": (
+        "[optimizers.adam-lawn]",
+        "[optimizers.adamp]",
+        "must have a torch optimizer for any parameters",
+    ),
     "no rate": ("peak_lr = [0.02, 0.05]\nwarmup_epochs = [1]\nfree", "free", "peak_lr: missing key"),
     "long warm-up": ("warmup_epochs = [1]\nweight", "warmup_epochs = [4]\nweight", "must be below the 4 epochs"),
     "a word": ("[1.5]", '["auto"]', "must contain only numbers; .*, and not of a training function's"),
@@ -217,6 +222,9 @@ def test_code_that_cannot_be_parsed_or_is_too_large_is_named(tmp_path: Path) -> 
     with pytest.raises(SpaceError, match=r"train.py:1 cannot be parsed"):
         plan(load_space(own.file))
     own = Functions(tmp_path, "import blob\n" + LINE)
-    (tmp_path / "blob.py").write_bytes(b"#" * LARGEST)
+    left = 20_000_000 - len((tmp_path / "train.py").read_bytes())
+    (tmp_path / "blob.py").write_bytes(b"#" * left)
+    plan(load_space(own.file))
+    (tmp_path / "blob.py").write_bytes(b"#" * (left + 1))
     with pytest.raises(SpaceError, match="its 2 source files have"):
         plan(load_space(own.file))
