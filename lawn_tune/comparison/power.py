@@ -73,7 +73,7 @@ def _effect(pair: PairResult) -> Effect | None:
 
 
 def _mean(known: Sequence[Effect]) -> Effect | None:
-    """Returns an effect of the mean variances: of a run, of the choice of examples, and of that of winners."""
+    """Returns an effect of the mean variances: of a run, of the choice of examples, and of that of winners; no mean."""
     if not known:
         return None
     examples = [effect.examples for effect in known if effect.examples is not None]
@@ -82,7 +82,7 @@ def _mean(known: Sequence[Effect]) -> Effect | None:
         return math.fsum(values) / len(known)
 
     return Effect(
-        mean=0.0,
+        mean=math.nan,
         seeds=2,
         examples=min(examples) if examples else None,
         by_seed=mean([effect.by_seed * effect.seeds for effect in known]) / 2,
@@ -93,4 +93,4 @@ def _mean(known: Sequence[Effect]) -> Effect | None:
 
 def prior() -> Effect:
     """Returns the effect of two methods whose runs both have `PRIOR_SPREAD`; nothing is assumed of the test set."""
-    return Effect(mean=0.0, seeds=2, examples=None, by_seed=2 * PRIOR_SPREAD**2 / 2, by_example=0.0)
+    return Effect(mean=math.nan, seeds=2, examples=None, by_seed=2 * PRIOR_SPREAD**2 / 2, by_example=0.0)

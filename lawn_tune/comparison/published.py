@@ -33,8 +33,7 @@ def printed(cell: Cell) -> PublishedValue | None:
 
 def paper_dataset(task: Task) -> str:
     """Returns the name of a task's data set among the published values."""
-    row = task.catalogue.datasets.get(task.dataset)
-    return row.published if row and row.published else task.dataset
+    return task.dataset_row.published or task.dataset
 
 
 def published(cell: Cell) -> float | None:

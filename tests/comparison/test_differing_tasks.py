@@ -71,7 +71,7 @@ def test_a_metric_that_differs_is_claimed_for_no_cell_alone() -> None:
 @pytest.mark.parametrize(
     ("epochs", "batch_size", "words", "absent"),
     [
-        (40, 100_000, "40 epochs here against 500 in the paper, less than half", "equal"),
+        (249, 100_000, "249 epochs here against 500 in the paper, less than half", "equal"),
         (250, 100_000, "250 epochs here against 500 in the paper;", "half"),
         (300, 1_000, "epochs are equal (300)", "half"),
     ],
@@ -81,7 +81,16 @@ def test_a_published_value_says_how_its_set_up_differs(epochs: int, batch_size: 
     text = caveat(with_protocol(cell, metric="hr@10")) or ""
     assert words in text
     assert absent not in text
+    assert "schedule" not in text
     assert "the paper's model size is not published" in text
+
+
+def test_a_published_value_says_that_its_schedule_and_model_differ() -> None:
+    text = caveat(changed_task(make_cell("adam", 4096, epochs=300, dataset="cifar-100"), schedule="cosine"))
+    assert text == (
+        "read the paper's value with care: epochs are equal (300); the paper's schedule is linear, this run's cosine; "
+        "model small-vgg here against VGG-19 in the paper"
+    )
 
 
 def test_without_a_published_value_there_is_no_caveat() -> None:

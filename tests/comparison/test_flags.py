@@ -19,11 +19,12 @@ from tests.helpers.pair_source import MIDDLE, confirmed, searched
 
 @dataclass
 class Case:
-    """A change of a clean, confirmed cell, and the flags that it must raise, all of them."""
+    """A change of a clean, confirmed cell, the flags that it must raise, all of them, and words of a note."""
 
     name: str
     change: Callable[[], MemorySource]
     flags: set[Flag]
+    words: str = ""
 
 
 def clean(**changes: Any) -> MemorySource:
@@ -77,31 +78,57 @@ OF_PAIRS = {*(Flag.UNEQUAL_BUDGET, Flag.SEEDS_ONLY, Flag.DIFFERENT_TASKS, Flag.U
 CASES = [
     Case("clean", clean, set()),
     Case("edge", lambda: confirmed(make_cell(), [150, 151, 152], best=0), {Flag.EDGE}),
-    Case("edge that was widened before", lambda: widened(8, (0.1, 0.5)), {Flag.EDGE, Flag.WIDENED}),
+    Case("edge that was widened before", lambda: widened(8, (0.1, 0.5)), {Flag.EDGE, Flag.WIDENED},
+        "weight_decay = 1 is on the edge again, although the grid was widened beyond its first 0.1 to 0.5"),
     Case("edge of the first grid", lambda: widened(6, (0.0, 0.1)), {Flag.EDGE}),
-    Case("tied", lambda: lost_points([60.0, *AROUND[1:], 80.0, 80.0, *AROUND[1:]]), {Flag.TIED}),
-    Case("several search seeds", lambda: clean(search_seeds=(0, 1)), {Flag.RESAMPLED}),
+    Case("edge within the first grid", lambda: widened(8, (0.0, 1.0)), {Flag.EDGE}),
+    Case("tied", lambda: lost_points([60.0, *AROUND[1:], 80.0, 80.0, *AROUND[1:]]), {Flag.TIED},
+        "1 other point of the grid did as well as the winner"),
+    Case("tied with two", lambda: lost_points([80.0, *AROUND[1:], 80.0, 80.0, *AROUND[1:]]), {Flag.TIED},
+        "2 other points of the grid did as well as the winner"),
+    Case("several search seeds", lambda: clean(search_seeds=(0, 1)), {Flag.RESAMPLED},
+        "100 % of resamples of the 2 search seeds keep this winner; the interval does not include"),
     Case("a single level is no edge", lambda: confirmed(make_cell(lrs=(0.1,)), [1, 2, 3], best=1), set()),
-    Case("diverged", lambda: lost_points(["diverged", *AROUND[1:], 80.0, *AROUND]), {Flag.DIVERGED}),
+    Case("diverged", lambda: lost_points(["diverged", *AROUND[1:], 80.0, *AROUND]), {Flag.DIVERGED},
+        "1 of 9 points of the grid diverged (11 %)"),
     Case("diverged confirm run", lambda: confirmed(make_cell(), [150, 151, "diverged"]), {
-        Flag.DIVERGED, Flag.FEW_SEEDS}),
+        Flag.DIVERGED, Flag.FEW_SEEDS}, "1 of 3 confirm runs diverged; the mean is over the others"),
     Case("unconfirmed", lambda: confirmed(make_cell(), [None, None, None]), {Flag.UNCONFIRMED}),
     Case("all confirm runs diverged", lambda: confirmed(make_cell(), ["diverged"] * 3), {
-        Flag.UNCONFIRMED, Flag.DIVERGED}),
-    Case("confirm still running", lambda: confirmed(make_cell(), [150, 151, "running"]), {
-        Flag.PARTIAL, Flag.FEW_SEEDS}),
+        Flag.UNCONFIRMED, Flag.DIVERGED}, "3 of 3 confirm runs diverged; none is left to report"),
+    Case("confirm still running", lambda: confirmed(make_cell(), [150, None, "running"]), {
+        Flag.PARTIAL, Flag.FEW_SEEDS}, "2 of 3 confirm runs are still to come"),
     Case("four of five seeds", lambda: confirmed(
         with_protocol(make_cell(), confirm_seeds=(1, 2, 3, 4, 5)), [150, 151, 152, 153, None]), {Flag.PARTIAL}),
-    Case("fewer seeds than planned first", lambda: first_planned(101, 102, 103, 104), {Flag.PARTIAL}),
-    Case("seeds added later", lambda: first_planned(101, 102), {Flag.ADDED}),
+    Case("fewer seeds than planned first", lambda: first_planned(101, 102, 103, 104), {Flag.PARTIAL},
+        "the first launch planned 4 confirm seeds; 1 of them are not planned any more"),
+    Case("seeds added later", lambda: first_planned(102), {Flag.ADDED},
+        "2 of 3 confirm seeds were added after the first launch"),
     Case("the seeds that were planned first", lambda: first_planned(103, 102, 101), set()),
+    Case("points that never reach the constraint", lambda: confirmed(
+        make_cell("adam-lawn", frees=(0.0, 1.0, 3.0, 20.0)), [150, 151, 152], best=5), {Flag.NEVER_CONSTRAINED},
+        "3 of 12 points have free_epochs >= 20 epochs and never reach the constraint: they are plain Adam"),
     Case("a point that never reaches the constraint", lambda: confirmed(
-        make_cell("adam-lawn", frees=(0.0, 1.0, 3.0, 20.0)), [150, 151, 152], best=5), {Flag.NEVER_CONSTRAINED}),
+        make_cell("adam-lawn", lrs=(0.1,), frees=(0.0, 1.0, 3.0, 20.0)), [150, 151, 152], best=1), {
+        Flag.NEVER_CONSTRAINED},
+        "1 of 4 points has free_epochs >= 20 epochs and never reaches the constraint: it is plain Adam"),
     Case("the border of those that do", lambda: confirmed(
         make_cell("adam-lawn", frees=(0.0, 1.0, 3.0, 20.0)), [150, 151, 152], best=6), {
-        Flag.NEVER_CONSTRAINED, Flag.EDGE}),
+        Flag.NEVER_CONSTRAINED, Flag.EDGE},
+        "free_epochs = 3 is the highest of the 3 levels below 20 epochs; try values between it and the budget"),
+    Case("the other border of those that do", lambda: confirmed(
+        make_cell("adam-lawn", frees=(0.5, 1.0, 3.0, 20.0)), [150, 151, 152], best=4), {
+        Flag.NEVER_CONSTRAINED, Flag.EDGE},
+        "free_epochs = 0.5 is the lowest of the 3 levels below 20 epochs; widen it there"),
+    Case("the only one of those that do", lambda: confirmed(
+        make_cell("adam-lawn", frees=(3.0, 20.0)), [150, 151, 152], best=2), {Flag.NEVER_CONSTRAINED, Flag.EDGE},
+        "free_epochs = 3 is the highest of the 1 level below 20 epochs; try values between it and the budget"),
+    Case("the border of a switch that all levels reach", lambda: confirmed(
+        make_cell("adam-lawn", frees=(0.0, 1.0, 3.0)), [150, 151, 152], best=5), {Flag.EDGE},
+        "free_epochs = 3 is the highest of its 3 levels; widen it there"),
     Case("a winner that never does", lambda: confirmed(
-        make_cell("adam-lawn", frees=(0.0, 1.0, 3.0, 20.0)), [150, 151, 152], best=7), {Flag.NEVER_CONSTRAINED}),
+        make_cell("adam-lawn", frees=(0.0, 1.0, 3.0, 20.0)), [150, 151, 152], best=7), {Flag.NEVER_CONSTRAINED},
+        "free_epochs = 20 of 20 epochs; it is plain Adam without weight decay, not LAWN"),
     Case("extended", lambda: confirmed(
         make_cell(decays=(0.0, 0.1)).extended({"weight_decay": (1.0,)}), [150, 151, 152]), {Flag.EXTENDED}),
     Case("a rate of another batch size", lambda: confirmed(
@@ -109,25 +136,27 @@ CASES = [
         [150, 151, 152], best=1), {Flag.KEPT}),
     Case("a winner that switched by itself", lambda: confirmed(
         make_cell("adam-lawn", frees=(0.0, -4.0, 3.0)), [150, 151, 152], best=4), {Flag.AUTOMATIC}),
-    Case("changed code", changed_code, {Flag.CODE}),
+    Case("changed code", changed_code, {Flag.CODE}, "1 of 12 trials ran changed code"),
     Case("published", lambda: MemorySource([with_protocol(
         make_cell(batch_size=1_000, dataset="movielens-100k"), metric="hr@10")]), {Flag.PAPER, Flag.INCOMPLETE}),
     Case("incomplete", lambda: without_rows(lambda row: row.key == make_cell().search_trials[0].key), {
-        Flag.INCOMPLETE}),
-    Case("capped", lambda: clean(full_epochs=21), {Flag.CAPPED}),
+        Flag.INCOMPLETE}, "8 of 9 points of the grid are trained"),
+    Case("capped", lambda: clean(full_epochs=21), {Flag.CAPPED}, "trained for 20 of the 21 epochs"),
     Case("micro-batches", lambda: confirmed(changed_task(make_cell(), micro_batch=8), [150, 151, 152]), {
         Flag.MICRO_BATCHES}),
     Case("test selection", lambda: clean(selection="test"), {Flag.TEST_SELECTION}),
     Case("best epoch", lambda: clean(reported="best"), {Flag.BEST_EPOCH}),
     Case("few seeds", lambda: confirmed(with_protocol(make_cell(), confirm_seeds=(1, 2)), [150, 151]), {
-        Flag.FEW_SEEDS}),
+        Flag.FEW_SEEDS}, "n = 2: fewer than 3 confirm runs"),
+    Case("one seed", lambda: confirmed(with_protocol(make_cell(), confirm_seeds=(1,)), [150]), {
+        Flag.FEW_SEEDS}, "n = 1: fewer than 3 confirm runs"),
     Case("failed", failed_search, {Flag.FAILED, Flag.INCOMPLETE}),
     Case("damaged", damaged_search, {Flag.DAMAGED, Flag.INCOMPLETE}),
     Case("failed confirm run", lambda: confirmed(make_cell(), [150, 151, "failed"]), {
         Flag.FAILED, Flag.PARTIAL, Flag.FEW_SEEDS}),
     Case("nothing trained", lambda: MemorySource([make_cell()]), {Flag.INCOMPLETE}),
     Case("all diverged", lambda: MemorySource([make_cell()], search_rows(make_cell(), ["diverged"] * 9)), {
-        Flag.DIVERGED}),
+        Flag.DIVERGED}, "every point of the grid diverged (9 of 9)"),
 ]  # fmt: skip
 
 
@@ -136,6 +165,7 @@ def test_each_flag_is_raised_exactly_where_it_belongs(case: Case) -> None:
     source = case.change()
     (result,) = compared(source).cells
     assert flags_of(result) == case.flags
+    assert case.words in "; ".join(note.text for note in result.notes)
 
 
 def test_every_flag_of_a_cell_has_a_case() -> None:
@@ -144,20 +174,42 @@ def test_every_flag_of_a_cell_has_a_case() -> None:
 
 
 @pytest.mark.parametrize(
-    ("lawn", "word"),
+    ("lawn", "text"),
     [
         (make_cell("adam-lawn"), None),
-        (make_cell("adam-lawn", frees=(1.0, 2.0)), "grids"),
-        (make_cell("adam-lawn", epochs=30), "budgets"),
-        (with_protocol(make_cell("adam-lawn"), search_seeds=(0, 1)), "search seeds"),
-        (with_protocol(make_cell("adam-lawn"), confirm_seeds=(101, 102)), "confirm seeds"),
+        (make_cell("adam-lawn", frees=(1.0, 2.0)), "grids differ: weight decay 9 points, LAWN 6 points"),
+        (make_cell("adam-lawn", epochs=30), "budgets differ: weight decay 20 epochs, LAWN 30 epochs"),
+        (with_protocol(make_cell("adam-lawn"), search_seeds=(0, 1)), "search seeds differ: weight decay 0, LAWN 0, 1"),
+        (
+            with_protocol(make_cell("adam-lawn"), confirm_seeds=()),
+            "confirm seeds differ: weight decay 101, 102, 103, LAWN none",
+        ),
     ],
 )
-def test_a_pair_with_unequal_budgets_says_in_what(lawn: Cell, word: str | None) -> None:
+def test_a_pair_with_unequal_budgets_says_in_what(lawn: Cell, text: str | None) -> None:
     (pair,) = compare([make_cell(), lawn], [], {}).pairs
     texts = [note.text for note in pair.notes if note.flag is Flag.UNEQUAL_BUDGET]
-    assert len(texts) == (word is not None)
-    assert all(str(word) in text for text in texts)
+    assert texts == ([f"the pair's {text}"] if text else [])
+
+
+@pytest.mark.parametrize(
+    ("search", "confirm"), [("", ""), ("f", ""), ("", "f"), ("ff", "f"), ("fd", "df"), ("ddd", "f"), ("d", "ddd")]
+)
+def test_trials_that_failed_and_rows_that_cannot_be_read_are_counted_apart(search: str, confirm: str) -> None:
+    source = clean()
+    fates = dict(zip(range(9), search, strict=False)) | dict(zip(range(9, 12), confirm, strict=False))
+    errors = {i: "boom" if fate == "f" else f"{DAMAGED}row {i}" for i, fate in fates.items()}
+    source.rows = [
+        replace(row, outcome="failed", error=errors[i]) if i in errors else row for i, row in enumerate(source.rows)
+    ]
+    (result,) = compared(source).cells
+    texts = {note.flag: note.text for note in result.notes}
+    failed, damaged = (search + confirm).count("f"), [i for i in errors if fates[i] == "d"]
+    trials = {0: None, 1: "1 trial failed"}.get(failed, f"{failed} trials failed")
+    assert texts.get(Flag.FAILED) == (trials and f"{trials} and would be retried by another launch")
+    named = "; ".join(f"row {i}" for i in damaged[:3]) + (" and 1 more. " if len(damaged) == 4 else ". ")
+    assert (Flag.DAMAGED in texts) == bool(damaged)
+    assert f"cannot be read: {named}" in texts.get(Flag.DAMAGED, f"cannot be read: {named}")
 
 
 def test_the_edge_says_which_hyperparameter_and_which_side() -> None:

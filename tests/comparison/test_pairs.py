@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -126,6 +127,30 @@ def test_a_smaller_value_is_better_where_the_metric_is_minimized() -> None:
     pair = only_pair(joined(*sources))
     assert pair.verdict is Verdict.BETTER
     assert "better" in sentence(pair)
+
+
+def test_a_verdict_follows_from_what_is_known_of_both_cells() -> None:
+    never = confirmed(make_cell("adam-lawn", frees=(0.0, 1.0, 20.0)), [150, 151, 152], best=5)
+    verdicts = {}
+    for base, lawn in product(("lost", "confirmed", "searched", "planned"), repeat=2):
+        verdicts[base, lawn] = only_pair(joined(in_state("adam", base), in_state("adam-lawn", lawn))).verdict
+        verdicts[base, "never"] = only_pair(joined(in_state("adam", base), never)).verdict
+    decided = {
+        ("lost", "lost"): Verdict.NEITHER,
+        ("lost", "confirmed"): Verdict.ONLY_CHALLENGER,
+        ("confirmed", "lost"): Verdict.ONLY_BASELINE,
+        ("confirmed", "confirmed"): Verdict.EQUIVALENT,
+        ("lost", "never"): Verdict.NEVER_CONSTRAINED,
+        ("confirmed", "never"): Verdict.NEVER_CONSTRAINED,
+    }
+    assert verdicts == dict.fromkeys(verdicts, Verdict.PENDING) | decided
+
+
+def in_state(name: str, state: str) -> MemorySource:
+    """A cell whose grid diverged everywhere, or that was confirmed, only searched, or only planned."""
+    cell = make_cell(name)
+    rows = {"lost": search_rows(cell, ["diverged"] * 9), "searched": searched(cell)}.get(state, [])
+    return confirmed(cell, [150, 151, 152]) if state == "confirmed" else MemorySource([cell], rows)
 
 
 @pytest.mark.parametrize(("lost", "verdict"), [("adam", Verdict.ONLY_CHALLENGER), ("adam-lawn", Verdict.ONLY_BASELINE)])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,9 +14,11 @@ from typer.testing import CliRunner
 
 from lawn_tune.cli.main import app
 from lawn_tune.comparison.compare import compare, compare_space
-from lawn_tune.comparison.inference import MOST_SEEDS, Effect
-from lawn_tune.comparison.power import needed, prior
-from tests.helpers.memory_source import MemorySource, make_cell
+from lawn_tune.comparison.differences import Difference
+from lawn_tune.comparison.inference import MOST_SEEDS, Effect, over_seeds
+from lawn_tune.comparison.power import PRIOR_SPREAD, needed, prior
+from tests.helpers.comparing import changed_task
+from tests.helpers.memory_source import MemorySource, make_cell, with_protocol
 from tests.helpers.pair_source import confirmed, joined
 
 
@@ -49,6 +53,35 @@ def test_a_pair_s_spread_is_its_own_then_that_of_other_pairs_then_the_prior() ->
     found = needed(compare(source.planned, [], {}), 1.0)
     assert {pair.basis for pair in found} == {"prior"}
     assert found[0].seeds == prior().seeds_to_detect(1.0, family=2)
+
+
+def test_a_pair_without_runs_has_the_mean_spread_and_the_smallest_test_set_of_the_others() -> None:
+    planned = {16: 1, 32: 2, 64: 3, 128: 3}
+    bases = [make_cell("adam", size) for size in planned]
+    lawns = [with_protocol(make_cell("adam-lawn", size), confirm_seeds=(*range(n),)) for size, n in planned.items()]
+    comparison = compare([*bases, *lawns[:3], changed_task(lawns[3], loss="focal-2")], [], {})
+    effects = Effect(1.0, 3, 900, 0.04, 0.02, 0.01), Effect(2.0, 5, 100, 0.06, 0.06), None, None
+    pairs = [
+        replace(pair, difference=Difference(mean=0.0, seeds=(1, 2, 3), effect=effect, family=3, margin=0.5))
+        for pair, effect in zip(comparison.pairs, effects, strict=True)
+    ]
+    found = needed(replace(comparison, pairs=tuple(pairs)), 1.0)
+    assert [(pair.baseline, pair.challenger, pair.planned) for pair in found] == [
+        (f"digits/adam/bs{size}", f"digits/adam-lawn/bs{size}", planned[size]) for size in (16, 32, 64)
+    ], "no pair of different tasks"
+    assert [pair.detectable is None for pair in found] == [True, False, False]
+    expected = Effect(0.0, 3, 100, (3 * 0.04 + 5 * 0.06) / 2 / 3, (0.02 + 0.06) / 2, 0.01 / 2)
+    other = found[-1]
+    assert (other.basis, other.seeds) == ("other pairs", expected.seeds_to_detect(1.0, 3))
+    assert (other.detectable, other.limit) == pytest.approx((expected.detectable(3), expected.detectable(3, 10**12)))
+    assert [pair.spread**2 for pair in found] == pytest.approx([3 * 0.04, 5 * 0.06, (3 * 0.04 + 5 * 0.06) / 2])
+
+
+def test_the_prior_is_the_difference_of_two_runs_and_knows_no_test_set() -> None:
+    (pair,) = needed(compare([make_cell(), make_cell("adam-lawn")], [], {}), 1.0)
+    assert (pair.basis, pair.limit) == ("prior", None)
+    assert pair.spread == pytest.approx(np.hypot(PRIOR_SPREAD, PRIOR_SPREAD))
+    assert pair.detectable == pytest.approx(over_seeds([-pair.spread, 0.0, pair.spread]).detectable())
 
 
 def test_plan_shows_the_same_numbers_as_a_table_and_as_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

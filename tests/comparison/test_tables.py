@@ -107,8 +107,19 @@ def test_the_papers_values_stand_beside_where_it_printed_them(comparison: Compar
     assert entries["adam", 1_000].published == "66.01"
     assert entries["lamb-lawn", 100_000].published == "66.52"
     assert any("not measured here" in text for text in table(comparison).remarks)
-    other = table(compare([make_cell()], [], {}))
-    assert {entry.published for entry in other.entries.values()} == {""}
+    published = comparison.cells[0].cell
+    other = replace(published, name=replace(published.name, batch_size=7), task=replace(published.task, batch_size=7))
+    alone, both = (table(compare(cells, [], {})) for cells in ([other], [other, published]))
+    assert {entry.published for entry in alone.entries.values()} == {""}
+    assert not any("not measured here" in text for text in alone.remarks)
+    assert any("not measured here" in text for text in both.remarks)
+
+
+def test_how_differences_are_counted_is_said_where_there_is_one(comparison: Comparison) -> None:
+    pending = tuple(pair for pair in comparison.pairs if not pair.difference)
+    assert 0 < len(pending) < len(comparison.pairs)
+    for shown, said in ((comparison, True), (replace(comparison, pairs=pending), False)):
+        assert any("Differences are paired" in text for text in table(shown).remarks) == said
 
 
 @pytest.mark.parametrize(
@@ -119,12 +130,18 @@ def test_numbers_have_true_signs_and_no_negative_zero(value: float, plain: str, 
     assert (fixed(value, 2), signed(value, 2)) == (plain, with_sign)
 
 
-def test_trials_of_several_devices_are_remarked_on() -> None:
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [("device", {"device": "x"}), ("lawn_tune", {"lawn_tune": "x"}), ("libraries.torch", {"libraries.torch": "x"})],
+)
+def test_trials_of_several_devices_and_versions_are_remarked_on(name: str, changes: dict[str, Any]) -> None:
     cell = make_cell()
     rows = search_rows(cell, [50.0] * 9)
-    moved = replace(rows[0], provenance=dict(rows[0].provenance) | {"device": "cuda: H100"})
-    assert not any("same device" in text for text in table(compare([cell], rows, {})).remarks)
-    assert any("same device" in text for text in table(compare([cell], [moved, *rows[1:]], {})).remarks)
+    moved = replace(rows[0], provenance={**rows[0].provenance, **changes})
+    assert table(compare([cell], rows, {})).remarks == ()
+    (remark,) = table(compare([cell], [moved, *rows[1:]], {})).remarks
+    assert f"same {name}: " in remark
+    assert "x" in remark.partition(": ")[2]
 
 
 def test_trials_on_different_data_are_remarked_on() -> None:

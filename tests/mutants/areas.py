@@ -64,7 +64,7 @@ AREAS = (
         ),
     ),
     Area("lawn_tune/launching", ("tests/launching", "tests/functions/test_changed_code.py")),
-    Area("lawn_tune/comparison", ("tests/comparison",)),
+    Area("lawn_tune/comparison", ("tests/comparison", "tests/spaces/test_published.py")),
     Area(
         "lawn_tune/ledger",
         ("tests/ledger", "tests/contracts/ledger", "tests/launching/test_smoke.py", "tests/cli/test_importing.py"),
