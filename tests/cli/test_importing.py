@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 from lawn_tune.cells import Cell
 from lawn_tune.cli.main import app
 from lawn_tune.ledger import open_ledger
+from lawn_tune.ledger.optuna_runs import read_studies
 from lawn_tune.planning.csv_runs import COLUMNS
 
 PAGE = (Path(__file__).parents[2] / "docs/importing.md").read_text()
@@ -154,6 +155,17 @@ def test_trials_of_optuna_become_search_runs() -> None:
     ):
         result = run("import", *wrong, "--metric", "regret")
         assert (result.exit_code, words in result.output) == (2, True), result.output
+
+
+def test_trials_of_optuna_without_a_seed_are_numbered_at_each_point() -> None:
+    study = optuna.create_study(study_name="tpe", storage="sqlite:///theirs.db")
+    for x, attributes in ((1.0, {}), (1.0, {}), (2.0, {}), (1.0, {"seed": 7})):
+        study.enqueue_trial({"x": x}, attributes)
+        trial = study.ask({"x": optuna.distributions.FloatDistribution(0, 3)})
+        study.tell(trial, x)
+    runs, direction = read_studies("sqlite:///theirs.db", ["tpe"])
+    assert [(dict(run.point)["x"], run.seed) for run in runs] == [(1.0, 0), (1.0, 1), (2.0, 0), (1.0, 7)]
+    assert direction == "minimize"
 
 
 @pytest.mark.parametrize(
