@@ -128,6 +128,17 @@ def test_the_cache_is_built_once_and_drawn_from_like_the_files(data_dir: Path) -
     assert not list((data_dir / "imagenet").glob(".*.draft"))
 
 
+@pytest.mark.parametrize("change", [{"channels": 1}, {"channels": 0}, {"pixels": 0}])
+def test_a_row_of_other_images_is_refused(
+    change: dict[str, int], data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = DATASETS["imagenet"]
+    changed = replace(row, shape={name: value for name, value in {**row.shape, **change}.items() if value})
+    monkeypatch.setitem(cast(dict[str, Dataset], DATASETS), "imagenet", changed)
+    with pytest.raises(DataError, match="'imagenet' requires `channels = 3` and `pixels` in its shape"):
+        built(data_dir)
+
+
 @pytest.mark.parametrize("other", ["fewer images", "other pixels"])
 def test_a_cache_of_other_images_is_refused(other: str, data_dir: Path) -> None:
     built(data_dir, "imagenet-resized")

@@ -109,7 +109,9 @@ def test_synthetic_images_never_change() -> None:
     """Neither keys nor digests of trials know them."""
     images = build_workload(replace(TASK, dataset="synthetic"), Path("nowhere"), CPU)
     assert isinstance(images, ImageWorkload)
-    first = [part.images[0, 0, 0, :3] for part in (images._train, images._held_out["test"])]
+    parts = images._train, images._held_out["validation"], images._held_out["test"]
+    assert [len(part) for part in parts] == [192, 64, 64]
+    first = [part.images[0, 0, 0, :3] for part in (parts[0], parts[2])]
     expected = torch.tensor([[0.81969, 0.02241, -0.76175], [-0.01446, 2.40956, 1.26850]])
     torch.testing.assert_close(torch.stack(first), expected, atol=1e-4, rtol=0)
 

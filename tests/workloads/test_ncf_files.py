@@ -163,6 +163,10 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
         row("test.negative", 7, lambda r: r.rstrip() + b"0000\n"),
         r"test\.negative: row 7 is not of users 0 to 39 and items 0 to 129",
     ),
+    "a negative just beyond": (
+        row("test.negative", 7, lambda r: r[: r.rindex(b"\t")] + b"\t130\n"),
+        r"test\.negative: row 7 is not of users 0 to 39 and items 0 to 129",
+    ),
     "letters among negatives": (
         row("test.negative", 7, lambda r: r.replace(b"\t", b"\tx", 1)),
         r"test\.negative: row 7 must be '\(user,item\)'",
