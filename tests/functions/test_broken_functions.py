@@ -70,7 +70,8 @@ def test_what_cannot_be_imported_names_the_line(tmp_path: Path) -> None:
 
 def test_what_is_no_function_is_named(tmp_path: Path) -> None:
     own = Functions(tmp_path, "train = 3\n")
-    assert "TypeError: train:train is not a function, but of type int" in end_of(own.run(own.job()))["error"]
+    error = end_of(own.run(own.job()))["error"]
+    assert error.startswith("train.py:train: TypeError: train:train is not a function, but of type int\n")
 
 
 def test_a_hang_is_ended_with_the_place_where_it_hangs(tmp_path: Path) -> None:
