@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from lawn_tune.errors import LedgerError
@@ -39,10 +37,10 @@ class Database:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     found = Clock()
     monkeypatch.setattr(patience, "time", found)
-    yield found
+    return found
 
 
 def test_an_outage_is_named_at_its_start_and_its_end_and_pauses_double(clock: Clock) -> None:
@@ -66,7 +64,7 @@ def test_one_outage_is_waited_for_once_whatever_asks(clock: Clock) -> None:
     assert 20 <= sum(clock.pauses) < 20 + PAUSE_SECONDS[1]
     with pytest.raises(LedgerError) as raised:
         waiting.repeat(Database(1))
-    assert raised.value.hint.startswith("Start it. What was stored is kept")
+    assert str(raised.value.hint).startswith("Start it. What was stored is kept")
     assert len(clock.pauses) == waited
     assert len(said) == 1
     assert waiting.repeat(Database(0)) == "answer"
