@@ -353,6 +353,15 @@ def test_a_result_that_is_not_finite_proves_nothing(stand_in: StandIn) -> None:
     assert (stand_in.captures, stand_in.replays) == (1, 3)
 
 
+def test_nor_does_one_that_is_finite_in_part(stand_in: StandIn) -> None:
+    """As the losses of a pack of which one row has diverged."""
+    call, _ = recorded(stand_in, lambda tensors: [tensors[0] * tensors[1]])
+    state, given = torch.ones(3), torch.tensor([1.0, torch.nan, 2.0])
+    for values in [*[state] * 5, *[given] * 3, *[state] * 3]:
+        call([state, values])
+    assert (stand_in.captures, stand_in.replays) == (1, 3)
+
+
 # --- what goes wrong --------------------------------------------------------------------------------------------------
 
 

@@ -120,7 +120,7 @@ class Update:
             self.rule, given.weights, gradient, given.slots, lr=given.lr, t=given.step,
             hyper=self._rule_hyper(given.hyper), layers=self._layers,
             constrained=given.constrained if held is None else held, radii=given.radii, control=control,
-            free=None if control.held or self._own_decay else control,  # from the first step on, if it holds none
+            free=None if control.held else control,  # from the first step on, if it holds none
         )  # fmt: skip
         return [norm]
 
