@@ -76,7 +76,7 @@ def train(
         gradient = cut(flat(random(i + 10)) - 0.3 * w)
         made.state.step += 1
         made._update(gradient, torch.tensor([[lr]], dtype=torch.float64))
-        trail.append(made.state.weights[0])
+        trail.append(made.state.weights[0].clone())
     return trail
 
 

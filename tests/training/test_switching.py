@@ -116,7 +116,7 @@ def test_a_watched_pack_has_the_median_margin_of_its_batch_and_the_same_gradient
         made.watch = watch
         for part in (slice(0, 5), slice(5, 20)):
             made.gradients((inputs[part],), targets[part], shared=True, share=(part.stop - part.start) / 20)
-        losses.append((made.apply(torch.full((2, 1), 0.1, dtype=torch.float64)), made.state.weights))
+        losses.append((made.apply(torch.full((2, 1), 0.1, dtype=torch.float64)), made.state.weights.clone()))
         if watch is not None:
             found = [multiclass_margin(model(inputs), targets) for model in models]
             medians = [(x[:5].median() + 3 * x[5:].median()).item() / 4 for x in found]
