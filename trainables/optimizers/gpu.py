@@ -276,7 +276,7 @@ def _difference(rule: str, held: bool, device: torch.device) -> float:
     layers = (Layer("a", 0, BLOCK, True), Layer("b", BLOCK, size, False))
     values = torch.linspace(-1, 1, 2 * size).sin().view(2, -1).to(device)
     w, g = values.clone(), (7 * values).cos()
-    hyper = {name: 1e-3 if name == "eps" else 0.9 for name in rules.find(rule).hyper}
+    hyper = dict.fromkeys(rules.find(rule).hyper, 0.9)
     radii = rules.radii_of(w, layers)
     state = {name: slot + values.square() for name, slot in rules.init_state(rule, w).items()}
     options: dict[str, Any] = {"lr": 0.1, "t": 2, "hyper": hyper, "layers": layers}

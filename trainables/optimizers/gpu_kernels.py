@@ -198,7 +198,7 @@ def moves(sums, firsts, radii, numbers, factors, layers, blocks, RULE: tl.conste
         along = tl.where(c > 0, wr / tl.where(ww == 0, 1.0, ww), 0.0)
         across = rr - along * wr
         tl.store(here + ALONG, along)
-        tl.store(here + CAREFUL, ((c > 0) & (across < 1e-3 * rr)).to(tl.float64))
+        tl.store(here + CAREFUL, (across < 1e-3 * rr).to(tl.float64))
         _store_move(here, numbers + row * NUMBERS, c, ww, 0.0, across, RULE)
 
 
