@@ -14,10 +14,12 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import text
+from sqlalchemy.exc import InvalidRequestError, OperationalError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from lawn_tune.errors import LawnTuneError, LedgerError, UsageError
 from lawn_tune.ledger import Ledger, database, open_ledger
-from lawn_tune.ledger.database import Database, file_system
+from lawn_tune.ledger.database import Database, Unreachable, file_system
 from lawn_tune.ledger.definitions import PREFIX, REVISION, VERSION_TABLE, metadata
 from lawn_tune.storage import StorageUrl, masked
 
@@ -377,3 +379,20 @@ def _assert_silent(error: LawnTuneError, caplog: pytest.LogCaptureFixture, capfd
     shown_text += caplog.text + "".join(capfd.readouterr())
     for form in (CANARY, QUOTED, "c4n"):
         assert form not in shown_text
+
+
+@pytest.mark.parametrize(
+    ("error", "passes"),
+    [
+        (OperationalError("", {}, sqlite3.OperationalError("database is locked")), True),
+        (OperationalError("", {}, sqlite3.OperationalError("disk I/O error")), False),
+        (OperationalError("", {}, Exception("the server is gone")), True),
+        (ProgrammingError("", {}, Exception("there is no such table")), False),
+        (PoolTimeoutError("no connection is free"), True),
+        (InvalidRequestError("a mistake of ours"), False),
+        ("it ends in the middle", False),
+    ],
+)
+def test_an_error_that_may_pass_is_told_from_others(sqlite_url: str, error: Exception | str, passes: bool) -> None:
+    failure = Database(sqlite_url).failure(error)
+    assert isinstance(failure, Unreachable) == passes

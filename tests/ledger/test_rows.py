@@ -68,6 +68,7 @@ def test_a_damaged_value_makes_a_failed_trial_that_says_why(column: str, value: 
         ("protocol", "search_seeds", [], "there is no search seed"),
         ("protocol", "confirm_seeds", [True], "must be integers"),
         ("task", "epochs", 5.0, "must be integers"),
+        ("task", "micro_batch", 8.0, "must be integers"),
         ("task", "optimizer", "magic", "unknown optimizer"),
     ],
 )

@@ -19,6 +19,7 @@ from sqlalchemy import inspect
 
 from lawn_tune.errors import LedgerError
 from lawn_tune.ledger.database import Database
+from lawn_tune.ledger.mirror import Mirror
 from lawn_tune.ledger.studies import Studies, StudySpec, StudyTrial, UnknownSchema, add, find, rebuild
 
 LEVELS = {"peak_lr": (0.1, 0.2, 1e-300), "weight_decay": (0.0, -1.5, 1e300)}
@@ -160,3 +161,15 @@ def test_tables_of_an_unknown_revision_are_refused(studies: Studies, monkeypatch
     monkeypatch.setattr("lawn_tune.ledger.studies.SCHEMA", "v9.0.0.a")
     with pytest.raises(UnknownSchema, match=r"v3\.2\.0\.a"):
         studies.open()
+
+
+def test_studies_that_cannot_be_updated_are_reported_once(
+    database: Database, studies: Studies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reports: list[str] = []
+    mirror, sound = (Mirror(database, reports.append) for _ in range(2))
+    assert sound.ready()
+    monkeypatch.setattr("lawn_tune.ledger.studies.SCHEMA", "v9.0.0.a")
+    assert [mirror.ready(), mirror.ready()] == [False, False]
+    (report,) = reports
+    assert "the Optuna studies are not updated" in report

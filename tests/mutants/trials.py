@@ -17,7 +17,7 @@ from tests.mutants.processes import OPTIONS
 PATIENCE = 60.0
 """Seconds that every mutant gets on top of five times what its tests take with sound code."""
 
-BUDGET = 20.0
+BUDGET = 30.0
 """Seconds of tests, with sound code, after which no more are chosen: a sample of hundreds has to end. A line that
 thousands of tests run is noticed by the first few, or survives here although a slow one would notice it."""
 

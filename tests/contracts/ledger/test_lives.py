@@ -70,8 +70,18 @@ def test_a_finished_trial_stays_finished_when_its_pack_runs_again(ledger: Ledger
     pack = train(ledger, cell, cell.search_trials[:2])
     again = ledger.begin(pack, cell.search_trials[:2])
     assert again.attempts == 2
+    ledger.progress(again, records(again, [1], offset=5.0))
+    ledger.finish(again, outcomes(again), PROVENANCE)
     assert ledger.outcomes(pack.keys) == dict.fromkeys(pack.keys, "complete")
     assert [row.attempts for row in ledger.trials("demo")] == [1, 1]
+
+
+def test_a_beginning_that_is_repeated_counts_once(ledger: Ledger, cell: Cell) -> None:
+    """A launch repeats it where an outage hid the answer."""
+    first = begun(ledger, cell, cell.search_trials[:2])
+    again = ledger.begin(first, cell.search_trials[:2])
+    repeated = ledger.begin(first, cell.search_trials[:2])
+    assert (first.attempts, again.attempts, repeated.attempts) == (1, 2, 2)
 
 
 def test_a_failed_trial_can_still_succeed(ledger: Ledger, ledger_url: str, cell: Cell) -> None:
