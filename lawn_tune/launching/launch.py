@@ -297,10 +297,10 @@ class Launch:
         if work.state is State.LOST:
             self._enqueue(work, State.WAITING)
             return
-        if work.phase == "search" and work.state is State.OPEN and self._extending:
-            self._give_back(work, State.SEARCHED)
-            return
         if work.phase == "search" and work.state is State.OPEN:
+            if self._extending:
+                self._give_back(work, State.SEARCHED)
+                return
             rows = [row for row in self.ledger.trials(work.cell.name.space) if row.key in work.trials]
             best = winner(work.cell, rows)
             if best is not None:
@@ -319,7 +319,7 @@ class Launch:
                 self._works[self._works.index(work)] = Work(grown[work.cell.name])
             elif not grown:
                 work.state = State.WAITING
-        self._placed, self._extending = self._placed and not grown, bool(grown)
+        self._placed, self._extending = not grown, bool(grown)
         return True
 
     def _give_back(self, work: Work, state: State = State.DONE) -> None:

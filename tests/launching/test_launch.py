@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
+from unittest.mock import patch
 
 import pytest
 
@@ -135,6 +136,14 @@ def test_a_failing_pack_is_tried_again_then_reported_then_retried_by_the_next_la
     healed = launch(cells, ledger, FakeExecutor())
     assert healed.tally.trained == TWO_CELLS_TRIALS
     assert len(complete(ledger)) == TWO_CELLS_TRIALS
+
+
+def test_the_trials_of_a_space_are_read_when_a_search_ends_and_not_again(
+    cells: tuple[Cell, ...], ledger: Ledger
+) -> None:
+    with patch.object(ledger, "trials", wraps=ledger.trials) as read:
+        launch(cells, ledger, FakeExecutor())
+    assert read.call_count == len(cells)
 
 
 def test_a_phase_that_diverges_widely_is_reported_once_over_all_launches(

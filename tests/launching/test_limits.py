@@ -109,6 +109,11 @@ def test_no_limit_is_no_end(cells: tuple[Cell, ...], ledger: Ledger) -> None:
     assert agenda.left() == Remaining()
 
 
+def test_limits_go_by_the_speeds_that_are_given() -> None:
+    speeds = Speeds(table=False)
+    assert Limits(speeds=speeds).speeds is speeds
+
+
 def test_at_the_limit_running_jobs_are_asked_to_stop() -> None:
     clock = Clock(0.0)
     limits = Limits(device_seconds=100, share=0.5, clock=clock)

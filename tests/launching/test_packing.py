@@ -81,6 +81,11 @@ def packs_of(ledger: Ledger, cells: tuple[Cell, ...]) -> Packs:
     return {(str(c.name), phase): [p.keys for p in ledger.packs(c.name, phase)] for c in cells for phase in phases}
 
 
+def forget_sizes(ledger: Ledger) -> None:
+    with ledger._database.writing() as connection:
+        connection.exec_driver_sql("UPDATE lawn_cells SET definition = json_remove(definition, '$.packing')")
+
+
 def largest(packs: Packs, phase: Phase) -> list[int]:
     return [max(map(len, keys)) for (_, name), keys in packs.items() if name == phase]
 
@@ -174,14 +179,22 @@ def test_a_search_of_before_is_confirmed_with_sizes_for_this_launch(
 
     executor.behave = confirming_fails
     launch(cells[:1], ledger, executor, retries=0)
+    forget_sizes(ledger)
     with ledger._database.writing() as connection:
-        connection.exec_driver_sql("UPDATE lawn_cells SET definition = json_remove(definition, '$.packing')")
         connection.exec_driver_sql("DELETE FROM lawn_progress")
         connection.exec_driver_sql("DELETE FROM lawn_packs WHERE phase = 'confirm'")
     executor.behave = succeed
     launch(cells[:1], ledger, executor, workers=2)
     assert [len(keys) for keys in packs_of(ledger, cells[:1])[str(cells[0].name), "confirm"]] == [1, 1]
     assert set(executor.trained.values()) == {1}
+
+
+def test_no_size_is_chosen_where_nothing_is_missing(cells: tuple[Cell, ...], opened: Callable[[str], Ledger]) -> None:
+    ledger = opened("old")
+    launch(cells, ledger, FakeExecutor())
+    forget_sizes(ledger)
+    launch(cells, ledger, FakeExecutor())
+    assert ledger.packings(cells) == {}
 
 
 def test_two_launches_at_once_use_the_same_sizes(cells: tuple[Cell, ...], opened: Callable[[str], Ledger]) -> None:

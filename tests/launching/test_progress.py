@@ -30,6 +30,15 @@ def test_what_is_missing_is_logged(quiet: bool, done: int, missing: int, shown: 
     assert bool(text) == (bool(shown) and not quiet)
 
 
+@pytest.mark.parametrize(("terminal", "quiet"), [(True, False), (True, True), (False, False)])
+def test_bars_are_drawn_on_a_terminal_until_the_launch_ends(terminal: bool, quiet: bool, tmp_path: Path) -> None:
+    (cell,) = tiny_cells(tmp_path, SPACE)
+    out = io.StringIO()
+    with Display(Console(file=out, width=200, force_terminal=terminal), [cell], quiet=quiet):
+        pass
+    assert ("all trials" in out.getvalue()) == (terminal and not quiet)
+
+
 def test_the_time_left_is_by_the_speed_of_the_last_two_minutes(tmp_path: Path) -> None:
     """Packs that report once a minute still have a speed, and a slow start is forgotten."""
     (cell,) = tiny_cells(tmp_path, SPACE)

@@ -170,6 +170,14 @@ def test_an_interrupted_pack_is_begun_again_and_the_launch_does_not_know() -> No
     assert not any(isinstance(event, Failed) for event in script.events)
 
 
+@pytest.mark.parametrize("epochs", [(), (EPOCHS,), (1, EPOCHS)])
+def test_a_pack_without_an_epoch_or_with_its_last_one_is_not_interrupted(epochs: tuple[int, ...]) -> None:
+    agenda = SmokeAgenda(script := Script(), lambda pack: None)
+    agenda.handle(Progress(script.job, [record(script.job, epoch) for epoch in epochs]))
+    assert agenda.wanted(script.job)
+    assert not agenda.seen.interrupted
+
+
 def test_a_smoke_run_that_is_stopped_ends_though_a_pack_is_interrupted() -> None:
     script, agenda = interrupted()
     script.stopping = True
