@@ -104,7 +104,7 @@ def test_tests_that_run_the_line_come_first_then_their_neighbours_and_nobody_els
     assert chosen(mutation(20), runs).nodes == (), "run by nothing"
     for file, tests in IN_OTHER_PROCESSES.items():
         known = {test: FileRun({f"{test}::law": 1.0}, {}, "") for test in (*tests, "c.py")}
-        assert chosen(replace(mutation(20), file=file), known).files == list(tests)
+        assert {*chosen(replace(mutation(20), file=file), known).files} == {*tests}
 
 
 def test_a_change_of_the_code_redraws_nothing_but_itself() -> None:
@@ -153,6 +153,12 @@ def test_a_case_of_every_test_is_tried_before_the_other_cases_of_one() -> None:
     run = FileRun({"a.py::law[1]": 0.1, "a.py::law[2]": 0.2, "a.py::other": 3.0}, {}, "")
     run.lines["f.py"] = {"5": [*run.seconds]}
     assert chosen(mutation(5), {"a.py": run}).nodes == ("a.py::law[1]", "a.py::other", "a.py::law[2]")
+
+
+def test_of_tests_that_load_a_line_those_named_after_its_module_come_first() -> None:
+    lines: dict[str, dict[str, list[str]]] = {"a/f.py": {"5": []}}
+    runs = {file: FileRun({f"{file}::law": took}, lines, "") for file, took in (("test_a.py", 0.1), ("test_f.py", 0.2))}
+    assert chosen(replace(mutation(5), file="a/f.py"), runs).nodes == ("test_f.py::law", "test_a.py::law")
 
 
 def test_other_areas_tests_are_tried_too_but_for_those_that_start_ray_or_a_browser() -> None:

@@ -46,7 +46,8 @@ class Choice:
 
 def chosen(mutation: Mutation, runs: dict[str, FileRun], last: str = "") -> Choice:
     """Chooses the test that noticed it `last`, the tests that run the line, then those that run its file in other
-    processes, then neighbours of the first, which may look at what a fixture made.
+    processes, then neighbours of the first, which may look at what a fixture made; of each kind first those in a file
+    that bears the module's name.
 
     A line that is run while modules are imported is everyone's; one that nothing runs is no test's.
     """
@@ -54,10 +55,12 @@ def chosen(mutation: Mutation, runs: dict[str, FileRun], last: str = "") -> Choi
     files = [run for run in runs.values() if covering & run.seconds.keys() or (reached and not covering)]
     unseen = [runs[file] for file in IN_OTHER_PROCESSES.get(mutation.file, ()) if file in runs]
     seconds = {node: took for run in [*files, *unseen] for node, took in run.seconds.items()}
-    first = [{last}, covering, {node for run in unseen for node in run.seconds}, seconds.keys()]
+    elsewhere = {node for run in unseen for node in run.seconds}
+    named = {node for node in seconds if f"test_{Path(mutation.file).stem}" in node.split("::")[0]}
+    first = [{last}, covering, elsewhere, named]
     cases = _cases(sorted(seconds, key=seconds.__getitem__))
     nodes = sorted(seconds, key=lambda node: (*(node not in group for group in first), cases[node], seconds[node]))
-    return _affordable(nodes, runs)
+    return _affordable(nodes, runs, BUDGET * (3 if elsewhere else 1))  # tests with processes of their own are slow
 
 
 def _cases(nodes: Iterable[str]) -> dict[str, int]:
@@ -70,8 +73,8 @@ def _cases(nodes: Iterable[str]) -> dict[str, int]:
     return numbers
 
 
-def _affordable(nodes: Sequence[str], runs: Mapping[str, FileRun]) -> Choice:
-    """Takes the tests that fit into `BUDGET`, in their order; the first of a file pays for what the file opens.
+def _affordable(nodes: Sequence[str], runs: Mapping[str, FileRun], budget: float) -> Choice:
+    """Takes the tests that fit into a budget, in their order; the first of a file pays for what the file opens.
 
     If none fits, the first is taken.
     """
@@ -81,12 +84,12 @@ def _affordable(nodes: Sequence[str], runs: Mapping[str, FileRun]) -> Choice:
     for node in nodes:
         run = runs[file := node.split("::")[0]]
         cost = run.seconds[node] if file in opened else IMPORTING + max(run.seconds[node], run.opening)
-        if spent + cost <= BUDGET:
+        if spent + cost <= budget:
             taken.append(node)
             opened.add(file)
             spent += cost
     if nodes and not taken:
-        return Choice(tuple(nodes[:1]), BUDGET)
+        return Choice(tuple(nodes[:1]), budget)
     return Choice(tuple(taken), spent)
 
 
