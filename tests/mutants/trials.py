@@ -51,13 +51,14 @@ def chosen(mutation: Mutation, runs: dict[str, FileRun], last: str = "") -> Choi
 
     A line that is run while modules are imported is everyone's; one that nothing runs is no test's.
     """
-    reached, covering = _covering(mutation, runs)
-    files = [run for run in runs.values() if covering & run.seconds.keys() or (reached and not covering)]
+    reached = _reached(mutation, runs)
+    covering, loading = {node for nodes in reached.values() for node in nodes}, any(not n for n in reached.values())
+    files = [run for file, run in runs.items() if reached.get(file) or (loading and file in reached)]
     unseen = [runs[file] for file in IN_OTHER_PROCESSES.get(mutation.file, ()) if file in runs]
     seconds = {node: took for run in [*files, *unseen] for node, took in run.seconds.items()}
     elsewhere = {node for run in unseen for node in run.seconds}
     named = {node for node in seconds if f"test_{Path(mutation.file).stem}" in node.split("::")[0]}
-    first = [{last}, covering, elsewhere, named]
+    first = [{last}, named, covering, elsewhere] if loading else [{last}, covering, elsewhere, named]
     cases = _cases(sorted(seconds, key=seconds.__getitem__))
     nodes = sorted(seconds, key=lambda node: (*(node not in group for group in first), cases[node], seconds[node]))
     return _affordable(nodes, runs, BUDGET * (3 if elsewhere else 1))  # tests with processes of their own are slow
@@ -93,13 +94,16 @@ def _affordable(nodes: Sequence[str], runs: Mapping[str, FileRun], budget: float
     return Choice(tuple(taken), spent)
 
 
-def _covering(mutation: Mutation, runs: dict[str, FileRun]) -> tuple[bool, set[str]]:
-    """Returns whether anything runs the line, and the tests that do; a line within a statement may have no trace."""
+def _reached(mutation: Mutation, runs: Mapping[str, FileRun]) -> Mapping[str, list[str]]:
+    """Returns the test files that run the line, each with the tests that do, none where it runs as modules are loaded.
+
+    A line within a statement may have no trace of its own.
+    """
     for line in (str(mutation.line), str(mutation.statement)):
-        found = [run.lines[mutation.file][line] for run in runs.values() if line in run.lines.get(mutation.file, {})]
-        if found:
-            return True, {node for nodes in found for node in nodes}
-    return False, set()
+        lines = {file: run.lines.get(mutation.file, {}) for file, run in runs.items()}
+        if found := {file: of[line] for file, of in lines.items() if line in of}:
+            return found
+    return {}
 
 
 class _Order:
