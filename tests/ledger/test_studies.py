@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import datetime
 
 import optuna
@@ -167,9 +167,10 @@ def test_studies_that_cannot_be_updated_are_reported_once(
     database: Database, studies: Studies, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reports: list[str] = []
-    mirror, sound = (Mirror(database, reports.append) for _ in range(2))
-    assert sound.ready()
+    with closing(Mirror(database, reports.append)) as sound:
+        assert sound.ready()
     monkeypatch.setattr("lawn_tune.ledger.studies.SCHEMA", "v9.0.0.a")
-    assert [mirror.ready(), mirror.ready()] == [False, False]
+    with closing(Mirror(database, reports.append)) as mirror:
+        assert [mirror.ready(), mirror.ready()] == [False, False]
     (report,) = reports
     assert "the Optuna studies are not updated" in report
