@@ -79,7 +79,7 @@ class Effect:
 
     def _width(self, quantile: Callable[[float], float], seeds: int) -> float:
         by_seed, of_seeds = self.by_seed * self.seeds / seeds, quantile(seeds - 1) ** 2
-        if self.examples is None or self.constant:
+        if self.examples is None or by_seed == self.by_example == 0:
             squared = of_seeds * by_seed
         else:
             squared = squared_width((by_seed, of_seeds), (self.by_example, quantile(self.examples - 1) ** 2))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -23,6 +23,7 @@ from tests.helpers.pair_source import confirmed, joined
 
 
 @settings(max_examples=60)
+@example(5e-324, 0.0, 1.0, 1)
 @given(st.floats(0, 2), st.floats(0, 0.5), st.floats(0.1, 3), st.integers(1, 8))
 def test_the_seeds_are_the_fewest_that_detect_the_difference(
     by_seed: float, by_example: float, difference: float, family: int

@@ -112,7 +112,9 @@ finish(answers) if number == 0 else send(kind="stopped")
 """
     run, seen = stubbed(script, monkeypatch), 0
     for event in run:
-        seen += not isinstance(event, Waiting)
+        if isinstance(event, Waiting):
+            continue
+        seen += 1
         if seen == 1:
             run.postpone_checkpoints()
         if seen == 3:
