@@ -203,6 +203,7 @@ def check_counts(values: Mapping[str, Any], md: str) -> None:
         assert overall["verdict"] in (found[0], "undecided")
 
 
+@pytest.mark.filterwarnings("ignore:Generating overly large repr")  # of a large ledger, by Hypothesis, now and then
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(ledgers())
 def test_no_format_of_a_comparison_contradicts_another(source: MemorySource) -> None:
