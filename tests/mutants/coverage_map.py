@@ -103,13 +103,12 @@ class Kept:
     def __init__(self, root: Path, folder: Path) -> None:
         self._root, self._folder = root, folder
 
-    def path(self, test_file: str) -> Path:
-        """Returns where an observation is or would be."""
+    def _path(self, test_file: str) -> Path:
         return self._folder / f"{test_file.replace('/', '.')}.json"
 
     def read(self, test_file: str) -> FileRun | None:
         """Returns an observation; None where there is none of the tree as it is."""
-        if not (path := self.path(test_file)).exists():
+        if not (path := self._path(test_file)).exists():
             return None
         kept = json.loads(path.read_text())
         run = FileRun(**kept["run"])
@@ -118,7 +117,7 @@ class Kept:
     def write(self, test_file: str, run: FileRun) -> None:
         """Keeps an observation."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        self.path(test_file).write_text(json.dumps({"made of": self._hashes(test_file, run), "run": asdict(run)}))
+        self._path(test_file).write_text(json.dumps({"made of": self._hashes(test_file, run), "run": asdict(run)}))
 
     def _hashes(self, test_file: str, run: FileRun) -> dict[str, str]:
         """Hashes all Python files that it loads, and all files of the product of other kinds."""

@@ -93,9 +93,9 @@ def test_each_rank_has_its_order_device_and_share_of_the_threads(
     for number, order in enumerate(orders):
         own = {"rank": number, "device": f"cuda:{number}" if kind == "cuda" else "cpu", "threads": each}
         places = {"data_dir": str(tmp_path), "checkpoint": str(tmp_path / "c"), "meeting": meeting}
-        told = {"checkpoint_seconds": 9.0, "checkpoint_steps": 3, "report_seconds": 0.0, "flattening": True}
+        paces = {"checkpoint_seconds": 9.0, "checkpoint_steps": 3, "report_seconds": 0.0, "flattening": True}
         code = {"code": "emlw", "named": "a:B", "config": CONFIG.to_dict(), "count": 2}
-        assert order == own | places | told | code | {"leads": True, "name": "lo"}
+        assert order == own | places | paces | code | {"leads": True, "name": "lo"}
 
 
 def test_a_worker_that_sees_too_few_gpus_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
