@@ -67,7 +67,7 @@ seconds, step = iter(json.loads(sys.argv[1])), Training._step
 Training._step = lambda *given: (time.sleep(next(seconds)), step(*given))
 config = PackConfig.from_dict(json.loads(sys.argv[2]))
 settings = WorkerSettings(data_dir="", checkpoint_dir=sys.argv[3], progress_seconds=5.0)
-work(Job(pack="p", config=config), settings, lambda message: print(json.dumps(message), flush=True))
+work(Job(pack="p", config=config), settings, lambda message: print(json.dumps(message, default=bytes.hex), flush=True))
 """
 
 
@@ -85,10 +85,10 @@ def test_an_epoch_may_take_any_time_while_its_steps_end(tmp_path: Path) -> None:
         )
         for seconds in ([2.1] * 4, [2.1, 1000.0])
     )
-    first, *_, last = map(json.loads, moving.communicate(timeout=200)[0].splitlines())
+    (said, _), (_, trace) = (worker.communicate(timeout=200) for worker in (moving, stuck))
+    first, *_, last = map(json.loads, said.splitlines())
     assert first == {"kind": "progress", "records": []}, "the launch knows at once where the job is trained"
     assert (moving.returncode, last["kind"]) == (0, "finished")
-    _, trace = stuck.communicate(timeout=200)
     assert stuck.returncode == 1
     assert "Timeout" in trace
 
