@@ -185,16 +185,16 @@ def _check_levels(space: SearchSpace, key: str, method: Method, grid: Mapping[st
             rule = f"must contain only numbers; words are levels of {method.switch or 'a switch'} only"
             rule += ", and not of a training function's" if space.trainable else ""
             raise space_error(space.source, f"{key}.{name}", rule, text(words[0]), "Remove the word.")
-        if values and name in rows:  # else its function's own
+        if name in rows:  # else its function's own
             _check_values(space, f"{key}.{name}", rows[name], values)
 
 
 def _check_values(space: SearchSpace, key: str, row: Hyperparameter, values: Sequence[float]) -> None:
     todo = "Remove or fix that value."
-    if row.positive and min(values) == 0:
-        raise space_error(space.source, key, "must contain only finite numbers above 0", min(values), todo)
-    if row.below_one and max(values) >= 1:
-        raise space_error(space.source, key, "must contain only numbers >= 0 and below 1", max(values), todo)
+    if row.positive and 0 in values:
+        raise space_error(space.source, key, "must contain only finite numbers above 0", 0.0, todo)
+    if row.below_one and (wrong := [value for value in values if value >= 1]):
+        raise space_error(space.source, key, "must contain only numbers >= 0 and below 1", wrong[0], todo)
 
 
 def _check_size(space: SearchSpace, key: str, grid: Grid) -> None:

@@ -235,6 +235,12 @@ def test_what_is_wrong_with_a_name_is_said_before_anything_runs(old: str, new: s
         cells_of(tmp_path, SPACE.replace(old, new, 1))
 
 
+def test_a_class_without_the_argument_that_the_schedule_sets_is_refused_by_the_plan(tmp_path: Path) -> None:
+    rule = "must be a class that takes the argument lr, which the schedule sets before each step, got 'lion.py:Lion'"
+    with pytest.raises(SpaceError, match=re.escape(f"optimizers.lion.class: {rule}. Add it.")):
+        cells_of(tmp_path, source=LION.replace("lr=1e-4", "rate=1"))
+
+
 HIDDEN = LION.replace("betas=(0.9, 0.99), ", "").replace("=False)", "=False, **more)").replace("betas=betas, ", "")
 """What it takes besides is not in its source."""
 

@@ -144,6 +144,7 @@ def test_no_more_tests_are_chosen_than_the_budget_allows_but_one() -> None:
     lines = {"f.py": {"5": [f"a.py::{i}" for i in range(9)]}}
     run = FileRun({f"a.py::{i}": BUDGET / 4 for i in range(9)}, lines, "")
     assert len(chosen(mutation(5), {"a.py": run}).nodes) == 3, "four, were there no file to import"
+    assert len(chosen(mutation(5), {"a.py": run}, budget=2 * BUDGET).nodes) == 7
     long = FileRun({"a.py::0": 2 * BUDGET, "a.py::1": 3 * BUDGET}, lines, "")
     assert chosen(mutation(5), {"a.py": long}).nodes == ("a.py::0",)
     dear = FileRun({f"a.py::{i}": 0.0 for i in range(9)}, lines, "", opening=2 * BUDGET)

@@ -17,9 +17,9 @@ from tests.mutants.processes import OPTIONS
 PATIENCE = 60.0
 """Seconds that every mutant gets on top of five times what its tests take with sound code."""
 
-BUDGET = 30.0
+BUDGET, SURVIVORS_BUDGET = 30.0, 120.0
 """Seconds of tests, with sound code, after which no more are chosen: a sample of hundreds has to end. A line that
-thousands of tests run is noticed by the first few, or survives here although a slow one would notice it."""
+thousands of tests run is noticed by the first few, or survives though a later one would notice it, and so gets more."""
 
 
 IMPORTING = 1.0
@@ -44,7 +44,7 @@ class Choice:
         return list(dict.fromkeys(node.split("::")[0] for node in self.nodes))
 
 
-def chosen(mutation: Mutation, runs: dict[str, FileRun], last: str = "") -> Choice:
+def chosen(mutation: Mutation, runs: dict[str, FileRun], last: str = "", budget: float = BUDGET) -> Choice:
     """Chooses the test that noticed it `last`, the tests that run the line, then those that run its file in other
     processes, then neighbours of the first, which may look at what a fixture made; of each kind first those in a file
     that bears the module's name.
@@ -61,7 +61,7 @@ def chosen(mutation: Mutation, runs: dict[str, FileRun], last: str = "") -> Choi
     first = [{last}, named, covering, elsewhere] if loading else [{last}, covering, elsewhere, named]
     cases = _cases(sorted(seconds, key=seconds.__getitem__))
     nodes = sorted(seconds, key=lambda node: (*(node not in group for group in first), cases[node], seconds[node]))
-    return _affordable(nodes, runs, BUDGET * (3 if elsewhere else 1))  # tests with processes of their own are slow
+    return _affordable(nodes, runs, budget * (3 if elsewhere else 1))  # tests with processes of their own are slow
 
 
 def _cases(nodes: Iterable[str]) -> dict[str, int]:

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 from tests.mutants.coverage_map import FileRun, Kept, observed
 from tests.mutants.mutations import Mutation, Shown
 from tests.mutants.processes import OPTIONS, QUICK, TIMED_OUT, Running, copied, forked, import_libraries
-from tests.mutants.trials import chosen, tried
+from tests.mutants.trials import BUDGET, chosen, tried
 
 OBSERVING_SECONDS = 1800.0
 
@@ -75,10 +75,10 @@ class Workshop:
         return runs
 
     def try_all(
-        self, mutations: list[Mutation], runs: dict[str, FileRun], last: Mapping[Shown, str]
+        self, mutations: list[Mutation], runs: dict[str, FileRun], last: Mapping[Shown, str], budget: float = BUDGET
     ) -> Iterator[Outcome]:
         """Tries each mutant against the tests that answer for it, first the one that noticed it `last`, if any."""
-        choices = {mutation: chosen(mutation, runs, last.get(mutation.shown, "")) for mutation in mutations}
+        choices = {mutation: chosen(mutation, runs, last.get(mutation.shown, ""), budget) for mutation in mutations}
         sound: dict[Path, bytes] = {}
 
         def start(mutation: Mutation, copy: Path) -> Running:

@@ -84,6 +84,18 @@ def test_rivals_get_as_many_levels_of_their_own_whatever_number_each_wants() -> 
             assert counts == {max(len(ends), len(others))}, (ends, others)
 
 
+def test_what_has_one_level_is_fixed_and_does_not_grow_with_a_rival() -> None:
+    adam = make_cell("adam")
+    lawn = make_cell("adam-lawn", frees=(1.0,))
+    lawn = replace(lawn, grid=Grid({**lawn.grid.values, "beta2": (0.99,), "eps": (1e-6, 1e-7)}))
+    best = {
+        adam.name: searched(adam, {"peak_lr": 0.003, "weight_decay": 99.0}),
+        lawn.name: searched(lawn, {"peak_lr": 0.003}),
+    }
+    grown = {cell.name: cell.added.keys() for cell in extended((adam, lawn), best)}
+    assert grown == {adam.name: {"weight_decay"}, lawn.name: {"eps"}}
+
+
 def test_what_has_no_rival_in_the_launch_or_no_winner_on_an_edge_does_not_grow() -> None:
     adam, lawn = make_cell("adam"), make_cell("adam-lawn")
     edge, inside = searched(adam, {"peak_lr": 99.0}), searched(lawn, {"peak_lr": 0.003, "free_epochs": 1.0})

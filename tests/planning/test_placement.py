@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from math import ceil, fsum
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from lawn_tune.cells import Cell, Packing, Phase
 from lawn_tune.planning.makespan import makespan
 from lawn_tune.planning.packing import largest_size, make_packs, pack_size
-from lawn_tune.planning.placement import PackCost, Placement, place
+from lawn_tune.planning.placement import BOUNDS, PackCost, Placement, _within, place
 from lawn_tune.planning.plan import plan
 from lawn_tune.planning.spaces import find_space
 from lawn_tune.planning.speed import Speeds
@@ -160,6 +161,23 @@ def test_an_earlier_end_is_worth_a_twentieth_of_it_in_work_on_every_worker(share
         return 0.0 if phase == "confirm" else share if len(pack) == 2 else 1.0
 
     assert search_packs(place([cell], cost, 2).cells[0]) == packs
+
+
+def test_bounds_on_the_time_of_a_pack_go_from_the_shortest_to_the_longest(monkeypatch: pytest.MonkeyPatch) -> None:
+    costs, tried = set[float](), set[float]()
+
+    def noted(options: Any, bound: float) -> Any:
+        tried.add(bound)
+        return _within(options, bound)
+
+    def cost(cell: Cell, phase: Phase, pack: Sequence[Trial]) -> float:
+        costs.add(found := len(pack) * cell.task.batch_size + 1.0)
+        return found
+
+    monkeypatch.setattr("lawn_tune.planning.placement._within", noted)
+    place([points(24, size) for size in (64, 100, 512, 4096)], cost, workers=8)
+    assert len(costs) > BOUNDS == len(tried)
+    assert (min(tried), max(tried)) == (min(costs), max(costs))
 
 
 def test_a_packing_is_kept_and_taken_into_account() -> None:

@@ -147,7 +147,7 @@ def steps(what: Pack, count: int, micro_batches: int) -> None:
         what.apply(torch.zeros(what.size, 1, dtype=torch.float64))
 
 
-@pytest.mark.parametrize("micro_batches", [1, 2, 3, 11])
+@pytest.mark.parametrize("micro_batches", [2, 1, 3, 11])
 def test_running_statistics_are_those_of_the_model_run_on_each_micro_batch_in_turn(micro_batches: int) -> None:
     torch.manual_seed(0)
     model = Twice()

@@ -249,6 +249,14 @@ def test_the_time_between_checkpoints_that_cannot_be_written_doubles(
     assert gaps[-1] >= 4 * gaps[0]
 
 
+def test_with_no_time_between_checkpoints_every_epoch_is_saved_however_coarse_the_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "time", SimpleNamespace(monotonic=lambda: 0.0))
+    events, _ = events_of(pack(task(), [point("adam-lawn")]), checkpoint=tmp_path / "c", checkpoint_seconds=0.0)
+    assert sum(isinstance(event, Saved) for event in events) == task().epochs - 1
+
+
 def test_only_a_users_workload_is_tried_in_packs_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trial, "check_packs", lambda *_: pytest.fail("a step of two trials was tried"))
     run(pack(task(epochs=1), [point("adam-lawn")] * 2, seeds=[0, 1]))
@@ -288,11 +296,11 @@ def test_a_resumed_training_reads_the_stored_norms_bit_for_bit(tmp_path: Path) -
     assert second.rows == first.rows
 
 
-@pytest.mark.parametrize(("saved", "before"), [(500.0, 500.0), (None, 0.0), (-1.0, 0.0)])
+@pytest.mark.parametrize(("saved", "before"), [(None, 0.0), (500.0, 500.0), (-1.0, 0.0)])
 def test_the_seconds_of_a_pack_are_those_of_all_its_parts(
     saved: float | None, before: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Resumed, without a checkpoint, and with one that cannot be used, as its seconds are below 0."""
+    """Without a checkpoint, resumed, and with one that cannot be used, as its seconds are below 0."""
     ticks = itertools.count(1000)
     monkeypatch.setattr(trial, "time", SimpleNamespace(monotonic=lambda: float(next(ticks))))
     config = pack(task(epochs=3), [point("adam-lawn"), point("adam-lawn", peak_lr=0.02)])

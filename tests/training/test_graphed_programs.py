@@ -1,0 +1,341 @@
+"""One program by graphs: when it is captured, replayed and given up, and the calls that CUDA gets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.helpers.graphs import StandIn, stand_in
+from trainables.training import graphed
+from trainables.training.graphed import Graphed, Graphs
+from trainables.training.recorded import Recorded
+
+__all__ = ["stand_in"]
+
+CPU = torch.device("cpu")
+ENOUGH = 7
+"""Calls after which a program is replayed: four until it is recorded, and three until there is a trusted graph."""
+
+
+class Counted:
+    """Adds what is given to a state in place; knows how often it was called."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        self.calls += 1
+        tensors[0].mul_(0.5).add_(tensors[1])
+        return [tensors[0].sum().reshape(1), tensors[0] * 2]
+
+
+def recorded(backend: StandIn, function: Any = None, lasting: slice = slice(1)) -> tuple[Recorded, Graphed]:
+    runner = Graphed(backend, fixed=1, changes=slice(1), lasting=lasting)
+    return Recorded(function or Counted(), slice(1), runner), runner
+
+
+def calls(call: Recorded, state: Tensor, count: int = ENOUGH) -> list[Tensor]:
+    """Calls often, and checks state and results; returns the last results."""
+    expected, results = state.clone(), list[Tensor]()
+    for step in range(count):
+        given = torch.arange(3.0) + step
+        results = call([state, given])
+        wanted = Counted()([expected, given])
+        assert state.equal(expected)
+        assert all(one.equal(other) for one, other in zip(results, wanted, strict=True))
+    return results
+
+
+def test_from_the_seventh_call_on_the_graph_is_replayed(stand_in: StandIn) -> None:
+    call, _ = recorded(stand_in)
+    calls(call, torch.ones(3), 6)
+    assert (stand_in.captures, stand_in.replays) == (1, 1)
+    calls(call, torch.ones(3), 1)  # another place
+    assert (stand_in.captures, stand_in.replays) == (1, 1)
+
+
+def test_a_graph_is_replayed_at_its_own_addresses_only(stand_in: StandIn) -> None:
+    call, _ = recorded(stand_in)
+    first, second = torch.ones(3), torch.ones(3)
+    calls(call, first)
+    seen = stand_in.replays
+    for state in (second, first, second, first):
+        calls(call, state, 1)
+    assert stand_in.replays == seen + 2  # of the first
+    calls(call, second, 4)
+    assert stand_in.captures == 2
+    assert stand_in.replays == seen + 2 + 3
+
+
+def test_another_shape_is_not_replayed(stand_in: StandIn) -> None:
+    """As that of an epoch's last batch, whose program is not worth a graph either: it comes once an epoch."""
+
+    def function(tensors: Sequence[Tensor]) -> list[Tensor]:
+        return [tensors[0] * tensors[1].sum()]
+
+    call, _ = recorded(stand_in, function)
+    state = torch.ones(3)
+    for step in range(3 * ENOUGH):
+        given = torch.full((2 if step % 4 == 3 else 5,), float(step))
+        assert call([state, given])[0].equal(state * given.sum())
+    assert stand_in.captures == 1
+    assert stand_in.replays > ENOUGH
+
+
+def test_only_results_that_last_may_be_kept(stand_in: StandIn) -> None:
+    call, _ = recorded(stand_in)
+    state = torch.ones(3)
+    lasting, other = calls(call, state)
+    before = lasting.clone()
+    again = call([state, torch.ones(3)])
+    assert lasting.equal(before)
+    assert other.data_ptr() == again[1].data_ptr()
+
+
+def test_a_graph_that_is_forgotten_is_captured_again(stand_in: StandIn) -> None:
+    call, runner = recorded(stand_in)
+    state = torch.ones(3)
+    calls(call, state)
+    runner.forget()
+    calls(call, state)
+    assert stand_in.captures == 2
+
+
+def test_what_moves_all_the_time_is_not_captured_all_the_time(stand_in: StandIn) -> None:
+    call, _ = recorded(stand_in)
+    states = [torch.ones(3) for _ in range(20)]
+    calls(call, states[0], 4)
+    for state in states:
+        calls(call, state, 3)
+    assert stand_in.captures == graphed.EARLY
+
+
+def test_a_result_that_is_not_finite_proves_nothing(stand_in: StandIn) -> None:
+    call, _ = recorded(stand_in)
+    state = torch.ones(3)
+    calls(call, state, 5)
+    for _ in range(3):
+        assert call([state, torch.full((3,), torch.nan)])[0].isnan().all()
+    assert (stand_in.captures, stand_in.replays) == (1, 0)
+    state.fill_(1.0)
+    calls(call, state, 3)
+    assert (stand_in.captures, stand_in.replays) == (1, 3)
+
+
+def test_nor_does_one_that_is_finite_in_part(stand_in: StandIn) -> None:
+    """As the losses of a pack of which one row has diverged."""
+    call, _ = recorded(stand_in, lambda tensors: [tensors[0] * tensors[1]])
+    state, given = torch.ones(3), torch.tensor([1.0, torch.nan, 2.0])
+    for values in [*[state] * 5, *[given] * 3, *[state] * 3]:
+        call([state, values])
+    assert (stand_in.captures, stand_in.replays) == (1, 3)
+
+
+# --- what goes wrong --------------------------------------------------------------------------------------------------
+
+
+class Broken(StandIn):
+    """Its captures fail after the operations have run."""
+
+    def capture(self, run: Any) -> Any:
+        self.captures += 1
+        run()
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+
+class Wrong(StandIn):
+    """Its graphs compute something else, and do harm besides."""
+
+    def capture(self, run: Any) -> Any:
+        replay, results = super().capture(run)
+
+        def wrong() -> None:
+            replay()
+            results[1].add_(1e-6)
+
+        return wrong, results
+
+
+class Raising(StandIn):
+    """Its graphs cannot be replayed."""
+
+    def capture(self, run: Any) -> Any:
+        _, results = super().capture(run)
+
+        def replay() -> None:
+            raise RuntimeError("no replay")
+
+        return replay, results
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    graphed._warn.cache_clear()
+    yield caplog
+    graphed._warn.cache_clear()
+
+
+@pytest.mark.usefixtures("stand_in")
+@pytest.mark.parametrize(
+    ("kind", "reason"), [(Broken, "not permitted"), (Wrong, "something else"), (Raising, "no replay")]
+)
+def test_a_graph_that_fails_or_differs_costs_one_warning_and_no_bit(
+    kind: type[StandIn], reason: str, log: pytest.LogCaptureFixture
+) -> None:
+    backend = kind()
+    call, _ = recorded(backend)
+    state = torch.ones(3)
+    calls(call, state, 3 * ENOUGH)
+    assert backend.captures == 1
+    assert [reason in record.getMessage() for record in log.records] == [True]
+
+
+def test_after_a_capture_that_failed_there_is_no_other(log: pytest.LogCaptureFixture) -> None:
+    backend = Broken()
+    for _ in range(3):
+        calls(recorded(backend)[0], torch.ones(3))
+    assert backend.captures == 1
+    assert len(log.records) == 1
+
+
+def test_without_free_memory_there_is_no_graph(stand_in: StandIn, log: pytest.LogCaptureFixture) -> None:
+    stand_in.room = 0.5
+    function = Counted()
+    calls(recorded(stand_in, function)[0], torch.ones(3))
+    assert stand_in.captures == 0
+    assert function.calls == 4
+    assert not log.records
+
+
+def test_what_could_not_be_compared_is_not_even_recorded(stand_in: StandIn) -> None:
+    stand_in.room = 2.0**-40 * 40  # bytes; the state has 12
+    function = Counted()
+    calls(recorded(stand_in, function)[0], torch.ones(3))
+    assert function.calls == ENOUGH
+
+
+def devices_of(function: Any) -> set[str]:
+    call = Recorded(function)
+    for _ in range(3):
+        call([torch.ones(3)])
+    (known,) = call._known.values()
+    assert known.program is not None
+    return known.program.devices
+
+
+def test_a_program_knows_where_its_constants_are_and_where_it_makes_tensors() -> None:
+    constant = torch.ones(3)
+    assert devices_of(lambda tensors: [tensors[0] + 1]) == set()
+    assert devices_of(lambda tensors: [tensors[0] + constant]) == {"cpu"}
+    assert devices_of(lambda tensors: [tensors[0], torch.zeros(3, device="meta")]) == {"meta"}
+
+
+@pytest.mark.parametrize("way", ["constant", "argument"])
+def test_a_program_that_uses_memory_elsewhere_is_not_captured(
+    way: str, stand_in: StandIn, log: pytest.LogCaptureFixture
+) -> None:
+    def function(tensors: Sequence[Tensor]) -> list[Tensor]:
+        made = torch.zeros(3, device="meta") if way == "constant" else tensors[-1] * 2
+        assert made.device.type == "meta"
+        return [tensors[0] + 1]
+
+    call, _ = recorded(stand_in, function)
+    tensors = [torch.ones(3), *([torch.ones(3, device="meta")] if way == "argument" else [])]
+    for _ in range(ENOUGH):
+        call(tensors)
+    assert stand_in.captures == 0
+    assert not stand_in.broken
+    assert "memory of the host" in log.text
+
+
+def test_on_a_cpu_nothing_is_captured() -> None:
+    graphs = Graphs(CPU)
+    assert not graphs.any
+    assert type(graphs.runner(1, slice(1), slice(1))) is graphed.Plain
+
+
+# --- the calls of CUDA, in their order --------------------------------------------------------------------------------
+
+
+class FakeCuda:
+    """Notes what `Cuda` asks of torch, which here has no device.
+
+    Args:
+        fails: whether a capture does at its end.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, fails: bool = False) -> None:
+        self.calls: list[str] = []
+        self._stream = "main"
+        self._fails = fails
+        fake = {
+            "Stream": lambda device: self.stream("side"),
+            "current_stream": lambda device: self.stream(self._stream),
+            "device": lambda device: nullcontext(),
+            "stream": self.on,
+            "graph_pool_handle": lambda: (0, 1),
+            "CUDAGraph": lambda: SimpleNamespace(replay=lambda: self.calls.append("replay")),
+            "graph": self.graph,
+            "mem_get_info": lambda device: (3, 4),
+        }
+        for name, value in fake.items():
+            monkeypatch.setattr(torch.cuda, name, value)
+        monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", lambda *given: self.calls.append(f"end {given}"))
+
+    def stream(self, name: str) -> Any:
+        return SimpleNamespace(name=name, wait_stream=lambda other: self.calls.append(f"{name} waits for {other.name}"))
+
+    @contextmanager
+    def on(self, stream: Any) -> Iterator[None]:
+        before, self._stream = self._stream, stream.name
+        yield
+        self._stream = before
+
+    @contextmanager
+    def graph(self, graph: object, *, pool: object, stream: Any, capture_error_mode: str) -> Iterator[None]:
+        self.calls.append(f"capture on {stream.name}, {capture_error_mode}")
+        yield
+        if self._fails:
+            raise RuntimeError("capture invalidated")
+
+    def run(self) -> list[Tensor]:
+        self.calls.append(f"run on {self._stream}")
+        return [torch.ones(1)]
+
+
+def test_cuda_warms_up_and_captures_on_a_stream_that_waits_and_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeCuda(monkeypatch)
+    cuda = graphed.Cuda(torch.device("cuda", 0))
+    replay, results = cuda.capture(fake.run)
+    assert fake.calls == [
+        "side waits for main",
+        *["run on side"] * graphed.WARM_UP,
+        "capture on side, thread_local",
+        "run on side",
+        "main waits for side",
+    ]
+    assert results[0].equal(torch.ones(1))
+    replay()
+    assert fake.calls[-1] == "replay"
+    assert cuda.memory() == (3, 4)
+
+
+def test_cuda_leaves_a_capture_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeCuda(monkeypatch, fails=True)
+    with pytest.raises(RuntimeError, match="capture invalidated"):
+        graphed.Cuda(torch.device("cuda", 1)).capture(fake.run)
+    assert fake.calls[-2:] == ["end (1, (0, 1))", "main waits for side"]
+
+
+def test_a_gpu_has_graphs_unless_kernels_are_disabled(monkeypatch: pytest.MonkeyPatch) -> None:
+    FakeCuda(monkeypatch)
+    find = graphed.backend_of.__wrapped__
+    assert isinstance(find(torch.device("cuda", 0)), graphed.Cuda)
+    monkeypatch.setenv("LAWN_TUNE_KERNELS", "0")
+    assert find(torch.device("cuda", 0)) is None
