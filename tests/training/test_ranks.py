@@ -9,17 +9,15 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from tests.helpers.fabricated import published, write_data
+from tests.helpers.micro_batches import Twice, build, steps
 from tests.helpers.rank_processes import on_ranks
 from tests.helpers.tasks import CPU, RANKING, pack, point, task
 from trainables import ranks
-from trainables.catalogue.methods import METHODS
 from trainables.tasks import LANES, RANKS, PackConfig
 from trainables.training import trial
-from trainables.training.pack import Pack
 from trainables.training.trial import PackRun, Records
 from trainables.workloads.base import in_calls
 
@@ -108,57 +106,6 @@ def test_what_ranks_compute_together_is_in_order_on_each(examples: int, tmp_path
     found = on_ranks(2, together, tmp_path)
     assert all(values.equal(squares(x, -x)) for values, _ in found)
     assert sum(computed for _, computed in found) == (examples if examples > 4 else 2 * examples)
-
-
-class Twice(nn.Module):
-    """BatchNorm that a model uses twice, and one without a momentum, which counts."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.norm, self.mean, self.last = (
-            nn.BatchNorm1d(5, momentum=0.3),
-            nn.BatchNorm1d(5, momentum=None),
-            nn.Linear(5, 3),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.last(self.norm(self.norm(x).relu()))
-        self.mean(x)
-        return out
-
-
-def build(model: nn.Module, rows: int = 1) -> Pack:
-    values = {"weight_decay": 0.01, "beta1": 0.9, "beta2": 0.999, "eps": 1e-3}
-    hyper = {name: torch.full((rows, 1), value, dtype=torch.float64) for name, value in values.items()}
-
-    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
-        return F.cross_entropy(outputs, targets, reduction="none")
-
-    return Pack([model] * rows, METHODS["adam"], hyper, loss, constrain="all", device=CPU)
-
-
-def steps(what: Pack, count: int, micro_batches: int) -> None:
-    """Takes steps whose micro-batches this rank has its share of."""
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(count):
-        x, y = torch.split(torch.randn(4 * micro_batches, 5, generator=generator) + 2, 4), torch.arange(4) % 3
-        for start in ranks.shares(4 * micro_batches, 4):
-            what.gradients((x[start // 4],), y, True, 1 / micro_batches, start // 4, micro_batches)
-        what.apply(torch.zeros(what.size, 1, dtype=torch.float64))
-
-
-@pytest.mark.parametrize("micro_batches", [2, 1, 3, 11])
-def test_running_statistics_are_those_of_the_model_run_on_each_micro_batch_in_turn(micro_batches: int) -> None:
-    torch.manual_seed(0)
-    model = Twice()
-    what, generator = build(model), torch.Generator().manual_seed(0)
-    steps(what, 3, micro_batches)
-    for _ in range(3):
-        for x in torch.split(torch.randn(4 * micro_batches, 5, generator=generator) + 2, 4):
-            model(x)
-    for name, buffer in model.named_buffers():
-        for row in what.state.buffers[name]:
-            torch.testing.assert_close(row, buffer, rtol=1e-5, atol=1e-6, msg=name)
 
 
 def test_a_buffer_that_ranks_cannot_combine_is_named(tmp_path: Path) -> None:
