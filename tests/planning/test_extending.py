@@ -87,10 +87,10 @@ def test_rivals_get_as_many_levels_of_their_own_whatever_number_each_wants() -> 
 def test_what_has_one_level_is_fixed_and_does_not_grow_with_a_rival() -> None:
     adam = make_cell("adam")
     lawn = make_cell("adam-lawn", frees=(1.0,))
-    lawn = replace(lawn, grid=Grid({**lawn.grid.values, "beta2": (0.99,), "eps": (1e-6, 1e-7)}))
+    lawn = replace(lawn, grid=Grid({**lawn.grid.values, "beta2": (0.99,), "eps": (1e-8, 1e-7, 1e-6)}))
     best = {
         adam.name: searched(adam, {"peak_lr": 0.003, "weight_decay": 99.0}),
-        lawn.name: searched(lawn, {"peak_lr": 0.003}),
+        lawn.name: searched(lawn, {"peak_lr": 0.003, "eps": 1e-7}),
     }
     grown = {cell.name: cell.added.keys() for cell in extended((adam, lawn), best)}
     assert grown == {adam.name: {"weight_decay"}, lawn.name: {"eps"}}

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import math
-from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
-import pytest
-from sqlalchemy import Table, insert
-from sqlalchemy.exc import IntegrityError
 
 from lawn_tune.cells import Cell
-from lawn_tune.ledger import Ledger, open_ledger
-from lawn_tune.ledger.database import Database
-from lawn_tune.ledger.definitions import metadata
+from lawn_tune.ledger import Ledger
 from lawn_tune.results import ResultSource
 from tests.helpers.ledger_contract import EPOCHS, PROVENANCE, begun, make_cell, outcomes, records, train, value
 from trainables.examples import encode
@@ -150,19 +144,3 @@ def test_every_write_that_can_be_read_changes_the_version(ledger: Ledger, cell: 
 def test_a_space_without_trials_has_a_version(ledger: Ledger) -> None:
     assert ledger.version("demo") == ledger.version("demo") != ""
     assert ledger.version("nowhere") == ledger.version("nowhere here")
-
-
-@pytest.mark.parametrize("table", metadata.sorted_tables, ids=str)
-def test_no_value_of_a_row_may_be_missing(table: Table, ledger_url: str) -> None:
-    """Readers decode every column: what is unknown is an empty text, a count of 0 or a number that is not finite."""
-    with open_ledger(ledger_url):
-        pass
-    row = {column.name: column.type.python_type() for column in table.columns}
-    for missing in row:
-        message = rf"(NOT NULL.* {table.name}\.|null value in column \"){missing}\b"
-        with (
-            closing(Database(ledger_url)) as database,
-            database.engine.connect() as connection,
-            pytest.raises(IntegrityError, match=message),
-        ):
-            connection.execute(insert(table), row | {missing: None})
