@@ -76,7 +76,7 @@ def test_the_readme_names_every_space_and_the_spaces_every_optimizer() -> None:
 
 
 def test_the_numbers_of_the_readme_equal_the_committed_result() -> None:
-    with open_bundle(results_page.RESULTS / "movielens_100k_bs10000_40epochs.bundle") as (database, bundle):
+    with open_bundle(results_page.RESULTS / "movielens_100k_adam.bundle") as (database, bundle):
         comparison = compare_space(Ledger(database), bundle.space)
     for value in (cell.confirmed for cell in comparison.cells):
         assert value is not None
