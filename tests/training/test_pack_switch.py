@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad
 
 from trainables.catalogue.methods import METHODS
-from trainables.optimizers import AdamLawn, LambLawn, SgdLawn, reference
+from trainables.optimizers import reference
+from trainables.optimizers.build import torch_optimizer
 from trainables.training.pack import Pack
 
-FACES: dict[str, Callable[..., Any]] = {"sgd": SgdLawn, "adam": AdamLawn, "lamb": LambLawn}
+SWITCHING = [name for name, method in METHODS.items() if method.switch and method.face]
+LITERAL = ("sgd-lawn", "adam-lawn", "lamb-lawn")
 HYPER: dict[str, dict[str, float]] = {
     "sgd": {"momentum": 0.9},
     "adam": {"beta1": 0.9, "beta2": 0.999, "eps": 1e-3},
@@ -40,11 +39,16 @@ def example_loss(outputs: Tensor, targets: Tensor) -> Tensor:
     return nn.functional.cross_entropy(outputs, targets, reduction="none")
 
 
-def pack_run(rule: str, rows: list[int]) -> list[Tensor]:
+def values_of(name: str) -> dict[str, float]:
+    method = METHODS[name]
+    return HYPER[method.rule.name] | ({"rate": 0.5} if "rate" in method.names("control") else {})
+
+
+def pack_run(name: str, rows: list[int]) -> list[Tensor]:
     """Returns the weights of every row after each step; row i switches before step SWITCHES[i]."""
-    hyper = {name: torch.full((len(rows), 1), value, dtype=torch.float64) for name, value in HYPER[rule].items()}
+    hyper = {key: torch.full((len(rows), 1), value, dtype=torch.float64) for key, value in values_of(name).items()}
     models = [net(i) for i in rows]
-    pack = Pack(models, METHODS[f"{rule}-lawn"], hyper, example_loss, constrain="all", device=torch.device("cpu"))
+    pack = Pack(models, METHODS[name], hyper, example_loss, constrain="all", device=torch.device("cpu"))
     lr = torch.tensor([[RATES[i]] for i in rows], dtype=torch.float64)
     trail = []
     for step in range(STEPS):
@@ -57,10 +61,10 @@ def pack_run(rule: str, rows: list[int]) -> list[Tensor]:
     return trail
 
 
-def class_run(rule: str, i: int) -> list[Tensor]:
+def class_run(name: str, i: int) -> list[Tensor]:
     model = net(i)
-    options = {"momentum": 0.9} if rule == "sgd" else {"eps": 1e-3}
-    optimizer = FACES[rule](model.parameters(), lr=RATES[i], free_steps=SWITCHES[i], **options)
+    values = values_of(name) | {"peak_lr": RATES[i]}
+    optimizer = torch_optimizer(METHODS[name], values, model.parameters(), free_steps=SWITCHES[i])
     trail = []
     for step in range(STEPS):
         inputs, targets = batch(step)
@@ -71,9 +75,9 @@ def class_run(rule: str, i: int) -> list[Tensor]:
     return trail
 
 
-def literal_run(rule: str, i: int) -> list[Tensor]:
+def literal_run(name: str, i: int) -> list[Tensor]:
     """In double precision."""
-    model = net(i).double()
+    rule, model = METHODS[name].rule.name, net(i).double()
     w = {name: p.detach().clone() for name, p in model.named_parameters()}
     steps = iter(range(STEPS))
 
@@ -98,12 +102,21 @@ def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     return str(request.param)
 
 
-@pytest.mark.parametrize("rule", FACES)
+@pytest.mark.parametrize("name", SWITCHING)
 @pytest.mark.parametrize("rows", [[0], [0, 1, 2]], ids=["solo", "stacked"])
 @pytest.mark.usefixtures("path")
-def test_a_pack_equals_class_and_transcription_at_every_step(rule: str, rows: list[int]) -> None:
-    found = pack_run(rule, rows)
+def test_a_pack_equals_the_class_of_its_method_at_every_step(name: str, rows: list[int]) -> None:
+    found = pack_run(name, rows)
     for row, i in enumerate(rows):
-        for ours, theirs, literal in zip(found, class_run(rule, i), literal_run(rule, i), strict=True):
+        for ours, theirs in zip(found, class_run(name, i), strict=True):
             torch.testing.assert_close(ours[row], theirs, rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", LITERAL)
+@pytest.mark.parametrize("rows", [[0], [0, 1, 2]], ids=["solo", "stacked"])
+@pytest.mark.usefixtures("path")
+def test_a_pack_equals_the_transcription_at_every_step(name: str, rows: list[int]) -> None:
+    found = pack_run(name, rows)
+    for row, i in enumerate(rows):
+        for ours, literal in zip(found, literal_run(name, i), strict=True):
             torch.testing.assert_close(ours[row].double(), literal, rtol=1e-4, atol=2e-5)

@@ -221,7 +221,8 @@ METHODS: Mapping[str, Method] = {
             formula="v ← v − η·r, r from (c/|v|)·P g; w = c·n(v)",
             source="paper §3, the first of two implementations",
             choice="moments and step count are reset at the switch, where v = w",
-            face="AdamLawn(params, lr=lr, betas=(beta1, beta2), eps=eps, free_steps=0, control=REPARAMETRIZED)",
+            face="AdamLawn(params, lr=lr, betas=(beta1, beta2), eps=eps, free_steps=free_steps, "
+            "control=REPARAMETRIZED)",
         ),
         Method(
             name="adam-l2",
