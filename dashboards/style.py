@@ -51,13 +51,13 @@ _PAGE: Mapping[Theme, str] = {"light": "#ffffff", "dark": "#15181d"}
 
 
 def base_of(optimizer: str) -> str:
-    """Returns the base optimizer of a method; a base is its own."""
+    """Returns the method that a method is compared with by default; one that is compared with none is its own."""
     row = shown_method(optimizer)
     return (row.baseline if row else "") or optimizer
 
 
-def is_lawn(optimizer: str) -> bool:
-    """True for a LAWN variant."""
+def is_challenger(optimizer: str) -> bool:
+    """True for a method that is compared with another by default: LAWN variants and rivals of weight decay."""
     return base_of(optimizer) != optimizer
 
 
@@ -100,14 +100,19 @@ def faint(optimizer: str) -> str:
     return f"rgba({red}, {green}, {blue}, 0.12)"
 
 
+def border(optimizer: str) -> str:
+    """Returns the line's style as CSS names it, as in `dash`."""
+    return "solid" if is_challenger(optimizer) else "dashed"
+
+
 def dash(optimizer: str) -> str:
-    """Returns the line's style: solid for LAWN, dashed for a base optimizer."""
-    return "solid" if is_lawn(optimizer) else "6px,4px"
+    """Returns the line's style: solid for a challenger, dashed for a base optimizer."""
+    return "solid" if is_challenger(optimizer) else "6px,4px"
 
 
 def symbol(optimizer: str, *, confirmed: bool) -> str:
-    """Returns the marker: LAWN a circle, base optimizer a square; open where the value is unconfirmed."""
-    return ("circle" if is_lawn(optimizer) else "square") + ("" if confirmed else "-open")
+    """Returns the marker: a challenger a circle, base optimizer a square; open where the value is unconfirmed."""
+    return ("circle" if is_challenger(optimizer) else "square") + ("" if confirmed else "-open")
 
 
 def template(theme: Theme) -> dict[str, Any]:

@@ -142,7 +142,7 @@ def _bars(info: TimelineInfo, optimizer: str) -> go.Scatter:
         x += [job.started.isoformat(), job.ended.isoformat(), None]
         y += [place, place, None]
         texts += [_hover(job)] * 2 + [""]
-    line = {"color": style.color(optimizer), "width": 11 if style.is_lawn(optimizer) else 5}
+    line = {"color": style.color(optimizer), "width": 11 if style.is_challenger(optimizer) else 5}
     return go.Scatter(name=named(optimizer), x=x, y=y, mode="lines", line=line, hovertext=texts, hoverinfo="text")
 
 

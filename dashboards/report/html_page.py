@@ -187,7 +187,7 @@ def _picture(id_: str, alt: str, figure: Mapping[str, Any]) -> Picture:
 
 
 def _legend(optimizer: str) -> dict[str, str]:
-    line = "solid" if style.is_lawn(optimizer) else "dashed"
+    line = style.border(optimizer)
     return {"name": method(optimizer), "color": style.color(optimizer), "line": line}
 
 

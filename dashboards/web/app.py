@@ -98,10 +98,7 @@ def create_app(source: Snapshots, pages: Sequence[Page] = PAGES) -> Dash:
 
 def _looks(base: str) -> str:
     """Returns what the browser needs to know of base path and style, as JSON in which no tag can open."""
-    methods = {
-        name: {"name": method(name), "color": style.color(name), "line": "solid" if style.is_lawn(name) else "dashed"}
-        for name in METHODS
-    }
+    methods = {name: {"name": method(name), "color": style.color(name), "line": style.border(name)} for name in METHODS}
     templates = {theme: style.template(theme) for theme in ("light", "dark")}
     return json.dumps({"base": base, "methods": methods, "templates": templates, "formula": FORMULA}).replace(
         "<", "\\u003c"

@@ -1,4 +1,4 @@
-"""What of a space's comparison a view selects: some base optimizers with their LAWN variants, at some batch sizes."""
+"""What of a space's comparison a view selects: some base optimizers with their challengers, at some batch sizes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HERE, EVERYWHERE = "here", "every"
 
 
 def selected(comparison: Comparison, wanted: Callable[[str, int], bool]) -> Comparison:
-    """Returns the selected cells and pairs; statistics are not recomputed, so adjusted ones still cover all pairs.
+    """Returns the selected cells, and each pair with one of them; statistics still cover all pairs.
 
     Args:
         wanted: (base optimizer, batch size) → whether it is shown.
@@ -26,11 +26,10 @@ def selected(comparison: Comparison, wanted: Callable[[str, int], bool]) -> Comp
     def kept(cell: Cell) -> bool:
         return wanted(base_of(cell.name.optimizer), cell.name.batch_size)
 
-    return replace(
-        comparison,
-        cells=tuple(result for result in comparison.cells if kept(result.cell)),
-        pairs=tuple(pair for pair in comparison.pairs if kept(pair.baseline.cell)),
-    )
+    pairs = tuple(pair for pair in comparison.pairs if any(kept(result.cell) for result in pair.cells))
+    paired = {result.cell.name for pair in pairs for result in pair.cells}
+    cells = tuple(result for result in comparison.cells if kept(result.cell) or result.cell.name in paired)
+    return replace(comparison, cells=cells, pairs=pairs)
 
 
 def comparison_of(view: View) -> Comparison:

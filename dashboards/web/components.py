@@ -86,7 +86,7 @@ def tiles(*found: Component) -> Component:
 
 def method_name(optimizer: str) -> Component:
     """Returns a method's name with its line: one color per pair, solid for LAWN, dashed for its base."""
-    line = "solid" if style.is_lawn(optimizer) else "dashed"
+    line = style.border(optimizer)
     mark = html.Span(className="line", style={"borderTop": f"2px {line} {style.color(optimizer)}"})
     return html.Span([mark, method(optimizer)], className="method")
 

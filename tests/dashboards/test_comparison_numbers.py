@@ -363,3 +363,16 @@ def test_a_selection_keeps_pairs_whole_and_recomputes_no_statistic(comparison: C
     assert part.pairs == tuple(kept)
     assert selected(comparison, lambda base, size: True) == comparison
     assert selected(comparison, lambda base, size: False).cells == ()
+
+
+@pytest.mark.parametrize("base", ["adam", "sgd"])
+def test_a_pair_of_two_bases_is_kept_whole_by_either(base: str) -> None:
+    adam, lawn, sgd = (make_cell(name) for name in ("adam", "adam-lawn", "sgd"))
+    lawn = replace(lawn, baselines=("adam", "sgd"))
+    cells = [adam, lawn, sgd]
+    source = MemorySource(cells, [row for cell in cells for row in search_rows(cell, [0.5] * cell.grid.size)])
+    part = selected(compare_space(source, "digits"), lambda name, size: name == base)
+    names = [pair.baseline.cell.name.optimizer for pair in part.pairs]
+    assert names == {"adam": ["adam", "sgd"], "sgd": ["sgd"]}[base]
+    shown = {result.cell.name for result in part.cells}
+    assert all(result.cell.name in shown for pair in part.pairs for result in pair.cells)

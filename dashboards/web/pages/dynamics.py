@@ -173,7 +173,7 @@ def _trial_row(view: View, trial: Chosen, row: TrialRow) -> list[Content]:
     )
     values = [_number(row.summary.get(name), n) for name, n in names]
     seconds = row.summary.get("seconds")
-    line = "solid" if style.is_lawn(trial.optimizer) else "dashed"
+    line = style.border(trial.optimizer)
     mark = html.Span(className="line", style={"borderTop": f"2px {line} {tint(trial)}"})
     return [
         html.Span([html.Strong(trial.letter), mark, html.Span(trial.name)], className="trial-name", title=row.key),
