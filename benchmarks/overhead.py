@@ -1,4 +1,4 @@
-"""Overhead of the engine: packs of about 20 s by `launch` on Ray, compared with the same packs by `train_pack` alone.
+"""Overhead of the engine: packs of about 20 s by `launch` on Ray, compared with the same packs by `PackRun` alone.
 
 The bare side is one plain process per worker that trains its share of the packs in sequence, on as many threads,
 without storing anything. Both times run from the start of the first pack to the end of the last, so process starts are

@@ -116,12 +116,12 @@ def growth(results: Mapping[str, Any]) -> str:
 
 
 def overhead(results: Mapping[str, Any]) -> str:
-    """One row per number of workers: seconds per pack, and wall time of the launch relative to `train_pack` alone."""
+    """One row per number of workers: seconds per pack, and wall time of the launch relative to `PackRun` alone."""
     rows = [
         (name, f"{found['pack_seconds']['bare']['median']:.1f}", _ratio(found["launch_over_bare"]))
         for name, found in results.items()
     ]
-    return table(("eight packs on", "seconds per pack", "launch / `train_pack` alone"), rows)
+    return table(("eight packs on", "seconds per pack", "launch / `PackRun` alone"), rows)
 
 
 def ledger(results: Mapping[str, Any]) -> str:
