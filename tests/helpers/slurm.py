@@ -49,10 +49,10 @@ RAY = """\
 #!/bin/bash
 echo "$*" >> "$RAY_LOG"
 [ "$1" = start ] || exit 0
-trap 'echo ended >> "$RAY_LOG"; exit 0' TERM
+trap 'trap "" TERM; echo ended >> "$RAY_LOG"; exit 0' TERM
 while true; do sleep 0.1 & wait $!; done
 """
-"""What `ray` does as far as the scripts can see."""
+"""What `ray` does as far as the scripts can see; it ends once, though SLURM and the script may both tell it to."""
 
 LAWN_TUNE = """\
 #!/bin/bash

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from benchmarks import big_ledger
-from lawn_tune.cells import CellName
+from lawn_tune.cells import Cell, CellName
 from lawn_tune.cli.main import app
 from lawn_tune.cli.source import reading_space
 from lawn_tune.errors import LawnTuneError, LedgerError, UsageError
-from lawn_tune.ledger import Owner, curves, open_ledger
+from lawn_tune.ledger import Ledger, Owner, curves, open_ledger
 from lawn_tune.ledger.bundle import APPLICATION, Bundle, about, open_bundle, write_bundle
 from lawn_tune.ledger.content import Content, chunks
 from lawn_tune.ledger.database import Database
@@ -27,6 +27,7 @@ from lawn_tune.ledger.importing import Imported, import_bundle
 from lawn_tune.results import FINISHED
 from tests.helpers.ledger_answers import answers, comparison, jobs, studies
 
+ROOT = Path(__file__).parents[2]
 SPACES = ("big", "big_2", "shared")
 
 
@@ -307,3 +308,16 @@ def test_the_command_writes_and_imports(source: str, sqlite_url: str, tmp_path: 
 
 def output(*words: str) -> str:
     return CliRunner().invoke(app, words, catch_exceptions=False).stdout
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs/results").glob("*.bundle")), ids=lambda path: path.stem)
+def test_the_keys_of_published_trials_are_those_of_today(path: Path) -> None:
+    """So a launch of the same space goes on with them; a change of what is trained needs a new `NUMERICS`."""
+    with open_bundle(path) as (database, bundle):
+        ledger = Ledger(database)
+        cells, rows = ledger.cells(bundle.space), ledger.trials(bundle.space)
+    for cell in cells:
+        held = {row.key for row in rows if row.cell == str(cell.name) and row.phase == "search"}
+        assert held
+        assert held <= {trial.key for trial in cell.search_trials}
+        assert Cell.from_dict(cell.to_dict()).plan_id == cell.plan_id
