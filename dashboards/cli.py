@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from dashboards import report as page
-from dashboards.report.site import doubled, entry, missing, page_path, render_index
+from dashboards.report.static_site import doubled, entry, missing, page_path, render_index
 from lawn_tune.cli.compare import comparison_of
 from lawn_tune.cli.ledger import bars, counts
 from lawn_tune.cli.options import Storage

@@ -13,6 +13,7 @@ from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from lawn_tune.errors import LedgerError
 from lawn_tune.ledger.database import Unreachable
+from lawn_tune.words import duration
 
 OUTAGE_SECONDS = 300.0
 """How long a launch waits for its ledger to come back (our choice); workers train on up to their next report."""
@@ -57,7 +58,7 @@ class Patience:
                 pause = min(2 * pause, longest)
             else:
                 if self._since is not None:
-                    self.say(f"the ledger is back after {time.monotonic() - self._since:.0f} s")
+                    self.say(f"the ledger is back after {duration(time.monotonic() - self._since)}")
                     self._since = None
                 return result
 
@@ -65,11 +66,11 @@ class Patience:
         """Waits once; an outage that was waited for in vain is not waited for again."""
         if self._since is None:
             self._since = time.monotonic()
-            self.say(f"{error}; waiting for it, up to {self.seconds / 60:.3g} minutes")
+            self.say(f"{error}; waiting for it, up to {duration(self.seconds)}")
         if self.stopping() or time.monotonic() - self._since >= self.seconds:
             waited = time.monotonic() - self._since
             kept = "What was stored is kept: once the database is back, the same command continues."
-            raise LedgerError(f"{error} (waited {waited:.0f} s)", f"{error.hint} {kept}")
+            raise LedgerError(f"{error} (waited {duration(waited)})", f"{error.hint} {kept}")
         time.sleep(pause)
 
 

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from lawn_tune.cells import Cell
-from tests.helpers.browser import NARROW, Browse
+from tests.helpers.browser import NARROW, Browse, drag, x_range
 from tests.helpers.memory_source import MemorySource, make_cell, search_rows
 from tests.helpers.studied import EVIL, studied
 
@@ -209,24 +209,3 @@ def test_zoom_order_filter_and_search_survive_new_results_and_a_copied_link(brow
     assert x_range(page, "#cell-best") == pytest.approx(zoomed, abs=0.01)
     page.get_by_text("Adam, batch 64", exact=True).click()
     site.until("!location.search.includes('zoom=')")  # of another cell's figure
-
-
-def drag(page: Page, card: str) -> None:
-    """Zooms into the middle of a figure."""
-    page.locator(f"{card} .nsewdrag").first.scroll_into_view_if_needed()
-    place = page.locator(f"{card} .nsewdrag").first.bounding_box()
-    assert place is not None
-    y = place["y"] + place["height"] / 2
-    page.mouse.move(place["x"] + 0.25 * place["width"], y)
-    page.mouse.down()
-    page.mouse.move(place["x"] + 0.7 * place["width"], y, steps=8)
-    page.mouse.up()
-    page.wait_for_timeout(600)
-
-
-def x_range(page: Page, card: str) -> list[float]:
-    found: list[float] = page.evaluate(
-        "card => document.querySelector(card + ' .js-plotly-plot')._fullLayout.xaxis.range.map(x => +x.toFixed(3))",
-        card,
-    )
-    return found

@@ -8,8 +8,7 @@ import pytest
 from playwright.sync_api import expect
 
 from lawn_tune.results import TrialRow
-from tests.dashboards.test_cell_page import drag, x_range
-from tests.helpers.browser import Browse
+from tests.helpers.browser import Browse, drag, x_range
 from tests.helpers.memory_source import MemorySource, demo_source, make_cell
 from tests.helpers.studied import Damaged, studied
 

@@ -310,3 +310,24 @@ def _inside(site: Site, url: str) -> None:
     parts = urlsplit(url)
     if parts.scheme in ("http", "https", "ws", "wss") and parts.hostname != urlsplit(site.address).hostname:
         site.problems.append(f"request leaves the machine: {url}")
+
+
+def drag(page: Page, card: str) -> None:
+    """Zooms into the middle of a figure."""
+    page.locator(f"{card} .nsewdrag").first.scroll_into_view_if_needed()
+    place = page.locator(f"{card} .nsewdrag").first.bounding_box()
+    assert place is not None
+    y = place["y"] + place["height"] / 2
+    page.mouse.move(place["x"] + 0.25 * place["width"], y)
+    page.mouse.down()
+    page.mouse.move(place["x"] + 0.7 * place["width"], y, steps=8)
+    page.mouse.up()
+    page.wait_for_timeout(600)
+
+
+def x_range(page: Page, card: str) -> list[float]:
+    found: list[float] = page.evaluate(
+        "card => document.querySelector(card + ' .js-plotly-plot')._fullLayout.xaxis.range.map(x => +x.toFixed(3))",
+        card,
+    )
+    return found

@@ -8,6 +8,7 @@ from lawn_tune.errors import LedgerError
 from lawn_tune.ledger import patience
 from lawn_tune.ledger.database import Unreachable
 from lawn_tune.ledger.patience import PAUSE_SECONDS, Patience
+from lawn_tune.words import duration
 
 
 class Clock:
@@ -50,8 +51,8 @@ def test_an_outage_is_named_at_its_start_and_its_end_and_pauses_double(clock: Cl
     first, longest = PAUSE_SECONDS
     assert clock.pauses == [min(first * 2**i, longest) for i in range(9)]
     assert said == [
-        "no answer; waiting for it, up to 60 minutes",
-        f"the ledger is back after {sum(clock.pauses):.0f} s",
+        "no answer; waiting for it, up to 60 min",
+        f"the ledger is back after {duration(sum(clock.pauses))}",
     ]
 
 

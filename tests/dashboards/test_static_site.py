@@ -13,7 +13,7 @@ import pytest
 
 from dashboards import cli as command
 from dashboards.report import report
-from dashboards.report.site import Entry, doubled, missing, page_path, render_index
+from dashboards.report.static_site import Entry, doubled, missing, page_path, render_index
 from lawn_tune.comparison.compare import compare_space
 from lawn_tune.comparison.tables import table
 from lawn_tune.errors import UsageError
