@@ -19,6 +19,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
 QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DEDUP_LOGS": "0",
@@ -237,7 +239,7 @@ def _remove_leftovers(work_dir: Path) -> None:
     """Removes Tune's folders of launches on this machine that were killed; none of their content is ever read."""
     for folder in work_dir.glob(f"ray-*@{socket.gethostname()}-*"):
         pid = folder.name.removeprefix("ray-").partition("@")[0]
-        if pid.isdigit() and not Path(f"/proc/{pid}").exists() and Path("/proc/self").exists():
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
             shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -63,7 +63,10 @@ def _is_zombie(pid: int) -> bool:
 
 
 def _stat(pid: int) -> list[str]:
-    """Returns the fields of /proc/<pid>/stat after the program's name (which may hold anything), [] where unknown."""
+    """Returns the fields of /proc/<pid>/stat after the program's name (which may hold anything), [] where unknown.
+
+    Not by psutil: its times of start are counted from the clock, which may be set, and two of one process may differ.
+    """
     try:
         text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:

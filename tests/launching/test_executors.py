@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -18,6 +20,7 @@ from hypothesis import strategies as st
 
 from benchmarks.tabulated import TabulatedExecutor
 from lawn_tune.errors import ExecutionError, UsageError
+from lawn_tune.executors import ray_tune
 from lawn_tune.executors.base import Event, Executor, Failed, Finished, Job, Nothing, Progress
 from lawn_tune.executors.build import build_executor
 from lawn_tune.executors.inline import InlineExecutor
@@ -201,3 +204,14 @@ def test_slots_never_promise_more_than_there_is(workers: int | None, cpus: int, 
         jobs_a_gpu = round(1 / slots.gpus)
         assert 1 / jobs_a_gpu == slots.gpus, "whole jobs share a GPU"
         assert jobs_a_gpu * gpus >= slots.count, "every job has its place"
+
+
+def test_only_the_folders_of_this_machine_s_dead_launches_are_removed(tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    here = socket.gethostname()
+    kept = [f"ray-{os.getpid()}@{here}-1", f"ray-{dead.pid}@elsewhere-1", f"ray-other@{here}-1", "trials"]
+    for name in (f"ray-{dead.pid}@{here}-1", *kept):
+        (tmp_path / name / "deep").mkdir(parents=True)
+    ray_tune._remove_leftovers(tmp_path)
+    assert {folder.name for folder in tmp_path.iterdir()} == {*kept}
