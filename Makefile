@@ -61,13 +61,14 @@ bench-check: $(TESTS)  ## speed relative to alternatives in the same run, with g
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
+# PYTHONWARNINGS: setuptools warns at each editable installation that it is one.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch torchvision
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[all]'
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet -c constraints.txt -e '.[all]'
 	touch $(READY)
 
 $(TESTS): $(READY)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[all,dev]'
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet -c constraints.txt -e '.[all,dev]'
 	touch $(TESTS)
