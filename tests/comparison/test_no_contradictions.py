@@ -125,7 +125,7 @@ def check_formats(comparison: Comparison) -> None:
         (line["optimizer"], int(line["batch_size"])): line
         for line in csv.DictReader(io.StringIO(RENDERERS["csv"](comparison)))
     }
-    console = Console(width=400, record=True, file=io.StringIO())
+    console = Console(width=2_000, record=True, file=io.StringIO())
     print_comparison(comparison, console)
     printed = console.export_text()
     table = list(md_rows(md, "Pair"))
