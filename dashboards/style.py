@@ -6,6 +6,7 @@ import colorsys
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from lawn_tune.words import method
 from trainables.catalogue import shown_method
 
 Theme = Literal["light", "dark"]
@@ -103,6 +104,11 @@ def faint(optimizer: str) -> str:
 def border(optimizer: str) -> str:
     """Returns the line's style as CSS names it, as in `dash`."""
     return "solid" if is_challenger(optimizer) else "dashed"
+
+
+def look(optimizer: str) -> dict[str, str]:
+    """Returns a method's name, its color and its line as CSS names it, for a legend."""
+    return {"name": method(optimizer), "color": color(optimizer), "line": border(optimizer)}
 
 
 def dash(optimizer: str) -> str:

@@ -103,7 +103,7 @@ def render(found: Contents, curves: Curves, broken: Mapping[str, str] | None = N
         forest_help=FOREST_HELP,
         wider=WIDER,
         broken=broken or {},
-        methods=[_legend(name) for name in comparison.optimizers],
+        methods=[style.look(name) for name in comparison.optimizers],
         name=method,
         tones=[TONES.get(pair.verdict, "none") for pair in comparison.pairs],
         verdicts=[pair.verdict.value for pair in comparison.pairs],
@@ -184,11 +184,6 @@ def _without_legend(figure: dict[str, Any]) -> dict[str, Any]:
 
 def _picture(id_: str, alt: str, figure: Mapping[str, Any]) -> Picture:
     return Picture(id_, alt, figure["layout"]["height"])
-
-
-def _legend(optimizer: str) -> dict[str, str]:
-    line = style.border(optimizer)
-    return {"name": method(optimizer), "color": style.color(optimizer), "line": line}
 
 
 def _rounded(value: Any) -> Any:

@@ -25,7 +25,6 @@ from lawn_tune import __version__
 from lawn_tune.comparison.renderers.csv_field import FORMULA
 from lawn_tune.errors import LawnTuneError
 from lawn_tune.results import DamagedCells
-from lawn_tune.words import method
 from trainables.catalogue.methods import METHODS
 
 TITLE = "lawn_tune"
@@ -98,7 +97,7 @@ def create_app(source: Snapshots, pages: Sequence[Page] = PAGES) -> Dash:
 
 def _looks(base: str) -> str:
     """Returns what the browser needs to know of base path and style, as JSON in which no tag can open."""
-    methods = {name: {"name": method(name), "color": style.color(name), "line": style.border(name)} for name in METHODS}
+    methods = {name: style.look(name) for name in METHODS}
     templates = {theme: style.template(theme) for theme in ("light", "dark")}
     return json.dumps({"base": base, "methods": methods, "templates": templates, "formula": FORMULA}).replace(
         "<", "\\u003c"

@@ -85,10 +85,13 @@ def tiles(*found: Component) -> Component:
 
 
 def method_name(optimizer: str) -> Component:
-    """Returns a method's name with its line: one color per pair, solid for LAWN, dashed for its base."""
-    line = style.border(optimizer)
-    mark = html.Span(className="line", style={"borderTop": f"2px {line} {style.color(optimizer)}"})
-    return html.Span([mark, method(optimizer)], className="method")
+    """Returns a method's name with its line: one color per pair, solid for a challenger, dashed for its base."""
+    return html.Span([line(optimizer, style.color(optimizer)), method(optimizer)], className="method")
+
+
+def line(optimizer: str, color: str) -> Component:
+    """Returns a short piece of the line that figures draw for a method."""
+    return html.Span(className="line", style={"borderTop": f"2px {style.border(optimizer)} {color}"})
 
 
 def legend(optimizers: Sequence[str]) -> Component:

@@ -193,8 +193,8 @@ def _check_values(space: SearchSpace, key: str, row: Hyperparameter, values: Seq
     todo = "Remove or fix that value."
     if row.positive and 0 in values:
         raise space_error(space.source, key, "must contain only finite numbers above 0", 0.0, todo)
-    if row.below_one and (wrong := [value for value in values if value >= 1]):
-        raise space_error(space.source, key, "must contain only numbers >= 0 and below 1", wrong[0], todo)
+    if row.below_one and max(values, default=0.0) >= 1:
+        raise space_error(space.source, key, "must contain only numbers >= 0 and below 1", max(values), todo)
 
 
 def _check_size(space: SearchSpace, key: str, grid: Grid) -> None:

@@ -12,7 +12,6 @@ from dash import Dash, Input, Output, State, html
 from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
-from dashboards import style
 from dashboards.figures.chosen_trials import Chosen, chosen, tint
 from dashboards.web import components
 from dashboards.web.cards import Block, FigureCard, clientside, graph_id, page
@@ -173,8 +172,7 @@ def _trial_row(view: View, trial: Chosen, row: TrialRow) -> list[Content]:
     )
     values = [_number(row.summary.get(name), n) for name, n in names]
     seconds = row.summary.get("seconds")
-    line = style.border(trial.optimizer)
-    mark = html.Span(className="line", style={"borderTop": f"2px {line} {tint(trial)}"})
+    mark = components.line(trial.optimizer, tint(trial))
     return [
         html.Span([html.Strong(trial.letter), mark, html.Span(trial.name)], className="trial-name", title=row.key),
         html.Span(row.outcome, className=f"outcome {row.outcome}"),
