@@ -14,17 +14,12 @@ SOURCE = ROOT / "trainables" / "optimizers" / "kernels.c"
 
 MISTAKES = {
     "one weight too many": ("i < x->n; i++)", "i <= x->n; i++)", "heap-buffer-overflow"),
-    "last block too long": (
-        "const int64_t n = MIN(BLOCK, x->n - start);",
-        "const int64_t n = BLOCK;",
-        "buffer-overflow",
-    ),
+    "last block too long": ("size = MIN(BLOCK, n - start);", "size = BLOCK;", "heap-buffer-overflow"),
     "one block too many": ("b * BLOCK < x->n", "b * BLOCK <= x->n", "heap-buffer-overflow"),
-    "short block on the stack": ("float r[BLOCK];", "float r[BLOCK - 1];", "stack-buffer-overflow"),
     "undefined arithmetic": ("squares[row] = 0;", "squares[row] = 0 * (row << 62 << (rows + 1));", "runtime error"),
-    "scratch read before it is written": ("r[i] = m[i];", "r[i] += m[i];", "scratch buffers"),
+    "scratch read before it is written": ("r[i] = sgd(", "r[i] += sgd(", "scratch buffers"),
     "result depends on threads": ("squares[row] = 0;", "squares[row] = threads;", "the number of threads"),
-    "gradient written to": ("r[i] = m[i];", "r[i] = m[i]; ((float *)g)[i] = 0;", "a gradient was written to"),
+    "gradient written to": ("rr += direction", "((float *)g)[i] = 0, rr += direction", "a gradient was written to"),
 }
 
 

@@ -30,7 +30,7 @@ CODES: Mapping[str, int] = {name: row.kernel for name, row in RULES.items() if r
 """The built-in rules that have a kernel, by their rows; any other rule takes `rules.step`."""
 
 BLOCK = 4096
-"""Weights per block of kernels.c; each block needs three doubles for its sums."""
+"""Weights per block of kernels.c; each block needs five doubles for its sums."""
 
 HYPER = ("weight_decay", "momentum", "beta1", "beta2", "eps")
 """Order of a row's hyperparameters in kernels.c, after lr and before the two bias corrections."""
@@ -235,9 +235,9 @@ def _scratch(largest: int) -> tuple[int, int]:
     if getattr(_buffers, "size", -1) < largest:
         blocks = largest // BLOCK + 1
         direction = torch.empty(largest, dtype=torch.float32, device="cpu")
-        sums = torch.empty(blocks, 3, dtype=torch.float64, device="cpu")
+        sums = torch.empty(blocks, 5, dtype=torch.float64, device="cpu")
         _buffers.at = _addresses(
-            ("direction", direction, torch.float32, (largest,)), ("sums", sums, torch.float64, (blocks, 3))
+            ("direction", direction, torch.float32, (largest,)), ("sums", sums, torch.float64, (blocks, 5))
         )
         _buffers.tensors, _buffers.size = (direction, sums), largest
     return _buffers.at[0], _buffers.at[1]

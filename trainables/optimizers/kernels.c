@@ -23,8 +23,9 @@ typedef struct {
     double lr, weight_decay, momentum, beta1, beta2, eps, bias1, bias2;
 } Row;
 
+/* Scalar products of a layer's weights, gradient and direction; each pass sets those it has. */
 typedef struct {
-    double xy, xx, yy;
+    double wg, ww, gg, wr, rr;
 } Sums;
 
 /* One layer of one row. m is SGD's buffer too, v is Adam's alone; r holds the direction between two passes. */
@@ -36,68 +37,106 @@ typedef struct {
     int threads;
 } Layer;
 
-/* x.y, x.x and y.y of one block. */
-static Sums block_sums(const float *x, const float *y, int64_t n) {
-    float xy = 0, xx = 0, yy = 0;
-#pragma omp simd reduction(+ : xy, xx, yy)
-    for (int64_t i = 0; i < n; i++) {
-        xy += x[i] * y[i];
-        xx += x[i] * x[i];
-        yy += y[i] * y[i];
-    }
-    return (Sums){xy, xx, yy};
-}
-
 static Sums total(const Layer *x) {
-    Sums all = {0, 0, 0};
+    Sums all = {0};
     for (int64_t b = 0; b * BLOCK < x->n; b++) {
-        all.xy += x->sums[b].xy;
-        all.xx += x->sums[b].xx;
-        all.yy += x->sums[b].yy;
+        all.wg += x->sums[b].wg;
+        all.ww += x->sums[b].ww;
+        all.gg += x->sums[b].gg;
+        all.wr += x->sums[b].wr;
+        all.rr += x->sums[b].rr;
     }
     return all;
 }
 
-/* x.y, x.x and y.y of a whole layer. */
-static Sums sums_of(const Layer *layer, const float *x, const float *y) {
-    const int64_t n = layer->n;
-#pragma omp parallel for num_threads(layer->threads) if (n >= PARALLEL)
+/* w.g, w.w and g.g of one block. */
+static Sums block_sums(int64_t n, const float *w, const float *g) {
+    float wg = 0, ww = 0, gg = 0;
+#pragma omp simd reduction(+ : wg, ww, gg)
+    for (int64_t i = 0; i < n; i++) {
+        wg += w[i] * g[i];
+        ww += w[i] * w[i];
+        gg += g[i] * g[i];
+    }
+    return (Sums){.wg = wg, .ww = ww, .gg = gg};
+}
+
+/* w.g, w.w and g.g of a whole layer. */
+static Sums sums_of(const Layer *x) {
+    const int64_t n = x->n;
+#pragma omp parallel for num_threads(x->threads) if (n >= PARALLEL)
     for (int64_t start = 0; start < n; start += BLOCK)
-        layer->sums[start / BLOCK] = block_sums(x + start, y + start, MIN(BLOCK, n - start));
-    return total(layer);
+        x->sums[start / BLOCK] = block_sums(MIN(BLOCK, n - start), x->w + start, x->g + start);
+    return total(x);
 }
 
-/* Lines 5 to 8 for one block: slots and direction r from d = g - pull*w (line 4), or SGD's L2 with pull = -decay. */
-static void sgd_block(const Row *h, float pull, int64_t n, const float *restrict w, const float *restrict g,
-                      float *restrict m, float *restrict r) {
-    const float momentum = (float)h->momentum;
-#pragma omp simd
+/* y.y for the weights or the direction of a whole layer. */
+static double square_of(const Layer *x, const float *y) {
+    double yy = 0;
+    for (int64_t start = 0; start < x->n; start += BLOCK)
+        yy += block_sums(MIN(BLOCK, x->n - start), y + start, y + start).ww;
+    return yy;
+}
+
+/* Lines 4 to 8 for one weight with d = g - pull*w, or SGD's L2 with pull = -decay: its slots, and the direction. */
+static inline float sgd(Row h, float pull, float w, float g, float *m) {
+    return *m = (float)h.momentum * *m + (g - pull * w);
+}
+
+static inline float adam(Row h, float pull, float decay, float w, float g, float *m, float *v) {
+    const float d = g - pull * w;
+    *m = (float)h.beta1 * *m + (float)(1 - h.beta1) * d;
+    *v = (float)h.beta2 * *v + (float)(1 - h.beta2) * d * d;
+    return (float)h.bias1 * *m / (sqrtf((float)h.bias2 * *v) + (float)h.eps) + decay * w;
+}
+
+/* The direction of one block into r, with w.r and r.r, and for LAMB also w.w and g.g. */
+static Sums sgd_direction(Row h, float pull, int64_t n, const float *restrict w, const float *restrict g,
+                          float *restrict m, float *restrict r) {
+    float wr = 0, rr = 0;
+#pragma omp simd reduction(+ : wr, rr)
     for (int64_t i = 0; i < n; i++) {
-        m[i] = momentum * m[i] + (g[i] - pull * w[i]);
-        r[i] = m[i];
+        const float direction = r[i] = sgd(h, pull, w[i], g[i], m + i);
+        wr += w[i] * direction;
+        rr += direction * direction;
     }
+    return (Sums){.wr = wr, .rr = rr};
 }
 
-static void adam_block(const Row *h, float pull, float decay, int64_t n, const float *restrict w,
-                       const float *restrict g, float *restrict m, float *restrict v, float *restrict r) {
-    const float beta1 = (float)h->beta1, beta2 = (float)h->beta2, eps = (float)h->eps;
-    const float rest1 = (float)(1 - h->beta1), rest2 = (float)(1 - h->beta2);
-    const float bias1 = (float)h->bias1, bias2 = (float)h->bias2;
-#pragma omp simd
+static Sums adam_direction(Row h, float pull, float decay, int64_t n, const float *restrict w,
+                           const float *restrict g, float *restrict m, float *restrict v, float *restrict r) {
+    float ww = 0, gg = 0, wr = 0, rr = 0;
+#pragma omp simd reduction(+ : ww, gg, wr, rr)
     for (int64_t i = 0; i < n; i++) {
-        const float d = g[i] - pull * w[i];
-        m[i] = beta1 * m[i] + rest1 * d;
-        v[i] = beta2 * v[i] + rest2 * d * d;
-        r[i] = bias1 * m[i] / (sqrtf(bias2 * v[i]) + eps) + decay * w[i];
+        const float direction = r[i] = adam(h, pull, decay, w[i], g[i], m + i, v + i);
+        wr += w[i] * direction;
+        rr += direction * direction;
+        ww += w[i] * w[i];
+        gg += g[i] * g[i];
     }
+    return (Sums){.ww = ww, .gg = gg, .wr = wr, .rr = rr};
 }
 
-static void direction_block(int rule, const Row *h, const Layer *x, int64_t start, float pull, float decay, float *r) {
-    const int64_t n = MIN(BLOCK, x->n - start);
-    if (rule == SGD)
-        sgd_block(h, pull, n, x->w + start, x->g + start, x->m + start, r);
-    else
-        adam_block(h, pull, decay, n, x->w + start, x->g + start, x->m + start, x->v + start, r);
+/* A whole step of one block without LAWN; returns g.g. */
+static float sgd_block(Row h, int64_t n, float *restrict w, const float *restrict g, float *restrict m) {
+    float gg = 0;
+#pragma omp simd reduction(+ : gg)
+    for (int64_t i = 0; i < n; i++) {
+        w[i] -= (float)h.lr * sgd(h, (float)-h.weight_decay, w[i], g[i], m + i);
+        gg += g[i] * g[i];
+    }
+    return gg;
+}
+
+static float adam_block(Row h, int64_t n, float *restrict w, const float *restrict g, float *restrict m,
+                        float *restrict v) {
+    float gg = 0;
+#pragma omp simd reduction(+ : gg)
+    for (int64_t i = 0; i < n; i++) {
+        w[i] -= (float)h.lr * adam(h, 0, (float)h.weight_decay, w[i], g[i], m + i, v + i);
+        gg += g[i] * g[i];
+    }
+    return gg;
 }
 
 /* w <- keep*w - move*r for one block. */
@@ -114,40 +153,43 @@ static void move(const Layer *x, double keep, double step) {
         move_block(MIN(BLOCK, n - start), (float)keep, (float)step, x->w + start, x->r + start);
 }
 
-/* The direction of a whole layer into r; returns w.r, w.w and r.r. */
+/* The direction of a whole layer into r, with its sums. */
 static Sums make_direction(int rule, const Row *h, const Layer *x, double pull, double decay) {
     const int64_t n = x->n;
 #pragma omp parallel for num_threads(x->threads) if (n >= PARALLEL)
     for (int64_t start = 0; start < n; start += BLOCK) {
-        direction_block(rule, h, x, start, (float)pull, (float)decay, x->r + start);
-        x->sums[start / BLOCK] = block_sums(x->w + start, x->r + start, MIN(BLOCK, n - start));
+        const int64_t size = MIN(BLOCK, n - start);
+        const float *w = x->w + start, *g = x->g + start;
+        float *m = x->m + start, *r = x->r + start;
+        x->sums[start / BLOCK] =
+            rule == SGD ? sgd_direction(*h, (float)pull, size, w, g, m, r)
+                        : adam_direction(*h, (float)pull, (float)decay, size, w, g, m, x->v + start, r);
     }
     return total(x);
 }
 
-/* SGD and Adam without LAWN: one pass, with the direction in the cache. Each step returns g.g. */
+/* SGD and Adam without LAWN: one pass. Each step returns g.g. */
 static double plain_step(int rule, const Row *h, const Layer *x) {
     const int64_t n = x->n;
-    const float pull = rule == SGD ? (float)-h->weight_decay : 0;
 #pragma omp parallel for num_threads(x->threads) if (n >= PARALLEL)
     for (int64_t start = 0; start < n; start += BLOCK) {
         const int64_t size = MIN(BLOCK, n - start);
-        float r[BLOCK];
-        direction_block(rule, h, x, start, pull, (float)h->weight_decay, r);
-        x->sums[start / BLOCK] = block_sums(x->g + start, x->g + start, size);
-        move_block(size, 1, (float)h->lr, x->w + start, r);
+        float *w = x->w + start, *m = x->m + start;
+        const float *g = x->g + start;
+        const float gg = rule == SGD ? sgd_block(*h, size, w, g, m) : adam_block(*h, size, w, g, m, x->v + start);
+        x->sums[start / BLOCK] = (Sums){.gg = gg};
     }
-    return total(x).xx;
+    return total(x).gg;
 }
 
-static double trust_ratio(double ww, double uu) {
-    return ww > 0 && uu > 0 ? sqrt(ww / uu) : 1;
+static double trust_ratio(double ww, double rr) {
+    return ww > 0 && rr > 0 ? sqrt(ww / rr) : 1;
 }
 
 static double lamb_step(const Row *h, const Layer *x) {
-    const Sums before = sums_of(x, x->w, x->g), u = make_direction(LAMB, h, x, 0, h->weight_decay);
-    move(x, 1, h->lr * trust_ratio(before.xx, u.yy));
-    return before.yy;
+    const Sums sums = make_direction(LAMB, h, x, 0, h->weight_decay);
+    move(x, 1, h->lr * trust_ratio(sums.ww, sums.rr));
+    return sums.gg;
 }
 
 static double rescaling(double norm, double c) {
@@ -158,25 +200,25 @@ static double rescaling(double norm, double c) {
 static void careful_move(int rule, const Row *h, const Layer *x, double along, double ww, double c) {
     for (int64_t i = 0; i < x->n; i++)
         x->r[i] -= (float)along * x->w[i];
-    const double lr = rule == LAMB ? h->lr * trust_ratio(ww, sums_of(x, x->r, x->r).xx) : h->lr;
+    const double lr = rule == LAMB ? h->lr * trust_ratio(ww, square_of(x, x->r)) : h->lr;
     move(x, 1, lr);
-    move(x, rescaling(sqrt(sums_of(x, x->w, x->w).xx), c), 0);
+    move(x, rescaling(sqrt(square_of(x, x->w)), c), 0);
 }
 
 /* Algorithm 1 for a layer whose norm is held at c. */
 static double held_step(int rule, const Row *h, const Layer *x, double c) {
-    const Sums before = sums_of(x, x->w, x->g);
-    const double ww = before.xx, per_ww = ww == 0 ? 1 : 1 / ww;
-    const Sums r = make_direction(rule, h, x, before.xy * per_ww, 0);     /* 4-8 */
-    const double along = r.xy * per_ww, across = r.yy - along * r.xy;     /* 9: P r = r - along*w, |P r|^2 */
-    if (across < 1e-3 * r.yy) { /* r lies along w, and the difference of the two would be rounding error */
+    const Sums before = sums_of(x);
+    const double ww = before.ww, per_ww = ww == 0 ? 1 : 1 / ww;
+    const Sums r = make_direction(rule, h, x, before.wg * per_ww, 0);   /* 4-8 */
+    const double along = r.wr * per_ww, across = r.rr - along * r.wr;   /* 9: P r = r - along*w, |P r|^2 */
+    if (across < 1e-3 * r.rr) { /* r lies along w, and the difference of the two would be rounding error */
         careful_move(rule, h, x, along, ww, c);
-        return before.yy;
+        return before.gg;
     }
     const double lr = rule == LAMB ? h->lr * trust_ratio(ww, across) : h->lr;
     const double scale = rescaling(sqrt(ww + lr * lr * across), c);
     move(x, scale * (1 + lr * along), scale * lr); /* 10, 11 */
-    return before.yy;
+    return before.gg;
 }
 
 /* Makes one step in place.

@@ -19,7 +19,7 @@
 
 enum { MAX_ROWS = 4, MAX_LAYERS = 6, MAX_THREADS = 4 };
 _Static_assert(sizeof(Row) == 8 * sizeof(double), "fused.py passes 8 doubles a row");
-_Static_assert(sizeof(Sums) == 3 * sizeof(double), "fused.py has room for 3 doubles a block");
+_Static_assert(sizeof(Sums) == 5 * sizeof(double), "fused.py has room for 5 doubles a block");
 _Static_assert(BLOCK == 4096, "fused.py has room for blocks of 4096");
 
 typedef struct {
