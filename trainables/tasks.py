@@ -172,7 +172,9 @@ class Task:
         Raises:
             ValueError: one is unknown or missing.
         """
-        known = self.method.hyperparameters if self.by_function else given
+        if not self.by_function:
+            return self.method.complete(given)
+        known = self.method.hyperparameters
         own = {name: value for name, value in given.items() if name not in known}
         return self.method.complete({name: given[name] for name in given if name in known}) | own
 
@@ -247,5 +249,4 @@ def _identity(task: Task) -> str:
     return _json(described)
 
 
-def _json(value: object) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+_json = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
