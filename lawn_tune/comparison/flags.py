@@ -187,9 +187,10 @@ def _unconstrained(cell: Cell, scored: Sequence[Point], won: Winner | None) -> I
 def _automatic(cell: Cell, scored: Sequence[Point], rows: Mapping[str, TrialRow]) -> Iterator[Note]:
     """Says of each rule of the switch when it switched, and what it reached next to the best number of epochs."""
     switch, ended = cell.method.switch or "", f"last/{SWITCH_EPOCH}"
-    order = [(point.hyperparameters[switch], point, value) for point, value in ranked(cell, scored) if switch]
+    words = [level for level in cell.grid.values.get(switch, ()) if is_word(level)]
+    order = [(point.hyperparameters[switch], point, value) for point, value in ranked(cell, scored)] if words else []
     numbers = [f"; {switch} = {level:g}, the best number, {_shown(cell, v)}" for level, _, v in order if level >= 0]
-    for word in filter(is_word, cell.grid.values.get(switch, ())):
+    for word in words:
         for point, value in [(point, value) for level, point, value in order if level == word][:1]:
             when = _switched([rows[key].summary.get(ended) for key in point.keys])
             reached = f"{_shown(cell, value)} in the search (n = {len(point.keys)}{''.join(numbers[:1])})"
@@ -361,10 +362,9 @@ def _failed(
 
 
 def _changed_code(cell: Cell, confirm: Sequence[Trial], rows: Mapping[str, TrialRow]) -> Iterator[Note]:
+    code = cell.task.code
     known = [rows[trial.key] for trial in (*cell.search_trials, *confirm) if trial.key in rows]
-    versions = {row.provenance.get(CODE, cell.task.code) for row in known} | {cell.task.code}
-    if len(versions) > 1:
-        changed = sum(row.provenance.get(CODE, cell.task.code) != cell.task.code for row in known)
+    if changed := sum(row.provenance.get(CODE, code) != code for row in known):
         share = f"{changed} of {count(len(known), 'trial')}"
         text = f"{share} ran changed code of {cell.task.code_of}, taken for the same by --keep-code"
         yield Note(Flag.CODE, text)
