@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from math import isfinite
+from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
+from math import inf, isfinite
 from typing import Any, NoReturn, cast, get_args, get_type_hints
 
 from lawn_tune.cells import Cell, Packing, Phase, Protocol
@@ -62,11 +63,10 @@ def cell(name: str, definition: str) -> Cell:
     _check_choice("dataset", found.task.dataset, known.datasets)
     _check_choice("metric", found.protocol.metric, known.metrics)
     _check_protocol(found.protocol)
-    _check_whole("epochs and batch size", (found.task.epochs, found.task.batch_size))
-    if found.task.micro_batch:
-        _check_whole("micro-batch", (found.task.micro_batch,))
+    _check_whole("an epoch count or batch size", found.task.epochs, found.task.batch_size)
+    _check_whole("micro-batch", found.task.micro_batch)
     for levels in found.grid.values.values():
-        _check_numbers("the grid", dict(enumerate(levels)))
+        _check_numbers("the grid", levels)
     trial_key(found.task, 0, found.grid.point(0))
     return found
 
@@ -163,7 +163,7 @@ def check_trained(values: dict[str, Any]) -> None:
 def _check_protocol(protocol: Protocol) -> None:
     for name, allowed in _PROTOCOL.items():
         _check_choice(name, getattr(protocol, name), allowed)
-    _check_whole("seeds and epochs", (*protocol.search_seeds, *protocol.confirm_seeds, protocol.full_epochs))
+    _check_whole("a seed or epoch count", *protocol.search_seeds, *protocol.confirm_seeds, protocol.full_epochs)
     if not protocol.search_seeds:
         raise ValueError("there is no search seed")
 
@@ -173,15 +173,18 @@ def _check_choice(name: str, value: Any, allowed: Any) -> None:
         raise ValueError(f"unknown {name} '{value}'; known: {', '.join(sorted(allowed))}")
 
 
-def _check_whole(names: str, values: tuple[Any, ...]) -> None:
-    if not all(type(value) is int for value in values):
-        raise TypeError(f"{names} must be integers")
+def _check_whole(name: str, *values: Any, lowest: float = -inf) -> None:
+    for value in values:
+        if type(value) is not int:
+            raise TypeError(f"{name} must be an integer")
+        if value < lowest:
+            raise ValueError(f"{name} is too small")
 
 
-def _check_numbers(name: str, values: Mapping[Any, Any]) -> None:
-    if not set(map(type, values.values())) <= {float, int}:
+def _check_numbers(name: str, values: Collection[Any]) -> None:
+    if not set(map(type, values)) <= {float, int}:
         raise TypeError(f"{name} holds something that is not a number")
-    if not all(map(isfinite, values.values())):
+    if not all(map(isfinite, values)):
         raise ValueError(f"{name} holds a number that is not finite")
 
 
@@ -192,29 +195,33 @@ def reason(error: BaseException) -> str:
 
 
 def _checked(values: dict[str, Any]) -> dict[str, Any]:
-    found = dict(values)
-    for name in ("hyperparameters", "summary", "provenance"):
-        found[name] = _object(name, values[name])
+    found = values | {
+        "hyperparameters": _object("hyperparameters", values["hyperparameters"]),
+        "summary": _object("summary", values["summary"]),
+        "provenance": _provenance(values["provenance"]),
+    }
     for name, allowed in _CHOICES.items():
         _check_choice(name, found[name], allowed)
-    if not all(isinstance(found[name], str) for name in ("pack", "error")):
+    if not (isinstance(found["pack"], str) and isinstance(found["error"], str)):
         raise TypeError("pack and error must be text")
-    _check_whole(", ".join(_WHOLE), tuple(found[name] for name in _WHOLE))
-    if any(found[name] < lowest for name, lowest in _WHOLE.items()):
-        raise ValueError(f"{', '.join(_WHOLE)}: one of them is too small")
-    _check_numbers("summary", {name: value for name, value in found["summary"].items() if value is not None})
-    _check_numbers("hyperparameters", found["hyperparameters"])
+    for name, lowest in _WHOLE.items():
+        _check_whole(name, found[name], lowest=lowest)
+    _check_numbers("summary", [value for value in found["summary"].values() if value is not None])
+    _check_numbers("hyperparameters", found["hyperparameters"].values())
     if not found["hyperparameters"] or (found["outcome"] == "complete" and not found["summary"]):
         raise ValueError("hyperparameters or summary are empty")
-    _check_provenance(found["provenance"])
     return found
 
 
-def _check_provenance(provenance: Mapping[str, Any]) -> None:
+@lru_cache(maxsize=64)
+def _provenance(text: Any) -> Mapping[str, Any]:
+    """Returns the provenance of a trial, one object for all rows of a pack, which repeat its text."""
+    provenance = _object("provenance", text)
     if not isinstance(provenance.get("libraries", {}), dict):
         raise TypeError("provenance: libraries is not a table")
     if not all(isinstance(provenance.get(name, ""), str) for name in ("started", "ended")):
         raise TypeError("provenance: a time is not text")
+    return provenance
 
 
 def _object(name: str, text: Any) -> dict[str, Any]:

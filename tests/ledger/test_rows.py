@@ -34,10 +34,10 @@ SOUND: dict[str, Any] = {
         ("outcome", "waiting", "unknown outcome 'waiting'"),
         ("pack", b"0123456789ab", "pack and error must be text"),
         ("error", 3, "pack and error must be text"),
-        ("seed", "0", "must be integers"),
+        ("seed", "0", "must be an integer"),
         ("epochs", -1, "too small"),
         ("total_epochs", 0, "too small"),
-        ("attempts", None, "must be integers"),
+        ("attempts", None, "must be an integer"),
         ("summary", "[]", "summary is not a table"),
         ("summary", "{}", "are empty"),
         ("summary", '{"seconds": "1"}', "summary holds something that is not a number"),
@@ -58,17 +58,22 @@ def test_a_damaged_value_makes_a_failed_trial_that_says_why(column: str, value: 
     assert why in found.error
 
 
+def test_trials_of_a_pack_share_one_provenance() -> None:
+    one, other = (rows.trial_row(SOUND | {"key": key}) for key in ("0" * 16, "1" * 16))
+    assert one.provenance is other.provenance
+
+
 @pytest.mark.parametrize(
     ("part", "name", "value", "why"),
     [
         ("protocol", "metric", "beauty", "unknown metric"),
         ("protocol", "direction", "upward", "unknown direction"),
-        ("protocol", "full_epochs", "5", "must be integers"),
-        ("protocol", "search_seeds", [0.5], "must be integers"),
+        ("protocol", "full_epochs", "5", "must be an integer"),
+        ("protocol", "search_seeds", [0.5], "must be an integer"),
         ("protocol", "search_seeds", [], "there is no search seed"),
-        ("protocol", "confirm_seeds", [True], "must be integers"),
-        ("task", "epochs", 5.0, "must be integers"),
-        ("task", "micro_batch", 8.0, "must be integers"),
+        ("protocol", "confirm_seeds", [True], "must be an integer"),
+        ("task", "epochs", 5.0, "must be an integer"),
+        ("task", "micro_batch", 8.0, "must be an integer"),
         ("task", "optimizer", "magic", "unknown optimizer"),
     ],
 )
