@@ -16,7 +16,7 @@ from trainables.catalogue import catalogue
 from trainables.catalogue.models import VGG_19
 from trainables.catalogue.rows import Value
 from trainables.models.lookup import lookup
-from trainables.models.ncf import Ncf, projected
+from trainables.models.ncf import PART, Ncf, projected
 from trainables.models.resnet import Block, ResNet50
 from trainables.models.vgg import MaxPool, SmallVgg, Vgg19
 from trainables.tasks import model_config
@@ -170,8 +170,13 @@ def test_final_layers_are_parameters_and_end_with_the_last_matrix(name: str) -> 
     assert final[-1] == matrices[-1]
 
 
+PARTS = pytest.mark.parametrize("part", [PART, 256], ids=["whole", "in parts"])
+
+
+@PARTS
 @pytest.mark.parametrize("count", [3, 200], ids=["by pair", "by table"])
-def test_ncf_is_a_tower_over_joined_embeddings(count: int) -> None:
+def test_ncf_is_a_tower_over_joined_embeddings(count: int, part: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainables.models.ncf.PART", part)
     torch.manual_seed(0)
     model = ncf()
     users, items = pairs(count)
@@ -183,10 +188,14 @@ def test_ncf_is_a_tower_over_joined_embeddings(count: int) -> None:
     torch.testing.assert_close(*slopes)
 
 
+@PARTS
 @pytest.mark.parametrize("shared", [True, False], ids=["shared batch", "batch a row"])
 @pytest.mark.parametrize("batch", [5, 100])
 @pytest.mark.parametrize("name", MODELS)
-def test_stacked_models_are_solo_models(name: str, batch: int, shared: bool) -> None:
+def test_stacked_models_are_solo_models(
+    name: str, batch: int, shared: bool, part: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainables.models.ncf.PART", part)
     torch.manual_seed(0)
     build, draw = MODELS[name]
     models = [build() for _ in range(ROWS)]
@@ -253,14 +262,16 @@ def test_gradients_of_a_projected_table_are_summed_exactly_under_autocast(stack:
     models, shared = STACKS[stack]
     table = torch.ones(models, size, 4)
     with torch.autocast("cpu", torch.bfloat16):
-        found = slopes(lambda table, index: projected(table, torch.eye(4), index), table, shared)
+        found = slopes(lambda table, index: projected(table, torch.eye(4), index)(index), table, shared)
     assert found.dtype == torch.float32
     assert found.equal(true_slopes(table, shared))
 
 
+@PARTS
 @pytest.mark.parametrize("stack", STACKS)
-def test_ncf_has_exact_gradients_under_autocast(stack: str) -> None:
+def test_ncf_has_exact_gradients_under_autocast(stack: str, part: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """One user, and a tower that adds its four features, on 4,096 pairs: 2 · 4,096 for each of them."""
+    monkeypatch.setattr("trainables.models.ncf.PART", part)
     models, shared = STACKS[stack]
     model = ncf(factors=1, users=2, items=2)
     weights = {name: torch.zeros_like(weight) for name, weight in model.named_parameters()}

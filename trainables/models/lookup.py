@@ -34,21 +34,25 @@ class _Lookup(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (index,) = ctx.saved_tensors
-        return torch.ops.aten.embedding_dense_backward(_summable(gradient), index, ctx.rows, -1, False), None
+        terms = _summable(gradient)
+        if not terms.is_cpu:  # `index_add_` would sum in another order each time
+            return torch.ops.aten.embedding_dense_backward(terms, index, ctx.rows, -1, False), None
+        return terms.new_zeros(ctx.rows, terms.shape[-1]).index_add_(0, index, terms), None
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, int | None], table: Tensor, index: Tensor) -> tuple[Tensor, int]:
         models = info.batch_size
         table = table.movedim(in_dims[0], 0) if in_dims[0] is not None else table.expand(models, *table.shape)
-        if in_dims[1] is None:
+        if in_dims[1] is None and table.is_cpu:
             return _StackedLookup.apply(table, index), 0
         rows, size = table.shape[1:]
-        shifted = index.movedim(in_dims[1], 0) + rows * torch.arange(models, device=index.device).unsqueeze(1)
+        own = index.movedim(in_dims[1], 0) if in_dims[1] is not None else index.expand(models, *index.shape)
+        shifted = own + rows * torch.arange(models, device=index.device).unsqueeze(1)
         return _Lookup.apply(table.reshape(models * rows, size), shifted.flatten()).view(*shifted.shape, size), 0
 
 
 class _StackedLookup(torch.autograd.Function):
-    """Tables [K, N, D], one shared index [B] → [K, B, D]."""
+    """Tables [K, N, D], one shared index [B] → [K, B, D]; on a CPU only, as the order of its sums is fixed there."""
 
     @staticmethod
     def forward(ctx: Any, table: Tensor, index: Tensor) -> Tensor:

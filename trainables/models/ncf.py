@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainables.models.lookup import lookup
 
+PART = 2**20
+"""Bytes of the first layer's outputs that a CPU computes at a time, to find them in its cache in the next operation."""
 STD = 0.01
 """Standard deviation of the NCF paper's Gaussian initialization."""
 
@@ -56,8 +61,20 @@ class Ncf(nn.Module):
         """Returns logits [B] of user indices [B] and item indices [B]."""
         # W [e_u; e_i] + b = W_u e_u + W_i e_i + b, without concatenating e_u and e_i.
         left, right = self.hidden1.weight.chunk(2, dim=1)
-        hidden = projected(self.user_embedding.weight, left, users)
-        hidden = hidden.add_(projected(self.item_embedding.weight, right, items)).add_(self.hidden1.bias).relu_()
+        by_user = projected(self.user_embedding.weight, left, users)
+        by_item = projected(self.item_embedding.weight, right, items)
+        parts = zip(*(torch.split(index, self._rows(index)) for index in (users, items)), strict=True)
+        logits = [self._tower(by_user(u).add_(by_item(i))) for u, i in parts]
+        return torch.cat(logits) if len(logits) > 1 else logits[0]
+
+    def _rows(self, index: Tensor) -> int:
+        """Examples computed at a time: all on a GPU, and under autocast, which would add gradients of parts in bf16."""
+        if not index.is_cpu or torch.is_autocast_enabled("cpu"):
+            return len(index)
+        return max(1, PART // (self.hidden2.weight.element_size() * self.hidden2.in_features))
+
+    def _tower(self, hidden: Tensor) -> Tensor:
+        hidden = hidden.add_(self.hidden1.bias).relu_()
         hidden = self.hidden2(hidden).relu_()
         logits: Tensor = self.output(hidden)
         return logits.squeeze(-1)
@@ -68,11 +85,11 @@ def build(*, users: int, items: int, factors: int, init: Literal["normal-0.01", 
     return Ncf(users=users, items=items, factors=factors, init=init)
 
 
-def projected(table: Tensor, weight: Tensor, index: Tensor) -> Tensor:
-    """Returns W e [B, D'] of the rows e of a table [N, D] at `index` [B], for W [D', D].
+def projected(table: Tensor, weight: Tensor, index: Tensor) -> Callable[[Tensor], Tensor]:
+    """Returns a function from a part of `index` [B] to W e [B', D'] of the rows e of a table [N, D], for W [D', D].
 
-    Multiplies either every row of the table or every looked-up row, whichever are fewer.
+    Multiplies either every row of the table once or every looked-up row, whichever are fewer.
     """
     if len(index) > len(table):
-        return lookup(F.linear(table, weight), index)
-    return F.linear(lookup(table, index), weight)
+        return partial(lookup, F.linear(table, weight))
+    return lambda part: F.linear(lookup(table, part), weight)
