@@ -10,8 +10,6 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lawn_tune.comparison import student
-
 Value = TypeVar("Value", float, NDArray[np.float64])
 
 LEVEL = 0.95
@@ -92,7 +90,7 @@ class Effect:
     def detectable(self, family: int = 1, seeds: int | None = None) -> float:
         """Returns the true difference for which such an interval would exclude zero in `POWER` of all repeats."""
         n = self.seeds if seeds is None else seeds
-        beyond = self._width(lambda freedom: student.quantile(freedom, POWER), n)
+        beyond = self._width(lambda freedom: _student(freedom, POWER), n)
         return self.half_width(family, n) + beyond
 
     def seeds_for(self, half_width: float, family: int = 1) -> int | None:
@@ -106,7 +104,7 @@ class Effect:
 
 def family_quantile(freedom: float, family: int) -> float:
     """Returns Student's t at which as many independent two-sided intervals hold together at `LEVEL` (Šidák)."""
-    return student.quantile(freedom, (1 + LEVEL ** (1 / family)) / 2)
+    return _student(freedom, (1 + LEVEL ** (1 / family)) / 2)
 
 
 def squared_width(one: tuple[Value, float], other: tuple[Value, float]) -> Value:
@@ -199,6 +197,13 @@ def over_seeds(differences: ArrayLike) -> Effect:
     if error is None:
         raise ValueError("an interval needs at least 2 seeds, got 1; add confirm seeds")
     return Effect(mean, len(d), None, error**2, 0.0)
+
+
+def _student(freedom: float, probability: float) -> float:
+    """Returns a quantile of Student's t."""
+    from scipy.special import stdtrit  # here, as it takes a tenth of a second that most commands can do without
+
+    return float(stdtrit(freedom, probability))
 
 
 def _finite(values: ArrayLike, *, dimensions: int) -> NDArray[np.float64]:
