@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys
@@ -199,6 +200,8 @@ def _load(name: str, lazy: Lazy) -> Any:
             f"`lawn-tune {name}` needs the package '{missing}', which is not installed",
             "Install everything: pip install 'lawn-tune[all]'.",
         ) from error
+    if not gc.get_freeze_count():
+        gc.freeze()  # modules live to the end: no collection of this process needs to walk them
     if not isinstance(target, typer.Typer):
         return _command(name, target)
     target.info.name = name
