@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -17,8 +18,9 @@ from tests.helpers.fabricated import write_rows
 from tests.helpers.tasks import RANKING
 from trainables.data import DataError
 from trainables.tasks import Task, TrainOn, model_config
+from trainables.workloads import negatives
 from trainables.workloads.interactions import Interactions, leave_latest_out, read_interactions, tie_hash
-from trainables.workloads.negatives import NegativeSampler, candidates
+from trainables.workloads.negatives import LISTED, NegativeSampler, candidates
 from trainables.workloads.ranking import Ranking
 
 CPU = torch.device("cpu")
@@ -177,9 +179,13 @@ def test_negatives_are_exactly_the_items_without_an_interaction(data: st.DataObj
     own = [data.draw(st.sets(st.integers(0, item_count - 1), max_size=item_count - 1)) for _ in range(user_count)]
     have = [(user, item) for user, items in enumerate(own) for item in data.draw(st.permutations(sorted(items)))]
     users, items = torch.tensor(have, dtype=torch.long).view(-1, 2).T
-    sampler = NegativeSampler(Interactions(users, items, user_count, item_count), CPU)
-    drawn = sampler.draw(torch.arange(user_count), 200, torch.Generator().manual_seed(0))
-    assert [set(row) for row in drawn.tolist()] == [set(range(item_count)) - items for items in own]
+    lists = {}
+    for listed in (0, LISTED):
+        with mock.patch.object(negatives, "LISTED", listed):
+            sampler = NegativeSampler(Interactions(users, items, user_count, item_count), CPU)
+        lists[listed] = sampler.draw(torch.arange(user_count), 200, torch.Generator().manual_seed(0)).tolist()
+    assert lists[0] == lists[LISTED]
+    assert [set(row) for row in lists[0]] == [set(range(item_count)) - items for items in own]
 
 
 def test_negatives_are_uniform() -> None:
@@ -270,7 +276,7 @@ def test_popularity_ranks_by_the_interactions_that_are_not_tested(tmp_path: Path
         assert workload.references() == {"itempop": pytest.approx(expected, abs=1e-4)}
 
 
-def test_nothing_is_as_large_as_users_times_items() -> None:
+def test_nothing_is_as_large_as_many_users_times_items() -> None:
     """A table of these counts would have 10^12 entries."""
     items = torch.arange(3)
     have = Interactions(torch.tensor([0, 5, 999_999]), items, 1_000_000, 1_000_000)

@@ -13,6 +13,8 @@ from trainables.workloads.interactions import Interactions
 CANDIDATE_NEGATIVES = 99
 """Negatives ranked with the positive at evaluation (NCF's protocol; "top 10 of 100 items", paper §4.3)."""
 USERS_AT_ONCE = 512
+LISTED = 2**25
+"""Users times items up to which all users' negatives are listed, in 4 bytes each: MovieLens-1M, not Pinterest."""
 
 
 class OwnItems:
@@ -55,8 +57,9 @@ class OwnItems:
 class NegativeSampler:
     """Draws items uniformly among those a user has no interaction with, exactly and without rejection.
 
-    With a user's own items p_0 < p_1 < …, the r-th item not among them is r + #{j : p_j - j <= r}. The counts of all
-    users are one binary search in the sorted keys user·I + (p_j - j): memory is that of the interactions, no bitmap.
+    The r-th of them is looked up in a list of all, as long as that has at most `LISTED` numbers. Otherwise, with a
+    user's own items p_0 < p_1 < …, it is r + #{j : p_j - j <= r}. The counts of all users are one binary search in the
+    sorted keys user·I + (p_j - j), with the memory of the interactions and ten times the list's time.
 
     Args:
         interactions: those to avoid.
@@ -68,11 +71,18 @@ class NegativeSampler:
 
     def __init__(self, interactions: Interactions, device: torch.device) -> None:
         own, self._stride = OwnItems(interactions), interactions.item_count
-        own.demand_others(torch.arange(interactions.user_count))
-        users, items = own.users, own.items
-        keys = users * self._stride + items - (torch.arange(len(users)) - own.first[users])
+        everyone = torch.arange(interactions.user_count)
+        own.demand_others(everyone)
         missing = self._stride - own.count
-        self._keys, self._first, self._missing = keys.to(device), own.first.to(device), missing.to(device)
+        self._missing = missing.to(device)
+        self._listed = interactions.user_count * self._stride <= LISTED
+        if self._listed:
+            parts = [own.lacking(users).nonzero()[:, 1].int() for users in torch.split(everyone, USERS_AT_ONCE)]
+            self._others, self._first = torch.cat(parts).to(device), (missing.cumsum(0) - missing).to(device)
+        else:
+            place = torch.arange(len(own.users)) - own.first[own.users]
+            keys = own.users * self._stride + own.items - place
+            self._keys, self._first = keys.to(device), own.first.to(device)
 
     def draw(self, users: Tensor, per_user: int, generator: torch.Generator) -> Tensor:
         """Returns negatives [P, per_user] for users [P], with repetition.
@@ -86,9 +96,10 @@ class NegativeSampler:
             len(users), per_user, generator=generator, dtype=torch.float64, device=generator.device
         ).to(users.device)
         users = users.unsqueeze(1)
-        rank = (uniform * self._missing[users]).long()
-        own = torch.searchsorted(self._keys, users * self._stride + rank, right=True) - self._first[users]
-        return rank + own
+        rank, first = (uniform * self._missing[users]).long(), self._first[users]
+        if self._listed:
+            return self._others.index_select(0, (first + rank).flatten()).view_as(rank).long()
+        return rank + torch.searchsorted(self._keys, users * self._stride + rank, right=True) - first
 
 
 @dataclass(frozen=True)

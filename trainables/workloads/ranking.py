@@ -67,10 +67,9 @@ class Ranking(Resident):
     def epoch(self, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Returns users, items and labels [5·P] in random order: every positive once, with four new negatives."""
         generator = on_device(generator, self._device)
-        items = self._with_negatives(self._users, self._items, generator)
-        order = torch.randperm(items.numel(), generator=generator, device=self._device)
-        positive = order // (1 + NEGATIVES)
-        return self._users[positive], items.flatten()[order], (order % (1 + NEGATIVES) == 0).float()
+        examples = self._with_negatives(self._users, self._items, generator)
+        order = torch.randperm(self.examples, generator=generator, device=self._device)
+        return tuple(values.index_select(0, order) for values in examples)  # several times as fast as values[order]
 
     def batch(self, *examples: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
         """Returns users and items, and the labels, unchanged."""
@@ -105,17 +104,17 @@ class Ranking(Resident):
         """Returns HR@10, NDCG@10 and AUC of ranking by popularity, for what `train+validation` trains on."""
         return {"itempop": self._popularity}
 
-    def _with_negatives(self, users: Tensor, items: Tensor, generator: torch.Generator) -> Tensor:
-        return torch.cat([items.unsqueeze(1), self._sampler.draw(users, NEGATIVES, generator)], dim=1)
+    def _with_negatives(self, users: Tensor, items: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Returns users, items and labels [5·P] of positives [P]: each is followed by its four negatives."""
+        items = torch.cat([items.unsqueeze(1), self._sampler.draw(users, NEGATIVES, generator)], dim=1)
+        labels = torch.zeros(items.shape, device=self._device)
+        labels[:, 0] = 1
+        return users.repeat_interleave(1 + NEGATIVES), items.flatten(), labels.flatten()
 
     def _draw_probe(self) -> tuple[Tensor, ...]:
         generator = torch.Generator().manual_seed(PROBE_SEED)
         chosen = torch.randperm(len(self._users), generator=generator)[:PROBE_POSITIVES].to(self._device)
-        users = self._users[chosen]
-        items = self._with_negatives(users, self._items[chosen], generator)
-        labels = torch.zeros(items.shape, device=self._device)
-        labels[:, 0] = 1
-        return users.repeat_interleave(1 + NEGATIVES), items.flatten(), labels.flatten()
+        return self._with_negatives(self._users[chosen], self._items[chosen], generator)
 
 
 def on_device(generator: torch.Generator, device: torch.device) -> torch.Generator:
