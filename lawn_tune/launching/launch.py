@@ -12,6 +12,7 @@ from lawn_tune.cells import Cell, CellName, Packing, Phase
 from lawn_tune.executors.base import UNUSABLE, Event, Failed, Finished, Job, Nothing, Progress
 from lawn_tune.executors.memory_need import too_large
 from lawn_tune.launching import leases
+from lawn_tune.launching.commit import commit
 from lawn_tune.launching.extension import next_grids
 from lawn_tune.launching.leases import HeldLeases
 from lawn_tune.launching.limits import Limits
@@ -359,7 +360,8 @@ class Launch:
     def _store(self, work: Work, pack: PackRow, event: Finished) -> None:
         workers = work.cell.packing.workers if work.cell.packing else None
         packing = {"trials": len(pack.keys), "workers": workers}
-        self.ledger.finish(pack, event.outcomes, {**event.provenance, "packing": packing})
+        code = {"commit": found} if (found := commit()) else {}
+        self.ledger.finish(pack, event.outcomes, {**event.provenance, **code, "packing": packing})
         diverged = self.tally.add(event.outcomes)
         self.listener.finished(event.job, event.outcomes)
         if work.count_diverged(diverged):
