@@ -15,7 +15,7 @@ import typer
 
 from dashboards import report as page
 from dashboards.report.static_site import doubled, entry, missing, page_path, render_index
-from lawn_tune.cli.compare import comparison_of
+from lawn_tune.cli.compare import as_given, comparison_of
 from lawn_tune.cli.ledger import bars, counts
 from lawn_tune.cli.options import Storage
 from lawn_tune.cli.source import elsewhere, launched, option, reading, reading_space
@@ -39,6 +39,9 @@ def report(
     ] = None,
     storage: Storage = None,
     format: Annotated[page.Format, typer.Option("--format", help="A page, or its contents as text or data.")] = "html",
+    figures: Annotated[
+        Path | None, typer.Option("--figures", metavar="DIR", help="With --format md: draw its figures there as SVG.")
+    ] = None,
     bundle: Annotated[
         Path | None,
         typer.Option("--bundle", metavar="FILE", help="Write the space's rows of the ledger there instead."),
@@ -50,20 +53,22 @@ def report(
 ) -> None:
     """Write one self-contained HTML page: verdicts, tables, figures, caveats, protocol. It loads nothing.
 
-    With --format md or json the same contents without figures, for a text or another program.
+    With --format md or json the same contents for a text or another program, without figures unless --figures is given.
     With --bundle everything in the ledger about the space; 'compare', 'report' and 'ledger import' read that file.
 
     \b
     Examples:
       lawn-tune report quickstart
       lawn-tune report movielens_100k --output movielens.html
-      lawn-tune report movielens_100k --format md
+      lawn-tune report movielens_100k --format md --figures figures
       lawn-tune report movielens_100k --bundle movielens_100k.bundle
       lawn-tune report movielens_100k.bundle
       lawn-tune report --site public
     """
     if sum(given is not None for given in (bundle, site, output)) > 1:
         raise UsageError("--output, --bundle and --site exclude each other", "Give one of them.")
+    if figures is not None and (format != "md" or bundle or site):
+        raise UsageError("--figures are those of a report in Markdown", "Add --format md, or leave out --figures.")
     if site is not None:
         return _write_site(space, site, storage)
     if space is None:
@@ -71,14 +76,22 @@ def report(
     if bundle is not None:
         return _write_bundle(space, bundle, storage)
     with reading_space(space, storage) as (ledger, name):
-        comparison = replace(comparison_of(ledger, name), storage=option(storage))
-        text = page.report(ledger, comparison, elsewhere(storage), format)
-    path = output or default_path(comparison.space, format)
+        comparison = as_given(comparison_of(ledger, name), space, storage)
+        path = output or default_path(comparison.space, format)
+        drawn: dict[Path, str] = {}
+        if figures is None:
+            text = page.report(ledger, comparison, elsewhere(storage), format)
+        else:
+            folder = Path(os.path.relpath(figures, path.parent)).as_posix()
+            text, named = page.illustrated(ledger, comparison, folder, elsewhere(storage))
+            drawn = {figures / name: figure for name, figure in named.items()}
+    for place, figure in drawn.items():
+        _put(place, figure, "--figures")
     try:
         page.save(text, path)
     except OSError as error:
         raise UsageError(f"--output: cannot write '{path}': {error.strerror}", "Give another file.") from None
-    typer.echo(f"wrote {path} ({size(len(text.encode()))})")
+    typer.echo(f"wrote {path} ({size(len(text.encode()))}){f' and {len(drawn)} figures' if drawn else ''}")
 
 
 def dashboard(
@@ -172,12 +185,12 @@ def _write_site(space: str | None, folder: Path, storage: str | None) -> None:
     typer.echo(f"wrote {folder / 'index.html'} and {sum(bool(found.page) for found in entries)} reports")
 
 
-def _put(path: Path, text: str) -> None:
+def _put(path: Path, text: str, option: str = "--site") -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         page.save(text, path)
     except OSError as error:
-        raise UsageError(f"--site: cannot write '{path}': {error.strerror}", "Give another folder.") from None
+        raise UsageError(f"{option}: cannot write '{path}': {error.strerror}", "Give another folder.") from None
 
 
 def _write_bundle(space: str, path: Path, storage: str | None) -> None:

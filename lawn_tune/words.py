@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from search_spaces.levels import text as level_text
 from trainables.catalogue import shown_hyperparameter, shown_method, shown_metric
@@ -65,6 +65,11 @@ def signed(value: float, digits: int) -> str:
 def count(n: int, noun: str) -> str:
     """Returns "1 seed", "3 seeds", "10,000 seeds"."""
     return f"{n:,} {noun}" + ("" if n == 1 else "s")
+
+
+def listing(texts: Sequence[str]) -> str:
+    """Returns texts as "a, b and c"."""
+    return " and ".join(filter(None, (", ".join(texts[:-1]), *texts[-1:])))
 
 
 def duration(seconds: float) -> str:

@@ -15,12 +15,10 @@ from typer.testing import CliRunner
 from benchmarks import inference_page, page, results_page, scaling_page
 from lawn_tune.cli.main import app
 from lawn_tune.comparison.compare import compare_space
-from lawn_tune.ledger import Ledger
-from lawn_tune.ledger.bundle import open_bundle
 from lawn_tune.planning.plan import plan
 from lawn_tune.planning.spaces import builtin_spaces
-from lawn_tune.words import signed
 from search_spaces.loader import load_space
+from tests.helpers.memory_source import demo_source
 from trainables.catalogue import page as methods_page
 from trainables.catalogue.methods import METHODS
 
@@ -75,25 +73,34 @@ def test_the_readme_names_every_space_and_the_spaces_every_optimizer() -> None:
         assert f"[optimizers.{optimizer}]" in text
 
 
-def test_the_numbers_of_the_readme_equal_the_committed_result() -> None:
-    with open_bundle(results_page.RESULTS / "movielens_100k_adam.bundle") as (database, bundle):
-        comparison = compare_space(Ledger(database), bundle.space)
-    for value in (cell.confirmed for cell in comparison.cells):
-        assert value is not None
-        assert f"{value.mean:.2f} ± {value.error:.2f} | {value.n} seeds" in README
-    (pair,) = comparison.pairs
-    assert pair.difference is not None
-    interval = pair.difference.interval
-    assert interval is not None
-    mean, low, high = (signed(value, 2) for value in (pair.difference.mean, interval.low, interval.high))
-    assert f"**{mean}**, 95 % interval {low} to {high}" in README
-
-
-def test_the_pages_of_results_are_generated_from_the_committed_bundles() -> None:
+def test_readme_results_and_figures_are_generated_from_the_committed_bundles() -> None:
     found = results_page.pages()
-    assert {path.with_suffix(".md") for path in results_page.RESULTS.glob("*.bundle")} < found.keys()
+    studies = {path.with_suffix(".md") for path in results_page.RESULTS.glob("*.bundle")}
+    figures = set(results_page.RESULTS.glob("*/*.svg"))
+    assert found.keys() == {results_page.README, results_page.PAGE, *studies, *figures}
+    assert {path.parent.with_suffix(".md") for path in figures} == studies
     for path, text in found.items():
-        assert path.read_text() == text
+        assert path.read_text() == text, path
+        assert path.suffix != ".svg" or len(text) < 60_000, path
+
+
+def test_the_command_writes_what_is_committed_from_the_committed_bundle(tmp_path: Path) -> None:
+    study = results_page.RESULTS / "movielens_100k_bs10000_40epochs"
+    page, figures = tmp_path / f"{study.name}.md", tmp_path / study.name
+    words = ["report", f"{study}.bundle", "--format", "md", "--figures", str(figures), "--output", str(page)]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    assert page.read_text() == study.with_suffix(".md").read_text()
+    assert {path.name: path.read_text() for path in figures.iterdir()} == {
+        path.name: path.read_text() for path in study.glob("*.svg")
+    }
+
+
+def test_the_headline_has_a_row_for_each_measured_pair() -> None:
+    source = demo_source(epochs=20)
+    comparison = compare_space(source, "movielens_100k")
+    rows = re.findall(r"^\| .* − .*", results_page.headline(comparison, source.rows), re.MULTILINE)
+    assert len(rows) == sum(pair.difference is not None for pair in comparison.pairs) == 5
 
 
 def test_the_example_of_the_readme_runs_and_holds_the_norms(tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ import plotly.graph_objects as go
 
 from dashboards import style
 from dashboards.figures.base import blank, cut, wrapped
-from dashboards.figures.pair_outcome import TONES, Tone, paper_difference, searched
+from dashboards.figures.pair_outcome import TONES, Tone, searched
 from lawn_tune.comparison.comparison import PairResult, Verdict
+from lawn_tune.comparison.published import printed_difference
 from lawn_tune.comparison.verdicts import sentence, side, sides, verdict_text
 from lawn_tune.words import count, method, metric_name, metric_of, signed
 
@@ -115,7 +116,7 @@ def _row(pair: PairResult) -> ForestRow:
         tone=TONES.get(pair.verdict, "none"),
         sentence=sentence(pair),
         short=_short(pair),
-        paper=paper_difference(pair) if alike else None,
+        paper=printed_difference(pair.baseline.cell, pair.challenger.cell) if alike else None,
     )
 
 
@@ -314,6 +315,4 @@ def hover(row: ForestRow, digits: int) -> str:
     parts = [row.sentence]
     if row.mean is not None and not row.confirmed:
         parts.append(f"Difference of the best search values: {signed(row.mean, digits)}; not confirmed by fresh runs.")
-    if row.paper is not None:
-        parts.append(f"Paper: {signed(row.paper, 2)}.")
     return "<br>".join(wrapped(part) for part in parts)

@@ -1,4 +1,4 @@
-"""What a pair of cells has shown so far: its tone, and its difference in search and in print."""
+"""What a pair of cells has shown so far: its tone, and its difference in search."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Literal
 
 from lawn_tune.comparison.comparison import PairResult, Verdict
-from lawn_tune.comparison.published import printed
 
 Tone = Literal["better", "worse", "open", "none"]
 """The challenger better, worse, measured without a winner, and no verdict at all."""
@@ -27,11 +26,3 @@ def searched(pair: PairResult) -> float | None:
     base, lawn = pair.baseline.winner, pair.challenger.winner
     comparable = pair.verdict is not Verdict.NOT_COMPARABLE
     return lawn.value - base.value if base and lawn and comparable else None
-
-
-def paper_difference(pair: PairResult) -> float | None:
-    """Returns LAWN − base as the paper prints them for this dataset, metric, loss and batch size."""
-    base, lawn = printed(pair.baseline.cell), printed(pair.challenger.cell)
-    if base is None or lawn is None or base.mean is None or lawn.mean is None:
-        return None
-    return lawn.mean - base.mean

@@ -16,12 +16,10 @@ from markupsafe import Markup
 
 from dashboards import style
 from dashboards.figures.base import plain, plotly_js
-from dashboards.figures.batch_size import batch_size_figure, batch_size_info
-from dashboards.figures.forest import FOREST_HELP, forest_figure, forest_info
 from dashboards.figures.free_phase import FreePhaseInfo, free_phase_figure
 from dashboards.figures.heat_map import heat_map_figure, heat_map_infos
 from dashboards.figures.heat_map_part import fewer
-from dashboards.figures.learning_curves import curve_figure, curve_infos
+from dashboards.figures.main_figures import HELP, main_figures
 from dashboards.figures.pair_outcome import TONES
 from dashboards.figures.sensitivity import sensitivity_figure, sensitivity_info
 from dashboards.figures.series import Curves
@@ -100,7 +98,7 @@ def render(found: Contents, curves: Curves, broken: Mapping[str, str] | None = N
             "differences": DIFFERENCE_HEADER, "winners": WINNER_HEADER, "tuning": TUNING_HEADER
         },
         definition=TUNING_DEFINITION,
-        forest_help=FOREST_HELP,
+        help=HELP,
         wider=WIDER,
         broken=broken or {},
         methods=[style.look(name) for name in comparison.optimizers],
@@ -123,19 +121,12 @@ _Group = list[tuple[str, str, dict[str, Any]]]
 def _figures(found: Contents, curves: Curves) -> dict[str, _Group]:
     """Returns kind → (id, description, figure) of every figure there is something to draw in."""
     comparison = found.comparison
-    differences, sizes = forest_info(comparison.pairs), batch_size_info(comparison)
     kinds = ("differences", "sizes", "curves", "grids", "levels", "free", "tuning")
     groups: dict[str, _Group] = {kind: [] for kind in kinds}
-    if any(row.confirmed for row in differences.rows):
-        alt = "Paired differences with 95 % intervals; the same numbers are in the table below"
-        groups["differences"].append(("differences", alt, plain(forest_figure(differences))))
-    if sizes.lines:
-        alt = "Test metric against batch size; the same numbers are in the table above"
-        groups["sizes"].append(("sizes", alt, _without_legend(plain(batch_size_figure(sizes)))))
     limits = limits_of(len(comparison.cells))
-    for curve in curve_infos(comparison, curves, limits.epochs):
-        alt = f"Learning curves, median margins and train losses of the winners at batch {curve.batch_size:,}"
-        groups["curves"].append((f"curve-{curve.batch_size}", alt, _without_legend(plain(curve_figure(curve)))))
+    for kind, name, alt, figure in main_figures(comparison, curves, limits.epochs):
+        values = plain(figure)
+        groups[kind].append((name, alt, _without_legend(values) if values["layout"]["showlegend"] else values))
     for i, grid in enumerate(heat_map_infos(comparison)):
         alt = f"Grid of {method(grid.optimizer)} at batch {grid.batch_size:,}, values of {grid.value}"
         groups["grids"].append((f"grid-{i}", alt, _still(plain(heat_map_figure(fewer(grid, limits.grid))), "skip")))

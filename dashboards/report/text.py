@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
+from urllib.parse import quote
 
+from dashboards.figures.main_figures import HELP
 from dashboards.report.contents import (
     SENSITIVITY_HEADER,
     TUNING_DEFINITION,
@@ -22,12 +26,18 @@ from lawn_tune.words import method
 SCHEMA = "lawn-tune/report/3"
 
 
-def report_markdown(found: Contents) -> str:
-    """Returns the report in GitHub's Markdown."""
+def report_markdown(found: Contents, figures: Sequence[tuple[str, str, str]] = ()) -> str:
+    """Returns the report in GitHub's Markdown.
+
+    Args:
+        found: its content.
+        figures: kind, what it shows and path of each.
+    """
     parts = [
         f"# {escaped(found.comparison.space)}: does LAWN beat weight decay?",
         *map(escaped, found.comparison.about),
         markdown(found.comparison).rstrip(),
+        *_figures(figures),
         "## Winners and cost",
         _pipes(WINNER_HEADER, [tuple(row.values()) for row in found.winners]),
         *_wider(found),
@@ -39,6 +49,13 @@ def report_markdown(found: Contents) -> str:
         f"Written by lawn-tune {__version__}.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _figures(figures: Sequence[tuple[str, str, str]]) -> list[str]:
+    parts = ["## Figures"] if figures else []
+    for kind, group in groupby(figures, key=itemgetter(0)):
+        parts += [*(f"![{escaped(alt)}]({quote(path)})" for _, alt, path in group), escaped(HELP[kind])]
+    return parts
 
 
 def _wider(found: Contents) -> list[str]:

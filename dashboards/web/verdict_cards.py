@@ -9,7 +9,7 @@ from dash.development.base_component import Component
 
 from dashboards import style
 from dashboards.figures.caveats import caveat, pair_flags
-from dashboards.figures.pair_outcome import TONES, paper_difference, searched
+from dashboards.figures.pair_outcome import TONES, searched
 from dashboards.web import components
 from dashboards.web.components import Content
 from dashboards.web.page import View
@@ -158,8 +158,6 @@ def _words(pair: PairResult) -> list[str]:
             f"{method(pair.baseline.cell.name.optimizer)} {fixed(base.value, digits)}. "
             "The best of many is biased upward."
         )
-    if (paper := paper_difference(pair)) is not None:
-        notes.append(f"The paper prints {signed(paper, 2)} points for this pair, under its own setup.")
     return notes
 
 

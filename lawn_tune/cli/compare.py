@@ -26,7 +26,11 @@ from lawn_tune.comparison.renderers.race import (
 from lawn_tune.comparison.renderers.terminal import print_comparison
 from lawn_tune.comparison.times import Arrival, arrivals
 from lawn_tune.errors import LedgerError, UsageError
+from lawn_tune.planning.plan import plan
+from lawn_tune.planning.spaces import find_space
 from lawn_tune.results import REPAIR, ResultSource
+from lawn_tune.storage import is_path
+from search_spaces.toml import SUFFIX
 
 T = TypeVar("T")
 
@@ -57,7 +61,7 @@ def compare(
       lawn-tune compare digits.bundle
     """
     with reading_space(space, storage) as (ledger, name):
-        comparison = replace(comparison_of(ledger, name), storage=option(storage))
+        comparison = as_given(comparison_of(ledger, name), space, storage)
         found = arrivals(ledger, comparison) if times else ()
     if not times:
         write(format, RENDERERS, comparison, print_comparison, output)
@@ -84,6 +88,24 @@ def comparison_of(source: ResultSource, space: str) -> Comparison:
             raise LedgerError(text, REPAIR)
         raise UsageError(f"space '{name}' has no results yet", f"Train it: lawn-tune launch {space}.")
     return comparison
+
+
+def as_given(comparison: Comparison, space: str, storage: str | None) -> Comparison:
+    """Returns a comparison with how to read its ledger again, and with what its space's file plans beyond it.
+
+    Args:
+        comparison: of one space.
+        space: as given to the command; by the path of a TOML file, or of a bundle, which may have that file next to it.
+        storage: as given.
+
+    Raises:
+        SpaceError: there is such a file, and it cannot be used.
+    """
+    file = Path(space).with_suffix(SUFFIX)
+    planned = plan(find_space(file)) if is_path(space) and file.is_file() and file.stem == comparison.space else ()
+    known = {result.cell.name for result in comparison.cells}
+    absent = tuple(cell.name for cell in planned if cell.name not in known)
+    return replace(comparison, storage=option(storage), absent=absent)
 
 
 def write(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
 
-from lawn_tune.cells import Cell, Protocol
+from lawn_tune.cells import Cell, CellName, Protocol
 from lawn_tune.comparison.differences import Difference
 from lawn_tune.comparison.estimates import Estimate
 from lawn_tune.comparison.flags import Flag, Note
@@ -163,6 +163,7 @@ class Comparison:
         provenance: name ("device", "versions.torch", …) → distinct values over all trials, in alphabetical order.
         storage: the arguments with which a command reads this ledger, "--storage sqlite:///my.db"; "" where it is the
             default. Holds no password.
+        absent: cells that the space's file plans and no launch has begun, where that file is known.
     """
 
     space: str
@@ -171,6 +172,7 @@ class Comparison:
     overall: Overall | None
     provenance: Mapping[str, tuple[str, ...]]
     storage: str = ""
+    absent: tuple[CellName, ...] = ()
 
     @property
     def protocol(self) -> Protocol:

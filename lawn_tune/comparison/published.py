@@ -42,6 +42,12 @@ def published(cell: Cell) -> float | None:
     return value.mean if value else None
 
 
+def printed_difference(baseline: Cell, challenger: Cell) -> float | None:
+    """Returns challenger − baseline of the paper's means for these two cells; None unless it prints both."""
+    base, other = published(baseline), published(challenger)
+    return None if base is None or other is None else other - base
+
+
 def published_curve(dataset: str, optimizer: str, *, metric: str, loss: str) -> tuple[PublishedValue, ...]:
     """Returns the paper's means of one optimizer on a dataset over batch sizes, ascending."""
     sizes = sorted({size for known, _, name, size in _index() if (known, name) == (dataset, optimizer)})

@@ -22,7 +22,7 @@ from lawn_tune.comparison.verdicts import (
     verdict_text,
 )
 from lawn_tune.planning.generations import CODE
-from lawn_tune.words import count, difference_unit, fixed, method, metric_name, metric_of, signed
+from lawn_tune.words import count, difference_unit, fixed, listing, method, metric_name, metric_of, signed
 
 
 class Entry(NamedTuple):
@@ -289,12 +289,26 @@ def _listed(flag: Flag, places: Mapping[Note, Sequence[str]], cells: int) -> tup
     )
 
 
+def absent_text(comparison: Comparison) -> str:
+    """Returns "Not begun: Adam and Adam-LAWN at batch 1,000 and 400,000.", of cells that no launch began; or ""."""
+    methods: dict[int, list[str]] = {}
+    for name in sorted(comparison.absent, key=lambda name: name.batch_size):
+        methods.setdefault(name.batch_size, []).append(method(name.optimizer))
+    sizes: dict[str, list[str]] = {}
+    for size, names in methods.items():
+        sizes.setdefault(listing(names), []).append(f"{size:,}")
+    parts = [f"{names} at batch {listing(found)}" for names, found in sizes.items()]
+    return f"Not begun: {'; '.join(parts)}." if parts else ""
+
+
 def _remarks(comparison: Comparison) -> Iterable[str]:
+    if missing := absent_text(comparison):
+        yield missing
     if any(pair.difference for pair in comparison.pairs):
         yield "Differences are paired; n counts seeds × test examples, or seeds alone where the interval is over seeds."
     if text := family_text(comparison):
         yield text
-    for what in ("device", "lawn_tune", "libraries.torch"):
+    for what in ("device", "lawn_tune", "commit", "libraries.torch"):
         if len(found := comparison.provenance.get(what, ())) > 1:
             yield f"The trials did not all run on the same {what}: {', '.join(found)}."
     shown = {result.cell.task.code for result in comparison.cells} - {""}

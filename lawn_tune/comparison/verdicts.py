@@ -10,6 +10,7 @@ from lawn_tune.comparison.comparison import Comparison, Overall, PairResult, Ver
 from lawn_tune.comparison.differences import Difference
 from lawn_tune.comparison.flags import Flag, plain_base
 from lawn_tune.comparison.inference import LEVEL, Interval
+from lawn_tune.comparison.published import printed_difference
 from lawn_tune.words import count, difference_text, fixed, method, metric_of, signed
 
 
@@ -82,8 +83,17 @@ def family_text(comparison: Comparison) -> str | None:
 
 
 def sentence(pair: PairResult) -> str:
-    """Returns one pair's outcome in words; a LAWN winner that never was constrained is named as such."""
-    return " ".join((_outcome(pair), *_unconstrained(pair), *_seeds([pair])))
+    """Returns one pair's outcome in words, and the paper's; a LAWN winner that never was constrained is named so."""
+    return " ".join((_outcome(pair), *_unconstrained(pair), *_seeds([pair]), *_paper(pair)))
+
+
+def _paper(pair: PairResult) -> list[str]:
+    cells = pair.baseline.cell, pair.challenger.cell
+    printed = printed_difference(*cells)
+    if printed is None:
+        return []
+    size = difference_text(signed(printed, 2), cells[0].protocol.metric)
+    return [f"The paper prints {size} for this pair, under its own setup."]
 
 
 def _seeds(pairs: Sequence[PairResult]) -> list[str]:
@@ -243,15 +253,23 @@ def to_decide(pair: PairResult) -> str:
     size = difference_text(fixed(difference.detectable, metric_of(metric).digits), metric)
     now = f"Four in five such studies would find a difference of {size}"
     if difference.margin is None:
-        return f"{now}."
+        return f"{now}{_to_settle(difference)}."
     if (needed := difference.seeds_needed) is not None:
         return f"{now}; about {count(needed, 'seed')} would decide at a margin of {difference.margin:g}."
     if difference.examples is None:
-        return f"{now}; no number of seeds that could be run would decide at a margin of {difference.margin:g}."
+        none = f"no number of seeds that could be run would decide at a margin of {difference.margin:g}"
+        return f"{now}; {none}{_to_settle(difference)}."
     limit = f"the {count(difference.examples, 'test example')}"
     if difference.effect and difference.effect.by_selection:
         limit += " and the choice of the winners"
-    return f"{now}; no number of seeds would decide at a margin of {difference.margin:g}: {limit} are the limit."
+    none = f"no number of seeds would decide at a margin of {difference.margin:g}: {limit} are the limit"
+    return f"{now}; {none}{_to_settle(difference)}."
+
+
+def _to_settle(difference: Difference) -> str:
+    if (needed := difference.seeds_to_settle) is None:
+        return ""
+    return f"; about {count(needed, 'seed')} would exclude zero if mean and spread stay as they are"
 
 
 _PHRASES: dict[Verdict, str] = {

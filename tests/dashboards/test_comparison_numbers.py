@@ -15,14 +15,14 @@ from dashboards.figures.batch_curves import batch_curves
 from dashboards.figures.caveats import cell_caveats
 from dashboards.figures.figure_of_merit import measured, measures
 from dashboards.figures.forest import forest_info
-from dashboards.figures.pair_outcome import TONES, paper_difference, searched
+from dashboards.figures.pair_outcome import TONES, searched
 from dashboards.figures.performance_profile import ProfileInfo, profile_info
 from dashboards.web.comparison_part import selected
 from dashboards.web.side_table import SideEntry, paper_table, space_table
 from lawn_tune.comparison.compare import compare, compare_space
 from lawn_tune.comparison.comparison import CellResult, Comparison, Verdict
 from lawn_tune.comparison.inference import mean_and_error
-from lawn_tune.comparison.published import lookup, paper_tables
+from lawn_tune.comparison.published import lookup, paper_tables, printed_difference
 from lawn_tune.comparison.tables import table
 from lawn_tune.results import Outcome, TrialRow
 from tests.helpers.memory_source import (
@@ -129,10 +129,14 @@ def test_rows_are_sorted_by_space_base_and_batch_size_whatever_the_order_of_pair
 
 
 def test_the_papers_difference_is_of_its_own_two_values(comparison: Comparison) -> None:
-    found = {(pair.baseline.cell.name.optimizer, pair.batch_size): paper_difference(pair) for pair in comparison.pairs}
+    found = {
+        (pair.baseline.cell.name.optimizer, pair.batch_size): printed_difference(*(side.cell for side in pair.cells))
+        for pair in comparison.pairs
+    }
     assert found["adam", 100_000] == pytest.approx(66.24 - 63.20)
     assert found["lamb", 1_000] == pytest.approx(66.56 - 65.45)
-    assert paper_difference(filled({("adam", 64): 90.0, ("adam-lawn", 64): 91.0}).pairs[0]) is None
+    other = filled({("adam", 64): 90.0, ("adam-lawn", 64): 91.0}).pairs[0]
+    assert printed_difference(*(side.cell for side in other.cells)) is None
 
 
 def test_where_lower_is_better_the_axis_shows_so_and_other_metrics_stay_out() -> None:

@@ -190,7 +190,7 @@ def hovering_a_pair_shows_its_sentence(site: Site) -> None:
     hover = page.locator("#compare-forest .hoverlayer")
     expect(hover).to_contain_text("Adam-LAWN is")
     expect(hover).to_contain_text("95 % interval for all 6 pairs")
-    expect(hover).to_contain_text("Paper: +3.04")
+    expect(hover).to_contain_text("The paper prints +3.04")
 
 
 @pytest.mark.parametrize(

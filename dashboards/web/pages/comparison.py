@@ -15,7 +15,7 @@ from dashboards.figures.batch_curves import BatchCurve, BatchCurves, batch_curve
 from dashboards.figures.caveats import caveat, pair_flags
 from dashboards.figures.figure_of_merit import Measure, measures
 from dashboards.figures.forest import FOREST_HELP, forest_figure, forest_info, forest_summary
-from dashboards.figures.pair_outcome import TONES, paper_difference
+from dashboards.figures.pair_outcome import TONES
 from dashboards.figures.performance_profile import MIN_TASKS, ProfileLine, profile_figure, profile_info
 from dashboards.web import components
 from dashboards.web.cards import Block, Drawing, FigureCard, page
@@ -27,7 +27,7 @@ from dashboards.web.side_table import paper_table, side_table, space_table
 from dashboards.web.verdict_cards import verdicts
 from lawn_tune.cells import Phase
 from lawn_tune.comparison.comparison import Comparison, PairResult, Verdict
-from lawn_tune.comparison.published import paper_tables
+from lawn_tune.comparison.published import paper_tables, printed_difference
 from lawn_tune.comparison.tables import DIFFERENCE_HEADER, DifferenceRow, difference_cells, table
 from lawn_tune.comparison.verdicts import family_text, headline, interval_ends, side, to_decide
 from lawn_tune.results import TrialRow
@@ -223,7 +223,7 @@ def differences(view: View) -> list[Component] | Empty:
 
 
 def _pair_row(pair: PairResult, row: DifferenceRow) -> list[Content]:
-    paper = paper_difference(pair)
+    paper = printed_difference(pair.baseline.cell, pair.challenger.cell)
     methods: Content = html.Span(
         [components.method_name(pair.challenger.cell.name.optimizer), f" − {_base(pair)}"], className="pair"
     )
