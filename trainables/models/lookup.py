@@ -6,6 +6,7 @@ and updated in place. Gradients are summed in fp32, under bf16 autocast too.
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -49,6 +50,10 @@ class _Lookup(torch.autograd.Function):
         own = index.movedim(in_dims[1], 0) if in_dims[1] is not None else index.expand(models, *index.shape)
         shifted = own + rows * torch.arange(models, device=index.device).unsqueeze(1)
         return _Lookup.apply(table.reshape(models * rows, size), shifted.flatten()).view(*shifted.shape, size), 0
+
+
+# torch asks for the signature at every call, and finding it out takes as long as a lookup of a thousand rows.
+_Lookup.forward.__signature__ = inspect.signature(_Lookup.forward)  # type: ignore[attr-defined]
 
 
 class _StackedLookup(torch.autograd.Function):

@@ -22,8 +22,8 @@ from trainables.training.graphed import Plain
 from trainables.training.trust import Tensors, Way, both_ways
 
 Key = tuple[torch.Size, ...]
-LONG = 0.1
-"""Seconds of a call beyond which its dispatch, a millisecond or two, is not worth a program."""
+LONG = 1.0
+"""Seconds of a call beyond which its dispatch, some milliseconds, is not worth a program."""
 VARYING = frozenset(
     {torch.Tag.nondeterministic_seeded, torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 )
