@@ -15,7 +15,7 @@ from lawn_tune.cli.compare import as_given, comparison_of
 from lawn_tune.comparison.comparison import Comparison, PairResult
 from lawn_tune.comparison.published import printed_difference
 from lawn_tune.comparison.renderers.markdown import escaped, pipes
-from lawn_tune.comparison.tables import DifferenceRow, Entry, absent_text, difference_cells, table
+from lawn_tune.comparison.tables import DifferenceRow, Entry, difference_cells, missing_text, table
 from lawn_tune.comparison.verdicts import overall_sentence, sentence, sides
 from lawn_tune.ledger import Ledger
 from lawn_tune.ledger.bundle import open_bundle
@@ -94,7 +94,7 @@ def _facts(comparison: Comparison, trials: Sequence[TrialRow]) -> str:
         f"{known['model']}, {known['epochs']} epochs, {known['metric']}, {known['device time']} on {known['device']}, "
         f"trained {known['trained']} by lawn_tune {known['lawn_tune']}, commit {known.get('commit', 'not recorded')}."
     )
-    return escaped(f"{absent_text(comparison)} {facts}".strip())
+    return escaped(f"{missing_text(comparison)} {facts}".strip())
 
 
 def headline(comparison: Comparison, trials: Sequence[TrialRow]) -> str:
@@ -107,7 +107,7 @@ def headline(comparison: Comparison, trials: Sequence[TrialRow]) -> str:
     parts = (
         f"{_about(comparison)}: {rows.title.partition(': ')[2]}, mean ± standard error over seeds.",
         pipes(header, [_row(pair, row, rows.entries) for pair, row in measured]),
-        *(_overall(comparison) or [escaped(sentence(pair)) for pair, _ in measured]),
+        *(_overall(comparison) if len(measured) > 1 else [escaped(sentence(pair)) for pair, _ in measured]),
         f"{_facts(comparison, trials)} Caveats: {caveats}. "
         f"[Study with figures](docs/results/{HEADLINE}.md), [all results](docs/results.md).",
     )

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from typer.testing import CliRunner
 from benchmarks import inference_page, page, results_page, scaling_page
 from lawn_tune.cli.main import app
 from lawn_tune.comparison.compare import compare_space
+from lawn_tune.comparison.renderers.markdown import escaped
+from lawn_tune.comparison.verdicts import sentence
 from lawn_tune.planning.plan import plan
 from lawn_tune.planning.spaces import builtin_spaces
 from search_spaces.loader import load_space
@@ -96,11 +99,15 @@ def test_the_command_writes_what_is_committed_from_the_committed_bundle(tmp_path
     }
 
 
-def test_the_headline_has_a_row_for_each_measured_pair() -> None:
+def test_the_headline_has_a_row_for_each_measured_pair_and_says_what_is_known_of_one() -> None:
     source = demo_source(epochs=20)
     comparison = compare_space(source, "movielens_100k")
     rows = re.findall(r"^\| .* − .*", results_page.headline(comparison, source.rows), re.MULTILINE)
-    assert len(rows) == sum(pair.difference is not None for pair in comparison.pairs) == 5
+    measured = [pair for pair in comparison.pairs if pair.difference]
+    assert len(rows) == len(measured) == 5
+    pending = [pair for pair in comparison.pairs if not pair.difference]
+    one = replace(comparison, pairs=(measured[0], *pending))
+    assert escaped(sentence(measured[0])) in results_page.headline(one, source.rows)
 
 
 def test_the_example_of_the_readme_runs_and_holds_the_norms(tmp_path: Path) -> None:

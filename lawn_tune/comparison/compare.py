@@ -30,7 +30,7 @@ def compare(cells: Sequence[Cell], trials: Sequence[TrialRow], examples: Mapping
     """Returns the comparison of a space's cells.
 
     Args:
-        cells: of one space, in plan order, at least one.
+        cells: of one space, at least one; methods in plan order, whatever the order of batch sizes.
         trials: rows of the ledger in any order; those that no cell plans are ignored.
         examples: key → outcome on each test example [E], for confirm trials that have them.
 
@@ -70,8 +70,14 @@ def _cell_results(cells: Sequence[Cell], trials: Sequence[TrialRow]) -> tuple[Ce
         raise ValueError("a comparison needs at least one cell; launch the space first")
     rows = {row.key: row for row in trials}
     seconds = _seconds(trials)
-    found = {cell.name: _cell_result(cell, rows, seconds.get(str(cell.name), 0.0)) for cell in cells}
+    found = {cell.name: _cell_result(cell, rows, seconds.get(str(cell.name), 0.0)) for cell in _ordered(cells)}
     return tuple(_with_outdated(result, found) for result in found.values())
+
+
+def _ordered(cells: Sequence[Cell]) -> list[Cell]:
+    """Returns cells by method and batch size: those of a space launched in parts come in the order of launches."""
+    methods = list(dict.fromkeys(cell.name.optimizer for cell in cells))
+    return sorted(cells, key=lambda cell: (methods.index(cell.name.optimizer), cell.name.batch_size))
 
 
 def _with_outdated(result: CellResult, found: Mapping[CellName, CellResult]) -> CellResult:

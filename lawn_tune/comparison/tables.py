@@ -289,8 +289,19 @@ def _listed(flag: Flag, places: Mapping[Note, Sequence[str]], cells: int) -> tup
     )
 
 
-def absent_text(comparison: Comparison) -> str:
-    """Returns "Not begun: Adam and Adam-LAWN at batch 1,000 and 400,000.", of cells that no launch began; or ""."""
+def missing_text(comparison: Comparison) -> str:
+    """Returns which cells are not finished, with their missing trials, and which were never begun; "" if none."""
+    unfinished = [
+        f"{method(result.cell.name.optimizer)} at batch {result.cell.name.batch_size:,} "
+        f"({count(result.missing, 'trial')} missing)"
+        for result in comparison.cells
+        if result.missing
+    ]
+    return " ".join(filter(None, (f"Not finished: {listing(unfinished)}." if unfinished else "", _absent(comparison))))
+
+
+def _absent(comparison: Comparison) -> str:
+    """Returns "Not begun: Adam and Adam-LAWN at batch 1,000 and 400,000."; or ""."""
     methods: dict[int, list[str]] = {}
     for name in sorted(comparison.absent, key=lambda name: name.batch_size):
         methods.setdefault(name.batch_size, []).append(method(name.optimizer))
@@ -302,7 +313,7 @@ def absent_text(comparison: Comparison) -> str:
 
 
 def _remarks(comparison: Comparison) -> Iterable[str]:
-    if missing := absent_text(comparison):
+    if missing := missing_text(comparison):
         yield missing
     if any(pair.difference for pair in comparison.pairs):
         yield "Differences are paired; n counts seeds × test examples, or seeds alone where the interval is over seeds."

@@ -299,6 +299,18 @@ def test_methods_are_ordered_base_then_lawn_whatever_the_plan() -> None:
     }
 
 
+def test_pairs_of_a_space_launched_in_parts_are_ordered_by_batch_size() -> None:
+    cells = [make_cell(name, size) for size in (100_000, 1_000, 10_000) for name in ("adam", "adam-lawn")]
+    comparison = compare(cells, [], {})
+    assert [pair.batch_size for pair in comparison.pairs] == [1_000, 10_000, 100_000]
+    assert [result.cell.name for result in comparison.cells] == [
+        cell.name
+        for name in ("adam", "adam-lawn")
+        for cell in (cells[2:4] + cells[4:] + cells[:2])
+        if cell.name.optimizer == name
+    ]
+
+
 def test_device_time_and_versions_are_collected() -> None:
     cell = make_cell()
     rows = [row for row in searched(cell) if row.seed == 0]

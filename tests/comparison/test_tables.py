@@ -138,8 +138,9 @@ def test_trials_of_several_devices_and_versions_are_remarked_on(name: str, chang
     cell = make_cell()
     rows = search_rows(cell, [50.0] * 9)
     moved = replace(rows[0], provenance={**rows[0].provenance, **changes})
-    assert table(compare([cell], rows, {})).remarks == ()
-    (remark,) = table(compare([cell], [moved, *rows[1:]], {})).remarks
+    missing = f"Not finished: Adam at batch {cell.name.batch_size} (3 trials missing)."
+    assert table(compare([cell], rows, {})).remarks == (missing,)
+    _, remark = table(compare([cell], [moved, *rows[1:]], {})).remarks
     assert f"same {name}: " in remark
     assert "x" in remark.partition(": ")[2]
 
