@@ -1,15 +1,23 @@
 """What a GPU does in a step: `python -m benchmarks gpu --minutes 8`, on any machine with torch and a CUDA device.
 
-Needs no data set: examples are drawn at random on the device. Everything is timed in interleaved repeats of one run,
-each from an idle device to an idle device, and compared by ratios.
+Needs no data set and no package but torch: examples are drawn at random on the device. Everything is timed in
+interleaved repeats of one run, each from an idle device to an idle device, and compared by ratios. A part that fails
+or takes too long says so in place of its results, and the others go on.
 """
 
 from __future__ import annotations
 
+import gc
+import math
+import os
+import signal
+import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from types import FrameType
 from typing import Any
 from unittest import mock
 
@@ -18,21 +26,35 @@ from torch import Tensor, nn
 
 from benchmarks import optimizer_step
 from benchmarks.measure import interleaved, ratio, summary
+from lawn_tune.cells import Cell, Phase
+from lawn_tune.planning.packing import make_packs
+from lawn_tune.planning.plan import plan
+from lawn_tune.planning.spaces import find_space
 from trainables.catalogue.methods import METHODS
 from trainables.losses import bce, cross_entropy
 from trainables.models.ncf import Ncf
 from trainables.models.vgg import Vgg19
 from trainables.optimizers import gpu as kernels
+from trainables.tasks import Trial
 from trainables.training import graphed
 from trainables.training.pack import Pack
 
-HYPER = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-6, "weight_decay": 0.01}
+HYPER = {"momentum": 0.9, "beta1": 0.9, "beta2": 0.999, "eps": 1e-6, "weight_decay": 0.01}
 GRAPHED = ("adam-lawn", "adam-l2")
 """Methods whose steps are compared with and without graphs: the update of one is by kernels, the other's is not."""
 LAUNCHES = ("cudaLaunchKernel", "cuLaunchKernel", "cudaGraphLaunch", "cudaMemcpyAsync", "cudaMemsetAsync")
 """Beginnings of the names of calls that put work on a GPU; a graph is one, whatever it holds."""
 PASSES = {"AdamW fused": 7, "AdamLawn constrained": 12}
 """Reads and writes per weight: AdamW reads w, g, m, v and writes w, m, v; LAWN's three passes take 2, 6 and 4."""
+
+
+BURST = 0.02
+"""Seconds of steps in a row between two looks at the clock, so that waiting for an idle device counts little."""
+COMPARED = 20
+"""Steps after which the weights of both ways are compared; the first six are launched in both."""
+REPEATS = (5, 200)
+"""Fewest and most repeats."""
+TABLE_4 = "table4_movielens_100k"
 
 
 @dataclass(frozen=True)
@@ -43,9 +65,11 @@ class Sizes:
         users, items: rows of NCF's tables, by default those of MovieLens-1M.
         large, small: batch sizes of one model, and of packs.
         packs: the numbers of models in a pack.
-        images: batch size of VGG-19.
+        images, batch: VGG-19's examples of an epoch, and of a step.
         width: channels of VGG-19's first stage.
         copied: numbers copied to measure the memory's bandwidth.
+        shapes: parameters of the optimizers.
+        most: bound on the batch sizes of Table 4, and on the examples of one evaluation.
     """
 
     users: int = 6040
@@ -54,23 +78,124 @@ class Sizes:
     large: int = 2**20
     small: tuple[int, ...] = (256, 1000)
     packs: tuple[int, ...] = (1, 16, 64)
-    images: int = 128
+    images: int = 50_000
+    batch: int = 128
     width: int = 64
     copied: int = 2**27
+    shapes: tuple[tuple[int, ...], ...] = tuple(optimizer_step.SHAPES)
+    most: int = 2**20
+
+
+TRIAL = Sizes(
+    users=9,
+    items=8,
+    factors=2,
+    large=16,
+    small=(4,),
+    packs=(1, 2),
+    images=5,
+    batch=2,
+    width=1,
+    copied=64,
+    shapes=((4, 3), (5,)),
+    most=8,
+)
+"""For the code, on a CPU."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A bound on one number of the results, set for an H100 before any measurement.
+
+    Args:
+        keys: where the number is.
+        bar: the bound.
+        least: whether the number should be at least that, or at most.
+    """
+
+    keys: tuple[str, ...]
+    bar: float
+    least: bool = False
+
+    def met(self, results: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the bar, the number and whether it was reached; None for both where it was not measured."""
+        found: Any = results
+        for key in self.keys:
+            found = found.get(key) if isinstance(found, Mapping) else None
+        number = found["median"] if isinstance(found, Mapping) else found
+        reached = None if number is None else number >= self.bar if self.least else number <= self.bar
+        return {"bar": f"{'>=' if self.least else '<='} {self.bar:g}", "measured": number, "reached": reached}
+
+
+GOALS = {
+    "constrained step / fused AdamW": Goal(("optimizer_step", "ratio_to AdamW fused", "AdamLawn constrained"), 1.8),
+    "constrained step, share of bandwidth": Goal(
+        ("optimizer_step", "share_of_bandwidth", "AdamLawn constrained"), 0.7, least=True
+    ),
+    "NCF at batch 1,048,576, TF32, examples/s": Goal(("ncf_large_batch", "examples_per_second", "tf32"), 50e6, True),
+    "NCF at batch 1,048,576, bfloat16, examples/s": Goal(
+        ("ncf_large_batch", "examples_per_second", "bfloat16"), 75e6, True
+    ),
+    "packs / solo at batch <= 1,000": Goal(("packs", "lowest_best_speed_up"), 10, least=True),
+    "epoch of VGG-19 / compiled plain loop": Goal(("vgg19", "ratio_to compiled loop", "pack"), 1.05),
+    "Table 4, MovieLens-100k, GPU hours": Goal(("table4", "gpu_hours"), 1.0),
+}
+
+
+Part = Callable[[torch.device, Sizes, float], dict[str, Any]]
+"""Device, sizes and seconds → results."""
 
 
 def run(minutes: float = 8.0, device: str = "cuda", sizes: Sizes | None = None) -> dict[str, Any]:
-    """Measures optimizers, large batches, packs, graphs and VGG-19, a fifth of the time each."""
-    place, chosen, seconds = torch.device(device), sizes or Sizes(), 60 * minutes / 5
-    return {
-        "device": torch.cuda.get_device_name() if device == "cuda" else device,
-        "own kernels": kernels.usable(torch.zeros(1, device=place)),
-        "optimizer_step": _optimizers(place, chosen, seconds),
-        "ncf_large_batch": _large_batches(place, chosen, seconds),
-        "packs": _packs(place, chosen, seconds),
-        "graphs": _graphs(place, chosen, seconds),
-        "vgg19": _vgg(place, chosen, seconds),
+    """Measures optimizers, large batches, packs, graphs, Table 4 and VGG-19 in this time, compilers included."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as in training
+    place, chosen, end = torch.device(device), sizes or Sizes(), time.monotonic() + 60 * minutes
+    parts: dict[str, tuple[Part, int]] = {  # with their shares of the time
+        "optimizer_step": (_optimizers, 1),
+        "ncf_large_batch": (_large_batches, 1),
+        "packs": (_packs, 1),
+        "graphs": (_graphs, 1),
+        "table4": (_table4, 1),
+        "vgg19": (_vgg, 2),  # which is compiled; last, so that it has what the others leave
     }
+    results: dict[str, Any] = {"device": _described(place), "goals": {}}
+    later = sum(share for _, share in parts.values())
+    for name, (part, share) in parts.items():
+        left = end - time.monotonic()
+        seconds, later = left * share / later, later - share
+        results[name] = _measured(part, place, chosen, 0.9 * seconds, min(2 * seconds, left))
+    results["goals"] = {name: goal.met(results) for name, goal in GOALS.items()}
+    return results
+
+
+def _described(device: torch.device) -> dict[str, Any]:
+    if device.type != "cuda":
+        return {"name": device.type}
+    found = torch.cuda.get_device_properties(device)
+    return {
+        "name": found.name,
+        "capability": f"{found.major}.{found.minor}",
+        "memory": found.total_memory,
+        "cuda": torch.version.cuda,
+        "own kernels": kernels.usable(torch.zeros(1, device=device)),
+    }
+
+
+def _measured(part: Part, device: torch.device, sizes: Sizes, seconds: float, most: float) -> dict[str, Any]:
+    """Returns the results of a part, or why there are none."""
+    try:
+        with _limit(most):
+            return part(device, sizes, seconds)
+    except (Exception, OutOfTime) as error:  # the other parts are worth having
+        return {"not measured": _reason(error)}
+    finally:
+        gc.collect()
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _reason(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"[:1000]
 
 
 def _optimizers(device: torch.device, sizes: Sizes, seconds: float) -> dict[str, Any]:
@@ -78,13 +203,16 @@ def _optimizers(device: torch.device, sizes: Sizes, seconds: float) -> dict[str,
     source = torch.ones(sizes.copied, device=device)
     target = torch.empty_like(source)
     calls: dict[str, Callable[[], object]] = {"copy": lambda: target.copy_(source)}
-    calls |= {name: optimizer_step.stepper(build, device) for name, build in optimizer_step.optimizers().items()}
+    calls |= {
+        name: optimizer_step.stepper(build, device, sizes.shapes) for name, build in optimizer_step.optimizers().items()
+    }
     times = _timed(calls, device, seconds)
     bandwidth = 2 * sizes.copied / summary(times.pop("copy"))["median"]
-    weights = sum(torch.Size(shape).numel() for shape in optimizer_step.SHAPES)
+    weights = sum(torch.Size(shape).numel() for shape in sizes.shapes)
     return {
         **_compared(times, "AdamW fused"),
         "parameters": weights,
+        "bytes_per_second_of_a_copy": 4 * bandwidth,
         "launches": {name: _launches(calls[name], device) for name in times},
         "share_of_bandwidth": {
             name: passes * weights / summary(times[name])["median"] / bandwidth for name, passes in PASSES.items()
@@ -94,22 +222,23 @@ def _optimizers(device: torch.device, sizes: Sizes, seconds: float) -> dict[str,
 
 def _large_batches(device: torch.device, sizes: Sizes, seconds: float) -> dict[str, Any]:
     """Examples per second of one NCF model in large batches, in fp32, with TF32 and under bf16 autocast."""
-    calls: dict[str, Callable[[], object]] = {
-        precision: _ncf_step(1, sizes.large, sizes, device, "bfloat16" if precision == "bfloat16" else "float32")
-        for precision in ("float32", "tf32", "bfloat16")
+    calls = {
+        name: _ncf_step(1, sizes.large, sizes, device, "bfloat16" if name == "bfloat16" else "float32")
+        for name in ("float32", "tf32", "bfloat16")
     }
-    calls["tf32"] = _with_tf32(calls["tf32"])
+    calls["tf32"] = replace(calls["tf32"], tf32=True)
     return _rates(_timed(calls, device, seconds), dict.fromkeys(calls, sizes.large))
 
 
 def _packs(device: torch.device, sizes: Sizes, seconds: float) -> dict[str, Any]:
     """Examples per second of packs, all models counted, at small batches."""
-    found = {}
+    found: dict[str, Any] = {}
     for batch in sizes.small:
         calls = {f"K={rows}": _ncf_step(rows, batch, sizes, device, "float32") for rows in sizes.packs}
         times = _timed(calls, device, seconds / len(sizes.small))
         found[f"batch {batch}"] = _rates(times, {f"K={rows}": rows * batch for rows in sizes.packs})
-    return found
+    best = [max(ratio["median"] for ratio in each["speed_up_over K=1"].values()) for each in found.values()]
+    return found | {"lowest_best_speed_up": min(best)}
 
 
 def _graphs(device: torch.device, sizes: Sizes, seconds: float) -> dict[str, Any]:
@@ -124,59 +253,177 @@ def _graph(name: str, rows: int, device: torch.device, sizes: Sizes, seconds: fl
         torch.manual_seed(0)
         with none:
             steps[way] = _ncf_step(rows, sizes.small[0], sizes, device, "float32", name)
-    found = {
+    for step in steps.values():
+        with step.settings():
+            for _ in range(COMPARED):
+                step()
+    one, other = (step.pack.state.weights for step in steps.values())
+    same = one.equal(other)
+    return {
         **_compared(_timed(steps, device, seconds), "launches"),
         "launches": {way: _launches(step, device) for way, step in steps.items()},
         "replays": {way: step.pack.graphs.replays for way, step in steps.items()},
+        "same bits": same,
     }
-    one, other = (step.pack.state.weights for step in steps.values())
-    return {**found, "same bits": one.equal(other)}
 
 
 def _no_graphs(device: torch.device) -> None:
     """In place of the graphs of a device."""
 
 
-def _vgg(device: torch.device, sizes: Sizes, seconds: float) -> dict[str, Any]:
-    """A step of VGG-19 in a pack of one, relative to a plain PyTorch loop with torch's fused AdamW."""
-    batch = torch.randn(sizes.images, 3, 32, 32, device=device)
-    targets = torch.randint(10, (sizes.images,), device=device)
-    calls: dict[str, Callable[[], object]] = {
-        "pack": _step_of(_pack([_vgg_model(sizes)], cross_entropy, device, "float32"), (batch,), targets),
-        "plain loop": _plain_loop(_vgg_model(sizes).to(device), batch, targets),
+def _table4(device: torch.device, sizes: Sizes, seconds: float) -> dict[str, Any]:
+    """GPU hours of Table 4 on MovieLens-100k: what the planner plans, at the times of a step and of an evaluation.
+
+    A step of a constrained method is that of its constrained phase, in which no trials share a row. Drawing examples
+    and starting workers is left out.
+    """
+    cells = plan(find_space(TABLE_4))
+    kinds = {(cell.name.optimizer, _batch(cell, sizes), len(pack)) for cell in cells for _, pack in _planned(cell)}
+    times = {}
+    for method, batch, rows in sorted(kinds):
+        calls = _of_cell(cells[0], method, batch, rows, sizes, device)
+        found = _timed(calls, device, seconds / len(kinds))
+        times[method, batch, rows] = {name: summary(values)["median"] for name, values in found.items()}
+    hours = {}
+    for cell in cells:
+        work = [
+            _pack_seconds(cell, phase, times[cell.name.optimizer, _batch(cell, sizes), len(pack)])
+            for phase, pack in _planned(cell)
+        ]
+        hours[f"{cell.name.optimizer} batch {cell.task.batch_size}"] = math.fsum(work) / 3600
+    return {
+        "gpu_hours": math.fsum(hours.values()),
+        "of_cell": hours,
+        "trials": sum(len(pack) for cell in cells for _, pack in _planned(cell)),
+        "seconds": {f"{method} batch {batch} K={rows}": each for (method, batch, rows), each in times.items()},
     }
-    return _compared(_timed(calls, device, seconds), "plain loop")
+
+
+def _planned(cell: Cell) -> Iterator[tuple[Phase, Sequence[Trial]]]:
+    """Yields the packs of a cell."""
+    phases: tuple[Phase, ...] = ("search", "confirm")
+    for phase in phases:
+        yield from ((phase, pack) for pack in make_packs(cell, phase, cell.planned_trials(phase)))
+
+
+def _batch(cell: Cell, sizes: Sizes) -> int:
+    return min(cell.task.batch_size, sizes.most)
+
+
+def _of_cell(
+    cell: Cell, method: str, batch: int, rows: int, sizes: Sizes, device: torch.device
+) -> dict[str, Callable[[], object]]:
+    """Returns a step of a pack, and the evaluation of as many examples as are evaluated at once."""
+    shape, footprint = cell.task.dataset_row.shape, cell.task.footprint
+    assert footprint is not None
+    own = replace(sizes, users=shape["users"], items=shape["items"])
+    step = _ncf_step(rows, batch, own, device, "float32", method)
+    inputs = _ncf_inputs(min(footprint.evaluated, sizes.most), own, device)
+    return {"step": step, "evaluation": lambda: step.pack.predict(*inputs)}
+
+
+def _pack_seconds(cell: Cell, phase: Phase, times: Mapping[str, float]) -> float:
+    """Seconds of a pack: each epoch evaluates 100 items of each user, in two splits while one selects, and a sample."""
+    task, footprint = cell.task_of(phase), cell.task.footprint
+    assert footprint is not None
+    steps = math.ceil(task.examples / task.batch_size)
+    calls = math.ceil(100 * task.dataset_row.shape["users"] / footprint.evaluated)
+    return task.epochs * (steps * times["step"] + ((2 if phase == "search" else 1) * calls + 1) * times["evaluation"])
+
+
+def _vgg(device: torch.device, sizes: Sizes, seconds: float) -> dict[str, Any]:
+    """An epoch of VGG-19 in a pack of one, relative to plain PyTorch loops with torch's fused AdamW, one compiled."""
+    end, loader = time.monotonic() + seconds, _Images(sizes, device)
+    model = partial(Vgg19, channels=3, size=32, classes=10, width=sizes.width)
+    pack = _pack([model()], cross_entropy, device, "float32")
+    step = _step_of(pack, *loader.next())
+    calls: dict[str, Callable[[], object]] = {
+        "pack": replace(step, batches=loader.next),
+        "plain loop": _plain_loop(_channels_last(model(), device), loader),
+    }
+    compiled, how = _compiled_loop(_channels_last(model(), device), loader, 0.7 * seconds)
+    if compiled is not None:
+        calls = {"pack": calls["pack"], "compiled loop": compiled, "plain loop": calls["plain loop"]}
+    times = _timed(calls, device, end - time.monotonic())
+    steps = math.ceil(sizes.images / sizes.batch)
+    return {
+        "seconds_per_epoch": {name: steps * summary(values)["median"] for name, values in times.items()},
+        "compiled loop": how,
+        **_compared(times, "plain loop" if compiled is None else "compiled loop"),
+    }
 
 
 # --- what is timed ----------------------------------------------------------------------------------------------------
 
 
+Batch = tuple[tuple[Tensor, ...], Tensor]
+"""Inputs and targets."""
+
+
 @dataclass(frozen=True)
 class Step:
-    """A step of a pack on a batch, the same at every call."""
+    """A step of a pack, on the same batch at every call or on the next one."""
 
     pack: Pack
     inputs: tuple[Tensor, ...]
     targets: Tensor
     lr: Tensor
+    batches: Callable[[], Batch] | None = None
+    tf32: bool = False
 
     def __call__(self) -> Tensor:
         """Returns the losses [R] before it."""
-        self.pack.gradients(self.inputs, self.targets, shared=True)
+        inputs, targets = self.batches() if self.batches else (self.inputs, self.targets)
+        self.pack.gradients(inputs, targets, shared=True)
         return self.pack.apply(self.lr)
+
+    @contextmanager
+    def settings(self) -> Iterator[None]:
+        """Those of training: deterministic operations."""
+        matmul: Any = torch.backends.cuda.matmul
+        before, matmul.allow_tf32 = matmul.allow_tf32, self.tf32
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(False)
+            matmul.allow_tf32 = before
+
+
+class _Images:
+    """Random images of CIFAR's shape on the device, channels last as those of training, in batches without an end."""
+
+    def __init__(self, sizes: Sizes, device: torch.device) -> None:
+        images = torch.randn(sizes.images, 3, 32, 32, device=device)
+        self._images = images.contiguous(memory_format=torch.channels_last)
+        self._targets = torch.randint(10, (sizes.images,), device=device)
+        self._order = torch.randperm(sizes.images, device=device)
+        self._size, self._start = sizes.batch, 0
+
+    def next(self) -> Batch:
+        """Returns the next batch; the last ones of an epoch, if too few, are left out."""
+        if self._start + self._size > len(self._order):
+            self._start = 0
+        chosen = self._order[self._start : self._start + self._size]
+        self._start += self._size
+        return (self._images[chosen],), self._targets[chosen]
+
+
+def _ncf_inputs(batch: int, sizes: Sizes, device: torch.device) -> tuple[Tensor, Tensor]:
+    users, items = (torch.randint(count, (batch,), device=device) for count in (sizes.users, sizes.items))
+    return users, items
 
 
 def _ncf_step(
     rows: int, batch: int, sizes: Sizes, device: torch.device, precision: str, method: str = "adam-lawn"
 ) -> Step:
     models = [Ncf(users=sizes.users, items=sizes.items, factors=sizes.factors, init="xavier") for _ in range(rows)]
-    users, items = (torch.randint(count, (batch,), device=device) for count in (sizes.users, sizes.items))
-    targets = torch.randint(2, (batch,), device=device).float()
-    return _step_of(_pack(models, bce, device, precision, method), (users, items), targets)
+    inputs, targets = _ncf_inputs(batch, sizes, device), torch.randint(2, (batch,), device=device).float()
+    return _step_of(_pack(models, bce, device, precision, method), inputs, targets)
 
 
 def _pack(
-    models: list[nn.Module] | list[Ncf], loss: Any, device: torch.device, precision: str, name: str = "adam-lawn"
+    models: Sequence[nn.Module], loss: Any, device: torch.device, precision: str, name: str = "adam-lawn"
 ) -> Pack:
     method = METHODS[name]
     names = {*method.names("rule"), *method.names("control")} - {method.switch}
@@ -192,60 +439,108 @@ def _step_of(pack: Pack, inputs: tuple[Tensor, ...], targets: Tensor) -> Step:
     return Step(pack, inputs, targets, lr)
 
 
-def _vgg_model(sizes: Sizes) -> nn.Module:
-    return Vgg19(channels=3, size=32, classes=10, width=sizes.width)
+def _channels_last(model: nn.Module, device: torch.device) -> nn.Module:
+    return model.to(device).to(memory_format=torch.channels_last)
 
 
-def _plain_loop(model: nn.Module, batch: Tensor, targets: Tensor) -> Callable[[], object]:
+def _plain_loop(model: Any, loader: _Images) -> Callable[[], object]:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
 
     def step() -> None:
+        (images,), targets = loader.next()
         optimizer.zero_grad()
-        nn.functional.cross_entropy(model(batch), targets).backward()  # type: ignore[no-untyped-call]
+        nn.functional.cross_entropy(model(images), targets).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
     return step
 
 
-def _with_tf32(step: Callable[[], object]) -> Callable[[], object]:
-    def with_tf32() -> None:
-        matmul: Any = torch.backends.cuda.matmul
-        before, matmul.allow_tf32 = matmul.allow_tf32, True
-        step()
-        matmul.allow_tf32 = before
-
-    return with_tf32
+def _compiled_loop(model: nn.Module, loader: _Images, seconds: float) -> tuple[Callable[[], object] | None, str]:
+    """Returns the loop with `torch.compile` after its first steps, or None, and what was done or why it was not."""
+    reasons = []
+    for mode in ("reduce-overhead", "default"):
+        try:
+            with _limit(seconds):
+                step = _plain_loop(torch.compile(model, mode=mode), loader)
+                for _ in range(3):
+                    step()
+                return step, f"torch.compile, mode {mode}"
+        except OutOfTime as error:
+            return None, _reason(error)
+        except Exception as error:
+            reasons.append(f"{mode}: {_reason(error)}")
+            torch.compiler.reset()
+    return None, "; ".join(reasons)
 
 
 # --- times ------------------------------------------------------------------------------------------------------------
 
 
-def _timed(calls: Mapping[str, Callable[[], object]], device: torch.device, seconds: float) -> dict[str, list[float]]:
-    """Seconds of each call, in as many interleaved repeats as fit, 5 to 200; the first nine calls are not counted."""
+class OutOfTime(BaseException):
+    """Not an `Exception`, which compilers catch."""
 
-    def finished(call: Callable[[], object]) -> Callable[[], None]:
+
+@contextmanager
+def _limit(seconds: float) -> Iterator[None]:
+    """Raises `OutOfTime` in what takes longer; in the main thread, as only there signals arrive."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def over(number: int, frame: FrameType | None) -> None:
+        raise OutOfTime(f"not done after {seconds:.0f} s")
+
+    handler, start = signal.signal(signal.SIGALRM, over), time.monotonic()
+    outer, _ = signal.getitimer(signal.ITIMER_REAL)
+    signal.setitimer(signal.ITIMER_REAL, max(min(seconds, outer or seconds), 1e-3))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+        if outer:
+            signal.setitimer(signal.ITIMER_REAL, max(outer - (time.monotonic() - start), 1e-3))
+
+
+def _timed(calls: Mapping[str, Callable[[], object]], device: torch.device, seconds: float) -> dict[str, list[float]]:
+    """Seconds of each call, in as many interleaved repeats as fit; the first ten calls are not counted.
+
+    A repeat makes a call so often in a row that it takes about `BURST`.
+    """
+
+    def several(call: Callable[[], object], count: int) -> Callable[[], None]:
         def until_idle() -> None:
-            call()
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
+            with call.settings() if isinstance(call, Step) else nullcontext():
+                for _ in range(count):
+                    call()
+                if device.type == "cuda":
+                    torch.cuda.synchronize(device)
 
         return until_idle
 
-    whole = {name: finished(call) for name, call in calls.items()}
-    interleaved(whole, 8)  # a step is recorded, and captured as a graph, in the first six
-    start = time.perf_counter()
-    interleaved(whole, 1)
-    return interleaved(whole, max(5, min(200, int(seconds / (time.perf_counter() - start)))))
+    end = time.monotonic() + seconds
+    interleaved({name: several(call, 9) for name, call in calls.items()}, 1)  # recorded, and captured, in the first six
+    once = interleaved({name: several(call, 1) for name, call in calls.items()}, 1)
+    counts = {name: max(1, min(100, int(BURST / taken))) for name, (taken,) in once.items()}
+    whole = {name: several(call, counts[name]) for name, call in calls.items()}
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for repeat in range(REPEATS[1]):
+        if repeat >= REPEATS[0] and time.monotonic() > end:
+            break
+        for name, (taken,) in interleaved(whole, 1).items():
+            times[name].append(taken / counts[name])
+    return times
 
 
 def _launches(call: Callable[[], object], device: torch.device) -> int | None:
-    """How often a call puts work on a GPU; None on a CPU."""
+    """How often a call puts work on a GPU; None on a CPU, and where the profiler sees nothing."""
     if device.type != "cuda":
         return None
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+    kinds = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
+    with torch.profiler.profile(activities=kinds) as profile:
         call()
         torch.cuda.synchronize(device)
-    return sum(int(event.count) for event in profile.key_averages() if event.key.startswith(LAUNCHES))
+    return sum(int(event.count) for event in profile.key_averages() if event.key.startswith(LAUNCHES)) or None
 
 
 def _compared(times: Mapping[str, list[float]], to: str) -> dict[str, Any]:

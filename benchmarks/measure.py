@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import version
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from statistics import median
 from typing import Any
 
-import numpy as np
+import torch
 
 
 def interleaved(calls: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
@@ -25,17 +27,17 @@ def interleaved(calls: Mapping[str, Callable[[], object]], repeats: int) -> dict
 
 def ratio(of: Sequence[float], to: Sequence[float]) -> dict[str, float]:
     """Returns the median of the pairwise ratios of/to with a 95 % bootstrap interval, and n."""
-    ratios = np.asarray(of) / np.asarray(to)
-    draws = np.random.default_rng(0).integers(len(ratios), size=(2000, len(ratios)))
-    low, high = np.percentile(np.median(ratios[draws], axis=1), (2.5, 97.5))
-    return {"median": float(np.median(ratios)), "low": float(low), "high": float(high), "n": len(ratios)}
+    ratios = torch.tensor(of, dtype=torch.float64) / torch.tensor(to, dtype=torch.float64)
+    draws = torch.randint(len(ratios), (2000, len(ratios)), generator=torch.Generator().manual_seed(0))
+    low, high = ratios[draws].quantile(0.5, dim=1).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    return {"median": median(ratios.tolist()), "low": low, "high": high, "n": len(ratios)}
 
 
 def summary(seconds: Sequence[float]) -> dict[str, float]:
     """Returns minimum, median and maximum seconds, and n."""
     return {
         "min": min(seconds),
-        "median": float(np.median(seconds)),
+        "median": median(seconds),
         "max": max(seconds),
         "n": len(seconds),
     }
@@ -48,9 +50,16 @@ def machine() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "system": platform.platform(),
         "python": platform.python_version(),
-        "libraries": {name: version(name) for name in ("torch", "ray", "optuna", "numpy")},
+        "libraries": dict(_versions("torch", "ray", "optuna", "numpy")),
         "load_at_start": os.getloadavg()[0],
     }
+
+
+def _versions(*names: str) -> Iterator[tuple[str, str]]:
+    """Yields those of the packages that are installed."""
+    for name in names:
+        with suppress(PackageNotFoundError):
+            yield name, version(name)
 
 
 def _cpu_name() -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 from unittest import mock
@@ -80,10 +80,10 @@ def _third_party() -> dict[str, Build]:
     return found
 
 
-def stepper(build: Build, device: torch.device) -> Callable[[], object]:
+def stepper(build: Build, device: torch.device, shapes: Sequence[tuple[int, ...]] = SHAPES) -> Callable[[], object]:
     """Returns the step of an optimizer on its own copy of the parameters, after its first."""
     generator = torch.Generator().manual_seed(0)
-    parameters = [nn.Parameter((torch.randn(shape, generator=generator) * 0.05).to(device)) for shape in SHAPES]
+    parameters = [nn.Parameter((torch.randn(shape, generator=generator) * 0.05).to(device)) for shape in shapes]
     for parameter in parameters:
         parameter.grad = torch.randn(parameter.shape, generator=generator).to(device)
     optimizer = build(parameters)

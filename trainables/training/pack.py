@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -26,10 +26,12 @@ from trainables.optimizers.layers import layers_of
 from trainables.tasks import LANES
 from trainables.training.averages import Averages
 from trainables.training.graphed import Graphs
-from trainables.training.own_steps import OwnSteps
 from trainables.training.recorded import Recorded
 from trainables.training.state import PackState
 from trainables.training.updates import Update
+
+if TYPE_CHECKING:
+    from trainables.training.own_steps import OwnSteps
 
 Tensors = dict[str, Tensor]
 
@@ -325,6 +327,8 @@ class Pack:
     def _own_steps(self) -> OwnSteps | None:
         if not self.method.rule.optimizer:
             return None
+        from trainables.training.own_steps import OwnSteps  # brings NumPy, which torch itself does not need
+
         values = {name: float(value[0]) for name, value in self.hyper.items()}
         return OwnSteps(self.method, values, self._row(), self.layers)
 
