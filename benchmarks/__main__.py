@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
@@ -55,6 +56,7 @@ def main() -> None:
         help="of benchmark gpu; cpu tries its code at small sizes, prints the results and keeps none",
     )
     options = parser.parse_args()
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # commands run from bytecode, as from an installed wheel
     if unknown := set(options.names) - {*NAMES, *ON_REQUEST}:
         parser.error(f"unknown benchmark {', '.join(sorted(unknown))}; known: {', '.join(NAMES + ON_REQUEST)}")
     if "gpu" in options.names and options.device == "cuda" and not torch.cuda.is_available():
