@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from html import escape
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Any
 
 import plotly.graph_objects as go
@@ -30,15 +31,20 @@ def plain(figure: go.Figure) -> dict[str, Any]:
     return values
 
 
-def plotly_js() -> str:
-    """Returns the text of plotly.js with its Cartesian traces, a third of the whole, which also draws maps and solids.
+def plotly_file() -> Traversable:
+    """Returns the file of plotly.js with its Cartesian traces, a third of the whole, which also draws maps and solids.
 
     It is the npm package plotly.js-cartesian-dist-min of the version in its name, that of the installed Plotly.
     """
     (found,) = (
         path for path in (files("dashboards") / "assets").iterdir() if path.name.startswith("plotly-cartesian-")
     )
-    return found.read_text(encoding="utf-8")
+    return found
+
+
+def plotly_js() -> str:
+    """Returns the text of `plotly_file`."""
+    return plotly_file().read_text(encoding="utf-8")
 
 
 def blank(*, height: int, legend: bool = True) -> go.Figure:

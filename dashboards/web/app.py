@@ -15,6 +15,7 @@ from dash.development.base_component import Component
 from dash.exceptions import DependencyException, PreventUpdate
 
 from dashboards import style
+from dashboards.figures.base import plotly_file
 from dashboards.web import components
 from dashboards.web.cards import clientside, logged
 from dashboards.web.filters import href
@@ -73,7 +74,7 @@ def create_app(source: Snapshots, pages: Sequence[Page] = PAGES) -> Dash:
         title=TITLE,
         update_title="",
         assets_folder=str(ASSETS),
-        assets_ignore=r"theme\.js",
+        assets_ignore=r"theme\.js|plotly-.*\.js",
         index_string=INDEX.replace("BASE", source.base_path).replace("LOOKS", _looks(source.base_path)),
         requests_pathname_prefix=f"{source.base_path}/",
         routes_pathname_prefix="/",
@@ -308,6 +309,11 @@ def _register_routes(server: Any, source: Snapshots, paths: frozenset[str]) -> N
             return flask.jsonify({"error": error.message}), 503
         except Exception as error:
             return flask.jsonify({"error": logged("live refresh", error)}), 500
+
+    @server.get("/_dash-component-suites/plotly/package_data/plotly.min.js")  # type: ignore[untyped-decorator]
+    def plotly() -> Any:
+        """Leads Dash, which loads Plotly for the first figure of a page, to the part of it that draws ours."""
+        return flask.redirect(f"{source.base_path}/assets/{plotly_file().name}")
 
     @server.get("/budget")  # type: ignore[untyped-decorator]
     def former() -> Any:

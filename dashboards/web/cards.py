@@ -212,6 +212,7 @@ class FigureCard(Card):
         """See `Card.body`."""
         graph = dcc.Graph(
             id=graph_id(self.name),
+            figure={"layout": {"xaxis": {"visible": False}, "yaxis": {"visible": False}}},  # Plotly draws it at once
             config=cast(Any, dict(style.CONFIG) | {"responsive": True}),
             className="graph",
         )

@@ -82,7 +82,7 @@ class Guard:
         environ = {**environ, "SCRIPT_NAME": self._base, "PATH_INFO": path}
 
         def start(status: str, headers: Headers, exc_info: object = None) -> Callable[[bytes], object]:
-            return start_response(status, self._headers(path, headers))
+            return start_response(status, self._headers(path, status, headers))
 
         refused = self._wrong_request(environ, path) or self._wrong_origin(environ)
         if refused is not None:
@@ -94,7 +94,8 @@ class Guard:
         inside = path == self._base or path.startswith(f"{self._base}/")
         return path[len(self._base) :] or "/" if inside else path
 
-    def _headers(self, path: str, headers: Headers) -> Headers:
+    def _headers(self, path: str, status: str, headers: Headers) -> Headers:
+        lasting = path.startswith(FINGERPRINTED) and status.startswith("200")
         ours = {
             "Content-Security-Policy": self._policy,
             "X-Content-Type-Options": "nosniff",
@@ -103,7 +104,7 @@ class Guard:
             "Referrer-Policy": "same-origin" if path == LOGIN else "no-referrer",
             "Cross-Origin-Opener-Policy": "same-origin",
             "Cross-Origin-Resource-Policy": "same-origin",
-            "Cache-Control": "private, max-age=31536000" if path.startswith(FINGERPRINTED) else "no-store",
+            "Cache-Control": "private, max-age=31536000" if lasting else "no-store",
         }
         lower = {name.lower() for name in ours}
         return [(name, value) for name, value in headers if name.lower() not in lower] + list(ours.items())

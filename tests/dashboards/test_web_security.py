@@ -47,6 +47,8 @@ def closed(app: Dash) -> Guard:
 
 # --- headers ---------------------------------------------------------------------------------------------------------
 
+PLOTLY = "/_dash-component-suites/plotly/package_data/plotly.min.js"
+
 PATHS = (
     "/",
     "/lab?space=x",
@@ -54,6 +56,7 @@ PATHS = (
     "/assets/lawn.js",
     "/_dash-layout",
     "/nothing.js",
+    PLOTLY,
     "/login",
 )
 
@@ -82,14 +85,21 @@ def test_no_inline_script_is_without_its_hash(guard: Guard) -> None:
     assert "https://" not in page
 
 
+def drawing(guard: Guard) -> str:
+    """Where Dash finds Plotly when a page has a figure."""
+    return ask(guard, PLOTLY).header("Location")
+
+
 def test_only_bundles_are_kept_by_browsers(guard: Guard) -> None:
     page = ask(guard, "/").text
     bundles = [part.split('"')[0] for part in page.split('<script src="')[1:]]
-    for path in bundles:
+    for path in (*bundles, drawing(guard)):
         answer = ask(guard, path)
         assert answer.status == 200, path
         kept = path.startswith(("/_dash-component-suites/", "/assets/plotly-"))
         assert answer.header("Cache-Control") == ("private, max-age=31536000" if kept else "no-store")
+    for path in (PLOTLY, "/_dash-component-suites/dash/dcc/gone.js"):
+        assert ask(guard, path).header("Cache-Control") == "no-store", "it may lead elsewhere after an update"
 
 
 # --- compression -----------------------------------------------------------------------------------------------------
@@ -99,10 +109,12 @@ def test_the_first_load_is_small_and_unpacks_to_the_same(guard: Guard) -> None:
     """All scripts of a page with figures and tables; whoever does not accept gzip gets them as they are."""
     page = ask(guard, "/", accept_encoding="gzip, br")
     bundles = [part.split('"')[0] for part in gzip.decompress(page.body).decode().split('<script src="')[1:]]
-    assert [path for path in bundles if "/assets/plotly-cartesian-" in path], "else Dash loads the whole of Plotly"
+    assert not [path for path in bundles if "plotly" in path], "it is loaded after the words"
+    assert [path for path in bundles if PLOTLY.removeprefix("/") in ask(guard, path).text], "Dash loads it from there"
+    assert drawing(guard).startswith("/assets/plotly-cartesian-"), "else Dash loads the whole of Plotly"
     later = [f"/_dash-component-suites/{name}.js" for name in ("dash/dcc/async-graph", "dash_ag_grid/async-community")]
     total = 0
-    for path in [*bundles, *later]:
+    for path in [*bundles, *later, drawing(guard)]:
         packed, plain = ask(guard, path, accept_encoding="gzip"), ask(guard, path, accept_encoding="gzip;q=0")
         assert plain.header("Content-Encoding") == ""
         assert (plain.status, packed.status, packed.header("Vary")) == (200, 200, "Accept-Encoding")
