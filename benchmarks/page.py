@@ -38,6 +38,7 @@ def page() -> str:
         "optimizer_step": optimizer_step(results["optimizer_step"]),
         "growth": growth(results["growth"]),
         "profile": profile(results["profile"]),
+        "gpu": gpu(found.get("gpu")),
         "startup": _seconds(results["startup"]),
         "allocator": _ratio(results["allocator"]["ratio"]),
         "overhead": overhead(results["overhead"]) if "overhead" in results else UNKNOWN,
@@ -95,6 +96,30 @@ def optimizer_step(results: Mapping[str, Any]) -> str:
     ]
     rows.insert(0, ("AdamW fused", f"{1e3 * results['seconds']['AdamW fused']['median']:.1f}", "1"))
     return table(("step", "ms", "relative to fused AdamW"), rows)
+
+
+def gpu(content: Mapping[str, Any] | None) -> str:
+    """Says on which GPU the benchmark ran and when, with a row per goal; or that it never ran.
+
+    Args:
+        content: of `gpu.json`; None where there is no such file.
+    """
+    command = "`python -m benchmarks gpu --minutes 8` measures one on any machine with torch and a CUDA device"
+    if content is None:
+        return f"{command}. It never ran: no number on this page was measured on a GPU."
+    results = content["results"]
+    torch = content["machine"]["libraries"]["torch"]
+    card = f"{command}. It ran on one {results['device']['name']}, with torch {torch}; {content['date']}."
+    rows = [
+        (
+            name,
+            goal["bar"],
+            "not measured" if goal["measured"] is None else f"{goal['measured']:.4g}",
+            {True: "yes", False: "no", None: "unknown"}[goal["reached"]],
+        )
+        for name, goal in results["goals"].items()
+    ]
+    return f"{card}\n\n{table(('goal, set for an H100', 'bar', 'measured', 'reached'), rows)}"
 
 
 def growth(results: Mapping[str, Any]) -> str:

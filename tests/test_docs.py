@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
-from benchmarks import inference_page, page, results_page, scaling_page
+from benchmarks import gpu, inference_page, page, results_page, scaling_page
 from lawn_tune.cli.main import app
 from lawn_tune.comparison.compare import compare_space
 from lawn_tune.comparison.renderers.markdown import escaped
@@ -132,6 +134,25 @@ def test_the_makefile_and_ci_run_the_same_commands() -> None:
 
 def test_the_performance_page_is_generated_from_the_committed_results() -> None:
     assert (ROOT / "docs/performance.md").read_text() == page.page()
+
+
+def test_the_page_on_performance_says_on_which_gpu_it_was_measured_or_that_it_never_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for file in page.RESULTS.glob("*.json"):
+        if file.name != "gpu.json":
+            shutil.copy(file, tmp_path)
+    monkeypatch.setattr(page, "RESULTS", tmp_path)
+    assert "It never ran" in page.page()
+    found: dict[str, Any] = {"device": {"name": "NVIDIA H100 80GB HBM3"}, "table4": {"gpu_hours": 0.75}}
+    found["goals"] = {name: goal.met(found) for name, goal in gpu.GOALS.items()}
+    content = {"date": "2027-01-31", "machine": {"libraries": {"torch": "2.14.1"}}, "results": found}
+    (tmp_path / "gpu.json").write_text(json.dumps(content))
+    text = page.page()
+    assert "never" not in text.partition("## On a GPU")[2].partition("##")[0]
+    assert "It ran on one NVIDIA H100 80GB HBM3, with torch 2.14.1; 2027-01-31." in text
+    assert "| Table 4, MovieLens-100k, GPU hours | <= 1 | 0.75 | yes |" in text
+    assert "| epoch of VGG-19 / compiled plain loop | <= 1.05 | not measured | unknown |" in text
 
 
 def test_the_page_on_inference_is_generated_from_the_committed_results() -> None:

@@ -240,7 +240,7 @@ def backend_of(device: torch.device) -> Backend | None:
 
 
 class Cuda:
-    """CUDA graphs, captured on a stream of their own; never run so far."""
+    """CUDA graphs, captured on a stream of their own."""
 
     def __init__(self, device: torch.device) -> None:
         self.broken = False
