@@ -11,8 +11,6 @@ RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 TEXT = Path(__file__).with_name("performance.md.in")
 
-UNKNOWN = "(not measured yet)"
-
 GOALS: Mapping[str, Mapping[str, float]] = {
     "movielens-100k ncf-8 batch 1000": {"typical": 15, "expert": 2},
     "movielens-100k ncf-64 batch 100000": {"typical": 10, "expert": 2},
@@ -32,7 +30,7 @@ def page() -> str:
     found = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
     results = {name: content["results"] for name, content in found.items()}
     parts = {
-        "machine": machine_text(found["throughput"]["machine"], found["throughput"]["date"]),
+        "machine": machine_text(found["throughput"]["machine"]),
         "throughput": throughput(results["throughput"]),
         "packs": packs(results["growth"]),
         "optimizer_step": optimizer_step(results["optimizer_step"]),
@@ -41,11 +39,12 @@ def page() -> str:
         "gpu": gpu(found.get("gpu")),
         "startup": _seconds(results["startup"]),
         "allocator": _ratio(results["allocator"]["ratio"]),
-        "overhead": overhead(results["overhead"]) if "overhead" in results else UNKNOWN,
+        "overhead": overhead(results["overhead"]),
         "ledger": ledger(results["ledger"]),
         "against_optuna": against_optuna(results["ledger"]),
-        "dashboard": _seconds(results["dashboard"], "view of 10,000 trials") if "dashboard" in results else UNKNOWN,
+        "dashboard": _seconds(results["dashboard"], "view of 10,000 trials"),
     }
+    parts |= {f"date of {name}": f"Measured on {content['date']}." for name, content in found.items()}
     text = TEXT.read_text()
     for name, part in parts.items():
         text = text.replace("{{" + name + "}}", part)
@@ -202,10 +201,10 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def machine_text(machine: Mapping[str, Any], date: str) -> str:
-    """Returns the machine and the date of a measurement."""
+def machine_text(machine: Mapping[str, Any]) -> str:
+    """Returns the machine of a measurement."""
     libraries = ", ".join(f"{name} {version}" for name, version in machine["libraries"].items())
-    return f"{machine['cores']} cores of an {machine['cpu']}, Python {machine['python']}, {libraries}; {date}"
+    return f"{machine['cores']} cores of an {machine['cpu']}, Python {machine['python']}, {libraries}"
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ def page() -> str:
     content = json.loads(RESULTS.read_text())
     results = content["results"]
     parts = {
-        "machine": machine_text(content["machine"], content["date"]),
+        "machine": f"{machine_text(content['machine'])}; {content['date']}",
         "plan": plan(results),
         "schedules": schedules(results),
         "costs": costs(results),
