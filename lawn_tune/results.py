@@ -21,6 +21,9 @@ FINISHED: frozenset[Outcome] = frozenset({"complete", "diverged"})
 BINS = "calibration/"
 """What the names of a reliability diagram's values in a summary begin with; they belong together, not into a table."""
 
+COMMIT = "commit"
+"""Name in a trial's provenance: the commit that it ran at, where that was a checkout."""
+
 UTILIZATION = "utilization"
 """Name in a trial's provenance: share of its device that its pack kept busy, 0 to 1, where the device can tell."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from lawn_tune.results import UTILIZATION, TrialRow
+from lawn_tune.results import COMMIT, UTILIZATION, TrialRow
 
 OF_ONE_RUN = ("start", "end", "finish", "created", "updated", "node", "resumed", "output", UTILIZATION)
 """How names of provenance begin that differ for every trial."""
@@ -17,6 +17,8 @@ def provenance(trials: Iterable[TrialRow]) -> dict[str, tuple[str, ...]]:
     values: dict[str, list[str]] = {}
     for name, value in sorted(found):
         values.setdefault(name, []).append(value)
+    if COMMIT in values and not all(provenance.get(COMMIT) for provenance in distinct.values()):
+        values[COMMIT].append("not recorded for some")
     return {name: tuple(listed) for name, listed in values.items()}
 
 

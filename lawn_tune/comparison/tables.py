@@ -22,6 +22,7 @@ from lawn_tune.comparison.verdicts import (
     verdict_text,
 )
 from lawn_tune.planning.generations import CODE
+from lawn_tune.results import COMMIT
 from lawn_tune.words import count, difference_unit, fixed, listing, method, metric_name, metric_of, signed
 
 
@@ -319,7 +320,7 @@ def _remarks(comparison: Comparison) -> Iterable[str]:
         yield "Differences are paired; n counts seeds × test examples, or seeds alone where the interval is over seeds."
     if text := family_text(comparison):
         yield text
-    for what in ("device", "lawn_tune", "commit", "libraries.torch"):
+    for what in ("device", "lawn_tune", COMMIT, "libraries.torch"):
         if len(found := comparison.provenance.get(what, ())) > 1:
             yield f"The trials did not all run on the same {what}: {', '.join(found)}."
     shown = {result.cell.task.code for result in comparison.cells} - {""}

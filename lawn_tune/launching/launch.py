@@ -23,7 +23,7 @@ from lawn_tune.planning.packing import coarse_to_fine, make_packs
 from lawn_tune.planning.placement import place
 from lawn_tune.planning.remaining import Remaining, remaining
 from lawn_tune.planning.selection import winner
-from lawn_tune.results import FINISHED
+from lawn_tune.results import COMMIT, FINISHED
 from trainables.tasks import PackConfig, Trial
 
 LOST_MACHINES = 10
@@ -360,7 +360,7 @@ class Launch:
     def _store(self, work: Work, pack: PackRow, event: Finished) -> None:
         workers = work.cell.packing.workers if work.cell.packing else None
         packing = {"trials": len(pack.keys), "workers": workers}
-        code = {"commit": found} if (found := commit()) else {}
+        code = {COMMIT: found} if (found := commit()) else {}
         self.ledger.finish(pack, event.outcomes, {**event.provenance, **code, "packing": packing})
         diverged = self.tally.add(event.outcomes)
         self.listener.finished(event.job, event.outcomes)

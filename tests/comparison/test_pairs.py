@@ -321,3 +321,7 @@ def test_device_time_and_versions_are_collected() -> None:
     assert comparison.provenance["libraries.torch"] == ("2.14.1",)
     assert not {"started", "ended"} & set(comparison.provenance)
     assert "commit" not in comparison.provenance, "what is not known has no value"
+    known = replace(rows[0], provenance=dict(rows[0].provenance) | {"commit": "0123456789ab"})
+    mixed = compare([cell], [known, *rows[1:]], {}).provenance
+    assert mixed["commit"] == ("0123456789ab", "not recorded for some")
+    assert compare([cell], [known], {}).provenance["commit"] == ("0123456789ab",)
