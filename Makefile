@@ -16,7 +16,7 @@ PART :=
 SANITIZE := -O2 -g -march=native -fno-math-errno -fno-trapping-math -fopenmp -Wall -Wextra -Werror \
 	-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 
-.PHONY: demo test test-long wheel examples check mutants sanitize bench bench-check clean
+.PHONY: demo test test-long test-gpu wheel examples check mutants sanitize bench bench-check clean
 
 demo: $(READY)  ## a study on bundled data: grid, confirmation, comparison, report
 	$(BIN)/lawn-tune launch quickstart
@@ -25,11 +25,14 @@ demo: $(READY)  ## a study on bundled data: grid, confirmation, comparison, repo
 
 test: $(TESTS)  ## the test suite, on the CPU and offline
 	$(BIN)/python -m benchmarks.browser
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'not long'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'not long and not gpu'
 
 test-long: $(TESTS)  ## real launches whose processes are killed, cut off or starved; compilers; large inputs; PART=1/3: a third
 	$(BIN)/python -m benchmarks.browser
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m long --part '$(PART)'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'long and not gpu' --part '$(PART)'
+
+test-gpu: $(TESTS)  ## what only a CUDA device shows, on it; skipped where there is none
+	$(BIN)/python -m pytest -m gpu tests/gpu
 
 wheel: $(TESTS)  ## builds the wheel, installs it outside of the checkout and runs what the pages show; in test-long too
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/end_to_end/test_wheel.py

@@ -125,7 +125,7 @@ assert optimizer.constrained and len(optimizer.radii) == 2
 
 def test_the_makefile_and_ci_run_the_same_commands() -> None:
     makefile, ci = (ROOT / "Makefile").read_text(), (ROOT / ".ci/run").read_text()
-    for target in ("demo", "test", "check", "bench", "bench-check"):
+    for target in ("demo", "test", "test-gpu", "check", "bench", "bench-check"):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE)
     assert "make test" in ci
     assert "make check" in ci

@@ -9,6 +9,8 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -137,3 +139,35 @@ def closed_streams() -> None:
     """As by `>&- 2>&-`."""
     for stream in (sys.stdout, sys.stderr):
         os.close(stream.fileno())
+
+
+def small_memory(device: str = "cpu", most: int = 2) -> None:
+    """A pack of more than this number of trials finds no memory left; torch's allocator answers, really."""
+    from trainables.training.loop import Training
+
+    run = Training.steps
+
+    def greedy(training: Training) -> Any:
+        if len(training.config.members) <= most:
+            yield from run(training)
+        else:
+            with ballast(device):
+                yield from run(training)
+
+    Training.steps = greedy  # type: ignore[method-assign,assignment]
+
+
+@contextmanager
+def ballast(device: str) -> Iterator[None]:
+    """Leaves no memory on a device, nor in its allocator; of a CPU's, more than it has is asked for instead."""
+    import torch
+
+    if device == "cpu":
+        torch.empty(2**46)
+    held = []
+    for size in (2**30, 2**24, 2**20, 2**9):
+        with suppress(torch.OutOfMemoryError):
+            while True:
+                held.append(torch.empty(size, dtype=torch.uint8, device=device))
+    yield
+    held.clear()

@@ -88,10 +88,13 @@ def run(
 
 
 def events_of(
-    config: PackConfig, should_stop: Callable[[], bool] = lambda: False, **options: Any
+    config: PackConfig,
+    should_stop: Callable[[], bool] = lambda: False,
+    device: torch.device = CPU,
+    **options: Any,
 ) -> tuple[list[Event], list[TrialOutcome] | None]:
     """Like `run`, with all that happened."""
-    pack_run = PackRun(config, data_dir=Path("nowhere"), device=CPU, **options)
+    pack_run = PackRun(config, data_dir=Path("nowhere"), device=device, **options)
     events = []
     for event in pack_run:
         events.append(event)

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -241,6 +242,29 @@ def test_a_large_pack_launches_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(updates, "FEW", 7)  # of 8 weights
     _trained("sgd", 1)
     assert gpu._read_by_graphs == []
+
+
+@laws
+def test_they_are_launched_on_the_device_of_their_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Triton launches on the current device, which need not be that of the model of a training script."""
+    entered: list[torch.device] = []
+
+    @contextmanager
+    def current(device: torch.device) -> Iterator[None]:
+        entered.append(device)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(gpu._Call, "run", run)
+            yield
+
+    def nowhere(*given: Any, **options: Any) -> Tensor:
+        raise AssertionError("launched on whatever device is current")
+
+    run = gpu._Call.run
+    monkeypatch.setattr(gpu, "current", current)
+    monkeypatch.setattr(gpu._Call, "run", nowhere)
+    w, g = _start(1)
+    _step("sgd", w, g, rules.init_state("sgd", w))
+    assert entered == [w.device]
 
 
 @laws

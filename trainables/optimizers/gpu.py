@@ -13,6 +13,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache, lru_cache
 from itertools import accumulate, product
 from types import ModuleType
@@ -109,10 +110,16 @@ def step_lists(
     steps = _steps(t, rows, len(w), device)
     held = torch.zeros((rows, len(w)), device=device) if radii is None else radii.to(device, torch.float32)
     call = _Call(fused.CODES[rule], rows, cut, addresses, strides, numbers, steps, held.contiguous())
-    return call.run(three_passes=radii is not None or rules.RULES[rule].trust_ratio)
+    with current(device):
+        return call.run(three_passes=radii is not None or rules.RULES[rule].trust_ratio)
 
 
 # --- launches ---------------------------------------------------------------------------------------------------------
+
+
+def current(device: torch.device) -> AbstractContextManager[object]:
+    """Makes a GPU the current one: Triton launches there, whatever device the tensors are on."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 class _Cut:

@@ -1,0 +1,126 @@
+"""A step on a device: it waits for nothing, and has the same bits by graphs and launch by launch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from tests.helpers.graphs import stand_in
+from tests.helpers.steps import ENOUGH, LOSSES, PAIRS, batch, check, pack_of
+from trainables.catalogue.methods import METHODS
+from trainables.catalogue.rows import Method
+from trainables.optimizers import fused, gpu
+from trainables.training import updates
+from trainables.training.pack import Pack
+from trainables.training.recorded import Recorded, _Recorder
+
+__all__ = ["stand_in"]
+
+
+@pytest.mark.parametrize("way", ["kernels", "kernels of a large pack", "torch operations"])
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("name", ["sgd-lawn", "adam-lawn", "lamb-lawn", "adam", "lamb-plus", "adam-flooding"])
+def test_graphs_have_the_bits_of_launches(
+    name: str,
+    rows: int,
+    way: str,
+    device: torch.device,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A CPU has no kernels that graphs take, and imitated graphs."""
+    if device.type == "cpu":
+        if way != "torch operations":
+            pytest.skip("Triton has no kernels for CPUs; tests/optimizers/test_gpu.py interprets them in graphs")
+        request.getfixturevalue("stand_in")
+        monkeypatch.setattr(fused, "usable", lambda *tensors: False)
+    elif way == "torch operations":
+        monkeypatch.setattr(gpu, "usable", lambda *tensors: False)
+    elif way == "kernels of a large pack":
+        monkeypatch.setattr(updates, "FEW", 0)
+    assert check(METHODS[name], rows, monkeypatch, device=device).graphs.replays > 12
+
+
+class OneDevice(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Raises where an operation has tensors of several devices, as a copy from the host has."""
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        kinds = {x.device.type for x in tree_leaves((args, kwargs, result)) if isinstance(x, Tensor)}
+        assert len(kinds) <= 1, f"{function} from {kinds}"
+        return result
+
+
+@contextmanager
+def waiting_is_an_error(device: torch.device) -> Iterator[None]:
+    """By torch's own check of CUDA; elsewhere no value can be read at all."""
+    if device.type != "cuda":
+        with OneDevice():  # type: ignore[no-untyped-call]
+            yield
+        return
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("method", [*PAIRS.values(), *LOSSES.values()], ids=[*PAIRS, *LOSSES])
+def test_a_step_waits_for_nothing_and_can_be_a_graph(
+    method: Method,
+    rows: int,
+    remote: torch.device,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In each phase; on "meta" as operations are recorded, all of whose constants are on the device."""
+    programs: list[set[str]] = []
+    if remote.type == "meta":
+        request.getfixturevalue("stand_in")
+        monkeypatch.setattr(torch, "autocast", lambda *given, **options: nullcontext())  # which meta has not
+        monkeypatch.setattr(Recorded, "__call__", noting(programs))
+    stack = pack_of(method, rows, remote)
+    inputs, targets = (tensor.to(remote) for tensor in batch(0))
+    lr = torch.full((rows, 1), 0.01, dtype=torch.float64, device=remote)
+    count = 0
+    for _ in phases(stack):
+        count += 1
+        for step in range(ENOUGH + 2 if remote.type == "cuda" else 1):
+            with waiting_is_an_error(remote) if step >= ENOUGH or remote.type == "meta" else nullcontext():
+                stack.gradients((inputs,), targets, shared=True)
+                stack.apply(lr)
+    assert programs == [{"meta"}] * (2 * count if remote.type == "meta" else 0)
+
+
+def phases(stack: Pack) -> Iterator[None]:
+    """Yields before any row is constrained, after one is, and after all are, if the control holds any."""
+    yield
+    for held in ([0], range(stack.size)) if stack.control.held else ():
+        if stack.device.type == "meta":  # where nothing can be read
+            stack._phases = [row in held for row in range(stack.size)]
+        else:
+            stack.constrain(held)
+        yield
+
+
+def noting(programs: list[set[str]]) -> Callable[[Recorded, Any], list[Tensor]]:
+    """In place of a call that compares bits: records, and notes the devices of the program."""
+
+    def call(recorded: Recorded, tensors: Any) -> list[Tensor]:
+        recorder = _Recorder(tensors)
+        with recorder:
+            results = recorded._plain(tensors)
+        program = recorder.program(results)
+        assert program is not None, "it could not be a graph"
+        programs.append(program.devices)
+        return results
+
+    return call
