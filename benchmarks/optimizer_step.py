@@ -38,13 +38,12 @@ def run(repeats: int = 20) -> dict[str, Any]:
     fused.build_kernels()
     seconds = interleaved({name: stepper(build, torch.device("cpu")) for name, build in optimizers().items()}, repeats)
     compiled = seconds["AdamW fused"]
-    lawn, foreach = seconds["AdamLawn constrained"], seconds["AdamW foreach"]
+    foreach = seconds["AdamW foreach"]
     return {
         "parameters": sum(torch.Size(shape).numel() for shape in SHAPES),
         "seconds": {name: summary(values) for name, values in seconds.items()},
         "ratio_to_fused": {name: ratio(values, compiled) for name, values in seconds.items() if values is not compiled},
         "ratio_to_foreach": {name: ratio(values, foreach) for name, values in seconds.items() if values is not foreach},
-        "lawn_ratio_to": {name: ratio(lawn, values) for name, values in seconds.items() if values is not lawn},
     }
 
 

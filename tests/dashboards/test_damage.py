@@ -193,7 +193,7 @@ def test_commands_flag_a_damaged_trial(copy: Path, tmp_path: Path) -> None:
     [
         ('"optimizer": "adam"', '"optimizer": "sofia"', "unknown optimizer 'sofia'"),
         ('"metric": "accuracy"', '"metric": "luck"', "unknown metric 'luck'"),
-        ('"epochs": 8', '"epochs": "eight"', "integers"),
+        ('"epochs": 8', '"epochs": "eight"', "must be an integer"),
         ('"task":', '"tusk":', "KeyError"),
         ('"direction": "maximize"', '"direction": "up"', "unknown direction 'up'"),
         ('"search_seeds": [0]', '"search_seeds": []', "no search seed"),

@@ -127,7 +127,7 @@ KEY = "(SELECT min(key) FROM lawn_trials)"
     ("statement", "row", "why", "repair"),
     [
         ("UPDATE lawn_cells SET definition = '{'", "its definition", "not JSON", "rewrites its cells"),
-        (f"UPDATE lawn_plan SET seed = 'x' WHERE key = {KEY}", "planned trial", "integers", "rewrites its plan"),
+        (f"UPDATE lawn_plan SET seed = 'x' WHERE key = {KEY}", "planned trial", "an integer", "rewrites its plan"),
         (f"UPDATE lawn_plan SET phase = 'y' WHERE key = {KEY}", "planned trial", "phase 'y'", "rewrites its plan"),
         (
             f"UPDATE lawn_trials SET outcome = 'zz' WHERE key = {KEY}",
