@@ -10,14 +10,11 @@ from __future__ import annotations
 import gc
 import math
 import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from types import FrameType
 from typing import Any
 from unittest import mock
 
@@ -25,7 +22,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import optimizer_step
+from benchmarks.gpu_goals import GOALS
 from benchmarks.measure import interleaved, ratio, summary
+from benchmarks.time_limit import OutOfTime, limit
 from lawn_tune.cells import Cell, Phase
 from lawn_tune.planning.packing import make_packs
 from lawn_tune.planning.plan import plan
@@ -103,45 +102,6 @@ TRIAL = Sizes(
 """For the code, on a CPU."""
 
 
-@dataclass(frozen=True)
-class Goal:
-    """A bound on one number of the results, set for an H100 before any measurement.
-
-    Args:
-        keys: where the number is.
-        bar: the bound.
-        least: whether the number should be at least that, or at most.
-    """
-
-    keys: tuple[str, ...]
-    bar: float
-    least: bool = False
-
-    def met(self, results: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns the bar, the number and whether it was reached; None for both where it was not measured."""
-        found: Any = results
-        for key in self.keys:
-            found = found.get(key) if isinstance(found, Mapping) else None
-        number = found["median"] if isinstance(found, Mapping) else found
-        reached = None if number is None else number >= self.bar if self.least else number <= self.bar
-        return {"bar": f"{'>=' if self.least else '<='} {self.bar:g}", "measured": number, "reached": reached}
-
-
-GOALS = {
-    "constrained step / fused AdamW": Goal(("optimizer_step", "ratio_to AdamW fused", "AdamLawn constrained"), 1.8),
-    "constrained step, share of bandwidth": Goal(
-        ("optimizer_step", "share_of_bandwidth", "AdamLawn constrained"), 0.7, least=True
-    ),
-    "NCF at batch 1,048,576, TF32, examples/s": Goal(("ncf_large_batch", "examples_per_second", "tf32"), 50e6, True),
-    "NCF at batch 1,048,576, bfloat16, examples/s": Goal(
-        ("ncf_large_batch", "examples_per_second", "bfloat16"), 75e6, True
-    ),
-    "packs / solo at batch <= 1,000": Goal(("packs", "lowest_best_speed_up"), 10, least=True),
-    "epoch of VGG-19 / compiled plain loop": Goal(("vgg19", "ratio_to compiled loop", "pack"), 1.05),
-    "Table 4, MovieLens-100k, GPU hours": Goal(("table4", "gpu_hours"), 1.0),
-}
-
-
 Part = Callable[[torch.device, Sizes, float], dict[str, Any]]
 """Device, sizes and seconds → results."""
 
@@ -184,7 +144,7 @@ def _described(device: torch.device) -> dict[str, Any]:
 def _measured(part: Part, device: torch.device, sizes: Sizes, seconds: float, most: float) -> dict[str, Any]:
     """Returns the results of a part, or why there are none."""
     try:
-        with _limit(most):
+        with limit(most):
             return part(device, sizes, seconds)
     except (Exception, OutOfTime) as error:  # the other parts are worth having
         return {"not measured": _reason(error)}
@@ -460,7 +420,7 @@ def _compiled_loop(model: nn.Module, loader: _Images, seconds: float) -> tuple[C
     reasons = []
     for mode in ("reduce-overhead", "default"):
         try:
-            with _limit(seconds):
+            with limit(seconds):
                 step = _plain_loop(torch.compile(model, mode=mode), loader)
                 for _ in range(3):
                     step()
@@ -474,32 +434,6 @@ def _compiled_loop(model: nn.Module, loader: _Images, seconds: float) -> tuple[C
 
 
 # --- times ------------------------------------------------------------------------------------------------------------
-
-
-class OutOfTime(BaseException):
-    """Not an `Exception`, which compilers catch."""
-
-
-@contextmanager
-def _limit(seconds: float) -> Iterator[None]:
-    """Raises `OutOfTime` in what takes longer; in the main thread, as only there signals arrive."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def over(number: int, frame: FrameType | None) -> None:
-        raise OutOfTime(f"not done after {seconds:.0f} s")
-
-    handler, start = signal.signal(signal.SIGALRM, over), time.monotonic()
-    outer, _ = signal.getitimer(signal.ITIMER_REAL)
-    signal.setitimer(signal.ITIMER_REAL, max(min(seconds, outer or seconds), 1e-3))
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, handler)
-        if outer:
-            signal.setitimer(signal.ITIMER_REAL, max(outer - (time.monotonic() - start), 1e-3))
 
 
 def _timed(calls: Mapping[str, Callable[[], object]], device: torch.device, seconds: float) -> dict[str, list[float]]:

@@ -15,7 +15,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from benchmarks import gpu, inference_page, page, results_page, scaling_page
+from benchmarks import inference_page, page, results_page, scaling_page
+from benchmarks.gpu_goals import GOALS
 from lawn_tune.cli.main import app
 from lawn_tune.comparison.compare import compare_space
 from lawn_tune.comparison.renderers.markdown import escaped
@@ -145,7 +146,7 @@ def test_the_page_on_performance_says_on_which_gpu_it_was_measured_or_that_it_ne
     monkeypatch.setattr(page, "RESULTS", tmp_path)
     assert "It never ran" in page.page()
     found: dict[str, Any] = {"device": {"name": "NVIDIA H100 80GB HBM3"}, "table4": {"gpu_hours": 0.75}}
-    found["goals"] = {name: goal.met(found) for name, goal in gpu.GOALS.items()}
+    found["goals"] = {name: goal.met(found) for name, goal in GOALS.items()}
     content = {"date": "2027-01-31", "machine": {"libraries": {"torch": "2.14.1"}}, "results": found}
     (tmp_path / "gpu.json").write_text(json.dumps(content))
     text = page.page()

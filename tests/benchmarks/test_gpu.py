@@ -17,6 +17,8 @@ import pytest
 import torch
 
 from benchmarks import gpu
+from benchmarks.gpu_goals import GOALS, Goal
+from benchmarks.time_limit import OutOfTime, limit
 from tests.helpers.graphs import stand_in
 from trainables.models.vgg import Vgg19
 
@@ -65,7 +67,7 @@ def test_every_part_is_measured_and_every_goal_is_judged() -> None:
         assert case["replays"]["graphs"] >= 5
         assert case["replays"]["launches"] == 0
         assert case["same bits"]
-    assert set(found["goals"]) == set(gpu.GOALS)
+    assert set(found["goals"]) == set(GOALS)
     assert all(goal["measured"] > 0 and goal["reached"] in (True, False) for goal in found["goals"].values())
     assert len(json.dumps(found, indent=2)) < 2**20
     assert not torch.are_deterministic_algorithms_enabled()
@@ -90,14 +92,14 @@ def test_table_4_is_what_is_planned_at_the_times_that_were_measured(monkeypatch:
 @pytest.mark.parametrize(
     ("goal", "found", "reached"),
     [
-        (gpu.Goal(("a", "b"), 2.0), {"a": {"b": {"median": 2.0}}}, True),
-        (gpu.Goal(("a", "b"), 2.0), {"a": {"b": {"median": 2.1}}}, False),
-        (gpu.Goal(("a",), 2.0, least=True), {"a": 2.1}, True),
-        (gpu.Goal(("a",), 2.0, least=True), {"a": 1.9}, False),
-        (gpu.Goal(("a", "b"), 2.0), {"a": {"not measured": "no memory"}}, None),
+        (Goal(("a", "b"), 2.0), {"a": {"b": {"median": 2.0}}}, True),
+        (Goal(("a", "b"), 2.0), {"a": {"b": {"median": 2.1}}}, False),
+        (Goal(("a",), 2.0, least=True), {"a": 2.1}, True),
+        (Goal(("a",), 2.0, least=True), {"a": 1.9}, False),
+        (Goal(("a", "b"), 2.0), {"a": {"not measured": "no memory"}}, None),
     ],
 )
-def test_a_goal_is_reached_or_not_or_unknown(goal: gpu.Goal, found: dict[str, Any], reached: bool | None) -> None:
+def test_a_goal_is_reached_or_not_or_unknown(goal: Goal, found: dict[str, Any], reached: bool | None) -> None:
     assert goal.met(found)["reached"] is reached
 
 
@@ -127,16 +129,16 @@ def test_a_part_that_fails_or_does_not_end_costs_the_others_nothing(
 
 
 def inner_and_rest() -> None:
-    with pytest.raises(gpu.OutOfTime), gpu._limit(0.05):
+    with pytest.raises(OutOfTime), limit(0.05):
         time.sleep(30)
     time.sleep(30)  # until the outer limit
 
 
 def test_a_limit_within_a_limit_ends_no_later() -> None:
     began = time.monotonic()
-    with pytest.raises(gpu.OutOfTime), gpu._limit(0.1), gpu._limit(60):
+    with pytest.raises(OutOfTime), limit(0.1), limit(60):
         time.sleep(30)
-    with pytest.raises(gpu.OutOfTime), gpu._limit(0.2):
+    with pytest.raises(OutOfTime), limit(0.2):
         inner_and_rest()
     assert time.monotonic() - began < 20
 
@@ -145,7 +147,7 @@ def test_in_another_thread_there_is_no_limit() -> None:
     done: list[str] = []
 
     def work() -> None:
-        with gpu._limit(0.0):
+        with limit(0.0):
             done.append("work")
 
     thread = threading.Thread(target=work)
@@ -164,7 +166,7 @@ def test_without_a_compiler_the_rival_is_the_plain_loop_and_it_is_said_why(monke
     assert set(found["vgg19"]["seconds_per_epoch"]) == {"pack", "plain loop"}
     assert "default: RuntimeError: no C compiler for default" in found["vgg19"]["compiled loop"]
     assert found["vgg19"]["ratio_to plain loop"]["pack"]["n"] == 5
-    assert gpu.GOALS["epoch of VGG-19 / compiled plain loop"].met(found)["reached"] is None
+    assert GOALS["epoch of VGG-19 / compiled plain loop"].met(found)["reached"] is None
 
 
 @pytest.mark.long
