@@ -155,15 +155,22 @@ def test_gradients_are_recorded_too() -> None:
         assert not recorded(tensors)[0].requires_grad
 
 
-def test_recording_does_not_bring_a_compiler() -> None:
-    """It takes each worker process a second to import, more than recording ever saves in a short trial."""
-    script = (
-        "import sys, torch\n"
-        "from trainables.training.recorded import Recorded\n"
-        "recorded = Recorded(lambda tensors: [tensors[0] * 2])\n"
-        "for _ in range(5): recorded([torch.ones(3)])\n"
-        "assert next(iter(recorded._known.values())).trusted\n"
-        "print({'sympy', 'torch._dynamo'} & set(sys.modules))"
-    )
+RECORD = """
+from trainables.training.recorded import Recorded
+recorded = Recorded(lambda tensors: [tensors[0] * 2])
+for _ in range(5): recorded([torch.ones(3)])
+assert next(iter(recorded._known.values())).trusted
+"""
+TRAIN = """
+from tests.helpers.tasks import pack, point, run, task
+from trainables.catalogue.methods import METHODS
+for name in METHODS: run(pack(task(name, epochs=2), [point(name), point(name, warmup_epochs=0.5)]))
+"""
+
+
+@pytest.mark.parametrize("work", [RECORD, TRAIN], ids=["record", "train with every method"])
+def test_no_step_brings_a_compiler_or_symbolic_mathematics(work: str) -> None:
+    """They take each worker process a second to import, more than recording ever saves in a short trial."""
+    script = f"import sys, torch\n{work}\nprint({{'sympy', 'torch._dynamo'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
     assert done.stdout.strip() == "set()", done.stderr

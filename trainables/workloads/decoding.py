@@ -68,7 +68,8 @@ class Encoded:
             with pillow.open(io.BytesIO(place.read())) as image:
                 if image.mode.startswith(("I", "F")):
                     raise ValueError(f"its pixels have more than 8 bits (mode {image.mode})")
-                return Opened(image.convert("RGB"), *image.size)
+                image.load()
+                return Opened(image if image.mode == "RGB" else image.convert("RGB"), *image.size)
         except (OSError, ValueError, SyntaxError, EOFError, pillow.DecompressionBombError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise DataError(f"{place.shown} cannot be decoded: {reason}. Restore or remove it.") from None
