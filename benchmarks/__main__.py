@@ -19,6 +19,7 @@ RESULTS = Path(__file__).parent / "results"
 NAMES = (
     "startup",
     "optimizer_step",
+    "decoding",
     "growth",
     "profile",
     "ledger",

@@ -34,6 +34,7 @@ def page() -> str:
         "throughput": throughput(results["throughput"]),
         "packs": packs(results["growth"]),
         "optimizer_step": optimizer_step(results["optimizer_step"]),
+        "decoding": decoding(results["decoding"]),
         "growth": growth(results["growth"]),
         "profile": profile(results["profile"]),
         "gpu": gpu(found.get("gpu")),
@@ -95,6 +96,15 @@ def optimizer_step(results: Mapping[str, Any]) -> str:
     ]
     rows.insert(0, ("AdamW fused", f"{1e3 * results['seconds']['AdamW fused']['median']:.1f}", "1"))
     return table(("step", "ms", "relative to fused AdamW"), rows)
+
+
+def decoding(results: Mapping[str, Any]) -> str:
+    """One row per way: images a second, and those of lawn_tune relative to it."""
+    rows = [
+        (name, f"{speed:.0f}", _ratio(results["ratio"][name]) if name in results["ratio"] else "1")
+        for name, speed in results["images_per_second"].items()
+    ]
+    return table(("decoded by", "images a second and core", "ours / its"), rows)
 
 
 def gpu(content: Mapping[str, Any] | None) -> str:

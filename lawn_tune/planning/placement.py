@@ -167,7 +167,10 @@ class _Search:
 
 
 def _options(cell: Cell, phase: Phase, trials: Sequence[Trial], cost: PackCost) -> list[_Option]:
-    """Returns sizes with different numbers of packs, the largest one first; a single one where it is chosen already."""
+    """Returns sizes with different numbers of packs, the largest one first; a single one where it is chosen already.
+
+    Those are left out whose packs take more work than single trials do.
+    """
     if cell.packing is None:
         largest = largest_size(cell, phase)
         even = {ceil(len(trials) / count) for count in range(1, len(trials) + 1)}
@@ -175,7 +178,8 @@ def _options(cell: Cell, phase: Phase, trials: Sequence[Trial], cost: PackCost) 
     else:
         sizes = [cell.packing.size(phase)]
     packed = [(size, make_packs(cell, phase, trials, size)) for size in sizes]
-    return [_Option(size, tuple(cost(cell, phase, pack) for pack in packs)) for size, packs in packed]
+    options = [_Option(size, tuple(cost(cell, phase, pack) for pack in packs)) for size, packs in packed]
+    return [option for option in options if option.work <= options[-1].work]
 
 
 def _within(options: Sequence[_Option], bound: float) -> _Option:

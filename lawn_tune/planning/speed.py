@@ -137,4 +137,5 @@ def _pack_work(cell: Cell, phase: Phase, pack: Sequence[Trial], row: Speed) -> f
 def _work(cell: Cell, phase: Phase, row: Speed, trained: float, epochs: float) -> float:
     """Returns what `trained` epochs of single trials take, in `epochs` epochs of a pack."""
     steps, calls = (ceil(examples(cell, phase) / size) for size in (cell.task.batch_size, cell.task.at_once))
-    return trained * (examples(cell, phase) * row.per_example + steps * row.per_step) + epochs * calls * row.per_call
+    example = row.per_example + (row.per_stacked if trained > epochs else 0.0)
+    return trained * (examples(cell, phase) * example + steps * row.per_step) + epochs * calls * row.per_call

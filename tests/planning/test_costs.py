@@ -140,6 +140,19 @@ def test_trials_that_share_a_free_phase_are_one_row_in_it(monkeypatch: pytest.Mo
     assert Speeds().seconds(cell, "search", pack) == pytest.approx(21 * ((2 * 20 - 4) * 1e-3 + 20 * 1e-2), rel=1e-12)
 
 
+@pytest.mark.parametrize("size", [1, 2, 9])
+def test_multiplications_take_longer_in_a_pack_of_several(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    alone, stacked = Speed(1e-4, 0.0, per_work=1e-9), Speed(1e-4, 0.0, per_work=1e-9, per_stacked=1e-9)
+    found = []
+    for speed in (alone, stacked):
+        speed_up(monkeypatch, {"small-vgg": speed})
+        found.append(Speeds().seconds(ADAM, "search", ADAM.search_trials[:size]))
+    assert ADAM.task.footprint is not None
+    more = 20 * size * 1293 * ADAM.task.footprint.work * 1e-9 if size > 1 else 0.0
+    assert found[0] is not None
+    assert found[1] == pytest.approx(found[0] + more, rel=1e-12)
+
+
 @pytest.mark.parametrize("table", [True, False])
 @pytest.mark.parametrize("size", [1, 3, 9])
 def test_a_pack_that_was_measured_takes_as_long_as_it_took(table: bool, size: int) -> None:

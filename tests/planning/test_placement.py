@@ -19,7 +19,7 @@ from lawn_tune.planning.plan import plan
 from lawn_tune.planning.spaces import find_space
 from lawn_tune.planning.speed import Speeds
 from search_spaces.space import Grid
-from trainables.tasks import Trial
+from trainables.tasks import Trial, model_config
 
 QUICK = plan(find_space("quickstart"))
 PHASES: tuple[Phase, ...] = ("search", "confirm")
@@ -68,6 +68,18 @@ def test_a_grid_is_split_among_the_workers(
     assert (placed.packing.workers, placed.packing.plan) == (workers, cell.plan_id)
 
 
+@pytest.mark.parametrize(
+    ("factors", "batch_size", "expected"), [(8, 1000, 16), (16, 1000, 16), (64, 64, 16), (64, 1000, 1), (64, 4096, 1)]
+)
+def test_models_that_fill_a_core_are_not_stacked(factors: int, batch_size: int, expected: int) -> None:
+    """Where speeds were measured. A GPU, whose speed is unknown, gets the largest packs."""
+    cell = points(16, batch_size)
+    cell = replace(cell, task=replace(cell.task, dataset="movielens-100k", model=model_config("ncf", factors=factors)))
+    assert max(search_packs(place([cell], SPEEDS.costs([cell]), workers=1).cells[0])) == expected
+    unknown = Speeds(table=False).costs([cell])
+    assert max(search_packs(place([cell], unknown, workers=1).cells[0])) == largest_size(cell, "search")
+
+
 def bounds(cells: Sequence[Cell], cost: PackCost, size: int | None = None) -> tuple[float, float]:
     """Returns the time of all packs, and of the longest chain of a search pack and a confirm pack."""
     times = [
@@ -81,6 +93,16 @@ def bounds(cells: Sequence[Cell], cost: PackCost, size: int | None = None) -> tu
     return total, max(max(search) + max(confirm) for search, confirm in zip(*times, strict=True))
 
 
+def shortest(cells: Sequence[Cell], cost: PackCost, workers: int) -> float:
+    """Returns what no packing can beat: the least work, shared evenly, or a chain of packs of one trial."""
+    work = fsum(min(work_of(cell, phase, cost, size) for size in (None, 1)) for cell in cells for phase in PHASES)
+    return max(work / workers, bounds(cells, cost, size=1)[1])
+
+
+def work_of(cell: Cell, phase: Phase, cost: PackCost, size: int | None = None) -> float:
+    return fsum(cost(cell, phase, pack) for pack in make_packs(cell, phase, cell.planned_trials(phase), size))
+
+
 def check(cells: Sequence[Cell], cost: PackCost, workers: int) -> Placement:
     """Checks what holds for every placement."""
     placement = place(cells, cost, workers)
@@ -88,6 +110,7 @@ def check(cells: Sequence[Cell], cost: PackCost, workers: int) -> Placement:
     for cell in placement.cells:
         for phase in PHASES:
             assert 1 <= pack_size(cell, phase) <= largest_size(cell, phase)
+            assert work_of(cell, phase, cost) <= work_of(cell, phase, cost, size=1) * (1 + 1e-9)
     before, total, longest = makespan(cells, cost, workers), *bounds(placement.cells, cost)
     assert before is not None
     assert placement.span == makespan(placement.cells, cost, workers)
@@ -118,9 +141,8 @@ def test_no_placement_is_later_than_the_rule_or_waits_in_vain(
 
 @pytest.mark.parametrize("workers", [*range(1, 20), 31, 32, 33, 48, 64, 100, 128, 200, 256, 511, 512])
 def test_a_small_study_ends_near_the_shortest_possible_time(workers: int) -> None:
-    """No packing whatsoever can beat all work in the largest packs, shared evenly, or a chain of packs of one trial."""
     cost = SPEEDS.costs(QUICK)
-    least = max(bounds(QUICK, cost)[0] / workers, bounds(QUICK, cost, size=1)[1])
+    least = shortest(QUICK, cost, workers)
     assert least * (1 - 1e-9) <= check(QUICK, cost, workers).span <= 1.6 * least
 
 
@@ -129,7 +151,7 @@ def test_a_small_study_ends_near_the_shortest_possible_time(workers: int) -> Non
 def test_a_large_study_ends_near_the_shortest_possible_time(name: str, workers: int) -> None:
     cells = plan(find_space(name))
     cost = SPEEDS.costs(cells)
-    least = max(bounds(cells, cost)[0] / workers, bounds(cells, cost, size=1)[1])
+    least = shortest(cells, cost, workers)
     assert least * (1 - 1e-9) <= check(cells, cost, workers).span <= 1.75 * least
 
 

@@ -34,7 +34,7 @@ class Speed:
     seconds = examples of all trials x (`per_example` + work x `per_work`)
             + steps of all trials x (`per_step` + weights x `per_weight`) + steps of the pack x `per_call`
 
-    with the work and the weights of the model's `Footprint`.
+    with the work and the weights of the model's `Footprint`, and `per_work` + `per_stacked` in a pack of several.
 
     Args:
         per_example: seconds for one example of one trial, whatever the model: its draw, its share of the measurements.
@@ -43,6 +43,8 @@ class Speed:
             saves.
         per_work: seconds for one multiplication of the model: forward, backward and its share of the measurements.
         per_weight: seconds that one step takes for one weight: its gradient and its update.
+        per_stacked: seconds that one multiplication takes longer in a pack of several: a core computes stacked products
+            less well than separate ones.
     """
 
     per_example: float
@@ -50,9 +52,10 @@ class Speed:
     per_call: float = 0.0
     per_work: float = 0.0
     per_weight: float = 0.0
+    per_stacked: float = 0.0
 
     def of(self, model: Footprint | None) -> Speed:
-        """Returns the speed of one model, whatever is known of its size, in its first three numbers."""
+        """Returns the speed of one model, whatever is known of its size, as that of a model of one multiplication."""
         work, weights = (model.work, model.weights) if model else (0, 0)
         example, step = self.per_example + work * self.per_work, self.per_step + weights * self.per_weight
-        return Speed(example, step, self.per_call)
+        return Speed(example, step, self.per_call, per_stacked=work * self.per_stacked)
