@@ -12,12 +12,13 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from tests.gpu.conftest import device_of
 from tests.helpers.graphs import stand_in
 from tests.helpers.steps import ENOUGH, LOSSES, PAIRS, batch, check, pack_of
 from trainables.catalogue.methods import METHODS
 from trainables.catalogue.rows import Method
 from trainables.optimizers import fused, gpu
-from trainables.training import updates
+from trainables.training import graphed, updates
 from trainables.training.pack import Pack
 from trainables.training.recorded import Recorded, _Recorder
 
@@ -124,3 +125,14 @@ def noting(programs: list[set[str]]) -> Callable[[Recorded, Any], list[Tensor]]:
         return results
 
     return call
+
+
+@pytest.mark.gpu
+def test_random_numbers_and_memory_are_there_after_a_capture_that_fails() -> None:
+    device = device_of("cuda")
+    torch.cuda.manual_seed(0)
+    expected = torch.rand(1000, device=device)
+    torch.cuda.manual_seed(0)
+    with pytest.raises(RuntimeError):
+        graphed.Cuda(device).capture(lambda: [expected.cpu()])  # waits for the device, which no capture may
+    assert torch.rand(1000, device=device).equal(expected)

@@ -283,6 +283,11 @@ class FakeCuda:
             "CUDAGraph": lambda: SimpleNamespace(replay=lambda: self.calls.append("replay")),
             "graph": self.graph,
             "mem_get_info": lambda device: (3, 4),
+            "current_device": lambda: 1,
+            "default_generators": [
+                None,
+                SimpleNamespace(clone_state=lambda: "copy", graphsafe_set_state=self.calls.append),
+            ],
         }
         for name, value in fake.items():
             monkeypatch.setattr(torch.cuda, name, value)
@@ -326,11 +331,13 @@ def test_cuda_warms_up_and_captures_on_a_stream_that_waits_and_is_waited_for(mon
     assert cuda.memory() == (3, 4)
 
 
-def test_cuda_leaves_a_capture_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
+def test_cuda_leaves_a_capture_that_fails(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    """The allocator and the default generator, each of the device of the graph, which is the current one."""
     fake = FakeCuda(monkeypatch, fails=True)
     with pytest.raises(RuntimeError, match="capture invalidated"):
-        graphed.Cuda(torch.device("cuda", 1)).capture(fake.run)
-    assert fake.calls[-2:] == ["end (1, (0, 1))", "main waits for side"]
+        graphed.Cuda(torch.device(device)).capture(fake.run)
+    assert fake.calls[-3:] == ["end (1, (0, 1))", "copy", "main waits for side"]
 
 
 def test_a_gpu_has_graphs_unless_kernels_are_disabled(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ import logging
 from collections.abc import Callable, Hashable, Set
 from contextlib import suppress
 from functools import cache, partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -244,7 +244,9 @@ class Cuda:
 
     def __init__(self, device: torch.device) -> None:
         self.broken = False
-        self._device, self._stream = device, torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        index = torch.cuda.current_device() if device.index is None else device.index
+        self._device = torch.device("cuda", index)
+        self._stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
 
     def memory(self) -> tuple[int, int]:
         """See `Backend`."""
@@ -269,7 +271,14 @@ class Cuda:
             with torch.cuda.graph(graph, pool=pool, stream=self._stream, capture_error_mode="thread_local"):
                 results = run()
         except BaseException:
-            with suppress(Exception):  # a capture that fails leaves the allocator in it
-                torch._C._cuda_endAllocateToPool(self._device.index or 0, pool)
+            self._leave(pool)
             raise
         return graph.replay, results
+
+    def _leave(self, pool: Any) -> None:
+        """Ends a capture that failed for the allocator and the default generator, which torch leaves in it."""
+        with suppress(Exception):
+            torch._C._cuda_endAllocateToPool(self._device.index, pool)
+        with suppress(Exception):  # the next draw would raise: a copy of the same state is in no capture
+            generator = torch.cuda.default_generators[self._device.index]
+            generator.graphsafe_set_state(generator.clone_state())
