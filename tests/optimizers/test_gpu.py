@@ -323,7 +323,7 @@ def test_kernels_that_fail_or_compute_something_else_are_not_used(
 
 
 def test_what_they_do_not_support_is_not_usable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a CPU nothing is, unless it is interpreted; nor are other precisions, or tensors with strides."""
+    """On a CPU nothing is, unless interpreted; nor are other precisions, tensors with strides or of 2³¹ weights."""
     assert gpu.usable(torch.ones(3)) == gpu.INTERPRETED
     assert not gpu.usable(torch.ones(3, device="meta"))
     monkeypatch.setattr(gpu, "_reachable", lambda device: True)
@@ -331,6 +331,8 @@ def test_what_they_do_not_support_is_not_usable(monkeypatch: pytest.MonkeyPatch)
     assert gpu.usable(torch.ones(3))
     for other in (torch.ones(3).double(), torch.ones(4, 3).t()):
         assert not gpu.usable(torch.ones(3), other)
+    assert gpu.usable(torch.empty(gpu.POSITIONS - 1, device="meta"))
+    assert not gpu.usable(torch.empty(gpu.POSITIONS, device="meta"))
     x = torch.ones(3)
     with TorchDispatchMode():  # type: ignore[no-untyped-call]
         assert not gpu.usable(x)

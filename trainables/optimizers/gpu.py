@@ -33,6 +33,8 @@ BLOCK = 4096
 """Weights per program."""
 WIDTH = 1024
 """Blocks that are summed at once."""
+POSITIONS = 2**31
+"""Weights of a tensor that the kernels' positions, int32, can tell apart."""
 
 _log = logging.getLogger(__name__)
 
@@ -41,6 +43,7 @@ def usable(*tensors: Tensor) -> bool:
     """True if the kernels work on the device of these tensors and support them: contiguous fp32 on a GPU."""
     return (
         all(_reachable(x.device) and fused.plain(x, torch.float32, x.device.type) for x in tensors)
+        and all(x.numel() < POSITIONS for x in tensors)
         and not fused.intercepted()
         and not disabled()
         and _trusted(tensors[0].device)
