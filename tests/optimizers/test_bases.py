@@ -228,8 +228,8 @@ def test_only_the_weights_carry_over_from_the_free_phase(name: str) -> None:
     params, optimizer = at_the_switch(name)
     fresh = parameters(name)
     start = [p.detach().clone() for p in params]
-    found = train(params, optimizer, range(10, 15))
-    assert same(found, train(fresh, Lawn(WORKS[name](fresh), free_steps=0), range(10, 15)))
+    found = train(params, optimizer, range(10, 22))  # some make no move in their first ten steps
+    assert same(found, train(fresh, Lawn(WORKS[name](fresh), free_steps=0), range(10, 22)))
     assert not same(found, start)
     assert list(optimizer.radii) == [p for p in params if p.dim() >= 2]
     for p, c in optimizer.radii.items():

@@ -187,14 +187,41 @@ def test_a_control_resumes_bit_for_bit(name: str, wrapped: bool) -> None:
 
 
 @pytest.mark.parametrize("name", ["lawn", "direction-only"])
-def test_the_short_way_to_replace_a_move_is_the_long_one(name: str) -> None:
+@pytest.mark.parametrize("contiguous", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("across", [0.0, 1e-6, 1.0, 30.0, 1e5])
+@pytest.mark.parametrize("along", [0.0, 1e-6, -1.0, -2.0, 30.0, 1e5])
+def test_the_short_way_to_replace_a_move_is_the_long_one(
+    name: str, contiguous: bool, dtype: torch.dtype, across: float, along: float
+) -> None:
+    """For moves of any length across the weights and along them; to the precision that a long one leaves of itself."""
     generator = torch.Generator().manual_seed(0)
-    before, moved = ([torch.randn(n, generator=generator, dtype=torch.float64) for n in (3, 40)] for _ in range(2))
+    before, moved = ([torch.randn(n, 7, generator=generator, dtype=torch.float64) for n in (3, 40)] for _ in range(2))
+    moved = [w + along * w + across * m for w, m in zip(before, moved, strict=True)]
+    before, moved = ([x.to(dtype).double() for x in xs] for xs in (before, moved))
     radius = [float(w.norm()) for w in before]
-    short, long = ([w.clone() for w in moved] for _ in range(2))
-    CONTROLS[name].replace(Weights([w.clone() for w in before], radius), short, 0.1)
+    short = [w.to(dtype) if contiguous else w.to(dtype).t().contiguous().t() for w in moved]
+    long = [w.clone() for w in moved]
+    CONTROLS[name].replace(Weights([w.to(dtype) for w in before], radius), short, 0.1)
     Control.replace(CONTROLS[name], Weights([w.clone() for w in before], radius), long, 0.1)
-    torch.testing.assert_close(short, long, rtol=1e-12, atol=0)
+    precision = 20 * torch.finfo(dtype).eps
+    for w, expected, c in zip(short, long, radius, strict=True):
+        assert float(w.double().norm()) == pytest.approx(c, rel=precision)
+        lost = precision * (1 + abs(along)) * c
+        torch.testing.assert_close(w.double(), expected, rtol=0, atol=lost)
+
+
+def test_a_short_move_of_a_contiguous_tensor_takes_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(controls, "rescale_", lambda w: pytest.fail("another pass"))
+    before = torch.randn(8, 8, generator=torch.Generator().manual_seed(0))
+    LAWN.replace(Weights([before.clone()], [3.0]), [before.flip(0) / 100 + before], 0.1)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
+def test_a_move_that_overflows_is_not_hidden(value: float) -> None:
+    before, moved = torch.ones(4, 4), torch.full((4, 4), value)
+    LAWN.replace(Weights([before], [4.0]), [moved], 0.1)
+    assert not moved.isfinite().any()
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from trainables.optimizers.weights import (
     Weights,
     add_multiple_,
     along,
+    combine_,
     counts_of,
     each,
     give_length_,
@@ -165,11 +166,10 @@ class Sphere(Control):
         if self.fixed_length or not self.direction:
             super().replace(w, moved, lr)
             return
-        rest = along(w, moved)
-        torch._foreach_neg_(rest)
-        torch._foreach_add_(rest, 1)
-        torch._foreach_addcmul_(moved, w.tensors, rest)
-        rescale_(Weights(moved, w.radius, sums=w.sums))
+        share = along(w, moved)
+        if not combine_(w, moved, share):
+            torch._foreach_addcmul_(moved, w.tensors, torch._foreach_sub(torch._foreach_neg(share), -1.0))
+            rescale_(Weights(moved, w.radius, sums=w.sums))
 
 
 LAWN_FIXED = Sphere(fixed_length=True)

@@ -19,6 +19,9 @@ from trainables.optimizers.scratch import Scratch
 from trainables.optimizers.shards import local, sums_over
 from trainables.optimizers.weights import Weights
 
+CACHED = 2**19
+"""Weights of the tensors that a CPU works on at once (our choice)."""
+
 
 class Lawn(TwoPhase):
     """LAWN over `base`: in the constrained phase the base receives projected gradients, and its move is projected.
@@ -170,8 +173,11 @@ class Lawn(TwoPhase):
             reject_decay(self, group)
             reject_hidden_decay(type(self.base).__name__, group)
         gradients = gradients_of(self)
-        parts = list(self._held(gradients))
-        gradients_seen = {p: grad for part in parts for p, grad in part.projected(self.control).items()}
+        parts: list[_Part] = []
+        gradients_seen: dict[Tensor, Tensor] = {}
+        for part in self._held(gradients):
+            gradients_seen |= part.projected(self.control)
+            parts.append(part)
         if parts:  # a base that writes into gradients writes into these copies
             gradients_seen |= {p: g.clone() for p, g in gradients.items() if p not in gradients_seen}
         with _temporary_gradients(gradients_seen):
@@ -182,7 +188,7 @@ class Lawn(TwoPhase):
     def _held(self, gradients: Mapping[Tensor, Tensor]) -> Iterator[_Part]:
         for group in self.param_groups:
             held = [p for p in dict.fromkeys(group["params"]) if p in gradients and self._radius(p)]
-            for sums, params in sums_over(held):
+            for sums, params in ((sums, part) for sums, alike in sums_over(held) for part in _parts(alike)):
                 before = Weights(
                     [self._copies.like(p, w).copy_(w) for p, w in zip(params, map(local, params), strict=True)],
                     [self._kept[p]["radius"] for p in params],
@@ -233,6 +239,19 @@ class _Part:
     def pull_back(self, control: Control) -> None:
         """Replaces the base's move by that of the control (lines 9-11)."""
         control.replace(self.before, [local(p) for p in self.params], self.lr)
+
+
+def _parts(params: list[Tensor]) -> Iterator[list[Tensor]]:
+    """Yields all at once; on a CPU as many as stay in its cache from one operation to the next, or a larger one."""
+    part: list[Tensor] = []
+    size = 0
+    for p in params:
+        size += local(p).numel()
+        if part and p.device.type == "cpu" and size > CACHED:
+            yield part
+            part, size = [], local(p).numel()
+        part.append(p)
+    yield part
 
 
 def _like(grad: Tensor, d: Tensor) -> Tensor:

@@ -111,7 +111,7 @@ BLOCK = 4096
 """Entries per norm on a CPU: a list-based norm of millions of entries loses digits, one of few does not."""
 
 
-PART = 65_536
+PART = 131_072
 """Entries per product on a CPU: `torch.dot` of millions of entries loses digits."""
 
 
@@ -119,7 +119,8 @@ def _dot(x: Tensor, y: Tensor) -> Tensor:
     """xᵀy on a CPU; in parts for contiguous tensors, without an intermediate tensor of products."""
     if x.dtype != y.dtype or not (x.is_contiguous() and y.is_contiguous()):
         return (x * y).sum()
-    parts = [torch.dot(*pair) for pair in zip(*(torch.split(z.view(-1), PART) for z in (x, y)), strict=True)]
+    sizes = _sizes(x.numel(), PART)
+    parts = list(map(torch.dot, *(z.view(-1).split_with_sizes(sizes) for z in (x, y))))
     return parts[0] if len(parts) == 1 else torch.stack(parts).sum()
 
 
@@ -128,9 +129,16 @@ def _square(x: Tensor) -> Tensor:
     whole = x.numel() // BLOCK * BLOCK if x.is_contiguous() else 0
     if not whole:
         return (x * x).sum()
-    head, tail = x.view(-1)[:whole].view(-1, BLOCK), x.view(-1)[whole:]
-    norms = torch.linalg.vector_norm(head, dim=1)
-    return torch.dot(norms, norms) + (tail * tail).sum()
+    flat = x.view(-1)
+    norms = torch.linalg.vector_norm(flat[:whole].view(-1, BLOCK), dim=1)
+    head, tail = torch.dot(norms, norms), flat[whole:]
+    return head + torch.dot(tail, tail) if len(tail) else head
+
+
+@lru_cache(maxsize=256)
+def _sizes(count: int, part: int) -> list[int]:
+    """Returns the sizes of the parts of a tensor: equal, but for the last."""
+    return [part] * (count // part) + ([count % part] if count % part or not count else [])
 
 
 def _launches(xs: Tensors) -> bool:

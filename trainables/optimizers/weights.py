@@ -87,6 +87,31 @@ def rescale_(w: Weights) -> None:
     scale_(w, factors)
 
 
+def combine_(w: Weights, moved: Tensors, share: Tensors) -> bool:
+    """moved ← c·n(moved + (1 − s)·w) in one pass on a CPU, from its squared norm |moved|² + (1 − s²)·|w|².
+
+    Args:
+        w: the weights before a move, with `squares` and no rows of their own.
+        moved: the weights after it.
+        share: s = wᵀmoved/|w|² of each.
+
+    Returns:
+        False, with nothing changed, where it takes more passes: on accelerators, for tensors that are not contiguous,
+        and where the move is so long that the sum of squares would lose digits.
+    """
+    if not all(x.device.type == "cpu" and x.is_contiguous() for x in (*w.tensors, *moved)):
+        return False
+    squares, s, before = (torch.stack(list(xs)).double() for xs in (w.sums.squares(moved), share, w.squares))
+    after = squares + (1 - s.square()) * before
+    if not bool((4 * after > squares).all()):  # nor where one is not finite
+        return False
+    factors = torch.tensor(w.radius, dtype=torch.float64) / after.sqrt()
+    numbers = zip(factors.tolist(), (factors * (1 - s)).tolist(), strict=True)
+    for x, y, (own, rest) in zip(moved, w.tensors, numbers, strict=True):
+        x.view(1, -1).addr_(x.new_ones(1), y.view(-1), beta=own, alpha=rest)
+    return True
+
+
 def trust_(w: Weights, r: Tensors) -> None:
     """LAMB: gives each direction the norm of its weights in place, (|w|/|r|)·r; the ratio is 1 where either is zero.
 
