@@ -214,7 +214,8 @@ def test_the_short_way_to_replace_a_move_is_the_long_one(
 def test_a_short_move_of_a_contiguous_tensor_takes_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(controls, "rescale_", lambda w: pytest.fail("another pass"))
     before = torch.randn(8, 8, generator=torch.Generator().manual_seed(0))
-    LAWN.replace(Weights([before.clone()], [3.0]), [before.flip(0) / 100 + before], 0.1)
+    shards = [before.flip(0) / 100 + before, torch.empty(0, 8)]  # one that has no rows of its tensor
+    LAWN.replace(Weights([before.clone(), torch.empty(0, 8)], [3.0, 1.0]), shards, 0.1)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])

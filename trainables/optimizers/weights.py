@@ -108,7 +108,7 @@ def combine_(w: Weights, moved: Tensors, share: Tensors) -> bool:
     factors = torch.tensor(w.radius, dtype=torch.float64) / after.sqrt()
     numbers = zip(factors.tolist(), (factors * (1 - s)).tolist(), strict=True)
     for x, y, (own, rest) in zip(moved, w.tensors, numbers, strict=True):
-        x.view(1, -1).addr_(x.new_ones(1), y.view(-1), beta=own, alpha=rest)
+        x.view(1, x.numel()).addr_(x.new_ones(1), y.view(-1), beta=own, alpha=rest)
     return True
 
 
