@@ -32,7 +32,7 @@ from torch.multiprocessing.spawn import start_processes
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import AdamW
 
-from trainables.optimizers import AdamLawn, Lamb, LambLawn, Lawn, SgdLawn
+from trainables.optimizers import AdamLawn, Lamb, LambLawn, Lawn, SgdLawn, lawn
 
 pytestmark = pytest.mark.long
 
@@ -237,6 +237,7 @@ def attempt(scenario: Scenario, folder: Path) -> dict[str, Any]:
 def process(rank: int, folder: str) -> None:
     """Runs all scenarios in one of the processes; their outcomes are checked in the test process."""
     torch.set_num_threads(1)
+    lawn.CACHED = 30  # if shards were worked on in parts, the processes would have different ones
     os.environ |= {"GLOO_SOCKET_IFNAME": "lo"}
     store = torch._C._distributed_c10d.FileStore(f"{folder}/store", WORLD)
     dist.init_process_group("gloo", rank=rank, world_size=WORLD, store=store, timeout=timedelta(seconds=SECONDS))

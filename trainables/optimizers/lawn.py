@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from trainables.optimizers.bases import COUNTS, Start, reject_hidden_decay, reject_unsuitable
 from trainables.optimizers.controls import LAWN, Control
+from trainables.optimizers.lists import Sums
 from trainables.optimizers.loading import HALF, check_shapes, fits_any
 from trainables.optimizers.phases import PHASE, UNREAD, TwoPhase, gradients_of, multipliers, reject_decay, with_phase
 from trainables.optimizers.scratch import Scratch
@@ -188,7 +189,7 @@ class Lawn(TwoPhase):
     def _held(self, gradients: Mapping[Tensor, Tensor]) -> Iterator[_Part]:
         for group in self.param_groups:
             held = [p for p in dict.fromkeys(group["params"]) if p in gradients and self._radius(p)]
-            for sums, params in ((sums, part) for sums, alike in sums_over(held) for part in _parts(alike)):
+            for sums, params in (found for alike in sums_over(held) for found in _parts(*alike)):
                 before = Weights(
                     [self._copies.like(p, w).copy_(w) for p, w in zip(params, map(local, params), strict=True)],
                     [self._kept[p]["radius"] for p in params],
@@ -241,17 +242,17 @@ class _Part:
         control.replace(self.before, [local(p) for p in self.params], self.lr)
 
 
-def _parts(params: list[Tensor]) -> Iterator[list[Tensor]]:
+def _parts(sums: Sums, params: list[Tensor]) -> Iterator[tuple[Sums, list[Tensor]]]:
     """Yields all at once; on a CPU as many as stay in its cache from one operation to the next, or a larger one."""
     part: list[Tensor] = []
     size = 0
     for p in params:
-        size += local(p).numel()
-        if part and p.device.type == "cpu" and size > CACHED:
-            yield part
-            part, size = [], local(p).numel()
+        size += p.numel()
+        if part and size > CACHED and p.device.type == "cpu" and sums.reduce is None:
+            yield sums, part
+            part, size = [], p.numel()
         part.append(p)
-    yield part
+    yield sums, part
 
 
 def _like(grad: Tensor, d: Tensor) -> Tensor:
