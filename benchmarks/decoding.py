@@ -26,7 +26,7 @@ from trainables.workloads.decoding import Encoded, Opened, box_of, shown
 
 SIDES = (500, 375)
 BYTES = 110_000
-"""Of a file, about the mean of ImageNet's training images (138 GB in 1.28 million)."""
+"""Smallest size of a file, about the mean of ImageNet's training images (138 GB in 1.28 million)."""
 
 PIXELS, FILES, DRAWS = 224, 8, 40
 """Sides of a crop, files, and crops in one measurement."""
@@ -82,7 +82,7 @@ def _ways(places: Sequence[image_folders.Image]) -> dict[str, Make]:
 
 
 def _files(folder: Path) -> Iterator[image_folders.Image]:
-    """Yields files of blurred noise, which the quality of their encoding brings to `BYTES` each."""
+    """Yields files of blurred noise, encoded at the lowest quality that gives `BYTES`."""
     random = np.random.default_rng(0)
     for i in range(FILES):
         content = _encoded(random)

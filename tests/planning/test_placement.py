@@ -94,7 +94,7 @@ def bounds(cells: Sequence[Cell], cost: PackCost, size: int | None = None) -> tu
 
 
 def shortest(cells: Sequence[Cell], cost: PackCost, workers: int) -> float:
-    """Returns what no packing can beat: the least work, shared evenly, or a chain of packs of one trial."""
+    """Returns what no packing can beat: the smallest total work, shared evenly, or a chain of packs of one trial."""
     work = fsum(min(work_of(cell, phase, cost, size) for size in (None, 1)) for cell in cells for phase in PHASES)
     return max(work / workers, bounds(cells, cost, size=1)[1])
 

@@ -168,7 +168,7 @@ class Sphere(Control):
             return
         share = along(w, moved)
         if not combine_(w, moved, share):
-            torch._foreach_addcmul_(moved, w.tensors, torch._foreach_sub(torch._foreach_neg(share), -1.0))
+            torch._foreach_addcmul_(moved, w.tensors, torch._foreach_add(torch._foreach_neg(share), 1))
             rescale_(Weights(moved, w.radius, sums=w.sums))
 
 

@@ -119,7 +119,7 @@ def _dot(x: Tensor, y: Tensor) -> Tensor:
     """xᵀy on a CPU; in parts for contiguous tensors, without an intermediate tensor of products."""
     if x.dtype != y.dtype or not (x.is_contiguous() and y.is_contiguous()):
         return (x * y).sum()
-    sizes = _sizes(x.numel(), PART)
+    sizes = _sizes(x.numel())
     parts = list(map(torch.dot, *(z.view(-1).split_with_sizes(sizes) for z in (x, y))))
     return parts[0] if len(parts) == 1 else torch.stack(parts).sum()
 
@@ -136,9 +136,9 @@ def _square(x: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=256)
-def _sizes(count: int, part: int) -> list[int]:
-    """Returns the sizes of the parts of a tensor: equal, but for the last."""
-    return [part] * (count // part) + ([count % part] if count % part or not count else [])
+def _sizes(count: int) -> list[int]:
+    """Returns the sizes of the parts of a tensor: `PART`, but for the last."""
+    return [PART] * (count // PART) + ([count % PART] if count % PART or not count else [])
 
 
 def _launches(xs: Tensors) -> bool:
