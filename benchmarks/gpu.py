@@ -339,15 +339,17 @@ class Step:
 
     @contextmanager
     def settings(self) -> Iterator[None]:
-        """Those of training: deterministic operations."""
+        """Those of training: deterministic operations, in memory that is not filled first."""
         matmul: Any = torch.backends.cuda.matmul
-        before, matmul.allow_tf32 = matmul.allow_tf32, self.tf32
+        deterministic: Any = torch.utils.deterministic
+        before = matmul.allow_tf32, deterministic.fill_uninitialized_memory
+        matmul.allow_tf32, deterministic.fill_uninitialized_memory = self.tf32, False
         torch.use_deterministic_algorithms(True, warn_only=True)
         try:
             yield
         finally:
             torch.use_deterministic_algorithms(False)
-            matmul.allow_tf32 = before
+            matmul.allow_tf32, deterministic.fill_uninitialized_memory = before
 
 
 class _Images:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -66,8 +67,10 @@ def waiting_is_an_error(device: torch.device) -> Iterator[None]:
         with OneDevice():  # type: ignore[no-untyped-call]
             yield
         return
-    torch.cuda.set_sync_debug_mode("error")
     try:
+        with warnings.catch_warnings():  # torch calls this mode a prototype
+            warnings.simplefilter("ignore", UserWarning)
+            torch.cuda.set_sync_debug_mode("error")
         yield
     finally:
         torch.cuda.set_sync_debug_mode("default")
@@ -136,3 +139,14 @@ def test_random_numbers_and_memory_are_there_after_a_capture_that_fails() -> Non
     with pytest.raises(RuntimeError):
         graphed.Cuda(device).capture(lambda: [expected.cpu()])  # waits for the device, which no capture may
     assert torch.rand(1000, device=device).equal(expected)
+
+
+@pytest.mark.gpu
+def test_memory_that_torch_keeps_unused_counts_as_free() -> None:
+    device = device_of("cuda")
+    before, total = graphed.Cuda(device).memory()
+    large = torch.empty(before // 2, dtype=torch.uint8, device=device)
+    assert graphed.Cuda(device).memory()[0] <= before - len(large)
+    del large
+    assert torch.cuda.mem_get_info(device)[0] < before // 2 + total // 100
+    assert graphed.Cuda(device).memory()[0] >= before - total // 100

@@ -165,9 +165,11 @@ def ballast(device: str) -> Iterator[None]:
     if device == "cpu":
         torch.empty(2**46)
     held = []
-    for size in (2**30, 2**24, 2**20, 2**9):
-        with suppress(torch.OutOfMemoryError):
-            while True:
-                held.append(torch.empty(size, dtype=torch.uint8, device=device))
-    yield
-    held.clear()
+    try:
+        for size in (2**30, 2**24, 2**20, 2**9):
+            with suppress(torch.OutOfMemoryError):
+                while True:
+                    held.append(torch.empty(size, dtype=torch.uint8, device=device))
+        yield
+    finally:
+        held.clear()  # a caught error keeps this frame, and so the list

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 from tests.helpers.tasks import CPU, pack, point, task, training
 from trainables.catalogue.methods import METHODS
-from trainables.losses import bce
+from trainables.losses import bce, cross_entropy
 from trainables.metrics import hit_at_k, rank_of_positive
 from trainables.models.ncf import Ncf
 from trainables.training.loop import Training
@@ -65,3 +68,40 @@ def test_measures_depend_on_weights_and_not_on_the_precision_of_training() -> No
 
     for one, same in zip(measures(trained), measures(other), strict=True):
         assert one.equal(same)
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_batch_normalization_of_a_stack_is_in_fp32_and_returns_what_it_was_given(
+    rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CUDA's backward pass without a scale, which vmap takes out, refuses bf16 beside fp32 statistics."""
+    seen = []
+
+    def noted(x: Tensor, *arguments: Any, **options: Any) -> Tensor:
+        seen.append(x.dtype)
+        return normalize(x, *arguments, **options)
+
+    normalize = functional.batch_norm
+    monkeypatch.setattr(functional, "batch_norm", noted)
+    models = [nn.Sequential(nn.Linear(3, 4, bias=False), nn.BatchNorm1d(4), Noting(seen)) for _ in range(rows)]
+    numbers = {name: values.expand(rows, 1).clone() for name, values in SGD.items()}
+    stack = Pack(
+        models, METHODS["sgd"], numbers, cross_entropy, constrain="all", device=CPU, precision="bfloat16"
+    )  # fmt: skip
+    stack.gradients((torch.randn(8, 3),), torch.randint(4, (8,)), shared=True)
+    assert seen == [torch.bfloat16 if rows == 1 else torch.float32, torch.bfloat16]
+
+
+class Noting(nn.Flatten):
+    """Notes the dtypes that it is given."""
+
+    def __init__(self, seen: list[torch.dtype]) -> None:
+        super().__init__()
+        self.seen = seen
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.append(x.dtype)
+        return super().forward(x)
+
+    def __deepcopy__(self, memo: object) -> Noting:
+        return Noting(self.seen)

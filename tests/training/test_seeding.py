@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,17 +49,22 @@ def test_seeds_next_to_each_other_draw_different_numbers() -> None:
         assert len(set(values)) == 3
 
 
-def test_kernels_on_a_gpu_are_not_chosen_by_their_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_chooses_no_kernel_by_its_speed_and_fills_no_new_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     asked: list[tuple[bool, bool]] = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(
         torch, "use_deterministic_algorithms", lambda mode, *, warn_only: asked.append((mode, warn_only))
     )
+    memory: Any = torch.utils.deterministic
+    monkeypatch.setattr(memory, "fill_uninitialized_memory", True)
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
     make_deterministic(0)
     assert asked == [(True, True)]
     assert torch.backends.cudnn.benchmark is False
+    assert memory.fill_uninitialized_memory is False
 
 
 def test_purposes_have_seeds_of_their_own() -> None:

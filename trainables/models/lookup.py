@@ -35,21 +35,16 @@ class _Lookup(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (index,) = ctx.saved_tensors
-        terms = _summable(gradient)
-        if not terms.is_cpu:  # `index_add_` would sum in another order each time
-            return torch.ops.aten.embedding_dense_backward(terms, index, ctx.rows, -1, False), None
-        return terms.new_zeros(ctx.rows, terms.shape[-1]).index_add_(0, index, terms), None
+        return _sums(_summable(gradient), index, ctx.rows), None
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, int | None], table: Tensor, index: Tensor) -> tuple[Tensor, int]:
         models = info.batch_size
         table = table.movedim(in_dims[0], 0) if in_dims[0] is not None else table.expand(models, *table.shape)
         if in_dims[1] is None and table.is_cpu:
-            return _StackedLookup.apply(table, index), 0
-        rows, size = table.shape[1:]
+            return _SharedLookup.apply(table, index), 0
         own = index.movedim(in_dims[1], 0) if in_dims[1] is not None else index.expand(models, *index.shape)
-        shifted = own + rows * torch.arange(models, device=index.device).unsqueeze(1)
-        return _Lookup.apply(table.reshape(models * rows, size), shifted.flatten()).view(*shifted.shape, size), 0
+        return _StackedLookup.apply(table, own), 0
 
 
 # torch asks for the signature at every call, and finding it out takes as long as a lookup of a thousand rows.
@@ -57,6 +52,29 @@ _Lookup.forward.__signature__ = inspect.signature(_Lookup.forward)  # type: igno
 
 
 class _StackedLookup(torch.autograd.Function):
+    """Tables [K, N, D], their indices [K, B] → [K, B, D], without a copy of tables that lie apart in memory."""
+
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, index: Tensor) -> Tensor:
+        ctx.save_for_backward(index)
+        ctx.shape = table.shape
+        if not table.is_cpu:
+            return table[torch.arange(len(table), device=index.device).unsqueeze(1), index]
+        found = table.new_empty(*index.shape, table.shape[-1])
+        for rows, own, here in zip(table, index, found, strict=True):  # which takes less time than one gather
+            torch.index_select(rows, 0, own, out=here)
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (index,) = ctx.saved_tensors
+        models, rows, size = ctx.shape
+        shifted = index + rows * torch.arange(models, device=index.device).unsqueeze(1)
+        terms = _summable(gradient).reshape(-1, size)
+        return _sums(terms, shifted.flatten(), models * rows).view(ctx.shape), None
+
+
+class _SharedLookup(torch.autograd.Function):
     """Tables [K, N, D], one shared index [B] → [K, B, D]; on a CPU only, as the order of its sums is fixed there."""
 
     @staticmethod
@@ -70,6 +88,14 @@ class _StackedLookup(torch.autograd.Function):
         (index,) = ctx.saved_tensors
         terms = _summable(gradient)
         return terms.new_zeros(ctx.shape).index_add_(1, index, terms), None
+
+
+def _sums(terms: Tensor, index: Tensor, rows: int) -> Tensor:
+    """Returns the sum of the terms [B, D] at each index [B] below `rows`, [rows, D], in a fixed order."""
+    if terms.is_cpu:
+        return terms.new_zeros(rows, terms.shape[-1]).index_add_(0, index, terms)
+    sums: Tensor = torch.ops.aten.embedding_dense_backward(terms, index, rows, -1, False)  # `index_add_`'s order varies
+    return sums
 
 
 def _summable(gradient: Tensor) -> Tensor:

@@ -250,7 +250,9 @@ class Cuda:
 
     def memory(self) -> tuple[int, int]:
         """See `Backend`."""
-        return torch.cuda.mem_get_info(self._device)
+        free, total = torch.cuda.mem_get_info(self._device)
+        kept = torch.cuda.memory_reserved(self._device) - torch.cuda.memory_allocated(self._device)
+        return free + kept, total  # torch gives back what it keeps unused when a capture begins
 
     def capture(self, run: Callable[[], list[Tensor]]) -> tuple[Callable[[], None], list[Tensor]]:
         """See `Backend`."""

@@ -84,6 +84,8 @@ class Pack:
         self._moves = Update(method, self.hyper, self.layers, self.graphs)
         self.control = self._moves.control
         self._training = copy.deepcopy(first).to(device).train()
+        if precision == "bfloat16":
+            _normalize_in_fp32(self._training)
         self._evaluating = copy.deepcopy(first).to(device).eval()
         weights = torch.stack([flatten(model.parameters()) for model in models]).to(device)
         self.state = PackState(
@@ -342,6 +344,20 @@ def stack_buffers(models: Sequence[nn.Module], device: torch.device) -> Tensors:
     """Returns the models' buffers by name, each stacked to [R, ...]."""
     rows = [dict(model.named_buffers()) for model in models]
     return {name: torch.stack([row[name] for row in rows]).to(device) for name in rows[0]}
+
+
+def _normalize_in_fp32(net: nn.Module) -> None:
+    """Makes batch normalization of stacked models compute in fp32 whatever it is given, and return that dtype.
+
+    `torch.vmap` takes the scale out of it, and without one CUDA's backward pass refuses bf16 with fp32 statistics.
+    """
+    for module in net.modules():
+        if isinstance(module, _BatchNorm):
+            module.forward = partial(_in_fp32, module.forward)  # type: ignore[method-assign]
+
+
+def _in_fp32(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    return function(x.float()).to(x.dtype) if torch._C._functorch.is_batchedtensor(x) else function(x)
 
 
 def _attenuated(outputs: Tensor, parameters: Tensors) -> tuple[Tensor, Tensors]:

@@ -7,6 +7,7 @@ import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,4 +57,6 @@ def make_deterministic(seed: int) -> None:
     if torch.cuda.is_available():
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
+        memory: Any = torch.utils.deterministic
+        memory.fill_uninitialized_memory = False  # it takes a write of each new tensor, and nothing here reads one
         torch.backends.cudnn.benchmark = False
