@@ -18,8 +18,8 @@ from tests.helpers.graphs import stand_in
 from tests.helpers.steps import ENOUGH, LOSSES, PAIRS, batch, check, pack_of
 from trainables.catalogue.methods import METHODS
 from trainables.catalogue.rows import Method
-from trainables.optimizers import fused, gpu
-from trainables.training import graphed, updates
+from trainables.optimizers import cuda_graphs, fused, gpu
+from trainables.training import updates
 from trainables.training.pack import Pack
 from trainables.training.recorded import Recorded, _Recorder
 
@@ -137,16 +137,16 @@ def test_random_numbers_and_memory_are_there_after_a_capture_that_fails() -> Non
     expected = torch.rand(1000, device=device)
     torch.cuda.manual_seed(0)
     with pytest.raises(RuntimeError):
-        graphed.Cuda(device).capture(lambda: [expected.cpu()])  # waits for the device, which no capture may
+        cuda_graphs.Cuda(device).capture(lambda: [expected.cpu()])  # waits for the device, which no capture may
     assert torch.rand(1000, device=device).equal(expected)
 
 
 @pytest.mark.gpu
 def test_memory_that_torch_keeps_unused_counts_as_free() -> None:
     device = device_of("cuda")
-    before, total = graphed.Cuda(device).memory()
+    before, total = cuda_graphs.Cuda(device).memory()
     large = torch.empty(before // 2, dtype=torch.uint8, device=device)
-    assert graphed.Cuda(device).memory()[0] <= before - len(large)
+    assert cuda_graphs.Cuda(device).memory()[0] <= before - len(large)
     del large
     assert torch.cuda.mem_get_info(device)[0] < before // 2 + total // 100
-    assert graphed.Cuda(device).memory()[0] >= before - total // 100
+    assert cuda_graphs.Cuda(device).memory()[0] >= before - total // 100

@@ -33,9 +33,10 @@ class StandIn:
     def memory(self) -> tuple[int, int]:
         return int(self.room * 2**40), 2**40
 
-    def capture(self, run: Callable[[], list[Tensor]]) -> tuple[Callable[[], None], list[Tensor]]:
+    def capture(self, run: Callable[[], list[Tensor]], warm_up: int = 1) -> tuple[Callable[[], None], list[Tensor]]:
         self.captures += 1
-        run()
+        for _ in range(warm_up):
+            run()
         tape = Tape()
         with tape, _capturing(tape):
             results = run()

@@ -1,10 +1,8 @@
-"""One program by graphs: when it is captured, replayed and given up, and the calls that CUDA gets."""
+"""One program by graphs: when it is captured, replayed and given up."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -143,7 +141,7 @@ def test_nor_does_one_that_is_finite_in_part(stand_in: StandIn) -> None:
 class Broken(StandIn):
     """Its captures fail after the operations have run."""
 
-    def capture(self, run: Any) -> Any:
+    def capture(self, run: Any, warm_up: int = 1) -> Any:
         self.captures += 1
         run()
         raise RuntimeError("operation not permitted when stream is capturing")
@@ -152,8 +150,8 @@ class Broken(StandIn):
 class Wrong(StandIn):
     """Its graphs compute something else, and do harm besides."""
 
-    def capture(self, run: Any) -> Any:
-        replay, results = super().capture(run)
+    def capture(self, run: Any, warm_up: int = 1) -> Any:
+        replay, results = super().capture(run, warm_up)
 
         def wrong() -> None:
             replay()
@@ -165,8 +163,8 @@ class Wrong(StandIn):
 class Raising(StandIn):
     """Its graphs cannot be replayed."""
 
-    def capture(self, run: Any) -> Any:
-        _, results = super().capture(run)
+    def capture(self, run: Any, warm_up: int = 1) -> Any:
+        _, results = super().capture(run, warm_up)
 
         def replay() -> None:
             raise RuntimeError("no replay")
@@ -258,91 +256,3 @@ def test_on_a_cpu_nothing_is_captured() -> None:
     graphs = Graphs(CPU)
     assert not graphs.any
     assert type(graphs.runner(1, slice(1), slice(1))) is graphed.Plain
-
-
-# --- the calls of CUDA, in their order --------------------------------------------------------------------------------
-
-
-class FakeCuda:
-    """Notes what `Cuda` asks of torch, which here has no device.
-
-    Args:
-        fails: whether a capture does at its end.
-    """
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, fails: bool = False) -> None:
-        self.calls: list[str] = []
-        self._stream = "main"
-        self._fails = fails
-        fake = {
-            "Stream": lambda device: self.stream("side"),
-            "current_stream": lambda device: self.stream(self._stream),
-            "device": lambda device: nullcontext(),
-            "stream": self.on,
-            "graph_pool_handle": lambda: (0, 1),
-            "CUDAGraph": lambda: SimpleNamespace(replay=lambda: self.calls.append("replay")),
-            "graph": self.graph,
-            "mem_get_info": lambda device: (3, 4),
-            "current_device": lambda: 1,
-            "default_generators": [
-                None,
-                SimpleNamespace(clone_state=lambda: "copy", graphsafe_set_state=self.calls.append),
-            ],
-        }
-        for name, value in fake.items():
-            monkeypatch.setattr(torch.cuda, name, value)
-        monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", lambda *given: self.calls.append(f"end {given}"))
-
-    def stream(self, name: str) -> Any:
-        return SimpleNamespace(name=name, wait_stream=lambda other: self.calls.append(f"{name} waits for {other.name}"))
-
-    @contextmanager
-    def on(self, stream: Any) -> Iterator[None]:
-        before, self._stream = self._stream, stream.name
-        yield
-        self._stream = before
-
-    @contextmanager
-    def graph(self, graph: object, *, pool: object, stream: Any, capture_error_mode: str) -> Iterator[None]:
-        self.calls.append(f"capture on {stream.name}, {capture_error_mode}")
-        yield
-        if self._fails:
-            raise RuntimeError("capture invalidated")
-
-    def run(self) -> list[Tensor]:
-        self.calls.append(f"run on {self._stream}")
-        return [torch.ones(1)]
-
-
-def test_cuda_warms_up_and_captures_on_a_stream_that_waits_and_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    fake = FakeCuda(monkeypatch)
-    cuda = graphed.Cuda(torch.device("cuda", 0))
-    replay, results = cuda.capture(fake.run)
-    assert fake.calls == [
-        "side waits for main",
-        *["run on side"] * graphed.WARM_UP,
-        "capture on side, thread_local",
-        "run on side",
-        "main waits for side",
-    ]
-    assert results[0].equal(torch.ones(1))
-    replay()
-    assert fake.calls[-1] == "replay"
-    assert cuda.memory() == (3, 4)
-
-
-@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
-def test_cuda_leaves_a_capture_that_fails(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
-    """The allocator and the default generator, each of the device of the graph, which is the current one."""
-    fake = FakeCuda(monkeypatch, fails=True)
-    with pytest.raises(RuntimeError, match="capture invalidated"):
-        graphed.Cuda(torch.device(device)).capture(fake.run)
-    assert fake.calls[-3:] == ["end (1, (0, 1))", "copy", "main waits for side"]
-
-
-def test_a_gpu_has_graphs_unless_kernels_are_disabled(monkeypatch: pytest.MonkeyPatch) -> None:
-    FakeCuda(monkeypatch)
-    find = graphed.backend_of.__wrapped__
-    assert isinstance(find(torch.device("cuda", 0)), graphed.Cuda)
-    monkeypatch.setenv("LAWN_TUNE_KERNELS", "0")
-    assert find(torch.device("cuda", 0)) is None
