@@ -57,6 +57,8 @@ def _small_blocks() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gpu, "BLOCK", 32)  # "b" has five blocks, summed two at a time
         patch.setattr(gpu, "WIDTH", 2)
+        patch.setattr(gpu, "GROUP", 2)
+        patch.setattr(gpu, "MANY", 4)
         patch.setattr(fused, "usable", lambda *tensors: False)  # these tensors are on the CPU
         yield
 

@@ -29,10 +29,14 @@ from trainables.optimizers.native import disabled
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 """Whether Triton's interpreter runs the kernels, on tensors of the CPU as well; for tests."""
-BLOCK = 4096
+BLOCK = 2048
 """Weights per program."""
-WIDTH = 1024
-"""Blocks that are summed at once."""
+WARPS = 16
+"""Per program, so that a thread has four weights: with more, their registers leave a multiprocessor half empty."""
+GROUP = 16
+"""Blocks that a program looks at before it finds that none needs care."""
+WIDTH, MANY = 1024, 8192
+"""Blocks that are summed at once, of a layer and of a row."""
 POSITIONS = 2**31
 """Weights of a tensor that the kernels' positions, int32, can tell apart."""
 
@@ -170,23 +174,23 @@ class _Call:
     def run(self, three_passes: bool) -> Tensor:
         """Launches the kernels in their order; returns |g|² of each row, float64 [R]."""
         kernels, cut, counts = self._kernels, self._cut, (self._cut.layers, self._cut.blocks)
-        before, of_layers = (*self._where, self._numbers, *self._steps, self._factors), (self._sums, cut.firsts)
+        of_layers, numbers = (self._sums, cut.firsts, self._radii, self._numbers), (self._numbers, self._factors)
         if three_passes:
             self._by_block(kernels.projection_sums, *self._where, self._sums, self._squares, *counts)
-            self._by_layer(kernels.projection, *of_layers, self._radii, self._factors, *counts)
-        self._by_block(kernels.directions, *before, self._sums, self._squares, *counts)
+        self._by_layer(kernels.layer_factors, *of_layers, *self._steps, self._factors, *counts)
+        self._by_block(kernels.directions, *self._where, *numbers, self._sums, self._squares, *counts)
         if three_passes:
-            factors = (*of_layers, self._radii, self._numbers, self._factors)
-            self._by_layer(kernels.moves, *factors, *counts)
-            self._by_block(kernels.careful_sums, *before, self._sums, *counts)
-            self._by_layer(kernels.careful_moves, *factors, *counts)
-            self._by_block(kernels.move, *before, cut.layers)
+            self._by_layer(kernels.moves, *of_layers, self._factors, *counts)
+            self._by_block(kernels.careful_sums, *self._where, *numbers, self._sums, *counts, GROUP=GROUP)
+            self._by_layer(kernels.careful_moves, *of_layers, self._factors, *counts)
+            self._by_block(kernels.move, *self._where, *numbers, cut.layers)
         result = torch.empty(self._rows, dtype=torch.float64, device=self._radii.device)
-        kernels.total[(self._rows,)](self._squares, result, cut.blocks, WIDTH=WIDTH)
+        kernels.total[(self._rows,)](self._squares, result, cut.blocks, WIDTH=MANY, num_warps=WARPS)
         return result
 
-    def _by_block(self, kernel: Any, *arguments: Any) -> None:
-        kernel[(self._cut.blocks, self._rows)](*arguments, RULE=self._rule, BLOCK=BLOCK, num_warps=8)
+    def _by_block(self, kernel: Any, *arguments: Any, **groups: int) -> None:
+        programs = -(-self._cut.blocks // groups.get("GROUP", 1))
+        kernel[(programs, self._rows)](*arguments, RULE=self._rule, BLOCK=BLOCK, num_warps=WARPS, **groups)
 
     def _by_layer(self, kernel: Any, *arguments: Any) -> None:
         kernel[(self._cut.layers, self._rows)](*arguments, RULE=self._rule, WIDTH=WIDTH)

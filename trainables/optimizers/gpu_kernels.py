@@ -43,14 +43,16 @@ what rounding left of wᵀP r."""
 KEEP: tl.constexpr = tl.constexpr(4)
 MOVE: tl.constexpr = tl.constexpr(5)
 """The step is w ← keep·w − move·(r − along·w)."""
-FACTORS: tl.constexpr = tl.constexpr(6)
+BIAS1: tl.constexpr = tl.constexpr(6)
+BIAS2: tl.constexpr = tl.constexpr(7)
+"""1/(1 − βᵗ) of line 7: computed once a layer, as double precision in every thread would take as long as memory."""
+FACTORS: tl.constexpr = tl.constexpr(8)
 """Columns of a layer's factors."""
 
 
 @triton.jit
-def _block(places, sizes, BLOCK: tl.constexpr):
-    """Returns the layer of this program's block, the positions of its weights in the layer, and which exist."""
-    block = tl.program_id(0)
+def _block(places, sizes, block, BLOCK: tl.constexpr):
+    """Returns the layer of a block, the positions of its weights in the layer, and which exist."""
     layer = tl.load(places + 2 * block)
     at = tl.load(places + 2 * block + 1) * BLOCK + tl.arange(0, BLOCK)
     return layer, at, at < tl.load(sizes + layer)
@@ -70,19 +72,13 @@ def _single(x):
 
 
 @triton.jit
-def _correction(beta, t):
-    """1/(1 − βᵗ) of line 7."""
-    return _single(1 / (1 - tl.exp(t.to(tl.float64) * tl.log(beta))))
-
-
-@triton.jit
-def _direction(w, m, v, numbers, t, decay, RULE: tl.constexpr):
+def _direction(w, m, v, numbers, factors, decay, RULE: tl.constexpr):
     """Lines 7 and 8: the direction of a block from its slots."""
     if RULE == SGD:
         r = m
     else:
-        bias1 = _correction(tl.load(numbers + BETA1), t)
-        bias2 = _correction(tl.load(numbers + BETA2), t)
+        bias1 = _single(tl.load(factors + BIAS1))
+        bias2 = _single(tl.load(factors + BIAS2))
         r = bias1 * m / (tl.sqrt(bias2 * v) + _single(tl.load(numbers + EPS))) + decay * w
     return r
 
@@ -93,7 +89,7 @@ def projection_sums(
 ):
     """wᵀg, |w|² and |g|² of each block of the layers that take three passes."""
     row = tl.program_id(1).to(tl.int64)
-    layer, at, exists = _block(places, sizes, BLOCK)
+    layer, at, exists = _block(places, sizes, tl.program_id(0), BLOCK)
     if (tl.load(radii + row * layers + layer) > 0) | (RULE == LAMB):
         w = tl.load(_tensor(addresses, strides, layer, row) + at, mask=exists, other=0.0)
         g = tl.load(_tensor(addresses + 3 * layers, strides + 3 * layers, layer, row) + at, mask=exists, other=0.0)
@@ -119,31 +115,44 @@ def _layer_sums(sums, firsts, layer, row, blocks, WIDTH: tl.constexpr):
 
 
 @triton.jit
-def projection(sums, firsts, radii, factors, layers, blocks, RULE: tl.constexpr, WIDTH: tl.constexpr):
-    """|w|² of each layer and what line 4 takes of it from the gradient."""
+def _correction(beta, t):
+    return 1 / (1 - tl.exp(t * tl.log(beta)))
+
+
+@triton.jit
+def layer_factors(
+    sums, firsts, radii, numbers, steps, step_row, step_layer, factors, layers, blocks, RULE: tl.constexpr,
+    WIDTH: tl.constexpr,
+):  # fmt: skip
+    """The bias corrections of each layer; with three passes also |w|², and what line 4 takes of w from the gradient."""
     layer = tl.program_id(0)
     row = tl.program_id(1).to(tl.int64)
+    numbers += row * NUMBERS
+    factors += (row * layers + layer) * FACTORS
+    if RULE != SGD:
+        t = tl.load(steps + row * step_row + layer * step_layer).to(tl.float64)
+        tl.store(factors + BIAS1, _correction(tl.load(numbers + BETA1), t))
+        tl.store(factors + BIAS2, _correction(tl.load(numbers + BETA2), t))
     held = tl.load(radii + row * layers + layer) > 0
     if held | (RULE == LAMB):
         wg, ww = _layer_sums(sums, firsts, layer, row, blocks, WIDTH)
-        here = factors + (row * layers + layer) * FACTORS
-        tl.store(here + WW, ww)
-        tl.store(here + PULL, tl.where(held, wg / tl.where(ww == 0, 1.0, ww), 0.0))
+        tl.store(factors + WW, ww)
+        tl.store(factors + PULL, tl.where(held, wg / tl.where(ww == 0, 1.0, ww), 0.0))
 
 
 @triton.jit
 def directions(
-    places, sizes, addresses, strides, radii, numbers, steps, step_row, step_layer, factors, sums, squares, layers,
-    blocks, RULE: tl.constexpr, BLOCK: tl.constexpr,
+    places, sizes, addresses, strides, radii, numbers, factors, sums, squares, layers, blocks, RULE: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Lines 4 to 8: the slots, and wᵀr and |r|² of each block; the whole step of a layer that takes one pass."""
     row = tl.program_id(1).to(tl.int64)
-    layer, at, exists = _block(places, sizes, BLOCK)
+    layer, at, exists = _block(places, sizes, tl.program_id(0), BLOCK)
     held = tl.load(radii + row * layers + layer) > 0
     numbers += row * NUMBERS
-    t = tl.load(steps + row * step_row + layer * step_layer)
+    factors += (row * layers + layer) * FACTORS
     decay = _single(tl.where(held, 0.0, tl.load(numbers + WEIGHT_DECAY)))
-    pull = _single(tl.load(factors + (row * layers + layer) * FACTORS + PULL, mask=held, other=0.0))
+    pull = _single(tl.load(factors + PULL, mask=held, other=0.0))
     w_at = _tensor(addresses, strides, layer, row) + at
     m_at = _tensor(addresses + layers, strides + layers, layer, row) + at
     v_at = _tensor(addresses + 2 * layers, strides + 2 * layers, layer, row) + at
@@ -162,7 +171,7 @@ def directions(
         v = _single(beta2) * v + _single(1 - beta2) * d * d
         tl.store(v_at, v, mask=exists)
     tl.store(m_at, m, mask=exists)
-    r = tl.where(exists, _direction(w, m, v, numbers, t, decay, RULE), 0.0)
+    r = tl.where(exists, _direction(w, m, v, numbers, factors, decay, RULE), 0.0)
     here = row * blocks + tl.program_id(0)
     if held | (RULE == LAMB):
         tl.store(sums + 2 * here, tl.sum(w * r).to(tl.float64))
@@ -204,22 +213,28 @@ def moves(sums, firsts, radii, numbers, factors, layers, blocks, RULE: tl.conste
 
 @triton.jit
 def careful_sums(
-    places, sizes, addresses, strides, radii, numbers, steps, step_row, step_layer, factors, sums, layers, blocks,
-    RULE: tl.constexpr, BLOCK: tl.constexpr,
+    places, sizes, addresses, strides, radii, numbers, factors, sums, layers, blocks, RULE: tl.constexpr,
+    BLOCK: tl.constexpr, GROUP: tl.constexpr,
 ):  # fmt: skip
-    """wᵀP r and |P r|² of each block of the layers whose direction lies along the weights."""
+    """wᵀP r and |P r|² of each block of the layers whose direction lies along the weights; `GROUP` blocks a program.
+
+    There is nearly never one: a program looks at all of its blocks at once.
+    """
     row = tl.program_id(1).to(tl.int64)
-    layer, at, exists = _block(places, sizes, BLOCK)
-    here = factors + (row * layers + layer) * FACTORS
-    held = tl.load(radii + row * layers + layer) > 0
-    if tl.load(here + CAREFUL, mask=held, other=0.0) > 0:
-        w, r = _again(
-            addresses, strides, layer, row, at, exists, numbers, steps, step_row, step_layer, 0.0, layers, RULE
-        )
-        p = tl.where(exists, r - _single(tl.load(here + ALONG)) * w, 0.0)
-        sums += 2 * (row * blocks + tl.program_id(0))
-        tl.store(sums, tl.sum(w * p).to(tl.float64))
-        tl.store(sums + 1, tl.sum(p * p).to(tl.float64))
+    first = tl.program_id(0) * GROUP
+    near = first + tl.arange(0, GROUP)
+    theirs = row * layers + tl.load(places + 2 * near, mask=near < blocks, other=0)
+    careful = tl.load(factors + theirs * FACTORS + CAREFUL, mask=tl.load(radii + theirs) > 0, other=0.0)
+    if tl.max(careful) > 0:
+        for block in range(first, tl.minimum(first + GROUP, blocks)):
+            layer, at, exists = _block(places, sizes, block, BLOCK)
+            here = factors + (row * layers + layer) * FACTORS
+            held = tl.load(radii + row * layers + layer) > 0
+            if tl.load(here + CAREFUL, mask=held, other=0.0) > 0:
+                w, r = _again(addresses, strides, layer, row, at, exists, numbers, here, 0.0, layers, RULE)
+                p = tl.where(exists, r - _single(tl.load(here + ALONG)) * w, 0.0)
+                tl.store(sums + 2 * (row * blocks + block), tl.sum(w * p).to(tl.float64))
+                tl.store(sums + 2 * (row * blocks + block) + 1, tl.sum(p * p).to(tl.float64))
 
 
 @triton.jit
@@ -236,8 +251,7 @@ def careful_moves(sums, firsts, radii, numbers, factors, layers, blocks, RULE: t
 
 @triton.jit
 def _again(
-    addresses, strides, layer, row, at, exists, numbers, steps, step_row, step_layer, decay, layers,
-    RULE: tl.constexpr,
+    addresses, strides, layer, row, at, exists, numbers, factors, decay, layers, RULE: tl.constexpr
 ):  # fmt: skip
     """Returns a block's weights and its direction, computed from the slots of this step."""
     w = tl.load(_tensor(addresses, strides, layer, row) + at, mask=exists, other=0.0)
@@ -245,25 +259,21 @@ def _again(
     v = m
     if RULE != SGD:
         v = tl.load(_tensor(addresses + 2 * layers, strides + 2 * layers, layer, row) + at, mask=exists, other=0.0)
-    t = tl.load(steps + row * step_row + layer * step_layer)
-    return w, _direction(w, m, v, numbers + row * NUMBERS, t, decay, RULE)
+    return w, _direction(w, m, v, numbers + row * NUMBERS, factors, decay, RULE)
 
 
 @triton.jit
 def move(
-    places, sizes, addresses, strides, radii, numbers, steps, step_row, step_layer, factors, layers,
-    RULE: tl.constexpr, BLOCK: tl.constexpr,
+    places, sizes, addresses, strides, radii, numbers, factors, layers, RULE: tl.constexpr, BLOCK: tl.constexpr
 ):  # fmt: skip
     """Lines 9 to 11 of the layers that take three passes."""
     row = tl.program_id(1).to(tl.int64)
-    layer, at, exists = _block(places, sizes, BLOCK)
+    layer, at, exists = _block(places, sizes, tl.program_id(0), BLOCK)
     held = tl.load(radii + row * layers + layer) > 0
     if held | (RULE == LAMB):
         decay = _single(tl.where(held, 0.0, tl.load(numbers + row * NUMBERS + WEIGHT_DECAY)))
-        w, r = _again(
-            addresses, strides, layer, row, at, exists, numbers, steps, step_row, step_layer, decay, layers, RULE
-        )  # fmt: skip
         here = factors + (row * layers + layer) * FACTORS
+        w, r = _again(addresses, strides, layer, row, at, exists, numbers, here, decay, layers, RULE)
         p = r - _single(tl.load(here + ALONG)) * w
         w = _single(tl.load(here + KEEP)) * w - _single(tl.load(here + MOVE)) * p
         tl.store(_tensor(addresses, strides, layer, row) + at, w, mask=exists)
