@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 from unittest import mock
@@ -27,8 +27,10 @@ from benchmarks.measure import interleaved, ratio, summary
 from benchmarks.time_limit import OutOfTime, limit
 from lawn_tune.cells import Cell, Phase
 from lawn_tune.planning.packing import make_packs
+from lawn_tune.planning.placement import place
 from lawn_tune.planning.plan import plan
 from lawn_tune.planning.spaces import find_space
+from lawn_tune.planning.speed import Speeds
 from trainables.catalogue.methods import METHODS
 from trainables.losses import bce, cross_entropy
 from trainables.models.ncf import Ncf
@@ -61,7 +63,8 @@ class Sizes:
     """What is measured; smaller where only the code is tried.
 
     Args:
-        users, items: rows of NCF's tables, by default those of MovieLens-1M.
+        users, items, factors: of NCF, by default rows of its tables as for MovieLens-1M.
+        packed: the same of each NCF that is packed.
         large, small: batch sizes of one model, and of packs.
         packs: the numbers of models in a pack.
         images, batch: VGG-19's examples of an epoch, and of a step.
@@ -74,6 +77,12 @@ class Sizes:
     users: int = 6040
     items: int = 3706
     factors: int = 64
+    packed: Mapping[str, tuple[int, int, int]] = field(
+        default_factory=lambda: {
+            "8 factors, MovieLens-100k": (943, 1682, 8),
+            "64 factors, MovieLens-1M": (6040, 3706, 64),
+        }
+    )
     large: int = 2**20
     small: tuple[int, ...] = (256, 1000)
     packs: tuple[int, ...] = (1, 16, 64)
@@ -89,6 +98,7 @@ TRIAL = Sizes(
     users=9,
     items=8,
     factors=2,
+    packed={"2 factors": (9, 8, 2), "3 factors": (7, 6, 3)},
     large=16,
     small=(4,),
     packs=(1, 2),
@@ -115,7 +125,7 @@ def run(minutes: float = 8.0, device: str = "cuda", sizes: Sizes | None = None) 
         "ncf_large_batch": (_large_batches, 1),
         "packs": (_packs, 1),
         "graphs": (_graphs, 1),
-        "table4": (_table4, 1),
+        "table4": (_table4, 2),
         "vgg19": (_vgg, 2),  # which is compiled; last, so that it has what the others leave
     }
     results: dict[str, Any] = {"device": _described(place), "goals": {}}
@@ -191,12 +201,15 @@ def _large_batches(device: torch.device, sizes: Sizes, seconds: float) -> dict[s
 
 
 def _packs(device: torch.device, sizes: Sizes, seconds: float) -> dict[str, Any]:
-    """Examples per second of packs, all models counted, at small batches."""
+    """Examples per second of packs of a small and a large NCF, all models counted, at small batches."""
     found: dict[str, Any] = {}
-    for batch in sizes.small:
-        calls = {f"K={rows}": _ncf_step(rows, batch, sizes, device, "float32") for rows in sizes.packs}
-        times = _timed(calls, device, seconds / len(sizes.small))
-        found[f"batch {batch}"] = _rates(times, {f"K={rows}": rows * batch for rows in sizes.packs})
+    cases = [(model, batch) for model in sizes.packed for batch in sizes.small]
+    for model, batch in cases:
+        users, items, factors = sizes.packed[model]
+        own = replace(sizes, users=users, items=items, factors=factors)
+        calls = {f"K={rows}": _ncf_step(rows, batch, own, device, "float32") for rows in sizes.packs}
+        times = _timed(calls, device, seconds / len(cases))
+        found[f"{model}, batch {batch}"] = _rates(times, {f"K={rows}": rows * batch for rows in sizes.packs})
     best = [max(ratio["median"] for ratio in each["speed_up_over K=1"].values()) for each in found.values()]
     return found | {"lowest_best_speed_up": min(best)}
 
@@ -232,28 +245,32 @@ def _no_graphs(device: torch.device) -> None:
 
 
 def _table4(device: torch.device, sizes: Sizes, seconds: float) -> dict[str, Any]:
-    """GPU hours of Table 4 on MovieLens-100k: what the planner plans, at the times of a step and of an evaluation.
+    """GPU hours of Table 4 on MovieLens-100k: packs as of a launch on one GPU, times of a step and of an evaluation.
 
     A step of a constrained method is that of its constrained phase, in which no trials share a row. Drawing examples
     and starting workers is left out.
     """
-    cells = plan(find_space(TABLE_4))
+    planned = plan(find_space(TABLE_4))
+    cells = place(planned, Speeds(table=False).costs(planned, on_gpu=True), 1, on_gpu=True).cells
     kinds = {(cell.name.optimizer, _batch(cell, sizes), len(pack)) for cell in cells for _, pack in _planned(cell)}
     times = {}
     for method, batch, rows in sorted(kinds):
         calls = _of_cell(cells[0], method, batch, rows, sizes, device)
         found = _timed(calls, device, seconds / len(kinds))
         times[method, batch, rows] = {name: summary(values)["median"] for name, values in found.items()}
-    hours = {}
+    hours: dict[str, float] = {}
+    kind_hours = dict.fromkeys(("steps", "evaluation"), 0.0)
     for cell in cells:
-        work = [
-            _pack_seconds(cell, phase, times[cell.name.optimizer, _batch(cell, sizes), len(pack)])
-            for phase, pack in _planned(cell)
-        ]
-        hours[f"{cell.name.optimizer} batch {cell.task.batch_size}"] = math.fsum(work) / 3600
+        for phase, pack in _planned(cell):
+            spent = _pack_seconds(cell, phase, times[cell.name.optimizer, _batch(cell, sizes), len(pack)])
+            name = f"{cell.name.optimizer} batch {cell.task.batch_size}"
+            hours[name] = hours.get(name, 0.0) + math.fsum(spent.values()) / 3600
+            kind_hours = {kind: kind_hours[kind] + seconds / 3600 for kind, seconds in spent.items()}
     return {
         "gpu_hours": math.fsum(hours.values()),
+        "of_kind": kind_hours,
         "of_cell": hours,
+        "packs": sum(1 for cell in cells for _ in _planned(cell)),
         "trials": sum(len(pack) for cell in cells for _, pack in _planned(cell)),
         "seconds": {f"{method} batch {batch} K={rows}": each for (method, batch, rows), each in times.items()},
     }
@@ -282,13 +299,17 @@ def _of_cell(
     return {"step": step, "evaluation": lambda: step.pack.predict(*inputs)}
 
 
-def _pack_seconds(cell: Cell, phase: Phase, times: Mapping[str, float]) -> float:
+def _pack_seconds(cell: Cell, phase: Phase, times: Mapping[str, float]) -> dict[str, float]:
     """Seconds of a pack: each epoch evaluates 100 items of each user, in two splits while one selects, and a sample."""
     task, footprint = cell.task_of(phase), cell.task.footprint
     assert footprint is not None
     steps = math.ceil(task.examples / task.batch_size)
     calls = math.ceil(100 * task.dataset_row.shape["users"] / footprint.evaluated)
-    return task.epochs * (steps * times["step"] + ((2 if phase == "search" else 1) * calls + 1) * times["evaluation"])
+    evaluations = (2 if phase == "search" else 1) * calls + 1
+    return {
+        "steps": task.epochs * steps * times["step"],
+        "evaluation": task.epochs * evaluations * times["evaluation"],
+    }
 
 
 def _vgg(device: torch.device, sizes: Sizes, seconds: float) -> dict[str, Any]:

@@ -212,7 +212,7 @@ def run_launch(
         ExecutionError: packs failed for good, or the means of execution broke.
     """
     from lawn_tune.cli.stopping import stopped_by_signals
-    from lawn_tune.executors.build import build_executor, planned_workers
+    from lawn_tune.executors.build import build_executor, on_gpus, planned_workers
     from lawn_tune.launching.launch import Launch
     from lawn_tune.launching.leases import Heartbeat
     from lawn_tune.launching.progress import Display, print_left, print_summary
@@ -251,6 +251,7 @@ def run_launch(
                 owner,
                 display,
                 workers=planned_workers(settings),
+                on_gpu=on_gpus(settings),
                 pack_size=settings.pack_size,
                 retries=settings.retries,
                 extend=settings.extend and around is None,

@@ -14,6 +14,7 @@ from lawn_tune.cells import Cell
 from lawn_tune.cli.options import (
     AsJson,
     Cells,
+    Gpus,
     GpusPerTrial,
     MaxEpochs,
     Seeds,
@@ -24,10 +25,11 @@ from lawn_tune.cli.options import (
     print_json,
 )
 from lawn_tune.errors import UsageError
+from lawn_tune.executors.build import on_gpus
 from lawn_tune.planning.costs import Cost, estimate
 from lawn_tune.planning.extending import resumed, state
 from lawn_tune.planning.makespan import makespan
-from lawn_tune.planning.packing import pack_size
+from lawn_tune.planning.packing import largest_packs, pack_size
 from lawn_tune.planning.placement import Placement, place
 from lawn_tune.planning.plan import plan_all, twins, unconstrained_points
 from lawn_tune.planning.ranks import check_ranks
@@ -49,8 +51,10 @@ if TYPE_CHECKING:
     from lawn_tune.results import Outcome, TrialRow
 
 
-ON_GPUS = "time on a GPU: unknown until the ledger has trials that one trained"
+ON_GPUS = "on GPUs (--gpus N), packs are larger, and times unknown until the ledger has trials that one trained"
 """Where a time comes from the table of speeds, which is of CPU cores."""
+
+GPU_PACKS = "packs are those of a launch on GPUs; --gpus 0 shows those for CPU cores"
 
 
 def plan(
@@ -68,6 +72,7 @@ def plan(
         int | None,
         typer.Option(min=1, metavar="N", help="Choose packs for N such workers, and simulate how long these take."),
     ] = None,
+    gpus: Gpus = None,
     gpus_per_trial: GpusPerTrial = None,
     smoke: Smoke = False,
     detect: Annotated[
@@ -82,6 +87,7 @@ def plan(
     With --detect, each pair's confirm seeds are those with which four in five studies would find a difference of so
     many points: by the spread that the ledger shows, or else by an assumed one.
 
+    Packs are those of a launch on this machine with the same --gpus: GPUs have room for larger ones than CPU cores.
     With --gpus-per-trial, times are those of workers with as many GPUs each, taken to be as many times as fast.
 
     \b
@@ -91,7 +97,7 @@ def plan(
       lawn-tune plan fashion_mnist --workers 512
       lawn-tune plan movielens_100k --smoke
       lawn-tune plan movielens_100k --detect 0.5
-      lawn-tune plan table4 --workers 64
+      lawn-tune plan table4 --workers 64 --gpus 64
       lawn-tune plan --all --json
     """
     if bool(spaces) == all_spaces:
@@ -99,23 +105,26 @@ def plan(
         raise UsageError("plan takes either spaces or --all", f"Built-in spaces: {known}; or give a TOML file.")
     chosen = find_spaces(spaces or builtin_spaces())
     planned = plan_all(chosen, cells=cells or (), max_epochs=None if smoke else max_epochs, seeds=seeds)
-    settings = resolve({"storage": storage, "gpus_per_trial": gpus_per_trial})
+    settings = resolve({"storage": storage, "gpus": gpus, "gpus_per_trial": gpus_per_trial})
+    on_gpu = on_gpus(settings)
     check_ranks(planned, settings.gpus_per_trial)
     url = settings.storage
     held = None if smoke else _held(url, planned, examples=detect is not None)
     planned = planned if held is None else held.cells
     detected = None if detect is None else _detected(planned, held, detect)
-    planned = smoke_cells(planned) if smoke else planned
-    speeds = Speeds(devices=settings.gpus_per_trial)
+    planned = smoke_cells(planned, on_gpu=on_gpu) if smoke else planned
+    speeds = Speeds(table=not on_gpu, devices=settings.gpus_per_trial)
     if held is not None:
         speeds.learn(planned, held.rows)
         planned = tuple(cell.packed(held.packings.get(cell.name)) for cell in planned)
     shared = twins(planned)
     own = [cell for cell in planned if cell.name not in shared]
-    placement = None if workers is None else place(own, speeds.costs(own), workers)
-    if placement is not None:
+    placement = None
+    if workers is not None:
+        placement = place(own, speeds.costs(own, on_gpu), workers, on_gpu=on_gpu)
         packed = {cell.name: cell for cell in placement.cells}
         planned = tuple(packed.get(cell.name, cell) for cell in planned)
+    planned = tuple(largest_packs(cell, on_gpu) for cell in planned)
     costs = [estimate(cell, speeds=speeds) for cell in planned]
     counts = [_count(cell, held) for cell in planned]
     if as_json:
@@ -123,6 +132,8 @@ def plan(
         print_json("plan/1", document | (detected.document() if detected else {}))
         return
     _print(planned, costs, counts, shared, url, held, sizes=placement is not None)
+    if on_gpu:
+        console().print(GPU_PACKS, soft_wrap=True, markup=False)
     if held is not None:
         _print_code(planned, held.rows)
     if placement is not None:

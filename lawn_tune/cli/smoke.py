@@ -13,7 +13,7 @@ from rich.console import Console
 from lawn_tune.cells import Cell
 from lawn_tune.cli.checks import Check, print_checks
 from lawn_tune.errors import DataError, ExecutionError, LawnTuneError, LedgerError
-from lawn_tune.executors.build import checkpoint_place
+from lawn_tune.executors.build import checkpoint_place, on_gpus
 from lawn_tune.executors.checkpoints import open_store
 from lawn_tune.launching.launch import Launch
 from lawn_tune.launching.smoke import Seen, SmokeAgenda
@@ -40,7 +40,7 @@ class Smoke:
     """
 
     def __init__(self, cells: Sequence[Cell], settings: Settings) -> None:
-        self.cells = smoke_cells(cells, settings.pack_size)
+        self.cells = smoke_cells(cells, settings.pack_size, on_gpus(settings))
         self.place = checkpoint_place(settings)
         self.settings = replace(settings, checkpoint_seconds=0.0, retries=0, deadline=None, max_device_hours=None)
         self.seen = Seen()

@@ -16,22 +16,29 @@ from trainables import image_folders
 
 
 def planned_workers(settings: Settings) -> int | None:
-    """Returns how many jobs run at once; None if only the cluster knows."""
+    """Returns how many jobs run at once; None for a cluster, which is asked for them and for its GPUs."""
     if _kind(settings) == "inline":
         return 1
-    return settings.workers if settings.ray_address else machine_slots(settings).count
+    return None if settings.ray_address else machine_slots(settings).count
+
+
+def on_gpus(settings: Settings) -> bool:
+    """Returns whether a launch trains on GPUs; a cluster is taken to have some until it is joined."""
+    if settings.gpus is None:
+        return settings.ray_address is not None or settings.gpus_per_trial > 1 or machine_gpus() > 0
+    return settings.gpus > 0
 
 
 def build_executor(
     settings: Settings,
-    connected: Callable[[int], None] = lambda slots: None,
+    connected: Callable[[int, bool], None] = lambda count, on_gpu: None,
     code: Mapping[str, bytes] | None = None,
 ) -> Executor:
     """Returns the executor that the settings ask for.
 
     Args:
         settings: of the launch.
-        connected: called with the number of jobs at once, when a cluster is joined.
+        connected: called with the number of jobs at once and whether they have GPUs, before the first is asked for.
         code: sources of training functions and optimizer classes, see `WorkerSettings`.
 
     Raises:
@@ -92,7 +99,7 @@ def _inline(worker: WorkerSettings) -> Executor:
     return InlineExecutor(worker)
 
 
-def _ray(worker: WorkerSettings, slots: Slots, asked: Settings, connected: Callable[[int], None]) -> Executor:
+def _ray(worker: WorkerSettings, slots: Slots, asked: Settings, connected: Callable[[int, bool], None]) -> Executor:
     if not find_spec("ray"):
         raise UsageError(
             "the executor is 'ray', but Ray is not installed", "pip install 'lawn-tune[ray]', or use inline."

@@ -72,7 +72,7 @@ class RayTuneExecutor:
         total_gpus: GPUs of this machine, or None to count them; ignored with an address.
         address: of a running Ray cluster, or None to start Ray here.
         most_jobs, most_gpus: limits on a cluster, or None for all it has.
-        connected: called with the number of jobs at once, before the first job is asked for.
+        connected: called with the number of jobs at once and whether they have GPUs, before the first is asked for.
     """
 
     settings: WorkerSettings
@@ -84,7 +84,7 @@ class RayTuneExecutor:
     address: str | None = None
     most_jobs: int | None = None
     most_gpus: int | None = None
-    connected: Callable[[int], None] = lambda slots: None
+    connected: Callable[[int, bool], None] = lambda count, on_gpu: None
     _held: list[Held[Slots]] = field(default_factory=list, init=False, repr=False, compare=False)
     """At most one."""
 
@@ -108,7 +108,7 @@ class RayTuneExecutor:
             slots = self._held[0].started()
             if slots is None:
                 return
-            self.connected(slots.count)
+            self.connected(slots.count, slots.gpus > 0)
             watch = HeadWatch(_needed(self.address), lambda: agenda.stopping)
             with _quiet(), self._on_cluster(jobs, slots):
                 self._held[0].call(lambda: tuner(jobs, folder, slots).fit(), watch.check)

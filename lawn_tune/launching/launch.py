@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from math import inf
 
 from lawn_tune.cells import Cell, CellName, Packing, Phase
 from lawn_tune.executors.base import UNUSABLE, Event, Failed, Finished, Job, Nothing, Progress
@@ -40,6 +41,7 @@ class Launch:
         listener: the display.
         workers: packs that are trained at once, for which sizes of packs are chosen that no launch has chosen yet;
             None while it is not known, see `expect_workers`.
+        on_gpu: whether they are trained on GPUs, which have room for larger packs.
         pack_size: trials a pack, whatever is recorded; None to choose.
         retries: how often a failed pack is tried again in this launch.
         extend: whether to widen grids whose winners are on an edge before any winner is confirmed.
@@ -56,6 +58,7 @@ class Launch:
         listener: Listener,
         *,
         workers: int | None = 1,
+        on_gpu: bool = False,
         pack_size: int | None = None,
         retries: int = 2,
         extend: bool = False,
@@ -64,7 +67,8 @@ class Launch:
     ) -> None:
         self.ledger, self.owner, self.listener = ledger, owner, listener
         self.limits = limits or Limits()
-        self.workers, self.pack_size, self.retries = workers, pack_size, retries
+        self.workers, self.on_gpu = workers, on_gpu
+        self.pack_size, self.retries = pack_size, retries
         self.leases = HeldLeases(ledger, owner)
         self.tally = Tally()
         self._clock = clock
@@ -112,9 +116,9 @@ class Launch:
         outcomes = self.ledger.outcomes(free)
         return any(outcomes.get(key) not in FINISHED for key in free)
 
-    def expect_workers(self, count: int) -> None:
-        """Sets how many packs are trained at once; has no effect on sizes that are chosen already."""
-        self.workers = count
+    def expect_workers(self, count: int, on_gpu: bool) -> None:
+        """Sets how many packs are trained at once, and on what; has no effect on sizes that are chosen already."""
+        self.workers, self.on_gpu = count, on_gpu
 
     def has_work(self) -> bool:
         """Waits until there is a job, or will be none; asked before an executor is started for nothing."""
@@ -202,7 +206,8 @@ class Launch:
         """Chooses sizes of packs where none are recorded, and records them; returns the cells in the order to train."""
         recorded = self.ledger.packings([work.cell for work in works])
         cells = [work.cell.packed(self._packing(work.cell, recorded)) for work in works]
-        placed = place(cells, self.limits.speeds.costs(cells), self.workers or 1, missing).cells
+        costs = self.limits.speeds.costs(cells, self.on_gpu)
+        placed = place(cells, costs, self.workers or 1, missing, on_gpu=self.on_gpu).cells
         recorded = self.ledger.record_packings(placed, replacing=self.pack_size is not None)
         for work in works:
             work.cell = work.cell.packed(recorded[work.cell.name])
@@ -285,6 +290,7 @@ class Launch:
         packs = self.ledger.record_packs(cell.name, phase, planned) if missing else ()
         work.phase, work.trials = phase, {trial.key: trial for trial in trials}
         work.diverged = sum(outcomes.get(key) == "diverged" for key in work.trials)
+        work.too_large = min((len(pack.keys) for pack in packs if pack.state == "split"), default=inf)
         waiting = [pack for pack in packs if pack.state != "split" and missing.intersection(pack.keys)]
         if phase == "search":
             members = [[work.trials[key] for key in pack.keys] for pack in waiting]
@@ -350,10 +356,15 @@ class Launch:
         return Job(pack=pack.id, config=PackConfig(task=work.cell.task_of(work.phase), members=tuple(trials)))
 
     def _next_pack(self, work: Work) -> PackRow:
-        """Takes the cell's next pack; one trial of it, if those of its workload cannot be trained at once."""
+        """Takes the cell's next pack.
+
+        It is one trial, if those of its workload cannot be trained at once, and a half, if a pack of that size ran out
+        of memory, in whichever launch: so a size that does not fit is tried once.
+        """
         pack = work.queue.popleft()
-        if work.cell.task.code in self._alone and len(pack.keys) > 1:
-            pack, *others = self.ledger.split_pack(pack, len(pack.keys))
+        alone = work.cell.task.code in self._alone
+        while len(pack.keys) > 1 and (alone or len(pack.keys) >= work.too_large):
+            pack, *others = self.ledger.split_pack(pack, len(pack.keys) if alone else 2)
             work.queue.extendleft(reversed(others))
         return pack
 
@@ -378,6 +389,7 @@ class Launch:
         if event.reason == "stopped":
             return
         if event.reason == "memory" and len(pack.keys) > 1:
+            work.too_large = min(work.too_large, len(pack.keys))
             work.queue.extendleft(reversed(self.ledger.split_pack(pack)))
             self.listener.failed(event.job, event.error, again=True)
             return

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from functools import cached_property
+from math import inf
 
 from lawn_tune.cells import Cell, Phase
 from lawn_tune.executors.base import Job
@@ -38,7 +39,10 @@ OPENED = (State.OPEN, State.FAILED, State.LEFT_OUT, State.LOST)
 
 @dataclass
 class Work:
-    """A cell, and of the phase that is trained: packs still to begin, those in training, and trials that diverged."""
+    """A cell, and of the phase that is trained: packs still to begin, those in training, and trials that diverged.
+
+    `too_large` is the smallest number of trials in a pack that ran out of memory.
+    """
 
     cell: Cell
     state: State = State.WAITING
@@ -47,6 +51,7 @@ class Work:
     queue: deque[PackRow] = field(default_factory=deque)
     running: set[str] = field(default_factory=set)
     diverged: int = 0
+    too_large: float = inf
 
     @cached_property
     def keys(self) -> frozenset[str]:

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from heapq import heapify, heappop, heapreplace
 from math import ceil, fsum
+from typing import get_args
 
-from lawn_tune.cells import Cell, Phase
+from lawn_tune.cells import Cell, Packing, Phase
 from trainables.tasks import Trial
 
 MAX_SIZE = 16
@@ -16,20 +17,45 @@ EXAMPLES = 16_384
 x4 for NCF with 8 factors at batch size 256, x3 at 1000, x2 for a small VGG at 64, nothing at 10000 and above;
 docs/performance.md). Larger packs would gain a little more and leave workers without one."""
 
+GPU_MAX_SIZE = 64
+GPU_OUTPUTS = 2**20 * 193
+"""The same for a GPU, in numbers that all layers put out for these examples: 2^20 examples of NCF with 64 factors (our
+choice, from timings of NCF on one H200). In one such model's step an example takes 50 to 90 ns at batch size 10,000,
+11 at 100,000, 7.4 at 400,000 and 6.3 at 2^20: below, launches take a part of the time, which a pack shares. In packs of
+64, the largest measured, each model takes at most two thirds of its time in packs of 16. A model whose layers put out
+more numbers fills a GPU with fewer examples; one whose size is not known is packed as on a CPU, with `MAX_SIZE`."""
 
-def largest_size(cell: Cell, phase: Phase) -> int:
+
+def largest_size(cell: Cell, phase: Phase, on_gpu: bool = False) -> int:
     """Returns the most trials that a pack should hold: many for small batches, 1 where one fills a device.
 
-    It depends on the plan alone, and is the best size for a single worker.
+    It depends on the plan and the kind of device alone, and is the best size for a single worker.
     """
     trials = len(cell.protocol.confirm_seeds) if phase == "confirm" else cell.grid.size
     most = 1 if cell.task.alone else cell.task.model_row.largest_pack
-    return min(max(EXAMPLES // cell.task.at_once, 1), MAX_SIZE, max(trials, 1), most)
+    examples, size = _room(cell, on_gpu)
+    return min(max(examples // cell.task.at_once, 1), size, max(trials, 1), most)
 
 
-def pack_size(cell: Cell, phase: Phase) -> int:
+def _room(cell: Cell, on_gpu: bool) -> tuple[int, int]:
+    """Returns the examples and the trials that a device has room for."""
+    footprint = cell.task.footprint if on_gpu else None
+    if footprint is None or footprint.floats < 1:
+        return EXAMPLES, MAX_SIZE
+    return max(GPU_OUTPUTS // footprint.floats, EXAMPLES), GPU_MAX_SIZE
+
+
+def pack_size(cell: Cell, phase: Phase, on_gpu: bool = False) -> int:
     """Returns K, the most trials a pack of `cell` holds: as chosen for its launch, else `largest_size`."""
-    return largest_size(cell, phase) if cell.packing is None else cell.packing.size(phase)
+    return largest_size(cell, phase, on_gpu) if cell.packing is None else cell.packing.size(phase)
+
+
+def largest_packs(cell: Cell, on_gpu: bool = False) -> Cell:
+    """Returns a cell with the packing that it has, or else with packs of `largest_size`."""
+    if cell.packing is not None:
+        return cell
+    search, confirm = (largest_size(cell, phase, on_gpu) for phase in get_args(Phase))
+    return cell.packed(Packing(search=search, confirm=confirm, workers=None, plan=cell.plan_id))
 
 
 def make_packs(cell: Cell, phase: Phase, trials: Sequence[Trial], size: int | None = None) -> list[tuple[Trial, ...]]:

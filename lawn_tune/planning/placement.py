@@ -56,6 +56,8 @@ def place(
     cost: PackCost,
     workers: int,
     missing: Mapping[CellName, Sequence[Trial]] | None = None,
+    *,
+    on_gpu: bool = False,
 ) -> Placement:
     """Chooses sizes of packs and an order of cells with which a launch ends early.
 
@@ -66,11 +68,12 @@ def place(
         cost: of each pack.
         workers: packs at once.
         missing: search trials to train, by cell; None for all.
+        on_gpu: whether workers train on GPUs, which have room for larger packs.
     """
     options = [
         (
-            _options(cell, "search", cell.search_trials if missing is None else missing[cell.name], cost),
-            _options(cell, "confirm", cell.planned_trials("confirm"), cost),
+            _options(cell, "search", cell.search_trials if missing is None else missing[cell.name], cost, on_gpu),
+            _options(cell, "confirm", cell.planned_trials("confirm"), cost, on_gpu),
         )
         for cell in cells
     ]
@@ -166,13 +169,13 @@ class _Search:
         return launch.span + THRIFT * launch.work / self._workers
 
 
-def _options(cell: Cell, phase: Phase, trials: Sequence[Trial], cost: PackCost) -> list[_Option]:
+def _options(cell: Cell, phase: Phase, trials: Sequence[Trial], cost: PackCost, on_gpu: bool) -> list[_Option]:
     """Returns sizes with different numbers of packs, the largest one first; a single one where it is chosen already.
 
     Those are left out whose packs take more work than single trials do.
     """
     if cell.packing is None:
-        largest = largest_size(cell, phase)
+        largest = largest_size(cell, phase, on_gpu)
         even = {ceil(len(trials) / count) for count in range(1, len(trials) + 1)}
         sizes = [largest, *sorted((size for size in even if size < largest), reverse=True)]
     else:

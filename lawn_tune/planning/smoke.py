@@ -21,7 +21,7 @@ POINTS = 2
 """Points of a cell, if its packs hold no more (our choice)."""
 
 
-def smoke_cells(cells: Sequence[Cell], size: int | None = None) -> tuple[Cell, ...]:
+def smoke_cells(cells: Sequence[Cell], size: int | None = None, on_gpu: bool = False) -> tuple[Cell, ...]:
     """Returns the cells of a smoke run, which trains nothing that belongs to the study: its trials have other keys.
 
     Each cell keeps dataset, model, method and batch size. It has two grid points, or as many as one of its packs
@@ -31,19 +31,23 @@ def smoke_cells(cells: Sequence[Cell], size: int | None = None) -> tuple[Cell, .
     Args:
         cells: of the study, whatever their warm-up is.
         size: maximum trials of a pack; the plan's rule if None.
+        on_gpu: whether that is the rule for GPUs.
     """
-    return tuple(_smoke(cell, size) for cell in cells)
+    return tuple(
+        _smoke(cell, size or pack_size(cell, "search", on_gpu), size or pack_size(cell, "confirm", on_gpu))
+        for cell in cells
+    )
 
 
-def _smoke(cell: Cell, size: int | None) -> Cell:
+def _smoke(cell: Cell, searched: int, confirmed: int) -> Cell:
     steps = min(STEPS, ceil(cell.task.examples / cell.task.batch_size))
     task = replace(cell.task, epochs=EPOCHS, steps=STEPS)
-    confirmed = cell.protocol.confirm_seeds[: size or pack_size(cell, "confirm")]
+    seeds = cell.protocol.confirm_seeds[:confirmed]
     protocol = replace(
-        cell.protocol, search_seeds=cell.protocol.search_seeds[:1], confirm_seeds=confirmed, full_epochs=EPOCHS
+        cell.protocol, search_seeds=cell.protocol.search_seeds[:1], confirm_seeds=seeds, full_epochs=EPOCHS
     )
     middle = {name: sorted(kept.levels)[len(kept.levels) // 2] for name, kept in cell.kept.items()}
-    grid = _part(cell.keeping(middle).grid, max(POINTS, size or pack_size(cell, "search")))
+    grid = _part(cell.keeping(middle).grid, max(POINTS, searched))
     scaled = {name: _scaled(cell, name, levels, steps) for name, levels in grid.values.items()}
     return replace(cell, task=task, grid=Grid(scaled), protocol=protocol, kept={})
 

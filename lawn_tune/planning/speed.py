@@ -21,6 +21,9 @@ UNKNOWN = Speed(per_example=1.0, per_step=0.0, per_call=1024.0)
 """For cells without a speed, in examples instead of seconds: the calls of a step take as long as 1,024 examples (our
 choice, between the 70 of small-vgg and the 1,700 of ncf with 8 factors on a CPU core)."""
 
+UNKNOWN_ON_GPU = Speed(per_example=1.0, per_step=0.0, per_call=65_536.0)
+"""The same on a GPU (our choice, between the 31,000 of ncf with 8 factors and the 90,000 of 64 on one H200)."""
+
 
 class _Measured:
     """Sums over finished trials."""
@@ -69,11 +72,12 @@ class Speeds:
         work = _pack_work(cell, phase, pack, row or UNKNOWN) / self._devices
         return work * (1.0 if found is None else found.seconds / found.work)
 
-    def costs(self, cells: Sequence[Cell]) -> Callable[[Cell, Phase, Sequence[Trial]], float]:
+    def costs(self, cells: Sequence[Cell], on_gpu: bool = False) -> Callable[[Cell, Phase, Sequence[Trial]], float]:
         """Returns a function like `seconds`, to compare packs of some cells; in examples where a speed is unknown."""
         if all(self._found(cell) or self._of_table(cell) for cell in cells):
             return lambda cell, phase, pack: self.seconds(cell, phase, pack) or 0.0
-        return lambda cell, phase, pack: _pack_work(cell, phase, pack, UNKNOWN)
+        unknown = UNKNOWN_ON_GPU if on_gpu else UNKNOWN
+        return lambda cell, phase, pack: _pack_work(cell, phase, pack, unknown)
 
     def epoch_seconds(self, cell: Cell, phase: Phase = "search") -> float | None:
         """Returns how long one epoch of one trial takes, by finished trials alone; None if unknown."""

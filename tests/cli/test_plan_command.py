@@ -11,6 +11,7 @@ import pytest
 
 import lawn_tune.cli.plan
 from lawn_tune.cells import Cell
+from lawn_tune.executors import build
 from lawn_tune.ledger import open_ledger
 from lawn_tune.planning.costs import estimate
 from lawn_tune.planning.placement import place
@@ -222,3 +223,34 @@ def test_plan_shows_the_packs_that_a_launch_recorded(tmp_path: Path) -> None:
     found = read("plan", "quickstart", "--workers", "1", "--storage", url, "--json")
     assert {cell["search_pack_size"] for cell in found["cells"]} <= {1, 2}
     assert found["cells"] == read("plan", "quickstart", "--storage", url, "--json")["cells"]
+
+
+def sizes(*args: str) -> list[tuple[int, int]]:
+    """Returns the sizes of packs in search and confirm, a cell each."""
+    cells = read("plan", "table4_movielens_100k", "--cells", "sgd/*", "--json", *args)["cells"]
+    return [(cell["search_pack_size"], cell["confirm_pack_size"]) for cell in cells]
+
+
+def test_plan_shows_the_packs_of_a_launch_on_gpus_whose_times_are_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = sizes()
+    assert plain == sizes("--gpus", "0") == [(16, 3), (1, 1), (1, 1), (1, 1)]
+    on_gpus = sizes("--gpus", "8")
+    assert on_gpus == sizes("--gpus", "1", "--workers", "1") == [(32, 3), (32, 3), (10, 3), (2, 2)]
+    spread = read("plan", "table4_movielens_100k", "--gpus", "8", "--workers", "8", "--json")
+    assert all(cell["hours"] is None for cell in spread["cells"])
+    assert spread["makespan_hours"] is None
+    assert any(1 < cell["search_pack_size"] < 32 for cell in spread["cells"])
+    monkeypatch.setattr(build, "machine_gpus", lambda: 2)
+    assert sizes() == on_gpus, "as a launch on this machine"
+    shown = run("plan", "table4_movielens_100k").stdout.splitlines()
+    assert lawn_tune.cli.plan.GPU_PACKS in shown
+    assert lawn_tune.cli.plan.ON_GPUS not in shown
+    assert sizes("--gpus", "0") == plain
+
+
+def test_plan_shows_the_smoke_run_of_a_launch_on_gpus() -> None:
+    args = ("plan", "table4_movielens_100k", "--smoke", "--json")
+    on_cores, on_gpus = (
+        sum(cell["search_trials"] for cell in read(*args, *more)["cells"]) for more in ((), ("--gpus", "1"))
+    )
+    assert on_cores < on_gpus

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lawn_tune.executors import machine
-from lawn_tune.executors.build import machine_slots
+from lawn_tune.executors import build, machine
+from lawn_tune.executors.build import machine_slots, on_gpus, planned_workers
 from lawn_tune.executors.machine import cpu_limit, machine_cpus, memory, visible_gpus
 from lawn_tune.settings import Settings
 
@@ -147,6 +147,31 @@ def test_there_is_always_a_core_and_never_more_than_allowed(limit: float, cores:
 def test_cuda_sees_the_gpus_before_the_first_invalid_entry(visible: str | None, count: int) -> None:
     assert visible_gpus(visible, 4) == count
     assert visible_gpus(visible, 0) == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "found", "expected"),
+    [
+        (Settings(), 0, False),
+        (Settings(), 1, True),
+        (Settings(gpus=0), 1, False),
+        (Settings(gpus=2), 0, True),
+        (Settings(gpus_per_trial=2), 0, True),
+        (Settings(ray_address="auto"), 0, True),
+        (Settings(ray_address="auto", gpus=0), 1, False),
+    ],
+)
+def test_whether_a_launch_trains_on_gpus_is_known_before_it_begins(
+    settings: Settings, found: int, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "machine_gpus", lambda: found)
+    assert on_gpus(settings) == expected
+
+
+def test_a_cluster_says_how_many_workers_there_are_and_on_what() -> None:
+    """Nothing is packed before, even where --workers is given."""
+    assert planned_workers(Settings(ray_address="auto", workers=3, executor="ray")) is None
+    assert planned_workers(Settings(workers=3, executor="ray")) == 3
 
 
 @pytest.mark.parametrize(("visible", "gpus"), [(None, 2), ("-1", 0), ("1", 1)])

@@ -53,6 +53,12 @@ def opened(tmp_path: Path, cells: tuple[Cell, ...]) -> Iterator[Callable[[str], 
         ledger.close()
 
 
+@pytest.fixture
+def pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes CPU cores so small that a pack of these cells holds two trials there, and four on a GPU."""
+    monkeypatch.setattr("lawn_tune.planning.packing.EXAMPLES", 2 * 64)
+
+
 def launch(cells: tuple[Cell, ...], ledger: Ledger, executor: FakeExecutor, **options: int | None) -> Launch:
     ledger.register(cells)
     agenda = Launch(cells, ledger, OWNER, Recorder(), **options)  # type: ignore[arg-type]
@@ -104,6 +110,23 @@ def test_packs_are_small_enough_for_every_worker_to_have_one(
             members = next(keys for keys in packs[row.cell, row.phase] if row.key in keys)
             assert row.provenance["packing"] == {"trials": len(members), "workers": workers}
     assert sizes == {1: [4, 4, 2, 2], 4: [2, 2, 1, 1]}
+
+
+@pytest.mark.usefixtures("pairs")
+@pytest.mark.parametrize("first", [False, True])
+def test_a_cell_keeps_its_packs_on_the_other_kind_of_device(
+    first: bool, cells: tuple[Cell, ...], opened: Callable[[str], Ledger]
+) -> None:
+    ledger, executor = opened("ledger"), FakeExecutor()
+    agenda = Launch(cells, ledger, OWNER, Recorder(), on_gpu=first)
+    executor.behave = stopping_after(1, agenda)
+    executor.run(agenda)
+    agenda.close()
+    executor.behave = succeed
+    launch(cells, ledger, executor, on_gpu=not first)
+    assert largest(packs_of(ledger, cells), "search") == ([4, 4] if first else [2, 2])
+    assert set(executor.trained.values()) == {1}
+    assert len(executor.trained) == TRIALS
 
 
 @pytest.mark.parametrize(("jobs", "later"), [(0, 1), (1, 100), (3, 2), (5, None), (7, 1)])
@@ -209,12 +232,64 @@ def test_two_launches_at_once_use_the_same_sizes(cells: tuple[Cell, ...], opened
     assert largest(packs, "search") == largest(packs, "confirm") == [1, 1]
 
 
-def test_the_workers_of_a_cluster_may_be_known_later(cells: tuple[Cell, ...], opened: Callable[[str], Ledger]) -> None:
+@pytest.mark.usefixtures("pairs")
+@pytest.mark.parametrize(("workers", "on_gpu", "expected"), [(100, False, 1), (1, True, 4), (1, False, 2)])
+def test_the_workers_of_a_cluster_may_be_known_later(
+    workers: int, on_gpu: bool, expected: int, cells: tuple[Cell, ...], opened: Callable[[str], Ledger]
+) -> None:
     ledger = opened("ledger")
     agenda = Launch(cells, ledger, OWNER, Recorder(), workers=None)
     assert agenda.expects_work()
     assert ledger.packings(cells) == {}
-    agenda.expect_workers(100)
+    agenda.expect_workers(workers, on_gpu)
     FakeExecutor().run(agenda)
     agenda.close()
-    assert largest(packs_of(ledger, cells), "search") == [1, 1]
+    assert largest(packs_of(ledger, cells), "search") == [expected, expected]
+
+
+SIXTEEN = SPACE.replace("[0.01, 0.02]", "[0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08]")
+
+
+@pytest.mark.parametrize("stopped", [None, 1, 2, 3, 5])
+@pytest.mark.parametrize(("size", "room", "tried"), [(16, 1, [16, 8, 4, 2]), (8, 3, [8, 4]), (6, 2, [6, 3])])
+def test_a_size_that_does_not_fit_is_tried_once_for_each_cell(
+    size: int, room: int, tried: list[int], stopped: int | None, opened: Callable[[str], Ledger], tmp_path: Path
+) -> None:
+    """Whether or not the launch was stopped in between: what did not fit is in the ledger."""
+    (tmp_path / "tiny.toml").write_text(SIXTEEN)
+    cells = plan(load_space(tmp_path / "tiny.toml"))[:1]
+    ledger, executor, failed = opened("ledger"), FakeExecutor(), list[tuple[str, int]]()
+
+    def small_device(job: Job) -> list[Event]:
+        members = len(job.config.members)
+        if members <= room:
+            return list(succeed(job))
+        failed.append((job.config.task.train_on, members))
+        return fail("memory")(job)
+
+    def run(jobs: int | None) -> None:
+        ledger.register(cells)
+        agenda = Launch(cells, ledger, OWNER, Recorder(), pack_size=size)
+        begun = 0
+
+        def behave(job: Job) -> list[Event]:
+            nonlocal begun
+            begun += 1
+            if jobs is not None and begun > jobs:
+                agenda.stop()
+                return [Failed(job, "stopped", "asked to")]
+            return small_device(job)
+
+        executor.behave = behave
+        executor.run(agenda)
+        agenda.close()
+
+    if stopped is not None:
+        run(stopped)
+    run(None)
+    assert len(failed) == len(set(failed))
+    searched = [members for split, members in failed if split == "train"]
+    assert searched == tried or stopped
+    assert len(searched) <= len(tried) + 1, "a smaller pack may be tried first"
+    assert set(executor.trained.values()) == {1}
+    assert len(executor.trained) == 16 + 2

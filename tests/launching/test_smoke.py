@@ -22,7 +22,7 @@ from lawn_tune.launching.smoke import SmokeAgenda
 from lawn_tune.ledger import open_ledger
 from lawn_tune.ledger.database import Database
 from lawn_tune.ledger.temporary import PREFIX, in_schema, temporary_ledger
-from lawn_tune.planning.packing import make_packs
+from lawn_tune.planning.packing import largest_packs, make_packs
 from lawn_tune.planning.plan import plan
 from lawn_tune.planning.smoke import EPOCHS, POINTS, STEPS, smoke_cells
 from lawn_tune.planning.spaces import builtin_spaces, find_space
@@ -80,6 +80,14 @@ def test_a_smoke_cell_is_its_cell_for_a_few_steps() -> None:
         assert len(smoke.search_trials) == smoke.grid.size, cell.name
         keys, studied = ({trial.key for trial in each.search_trials} for each in (smoke, cell))
         assert not keys & studied, cell.name
+
+
+def test_a_smoke_run_on_gpus_has_packs_of_their_size() -> None:
+    for cell, smoke in zip(BUILT_IN, smoke_cells(BUILT_IN, on_gpu=True), strict=True):
+        studied, tried = (largest_packs(each, on_gpu=True) for each in (cell, smoke))
+        for phase in ("search", "confirm"):
+            sizes = [max(map(len, make_packs(each, phase, each.planned_trials(phase)))) for each in (studied, tried)]
+            assert sizes[1] >= sizes[0], f"packs of {cell.name} take the memory of the study's"
 
 
 def test_its_schedule_is_scaled() -> None:

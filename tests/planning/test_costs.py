@@ -171,6 +171,8 @@ def test_costs_compare_cells_in_one_unit(monkeypatch: pytest.MonkeyPatch) -> Non
     costs = learned([row(ADAM, ADAM.search_trials[0])]).costs([ADAM, LAWN])
     assert costs(ADAM, "search", ADAM.search_trials[:2]) == costs(ADAM, "search", ADAM.search_trials[2:4])
     assert costs(ADAM, "search", ADAM.search_trials[:2]) == 20 * (2 * 1293 + 21 * 1024)
+    on_gpu = learned([row(ADAM, ADAM.search_trials[0])]).costs([ADAM, LAWN], on_gpu=True)
+    assert on_gpu(ADAM, "search", ADAM.search_trials[:2]) == 20 * (2 * 1293 + 21 * 65_536)
 
 
 def learned(rows: list[TrialRow], **options: bool) -> Speeds:

@@ -7,18 +7,31 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import ceil
 from random import Random
+from typing import get_args
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lawn_tune.cells import Cell
-from lawn_tune.planning.packing import MAX_SIZE, coarse_to_fine, make_packs, pack_size
+from lawn_tune.cells import Cell, Phase
+from lawn_tune.planning.packing import (
+    EXAMPLES,
+    GPU_MAX_SIZE,
+    GPU_OUTPUTS,
+    MAX_SIZE,
+    coarse_to_fine,
+    largest_packs,
+    largest_size,
+    make_packs,
+    pack_size,
+)
 from lawn_tune.planning.plan import plan
 from lawn_tune.planning.spaces import builtin_spaces, find_space
 from search_spaces.space import Grid
 from trainables.tasks import Trial
 
+PHASES: tuple[Phase, ...] = get_args(Phase)
 QUICK = find_space("quickstart")
 CELLS = [cell for name in builtin_spaces() for cell in plan(find_space(name))]
 
@@ -163,6 +176,59 @@ def test_pack_size_follows_the_batch_and_never_exceeds_the_trials() -> None:
             assert 1 <= size <= min(trials, MAX_SIZE) <= 16, cell.name
             assert size == 1 or size * cell.task.batch_size <= 16_384, cell.name
             assert size == 1 or cell.task.batch_size < 10_000, cell.name
+
+
+@settings(deadline=None)
+@given(st.sampled_from(CELLS), st.sampled_from(PHASES), st.integers(1, 2**21), st.integers(1, 300), st.integers(1, 100))
+def test_a_pack_for_a_gpu_is_the_largest_that_every_bound_allows(
+    cell: Cell, phase: Phase, batch: int, confirmed: int, most: int
+) -> None:
+    model = replace(cell.task.model_row, largest_pack=most)
+    task = replace(cell.task, batch_size=batch, micro_batch=0)
+    cell = replace(cell, task=task, protocol=replace(cell.protocol, confirm_seeds=tuple(range(confirmed))))
+    with mock.patch.object(type(task), "model_row", model):
+        size, on_cpu = (largest_size(cell, phase, on_gpu) for on_gpu in (True, False))
+        assert largest_size(cell, phase) == on_cpu <= size
+    trials = confirmed if phase == "confirm" else cell.grid.size
+
+    def fits(size: int) -> bool:
+        assert cell.task.footprint is not None
+        outputs = size * batch * cell.task.footprint.floats
+        has_room = size == 1 or size * batch <= EXAMPLES or outputs <= GPU_OUTPUTS
+        return has_room and size <= min(trials, most, GPU_MAX_SIZE)
+
+    assert fits(size)
+    assert not fits(size + 1)
+
+
+def test_packs_for_a_gpu_hold_as_many_examples_as_were_measured_to_fill_one() -> None:
+    found = {
+        cell.task.batch_size: largest_size(cell, "search", on_gpu=True)
+        for cell in CELLS
+        if cell.name.space in ("table4_movielens_100k", "table4_movielens_1m")
+    }
+    assert found == {1000: 32, 10_000: 32, 100_000: 10, 400_000: 2, 1_000_000: 1}
+    alone = [cell for cell in CELLS if cell.task.model.name in ("vgg-19", "resnet-50")]
+    assert {largest_size(cell, "search", on_gpu=True) for cell in alone} == {1}
+
+
+def test_a_model_of_unknown_size_is_packed_for_a_gpu_as_for_a_cpu() -> None:
+    for cell in CELLS:
+        unknown = replace(cell.task.model_row, footprint=None)
+        with mock.patch.object(type(cell.task), "model_row", unknown):
+            assert largest_size(cell, "search", on_gpu=True) == largest_size(cell, "search")
+        with mock.patch.object(type(cell.task), "alone", True):
+            assert largest_size(cell, "search", on_gpu=True) == 1
+
+
+@pytest.mark.parametrize("on_gpu", [False, True])
+def test_the_largest_packs_are_those_of_the_rule_unless_sizes_were_chosen(on_gpu: bool) -> None:
+    for cell in CELLS[::7]:
+        packed = largest_packs(cell, on_gpu)
+        for phase in PHASES:
+            packs = make_packs(packed, phase, cell.planned_trials(phase))
+            assert packs == make_packs(cell, phase, cell.planned_trials(phase), largest_size(cell, phase, on_gpu))
+        assert largest_packs(packed, not on_gpu).packing == packed.packing
 
 
 def test_nothing_makes_no_packs() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from lawn_tune.cells import Cell, Packing, Phase
 from lawn_tune.planning.makespan import makespan
-from lawn_tune.planning.packing import largest_size, make_packs, pack_size
+from lawn_tune.planning.packing import largest_packs, largest_size, make_packs, pack_size
 from lawn_tune.planning.placement import BOUNDS, PackCost, Placement, _within, place
 from lawn_tune.planning.plan import plan
 from lawn_tune.planning.spaces import find_space
@@ -103,15 +103,16 @@ def work_of(cell: Cell, phase: Phase, cost: PackCost, size: int | None = None) -
     return fsum(cost(cell, phase, pack) for pack in make_packs(cell, phase, cell.planned_trials(phase), size))
 
 
-def check(cells: Sequence[Cell], cost: PackCost, workers: int) -> Placement:
+def check(cells: Sequence[Cell], cost: PackCost, workers: int, on_gpu: bool = False) -> Placement:
     """Checks what holds for every placement."""
-    placement = place(cells, cost, workers)
+    placement = place(cells, cost, workers, on_gpu=on_gpu)
     assert sorted(str(cell.name) for cell in placement.cells) == sorted(str(cell.name) for cell in cells)
     for cell in placement.cells:
         for phase in PHASES:
-            assert 1 <= pack_size(cell, phase) <= largest_size(cell, phase)
+            assert 1 <= pack_size(cell, phase) <= largest_size(cell, phase, on_gpu)
             assert work_of(cell, phase, cost) <= work_of(cell, phase, cost, size=1) * (1 + 1e-9)
-    before, total, longest = makespan(cells, cost, workers), *bounds(placement.cells, cost)
+    plain = [largest_packs(cell, on_gpu) for cell in cells]
+    before, total, longest = makespan(plain, cost, workers), *bounds(placement.cells, cost)
     assert before is not None
     assert placement.span == makespan(placement.cells, cost, workers)
     assert placement.span <= before, "never later than the plan's own rule"
@@ -137,6 +138,22 @@ def test_no_placement_is_later_than_the_rule_or_waits_in_vain(
 
     cells = [replace(c, name=replace(c.name, space=f"s{i}")) for i, c in enumerate(points(*grid) for grid in grids)]
     assert check(cells, cost, workers).cells == place(cells, cost, workers).cells
+
+
+@pytest.mark.parametrize("workers", [1, 2, 8, 64, 512])
+def test_a_launch_on_gpus_chooses_from_larger_packs(workers: int) -> None:
+    cells = plan(find_space("table4_movielens_100k"), cells=["sgd/*", "adam-lawn/*"])
+    cost = Speeds(table=False).costs(cells, on_gpu=True)
+    packed, small = (check(cells, cost, workers, on_gpu) for on_gpu in (True, False))
+    if workers <= 8:
+        assert packed.span < small.span
+        assert packed.work < small.work
+    if workers == 1:
+        assert packed.cells == cells
+        chosen = [[pack_size(cell, phase) for phase in PHASES] for cell in packed.cells]
+        assert chosen == [[largest_size(cell, phase, on_gpu=True) for phase in PHASES] for cell in cells]
+    kept = place(packed.cells, cost, 3, on_gpu=False)
+    assert {cell.name: cell.packing for cell in kept.cells} == {cell.name: cell.packing for cell in packed.cells}
 
 
 @pytest.mark.parametrize("workers", [*range(1, 20), 31, 32, 33, 48, 64, 100, 128, 200, 256, 511, 512])

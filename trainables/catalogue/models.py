@@ -122,6 +122,7 @@ MODELS: Mapping[str, Model] = {
                 Option(name="init", default="normal-0.01", choices=("normal-0.01", "xavier")),
             ),
             footprint=_ncf,
+            largest_pack=64,
         ),
     )
 }
