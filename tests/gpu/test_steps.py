@@ -19,14 +19,13 @@ from tests.helpers.steps import ENOUGH, LOSSES, PAIRS, batch, check, pack_of
 from trainables.catalogue.methods import METHODS
 from trainables.catalogue.rows import Method
 from trainables.optimizers import cuda_graphs, fused, gpu
-from trainables.training import updates
 from trainables.training.pack import Pack
 from trainables.training.recorded import Recorded, _Recorder
 
 __all__ = ["stand_in"]
 
 
-@pytest.mark.parametrize("way", ["kernels", "kernels of a large pack", "torch operations"])
+@pytest.mark.parametrize("way", ["kernels", "torch operations"])
 @pytest.mark.parametrize("rows", [1, 3])
 @pytest.mark.parametrize("name", ["sgd-lawn", "adam-lawn", "lamb-lawn", "adam", "lamb-plus", "adam-flooding"])
 def test_graphs_have_the_bits_of_launches(
@@ -45,8 +44,6 @@ def test_graphs_have_the_bits_of_launches(
         monkeypatch.setattr(fused, "usable", lambda *tensors: False)
     elif way == "torch operations":
         monkeypatch.setattr(gpu, "usable", lambda *tensors: False)
-    elif way == "kernels of a large pack":
-        monkeypatch.setattr(updates, "FEW", 0)
     assert check(METHODS[name], rows, monkeypatch, device=device).graphs.replays > 12
 
 

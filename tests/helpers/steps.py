@@ -22,8 +22,9 @@ from trainables.training.recorded import Recorded
 CPU = torch.device("cpu")
 VALUES = {"weight_decay": 0.05, "momentum": 0.9, "beta1": 0.9, "beta2": 0.99, "eps": 1e-3, "rate": 0.5}
 VALUES |= {"smoothing": 0.1, "flood_level": 0.9, "logit_factor": 0.5}
-ENOUGH = 7
-"""Steps after which a program is replayed: four until it is recorded, and three until there is a trusted graph."""
+ENOUGH = 11
+"""Steps after which both graphs are replayed: four until a program is recorded, four until there is a trusted graph,
+and some until that of the update reads the gradients where that of the gradients leaves them."""
 
 PAIRS = {
     f"{rule}, {control or 'nothing'}": replace(

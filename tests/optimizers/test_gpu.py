@@ -24,7 +24,7 @@ from trainables.catalogue.methods import METHODS
 from trainables.losses import cross_entropy
 from trainables.optimizers import AdamLawn, LambLawn, SgdLawn, fused, gpu, rules
 from trainables.optimizers.layers import layers_of
-from trainables.training import graphed, updates
+from trainables.training import graphed
 from trainables.training.pack import Pack
 
 __all__ = ["stand_in"]
@@ -234,16 +234,6 @@ def test_a_pack_replays_them_in_a_graph_with_the_same_bits(
     assert len(gpu._read_by_graphs) == 2 + rows  # in each phase, and after the load
     monkeypatch.setattr(graphed, "backend_of", lambda device: None)
     assert all(one.equal(other) for one, other in zip(by_graphs, _trained(rule, rows), strict=True))
-
-
-@laws
-@pytest.mark.usefixtures("stand_in")
-def test_a_large_pack_launches_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For which a graph would only add copies of its gradients."""
-    monkeypatch.setattr(gpu, "_read_by_graphs", [])
-    monkeypatch.setattr(updates, "FEW", 7)  # of 8 weights
-    _trained("sgd", 1)
-    assert gpu._read_by_graphs == []
 
 
 @laws

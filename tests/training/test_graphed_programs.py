@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.helpers.graphs import StandIn, stand_in
 from trainables.training import graphed
@@ -17,8 +19,8 @@ from trainables.training.recorded import Recorded
 __all__ = ["stand_in"]
 
 CPU = torch.device("cpu")
-ENOUGH = 7
-"""Calls after which a program is replayed: four until it is recorded, and three until there is a trusted graph."""
+ENOUGH = 8
+"""Calls after which a program is replayed: four until it is recorded, and four until there is a trusted graph."""
 
 
 class Counted:
@@ -38,11 +40,20 @@ def recorded(backend: StandIn, function: Any = None, lasting: slice = slice(1)) 
     return Recorded(function or Counted(), slice(1), runner), runner
 
 
+ELSEWHERE: list[Tensor] = []
+
+
+def elsewhere(tensor: Tensor) -> Tensor:
+    """Keeps a tensor, so that no other one has its place."""
+    ELSEWHERE.append(tensor)
+    return tensor
+
+
 def calls(call: Recorded, state: Tensor, count: int = ENOUGH) -> list[Tensor]:
     """Calls often, and checks state and results; returns the last results."""
     expected, results = state.clone(), list[Tensor]()
     for step in range(count):
-        given = torch.arange(3.0) + step
+        given = elsewhere(torch.arange(3.0) + step)
         results = call([state, given])
         wanted = Counted()([expected, given])
         assert state.equal(expected)
@@ -50,9 +61,9 @@ def calls(call: Recorded, state: Tensor, count: int = ENOUGH) -> list[Tensor]:
     return results
 
 
-def test_from_the_seventh_call_on_the_graph_is_replayed(stand_in: StandIn) -> None:
+def test_from_the_eighth_call_on_the_graph_is_replayed(stand_in: StandIn) -> None:
     call, _ = recorded(stand_in)
-    calls(call, torch.ones(3), 6)
+    calls(call, torch.ones(3), 7)
     assert (stand_in.captures, stand_in.replays) == (1, 1)
     calls(call, torch.ones(3), 1)  # another place
     assert (stand_in.captures, stand_in.replays) == (1, 1)
@@ -110,14 +121,14 @@ def test_what_moves_all_the_time_is_not_captured_all_the_time(stand_in: StandIn)
     states = [torch.ones(3) for _ in range(20)]
     calls(call, states[0], 4)
     for state in states:
-        calls(call, state, 3)
+        calls(call, state, 4)
     assert stand_in.captures == graphed.EARLY
 
 
 def test_a_result_that_is_not_finite_proves_nothing(stand_in: StandIn) -> None:
     call, _ = recorded(stand_in)
     state = torch.ones(3)
-    calls(call, state, 5)
+    calls(call, state, 6)
     for _ in range(3):
         assert call([state, torch.full((3,), torch.nan)])[0].isnan().all()
     assert (stand_in.captures, stand_in.replays) == (1, 0)
@@ -130,9 +141,88 @@ def test_nor_does_one_that_is_finite_in_part(stand_in: StandIn) -> None:
     """As the losses of a pack of which one row has diverged."""
     call, _ = recorded(stand_in, lambda tensors: [tensors[0] * tensors[1]])
     state, given = torch.ones(3), torch.tensor([1.0, torch.nan, 2.0])
-    for values in [*[state] * 5, *[given] * 3, *[state] * 3]:
-        call([state, values])
+    for values in [*[state] * 6, *[given] * 3, *[state] * 3]:
+        call([state, elsewhere(values.clone())])
     assert (stand_in.captures, stand_in.replays) == (1, 3)
+
+
+# --- arguments that stay ----------------------------------------------------------------------------------------------
+
+
+def copied(call: Recorded, state: Tensor, given: Tensor) -> int:
+    """How many arguments a call copies; it does what it should."""
+    expected = state.clone()
+    wanted = Counted()([expected, given])
+    with Copies() as copies:
+        results = call([state, given])
+    assert state.equal(expected)
+    assert all(one.equal(other) for one, other in zip(results, wanted, strict=True))
+    return int(copies.count)
+
+
+class Copies(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts tensors that are copied by `_foreach_copy_`."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.count = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function is torch.ops.aten._foreach_copy_.default:
+            self.count += len(args[0])
+        return function(*args, **(kwargs or {}))
+
+
+def test_an_argument_that_stays_is_read_where_it_is_with_its_new_values(stand_in: StandIn) -> None:
+    call, _ = recorded(stand_in)
+    state, given = torch.ones(3), torch.ones(3)
+    for step in range(2 * ENOUGH):
+        assert copied(call, state, given.fill_(step)) == 0
+    assert (stand_in.captures, stand_in.replays) == (1, ENOUGH + 2)
+
+
+def test_one_that_leaves_is_read_at_its_new_place_and_copied_if_it_leaves_again(stand_in: StandIn) -> None:
+    call, _ = recorded(stand_in)
+    state, places = torch.ones(3), [torch.ones(3) for _ in range(4)]
+    for number, given in enumerate(places):
+        for step in range(2 * ENOUGH):
+            copies = copied(call, state, given.fill_(step))
+            assert copies == ((number, step) > (graphed.OFTEN, 0)), (number, step)
+    assert stand_in.captures == 1 + graphed.OFTEN
+    assert stand_in.replays > 5 * ENOUGH
+
+
+@pytest.mark.parametrize("pattern", [(0, 1), (0, 0, 1, 1), (0, 0, 0, 1)])
+def test_one_that_comes_from_several_places_is_copied(pattern: Sequence[int], stand_in: StandIn) -> None:
+    call, _ = recorded(stand_in)
+    state, places = torch.ones(3), [torch.ones(3), torch.ones(3)]
+    for step in range(4 * ENOUGH):
+        copies = copied(call, state, places[pattern[step % len(pattern)]].fill_(step))
+    assert copies == 1
+    assert stand_in.captures <= 1 + graphed.OFTEN
+    assert stand_in.replays > ENOUGH
+
+
+def test_a_graph_keeps_no_memory_of_an_argument_that_it_does_not_copy() -> None:
+    """Else an allocator could not give its place to that of the next step."""
+    kept: list[weakref.ref[Tensor]] = []
+    backend = Forgetful()
+    runner = Graphed(backend, fixed=1, changes=slice(1), lasting=slice(0))
+    state, given = torch.ones(3), torch.ones(3)
+    for _ in range(ENOUGH):
+        runner(lambda tensors: [tensors[0] + tensors[1]], [state, given])
+    kept.append(weakref.ref(given))
+    assert backend.captures == 1
+    del given
+    assert kept[0]() is None
+
+
+class Forgetful(StandIn):
+    """A graph that keeps no tensor, as those of CUDA; what it replays is its second call."""
+
+    def capture(self, run: Callable[[], list[Tensor]], warm_up: int = 1) -> tuple[Callable[[], None], list[Tensor]]:
+        self.captures += 1
+        return (lambda: None), run()
 
 
 # --- what goes wrong --------------------------------------------------------------------------------------------------

@@ -1,9 +1,10 @@
 """A program of a step as one CUDA graph: captured where its tensors are, then replayed by a single launch.
 
 A graph repeats launches at the addresses it was captured with, and no Python runs between them. So it is used only
-while the weights, buffers and other tensors that stay from step to step are at these addresses; a batch is copied to
-where the graph reads it. A graph is captured again after a fork or a load, and used once it has given the same bits as
-the program. Where there is no room for one, or it cannot be captured, the program runs operation by operation.
+while the weights, buffers and other tensors that stay from step to step are at these addresses, gradients too where
+another graph leaves them; a batch is copied to where the graph reads it. A graph is captured again after a fork or a
+load, and used once it has given the same bits as the program. Where there is no room for one, or it cannot be captured,
+the program runs operation by operation.
 
 Source: https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
 """
@@ -11,8 +12,10 @@ Source: https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable, Set
+from collections import Counter
+from collections.abc import Hashable, Sequence, Set
 from functools import cache, partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,6 +28,8 @@ WORTH = 20
 EARLY = 3
 FREE = 2 / 3
 """Share of the device's memory that must be free: a graph holds as much as the program does while it runs."""
+OFTEN = 2
+"""Times that an argument may leave a graph that reads it where it was: once as graphs come into use, once by chance."""
 COPIES = 4
 """Copies of what a program changes that must fit, for the comparison of both ways."""
 
@@ -50,11 +55,14 @@ class Plain:
 
 
 class Graphed(Plain):
-    """Runs a program as a graph once the same tensors have come twice in a row, and the graph is seen to do the same.
+    """Runs a program as a graph once its arguments have come twice in a row, and the graph is seen to do the same.
+
+    The graph reads arguments that stay where they are from there, and copies of those that come from elsewhere at each
+    call, as batches do. One that has left it twice is copied from then on.
 
     Args:
         backend: captures it.
-        fixed: the number of first arguments that the graph reads and changes where they are; the others are copied.
+        fixed: the number of first arguments that are never copied; where they move, there is no graph.
         changes: positions of those that it changes in place.
         lasting: positions of the results that are copied; the others are overwritten by the next call.
 
@@ -64,20 +72,24 @@ class Graphed(Plain):
     def __init__(self, backend: Backend, fixed: int, changes: slice, lasting: slice) -> None:
         self._backend, self._fixed, self._changes, self._lasting = backend, fixed, changes, lasting
         self._graph: _Graph | None = None
-        self._last: Hashable = None
+        self._last: _Place | None = None
+        self._moved: frozenset[int] | None = None
+        self._left: Counter[int] = Counter()
         self._captures = self.replays = 0
         self._refused = False
 
     def __call__(self, program: Way, tensors: Tensors, devices: Set[str] = frozenset()) -> list[Tensor]:
         """See `Plain`."""
-        place = self._place(tensors)
-        steady, self._last = place == self._last, place
-        if self._graph is None or self._graph.place != place:
-            if not steady or not self._worth():
+        place = _place(tensors)
+        last, self._last = self._last, place
+        if self._graph is None or not self._graph.serves(place):
+            stay = self._staying(last, place)
+            if stay is None or not self._worth():
                 return program(tensors)
-            self._graph = self._captured(place, program, tensors, devices)
+            self._graph = self._captured(place, stay, program, tensors, devices)
         if self._graph is None:
             return program(tensors)
+        self._moved = None
         return self._by_graph(self._graph, program, tensors)
 
     def fits(self, changed: Tensors) -> bool:
@@ -86,7 +98,29 @@ class Graphed(Plain):
 
     def forget(self) -> None:
         """Gives the memory of the graph back."""
-        self._graph = self._last = None
+        self._graph = self._last = self._moved = None
+
+    def _staying(self, last: _Place | None, place: _Place) -> list[int] | None:
+        """Returns the positions that a graph may read where they are; None while that is not known."""
+        before, self._moved = self._moved, None
+        if last is None or last.kinds != place.kinds:
+            return None
+        pairs = zip(last.addresses, place.addresses, strict=True)
+        self._moved = moved = frozenset(i for i, (one, other) in enumerate(pairs) if one != other)
+        if before is None:
+            self._note_leaving(place)
+            return None  # whether what has moved now moves every time is seen at the next call
+        if moved - before or min(moved, default=self._fixed) < self._fixed:
+            return None
+        every = range(len(place.addresses))
+        return [i for i in every if i < self._fixed or (i not in moved and self._left[i] < OFTEN)]
+
+    def _note_leaving(self, place: _Place) -> None:
+        """Counts arguments that have left the graph; gives it up once it should copy one of them."""
+        left = [i for i in self._graph.left_by(place) if i >= self._fixed] if self._graph else []
+        self._left.update(left)
+        if any(self._left[i] >= OFTEN for i in left):
+            self._graph = None
 
     def _by_graph(self, graph: _Graph, program: Way, tensors: Tensors) -> list[Tensor]:
         if graph.trusted:
@@ -104,7 +138,9 @@ class Graphed(Plain):
         often = self._captures >= EARLY and self._captures * WORTH > self.replays
         return not (self._backend.broken or self._refused or often)
 
-    def _captured(self, place: Hashable, program: Way, tensors: Tensors, devices: Set[str]) -> _Graph | None:
+    def _captured(
+        self, place: _Place, stay: Sequence[int], program: Way, tensors: Tensors, devices: Set[str]
+    ) -> _Graph | None:
         """Returns an untried graph; None if there can be none. Changes no value."""
         self._graph, self._captures = None, self._captures + 1
         free, total = self._backend.memory()
@@ -117,7 +153,7 @@ class Graphed(Plain):
         try:
             before = [tensor.clone() for tensor in changed]
             try:
-                return _Graph(self._backend, place, program, tensors, self._fixed)
+                return _Graph(self._backend, place, stay, program, tensors, self._fixed)
             finally:
                 put(changed, before)
         except Exception as error:  # whatever the device or a driver raises, training goes on without graphs
@@ -130,33 +166,58 @@ class Graphed(Plain):
         self._refused = True
         _warn(reason)
 
-    def _place(self, tensors: Tensors) -> Hashable:
-        """Where the fixed tensors are, and what all look like."""
-        kinds = tuple([(tensor.shape, tensor.stride(), tensor.dtype) for tensor in tensors])
-        return tuple([tensor.data_ptr() for tensor in tensors[: self._fixed]]), kinds
+
+class _Place(NamedTuple):
+    """Shape, strides and dtype of each argument of a call, and where it is."""
+
+    kinds: tuple[Hashable, ...]
+    addresses: tuple[int, ...]
+
+
+def _place(tensors: Tensors) -> _Place:
+    kinds = tuple([(tensor.shape, tensor.stride(), tensor.dtype) for tensor in tensors])
+    return _Place(kinds, tuple([tensor.data_ptr() for tensor in tensors]))
 
 
 class _Graph:
-    """A captured program, its constants and its tensors, all of which stay where they are as long as it exists."""
+    """A captured program, with its constants and the tensors that it needs for as long as it exists.
+
+    Args:
+        backend: captures it.
+        place: of the tensors.
+        stay: positions of those that it reads where they are.
+        program: what is captured.
+        tensors: its arguments.
+        fixed: the number of first ones that live as long as the graph. Others that stay do not belong to it, so that
+            their memory is free for the same ones of the next call.
+    """
 
     def __init__(
-        self,
-        backend: Backend,
-        place: Hashable,
-        program: Way,
-        tensors: Tensors,
-        fixed: int,
+        self, backend: Backend, place: _Place, stay: Sequence[int], program: Way, tensors: Tensors, fixed: int
     ) -> None:
-        self.place, self.trusted, self._fixed = place, False, fixed
-        self._given = [torch.empty_like(tensor) for tensor in tensors[fixed:]]
-        put(self._given, tensors[fixed:])
-        self._run = partial(program, [*tensors[:fixed], *self._given])
-        self._replay, self._results = backend.capture(self._run)
+        self.trusted = False
+        self._kinds, self._stay = place.kinds, stay
+        self._addresses = [place.addresses[i] for i in stay]
+        self._moving = sorted(set(range(len(tensors))) - set(stay))
+        self._given = [torch.empty_like(tensors[i]) for i in self._moving]
+        put(self._given, [tensors[i] for i in self._moving])
+        read = dict(enumerate(tensors)) | dict(zip(self._moving, self._given, strict=True))
+        self._replay, self._results = backend.capture(partial(program, list(read.values())))
+        self._needs = program, tensors[:fixed]
+
+    def serves(self, place: _Place) -> bool:
+        """Whether it does what its program does for arguments there."""
+        return place.kinds == self._kinds and [place.addresses[i] for i in self._stay] == self._addresses
+
+    def left_by(self, place: _Place) -> list[int]:
+        """Returns the positions of arguments that are no longer where it reads them; none for others of its kinds."""
+        places = zip(self._stay, self._addresses, strict=True) if place.kinds == self._kinds else ()
+        return [i for i, at in places if place.addresses[i] != at]
 
     def __call__(self, tensors: Tensors) -> list[Tensor]:
         """Returns the results, which are overwritten by the next call."""
         if self._given:
-            torch._foreach_copy_(self._given, list(tensors[self._fixed :]))
+            torch._foreach_copy_(self._given, [tensors[i] for i in self._moving])
         self._replay()
         return list(self._results)
 

@@ -23,10 +23,6 @@ from trainables.training.recorded import Recorded
 from trainables.training.state import PackState
 from trainables.training.trust import Way
 
-FEW = 2**22
-"""Weights of a pack up to which launching the kernels takes longer than they do, so that a graph may be worth copies of
-the gradients; an estimate."""
-
 Hyper = Mapping[str, Tensor]
 """Hyperparameters by name, each float64 [R, 1]."""
 
@@ -94,8 +90,7 @@ class Update:
         kernels = gpu.kernels_for(state.weights, *state.slots.values()) if self._has_kernel else None
         if kernels is None:
             return self._by_rules[held]
-        graph = kernels is gpu and state.weights.numel() <= FEW
-        return self._by_graphs[held] if graph else partial(self._by_kernel, kernels, held)
+        return self._by_graphs[held] if kernels is gpu else partial(self._by_kernel, kernels, held)
 
     def _by_kernel(self, kernels: ModuleType, held: bool | None, tensors: Sequence[Tensor]) -> list[Tensor]:
         """As `_by_rule`, by compiled kernels."""
