@@ -13,6 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+UNSORTED = 3072
+"""Indices beyond which CUDA's sum of an embedding's gradient sorts them, int32 in half the passes of int64."""
+
 
 def lookup(table: Tensor, index: Tensor) -> Tensor:
     """Returns rows [B, D] of a table [N, D] at `index` [B]; equals `F.embedding`, under `torch.vmap` too."""
@@ -94,6 +97,8 @@ def _sums(terms: Tensor, index: Tensor, rows: int) -> Tensor:
     """Returns the sum of the terms [B, D] at each index [B] below `rows`, [rows, D], in a fixed order."""
     if terms.is_cpu:
         return terms.new_zeros(rows, terms.shape[-1]).index_add_(0, index, terms)
+    if len(index) > UNSORTED and rows < 2**31:
+        index = index.int()
     sums: Tensor = torch.ops.aten.embedding_dense_backward(terms, index, rows, -1, False)  # `index_add_`'s order varies
     return sums
 
