@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from benchmarks.measure import machine
+from lawn_tune.launching.commit import commit
 from trainables.optimizers import build_kernels
 
 RESULTS = Path(__file__).parent / "results"
@@ -67,7 +68,8 @@ def main() -> None:
     for name in options.names or NAMES:
         print(f"{name} …", flush=True)
         where = machine()
-        content = {"benchmark": name, "date": datetime.now(UTC).date().isoformat(), "machine": where}
+        today = datetime.now(UTC).date().isoformat()
+        content = {"benchmark": name, "date": today, "commit": commit(), "machine": where}
         content["results"] = _run(name, options)
         text = json.dumps(content, indent=2)
         if name != "gpu" or options.device == "cuda":

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from benchmarks import gpu_page
+from benchmarks.markdown import ratio_text, table
 
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
@@ -37,9 +40,9 @@ def page() -> str:
         "decoding": decoding(results["decoding"]),
         "growth": growth(results["growth"]),
         "profile": profile(results["profile"]),
-        "gpu": gpu(found.get("gpu")),
+        "gpu": gpu_page.section(found.get("gpu")),
         "startup": _seconds(results["startup"]),
-        "allocator": _ratio(results["allocator"]["ratio"]),
+        "allocator": ratio_text(results["allocator"]["ratio"]),
         "overhead": overhead(results["overhead"]),
         "ledger": ledger(results["ledger"]),
         "against_optuna": against_optuna(results["ledger"]),
@@ -57,10 +60,8 @@ def throughput(results: Mapping[str, Any]) -> str:
     rows = []
     for case, found in results.items():
         for rival, ratio in found["ratio_throughput"].items():
-            goal = GOALS[case].get(rival)
-            rows.append(
-                (case, rival, _ratio(ratio), "" if goal is None else f"{goal:g}", _ratio(found["ratio_wall"][rival]))
-            )
+            goal, wall = GOALS[case].get(rival), found["ratio_wall"][rival]
+            rows.append((case, rival, ratio_text(ratio), "" if goal is None else f"{goal:g}", ratio_text(wall)))
     return table(
         ("case", "alternative", "throughput, ours / alternative", "goal", "whole command, alternative / ours"), rows
     )
@@ -91,7 +92,7 @@ def profile(results: Mapping[str, Any]) -> str:
 def optimizer_step(results: Mapping[str, Any]) -> str:
     """One row per optimizer: time of a step, relative to fused AdamW."""
     rows = [
-        (name, f"{1e3 * results['seconds'][name]['median']:.1f}", _ratio(ratio))
+        (name, f"{1e3 * results['seconds'][name]['median']:.1f}", ratio_text(ratio))
         for name, ratio in results["ratio_to_fused"].items()
     ]
     rows.insert(0, ("AdamW fused", f"{1e3 * results['seconds']['AdamW fused']['median']:.1f}", "1"))
@@ -101,34 +102,10 @@ def optimizer_step(results: Mapping[str, Any]) -> str:
 def decoding(results: Mapping[str, Any]) -> str:
     """One row per way: images a second, and those of lawn_tune relative to it."""
     rows = [
-        (name, f"{speed:.0f}", _ratio(results["ratio"][name]) if name in results["ratio"] else "1")
+        (name, f"{speed:.0f}", ratio_text(results["ratio"][name]) if name in results["ratio"] else "1")
         for name, speed in results["images_per_second"].items()
     ]
     return table(("decoded by", "images a second and core", "ours / its"), rows)
-
-
-def gpu(content: Mapping[str, Any] | None) -> str:
-    """Says on which GPU the benchmark ran and when, with a row per goal; or that it never ran.
-
-    Args:
-        content: of `gpu.json`; None where there is no such file.
-    """
-    command = "`python -m benchmarks gpu --minutes 8` measures one on any machine with torch and a CUDA device"
-    if content is None:
-        return f"{command}. It never ran: no number on this page was measured on a GPU."
-    results = content["results"]
-    torch = content["machine"]["libraries"]["torch"]
-    card = f"{command}. It ran on one {results['device']['name']}, with torch {torch}; {content['date']}."
-    rows = [
-        (
-            name,
-            goal["bar"],
-            "not measured" if goal["measured"] is None else f"{goal['measured']:.4g}",
-            {True: "yes", False: "no", None: "unknown"}[goal["reached"]],
-        )
-        for name, goal in results["goals"].items()
-    ]
-    return f"{card}\n\n{table(('goal, set for an H100', 'bar', 'measured', 'reached'), rows)}"
 
 
 def growth(results: Mapping[str, Any]) -> str:
@@ -152,7 +129,7 @@ def growth(results: Mapping[str, Any]) -> str:
 def overhead(results: Mapping[str, Any]) -> str:
     """One row per number of workers: seconds per pack, and wall time of the launch relative to `PackRun` alone."""
     rows = [
-        (name, f"{found['pack_seconds']['bare']['median']:.1f}", _ratio(found["launch_over_bare"]))
+        (name, f"{found['pack_seconds']['bare']['median']:.1f}", ratio_text(found["launch_over_bare"]))
         for name, found in results.items()
     ]
     return table(("eight packs on", "seconds per pack", "launch / `PackRun` alone"), rows)
@@ -177,7 +154,7 @@ def against_optuna(results: Mapping[str, Any]) -> str:
     for found in results.values():
         reads = found["reads"]
         ratios = [
-            _ratio(reads[kind]["optuna_over_lawn_tune"]["lawn_tune"]) if kind in reads else "not run"
+            ratio_text(reads[kind]["optuna_over_lawn_tune"]["lawn_tune"]) if kind in reads else "not run"
             for kind in ("thinned", "whole")
         ]
         seconds = f"{reads['thinned']['seconds']['optuna']['median']:.1f}"
@@ -197,18 +174,6 @@ def _seconds(results: Mapping[str, Mapping[str, float]], what: str = "command") 
         for name, found in results.items()
     ]
     return table((what, "seconds", "min to max", "n"), rows)
-
-
-def _ratio(found: Mapping[str, float]) -> str:
-    if found["n"] == 1:
-        return f"{found['median']:.2f} (n = 1)"
-    return f"{found['median']:.2f} ({found['low']:.2f} to {found['high']:.2f}, n = {found['n']})"
-
-
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Returns a Markdown table: the first column left-aligned, the others right-aligned."""
-    lines = [heads, ["---", *("---:" for _ in heads[1:])], *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def machine_text(machine: Mapping[str, Any]) -> str:

@@ -137,6 +137,15 @@ def test_the_performance_page_is_generated_from_the_committed_results() -> None:
     assert (ROOT / "docs/performance.md").read_text() == page.page()
 
 
+TABLE_4 = {
+    "gpu_hours": 0.75,
+    "of_kind": {"steps": 0.5, "evaluation": 0.25},
+    "of_cell": {"sgd batch 1000": 0.75},
+    "trials": 35,
+    "packs": 2,
+}
+
+
 def test_the_page_on_performance_says_on_which_gpu_it_was_measured_or_that_it_never_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,15 +154,19 @@ def test_the_page_on_performance_says_on_which_gpu_it_was_measured_or_that_it_ne
             shutil.copy(file, tmp_path)
     monkeypatch.setattr(page, "RESULTS", tmp_path)
     assert "It never ran" in page.page()
-    found: dict[str, Any] = {"device": {"name": "NVIDIA H100 80GB HBM3"}, "table4": {"gpu_hours": 0.75}}
+    found: dict[str, Any] = {"device": {"name": "NVIDIA H100 80GB HBM3"}, "table4": TABLE_4}
+    found["packs"] = {"not measured": "OutOfMemoryError: 80 GB"}
     found["goals"] = {name: goal.met(found) for name, goal in GOALS.items()}
-    content = {"date": "2027-01-31", "machine": {"libraries": {"torch": "2.14.1"}}, "results": found}
+    machine = {"libraries": {"torch": "2.14.1"}}
+    content = {"date": "2027-01-31", "commit": "abc", "machine": machine, "results": found}
     (tmp_path / "gpu.json").write_text(json.dumps(content))
     text = page.page()
     assert "never" not in text.partition("## On a GPU")[2].partition("##")[0]
-    assert "It ran on one NVIDIA H100 80GB HBM3, with torch 2.14.1; 2027-01-31." in text
-    assert "| Table 4, MovieLens-100k, GPU hours | <= 1 | 0.75 | yes |" in text
-    assert "| epoch of VGG-19 / compiled plain loop | <= 1.05 | not measured | unknown |" in text
+    assert "It ran on one NVIDIA H100 80GB HBM3, with torch 2.14.1, on 2027-01-31, at commit `abc`." in text
+    assert "| Table 4, MovieLens-100k, GPU hours | at most 1 | 0.75 | yes |" in text
+    assert "| epoch of VGG-19 / compiled plain loop | at most 1.05 | not measured | unknown |" in text
+    assert "### VGG-19 on a GPU\n\nNot measured: not part of this run." in text
+    assert "### Packs on a GPU\n\nNot measured: OutOfMemoryError: 80 GB." in text
 
 
 def test_the_page_on_inference_is_generated_from_the_committed_results() -> None:
