@@ -251,7 +251,7 @@ def _table4(device: torch.device, sizes: Sizes, seconds: float) -> dict[str, Any
     and starting workers is left out.
     """
     planned = plan(find_space(TABLE_4))
-    cells = place(planned, Speeds(table=False).costs(planned, on_gpu=True), 1, on_gpu=True).cells
+    cells = place(planned, Speeds(on_gpu=True).costs(planned), 1, on_gpu=True).cells
     kinds = {(cell.name.optimizer, _batch(cell, sizes), len(pack)) for cell in cells for _, pack in _planned(cell)}
     times = {}
     for method, batch, rows in sorted(kinds):

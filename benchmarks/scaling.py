@@ -191,7 +191,7 @@ def drive(
 class AssumedSpeeds(Speeds):
     """The assumed times of packs: the data sets of the paper have no rows that say theirs."""
 
-    def costs(self, cells: Sequence[Cell], on_gpu: bool = False) -> Callable[[Cell, Phase, Sequence[Trial]], float]:
+    def costs(self, cells: Sequence[Cell]) -> Callable[[Cell, Phase, Sequence[Trial]], float]:
         """See `Speeds.costs`."""
         return lambda cell, phase, pack: paper_plan.pack_seconds(cell.task_of(phase), len(pack))
 

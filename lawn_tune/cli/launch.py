@@ -212,7 +212,7 @@ def run_launch(
         ExecutionError: packs failed for good, or the means of execution broke.
     """
     from lawn_tune.cli.stopping import stopped_by_signals
-    from lawn_tune.executors.build import build_executor, on_gpus, planned_workers
+    from lawn_tune.executors.build import build_executor, planned_workers
     from lawn_tune.launching.launch import Launch
     from lawn_tune.launching.leases import Heartbeat
     from lawn_tune.launching.progress import Display, print_left, print_summary
@@ -251,7 +251,6 @@ def run_launch(
                 owner,
                 display,
                 workers=planned_workers(settings),
-                on_gpu=on_gpus(settings),
                 pack_size=settings.pack_size,
                 retries=settings.retries,
                 extend=settings.extend and around is None,
@@ -312,7 +311,7 @@ def limits_of(settings: Settings) -> Limits:
     Raises:
         UsageError: the deadline has passed.
     """
-    from lawn_tune.executors.build import machine_slots
+    from lawn_tune.executors.build import machine_slots, on_gpus
     from lawn_tune.launching.limits import Limits
     from lawn_tune.planning.speed import Speeds
 
@@ -320,10 +319,10 @@ def limits_of(settings: Settings) -> Limits:
     end = None if settings.deadline is None else moment(settings.deadline, now)
     if end is not None and end <= now:
         raise UsageError(f"--deadline: {end.isoformat(' ', 'minutes')} has passed", "Give a later one, as 8h or 18:30.")
-    share = machine_slots(settings).gpus
+    share, on_gpu = machine_slots(settings).gpus, on_gpus(settings)
     return Limits(
         device_seconds=inf if settings.max_device_hours is None else 3600 * settings.max_device_hours,
         deadline=inf if end is None else end.timestamp(),
         share=share or 1.0,
-        speeds=Speeds(table=settings.ray_address is None and not share, devices=settings.gpus_per_trial),
+        speeds=Speeds(table=settings.ray_address is None, devices=settings.gpus_per_trial, on_gpu=on_gpu),
     )

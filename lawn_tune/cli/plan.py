@@ -113,7 +113,7 @@ def plan(
     planned = planned if held is None else held.cells
     detected = None if detect is None else _detected(planned, held, detect)
     planned = smoke_cells(planned, on_gpu=on_gpu) if smoke else planned
-    speeds = Speeds(table=not on_gpu, devices=settings.gpus_per_trial)
+    speeds = Speeds(devices=settings.gpus_per_trial, on_gpu=on_gpu)
     if held is not None:
         speeds.learn(planned, held.rows)
         planned = tuple(cell.packed(held.packings.get(cell.name)) for cell in planned)
@@ -121,7 +121,7 @@ def plan(
     own = [cell for cell in planned if cell.name not in shared]
     placement = None
     if workers is not None:
-        placement = place(own, speeds.costs(own, on_gpu), workers, on_gpu=on_gpu)
+        placement = place(own, speeds.costs(own), workers, on_gpu=on_gpu)
         packed = {cell.name: cell for cell in placement.cells}
         planned = tuple(packed.get(cell.name, cell) for cell in planned)
     planned = tuple(largest_packs(cell, on_gpu) for cell in planned)

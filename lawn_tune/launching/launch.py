@@ -41,12 +41,11 @@ class Launch:
         listener: the display.
         workers: packs that are trained at once, for which sizes of packs are chosen that no launch has chosen yet;
             None while it is not known, see `expect_workers`.
-        on_gpu: whether they are trained on GPUs, which have room for larger packs.
         pack_size: trials a pack, whatever is recorded; None to choose.
         retries: how often a failed pack is tried again in this launch.
         extend: whether to widen grids whose winners are on an edge before any winner is confirmed.
-        limits: of time; none by default. At one it stops as by `stop`, and before it no pack is begun that would
-            pass it: that cell is left as it is, and the next one has its turn.
+        limits: of time, none by default, with the speeds of the devices that train. At one it stops as by `stop`, and
+            before it no pack is begun that would pass it: that cell is left as it is, and the next one has its turn.
         clock: returns the time, s.
     """
 
@@ -58,7 +57,6 @@ class Launch:
         listener: Listener,
         *,
         workers: int | None = 1,
-        on_gpu: bool = False,
         pack_size: int | None = None,
         retries: int = 2,
         extend: bool = False,
@@ -67,8 +65,7 @@ class Launch:
     ) -> None:
         self.ledger, self.owner, self.listener = ledger, owner, listener
         self.limits = limits or Limits()
-        self.workers, self.on_gpu = workers, on_gpu
-        self.pack_size, self.retries = pack_size, retries
+        self.workers, self.pack_size, self.retries = workers, pack_size, retries
         self.leases = HeldLeases(ledger, owner)
         self.tally = Tally()
         self._clock = clock
@@ -118,7 +115,7 @@ class Launch:
 
     def expect_workers(self, count: int, on_gpu: bool) -> None:
         """Sets how many packs are trained at once, and on what; has no effect on sizes that are chosen already."""
-        self.workers, self.on_gpu = count, on_gpu
+        self.workers, self.limits.speeds.on_gpu = count, on_gpu
 
     def has_work(self) -> bool:
         """Waits until there is a job, or will be none; asked before an executor is started for nothing."""
@@ -206,8 +203,8 @@ class Launch:
         """Chooses sizes of packs where none are recorded, and records them; returns the cells in the order to train."""
         recorded = self.ledger.packings([work.cell for work in works])
         cells = [work.cell.packed(self._packing(work.cell, recorded)) for work in works]
-        costs = self.limits.speeds.costs(cells, self.on_gpu)
-        placed = place(cells, costs, self.workers or 1, missing, on_gpu=self.on_gpu).cells
+        speeds = self.limits.speeds
+        placed = place(cells, speeds.costs(cells), self.workers or 1, missing, on_gpu=speeds.on_gpu).cells
         recorded = self.ledger.record_packings(placed, replacing=self.pack_size is not None)
         for work in works:
             work.cell = work.cell.packed(recorded[work.cell.name])

@@ -26,10 +26,11 @@ UNKNOWN_ON_GPU = Speed(per_example=1.0, per_step=0.0, per_call=65_536.0)
 
 
 class _Measured:
-    """Sums over finished trials."""
+    """Sums over finished trials; `work` by whether it counts as on a GPU."""
 
     def __init__(self) -> None:
-        self.seconds = self.examples = self.work = 0.0
+        self.seconds = self.examples = 0.0
+        self.work = {False: 0.0, True: 0.0}
 
 
 class Speeds:
@@ -42,10 +43,12 @@ class Speeds:
         table: True to use the speeds of the data set's row, of one CPU core, for cells without a finished trial.
         borrow: True to use, for such cells, the mean speed of the others of their space.
         devices: of a worker; a pack is taken to be as many times as fast on them as on one.
+        on_gpu: whether these are GPUs, for which there is no table and whose calls take longer, relative to examples;
+            it may be set once that is known.
     """
 
-    def __init__(self, *, table: bool = True, borrow: bool = False, devices: int = 1) -> None:
-        self._table, self._borrow, self._devices = table, borrow, devices
+    def __init__(self, *, table: bool = True, borrow: bool = False, devices: int = 1, on_gpu: bool = False) -> None:
+        self._table, self._borrow, self._devices, self.on_gpu = table, borrow, devices, on_gpu
         self._measured: defaultdict[str, _Measured] = defaultdict(_Measured)  # by cell, and by space
 
     def learn(self, cells: Iterable[Cell], rows: Iterable[TrialRow]) -> None:
@@ -66,17 +69,17 @@ class Speeds:
 
     def seconds(self, cell: Cell, phase: Phase, pack: Sequence[Trial]) -> float | None:
         """Returns how long one worker takes for a pack from its first epoch on, None if unknown."""
-        found, row = self._found(cell), self._of_table(cell)
-        if found is None and row is None:
+        found = self._found(cell)
+        if found is None and self._of_table(cell) is None:
             return None
-        work = _pack_work(cell, phase, pack, row or UNKNOWN) / self._devices
-        return work * (1.0 if found is None else found.seconds / found.work)
+        work = _pack_work(cell, phase, pack, self._row(cell, self.on_gpu)) / self._devices
+        return work * (1.0 if found is None else found.seconds / found.work[self.on_gpu])
 
-    def costs(self, cells: Sequence[Cell], on_gpu: bool = False) -> Callable[[Cell, Phase, Sequence[Trial]], float]:
+    def costs(self, cells: Sequence[Cell]) -> Callable[[Cell, Phase, Sequence[Trial]], float]:
         """Returns a function like `seconds`, to compare packs of some cells; in examples where a speed is unknown."""
         if all(self._found(cell) or self._of_table(cell) for cell in cells):
             return lambda cell, phase, pack: self.seconds(cell, phase, pack) or 0.0
-        unknown = UNKNOWN_ON_GPU if on_gpu else UNKNOWN
+        unknown = UNKNOWN_ON_GPU if self.on_gpu else UNKNOWN
         return lambda cell, phase, pack: _pack_work(cell, phase, pack, unknown)
 
     def epoch_seconds(self, cell: Cell, phase: Phase = "search") -> float | None:
@@ -93,20 +96,24 @@ class Speeds:
     def _add(self, cell: Cell, phase: Phase, epochs: int, seconds: float | None, members: int) -> None:
         if seconds is None or not epochs:
             return
-        row = self._of_table(cell) or UNKNOWN
+        work = {gpu: _work(cell, phase, self._row(cell, gpu), epochs, epochs / members) for gpu in (False, True)}
         for name in (str(cell.name), cell.name.space):
             sums = self._measured[name]
             sums.seconds += seconds
             sums.examples += epochs * examples(cell, phase)
-            sums.work += _work(cell, phase, row, epochs, epochs / members)
+            sums.work = {gpu: sums.work[gpu] + work[gpu] for gpu in work}
 
     def _found(self, cell: Cell) -> _Measured | None:
         found = self._measured.get(str(cell.name))
         return found or (self._measured.get(cell.name.space) if self._borrow else None)
 
     def _of_table(self, cell: Cell) -> Speed | None:
-        row = cell.task.dataset_row.speeds.get(cell.task.model.name) if self._table else None
+        known = self._table and not self.on_gpu
+        row = cell.task.dataset_row.speeds.get(cell.task.model.name) if known else None
         return row and row.of(cell.task.footprint)
+
+    def _row(self, cell: Cell, on_gpu: bool) -> Speed:
+        return UNKNOWN_ON_GPU if on_gpu else self._of_table(cell) or UNKNOWN
 
 
 def examples(cell: Cell, phase: Phase) -> int:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lawn_tune.cli.launch import limits_of
 from lawn_tune.executors import build, machine
 from lawn_tune.executors.build import machine_slots, on_gpus, planned_workers
 from lawn_tune.executors.machine import cpu_limit, machine_cpus, memory, visible_gpus
@@ -166,6 +167,8 @@ def test_whether_a_launch_trains_on_gpus_is_known_before_it_begins(
 ) -> None:
     monkeypatch.setattr(build, "machine_gpus", lambda: found)
     assert on_gpus(settings) == expected
+    if settings.gpus_per_trial == 1:
+        assert limits_of(settings).speeds.on_gpu == expected
 
 
 def test_a_cluster_says_how_many_workers_there_are_and_on_what() -> None:

@@ -11,8 +11,10 @@ import pytest
 from lawn_tune.cells import Cell, Phase
 from lawn_tune.executors.base import Event, Failed, Job, Progress
 from lawn_tune.launching.launch import Launch
+from lawn_tune.launching.limits import Limits
 from lawn_tune.ledger import Ledger, Owner, open_ledger
 from lawn_tune.planning.plan import plan
+from lawn_tune.planning.speed import Speeds
 from search_spaces.loader import load_space
 from tests.helpers.fakes import FakeExecutor, Recorder, fail, record, succeed
 from tests.helpers.tiny import tiny_cells, tiny_space
@@ -59,9 +61,12 @@ def pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lawn_tune.planning.packing.EXAMPLES", 2 * 64)
 
 
-def launch(cells: tuple[Cell, ...], ledger: Ledger, executor: FakeExecutor, **options: int | None) -> Launch:
+def launch(
+    cells: tuple[Cell, ...], ledger: Ledger, executor: FakeExecutor, *, on_gpu: bool = False, **options: int | None
+) -> Launch:
     ledger.register(cells)
-    agenda = Launch(cells, ledger, OWNER, Recorder(), **options)  # type: ignore[arg-type]
+    limits = Limits(speeds=Speeds(on_gpu=on_gpu))
+    agenda = Launch(cells, ledger, OWNER, Recorder(), limits=limits, **options)  # type: ignore[arg-type]
     if agenda.has_work():
         executor.run(agenda)
     agenda.close()
@@ -118,7 +123,7 @@ def test_a_cell_keeps_its_packs_on_the_other_kind_of_device(
     first: bool, cells: tuple[Cell, ...], opened: Callable[[str], Ledger]
 ) -> None:
     ledger, executor = opened("ledger"), FakeExecutor()
-    agenda = Launch(cells, ledger, OWNER, Recorder(), on_gpu=first)
+    agenda = Launch(cells, ledger, OWNER, Recorder(), limits=Limits(speeds=Speeds(on_gpu=first)))
     executor.behave = stopping_after(1, agenda)
     executor.run(agenda)
     agenda.close()

@@ -155,13 +155,25 @@ def test_multiplications_take_longer_in_a_pack_of_several(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("table", [True, False])
 @pytest.mark.parametrize("size", [1, 3, 9])
-def test_a_pack_that_was_measured_takes_as_long_as_it_took(table: bool, size: int) -> None:
+@pytest.mark.parametrize("on_gpu", [True, False])
+def test_a_pack_that_was_measured_takes_as_long_as_it_took(table: bool, size: int, on_gpu: bool) -> None:
     pack = ADAM.search_trials[:size]
-    speeds = learned([row(ADAM, trial, seconds=7.0 / size) for trial in pack], table=table)
+    speeds = learned([row(ADAM, trial, seconds=7.0 / size) for trial in pack], table=table, on_gpu=on_gpu)
     assert speeds.seconds(ADAM, "search", pack) == pytest.approx(7.0, rel=1e-12)
     smaller = speeds.seconds(ADAM, "search", pack[:1])
     assert smaller is not None
     assert 7.0 / size <= smaller * (1 + 1e-12)
+
+
+def test_the_table_is_not_of_gpus_where_a_small_pack_takes_nearly_as_long_as_a_large_one() -> None:
+    assert Speeds(on_gpu=True).seconds(ADAM, "search", ADAM.search_trials) is None
+    assert Speeds(on_gpu=True).basis(ADAM) != MACHINE == Speeds().basis(ADAM)
+    rows = [row(ADAM, trial, seconds=1.0) for trial in ADAM.search_trials[:9]]
+    on_gpu, on_core = (learned(rows, table=False, on_gpu=found) for found in (True, False))
+    alone = on_gpu.seconds(ADAM, "search", ADAM.search_trials[:1])
+    assert alone == pytest.approx(9 * (1293 + 21 * 65_536) / (9 * 1293 + 21 * 65_536))
+    on_core.on_gpu = True
+    assert on_core.seconds(ADAM, "search", ADAM.search_trials[:1]) == alone, "as a cluster that is joined later says"
 
 
 def test_costs_compare_cells_in_one_unit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,7 +183,7 @@ def test_costs_compare_cells_in_one_unit(monkeypatch: pytest.MonkeyPatch) -> Non
     costs = learned([row(ADAM, ADAM.search_trials[0])]).costs([ADAM, LAWN])
     assert costs(ADAM, "search", ADAM.search_trials[:2]) == costs(ADAM, "search", ADAM.search_trials[2:4])
     assert costs(ADAM, "search", ADAM.search_trials[:2]) == 20 * (2 * 1293 + 21 * 1024)
-    on_gpu = learned([row(ADAM, ADAM.search_trials[0])]).costs([ADAM, LAWN], on_gpu=True)
+    on_gpu = learned([row(ADAM, ADAM.search_trials[0])], on_gpu=True).costs([ADAM, LAWN])
     assert on_gpu(ADAM, "search", ADAM.search_trials[:2]) == 20 * (2 * 1293 + 21 * 65_536)
 
 

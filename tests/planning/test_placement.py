@@ -143,7 +143,7 @@ def test_no_placement_is_later_than_the_rule_or_waits_in_vain(
 @pytest.mark.parametrize("workers", [1, 2, 8, 64, 512])
 def test_a_launch_on_gpus_chooses_from_larger_packs(workers: int) -> None:
     cells = plan(find_space("table4_movielens_100k"), cells=["sgd/*", "adam-lawn/*"])
-    cost = Speeds(table=False).costs(cells, on_gpu=True)
+    cost = Speeds(on_gpu=True).costs(cells)
     packed, small = (check(cells, cost, workers, on_gpu) for on_gpu in (True, False))
     if workers <= 8:
         assert packed.span < small.span
