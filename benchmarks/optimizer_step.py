@@ -12,6 +12,7 @@ from torch import nn
 
 from benchmarks.measure import interleaved, ratio, summary
 from trainables.optimizers import AdamLawn, Lamb, LambLawn, Lawn, SgdLawn, fused, gpu
+from trainables.optimizers.phases import Gradients
 
 SHAPES: list[tuple[int, ...]] = [(64, 3, 3, 3), (64, 64, 3, 3), (128, 64, 3, 3), (128, 128, 3, 3), (256, 128, 3, 3)]
 SHAPES += [(256, 256, 3, 3)] * 3 + [(512, 256, 3, 3)] + [(512, 512, 3, 3)] * 7 + [(100, 512)]
@@ -20,12 +21,12 @@ SHAPES += [(256, 256, 3, 3)] * 3 + [(512, 256, 3, 3)] + [(512, 512, 3, 3)] * 7 +
 class WithoutKernels(AdamLawn):
     """AdamLawn without kernels of its own."""
 
-    def _advance(self) -> None:
+    def _advance(self, gradients: Gradients) -> None:
         with (
             mock.patch.object(fused, "usable", return_value=False),
             mock.patch.object(gpu, "usable", return_value=False),
         ):
-            super()._advance()
+            super()._advance(gradients)
 
 
 Parameters = list[nn.Parameter]

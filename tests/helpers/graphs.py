@@ -88,9 +88,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
     def launch(self, kernel: Callable[[], object]) -> None:
-        """Writes the launch of a kernel down, after it."""
-        with _disable_current_modes():
-            kernel()
+        """Writes the launch of a kernel down in place of making it."""
         self._operations.append(Operation(kernel, (), {}, [], True))
 
     def undo(self) -> None:

@@ -178,6 +178,28 @@ def test_the_classes_use_them(rule: str, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @laws
+@pytest.mark.parametrize("rule", RULES)
+def test_the_classes_replay_them_in_a_graph_with_the_same_bits(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def trained(backend: StandIn | None) -> list[Tensor]:
+        monkeypatch.setattr("trainables.optimizers.group_step.graphs", lambda device: backend)
+        torch.manual_seed(0)
+        model = torch.nn.Linear(4, 13)
+        optimizer = FACES[rule](model.parameters(), lr=0.01, free_steps=3)
+        gradients = [torch.empty_like(p) for p in model.parameters()]
+        for t in range(6):
+            for p, gradient in zip(model.parameters(), gradients, strict=True):
+                p.grad = gradient.copy_(torch.sin(5 * p.detach() + t))
+            optimizer.param_groups[0]["lr"] = 0.01 + 0.01 * (t // 2)
+            optimizer.step()
+        return [*model.parameters(), *(x for state in optimizer.state.values() for x in state.values())]
+
+    graphs = StandIn()
+    by_graphs = trained(graphs)
+    assert graphs.replays >= 4  # the first step of each phase is launched
+    assert all(torch.as_tensor(one).equal(torch.as_tensor(x)) for one, x in zip(by_graphs, trained(None), strict=True))
+
+
+@laws
 def test_a_pack_uses_them_across_the_switch(monkeypatch: pytest.MonkeyPatch) -> None:
     def squares(outputs: Tensor, targets: Tensor) -> Tensor:
         return (outputs - targets).square().sum(1)
@@ -245,15 +267,15 @@ def test_they_are_launched_on_the_device_of_their_tensors(monkeypatch: pytest.Mo
     def current(device: torch.device) -> Iterator[None]:
         entered.append(device)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(gpu._Call, "run", run)
+            patch.setattr(gpu.Step, "launch", launch)
             yield
 
-    def nowhere(*given: Any, **options: Any) -> Tensor:
+    def nowhere(*given: Any, **options: Any) -> None:
         raise AssertionError("launched on whatever device is current")
 
-    run = gpu._Call.run
+    launch = gpu.Step.launch
     monkeypatch.setattr(gpu, "current", current)
-    monkeypatch.setattr(gpu._Call, "run", nowhere)
+    monkeypatch.setattr(gpu.Step, "launch", nowhere)
     w, g = _start(1)
     _step("sgd", w, g, rules.init_state("sgd", w))
     assert entered == [w.device]
@@ -271,14 +293,14 @@ def test_no_table_is_copied_while_a_graph_is_captured(monkeypatch: pytest.Monkey
 def _counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Notes the rule of every step by the kernels; the trial steps of `usable` are not counted."""
     assert gpu.usable(torch.ones(3))
-    calls: list[str] = []
-    step = gpu.step_lists
+    rules_of, calls = {code: rule for rule, code in fused.CODES.items()}, list[str]()
+    launch = gpu.Step.launch
 
-    def noted(rule: str, *arguments: Any, **options: Any) -> Tensor:
-        calls.append(rule)
-        return step(rule, *arguments, **options)
+    def noted(step: gpu.Step, three_passes: bool) -> None:
+        calls.append(rules_of[step._rule])
+        launch(step, three_passes)
 
-    monkeypatch.setattr(gpu, "step_lists", noted)
+    monkeypatch.setattr(gpu.Step, "launch", noted)
     return calls
 
 

@@ -127,17 +127,10 @@ def test_a_step_by_the_kernels_of_a_gpu_leaves_the_host_alone(
     """All but their launches, and the table of addresses, which is copied where a gradient has moved."""
     launched: list[bool] = []
 
-    class Call:
-        def __init__(self, rule: int, rows: int, *rest: Any) -> None:
-            self._rows = rows
-
-        def run(self, three_passes: bool) -> Tensor:
-            launched.append(three_passes)
-            return torch.zeros(self._rows, dtype=torch.float64, device=device)
-
     nothing = torch.zeros(4, 1, device=device)
-    monkeypatch.setattr(gpu, "_Call", Call)
-    monkeypatch.setattr(gpu, "_table", lambda *lists, device: (nothing, nothing))
+    monkeypatch.setattr(gpu.Step, "launch", lambda self, three_passes: launched.append(three_passes))
+    monkeypatch.setattr(gpu.Step, "squares", lambda self: torch.zeros(self._rows, dtype=torch.float64, device=device))
+    monkeypatch.setattr(gpu, "table", lambda *lists, device: (nothing, nothing))
     monkeypatch.setattr(gpu, "kernels_for", lambda *tensors: gpu)
     monkeypatch.setattr(fused, "intercepted", lambda: False)
     check(stacked(METHODS[name], device), 1)

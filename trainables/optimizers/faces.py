@@ -14,10 +14,11 @@ from torch.optim.optimizer import ParamsT
 
 from trainables.optimizers import rules
 from trainables.optimizers.controls import LAWN, Control
-from trainables.optimizers.group_step import advance, refresh_master
+from trainables.optimizers.group_step import GroupSteps, refresh_master
 from trainables.optimizers.loading import check_shapes, fits_rule, load_state, restore
 from trainables.optimizers.phases import (
     UNREAD,
+    Gradients,
     TwoPhase,
     evaluated,
     gradients_of,
@@ -32,7 +33,7 @@ class _RuleLawn(TwoPhase):
     rule: ClassVar[str]
 
     def __init__(self, params: ParamsT, defaults: dict[str, Any], free_steps: int | None, control: Control) -> None:
-        self.control = control
+        self.control, self._steps = control, GroupSteps(self.rule)
         super().__init__(params, defaults, free_steps)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -42,10 +43,12 @@ class _RuleLawn(TwoPhase):
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {"control": self.control}
 
-    def _advance(self) -> None:
-        gradients = gradients_of(self)
-        for group in self.param_groups:
-            advance(self.rule, group, gradients, self.state, self.control)
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._steps = GroupSteps(self.rule)
+
+    def _advance(self, gradients: Gradients) -> None:
+        self._steps(self.param_groups, gradients, self.state, self.control)
         for p in gradients:  # created at once, as distributed loading fills only existing entries
             self.state[p].setdefault("radius", UNREAD)
 
@@ -166,7 +169,12 @@ class Lamb(Optimizer):
         eps: float = 1e-6,
         weight_decay: float = 0.0,
     ) -> None:
+        self._steps = GroupSteps(self.rule)
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._steps = GroupSteps(self.rule)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Adds a group as torch does."""
@@ -181,11 +189,9 @@ class Lamb(Optimizer):
         Raises:
             ValueError: a gradient is sparse or complex; nothing was changed.
         """
-        loss = evaluated(closure)
-        reject_gradients(self)
-        gradients = gradients_of(self)
-        for group in self.param_groups:
-            advance(self.rule, group, gradients, self.state)
+        loss, gradients = evaluated(closure), gradients_of(self)
+        reject_gradients(self, gradients)
+        self._steps(self.param_groups, gradients, self.state)
         return loss
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

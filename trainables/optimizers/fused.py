@@ -38,6 +38,8 @@ HYPER = ("weight_decay", "momentum", "beta1", "beta2", "eps")
 PLAIN = (Tensor, torch.nn.Parameter)
 """Exact types of tensors that own their memory: a subclass may store its numbers elsewhere, or not at all."""
 
+CPU = torch.device("cpu")
+
 _buffers = threading.local()
 
 
@@ -130,20 +132,20 @@ def _addresses(*arguments: _Argument) -> list[int]:
     return [x.data_ptr() for _, x, _, _ in arguments]
 
 
-def plain(x: Tensor, dtype: torch.dtype, device: str = "cpu") -> bool:
-    """True if the memory of that kind of device at `x.data_ptr()` contains all elements of x, contiguously."""
+def plain(x: Tensor, dtype: torch.dtype, device: torch.device = CPU) -> bool:
+    """True if the memory of that device at `x.data_ptr()` contains all elements of x, contiguously."""
     return (
         type(x) in PLAIN
         and x.dtype is dtype
         and x.layout is torch.strided
-        and x.device.type == device
+        and x.device == device
         and not torch._C._functorch.is_functorch_wrapped_tensor(x)
         and not torch._is_functional_tensor(x)
         and x.is_contiguous()
         and not x.is_neg()
         and not x._is_zerotensor()
         and x.data_ptr() % dtype.itemsize == 0
-        and int(x.storage_offset() + x.numel()) * dtype.itemsize <= x.untyped_storage().nbytes()
+        and int(x.storage_offset()) * dtype.itemsize + x.nbytes <= x.untyped_storage().nbytes()
     )
 
 

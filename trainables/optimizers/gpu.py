@@ -14,7 +14,8 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import cache, lru_cache
+from copy import copy
+from functools import cache, lru_cache, partial
 from itertools import accumulate, product
 from types import ModuleType
 from typing import Any
@@ -44,13 +45,14 @@ _log = logging.getLogger(__name__)
 
 
 def usable(*tensors: Tensor) -> bool:
-    """True if the kernels work on the device of these tensors and support them: contiguous fp32 on a GPU."""
+    """True if the kernels work on the device of these tensors and support them: contiguous fp32 on one GPU."""
+    device = tensors[0].device
     return (
-        all(_reachable(x.device) and fused.plain(x, torch.float32, x.device.type) for x in tensors)
-        and all(x.numel() < POSITIONS for x in tensors)
+        _reachable(device)
         and not fused.intercepted()
+        and all(fused.plain(x, torch.float32, device) and x.numel() < POSITIONS for x in tensors)
         and not disabled()
-        and _trusted(tensors[0].device)
+        and _trusted(device)
     )
 
 
@@ -109,16 +111,17 @@ def step_lists(
         radii: c of each layer that LAWN holds and 0 elsewhere, [R, L]; None for no layer.
     """
     rows, device = len(w[0]), w[0].device
-    cut = _cut(tuple(x.shape[1] for x in w), device)
-    addresses, strides = _table(*(_where(xs) for xs in (w, first, last, gradients)), device=device)
+    cut = cut_of(tuple(x.shape[1] for x in w), device)
+    addresses, strides = table(*(_where(xs) for xs in (w, first, last, gradients)), device=device)
     if capturing(device):
         _read_by_graphs.append((cut, addresses, strides))
     numbers = _numbers(lr, hyper, rows, device)
     steps = _steps(t, rows, len(w), device)
     held = torch.zeros((rows, len(w)), device=device) if radii is None else radii.to(device, torch.float32)
-    call = _Call(fused.CODES[rule], rows, cut, addresses, strides, numbers, steps, held.contiguous())
+    call = Step(fused.CODES[rule], rows, cut, numbers, steps, held.contiguous()).at(addresses, strides)
     with current(device):
-        return call.run(three_passes=radii is not None or rules.RULES[rule].trust_ratio)
+        call.launch(three_passes=radii is not None or rules.RULES[rule].trust_ratio)
+        return call.squares()
 
 
 # --- launches ---------------------------------------------------------------------------------------------------------
@@ -147,32 +150,40 @@ class _Cut:
         self.firsts = torch.tensor([*accumulate(counts, initial=0)], dtype=torch.int32).to(device)
 
 
-class _Call:
-    """The tensors of one step."""
+class Step:
+    """One step of tensors that may be anywhere, with what it needs on the device.
 
-    def __init__(
-        self,
-        rule: int,
-        rows: int,
-        cut: _Cut,
-        addresses: Tensor,
-        strides: Tensor,
-        numbers: Tensor,
-        steps: Tensor,
-        radii: Tensor,
-    ) -> None:
+    Args:
+        rule: its code.
+        rows: of each tensor.
+        cut: of a row.
+        numbers: hyperparameters, float64 [R, 6] in the order of the kernels.
+        steps: t of each row and layer, int64 [R, L].
+        radii: c of each layer that LAWN holds and 0 elsewhere, fp32 [R, L].
+    """
+
+    def __init__(self, rule: int, rows: int, cut: _Cut, numbers: Tensor, steps: Tensor, radii: Tensor) -> None:
         from trainables.optimizers import gpu_kernels  # not every machine has Triton
 
-        self._kernels, empty, device = gpu_kernels, torch.empty, radii.device
+        self._kernels, empty = gpu_kernels, partial(torch.empty, dtype=torch.float64, device=radii.device)
         self._cut, self._rule, self._rows, self._radii, self._numbers = cut, rule, rows, radii, numbers
-        self._where = (cut.places, cut.sizes, addresses, strides, radii)
+        self._where: tuple[Tensor, ...] = ()
         self._steps = (steps, *steps.stride())
-        self._factors = empty((rows, cut.layers, gpu_kernels.FACTORS.value), dtype=torch.float64, device=device)
-        self._sums = empty((rows, cut.blocks, 2), dtype=torch.float64, device=device)
-        self._squares = empty((rows, cut.blocks), dtype=torch.float64, device=device)
+        self._factors = empty((rows, cut.layers, gpu_kernels.FACTORS.value))
+        self._sums, self._squares = empty((rows, cut.blocks, 2)), empty((rows, cut.blocks))
 
-    def run(self, three_passes: bool) -> Tensor:
-        """Launches the kernels in their order; returns |g|² of each row, float64 [R]."""
+    def at(self, addresses: Tensor, strides: Tensor) -> Step:
+        """Returns the same step, in the same memory, of the tensors of a `table`."""
+        other = copy(self)
+        other._where = (self._cut.places, self._cut.sizes, addresses, strides, self._radii)
+        return other
+
+    def launch(self, three_passes: bool) -> None:
+        """Launches the kernels in their order.
+
+        Args:
+            three_passes: whether a layer takes three passes.
+        """
         kernels, cut, counts = self._kernels, self._cut, (self._cut.layers, self._cut.blocks)
         of_layers, numbers = (self._sums, cut.firsts, self._radii, self._numbers), (self._numbers, self._factors)
         if three_passes:
@@ -184,8 +195,12 @@ class _Call:
             self._by_block(kernels.careful_sums, *self._where, *numbers, self._sums, *counts, GROUP=GROUP)
             self._by_layer(kernels.careful_moves, *of_layers, self._factors, *counts)
             self._by_block(kernels.move, *self._where, *numbers, cut.layers)
+
+    def squares(self) -> Tensor:
+        """Returns |g|² of each row of the last step, float64 [R]."""
         result = torch.empty(self._rows, dtype=torch.float64, device=self._radii.device)
-        kernels.total[(self._rows,)](self._squares, result, cut.blocks, WIDTH=MANY, num_warps=WARPS)
+        total = self._kernels.total[(self._rows,)]
+        total(self._squares, result, self._cut.blocks, WIDTH=MANY, num_warps=WARPS)
         return result
 
     def _by_block(self, kernel: Any, *arguments: Any, **groups: int) -> None:
@@ -203,7 +218,8 @@ _Where = tuple[tuple[int, int], ...]
 
 
 @lru_cache(maxsize=64)
-def _cut(sizes: tuple[int, ...], device: torch.device) -> _Cut:
+def cut_of(sizes: tuple[int, ...], device: torch.device) -> _Cut:
+    """Returns how layers of these sizes are divided, copied to the device once."""
     return _Cut(sizes, device)
 
 
@@ -213,7 +229,7 @@ def _where(xs: Sequence[Tensor]) -> _Where:
 
 
 @lru_cache(maxsize=64)
-def _table(*lists: _Where, device: torch.device) -> tuple[Tensor, Tensor]:
+def table(*lists: _Where, device: torch.device) -> tuple[Tensor, Tensor]:
     """Returns addresses and strides of lists of tensors, int64 [4, L] each, on the device.
 
     From one step to the next tensors stay where they are, gradients nearly always: what has been copied is kept.
@@ -259,7 +275,7 @@ def _steps(t: int | Tensor, rows: int, layers: int, device: torch.device) -> Ten
 
 def forget() -> None:
     """Drops what is kept from step to step, and what was found of devices."""
-    for kept in (_cut, _table, _trusted):
+    for kept in (cut_of, table, _trusted):
         kept.cache_clear()
 
 

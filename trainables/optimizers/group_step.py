@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,44 +15,59 @@ from trainables.optimizers import fused, gpu, rules
 from trainables.optimizers.controls import LAWN, Control
 from trainables.optimizers.layers import Layer
 from trainables.optimizers.lists import Sums, constants
-from trainables.optimizers.phases import multipliers, radius_in, trained_dtype, unique
+from trainables.optimizers.phases import Gradients, multipliers, radius_in, trained_dtype, unique
+from trainables.optimizers.repeated import Addresses, Repeated, graphs
 from trainables.optimizers.shards import local, sums_over
 from trainables.optimizers.weights import Weights
 
 States = Mapping[Tensor, dict[str, Any]]
 
+CHOICES = 4
+"""Choices of parameters with gradients for which a group keeps what makes their steps."""
 
-def advance(
-    rule: str,
-    group: Mapping[str, Any],
-    gradients: Mapping[Tensor, Tensor],
-    states: States,
-    control: Control = LAWN,
-) -> None:
-    """Makes one step of `rule` for each parameter of a group that has a gradient.
+
+class GroupSteps:
+    """The steps of an optimizer's param groups.
 
     Args:
         rule: name of the rule.
-        group: a param group with the rule's hyperparameters, Adam's as `betas`.
-        gradients: the gradient of each parameter that has one.
-        states: each parameter's own state: step count and the rule's slots, created here if missing; `master`, an fp32
-            copy, for half-precision parameters; `radius`, which puts the parameter under the control.
-        control: applied to parameters with a radius other than 0.
     """
-    named = dict(group) | dict(zip(("beta1", "beta2"), group.get("betas", ()), strict=False))
-    hyper = {name: float(named[name]) for name in rules.RULES[rule].hyper}
-    step = _Step(
-        rule, gradients, states, float(group["lr"]), hyper, float(group.get("weight_decay", 0)), control
-    )  # fmt: skip
-    params = [p for p in unique(group["params"]) if p in gradients]
+
+    def __init__(self, rule: str) -> None:
+        self._rule = rule
+        self._found: defaultdict[int, _Found] = defaultdict(_Found)
+
+    def __call__(
+        self, groups: Sequence[Mapping[str, Any]], gradients: Gradients, states: States, control: Control = LAWN
+    ) -> None:
+        """Makes one step for each parameter that has a gradient.
+
+        Args:
+            groups: param groups with the rule's hyperparameters, Adam's as `betas`.
+            gradients: the gradient of each parameter that has one.
+            states: each parameter's own state: step count and the rule's slots, created here if missing; `master`, an
+                fp32 copy, for half-precision parameters; `radius`, which puts the parameter under the control.
+            control: applied to parameters with a radius other than 0.
+        """
+        for i, group in enumerate(groups):
+            named = dict(group) | dict(zip(("beta1", "beta2"), group.get("betas", ()), strict=False))
+            hyper = {name: float(named[name]) for name in rules.RULES[self._rule].hyper}
+            lr, decay = float(group["lr"]), float(group.get("weight_decay", 0))
+            step = _Step(self._rule, gradients, states, lr, hyper, decay, control, self._found[i])
+            params = [p for p in unique(group["params"]) if p in gradients]
+            if not step.again(params):
+                _advance(step, params)
+
+
+def _advance(step: _Step, params: Sequence[Tensor]) -> None:
     for p in params:
-        prepare(rule, p, states[p])
+        prepare(step.rule, p, step.states[p])
     for sums, part in sums_over(params):
         for some in portions(step.by_kernels(part)):
             step.on_lists(some, sums)
     for p in params:
-        if "master" in states[p]:
-            p.copy_(states[p]["master"])
+        if "master" in step.states[p]:
+            p.copy_(step.states[p]["master"])
 
 
 def prepare(rule: str, p: Tensor, state: dict[str, Any]) -> None:
@@ -88,17 +104,90 @@ def portions(params: Sequence[Tensor]) -> Iterator[list[Tensor]]:
         yield some
 
 
+class _Found:
+    """What the steps of a group found of its tensors on a GPU, so that the next one only compares; keeps no tensor."""
+
+    def __init__(self) -> None:
+        self.steps: Repeated | None = None
+        """Made the last step of all tensors below; None if they were not those of the parameters themselves."""
+        self.device = torch.device("cpu")
+        self.addresses: Addresses = ()
+        self._looks: list[Any] = []
+        self._by_sizes: dict[tuple[tuple[int, ...], torch.device], Repeated] = {}
+
+    def steps_of(self, rule: str, sizes: tuple[int, ...], device: torch.device) -> Repeated:
+        """Returns what makes the steps of tensors of these sizes."""
+        key = sizes, device
+        found = self._by_sizes.pop(key, None) or Repeated(rule, sizes, device, graphs(device))
+        self._by_sizes[key] = found  # the last one is the one used last
+        if len(self._by_sizes) > CHOICES:
+            del self._by_sizes[next(iter(self._by_sizes))]
+        return found
+
+    def record(self, steps: Repeated | None, lists: Sequence[Sequence[Tensor]], addresses: Addresses) -> None:
+        """Records checked tensors, and what makes their steps."""
+        self.steps, self.device, self.addresses = steps, lists[0][0].device, addresses
+        self._looks = _looks([x for xs in lists for x in xs])
+
+    def same(self, lists: Sequence[Sequence[Tensor]]) -> bool:
+        """Whether these tensors are like the recorded ones, and where they were."""
+        return _looks([x for xs in lists for x in xs]) == self._looks
+
+
+def _looks(xs: Sequence[Tensor]) -> list[Any]:
+    """Returns all that matters to a kernel, and that assigning `x.data`, swapping or resizing tensors can change."""
+    return [
+        (type(x), x.data_ptr(), x.nbytes, x.dtype, x.is_contiguous(), x.is_neg(), x.untyped_storage().nbytes())
+        for x in xs
+    ]
+
+
 @dataclass(frozen=True)
 class _Step:
-    """What all parameters of a group share in a step; the arguments of `advance`, and λ as `decay`."""
+    """What all parameters of a group share in a step; see `GroupSteps`, with λ as `decay`."""
 
     rule: str
-    gradients: Mapping[Tensor, Tensor]
+    gradients: Gradients
     states: States
     lr: float
     hyper: Mapping[str, float]
     decay: float
     control: Control
+    found: _Found
+
+    def again(self, params: Sequence[Tensor]) -> bool:
+        """Makes the step if kernels of a GPU made the last one and all tensors but the gradients are as they were."""
+        found, gradients = self.found, [self.gradients[p] for p in params]
+        if found.steps is None or not gradients or gpu.capturing(found.device) or not gpu.usable(*gradients):
+            return False
+        states = [self.states[p] for p in params]
+        fixed = self._fixed(params, states)
+        if not (
+            gradients[0].device == found.device
+            and all("step" in state for state in states)
+            and (self.control == LAWN or not any(map(radius_in, states)))
+            and found.same(fixed)
+            and [x.nbytes for x in gradients] == [x.nbytes for x in fixed[0]]
+        ):
+            return False
+        for state in states:
+            state["step"] += 1
+        self._repeat(found.steps, (*found.addresses, _addresses(gradients)), params, states)
+        return True
+
+    def _fixed(self, params: Sequence[Tensor], states: Sequence[Mapping[str, Any]]) -> list[list[Tensor]]:
+        """Returns the weights, first and last slots; a parameter itself in place of what is missing."""
+        first, *_, last = 2 * rules.RULES[self.rule].slots
+        return [
+            [state.get(name, p) for p, state in zip(params, states, strict=True)] for name in ("master", first, last)
+        ]
+
+    def _repeat(
+        self, steps: Repeated, addresses: Addresses, params: Sequence[Tensor], states: Sequence[Mapping[str, Any]]
+    ) -> None:
+        counts, radii = [state["step"] for state in states], tuple(radius_in(state) or 0.0 for state in states)
+        steps(addresses, self.lr, counts, {**self.hyper, "weight_decay": self.decay}, radii)
+        torch.autograd.graph.increment_version(params)
 
     def by_kernels(self, params: Sequence[Tensor]) -> list[Tensor]:
         """Makes the step of the parameters that compiled kernels support; returns the others."""
@@ -117,16 +206,17 @@ class _Step:
         return rest
 
     def _tensors(self, p: Tensor, kernels: Any) -> list[Tensor] | None:
-        """Returns weights, slots and gradient of a parameter as rows [1, n]; None if these kernels do not take them."""
+        """Returns weights, slots and gradient of a parameter; None if these kernels do not take them."""
         state = self.states[p]
-        tensors = [state.get("master", p.detach()), *(state[slot] for slot in rules.RULES[self.rule].slots)]
-        if (radius_in(state) and self.control != LAWN) or not kernels.usable(*tensors):
+        w, *slots = state.get("master", p.detach()), *(state[slot] for slot in rules.RULES[self.rule].slots)
+        if (radius_in(state) and self.control != LAWN) or not kernels.usable(w, *slots):
             return None
-        gradient = self.gradients[p].to(tensors[0].dtype).contiguous()
-        return [x.view(1, -1) for x in (*tensors, gradient)] if kernels.usable(gradient) else None
+        tensors = [w, *slots, self.gradients[p].to(w.dtype).contiguous()]
+        alike = kernels.usable(w, tensors[-1]) and len({x.numel() for x in tensors}) == 1
+        return tensors if alike else None
 
-    def _on_cpu(self, p: Tensor, w: Tensor, *slots_and_gradient: Tensor) -> None:
-        *slots, gradient = slots_and_gradient
+    def _on_cpu(self, p: Tensor, *tensors: Tensor) -> None:
+        w, *slots, gradient = (x.view(1, -1) for x in tensors)
         radius = radius_in(self.states[p]) or 0.0
         fused.step(
             self.rule,
@@ -143,22 +233,36 @@ class _Step:
     def _on_gpu(self, tensors: Mapping[Tensor, Sequence[Tensor]]) -> None:
         w, first, *others = (list(xs) for xs in zip(*tensors.values(), strict=True))
         *last, gradients = others
-        radii = tuple(radius_in(self.states[p]) or 0.0 for p in tensors)
-        counts = tuple(self.states[p]["step"] for p in tensors)
+        lists = [w, first, last[0] if last else first, gradients]
+        params, states = list(tensors), [self.states[p] for p in tensors]
+        if gpu.capturing(w[0].device):
+            self._in_a_graph(lists, params, states)
+            return
+        steps = self.found.steps_of(self.rule, tuple(x.numel() for x in w), w[0].device)
+        self._repeat(steps, tuple(map(_addresses, lists)), params, states)
+        masters = any("master" in state for state in states)
+        fixed = self._fixed(params, states)
+        self.found.record(None if masters else steps, fixed, tuple(map(_addresses, fixed)))
+
+    def _in_a_graph(
+        self, lists: Sequence[Sequence[Tensor]], params: Sequence[Tensor], states: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """The step as part of a graph that others capture: it has its own constants."""
+        radii, counts = tuple(radius_in(state) or 0.0 for state in states), tuple(state["step"] for state in states)
+        w, first, last, gradients = ([x.view(1, -1) for x in xs] for xs in lists)
         device = w[0].device
         gpu.step_lists(
             self.rule,
             w,
             first,
-            last[0] if last else first,
+            last,
             gradients,
             lr=self.lr,
             t=counts[0] if len(set(counts)) == 1 else torch.tensor([counts]).to(device),
             hyper={**self.hyper, "weight_decay": self.decay},
             radii=constants((radii,), torch.float32, device) if any(radii) else None,
         )
-        for p in tensors:
-            torch.autograd.graph.increment_version(p)
+        torch.autograd.graph.increment_version(params)
 
     def on_lists(self, params: Sequence[Tensor], sums: Sums) -> None:
         """Makes the step of parameters of one device and precision with torch operations on lists."""
@@ -181,3 +285,7 @@ class _Step:
         r = spec.direction(g, slots, steps[0] if len(set(steps)) == 1 else steps, self.hyper)  # lines 5-8
         for part, its, at in parts:
             part.update(its, r[at], self.lr)  # lines 9-11
+
+
+def _addresses(xs: Sequence[Tensor]) -> tuple[int, ...]:
+    return tuple([x.data_ptr() for x in xs])

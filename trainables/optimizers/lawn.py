@@ -15,7 +15,7 @@ from trainables.optimizers.bases import COUNTS, Start, reject_hidden_decay, reje
 from trainables.optimizers.controls import LAWN, Control
 from trainables.optimizers.lists import Sums
 from trainables.optimizers.loading import HALF, check_shapes, fits_any
-from trainables.optimizers.phases import PHASE, UNREAD, TwoPhase, gradients_of, multipliers, reject_decay, with_phase
+from trainables.optimizers.phases import PHASE, UNREAD, Gradients, TwoPhase, multipliers, reject_decay, with_phase
 from trainables.optimizers.scratch import Scratch
 from trainables.optimizers.shards import local, sums_over
 from trainables.optimizers.weights import Weights
@@ -168,12 +168,11 @@ class Lawn(TwoPhase):
     def _store(self, p: Tensor, radius: float) -> None:
         self._kept[p] = {"radius": radius}
 
-    def _advance(self) -> None:
+    def _advance(self, gradients: Gradients) -> None:
         self._link()
         for group in self.param_groups:
             reject_decay(self, group)
             reject_hidden_decay(type(self.base).__name__, group)
-        gradients = gradients_of(self)
         parts: list[_Part] = []
         gradients_seen: dict[Tensor, Tensor] = {}
         for part in self._held(gradients):
@@ -186,7 +185,7 @@ class Lawn(TwoPhase):
         for part in parts:
             part.pull_back(self.control)
 
-    def _held(self, gradients: Mapping[Tensor, Tensor]) -> Iterator[_Part]:
+    def _held(self, gradients: Gradients) -> Iterator[_Part]:
         for group in self.param_groups:
             held = [p for p in dict.fromkeys(group["params"]) if p in gradients and self._radius(p)]
             for sums, params in (found for alike in sums_over(held) for found in _parts(*alike)):

@@ -27,6 +27,9 @@ PHASE = ("free_steps", "steps", "phase")
 UNREAD = -1.0
 """The "radius" of a parameter whose norm was not read yet; unlike NaN, it equals itself."""
 
+Gradients = Mapping[Tensor, Tensor]
+"""The gradient of each parameter that has one."""
+
 
 class TwoPhase(Optimizer):
     """A torch optimizer that first trains without constraint and then holds the norm of each weight tensor (paper §3).
@@ -80,8 +83,7 @@ class TwoPhase(Optimizer):
         """
         if not self.constrained:
             return {}
-        eligible = self._eligible()
-        missing = [p for p in eligible if self._radius(p) is None]
+        eligible, missing = self._eligible(), self._eligible(unread=True)
         read = dict(zip(missing, self._norms(missing), strict=True))
         values = ((p, read[p] if p in read else self._radius(p)) for p in eligible)
         return {p: torch.tensor(c, dtype=trained_dtype(p), device=p.device) for p, c in values}
@@ -109,17 +111,17 @@ class TwoPhase(Optimizer):
         Raises:
             ValueError: a gradient is sparse or complex; nothing was changed.
         """
-        loss = evaluated(closure)
-        reject_gradients(self)
-        if not gradients_of(self):
+        loss, gradients = evaluated(closure), gradients_of(self)
+        reject_gradients(self, gradients)
+        if not gradients:
             return loss
-        if self._only_creates_state():
-            self._advance()
+        if self._only_creates_state(gradients):
+            self._advance(gradients)
             self._rewind()
             return loss
         if self.constrained:
             self._store_radii(first=self.param_groups[0]["steps"] == 0)
-        self._advance()
+        self._advance(gradients)
         self._count()
         return loss
 
@@ -129,9 +131,8 @@ class TwoPhase(Optimizer):
         if self.free_steps is not None and self.param_groups[0]["steps"] >= self.free_steps:
             self.constrain()
 
-    def _only_creates_state(self) -> bool:
+    def _only_creates_state(self, gradients: Gradients) -> bool:
         """Whether this step only creates the state, as torch.distributed.checkpoint requires."""
-        gradients = gradients_of(self)
         if any(self.state.get(p) for p in gradients) or any(float(group.get("lr", 1)) for group in self.param_groups):
             return False
         squares = [
@@ -140,7 +141,7 @@ class TwoPhase(Optimizer):
         return not any(bool(part.any()) for part in squares)
 
     @abstractmethod
-    def _advance(self) -> None:
+    def _advance(self, gradients: Gradients) -> None:
         """Makes one update of every parameter that has a gradient; those with a stored radius keep their norm."""
 
     @abstractmethod
@@ -191,10 +192,13 @@ class TwoPhase(Optimizer):
         for group in self.param_groups:
             group.setdefault("constrained", None)
 
-    def _eligible(self) -> list[Tensor]:
-        pairs = ((p, group.get("constrained")) for group in self.param_groups for p in group["params"])
+    def _eligible(self, unread: bool = False) -> list[Tensor]:
+        """Returns the parameters to hold; with `unread`, only those whose norm was not read yet."""
+        pairs = [(p, group.get("constrained")) for group in self.param_groups for p in group["params"]]
+        if unread:
+            pairs = [(p, held) for p, held in pairs if self._radius(p) is None]
         chosen = (p for p, held in pairs if p.requires_grad and p.numel() and (p.dim() >= 2 if held is None else held))
-        return list(dict.fromkeys(chosen))
+        return unique(chosen)
 
     def _norms(self, params: list[Tensor]) -> list[float]:
         """Reads the norms of parameters, of whole tensors where they are sharded."""
@@ -206,15 +210,14 @@ class TwoPhase(Optimizer):
 
     def _store_radii(self, first: bool) -> None:
         """Reads the norms that were not read yet; with `first`, warns if there is none to read."""
-        eligible = self._eligible()
-        new = [p for p in eligible if self._radius(p) is None]
+        new = self._eligible(unread=True)
         norms = self._norms(new)
         for p, norm in zip(new, norms, strict=True):
             self._store(p, norm)
         zero = [tuple(p.shape) for p, norm in zip(new, norms, strict=True) if norm == 0]
         if zero:
             warn(f"LAWN does not constrain tensors of norm zero: shapes {zero}")
-        if first and not eligible:
+        if first and not self._eligible():
             warn("LAWN constrains no tensor: none has two or more dimensions or constrained=True")
 
 
@@ -291,9 +294,9 @@ def reject_decay(optimizer: Optimizer, group: Mapping[str, Any]) -> None:
         )
 
 
-def reject_gradients(optimizer: Optimizer) -> None:
+def reject_gradients(optimizer: Optimizer, gradients: Gradients) -> None:
     """Raises ValueError if a gradient is sparse or complex: a norm couples all rows, so every row is updated."""
-    for p, grad in gradients_of(optimizer).items():
+    for p, grad in gradients.items():
         if grad.layout != torch.strided or grad.is_complex():
             raise ValueError(
                 f"{type(optimizer).__name__} requires dense real gradients, got {grad.layout}, {grad.dtype} for a "

@@ -1,0 +1,181 @@
+"""The step of a param group on a GPU, again and again: what stays from step to step stays on the device.
+
+The kernels of a step take less time than their launches from Python do. So once tensors come back to where they were,
+as the gradients of a training loop mostly do, the launches are captured as a CUDA graph and repeated by a single one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from trainables.optimizers import cuda_graphs, fused, gpu, rules
+from trainables.optimizers.cuda_graphs import Backend, Replay
+from trainables.optimizers.lists import constants
+
+PLACES = 4
+"""Tables of addresses that are kept: an allocator may take turns."""
+EARLY = 3
+"""Graphs that are captured without asking whether it is worth it."""
+WORTH = 100
+"""Replays for which another one is (our choice): the device is waited for at each capture."""
+
+Addresses = tuple[tuple[int, ...], ...]
+"""Those of the weights, of the first and the last slot, and of the gradients."""
+
+_log = logging.getLogger(__name__)
+
+
+class Repeated:
+    """Steps of as many tensors of the same sizes, [1, n] each, wherever they are.
+
+    Args:
+        rule: name of the rule.
+        sizes: the number of weights of each tensor.
+        device: where they are.
+        backend: captures graphs; None for launches only.
+    """
+
+    def __init__(self, rule: str, sizes: tuple[int, ...], device: torch.device, backend: Backend | None) -> None:
+        self._sizes, self._device, self._backend = sizes, device, backend
+        self._always_three = rules.RULES[rule].trust_ratio
+        shape, count = (1, len(sizes)), 1 + len(fused.HYPER)
+        numbers = torch.full((1, count), torch.nan, dtype=torch.float64, device=device)
+        self._columns, self._values = numbers.unbind(1), [torch.nan] * count
+        self._steps, self._next = torch.zeros(shape, dtype=torch.int64, device=device), [1] * len(sizes)
+        self._radii, self._held = torch.zeros(shape, device=device), (0.0,) * len(sizes)
+        self._step = gpu.Step(fused.CODES[rule], 1, gpu.cut_of(sizes, device), numbers, self._steps, self._radii)
+        self._places: dict[tuple[Addresses, bool], _Place] = {}
+        self._captures = self._replays = 0
+
+    def __call__(
+        self, addresses: Addresses, lr: float, counts: list[int], hyper: Mapping[str, float], radii: tuple[float, ...]
+    ) -> None:
+        """Makes one step in place.
+
+        Args:
+            addresses: of the tensors, which the caller has checked: the kernels write there.
+            lr: the learning rate.
+            counts: t of each tensor.
+            hyper: the other hyperparameters, floats.
+            radii: c of each tensor that LAWN holds, 0 for the others.
+        """
+        three_passes = self._always_three or any(radii)
+        place = self._place(addresses, three_passes)
+        self._write_numbers([lr, *(hyper.get(name, 0.0) for name in fused.HYPER)])
+        self._write_counts(counts)
+        if radii != self._held:
+            self._radii.copy_(constants((radii,), torch.float32, self._device))
+            self._held = radii
+        self._next = []  # unknown if the step fails
+        self._make(place)
+        self._next = [count + 1 for count in counts]
+
+    def _write_numbers(self, values: list[float]) -> None:
+        if values != self._values:
+            for column, value, before in zip(self._columns, values, self._values, strict=True):
+                if value != before:
+                    column.fill_(value)
+            self._values = values
+
+    def _write_counts(self, counts: list[int]) -> None:
+        """Sets the step counts on the device to those before the step, which adds one itself."""
+        if counts == self._next:
+            return
+        if len(set(counts)) == 1:
+            self._steps.fill_(counts[0] - 1)
+        else:
+            self._steps.copy_(torch.tensor([counts]) - 1)
+
+    def _place(self, addresses: Addresses, three_passes: bool) -> _Place:
+        key = addresses, three_passes
+        place = self._places.pop(key, None) or self._new(addresses, three_passes)
+        self._places[key] = place  # the last one is the one used last
+        if len(self._places) > PLACES:
+            del self._places[next(iter(self._places))]
+        return place
+
+    def _new(self, addresses: Addresses, three_passes: bool) -> _Place:
+        pairs = (tuple(zip(some, self._sizes, strict=True)) for some in addresses)
+        return _Place(self._step.at(*gpu.table(*pairs, device=self._device)), self._steps, three_passes)
+
+    def _make(self, place: _Place) -> None:
+        if place.replay is None and place.launched and self._worth():
+            self._capture(place)
+        if place.replay is not None:
+            self._replays += 1
+            place.replay()
+        else:
+            with gpu.current(self._device):
+                place.launch()
+            place.launched = True  # and so compiled
+
+    def _worth(self) -> bool:
+        if self._backend is None or self._backend.broken:
+            return False
+        return self._captures < EARLY or self._captures * WORTH < self._replays
+
+    def _capture(self, place: _Place) -> None:
+        assert self._backend is not None
+        self._captures += 1
+        try:
+            place.replay, _ = self._backend.capture(place.launch, warm_up=0)
+        except Exception as error:  # whatever the device or a driver raises, training goes on without graphs
+            self._backend.broken = True
+            _warn(f"{type(error).__name__}: {error}")
+
+
+class _Place:
+    """A step of tensors that are where they are.
+
+    Args:
+        step: launches its kernels.
+        steps: t of each tensor before it.
+        three_passes: see `gpu.Step.launch`.
+    """
+
+    def __init__(self, step: gpu.Step, steps: Tensor, three_passes: bool) -> None:
+        self._step, self._steps, self._three_passes = step, steps, three_passes
+        self.launched = False
+        self.replay: Replay | None = None
+
+    def launch(self) -> list[Tensor]:
+        self._steps.add_(1)
+        self._step.launch(self._three_passes)
+        return []
+
+
+# --- trust ------------------------------------------------------------------------------------------------------------
+
+
+@cache
+def graphs(device: torch.device) -> Backend | None:
+    """Returns what captures steps on a device; None if it has no graphs, or a trial gives other bits than launches."""
+    backend = cuda_graphs.backend_of(device)
+    if backend is None or backend.broken:
+        return None
+    if not torch.equal(*(_trial(device, way) for way in (None, backend))):
+        _warn("it gives other bits than its launches on a small problem")
+        return None
+    return backend
+
+
+def _trial(device: torch.device, backend: Backend | None) -> Tensor:
+    """Returns weights and slots after a few steps with a new learning rate in between."""
+    size = gpu.BLOCK + 3
+    tensors = [(k + torch.linspace(-1, 1, size)).sin().to(device) for k in range(4)]
+    hyper = dict.fromkeys(rules.find("adam").hyper, 0.9)
+    make = Repeated("adam", (size,), device, backend)
+    tensors[2].square_()
+    for t, lr in enumerate((0.1, 0.1, 0.1, 0.2), start=1):
+        make(tuple((x.data_ptr(),) for x in tensors), lr, [t], hyper, (1.0,))
+    return torch.stack(tensors)
+
+
+@cache
+def _warn(reason: str) -> None:
+    _log.warning("optimizer steps are not run as CUDA graphs, which takes longer but computes the same: %s", reason)
