@@ -30,11 +30,12 @@ NAMES = (
     "coverage",
     "allocator",
     "packs",
+    "epochs",
     "throughput",
 )
 """Modules that `python -m benchmarks` runs; each is imported when it is its turn, as gpu needs torch alone."""
 ON_REQUEST = ("gpu",)
-OF_DATA = ("allocator", "packs", "throughput")
+OF_DATA = ("allocator", "packs", "epochs", "throughput")
 """Those that read data sets."""
 
 

@@ -22,7 +22,7 @@ def section(content: Mapping[str, Any] | None) -> str:
         content: of `gpu.json`; None where there is no such file.
     """
     if content is None:
-        return f"{COMMAND}. It never ran: no number on this page was measured on a GPU."
+        return f"{COMMAND}. It never ran: this page has none of its results."
     results = content["results"]
     goals = [
         (name, goal["bar"], "not measured" if goal["measured"] is None else short(goal["measured"]), reached(goal))

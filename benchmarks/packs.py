@@ -44,7 +44,7 @@ def _case(
 ) -> dict[str, Any]:
     loss = "bce" if model.name == "ncf" else "cross-entropy"
     task = Task(dataset=dataset, model=model, loss=loss, optimizer="adam", batch_size=batch, epochs=1000)
-    packs = {f"K={size}": _training(task, size, data_dir) for size in sizes}
+    packs = {f"K={size}": training_of(task, size, data_dir) for size in sizes}
     for training in packs.values():
         training.run_epoch()
     seconds = interleaved({name: training.run_epoch for name, training in packs.items()}, repeats)
@@ -66,10 +66,11 @@ def train_ncf(data_dir: Path, batch: int) -> Training:
     """Returns one NCF trial with 64 factors on MovieLens-100k, ready to train."""
     model = model_config("ncf", factors=64, init="xavier")
     task = Task(dataset="movielens-100k", model=model, loss="bce", optimizer="adam", batch_size=batch, epochs=1000)
-    return _training(task, 1, data_dir)
+    return training_of(task, 1, data_dir)
 
 
-def _training(task: Task, size: int, data_dir: Path) -> Training:
+def training_of(task: Task, size: int, data_dir: Path) -> Training:
+    """Returns a pack of this many trials that differ in weight decay, ready to train."""
     points = [{"peak_lr": 0.003, "warmup_epochs": 1.0, "weight_decay": 0.01 * (1 + i)} for i in range(size)]
     members = tuple(Trial(key=trial_key(task, 0, point), seed=0, hyperparameters=point) for point in points)
     return Training(PackConfig(task=task, members=members), build_workload(task, data_dir, CPU), CPU)

@@ -35,6 +35,7 @@ def page() -> str:
     parts = {
         "machine": machine_text(found["throughput"]["machine"]),
         "throughput": throughput(results["throughput"]),
+        "epochs": epochs(results["epochs"]),
         "packs": packs(results["growth"]),
         "optimizer_step": optimizer_step(results["optimizer_step"]),
         "decoding": decoding(results["decoding"]),
@@ -65,6 +66,20 @@ def throughput(results: Mapping[str, Any]) -> str:
     return table(
         ("case", "alternative", "throughput, ours / alternative", "goal", "whole command, alternative / ours"), rows
     )
+
+
+def epochs(results: Mapping[str, Any]) -> str:
+    """One row per case: CPU seconds of a trial's epoch on both sides, and their ratio."""
+    rows = [
+        (
+            case,
+            str(found["K"]),
+            *(f"{found['cpu_seconds'][side]['median']:.3f}" for side in ("lawn_tune", "expert")),
+            ratio_text(found["expert_over_ours"]),
+        )
+        for case, found in results.items()
+    ]
+    return table(("case", "K", "ours, CPU s", "*expert*, CPU s", "*expert* / ours"), rows)
 
 
 def packs(results: Mapping[str, Any]) -> str:
