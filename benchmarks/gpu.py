@@ -36,7 +36,7 @@ from trainables.losses import bce, cross_entropy
 from trainables.models.ncf import Ncf
 from trainables.models.vgg import Vgg19
 from trainables.optimizers import gpu as kernels
-from trainables.tasks import Trial
+from trainables.tasks import GPU_CALL, Trial
 from trainables.training import graphed
 from trainables.training.pack import Pack
 
@@ -291,20 +291,23 @@ def _of_cell(
     cell: Cell, method: str, batch: int, rows: int, sizes: Sizes, device: torch.device
 ) -> dict[str, Callable[[], object]]:
     """Returns a step of a pack, and the evaluation of as many examples as are evaluated at once."""
-    shape, footprint = cell.task.dataset_row.shape, cell.task.footprint
-    assert footprint is not None
+    shape = cell.task.dataset_row.shape
     own = replace(sizes, users=shape["users"], items=shape["items"])
     step = _ncf_step(rows, batch, own, device, "float32", method)
-    inputs = _ncf_inputs(min(footprint.evaluated, sizes.most), own, device)
+    inputs = _ncf_inputs(min(_evaluated(cell), sizes.most), own, device)
     return {"step": step, "evaluation": lambda: step.pack.predict(*inputs)}
+
+
+def _evaluated(cell: Cell) -> int:
+    """Returns the examples of one call while a split is evaluated: 100 items of each user."""
+    return 100 * min(cell.task.dataset_row.shape["users"], GPU_CALL // 100)
 
 
 def _pack_seconds(cell: Cell, phase: Phase, times: Mapping[str, float]) -> dict[str, float]:
     """Seconds of a pack: each epoch evaluates 100 items of each user, in two splits while one selects, and a sample."""
-    task, footprint = cell.task_of(phase), cell.task.footprint
-    assert footprint is not None
+    task = cell.task_of(phase)
     steps = math.ceil(task.examples / task.batch_size)
-    calls = math.ceil(100 * task.dataset_row.shape["users"] / footprint.evaluated)
+    calls = math.ceil(100 * task.dataset_row.shape["users"] / _evaluated(cell))
     evaluations = (2 if phase == "search" else 1) * calls + 1
     return {
         "steps": task.epochs * steps * times["step"],

@@ -107,9 +107,9 @@ def test_table_4_is_what_is_planned_at_the_times_that_were_measured(monkeypatch:
     assert found["of_cell"]["sgd batch 400000"] == pytest.approx(1e-3 * 500 * (16 + 2) * 2 / 3600)
     assert found["gpu_hours"] == pytest.approx(sum(found["of_cell"].values()))
     assert found["of_kind"] == {"steps": pytest.approx(found["gpu_hours"]), "evaluation": 0.0}
-    seconds |= {"step": 0.0, "evaluation": 1.0}  # 4 calls a split, and one of a sample
+    seconds |= {"step": 0.0, "evaluation": 1.0}  # a call a split, and one of a sample
     evaluated = gpu._table4(CPU, gpu.TRIAL, 0.0)
-    assert evaluated["of_cell"]["lamb batch 10000"] == pytest.approx(300 * (2 * 4 + 1 + 4 + 1) / 3600)
+    assert evaluated["of_cell"]["lamb batch 10000"] == pytest.approx(300 * (2 * 1 + 1 + 1 + 1) / 3600)
     assert evaluated["gpu_hours"] == pytest.approx(evaluated["of_kind"]["evaluation"])
     assert evaluated["of_kind"]["steps"] == 0
 

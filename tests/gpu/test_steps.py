@@ -127,6 +127,16 @@ def noting(programs: list[set[str]]) -> Callable[[Recorded, Any], list[Tensor]]:
     return call
 
 
+def test_rows_are_evaluated_in_groups_as_one_by_one(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tolerance: a GPU may sum a stack's products in another order, and in TF32."""
+    stack = pack_of(METHODS["adam"], 3, device)
+    inputs = batch(0)[0].to(device)
+    monkeypatch.setattr("trainables.training.pack.GPU_CALL", 2 * len(inputs))
+    together = stack.predict(inputs)
+    monkeypatch.setattr("trainables.training.pack.GPU_CALL", 1)
+    torch.testing.assert_close(together, stack.predict(inputs), rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.gpu
 def test_random_numbers_and_memory_are_there_after_a_capture_that_fails() -> None:
     device = device_of("cuda")

@@ -23,7 +23,7 @@ from trainables.catalogue.rows import FLOOD, LOGIT_FACTOR, Method
 from trainables.losses import LossFn
 from trainables.optimizers import rules
 from trainables.optimizers.layers import layers_of
-from trainables.tasks import LANES
+from trainables.tasks import GPU_CALL, LANES
 from trainables.training.averages import Averages
 from trainables.training.graphed import Graphs
 from trainables.training.recorded import Recorded
@@ -252,11 +252,11 @@ class Pack:
             return self._buffers(rows), {name: value[rows] for name, value in parameters.items()}
 
         # Row by row on a CPU: without gradients there is little to share, and one model's activations fit the cache.
-        alone = [slice(row, row + 1) for row in range(self.size)]
+        at_once = 1 if self.device.type == "cpu" else max(1, GPU_CALL // len(inputs[0]))
         with torch.no_grad():
             parts = [
                 self._over_rows(outputs, self._views(rows), of(rows), (inputs,), shared=True)
-                for rows in (alone if self.device.type == "cpu" else [slice(None)])
+                for rows in (slice(row, row + at_once) for row in range(0, self.size, at_once))
             ]
         return torch.cat(parts)
 

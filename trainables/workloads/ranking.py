@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from trainables import metrics
 from trainables.examples import PLACES
 from trainables.models import build_model
-from trainables.tasks import Split, Task
+from trainables.tasks import GPU_CALL, Split, Task
 from trainables.workloads.base import Evaluation, Predict, Resident, in_calls, trained_on
 from trainables.workloads.interactions import Interactions, Splits, join
 from trainables.workloads.negatives import CANDIDATE_NEGATIVES, Candidates, NegativeSampler, candidates
@@ -40,7 +40,7 @@ class Ranking(Resident):
     def __init__(
         self, task: Task, splits: Splits, device: torch.device, given: Mapping[Split, Candidates] | None = None
     ) -> None:
-        self.examples_per_call = EXAMPLES_PER_CALL
+        self.examples_per_call = EXAMPLES_PER_CALL if device.type == "cpu" else GPU_CALL
         search = task.train_on == "train"
         known = join(splits.train, splits.validation)
         positives = splits.train if search else known
