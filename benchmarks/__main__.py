@@ -23,6 +23,7 @@ NAMES = (
     "decoding",
     "growth",
     "profile",
+    "image_steps",
     "ledger",
     "overhead",
     "dashboard",

@@ -12,7 +12,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from benchmarks import optimizer_step
 from benchmarks.gpu_goals import GOALS
 from benchmarks.measure import interleaved, ratio, summary
+from benchmarks.steps import Images, Step, channels_last, pack_of, plain_loop, step_of
 from benchmarks.time_limit import OutOfTime, limit
 from lawn_tune.cells import Cell, Phase
 from lawn_tune.planning.packing import make_packs
@@ -31,16 +32,13 @@ from lawn_tune.planning.placement import place
 from lawn_tune.planning.plan import plan
 from lawn_tune.planning.spaces import find_space
 from lawn_tune.planning.speed import Speeds
-from trainables.catalogue.methods import METHODS
 from trainables.losses import bce, cross_entropy
 from trainables.models.ncf import Ncf
 from trainables.models.vgg import Vgg19
 from trainables.optimizers import gpu as kernels
 from trainables.tasks import GPU_CALL, Trial
 from trainables.training import graphed
-from trainables.training.pack import Pack
 
-HYPER = {"momentum": 0.9, "beta1": 0.9, "beta2": 0.999, "eps": 1e-6, "weight_decay": 0.01}
 GRAPHED = ("adam-lawn", "adam-l2")
 """Methods whose steps are compared with and without graphs: the update of one is by kernels, the other's is not."""
 LAUNCHES = ("cudaLaunchKernel", "cuLaunchKernel", "cudaGraphLaunch", "cudaMemcpyAsync", "cudaMemsetAsync")
@@ -317,15 +315,15 @@ def _pack_seconds(cell: Cell, phase: Phase, times: Mapping[str, float]) -> dict[
 
 def _vgg(device: torch.device, sizes: Sizes, seconds: float) -> dict[str, Any]:
     """An epoch of VGG-19 in a pack of one, relative to plain PyTorch loops with torch's fused AdamW, one compiled."""
-    end, loader = time.monotonic() + seconds, _Images(sizes, device)
+    end, loader = time.monotonic() + seconds, Images(sizes.images, sizes.batch, device)
     model = partial(Vgg19, channels=3, size=32, classes=10, width=sizes.width)
-    pack = _pack([model()], cross_entropy, device, "float32")
-    step = _step_of(pack, *loader.next())
+    pack = pack_of([model()], cross_entropy, device, "float32")
+    step = step_of(pack, *loader.next())
     calls: dict[str, Callable[[], object]] = {
         "pack": replace(step, batches=loader.next),
-        "plain loop": _plain_loop(_channels_last(model(), device), loader),
+        "plain loop": plain_loop(channels_last(model(), device), loader),
     }
-    compiled, how = _compiled_loop(_channels_last(model(), device), loader, 0.7 * seconds)
+    compiled, how = _compiled_loop(channels_last(model(), device), loader, 0.7 * seconds)
     if compiled is not None:
         calls = {"pack": calls["pack"], "compiled loop": compiled, "plain loop": calls["plain loop"]}
     times = _timed(calls, device, end - time.monotonic())
@@ -340,61 +338,6 @@ def _vgg(device: torch.device, sizes: Sizes, seconds: float) -> dict[str, Any]:
 # --- what is timed ----------------------------------------------------------------------------------------------------
 
 
-Batch = tuple[tuple[Tensor, ...], Tensor]
-"""Inputs and targets."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """A step of a pack, on the same batch at every call or on the next one."""
-
-    pack: Pack
-    inputs: tuple[Tensor, ...]
-    targets: Tensor
-    lr: Tensor
-    batches: Callable[[], Batch] | None = None
-    tf32: bool = False
-
-    def __call__(self) -> Tensor:
-        """Returns the losses [R] before it."""
-        inputs, targets = self.batches() if self.batches else (self.inputs, self.targets)
-        self.pack.gradients(inputs, targets, shared=True)
-        return self.pack.apply(self.lr)
-
-    @contextmanager
-    def settings(self) -> Iterator[None]:
-        """Those of training: deterministic operations, in memory that is not filled first."""
-        matmul: Any = torch.backends.cuda.matmul
-        deterministic: Any = torch.utils.deterministic
-        before = matmul.allow_tf32, deterministic.fill_uninitialized_memory
-        matmul.allow_tf32, deterministic.fill_uninitialized_memory = self.tf32, False
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        try:
-            yield
-        finally:
-            torch.use_deterministic_algorithms(False)
-            matmul.allow_tf32, deterministic.fill_uninitialized_memory = before
-
-
-class _Images:
-    """Random images of CIFAR's shape on the device, channels last as those of training, in batches without an end."""
-
-    def __init__(self, sizes: Sizes, device: torch.device) -> None:
-        images = torch.randn(sizes.images, 3, 32, 32, device=device)
-        self._images = images.contiguous(memory_format=torch.channels_last)
-        self._targets = torch.randint(10, (sizes.images,), device=device)
-        self._order = torch.randperm(sizes.images, device=device)
-        self._size, self._start = sizes.batch, 0
-
-    def next(self) -> Batch:
-        """Returns the next batch; the last ones of an epoch, if too few, are left out."""
-        if self._start + self._size > len(self._order):
-            self._start = 0
-        chosen = self._order[self._start : self._start + self._size]
-        self._start += self._size
-        return (self._images[chosen],), self._targets[chosen]
-
-
 def _ncf_inputs(batch: int, sizes: Sizes, device: torch.device) -> tuple[Tensor, Tensor]:
     users, items = (torch.randint(count, (batch,), device=device) for count in (sizes.users, sizes.items))
     return users, items
@@ -405,49 +348,16 @@ def _ncf_step(
 ) -> Step:
     models = [Ncf(users=sizes.users, items=sizes.items, factors=sizes.factors, init="xavier") for _ in range(rows)]
     inputs, targets = _ncf_inputs(batch, sizes, device), torch.randint(2, (batch,), device=device).float()
-    return _step_of(_pack(models, bce, device, precision, method), inputs, targets)
+    return step_of(pack_of(models, bce, device, precision, method), inputs, targets)
 
 
-def _pack(
-    models: Sequence[nn.Module], loss: Any, device: torch.device, precision: str, name: str = "adam-lawn"
-) -> Pack:
-    method = METHODS[name]
-    names = {*method.names("rule"), *method.names("control")} - {method.switch}
-    hyper = {name: torch.full((len(models), 1), HYPER[name], dtype=torch.float64) for name in names}
-    pack = Pack(models, method, hyper, loss, constrain="all", device=device, precision=precision)
-    if pack.control.held:
-        pack.constrain(range(len(models)))
-    return pack
-
-
-def _step_of(pack: Pack, inputs: tuple[Tensor, ...], targets: Tensor) -> Step:
-    lr = torch.full((pack.size, 1), 1e-3, dtype=torch.float64, device=pack.device)
-    return Step(pack, inputs, targets, lr)
-
-
-def _channels_last(model: nn.Module, device: torch.device) -> nn.Module:
-    return model.to(device).to(memory_format=torch.channels_last)
-
-
-def _plain_loop(model: Any, loader: _Images) -> Callable[[], object]:
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
-
-    def step() -> None:
-        (images,), targets = loader.next()
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(model(images), targets).backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-
-    return step
-
-
-def _compiled_loop(model: nn.Module, loader: _Images, seconds: float) -> tuple[Callable[[], object] | None, str]:
+def _compiled_loop(model: nn.Module, loader: Images, seconds: float) -> tuple[Callable[[], object] | None, str]:
     """Returns the loop with `torch.compile` after its first steps, or None, and what was done or why it was not."""
     reasons = []
     for mode in ("reduce-overhead", "default"):
         try:
             with limit(seconds):
-                step = _plain_loop(torch.compile(model, mode=mode), loader)
+                step = plain_loop(torch.compile(model, mode=mode), loader)
                 for _ in range(3):
                     step()
                 return step, f"torch.compile, mode {mode}"

@@ -18,6 +18,7 @@ import torch
 
 from benchmarks import gpu, gpu_page
 from benchmarks.gpu_goals import GOALS, Goal
+from benchmarks.steps import Images
 from benchmarks.time_limit import OutOfTime, limit
 from lawn_tune.cells import Phase
 from lawn_tune.planning.packing import largest_packs, make_packs
@@ -206,7 +207,7 @@ def test_without_a_compiler_the_rival_is_the_plain_loop_and_it_is_said_why(monke
 @pytest.mark.timeout(600)
 def test_the_rival_compiles() -> None:
     model = Vgg19(channels=3, size=32, classes=10, width=1)
-    step, how = gpu._compiled_loop(model, gpu._Images(gpu.TRIAL, CPU), 500.0)
+    step, how = gpu._compiled_loop(model, Images(5, 2, CPU), 500.0)
     assert step is not None, how
     assert how == "torch.compile, mode reduce-overhead"
 
