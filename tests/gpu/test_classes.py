@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tests.gpu.conftest import device_of
 from tests.gpu.test_steps import waiting_is_an_error
-from trainables.optimizers import AdamLawn, Lamb, LambLawn, SgdLawn, repeated
+from trainables.optimizers import AdamLawn, Lamb, LambLawn, Lawn, SgdLawn, gpu, repeated
 
 FACES: Mapping[str, Callable[..., Any]] = {
     "SgdLawn": partial(SgdLawn, free_steps=8),
@@ -47,10 +47,35 @@ def test_graphs_have_the_bits_of_launches(
 ) -> None:
     by_graphs, replays = _trained(face, device, half)
     assert replays > 8 or half or device.type == "cpu"
-    monkeypatch.setattr("trainables.optimizers.group_step.graphs", lambda device: None)
+    monkeypatch.setattr("trainables.optimizers.repeated.graphs", lambda device: None)
     by_launches, replays = _trained(face, device, half)
     assert replays == 0
     assert all(one.equal(other) for one, other in zip(by_graphs, by_launches, strict=True))
+
+
+def test_lawn_has_the_bits_of_launches_and_follows_torch_operations(
+    device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trained() -> list[Tensor]:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(70, 90), nn.ReLU(), nn.Linear(90, 5)).to(device)
+        optimizer = Lawn(torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.0), free_steps=4)
+        for t in range(16):
+            optimizer.zero_grad()
+            (model(torch.ones(8, 70, device=device)) - t).square().mean().backward()
+            optimizer.step()
+        found = [steps for kept in (optimizer._tangents[0]._moves,) for steps in kept._found.values()]
+        replays.append(sum(steps._replays for steps in found))
+        return [p.detach() for p in model.parameters()]
+
+    replays: list[int] = []
+    by_graphs = trained()
+    monkeypatch.setattr("trainables.optimizers.repeated.graphs", lambda device: None)
+    assert all(one.equal(other) for one, other in zip(by_graphs, trained(), strict=True))
+    monkeypatch.setattr(gpu, "usable", lambda *tensors: False)
+    torch.testing.assert_close(by_graphs, trained(), rtol=1e-3, atol=1e-4)
+    assert (replays[0] > 0) == (device.type == "cuda")
+    assert replays[1:] == [0, 0]
 
 
 @pytest.mark.parametrize("face", FACES)

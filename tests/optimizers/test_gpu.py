@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tests.helpers.graphs import StandIn, stand_in
 from trainables.catalogue.methods import METHODS
 from trainables.losses import cross_entropy
-from trainables.optimizers import AdamLawn, LambLawn, SgdLawn, fused, gpu, rules
+from trainables.optimizers import AdamLawn, LambLawn, Lawn, SgdLawn, fused, gpu, rules
 from trainables.optimizers.layers import layers_of
 from trainables.training import graphed
 from trainables.training.pack import Pack
@@ -181,7 +181,7 @@ def test_the_classes_use_them(rule: str, monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize("rule", RULES)
 def test_the_classes_replay_them_in_a_graph_with_the_same_bits(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def trained(backend: StandIn | None) -> list[Tensor]:
-        monkeypatch.setattr("trainables.optimizers.group_step.graphs", lambda device: backend)
+        monkeypatch.setattr("trainables.optimizers.repeated.graphs", lambda device: backend)
         torch.manual_seed(0)
         model = torch.nn.Linear(4, 13)
         optimizer = FACES[rule](model.parameters(), lr=0.01, free_steps=3)
@@ -197,6 +197,25 @@ def test_the_classes_replay_them_in_a_graph_with_the_same_bits(rule: str, monkey
     by_graphs = trained(graphs)
     assert graphs.replays >= 4  # the first step of each phase is launched
     assert all(torch.as_tensor(one).equal(torch.as_tensor(x)) for one, x in zip(by_graphs, trained(None), strict=True))
+
+
+@laws
+def test_lawn_uses_them_around_another_optimizer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def trained() -> list[Tensor]:
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(torch.nn.Linear(4, 13), torch.nn.Linear(13, 2))
+        optimizer = Lawn(torch.optim.Adam(model.parameters(), lr=0.05), free_steps=0)
+        for t in range(3):
+            for p in model.parameters():
+                p.grad = torch.sin(5 * p.detach() + t)
+            optimizer.step()
+        return [p.detach() for p in model.parameters()]
+
+    calls = _counted(monkeypatch)
+    by_kernels = trained()
+    assert calls == ["sgd", "sgd"] * 3  # the projection of the gradients and that of the move
+    monkeypatch.setattr(gpu, "usable", lambda *tensors: False)
+    torch.testing.assert_close(by_kernels, trained(), rtol=1e-5, atol=1e-6)
 
 
 @laws
@@ -296,9 +315,9 @@ def _counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     rules_of, calls = {code: rule for rule, code in fused.CODES.items()}, list[str]()
     launch = gpu.Step.launch
 
-    def noted(step: gpu.Step, three_passes: bool) -> None:
+    def noted(step: gpu.Step, *how: bool) -> None:
         calls.append(rules_of[step._rule])
-        launch(step, three_passes)
+        launch(step, *how)
 
     monkeypatch.setattr(gpu.Step, "launch", noted)
     return calls

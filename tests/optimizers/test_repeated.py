@@ -17,7 +17,19 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode
 
 from tests.helpers.graphs import StandIn, Tape
-from trainables.optimizers import AdamLawn, Lamb, LambLawn, SgdLawn, controls, cuda_graphs, fused, gpu, repeated, rules
+from trainables.optimizers import (
+    AdamLawn,
+    Lamb,
+    LambLawn,
+    Lawn,
+    SgdLawn,
+    controls,
+    cuda_graphs,
+    fused,
+    gpu,
+    repeated,
+    rules,
+)
 from trainables.optimizers.controls import Control
 from trainables.optimizers.layers import Layer
 
@@ -39,7 +51,7 @@ def _memory(address: int, count: int) -> Tensor:
     return torch.frombuffer((ctypes.c_float * count).from_address(address), dtype=torch.float32).view(1, -1)
 
 
-def _compute(step: gpu.Step) -> None:
+def _compute(step: gpu.Step, moves: bool) -> None:
     """What the kernels do, by `rules.step_` on the memory that they would access."""
     _, sizes, addresses, _, radii = step._where
     rule = next(rule for rule, code in fused.CODES.items() if code == step._rule)
@@ -50,6 +62,7 @@ def _compute(step: gpu.Step) -> None:
         if size:
             w, first, last, g = (_memory(at, size) for at in addresses[:, layer].tolist())
             held = bool(radii[0, layer] > 0)
+            w = w if moves or not held else w.clone()
             names = spec.hyper if held else (*spec.hyper, "weight_decay")
             rules.step_(
                 rule, w, g.clone(), {spec.slots[0]: first, spec.slots[-1]: last}, lr=numbers["lr"],
@@ -62,12 +75,12 @@ def _compute(step: gpu.Step) -> None:
 def _gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The CPU passes for a GPU."""
 
-    def launch(step: gpu.Step, three_passes: bool) -> None:
+    def launch(step: gpu.Step, three_passes: bool, moves: bool = True) -> None:
         mode = _get_current_dispatch_mode()
         if isinstance(mode, Tape):
-            mode.launch(partial(_compute, step))
+            mode.launch(partial(_compute, step, moves))
         else:
-            _compute(step)
+            _compute(step, moves)
 
     monkeypatch.setattr(fused, "usable", lambda *tensors: False)
     monkeypatch.setattr(gpu, "_reachable", lambda device: True)
@@ -156,8 +169,7 @@ def test_graphs_have_the_bits_of_launches_and_both_follow_the_rules(
     by_graphs = _driven(FACES[face], _train)
     assert graphs.replays >= STEPS - 4
     with monkeypatch.context() as patch:
-        patch.setattr(repeated, "graphs", None)
-        patch.setattr("trainables.optimizers.group_step.graphs", lambda device: None)
+        patch.setattr("trainables.optimizers.repeated.graphs", lambda device: None)
         _equal(by_graphs, _driven(FACES[face], _train))
     _close(by_graphs, _by_lists(FACES[face], monkeypatch, _train))
 
@@ -307,6 +319,64 @@ def test_what_changed_between_two_steps_is_noticed(
     _close(found, _by_lists(FACES[face], monkeypatch, drive))
 
 
+@pytest.mark.parametrize("base", [torch.optim.AdamW, torch.optim.SGD, torch.optim.Adam], ids=lambda base: base.__name__)
+def test_lawn_around_another_optimizer_follows_its_torch_operations(
+    base: Any, graphs: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose gradients stay what they are, and whose other parameters move freely."""
+
+    def make(params: list[nn.Parameter], lr: float) -> Lawn:
+        return Lawn(base(params, lr=lr, weight_decay=0.0), free_steps=5)
+
+    def drive(loop: Loop) -> None:
+        for t in range(STEPS):
+            loop.step(lr=0.01 * (1 + t // 3))
+            if t == 9:
+                loop.params[0].data = loop.params[0].data.t().contiguous().t()  # which the kernels do not take
+        loop.memory = [grad + 1 for grad in loop.memory]
+
+    assert repeated.graphs(torch.device("cpu")) is graphs
+    calls = _noted(monkeypatch)
+    loop = Loop(make)
+    drive(loop)
+    assert calls == [False, True] * 5
+    _close(loop.all(), _by_lists(make, monkeypatch, drive))
+    norms = {p: float(p.detach().norm()) for p in loop.params if p in loop.optimizer.radii}
+    assert norms == pytest.approx({p: float(c) for p, c in loop.optimizer.radii.items()}, rel=1e-6)
+
+
+def test_lawn_makes_few_operations_around_another_optimizer(graphs: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = Loop(lambda params, lr: Lawn(torch.optim.SGD(params, lr=lr, foreach=True), free_steps=0))
+    for _ in range(3):
+        loop.step()
+    monkeypatch.setattr(fused, "intercepted", lambda: False)
+    monkeypatch.setattr(repeated.Repeated, "__call__", lambda *given: None)  # a launch, if its tensors are in place
+    with Operations() as operations:
+        loop.optimizer.step()
+    lists = [name for name in operations.names if name not in ("aten.empty_like.default", "aten.detach.default")]
+    assert lists == [
+        "aten._foreach_copy_.default",  # the weights before the step
+        "aten._foreach_zero_.default",  # for projected gradients
+        "aten._foreach_copy_.default",  # the gradients of the others
+        "aten._foreach_add_.List",  # SGD's step
+        "aten._foreach_sub.List",  # its move
+        "aten._foreach_copy_.default",
+    ]
+
+
+def _noted(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Notes of every step by the kernels whether it moves weights."""
+    calls: list[bool] = []
+    call = repeated.Repeated.__call__
+
+    def noted(self: repeated.Repeated, *given: Any) -> None:
+        calls.append(given[-1])
+        call(self, *given)
+
+    monkeypatch.setattr(repeated.Repeated, "__call__", noted)
+    return calls
+
+
 @pytest.mark.parametrize("control", CONTROLS, ids=str)
 def test_other_controls_take_over_at_the_switch(
     control: Control, graphs: StandIn, monkeypatch: pytest.MonkeyPatch
@@ -333,7 +403,7 @@ def test_half_precision_and_changing_sets_of_gradients_have_the_bits_of_launches
 
     by_graphs = trained()
     assert graphs.replays > STEPS or torch.float32 not in dtypes  # whose gradients are converted to who knows where
-    monkeypatch.setattr("trainables.optimizers.group_step.graphs", lambda device: None)
+    monkeypatch.setattr("trainables.optimizers.repeated.graphs", lambda device: None)
     _equal(by_graphs, trained())
     monkeypatch.setattr(gpu, "usable", lambda *tensors: False)
     for one, other in zip(by_graphs, trained(), strict=True):  # in bf16 by one step of its precision
@@ -455,7 +525,7 @@ def test_graphs_that_fail_or_differ_cost_one_warning_and_no_bit(
     found = [_driven(FACES["AdamLawn"], _train) for _ in range(2)]
     assert backend.captures == 1
     assert [reason in record.getMessage() for record in caplog.records] == [True]
-    monkeypatch.setattr("trainables.optimizers.group_step.graphs", lambda device: None)
+    monkeypatch.setattr("trainables.optimizers.repeated.graphs", lambda device: None)
     expected = _driven(FACES["AdamLawn"], _train)
     for one in found:
         _equal(one, expected)

@@ -128,7 +128,7 @@ def test_a_step_by_the_kernels_of_a_gpu_leaves_the_host_alone(
     launched: list[bool] = []
 
     nothing = torch.zeros(4, 1, device=device)
-    monkeypatch.setattr(gpu.Step, "launch", lambda self, three_passes: launched.append(three_passes))
+    monkeypatch.setattr(gpu.Step, "launch", lambda self, three_passes, moves=True: launched.append(three_passes))
     monkeypatch.setattr(gpu.Step, "squares", lambda self: torch.zeros(self._rows, dtype=torch.float64, device=device))
     monkeypatch.setattr(gpu, "table", lambda *lists, device: (nothing, nothing))
     monkeypatch.setattr(gpu, "kernels_for", lambda *tensors: gpu)

@@ -178,11 +178,12 @@ class Step:
         other._where = (self._cut.places, self._cut.sizes, addresses, strides, self._radii)
         return other
 
-    def launch(self, three_passes: bool) -> None:
+    def launch(self, three_passes: bool, moves: bool = True) -> None:
         """Launches the kernels in their order.
 
         Args:
             three_passes: whether a layer takes three passes.
+            moves: False leaves the weights of layers that take three passes as they are.
         """
         kernels, cut, counts = self._kernels, self._cut, (self._cut.layers, self._cut.blocks)
         of_layers, numbers = (self._sums, cut.firsts, self._radii, self._numbers), (self._numbers, self._factors)
@@ -190,7 +191,7 @@ class Step:
             self._by_block(kernels.projection_sums, *self._where, self._sums, self._squares, *counts)
         self._by_layer(kernels.layer_factors, *of_layers, *self._steps, self._factors, *counts)
         self._by_block(kernels.directions, *self._where, *numbers, self._sums, self._squares, *counts)
-        if three_passes:
+        if three_passes and moves:
             self._by_layer(kernels.moves, *of_layers, self._factors, *counts)
             self._by_block(kernels.careful_sums, *self._where, *numbers, self._sums, *counts, GROUP=GROUP)
             self._by_layer(kernels.careful_moves, *of_layers, self._factors, *counts)

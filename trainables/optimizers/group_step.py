@@ -16,14 +16,11 @@ from trainables.optimizers.controls import LAWN, Control
 from trainables.optimizers.layers import Layer
 from trainables.optimizers.lists import Sums, constants
 from trainables.optimizers.phases import Gradients, multipliers, radius_in, trained_dtype, unique
-from trainables.optimizers.repeated import Addresses, Repeated, graphs
+from trainables.optimizers.repeated import Addresses, Choices, Repeated, addresses_of
 from trainables.optimizers.shards import local, sums_over
 from trainables.optimizers.weights import Weights
 
 States = Mapping[Tensor, dict[str, Any]]
-
-CHOICES = 4
-"""Choices of parameters with gradients for which a group keeps what makes their steps."""
 
 
 class GroupSteps:
@@ -35,7 +32,7 @@ class GroupSteps:
 
     def __init__(self, rule: str) -> None:
         self._rule = rule
-        self._found: defaultdict[int, _Found] = defaultdict(_Found)
+        self._found: defaultdict[int, _Found] = defaultdict(partial(_Found, rule))
 
     def __call__(
         self, groups: Sequence[Mapping[str, Any]], gradients: Gradients, states: States, control: Control = LAWN
@@ -107,22 +104,13 @@ def portions(params: Sequence[Tensor]) -> Iterator[list[Tensor]]:
 class _Found:
     """What the steps of a group found of its tensors on a GPU, so that the next one only compares; keeps no tensor."""
 
-    def __init__(self) -> None:
+    def __init__(self, rule: str) -> None:
+        self.choices = Choices(rule)
         self.steps: Repeated | None = None
         """Made the last step of all tensors below; None if they were not those of the parameters themselves."""
         self.device = torch.device("cpu")
         self.addresses: Addresses = ()
         self._looks: list[Any] = []
-        self._by_sizes: dict[tuple[tuple[int, ...], torch.device], Repeated] = {}
-
-    def steps_of(self, rule: str, sizes: tuple[int, ...], device: torch.device) -> Repeated:
-        """Returns what makes the steps of tensors of these sizes."""
-        key = sizes, device
-        found = self._by_sizes.pop(key, None) or Repeated(rule, sizes, device, graphs(device))
-        self._by_sizes[key] = found  # the last one is the one used last
-        if len(self._by_sizes) > CHOICES:
-            del self._by_sizes[next(iter(self._by_sizes))]
-        return found
 
     def record(self, steps: Repeated | None, lists: Sequence[Sequence[Tensor]], addresses: Addresses) -> None:
         """Records checked tensors, and what makes their steps."""
@@ -172,7 +160,7 @@ class _Step:
             return False
         for state in states:
             state["step"] += 1
-        self._repeat(found.steps, (*found.addresses, _addresses(gradients)), params, states)
+        self._repeat(found.steps, (*found.addresses, addresses_of(gradients)), params, states)
         return True
 
     def _fixed(self, params: Sequence[Tensor], states: Sequence[Mapping[str, Any]]) -> list[list[Tensor]]:
@@ -238,11 +226,11 @@ class _Step:
         if gpu.capturing(w[0].device):
             self._in_a_graph(lists, params, states)
             return
-        steps = self.found.steps_of(self.rule, tuple(x.numel() for x in w), w[0].device)
-        self._repeat(steps, tuple(map(_addresses, lists)), params, states)
+        steps = self.found.choices.of(w)
+        self._repeat(steps, tuple(map(addresses_of, lists)), params, states)
         masters = any("master" in state for state in states)
         fixed = self._fixed(params, states)
-        self.found.record(None if masters else steps, fixed, tuple(map(_addresses, fixed)))
+        self.found.record(None if masters else steps, fixed, tuple(map(addresses_of, fixed)))
 
     def _in_a_graph(
         self, lists: Sequence[Sequence[Tensor]], params: Sequence[Tensor], states: Sequence[Mapping[str, Any]]
@@ -285,7 +273,3 @@ class _Step:
         r = spec.direction(g, slots, steps[0] if len(set(steps)) == 1 else steps, self.hyper)  # lines 5-8
         for part, its, at in parts:
             part.update(its, r[at], self.lr)  # lines 9-11
-
-
-def _addresses(xs: Sequence[Tensor]) -> tuple[int, ...]:
-    return tuple([x.data_ptr() for x in xs])

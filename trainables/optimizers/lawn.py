@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from trainables.optimizers.loading import HALF, check_shapes, fits_any
 from trainables.optimizers.phases import PHASE, UNREAD, Gradients, TwoPhase, multipliers, reject_decay, with_phase
 from trainables.optimizers.scratch import Scratch
 from trainables.optimizers.shards import local, sums_over
+from trainables.optimizers.tangents import Tangents
 from trainables.optimizers.weights import Weights
 
 CACHED = 2**19
@@ -61,6 +63,7 @@ class Lawn(TwoPhase):
         self._kept: dict[Tensor, dict[str, Any]] = {}
         self._pending: dict[Tensor, dict[str, Any]] = {}
         self._copies, self._projected = Scratch(), Scratch()
+        self._tangents: defaultdict[int, Tangents] = defaultdict(Tangents)
         super().__init__(base.param_groups, base.defaults, free_steps)
         self._link()
         self._start.record_new_groups(base)
@@ -139,6 +142,7 @@ class Lawn(TwoPhase):
             "_pending": {},
             "_copies": Scratch(),
             "_projected": Scratch(),
+            "_tangents": defaultdict(Tangents),
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -179,26 +183,32 @@ class Lawn(TwoPhase):
             gradients_seen |= part.projected(self.control)
             parts.append(part)
         if parts:  # a base that writes into gradients writes into these copies
-            gradients_seen |= {p: g.clone() for p, g in gradients.items() if p not in gradients_seen}
+            gradients_seen |= _copied({p: g for p, g in gradients.items() if p not in gradients_seen})
         with _temporary_gradients(gradients_seen):
             self._step_base()
         for part in parts:
             part.pull_back(self.control)
 
     def _held(self, gradients: Gradients) -> Iterator[_Part]:
-        for group in self.param_groups:
+        for i, group in enumerate(self.param_groups):
             held = [p for p in dict.fromkeys(group["params"]) if p in gradients and self._radius(p)]
             for sums, params in (found for alike in sums_over(held) for found in _parts(*alike)):
+                own = list(map(local, params))
                 before = Weights(
-                    [self._copies.like(p, w).copy_(w) for p, w in zip(params, map(local, params), strict=True)],
+                    [self._copies.like(p, w) for p, w in zip(params, own, strict=True)],
                     [self._kept[p]["radius"] for p in params],
                     sums=sums,
                 )
-                if self._borrows:
+                torch._foreach_copy_(before.tensors, own)
+                if self._borrows and own[0].device.type == "cpu":
                     before.memory = [self._projected.like(p, local(gradients[p])) for p in params]
                 before.multiplier = multipliers(self.control, [self._kept[p] for p in params], params)
                 lr = float(group.get("lr", 1)) or 1.0
-                yield _Part(params, [gradients[p] for p in params], before, lr)
+                part = _Part(params, [gradients[p] for p in params], before, lr)
+                lawn = self.control == LAWN and all(c > 0 for c in before.radius)
+                if lawn and self._tangents[i].take(own, part.gradients):  # and so their copies
+                    part.tangents = self._tangents[i]
+                yield part
 
     @property
     def _borrows(self) -> bool:
@@ -223,22 +233,28 @@ class _Part:
         gradients: their gradients.
         before: their weights before the step, as copies.
         lr: η of the group, 1 where it is 0 or the base has none.
+        tangents: makes both parts of LAWN on a GPU; None for torch operations.
     """
 
     params: list[Tensor]
     gradients: list[Tensor]
     before: Weights
     lr: float
+    tangents: Tangents | None = None
 
     def projected(self, control: Control) -> dict[Tensor, Tensor]:
         """Returns the gradient that the base sees for each parameter, with the strides of its own (line 4)."""
-        own = [local(grad) for grad in self.gradients]
-        projected = control.project(self.before, own)
+        w, own = self.before, [local(grad) for grad in self.gradients]
+        projected = self.tangents.project(w.tensors, own, w.radius) if self.tangents else control.project(w, own)
         return {p: _like(grad, d) for p, grad, d in zip(self.params, self.gradients, projected, strict=True)}
 
     def pull_back(self, control: Control) -> None:
         """Replaces the base's move by that of the control (lines 9-11)."""
-        control.replace(self.before, [local(p) for p in self.params], self.lr)
+        w, moved = self.before, [local(p) for p in self.params]
+        if self.tangents is not None and self.tangents.take(w.tensors, moved):
+            self.tangents.replace(w.tensors, moved, w.radius)
+        else:
+            control.replace(w, moved, self.lr)
 
 
 def _parts(sums: Sums, params: list[Tensor]) -> Iterator[tuple[Sums, list[Tensor]]]:
@@ -261,6 +277,13 @@ def _like(grad: Tensor, d: Tensor) -> Tensor:
     copied = torch.empty_like(grad)
     local(copied).copy_(d)
     return copied
+
+
+def _copied(gradients: Gradients) -> dict[Tensor, Tensor]:
+    copies = [torch.empty_like(grad) for grad in gradients.values()]
+    if copies:
+        torch._foreach_copy_(list(map(local, copies)), list(map(local, gradients.values())))
+    return dict(zip(gradients, copies, strict=True))
 
 
 def _overrides(base: Optimizer, method: str) -> bool:

@@ -7,7 +7,7 @@ as the gradients of a training loop mostly do, the launches are captured as a CU
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 
 import torch
@@ -19,6 +19,8 @@ from trainables.optimizers.lists import constants
 
 PLACES = 4
 """Tables of addresses that are kept: an allocator may take turns."""
+CHOICES = 4
+"""Choices of sizes for which steps are kept, as not every parameter has a gradient at every step."""
 EARLY = 3
 """Graphs that are captured without asking whether it is worth it."""
 WORTH = 100
@@ -49,23 +51,30 @@ class Repeated:
         self._steps, self._next = torch.zeros(shape, dtype=torch.int64, device=device), [1] * len(sizes)
         self._radii, self._held = torch.zeros(shape, device=device), (0.0,) * len(sizes)
         self._step = gpu.Step(fused.CODES[rule], 1, gpu.cut_of(sizes, device), numbers, self._steps, self._radii)
-        self._places: dict[tuple[Addresses, bool], _Place] = {}
+        self._places: dict[tuple[Addresses, tuple[bool, ...]], _Place] = {}
         self._captures = self._replays = 0
 
     def __call__(
-        self, addresses: Addresses, lr: float, counts: list[int], hyper: Mapping[str, float], radii: tuple[float, ...]
+        self,
+        addresses: Addresses,
+        lr: float,
+        counts: list[int] | None,
+        hyper: Mapping[str, float],
+        radii: tuple[float, ...],
+        moves: bool = True,
     ) -> None:
         """Makes one step in place.
 
         Args:
             addresses: of the tensors, which the caller has checked: the kernels write there.
             lr: the learning rate.
-            counts: t of each tensor.
+            counts: t of each tensor; None for one more than at the last step.
             hyper: the other hyperparameters, floats.
             radii: c of each tensor that LAWN holds, 0 for the others.
+            moves: see `gpu.Step.launch`.
         """
         three_passes = self._always_three or any(radii)
-        place = self._place(addresses, three_passes)
+        place = self._place(addresses, three_passes, moves)
         self._write_numbers([lr, *(hyper.get(name, 0.0) for name in fused.HYPER)])
         self._write_counts(counts)
         if radii != self._held:
@@ -73,7 +82,7 @@ class Repeated:
             self._held = radii
         self._next = []  # unknown if the step fails
         self._make(place)
-        self._next = [count + 1 for count in counts]
+        self._next = [count + 1 for count in counts or ()]
 
     def _write_numbers(self, values: list[float]) -> None:
         if values != self._values:
@@ -82,26 +91,26 @@ class Repeated:
                     column.fill_(value)
             self._values = values
 
-    def _write_counts(self, counts: list[int]) -> None:
+    def _write_counts(self, counts: list[int] | None) -> None:
         """Sets the step counts on the device to those before the step, which adds one itself."""
-        if counts == self._next:
+        if counts is None or counts == self._next:
             return
         if len(set(counts)) == 1:
             self._steps.fill_(counts[0] - 1)
         else:
             self._steps.copy_(torch.tensor([counts]) - 1)
 
-    def _place(self, addresses: Addresses, three_passes: bool) -> _Place:
-        key = addresses, three_passes
-        place = self._places.pop(key, None) or self._new(addresses, three_passes)
+    def _place(self, addresses: Addresses, *how: bool) -> _Place:
+        key = addresses, how
+        place = self._places.pop(key, None) or self._new(addresses, how)
         self._places[key] = place  # the last one is the one used last
         if len(self._places) > PLACES:
             del self._places[next(iter(self._places))]
         return place
 
-    def _new(self, addresses: Addresses, three_passes: bool) -> _Place:
+    def _new(self, addresses: Addresses, how: tuple[bool, ...]) -> _Place:
         pairs = (tuple(zip(some, self._sizes, strict=True)) for some in addresses)
-        return _Place(self._step.at(*gpu.table(*pairs, device=self._device)), self._steps, three_passes)
+        return _Place(self._step.at(*gpu.table(*pairs, device=self._device)), self._steps, how)
 
     def _make(self, place: _Place) -> None:
         if place.replay is None and place.launched and self._worth():
@@ -135,18 +144,45 @@ class _Place:
     Args:
         step: launches its kernels.
         steps: t of each tensor before it.
-        three_passes: see `gpu.Step.launch`.
+        how: the arguments of `gpu.Step.launch`.
     """
 
-    def __init__(self, step: gpu.Step, steps: Tensor, three_passes: bool) -> None:
-        self._step, self._steps, self._three_passes = step, steps, three_passes
+    def __init__(self, step: gpu.Step, steps: Tensor, how: tuple[bool, ...]) -> None:
+        self._step, self._steps, self._how = step, steps, how
         self.launched = False
         self.replay: Replay | None = None
 
     def launch(self) -> list[Tensor]:
         self._steps.add_(1)
-        self._step.launch(self._three_passes)
+        self._step.launch(*self._how)
         return []
+
+
+class Choices:
+    """What makes the steps of tensors of several choices of sizes.
+
+    Args:
+        rule: name of the rule.
+    """
+
+    def __init__(self, rule: str) -> None:
+        self._rule = rule
+        self._found: dict[tuple[tuple[int, ...], torch.device], Repeated] = {}
+
+    def of(self, tensors: Sequence[Tensor]) -> Repeated:
+        """Returns what makes the steps of tensors of these sizes on their device."""
+        device = tensors[0].device
+        key = tuple([x.numel() for x in tensors]), device
+        found = self._found.pop(key, None) or Repeated(self._rule, *key, graphs(device))
+        self._found[key] = found  # the last one is the one used last
+        if len(self._found) > CHOICES:
+            del self._found[next(iter(self._found))]
+        return found
+
+
+def addresses_of(xs: Sequence[Tensor]) -> tuple[int, ...]:
+    """Returns the addresses of tensors that the caller has checked."""
+    return tuple([x.data_ptr() for x in xs])
 
 
 # --- trust ------------------------------------------------------------------------------------------------------------
