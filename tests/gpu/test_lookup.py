@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from torch import Tensor
 
 from trainables.models.lookup import UNSORTED, lookup
+from trainables.training.seeding import make_deterministic
 
 ROWS, USERS, SIZE = 3, 50, 8
 WAYS = {"solo": (1, True), "stacked, shared batch": (ROWS, True), "stacked, batch a row": (ROWS, False)}
@@ -31,6 +34,13 @@ def test_lookups_in_tables_that_lie_apart_have_exact_gradients(way: str, batch: 
     assert gradient.cpu().double().equal(expected)
 
 
+@pytest.fixture
+def _surroundings() -> Iterator[None]:
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.usefixtures("_surroundings")
 @pytest.mark.parametrize("way", WAYS)
 def test_sums_have_the_same_bits_every_time(way: str, device: torch.device) -> None:
     models, shared = WAYS[way]
@@ -38,6 +48,7 @@ def test_sums_have_the_same_bits_every_time(way: str, device: torch.device) -> N
     table = torch.randn(models, USERS, SIZE, device=device).requires_grad_()
     index = torch.randint(USERS, (batch,) if shared else (models, batch), device=device)
     slopes = torch.randn(models, batch, SIZE, device=device)
+    make_deterministic(0)  # as a worker does
     first, *others = (torch.autograd.grad((found_in(table, index) * slopes).sum(), table)[0] for _ in range(5))
     assert all(other.equal(first) for other in others)
 

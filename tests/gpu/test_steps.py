@@ -138,6 +138,7 @@ def test_rows_are_evaluated_in_groups_as_one_by_one(device: torch.device, monkey
 
 
 @pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore:The CUDA Graph is empty")
 def test_random_numbers_and_memory_are_there_after_a_capture_that_fails() -> None:
     device = device_of("cuda")
     torch.cuda.manual_seed(0)

@@ -203,6 +203,17 @@ def test_one_that_comes_from_several_places_is_copied(pattern: Sequence[int], st
     assert stand_in.replays > ENOUGH
 
 
+def test_one_that_comes_to_stay_is_no_longer_copied(stand_in: StandIn) -> None:
+    """As gradients, which come from everywhere until they come from a graph."""
+    call, _ = recorded(stand_in)
+    state, given = torch.ones(3), torch.ones(3)
+    calls(call, state)
+    assert stand_in.captures == 1
+    copies = [copied(call, state, given.fill_(step)) for step in range(graphed.SETTLED + 5)]
+    assert copies == [1] * graphed.SETTLED + [0] * 5
+    assert stand_in.captures == 2
+
+
 def test_a_graph_keeps_no_memory_of_an_argument_that_it_does_not_copy() -> None:
     """Else an allocator could not give its place to that of the next step."""
     kept: list[weakref.ref[Tensor]] = []

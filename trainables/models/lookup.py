@@ -61,8 +61,8 @@ class _StackedLookup(torch.autograd.Function):
     def forward(ctx: Any, table: Tensor, index: Tensor) -> Tensor:
         ctx.save_for_backward(index)
         ctx.shape = table.shape
-        if not table.is_cpu:
-            return table[torch.arange(len(table), device=index.device).unsqueeze(1), index]
+        if not table.is_cpu:  # `table[rows, index]` is no operation of which recorded steps know that it has one shape
+            return table.gather(1, index.unsqueeze(-1).expand(*index.shape, table.shape[-1]))
         found = table.new_empty(*index.shape, table.shape[-1])
         for rows, own, here in zip(table, index, found, strict=True):  # which takes less time than one gather
             torch.index_select(rows, 0, own, out=here)

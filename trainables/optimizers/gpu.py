@@ -30,10 +30,10 @@ from trainables.optimizers.native import disabled
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 """Whether Triton's interpreter runs the kernels, on tensors of the CPU as well; for tests."""
-BLOCK = 2048
+BLOCK = 4096
 """Weights per program."""
-WARPS = 16
-"""Per program, so that a thread has four weights: with more, their registers leave a multiprocessor half empty."""
+WARPS = 8
+"""Of a program; by the compiler's report, more of them have no more weights in flight."""
 GROUP = 16
 """Blocks that a program looks at before it finds that none needs care."""
 WIDTH, MANY = 1024, 8192
@@ -183,14 +183,15 @@ class Step:
 
         Args:
             three_passes: whether a layer takes three passes.
-            moves: False leaves the weights of layers that take three passes as they are.
+            moves: with three passes, False leaves the weights as they are.
         """
         kernels, cut, counts = self._kernels, self._cut, (self._cut.layers, self._cut.blocks)
         of_layers, numbers = (self._sums, cut.firsts, self._radii, self._numbers), (self._numbers, self._factors)
+        all_sums = self._sums, self._squares
         if three_passes:
-            self._by_block(kernels.projection_sums, *self._where, self._sums, self._squares, *counts)
+            self._by_block(kernels.projection_sums, *self._where[:-1], *all_sums, *counts)
         self._by_layer(kernels.layer_factors, *of_layers, *self._steps, self._factors, *counts)
-        self._by_block(kernels.directions, *self._where, *numbers, self._sums, self._squares, *counts)
+        self._by_block(kernels.directions, *self._where, *numbers, *all_sums, *counts, THREE=three_passes)
         if three_passes and moves:
             self._by_layer(kernels.moves, *of_layers, self._factors, *counts)
             self._by_block(kernels.careful_sums, *self._where, *numbers, self._sums, *counts, GROUP=GROUP)
@@ -201,12 +202,12 @@ class Step:
         """Returns |g|² of each row of the last step, float64 [R]."""
         result = torch.empty(self._rows, dtype=torch.float64, device=self._radii.device)
         total = self._kernels.total[(self._rows,)]
-        total(self._squares, result, self._cut.blocks, WIDTH=MANY, num_warps=WARPS)
+        total(self._squares, result, self._cut.blocks, WIDTH=MANY, num_warps=16)
         return result
 
-    def _by_block(self, kernel: Any, *arguments: Any, **groups: int) -> None:
-        programs = -(-self._cut.blocks // groups.get("GROUP", 1))
-        kernel[(programs, self._rows)](*arguments, RULE=self._rule, BLOCK=BLOCK, num_warps=WARPS, **groups)
+    def _by_block(self, kernel: Any, *arguments: Any, **constants: int) -> None:
+        programs = -(-self._cut.blocks // constants.get("GROUP", 1))
+        kernel[(programs, self._rows)](*arguments, RULE=self._rule, BLOCK=BLOCK, num_warps=WARPS, **constants)
 
     def _by_layer(self, kernel: Any, *arguments: Any) -> None:
         kernel[(self._cut.layers, self._rows)](*arguments, RULE=self._rule, WIDTH=WIDTH)

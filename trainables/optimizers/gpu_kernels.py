@@ -2,8 +2,8 @@
 
 The computation, its symbols and line numbers are those of `rules.py` and kernels.c. A layer that LAWN holds, and any
 layer under LAMB, takes three passes: the sums of its projection, the slots with the sums of the direction, the weights.
-The third pass computes the direction again from the slots, which costs no more memory traffic than storing it. All
-other layers take one pass.
+The third pass computes the direction again from the slots, which costs no more memory traffic than storing it. Other
+layers take one pass, or three with them.
 
 Each program computes one block of one layer of one row. Sums are those of the blocks in single precision, then of
 a layer's blocks in their order in double precision: a result depends on no other row, and a step has the same bits
@@ -85,18 +85,17 @@ def _direction(w, m, v, numbers, factors, decay, RULE: tl.constexpr):
 
 @triton.jit
 def projection_sums(
-    places, sizes, addresses, strides, radii, sums, squares, layers, blocks, RULE: tl.constexpr, BLOCK: tl.constexpr
+    places, sizes, addresses, strides, sums, squares, layers, blocks, RULE: tl.constexpr, BLOCK: tl.constexpr
 ):
-    """wᵀg, |w|² and |g|² of each block of the layers that take three passes."""
+    """wᵀg, |w|² and |g|² of each block."""
     row = tl.program_id(1).to(tl.int64)
     layer, at, exists = _block(places, sizes, tl.program_id(0), BLOCK)
-    if (tl.load(radii + row * layers + layer) > 0) | (RULE == LAMB):
-        w = tl.load(_tensor(addresses, strides, layer, row) + at, mask=exists, other=0.0)
-        g = tl.load(_tensor(addresses + 3 * layers, strides + 3 * layers, layer, row) + at, mask=exists, other=0.0)
-        here = row * blocks + tl.program_id(0)
-        tl.store(sums + 2 * here, tl.sum(w * g).to(tl.float64))
-        tl.store(sums + 2 * here + 1, tl.sum(w * w).to(tl.float64))
-        tl.store(squares + here, tl.sum(g * g).to(tl.float64))
+    w = tl.load(_tensor(addresses, strides, layer, row) + at, mask=exists, other=0.0)
+    g = tl.load(_tensor(addresses + 3 * layers, strides + 3 * layers, layer, row) + at, mask=exists, other=0.0)
+    here = row * blocks + tl.program_id(0)
+    tl.store(sums + 2 * here, tl.sum(w * g).to(tl.float64))
+    tl.store(sums + 2 * here + 1, tl.sum(w * w).to(tl.float64))
+    tl.store(squares + here, tl.sum(g * g).to(tl.float64))
 
 
 @triton.jit
@@ -143,9 +142,12 @@ def layer_factors(
 @triton.jit
 def directions(
     places, sizes, addresses, strides, radii, numbers, factors, sums, squares, layers, blocks, RULE: tl.constexpr,
-    BLOCK: tl.constexpr,
+    BLOCK: tl.constexpr, THREE: tl.constexpr,
 ):  # fmt: skip
-    """Lines 4 to 8: the slots, and wᵀr and |r|² of each block; the whole step of a layer that takes one pass."""
+    """Lines 4 to 8: the slots; then wᵀr and |r|² of each block if there are three passes, else the weights and |g|².
+
+    All layers of a launch are alike: a choice by layer costs so many registers that it takes half as long again.
+    """
     row = tl.program_id(1).to(tl.int64)
     layer, at, exists = _block(places, sizes, tl.program_id(0), BLOCK)
     held = tl.load(radii + row * layers + layer) > 0
@@ -173,7 +175,7 @@ def directions(
     tl.store(m_at, m, mask=exists)
     r = tl.where(exists, _direction(w, m, v, numbers, factors, decay, RULE), 0.0)
     here = row * blocks + tl.program_id(0)
-    if held | (RULE == LAMB):
+    if THREE:
         tl.store(sums + 2 * here, tl.sum(w * r).to(tl.float64))
         tl.store(sums + 2 * here + 1, tl.sum(r * r).to(tl.float64))
     else:
@@ -266,17 +268,19 @@ def _again(
 def move(
     places, sizes, addresses, strides, radii, numbers, factors, layers, RULE: tl.constexpr, BLOCK: tl.constexpr
 ):  # fmt: skip
-    """Lines 9 to 11 of the layers that take three passes."""
+    """Lines 9 to 11, of layers that are not held as well."""
     row = tl.program_id(1).to(tl.int64)
     layer, at, exists = _block(places, sizes, tl.program_id(0), BLOCK)
     held = tl.load(radii + row * layers + layer) > 0
+    decay = _single(tl.where(held, 0.0, tl.load(numbers + row * NUMBERS + WEIGHT_DECAY)))
+    here = factors + (row * layers + layer) * FACTORS
+    w, r = _again(addresses, strides, layer, row, at, exists, numbers, here, decay, layers, RULE)
     if held | (RULE == LAMB):
-        decay = _single(tl.where(held, 0.0, tl.load(numbers + row * NUMBERS + WEIGHT_DECAY)))
-        here = factors + (row * layers + layer) * FACTORS
-        w, r = _again(addresses, strides, layer, row, at, exists, numbers, here, decay, layers, RULE)
         p = r - _single(tl.load(here + ALONG)) * w
         w = _single(tl.load(here + KEEP)) * w - _single(tl.load(here + MOVE)) * p
-        tl.store(_tensor(addresses, strides, layer, row) + at, w, mask=exists)
+    else:  # as in a single pass
+        w = w - _single(tl.load(numbers + row * NUMBERS + LR)) * r
+    tl.store(_tensor(addresses, strides, layer, row) + at, w, mask=exists)
 
 
 @triton.jit

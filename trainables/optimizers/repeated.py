@@ -1,7 +1,8 @@
 """The step of a param group on a GPU, again and again: what stays from step to step stays on the device.
 
-The kernels of a step take less time than their launches from Python do. So once tensors come back to where they were,
-as the gradients of a training loop mostly do, the launches are captured as a CUDA graph and repeated by a single one.
+The kernels of a step take less time than their launches from Python do. So the second step captures them as a CUDA
+graph, and the next ones repeat it by a single launch. It reads from a table on the device where the tensors are:
+gradients may be elsewhere at every step.
 """
 
 from __future__ import annotations
@@ -17,14 +18,8 @@ from trainables.optimizers import cuda_graphs, fused, gpu, rules
 from trainables.optimizers.cuda_graphs import Backend, Replay
 from trainables.optimizers.lists import constants
 
-PLACES = 4
-"""Tables of addresses that are kept: an allocator may take turns."""
 CHOICES = 4
 """Choices of sizes for which steps are kept, as not every parameter has a gradient at every step."""
-EARLY = 3
-"""Graphs that are captured without asking whether it is worth it."""
-WORTH = 100
-"""Replays for which another one is (our choice): the device is waited for at each capture."""
 
 Addresses = tuple[tuple[int, ...], ...]
 """Those of the weights, of the first and the last slot, and of the gradients."""
@@ -51,8 +46,10 @@ class Repeated:
         self._steps, self._next = torch.zeros(shape, dtype=torch.int64, device=device), [1] * len(sizes)
         self._radii, self._held = torch.zeros(shape, device=device), (0.0,) * len(sizes)
         self._step = gpu.Step(fused.CODES[rule], 1, gpu.cut_of(sizes, device), numbers, self._steps, self._radii)
-        self._places: dict[tuple[Addresses, tuple[bool, ...]], _Place] = {}
-        self._captures = self._replays = 0
+        self._at: Addresses = ()
+        self._table: tuple[Tensor, Tensor] | None = None
+        self._ways: dict[tuple[bool, ...], _Way] = {}
+        self._replays = 0
 
     def __call__(
         self,
@@ -74,14 +71,14 @@ class Repeated:
             moves: see `gpu.Step.launch`.
         """
         three_passes = self._always_three or any(radii)
-        place = self._place(addresses, three_passes, moves)
+        way = self._way(addresses, three_passes, moves)
         self._write_numbers([lr, *(hyper.get(name, 0.0) for name in fused.HYPER)])
         self._write_counts(counts)
         if radii != self._held:
             self._radii.copy_(constants((radii,), torch.float32, self._device))
             self._held = radii
         self._next = []  # unknown if the step fails
-        self._make(place)
+        self._make(way)
         self._next = [count + 1 for count in counts or ()]
 
     def _write_numbers(self, values: list[float]) -> None:
@@ -100,46 +97,41 @@ class Repeated:
         else:
             self._steps.copy_(torch.tensor([counts]) - 1)
 
-    def _place(self, addresses: Addresses, *how: bool) -> _Place:
-        key = addresses, how
-        place = self._places.pop(key, None) or self._new(addresses, how)
-        self._places[key] = place  # the last one is the one used last
-        if len(self._places) > PLACES:
-            del self._places[next(iter(self._places))]
-        return place
+    def _way(self, addresses: Addresses, *how: bool) -> _Way:
+        """Returns what makes a step of tensors there: the table that it reads stays where it is."""
+        if addresses != self._at or self._table is None:
+            pairs = (tuple(zip(some, self._sizes, strict=True)) for some in addresses)
+            places, strides = gpu.table(*pairs, device=self._device)
+            if self._table is None:
+                self._table = places.clone(), strides
+            else:
+                self._table[0].copy_(places)
+            self._at = addresses
+        if how not in self._ways:
+            self._ways[how] = _Way(self._step.at(*self._table), self._steps, how)
+        return self._ways[how]
 
-    def _new(self, addresses: Addresses, how: tuple[bool, ...]) -> _Place:
-        pairs = (tuple(zip(some, self._sizes, strict=True)) for some in addresses)
-        return _Place(self._step.at(*gpu.table(*pairs, device=self._device)), self._steps, how)
-
-    def _make(self, place: _Place) -> None:
-        if place.replay is None and place.launched and self._worth():
-            self._capture(place)
-        if place.replay is not None:
+    def _make(self, way: _Way) -> None:
+        if way.replay is None and way.launched and self._backend is not None and not self._backend.broken:
+            self._capture(way, self._backend)
+        if way.replay is not None:
             self._replays += 1
-            place.replay()
+            way.replay()
         else:
             with gpu.current(self._device):
-                place.launch()
-            place.launched = True  # and so compiled
+                way.launch()
+            way.launched = True  # and so compiled
 
-    def _worth(self) -> bool:
-        if self._backend is None or self._backend.broken:
-            return False
-        return self._captures < EARLY or self._captures * WORTH < self._replays
-
-    def _capture(self, place: _Place) -> None:
-        assert self._backend is not None
-        self._captures += 1
+    def _capture(self, way: _Way, backend: Backend) -> None:
         try:
-            place.replay, _ = self._backend.capture(place.launch, warm_up=0)
+            way.replay, _ = backend.capture(way.launch, warm_up=0)
         except Exception as error:  # whatever the device or a driver raises, training goes on without graphs
-            self._backend.broken = True
+            backend.broken = True
             _warn(f"{type(error).__name__}: {error}")
 
 
-class _Place:
-    """A step of tensors that are where they are.
+class _Way:
+    """Makes a step of the tensors in a table by launches, or by a graph of them.
 
     Args:
         step: launches its kernels.

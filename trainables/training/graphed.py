@@ -30,6 +30,8 @@ FREE = 2 / 3
 """Share of the device's memory that must be free: a graph holds as much as the program does while it runs."""
 OFTEN = 2
 """Times that an argument may leave a graph that reads it where it was: once as graphs come into use, once by chance."""
+SETTLED, WATCHED = 20, 200
+"""Calls in a row after which an argument that is copied has come to stay, and calls of a graph in which this counts."""
 COPIES = 4
 """Copies of what a program changes that must fit, for the comparison of both ways."""
 
@@ -82,6 +84,8 @@ class Graphed(Plain):
         """See `Plain`."""
         place = _place(tensors)
         last, self._last = self._last, place
+        if self._graph is not None and self._graph.copies_in_vain(place, last):
+            self._graph = None
         if self._graph is None or not self._graph.serves(place):
             stay = self._staying(last, place)
             if stay is None or not self._worth():
@@ -153,7 +157,8 @@ class Graphed(Plain):
         try:
             before = [tensor.clone() for tensor in changed]
             try:
-                return _Graph(self._backend, place, stay, program, tensors, self._fixed)
+                left = {i for i, count in self._left.items() if count >= OFTEN}
+                return _Graph(self._backend, place, stay, program, tensors, self._fixed, left)
             finally:
                 put(changed, before)
         except Exception as error:  # whatever the device or a driver raises, training goes on without graphs
@@ -190,10 +195,18 @@ class _Graph:
         tensors: its arguments.
         fixed: the number of first ones that live as long as the graph. Others that stay do not belong to it, so that
             their memory is free for the same ones of the next call.
+        left: positions of those that are to be copied even if they stay.
     """
 
     def __init__(
-        self, backend: Backend, place: _Place, stay: Sequence[int], program: Way, tensors: Tensors, fixed: int
+        self,
+        backend: Backend,
+        place: _Place,
+        stay: Sequence[int],
+        program: Way,
+        tensors: Tensors,
+        fixed: int,
+        left: Set[int],
     ) -> None:
         self.trusted = False
         self._kinds, self._stay = place.kinds, stay
@@ -204,6 +217,16 @@ class _Graph:
         read = dict(enumerate(tensors)) | dict(zip(self._moving, self._given, strict=True))
         self._replay, self._results = backend.capture(partial(program, list(read.values())))
         self._needs = program, tensors[:fixed]
+        self._calls, self._still = 0, dict.fromkeys(set(self._moving) - left, 0)
+
+    def copies_in_vain(self, place: _Place, last: _Place | None) -> bool:
+        """Whether an argument that it copies has come to stay, as gradients do once they come from a graph."""
+        self._calls += 1
+        if last is None or self._calls > WATCHED:
+            return False
+        still = {i: self._still[i] + 1 for i in self._still if place.addresses[i] == last.addresses[i]}
+        self._still = dict.fromkeys(self._still, 0) | still
+        return SETTLED in still.values()
 
     def serves(self, place: _Place) -> bool:
         """Whether it does what its program does for arguments there."""
