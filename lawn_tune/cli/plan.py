@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from lawn_tune.results import Outcome, TrialRow
 
 
-ON_GPUS = "on GPUs (--gpus N), packs are larger, and times unknown until the ledger has trials that one trained"
+ON_GPUS = "with --gpus N: larger packs, times unknown until the ledger has GPU trials"
 """Where a time comes from the table of speeds, which is of CPU cores."""
 
 GPU_PACKS = "packs are those of a launch on GPUs; --gpus 0 shows those for CPU cores"
