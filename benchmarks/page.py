@@ -37,6 +37,7 @@ def page() -> str:
         "throughput": throughput(results["throughput"]),
         "epochs": epochs(results["epochs"]),
         "packs": packs(results["growth"]),
+        "image_steps": image_steps(results["image_steps"]),
         "optimizer_step": optimizer_step(results["optimizer_step"]),
         "decoding": decoding(results["decoding"]),
         "growth": growth(results["growth"]),
@@ -102,6 +103,19 @@ def profile(results: Mapping[str, Any]) -> str:
         for case, found in results.items()
     ]
     return table(("step of", "ms", *names), rows)
+
+
+def image_steps(results: Mapping[str, Any]) -> str:
+    """One row per model: CPU seconds of a step on both sides, and their ratio."""
+    rows = [
+        (
+            name,
+            *(f"{found['cpu_seconds'][side]['median']:.2f}" for side in ("pack", "plain loop")),
+            ratio_text(found["pack_over_loop"]),
+        )
+        for name, found in results.items()
+    ]
+    return table(("a step of", "pack of one, CPU s", "plain loop, CPU s", "pack / plain loop"), rows)
 
 
 def optimizer_step(results: Mapping[str, Any]) -> str:
