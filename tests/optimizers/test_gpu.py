@@ -315,9 +315,9 @@ def _counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     rules_of, calls = {code: rule for rule, code in fused.CODES.items()}, list[str]()
     launch = gpu.Step.launch
 
-    def noted(step: gpu.Step, *how: bool) -> None:
+    def noted(step: gpu.Step, three_passes: bool, moves: bool = True) -> None:
         calls.append(rules_of[step._rule])
-        launch(step, *how)
+        launch(step, three_passes, moves)
 
     monkeypatch.setattr(gpu.Step, "launch", noted)
     return calls
