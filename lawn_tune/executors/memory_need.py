@@ -8,7 +8,7 @@ MIB, GIB = 2**20, 2**30
 FLOAT = 4
 
 PROCESS = 880 * MIB
-"""A worker without data and model: Python, torch and Ray (a process without Ray had a peak of 700 MB)."""
+"""A worker without data and model: Python, torch and Ray (a process without Ray had peaks of 600 to 700 MB)."""
 
 GPU_PROCESS = 1900 * MIB
 """The same with the libraries that drive a GPU (our choice, not measured)."""

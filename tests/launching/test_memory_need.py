@@ -63,6 +63,16 @@ def peak(config: PackConfig, folder: Path) -> float:
     return found
 
 
+RAY = 200 * 2**20
+"""What Ray adds to a worker; the need counts it, and these processes are without."""
+
+
+def check(config: PackConfig, folder: Path) -> None:
+    """Compares the need with the real peak."""
+    found = peak(config, folder)
+    assert found <= memory_need(config) <= 2.5 * (found + RAY)
+
+
 @pytest.mark.parametrize(
     "config",
     [
@@ -75,7 +85,7 @@ def peak(config: PackConfig, folder: Path) -> float:
     ids=["small", "a large batch", "rows with a batch each", "VGG-19", "ResNet-50"],
 )
 def test_the_need_is_between_the_real_peak_and_2_5_times_it(config: PackConfig, tmp_path: Path) -> None:
-    assert 1 <= memory_need(config) / peak(config, tmp_path) <= 2.5
+    check(config, tmp_path)
 
 
 @pytest.mark.parametrize(("factors", "batch_size", "size"), [(64, 100_000, 1), (64, 10_000, 4)])
@@ -88,7 +98,7 @@ def test_the_need_of_ncf_is_too(factors: int, batch_size: int, size: int, tmp_pa
     rows = [(1 + pair // 1682, 1 + pair % 1682, 3, 2000 + i) for i, pair in enumerate(pairs)]
     write_rows(tmp_path / "data/ml-100k/u.data", list({row[:2]: row for row in (*known, *rows)}.values()))
     config = pack("movielens-100k", model_config("ncf", factors=factors), batch_size, size)
-    assert 1 <= memory_need(config) / peak(config, tmp_path) <= 2.5
+    check(config, tmp_path)
 
 
 def test_the_need_of_images_in_files_counts_the_decoded_batches_that_wait(tmp_path: Path) -> None:
@@ -104,7 +114,7 @@ def test_the_need_of_images_in_files_counts_the_decoded_batches_that_wait(tmp_pa
         tasks.IMAGES, dataset="pictures", model=model_config("small-vgg", width=1), batch_size=count, rows=rows
     )
     config = PackConfig(task=task, members=(Trial(key="0", seed=0, hyperparameters=WEIGHT_DECAY),))
-    assert 1 <= memory_need(config) / peak(config, tmp_path) <= 2.5
+    check(config, tmp_path)
     assert 4 * count * 3 * 96**2 > 0.2 * GIB, "a fifth of a gigabyte waits"
 
 
