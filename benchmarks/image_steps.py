@@ -12,10 +12,10 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from benchmarks.measure import ratio, summary
-from benchmarks.steps import Images, channels_last, pack_of, step_of
+from benchmarks.steps import Images, channels_last, pack_of, plain_loop, step_of
 from trainables.losses import cross_entropy
 from trainables.models.resnet import ResNet50
 from trainables.models.vgg import Vgg19
@@ -56,9 +56,9 @@ def measured(case: Case, repeats: int) -> dict[str, Any]:
     images = Images(4 * case.batch, case.batch, CPU, case.pixels, case.classes)
     torch.manual_seed(0)
     pack = pack_of([case.build()], cross_entropy, CPU, "float32", "adam")
-    sides: dict[str, Callable[[], Tensor]] = {
+    sides: dict[str, Callable[[], object]] = {
         "pack": replace(step_of(pack, *images.next()), batches=images.next),
-        "plain loop": _loop(channels_last(case.build(), CPU), images),
+        "plain loop": plain_loop(channels_last(case.build(), CPU), images, norm=True),
     }
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for repeat in range(-4, repeats):
@@ -71,19 +71,3 @@ def measured(case: Case, repeats: int) -> dict[str, Any]:
         "cpu_seconds": {name: summary(values) for name, values in seconds.items()},
         "pack_over_loop": ratio(seconds["pack"], seconds["plain loop"]),
     }
-
-
-def _loop(model: Any, images: Images) -> Callable[[], Tensor]:
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
-    parameters = list(model.parameters())
-
-    def step() -> Tensor:
-        (inputs,), targets = images.next()
-        optimizer.zero_grad()
-        loss = nn.functional.cross_entropy(model(inputs), targets)
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        optimizer.step()
-        return torch.stack([loss.detach(), norm])
-
-    return step

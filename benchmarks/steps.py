@@ -108,14 +108,24 @@ def channels_last(model: nn.Module, device: torch.device) -> nn.Module:
     return model.to(device).to(memory_format=torch.channels_last)
 
 
-def plain_loop(model: Any, loader: Images) -> Callable[[], object]:
-    """Returns the step of a loop as people write it, with torch's fused AdamW."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
+def plain_loop(model: Any, images: Images, norm: bool = False) -> Callable[[], list[Tensor]]:
+    """Returns the step of a loop as people write it, with torch's fused AdamW: it returns the loss.
 
-    def step() -> None:
-        (images,), targets = loader.next()
+    Args:
+        model: on the device of the images.
+        images: whose next batch each step takes.
+        norm: whether the norm of the gradient is computed and returned as well.
+    """
+    parameters = list(model.parameters())
+    optimizer = torch.optim.AdamW(parameters, lr=1e-3, fused=True)
+
+    def step() -> list[Tensor]:
+        (inputs,), targets = images.next()
         optimizer.zero_grad()
-        nn.functional.cross_entropy(model(images), targets).backward()  # type: ignore[no-untyped-call]
+        loss = nn.functional.cross_entropy(model(inputs), targets)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norms = [nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])] if norm else []
         optimizer.step()
+        return [loss.detach(), *norms]
 
     return step

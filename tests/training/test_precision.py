@@ -74,7 +74,7 @@ def test_measures_depend_on_weights_and_not_on_the_precision_of_training() -> No
 def test_batch_normalization_of_a_stack_is_in_fp32_and_returns_what_it_was_given(
     rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """CUDA's backward pass without a scale, which vmap takes out, refuses bf16 beside fp32 statistics."""
+    """CUDA's backward pass without a scale, which vmap takes out, refuses bf16 with fp32 statistics."""
     seen = []
 
     def noted(x: Tensor, *arguments: Any, **options: Any) -> Tensor:
