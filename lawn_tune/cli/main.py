@@ -202,6 +202,7 @@ def _load(name: str, lazy: Lazy) -> Any:
         ) from error
     if not gc.get_freeze_count():
         gc.freeze()  # modules live to the end: no collection of this process needs to walk them
+        gc.set_threshold(20_000)  # nor any of the trials of a ledger, which are read at once and are in no cycle
     if not isinstance(target, typer.Typer):
         return _command(name, target)
     target.info.name = name

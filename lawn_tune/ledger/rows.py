@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from functools import lru_cache
-from math import inf, isfinite
-from typing import Any, NoReturn, cast, get_args, get_type_hints
+from math import inf
+from typing import Any, cast, get_args, get_type_hints
+
+import orjson
 
 from lawn_tune.cells import Cell, Packing, Phase, Protocol
 from lawn_tune.errors import LedgerError
@@ -25,19 +27,14 @@ _PROTOCOL = {name: get_args(get_type_hints(Protocol)[name]) for name in ("direct
 _WHOLE = {"seed": 0, "epochs": 0, "total_epochs": 1, "attempts": 0}
 """Column → its lowest value."""
 
+_NUMBER: Set[type] = frozenset({float, int})
+_MEASURED = _NUMBER | {type(None)}
+"""Training writes null for what it could not measure."""
 
 _PLANNED = {"phase": "search", "seed": 0, "hyperparameters": '{"x": 0}', "total_epochs": 1}
 _UNTRAINED = {"outcome": "running", "pack": "", "error": "", "epochs": 0, "attempts": 0, "summary": "{}"}
 _UNTRAINED |= {"provenance": "{}"}
 """Columns of the other table that complete a row, as a reader joins them."""
-
-
-def _refused(constant: str) -> NoReturn:
-    raise ValueError(f"a number is {constant}")
-
-
-_DECODER = json.JSONDecoder(parse_constant=_refused)
-"""Training writes null for what it could not measure, never NaN or infinity."""
 
 
 def trial_row(values: dict[str, Any]) -> TrialRow:
@@ -181,11 +178,10 @@ def _check_whole(name: str, *values: Any, lowest: float = -inf) -> None:
             raise ValueError(f"{name} is too small")
 
 
-def _check_numbers(name: str, values: Collection[Any]) -> None:
-    if not set(map(type, values)) <= {float, int}:
+def _check_numbers(name: str, values: Iterable[Any], kinds: Set[type] = _NUMBER) -> None:
+    """Numbers of a table are finite: see `_object`."""
+    if not kinds >= set(map(type, values)):
         raise TypeError(f"{name} holds something that is not a number")
-    if not all(map(isfinite, values)):
-        raise ValueError(f"{name} holds a number that is not finite")
 
 
 def reason(error: BaseException) -> str:
@@ -206,7 +202,7 @@ def _checked(values: dict[str, Any]) -> dict[str, Any]:
         raise TypeError("pack and error must be text")
     for name, lowest in _WHOLE.items():
         _check_whole(name, found[name], lowest=lowest)
-    _check_numbers("summary", [value for value in found["summary"].values() if value is not None])
+    _check_numbers("summary", found["summary"].values(), _MEASURED)
     _check_numbers("hyperparameters", found["hyperparameters"].values())
     if not found["hyperparameters"] or (found["outcome"] == "complete" and not found["summary"]):
         raise ValueError("hyperparameters or summary are empty")
@@ -225,16 +221,13 @@ def _provenance(text: Any) -> Mapping[str, Any]:
 
 
 def _object(name: str, text: Any) -> dict[str, Any]:
+    """Returns a table; NaN and infinity, for which training writes null, are no JSON, nor is half a character."""
     try:
-        found = _DECODER.decode(text)
-    except json.JSONDecodeError as error:
+        found = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
         raise ValueError(f"{name} is not JSON ({error})") from None
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from None
     if not isinstance(found, dict):
         raise TypeError(f"{name} is not a table")
-    if "\\u" in text:
-        json.dumps(found, ensure_ascii=False).encode()  # half a character, which nothing can write
     return found
 
 

@@ -135,18 +135,18 @@ def no_point(path: Path, key: str) -> None:
 TRIAL_DAMAGE: Sequence[tuple[Callable[[Path, str], None], str]] = (
     (summary_without_numbers, "summary is not JSON"),
     (summary_of_text, "summary holds something that is not a number"),
-    (summary_with_nan, "summary: a number is NaN"),
+    (summary_with_nan, "summary is not JSON"),
     (provenance_as_list, "provenance is not a table"),
     (strange_outcome, "unknown outcome"),
     (epochs_in_words, "epochs"),
     (no_point, "hyperparameters holds something"),
-    (summary_beyond_any_number, "not finite"),
-    (summary_larger_than_a_float, "OverflowError"),
+    (summary_beyond_any_number, "number is infinity"),
+    (summary_larger_than_a_float, "number is infinity"),
     (summary_of_nothing, "empty"),
     (error_in_bytes, "must be text"),
     (libraries_as_list, "libraries is not a table"),
     (time_as_number, "a time is not text"),
-    (half_a_character, "surrogates not allowed"),
+    (half_a_character, "no low surrogate"),
     (negative_epochs, "too small"),
     (strange_phase, "unknown phase 'later'"),
 )
@@ -183,9 +183,8 @@ def test_commands_flag_a_damaged_trial(copy: Path, tmp_path: Path) -> None:
     assert code == 0
     assert key in json.dumps(json.loads((tmp_path / "report.json").read_text())["caveats"])
     code, output = run("export", SPACE, path=copy)
-    assert [row["error"] for row in json.loads(output) if row["key"] == key] == [
-        f"damaged in the ledger: trial {key}: summary: a number is NaN"
-    ]
+    [error] = [row["error"] for row in json.loads(output) if row["key"] == key]
+    assert error.startswith(f"damaged in the ledger: trial {key}: summary is not JSON (")
 
 
 @pytest.mark.parametrize(
@@ -199,7 +198,7 @@ def test_commands_flag_a_damaged_trial(copy: Path, tmp_path: Path) -> None:
         ('"search_seeds": [0]', '"search_seeds": []', "no search seed"),
         ('"dataset": "fashion-mnist"', '"dataset": "dice"', "unknown dataset 'dice'"),
         ('"peak_lr": [', '"peak_lr": ["a", ', "its first grid must hold lists of numbers"),
-        ('"peak_lr": [', '"peak_lr": [1e999, ', "not finite"),
+        ('"peak_lr": [', '"peak_lr": [1e999, ', "number is infinity"),
         ("{", "[", "not JSON"),
         (CELL, "big/adam/bs257", "its definition is of cell 'big/adam/bs257'"),
     ],

@@ -200,7 +200,7 @@ CHANGED = {
 SEALED = {
     "bomb": (f"UPDATE lawn_curves SET data = x'{BOMB}'", "longer than 4194304 bytes"),
     "state": ("UPDATE lawn_packs SET state = 'done'", "state 'done'"),
-    "number": ("UPDATE lawn_trials SET summary = '{\"x\": NaN}' WHERE outcome = 'complete'", "a number is NaN"),
+    "number": ("UPDATE lawn_trials SET summary = '{\"x\": NaN}' WHERE outcome = 'complete'", "summary is not JSON"),
     "definition": ("UPDATE lawn_cells SET definition = '[]'", "definition is not a table"),
     "parent": ("DELETE FROM lawn_packs WHERE state = 'running'", "lawn_progress refers to a row of lawn_packs"),
     "space": ("UPDATE lawn_bundle SET value = 'x' WHERE name = 'space'", "should hold space 'x' alone"),

@@ -175,9 +175,10 @@ class Method:
             ValueError: one is unknown or missing.
         """
         known = self.hyperparameters
-        if unknown := [name for name in given if name not in known]:
+        values = {**known, **given}
+        if len(values) > len(known):
+            unknown = [name for name in given if name not in known]
             raise ValueError(f"{self.name} has {', '.join(known)}, got {', '.join(unknown)}")
-        values = {name: given.get(name, default) for name, default in known.items()}
         if missing := [name for name, value in values.items() if value is None]:
             raise ValueError(f"{self.name} requires {', '.join(missing)}")
         return {name: float(value) for name, value in values.items() if value is not None}
