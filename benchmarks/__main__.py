@@ -33,10 +33,11 @@ NAMES = (
     "packs",
     "epochs",
     "throughput",
+    "few_points",
 )
 """Modules that `python -m benchmarks` runs; each is imported when it is its turn, as gpu needs torch alone."""
 ON_REQUEST = ("gpu",)
-OF_DATA = ("allocator", "packs", "epochs", "throughput")
+OF_DATA = ("allocator", "packs", "epochs", "throughput", "few_points")
 """Those that read data sets."""
 
 

@@ -35,6 +35,7 @@ def page() -> str:
     parts = {
         "machine": machine_text(found["throughput"]["machine"]),
         "throughput": throughput(results["throughput"]),
+        "few_points": few_points(results["few_points"]),
         "epochs": epochs(results["epochs"]),
         "packs": packs(results["growth"]),
         "image_steps": image_steps(results["image_steps"]),
@@ -67,6 +68,17 @@ def throughput(results: Mapping[str, Any]) -> str:
     return table(
         ("case", "alternative", "throughput, ours / alternative", "goal", "whole command, alternative / ours"), rows
     )
+
+
+def few_points(results: Mapping[str, Any]) -> str:
+    """One row per case and alternative: seconds of whole commands and their ratio, also without our confirmation."""
+    rows = []
+    for case, found in results.items():
+        seconds = {side: f"{values['median']:.0f}" for side, values in found["wall_seconds"].items()}
+        for rival, whole in found["ratio_wall"].items():
+            alone = found["ratio_wall_without_confirmation"][rival]
+            rows.append((case, rival, seconds[rival], seconds["lawn_tune"], ratio_text(whole), ratio_text(alone)))
+    return table(("grid", "alternative", "its s", "our s", "its / ours", "its / ours without our confirmation"), rows)
 
 
 def epochs(results: Mapping[str, Any]) -> str:

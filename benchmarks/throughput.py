@@ -7,7 +7,7 @@ Measured:
 - throughput, the main result: trial epochs per second, from the start of the first trial's training to the end of the
   last. Processes that an alternative starts between trials are included; the start of Ray is not, on any side.
 - wall time of the whole command: with imports, Ray's start and, for lawn_tune only, the confirmation of each cell's
-  winner, an additional trial that a space requires.
+  winner, an additional trial that a space requires; the time of that trial is recorded too.
 
 With few epochs per trial, starting an actor weighs more than in a long search. So the seconds of a worker inside
 trials, per trial epoch, are recorded as well: without process starts, but with reading the data in each new process.
@@ -27,7 +27,7 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks.measure import ratio, summary
 from benchmarks.rivals.case import WORKERS, Case, Span, read_spans
@@ -40,8 +40,6 @@ RIVALS: Mapping[str, tuple[str, ...]] = {
     "optuna": ("benchmarks.rivals.optuna_processes",),
 }
 OURS = "lawn_tune"
-Found = tuple[float, list[Span], list[Mapping[str, float]]]
-"""Wall seconds, spans of work, and the last metrics of each trial."""
 CLI = "lawn_tune.cli.main"
 METRIC = {"movielens-100k": "hr@10", "digits": "accuracy"}
 MEASURED = ("train_loss", "validation", "test")
@@ -98,7 +96,7 @@ def run(data_dir: Path, repeats: int = 3, cases: Sequence[str] | None = None, sl
     """
     chosen = {name: CASES[name] for name in (CASES if cases is None else cases)}
     return {
-        name: _race(case, rivals_of(name), data_dir.resolve(), repeats, slow_repeats)
+        name: race(case, rivals_of(name), data_dir.resolve(), repeats, slow_repeats)
         for name, case in chosen.items()
         if check(case.dataset, data_dir).state == "ready"
     }
@@ -114,7 +112,8 @@ def rivals_of(case: str) -> list[str]:
     return [rival for rival in RIVALS if rival != "optuna" or case in WITH_OPTUNA]
 
 
-def _race(case: Case, rivals: Sequence[str], data_dir: Path, repeats: int, slow_repeats: int) -> dict[str, Any]:
+def race(case: Case, rivals: Sequence[str], data_dir: Path, repeats: int, slow_repeats: int) -> dict[str, Any]:
+    """Returns what the sides took for one case; arguments as of `run`."""
     runs: dict[str, list[Run]] = {side: [] for side in (*rivals, OURS)}
     for repeat in range(repeats):
         for side, found in runs.items():
@@ -124,6 +123,7 @@ def _race(case: Case, rivals: Sequence[str], data_dir: Path, repeats: int, slow_
             print(f"  {side}: {found[-1]}", file=sys.stderr, flush=True)
     throughput = {side: [run.throughput for run in found] for side, found in runs.items()}
     wall = {side: [run.wall for run in found] for side, found in runs.items()}
+    search = {side: [run.wall - run.confirming for run in found] for side, found in runs.items()}
     busy = {side: [run.busy for run in found] for side, found in runs.items()}
     return {
         "points": len(case.points),
@@ -133,6 +133,7 @@ def _race(case: Case, rivals: Sequence[str], data_dir: Path, repeats: int, slow_
         "worker_seconds_per_trial_epoch": {side: summary(values) for side, values in busy.items()},
         "ratio_throughput": {rival: paired(throughput[OURS], throughput[rival]) for rival in rivals},
         "ratio_wall": {rival: paired(wall[rival], wall[OURS]) for rival in rivals},
+        "ratio_wall_without_confirmation": {rival: paired(search[rival], search[OURS]) for rival in rivals},
         "ratio_worker_seconds": {rival: paired(busy[rival], busy[OURS]) for rival in rivals},
         "last_epoch": {side: found[-1].last for side, found in runs.items()},
     }
@@ -153,22 +154,35 @@ class Run:
         throughput: trial epochs per second, from the first start to the last end.
         busy: seconds of one worker for each epoch of each trial.
         last: metrics after the last epoch, averaged over the points.
+        confirming: seconds of `wall` in which the winner is confirmed.
     """
 
     wall: float
     throughput: float
     busy: float
     last: dict[str, float]
+    confirming: float
+
+
+class Found(NamedTuple):
+    """What one command left: wall seconds, spans of work, last metrics of each trial, and seconds of confirmation."""
+
+    wall: float
+    spans: list[Span]
+    last: list[Mapping[str, float]]
+    confirming: float = 0.0
 
 
 def _run_side(side: str, case: Case, data_dir: Path) -> Run:
     with tempfile.TemporaryDirectory(prefix="throughput-") as name:
         folder = Path(name)
-        wall, spans, last = (_ours if side == OURS else partial(_rival, RIVALS[side]))(case, data_dir, folder)
+        found = (_ours if side == OURS else partial(_rival, RIVALS[side]))(case, data_dir, folder)
+    spans = found.spans
     work = len(case.points) * case.epochs
     throughput = work / (max(span.ended for span in spans) - min(span.started for span in spans))
     busy = sum(span.ended - span.started for span in spans) / work
-    return Run(wall, throughput, busy, {name: fmean(values[name] for values in last) for name in MEASURED})
+    last = {name: fmean(values[name] for values in found.last) for name in MEASURED}
+    return Run(found.wall, throughput, busy, last, found.confirming)
 
 
 def _rival(command: tuple[str, ...], case: Case, data_dir: Path, folder: Path) -> Found:
@@ -178,7 +192,7 @@ def _rival(command: tuple[str, ...], case: Case, data_dir: Path, folder: Path) -
     last: list[Mapping[str, float]] = [span.last for span in spans]
     if len(spans) != len(case.points) or any(values["epoch"] != case.epochs for values in last):
         raise RuntimeError(f"{' '.join(command)} did not train every point to its end")
-    return wall, spans, last
+    return Found(wall, spans, last)
 
 
 def _ours(case: Case, data_dir: Path, folder: Path) -> Found:
@@ -186,14 +200,22 @@ def _ours(case: Case, data_dir: Path, folder: Path) -> Found:
     (folder / "raced.toml").write_text(space_text(case))
     arguments = ["launch", "raced.toml", "--executor", "ray", "--workers", str(WORKERS), "--gpus", "0"]
     wall = _timed([CLI, *arguments, "--data-dir", str(data_dir)], folder)
-    trials = [t for t in json.loads(_command([CLI, "export", "raced"], folder)) if t["phase"] == "search"]
+    exported = json.loads(_command([CLI, "export", "raced"], folder))
+    trials = [trial for trial in exported if trial["phase"] == "search"]
     if len(trials) != len(case.points) or any(trial["outcome"] != "complete" for trial in trials):
         raise RuntimeError("lawn_tune did not train every point to its end")
-    packs = {trial["pack"]: trial["provenance"] for trial in trials}
-    spans = [Span(_seconds(pack["started"]), _seconds(pack["ended"]), {}) for pack in packs.values()]
+    spans, confirming = _spans(trials), _spans([trial for trial in exported if trial["phase"] == "confirm"])
+    seconds = max(span.ended for span in confirming) - min(span.started for span in confirming)
     metric = METRIC[case.dataset]
     names = {"train_loss": "last/train_loss"} | {s: f"last/{s}/{metric}" for s in ("validation", "test")}
-    return wall, spans, [{name: trial["metrics"][key] for name, key in names.items()} for trial in trials]
+    last: list[Mapping[str, float]] = [{name: trial["metrics"][key] for name, key in names.items()} for trial in trials]
+    return Found(wall, spans, last, seconds)
+
+
+def _spans(trials: Sequence[Mapping[str, Any]]) -> list[Span]:
+    """Returns the span of each pack of some trials."""
+    packs = {trial["pack"]: trial["provenance"] for trial in trials}
+    return [Span(_seconds(pack["started"]), _seconds(pack["ended"]), {}) for pack in packs.values()]
 
 
 def space_text(case: Case) -> str:
