@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from lawn_tune.cli.main import app
@@ -19,6 +21,7 @@ from tests.helpers.functions import end_of
 from tests.helpers.jobs import curve
 from tests.helpers.own_workload import summaries, waves
 from tests.helpers.tasks import CPU, pack, point, task
+from trainables.tasks import Trial
 from trainables.training import packable
 from trainables.workloads import build_workload
 from trainables.workloads.own_code import import_code
@@ -124,6 +127,17 @@ def test_a_stacked_step_may_differ_by_rounding(
     monkeypatch.setattr(packable, "_step", lambda *_: next(steps))
     verdict = packable._verdict(config, build_workload(config.task, Path("nowhere"), CPU), CPU)
     assert verdict == ("" if alike else f"the loss of a stacked step is {stacked:.6g}, and {alone:.6g} alone")
+
+
+def test_two_trials_that_do_not_fit_at_once_are_no_fault_of_the_workload(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stepped(_: object, members: Sequence[Trial], *rest: object) -> dict[str, list[float]]:
+        torch.empty(2**46 if len(members) > 1 else 1)
+        return {"the loss": [1.0]}
+
+    config = pack(task(), [point("adam-lawn")])
+    monkeypatch.setattr(packable, "_step", stepped)
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        packable._verdict(config, build_workload(config.task, Path("nowhere"), CPU), CPU)
 
 
 def test_layers_that_draw_end_with_the_same_bits_after_an_interruption(tmp_path: Path) -> None:

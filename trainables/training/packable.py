@@ -12,6 +12,7 @@ import torch
 
 from trainables.tasks import PackConfig, Trial
 from trainables.training.loop import Training
+from trainables.training.peak_memory import memory_ended
 from trainables.training.seeding import epoch_generator, seed_step
 from trainables.workloads.base import Workload
 from trainables.workloads.own_errors import reason
@@ -62,9 +63,9 @@ def _verdict(config: PackConfig, workload: Workload, device: torch.device) -> st
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a slow operation is still a right one
             stacked = _step(config, pair, workload, device)
-    except (torch.OutOfMemoryError, MemoryError):
-        raise
     except Exception as error:
+        if memory_ended(error):
+            raise
         text = reason(error)
         known = [(words, cause) for words, cause in CAUSES.items() if words in text]
         place = text[text.rfind(" (") :] if text.endswith(")") else ""

@@ -8,6 +8,17 @@ import torch
 
 from trainables.training.process_memory import process_peak, reset_process_peak
 
+TEXTS = (
+    "can't allocate memory",
+    "not enough memory",
+    "std::bad_alloc",
+    "out of memory",
+    "STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_NOT_INITIALIZED",
+)
+"""Of the RuntimeErrors that torch and Triton raise without memory: on a CPU, and on a GPU where it is not torch's own
+allocator that finds none, but the driver, which loads kernels and graphs, or a library, which creates a handle."""
+
 
 def reset_peak_memory(device: torch.device) -> None:
     """Resets `peak_memory` for a pack, as a worker trains one pack after another."""
@@ -29,11 +40,10 @@ def peak_memory(device: torch.device) -> float:
     return float(process_peak())
 
 
-def memory_ended(error: Exception) -> bool:
-    """True if an error means that memory ran out: on a CPU torch raises a RuntimeError with one of these texts."""
+def memory_ended(error: BaseException) -> bool:
+    """True if an error means that memory ran out, on a device or in the process; see `TEXTS`."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
-    words = ("can't allocate memory", "not enough memory", "std::bad_alloc", "ALLOC_FAILED")
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in TEXTS)

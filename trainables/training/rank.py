@@ -115,7 +115,6 @@ def _message(event: Event) -> Message:
 
 def _raised(error: BaseException) -> Message:
     known = (cause for cause, kind in ERRORS.items() if isinstance(error, kind))
-    memory = isinstance(error, Exception) and memory_ended(error)
-    cause = "memory" if memory else next(known, "error")
+    cause = "memory" if memory_ended(error) else next(known, "error")
     text = str(error) if cause in ERRORS else f"{type(error).__name__}: {error}"
     return {"kind": "raised", "cause": cause, "error": text, "traceback": traceback.format_exc()}

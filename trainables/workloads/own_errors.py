@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
+from trainables.training.peak_memory import memory_ended
 
 FOLDER = "lawn-tune-workload-"
 """Beginning of the name of the folder that the sources of a workload are imported from."""
@@ -27,9 +27,11 @@ def users(name: str, given: str = "") -> Iterator[None]:
     """
     try:
         yield
-    except (WorkloadError, torch.OutOfMemoryError, MemoryError):
+    except WorkloadError:
         raise
     except (Exception, SystemExit) as error:
+        if memory_ended(error):
+            raise
         trace = traceback.format_exc()
         text = f"{name} raised {type(error).__name__}: {reason(error)}" + (f"; it was given {given}" if given else "")
         raise WorkloadError(f"{text}\n{trace}") from None
