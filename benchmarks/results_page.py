@@ -6,13 +6,14 @@ Of each bundle of `docs/results` a report with figures; of all of them `docs/res
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dashboards.report import illustrated
 from dashboards.report.protocol import dates, protocol
 from lawn_tune.cli.compare import as_given, comparison_of
-from lawn_tune.comparison.comparison import Comparison, PairResult
+from lawn_tune.comparison.comparison import Comparison, PairResult, Verdict
 from lawn_tune.comparison.published import printed_difference
 from lawn_tune.comparison.renderers.markdown import escaped, pipes
 from lawn_tune.comparison.tables import DifferenceRow, Entry, difference_cells, missing_text, table
@@ -20,7 +21,7 @@ from lawn_tune.comparison.verdicts import overall_sentence, sentence, sides
 from lawn_tune.ledger import Ledger
 from lawn_tune.ledger.bundle import open_bundle
 from lawn_tune.results import TrialRow
-from lawn_tune.words import signed
+from lawn_tune.words import count, signed
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "results.md"
@@ -45,7 +46,7 @@ def main() -> None:
 
 def pages() -> Mapping[Path, str]:
     """Returns the text of each page and figure: path -> Markdown or SVG."""
-    found, sections = {}, []
+    found, sections, contents = {}, [], []
     for path in sorted(RESULTS.glob("*.bundle")):
         with open_bundle(path) as (database, bundle):
             ledger = Ledger(database)
@@ -54,9 +55,18 @@ def pages() -> Mapping[Path, str]:
             found[path.with_suffix(".md")], figures = illustrated(ledger, comparison, path.stem)
         found |= {path.with_suffix("") / name: text for name, text in figures.items()}
         sections.append(_section(path.stem, comparison, trials))
+        contents.append(_entry(path.stem, comparison))
         if path.stem == HEADLINE:
             found[README] = _readme(headline(comparison, trials))
-    return found | {PAGE: TEXT.read_text().replace("{{results}}", "\n\n".join(sections))}
+    text = TEXT.read_text().replace("{{contents}}", "\n".join(contents))
+    return found | {PAGE: text.replace("{{results}}", "\n\n".join(sections))}
+
+
+def _entry(name: str, comparison: Comparison) -> str:
+    counts = Counter(pair.verdict for pair in comparison.pairs)
+    verdicts = ", ".join(f"{counts[verdict]} {verdict.value}" for verdict in Verdict if counts[verdict])
+    total = count(len(comparison.pairs), "comparison")
+    return f"- [{name}](#{name}): {_about(comparison)}. Of {total}: **{verdicts}**."
 
 
 def _readme(headline: str) -> str:
@@ -67,10 +77,11 @@ def _section(name: str, comparison: Comparison, trials: Sequence[TrialRow]) -> s
     pairs = comparison.overall.pairs if comparison.overall else comparison.pairs
     return "\n\n".join(
         (
-            f"## [{name}](results/{name}.md)",
-            f"{_about(comparison)}.",
+            f"## {name}",
+            f"{_about(comparison)}. [The whole study](results/{name}.md).",
             *_overall(comparison),
             "\n".join(f"- {escaped(sentence(pair))}" for pair in pairs),
+            *([_differences(comparison)] if len(comparison.pairs) > len(pairs) else []),
             f"![Differences with their intervals, and the paper's](results/{name}/differences.svg)",
             _facts(comparison, trials),
         )
@@ -99,19 +110,25 @@ def _facts(comparison: Comparison, trials: Sequence[TrialRow]) -> str:
 
 def headline(comparison: Comparison, trials: Sequence[TrialRow]) -> str:
     """Returns a row for each pair that is measured, the verdict on all of them, and what is known of the runs."""
-    rows = table(comparison)
-    measured = [(pair, row) for pair, row in zip(comparison.pairs, rows.differences, strict=True) if pair.difference]
-    challenger, baseline = sides(comparison.pairs)
-    header = ["Pair", "Batch", "Epochs", baseline, challenger, "Difference", "95 % interval", "n", "Verdict", "Paper"]
+    rows, measured = table(comparison), [pair for pair in comparison.pairs if pair.difference]
     caveats = ", ".join(note.flag.value for note in rows.footnotes)
     parts = (
         f"{_about(comparison)}: {rows.title.partition(': ')[2]}, mean ± standard error over seeds.",
-        pipes(header, [_row(pair, row, rows.entries) for pair, row in measured]),
-        *(_overall(comparison) if len(measured) > 1 else [escaped(sentence(pair)) for pair, _ in measured]),
+        _differences(comparison),
+        *(_overall(comparison) if len(measured) > 1 else [escaped(sentence(pair)) for pair in measured]),
         f"{_facts(comparison, trials)} Caveats: {caveats}. "
         f"[Study with figures](docs/results/{HEADLINE}.md), [all results](docs/results.md).",
     )
     return "\n\n".join(parts) + "\n"
+
+
+def _differences(comparison: Comparison) -> str:
+    """Returns a table with a row for each pair that is measured."""
+    rows = table(comparison)
+    measured = [(pair, row) for pair, row in zip(comparison.pairs, rows.differences, strict=True) if pair.difference]
+    challenger, baseline = sides(comparison.pairs)
+    header = ["Pair", "Batch", "Epochs", baseline, challenger, "Difference", "95 % interval", "n", "Verdict", "Paper"]
+    return pipes(header, [_row(pair, row, rows.entries) for pair, row in measured])
 
 
 def _row(pair: PairResult, row: DifferenceRow, entries: Mapping[tuple[str, int], Entry]) -> list[str]:
