@@ -24,7 +24,7 @@ class Utilization:
         if self._device.type == "cuda":
             try:
                 self._samples.append(torch.cuda.utilization(self._device) / 100)
-            except (ImportError, RuntimeError):
+            except Exception:  # NVML's errors are of no other class, and the package may be missing
                 self._device = torch.device("meta")  # never asked again
 
     def share(self) -> float | None:

@@ -28,13 +28,18 @@ def test_a_cpu_is_busy_by_the_time_of_process_and_children_over_that_of_its_thre
     assert found.share() == pytest.approx(share)
 
 
-def test_a_gpu_is_asked_until_its_driver_cannot_be(monkeypatch: Patch) -> None:
+class NVMLError(Exception):
+    """As of the package that asks the driver, whose errors are of no other class."""
+
+
+@pytest.mark.parametrize("error", [ModuleNotFoundError("pynvml"), NVMLError("Not Supported"), IndexError()])
+def test_a_gpu_is_asked_until_its_driver_cannot_be(error: Exception, monkeypatch: Patch) -> None:
     answers = iter([50, 100, None, 0])
 
     def ask(device: torch.device) -> int:
         answer = next(answers)
         if answer is None:
-            raise ModuleNotFoundError("pynvml")
+            raise error
         return answer
 
     monkeypatch.setattr(torch.cuda, "utilization", ask)
