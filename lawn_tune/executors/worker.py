@@ -31,10 +31,10 @@ from trainables.functions.run import FunctionError, FunctionRun
 from trainables.optimizers import fused
 from trainables.optimizers.classes import OptimizerClassError
 from trainables.optimizers.gpu import kernels_for
+from trainables.out_of_memory import give_back, memory_ended
 from trainables.outcomes import EpochRecord
 from trainables.training.group import GroupRun
 from trainables.training.packable import Unpackable
-from trainables.training.peak_memory import memory_ended
 from trainables.training.process_memory import keep_freed_memory
 from trainables.training.trial import (
     EpochEnded,
@@ -78,24 +78,29 @@ def work(
     except LedgerError:
         raise  # of the driver, which trains in this process; not the job's fault
     except data.DataError as error:
-        send({"kind": "failed", "reason": "data", "error": f"{notes.machine}: {error}"})
+        message = _failed("data", f"{notes.machine}: {error}")
     except FunctionError as error:
-        send({"kind": "failed", "reason": "error", "error": str(error)})
+        message = _failed("error", str(error))
     except WorkloadError as error:
-        send({"kind": "failed", "reason": "workload", "error": f"{job.config.task.code_of}: {error}"})
+        message = _failed("workload", f"{job.config.task.code_of}: {error}")
     except OptimizerClassError as error:
-        send({"kind": "failed", "reason": "class", "error": str(error)})
+        message = _failed("class", str(error))
     except Unpackable as error:
-        send({"kind": "failed", "reason": "alone", "error": str(error)})
+        message = _failed("alone", str(error))
     except Exception as error:
-        text = f"{type(error).__name__}: {error}\n{traceback.format_exc()}"
-        full = memory_ended(error)
-        text = f"{device} memory: {error}" if full else text
-        send({"kind": "failed", "reason": "memory" if full else "error", "error": text})
-    else:
-        if message["kind"] == "finished":
-            message["provenance"] |= provenance(device, started)
-        send(message)
+        if memory_ended(error):
+            message = _failed("memory", f"{device} memory: {error}")
+        else:
+            message = _failed("error", f"{type(error).__name__}: {error}\n{traceback.format_exc()}")
+    if message["kind"] == "finished":
+        message["provenance"] |= provenance(device, started)
+    elif message["reason"] == "memory":
+        give_back()  # before another process hears of it and begins with a half
+    send(message)
+
+
+def _failed(reason: str, error: str) -> Message:
+    return {"kind": "failed", "reason": reason, "error": error}
 
 
 @dataclass
@@ -238,8 +243,7 @@ def _train(
             else:
                 notes.add(event)
     if run.outcomes is None:
-        text = f"stopped after epoch {trained} of {job.config.task.epochs}"
-        return {"kind": "failed", "reason": "stopped", "error": text}
+        return _failed("stopped", f"stopped after epoch {trained} of {job.config.task.epochs}")
     held, digest = ", ".join(run.outcomes[0].constrained), job.config.task.dataset_row.digest
     found = notes.provenance() | ({"constrained tensors": held} if held else {})
     found |= {"data sha256": digest} if digest else {}

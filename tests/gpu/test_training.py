@@ -14,10 +14,10 @@ import torch
 from tests.helpers import tasks
 from tests.helpers.graphs import stand_in
 from tests.helpers.sufferings import small_memory
+from trainables.out_of_memory import memory_ended
 from trainables.outcomes import EpochRecord, TrialOutcome
 from trainables.tasks import PackConfig
 from trainables.training.loop import Training
-from trainables.training.peak_memory import memory_ended
 
 __all__ = ["stand_in"]
 

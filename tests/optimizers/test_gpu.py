@@ -355,6 +355,24 @@ def test_kernels_that_fail_or_compute_something_else_are_not_used(
     gpu.forget()
 
 
+def test_a_trial_without_memory_says_nothing_of_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pack is tried again as halves, which have the kernels as every other pack of this process."""
+    errors = [RuntimeError("Triton Error [CUDA]: out of memory")]
+
+    def difference(*given: object) -> float:
+        if errors:
+            raise errors.pop()
+        return 0.0
+
+    monkeypatch.setattr(gpu, "_reachable", lambda device: True)
+    monkeypatch.setattr(gpu, "_difference", difference)
+    gpu.forget()
+    with pytest.raises(RuntimeError, match="out of memory"):
+        gpu.usable(torch.ones(3))
+    assert gpu.usable(torch.ones(3))
+    gpu.forget()
+
+
 def test_what_they_do_not_support_is_not_usable(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a CPU nothing is, unless interpreted; nor are other precisions, tensors with strides or of 2³¹ weights."""
     assert gpu.usable(torch.ones(3)) == gpu.INTERPRETED

@@ -1,11 +1,21 @@
-"""What means that memory ran out; `tests/gpu/test_launches.py` has what follows from it."""
+"""What means that memory ran out, and when it is free again; `tests/gpu/test_launches.py` has what follows from it."""
 
 from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 
-from trainables.training.peak_memory import memory_ended
+from lawn_tune.executors.worker import work
+from tests.helpers import tasks
+from tests.helpers.jobs import a_job, settings
+from trainables.out_of_memory import memory_ended
+from trainables.training.loop import Training
+from trainables.training.pack import Pack
 from trainables.workloads.own_errors import WorkloadError, users
 
 
@@ -26,7 +36,9 @@ def test_what_torch_raises_without_memory_is_known_as_such() -> None:
         "Triton Error [CUDA]: out of memory",
         "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
         "CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`",
-        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "cuDNN error: CUDNN_STATUS_NOT_INITIALIZED",
+        "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+        "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED",
     ],
 )
 def test_a_gpu_without_memory_is_known_by_whatever_finds_none(text: str) -> None:
@@ -40,3 +52,40 @@ def test_memory_that_ends_in_a_users_function_is_no_fault_of_it() -> None:
     assert memory_ended(caught.value)
     with pytest.raises(WorkloadError), users("loss"):
         raise RuntimeError("shapes cannot be multiplied")
+
+
+@pytest.fixture
+def packs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[weakref.ref[Pack]]]:
+    """All packs that are made in the test, without a collection of garbage that nobody asked for."""
+    made, found = Training._build_pack, list[weakref.ref[Pack]]()
+
+    def noted(training: Training) -> Pack:
+        pack = made(training)
+        found.append(weakref.ref(pack))
+        return pack
+
+    monkeypatch.setattr(Training, "_build_pack", noted)
+    gc.disable()
+    yield found
+    gc.enable()
+
+
+def test_a_pack_that_has_ended_holds_no_memory(packs: list[weakref.ref[Pack]]) -> None:
+    tasks.run(tasks.pack(tasks.task("adam-lawn"), tasks.eight_points("adam-lawn")[:3]))
+    assert [pack() for pack in packs] == [None]
+
+
+def test_a_pack_that_did_not_fit_gives_its_memory_back_before_that_is_reported(
+    packs: list[weakref.ref[Pack]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the device, as drivers and libraries get none of what torch keeps."""
+    events: list[object] = []
+
+    def steps(training: Training) -> Iterator[None]:
+        yield
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Training, "steps", steps)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: events.extend(pack() for pack in packs))
+    work(a_job(), settings(str(tmp_path)), lambda message: events.append(message["reason"]))
+    assert events == [None, "memory"]

@@ -27,6 +27,7 @@ from trainables.optimizers import fused, rules
 from trainables.optimizers.layers import Layer
 from trainables.optimizers.lists import Number
 from trainables.optimizers.native import disabled
+from trainables.out_of_memory import memory_ended
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 """Whether Triton's interpreter runs the kernels, on tensors of the CPU as well; for tests."""
@@ -292,8 +293,11 @@ def _reachable(device: torch.device) -> bool:
 def _trusted(device: torch.device) -> bool:
     """Compiles the kernels for a device and compares a small step by each rule with `rules.step`, once a process."""
     try:
+        torch.cuda.empty_cache()  # the driver loads kernels into what torch does not keep
         differences = [_difference(rule, held, device) for rule, held in product(fused.CODES, (False, True))]
     except Exception as error:  # whatever a compiler or a driver raises, training goes on without the kernels
+        if memory_ended(error):
+            raise  # the next pack may have it, and would else train without the kernels, with other bits
         _log.warning("no optimizer kernels on %s, using torch operations: %s", device, error)
         return False
     worst = float(torch.tensor(differences).max())  # NaN if one is

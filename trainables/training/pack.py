@@ -120,6 +120,11 @@ class Pack:
         """R, the number of rows."""
         return self.state.weights.shape[0]
 
+    def end(self) -> None:
+        """Makes no step any more: gives the memory of graphs back, and ends the only cycle of references to itself."""
+        self.graphs.forget()
+        self._gradients.clear()
+
     def select(self, source: Sequence[int]) -> None:
         """Makes row i a copy of row `source[i]`, hyperparameters included."""
         if list(source) == list(range(self.size)):

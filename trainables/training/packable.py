@@ -10,9 +10,9 @@ from weakref import WeakKeyDictionary
 
 import torch
 
+from trainables.out_of_memory import memory_ended
 from trainables.tasks import PackConfig, Trial
 from trainables.training.loop import Training
-from trainables.training.peak_memory import memory_ended
 from trainables.training.seeding import epoch_generator, seed_step
 from trainables.workloads.base import Workload
 from trainables.workloads.own_errors import reason

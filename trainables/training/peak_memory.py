@@ -1,23 +1,10 @@
-"""Peak memory of a pack on the device that trains it, and whether memory ran out there."""
+"""Peak memory of a pack on the device that trains it."""
 
 from __future__ import annotations
-
-import errno
 
 import torch
 
 from trainables.training.process_memory import process_peak, reset_process_peak
-
-TEXTS = (
-    "can't allocate memory",
-    "not enough memory",
-    "std::bad_alloc",
-    "out of memory",
-    "STATUS_ALLOC_FAILED",
-    "CUBLAS_STATUS_NOT_INITIALIZED",
-)
-"""Of the RuntimeErrors that torch and Triton raise without memory: on a CPU, and on a GPU where it is not torch's own
-allocator that finds none, but the driver, which loads kernels and graphs, or a library, which creates a handle."""
 
 
 def reset_peak_memory(device: torch.device) -> None:
@@ -38,12 +25,3 @@ def peak_memory(device: torch.device) -> float:
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device))
     return float(process_peak())
-
-
-def memory_ended(error: BaseException) -> bool:
-    """True if an error means that memory ran out, on a device or in the process; see `TEXTS`."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    if isinstance(error, OSError):
-        return error.errno == errno.ENOMEM
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in TEXTS)

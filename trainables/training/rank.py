@@ -19,9 +19,9 @@ import torch
 
 from trainables import ranks
 from trainables.optimizers.fused import build_kernels
+from trainables.out_of_memory import memory_ended
 from trainables.tasks import PackConfig
 from trainables.training.group import ERRORS
-from trainables.training.peak_memory import memory_ended
 from trainables.training.process_memory import keep_freed_memory
 from trainables.training.trial import Event, PackRun, Records, Unsaved, Unusable
 from trainables.workloads.own_code import import_code

@@ -166,7 +166,7 @@ class PackRun:
         try:
             yield from self._train(training, time.monotonic() - spent)
         finally:
-            training.pack.graphs.forget()
+            training.pack.end()
 
     def _train(self, training: Training, start: float) -> Iterator[Event]:
         written, reported, sent = time.monotonic(), 0.0, 0

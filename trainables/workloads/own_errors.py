@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from trainables.training.peak_memory import memory_ended
+from trainables.out_of_memory import memory_ended
 
 FOLDER = "lawn-tune-workload-"
 """Beginning of the name of the folder that the sources of a workload are imported from."""

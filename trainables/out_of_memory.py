@@ -1,0 +1,38 @@
+"""Whether an error means that memory ran out, and how to give back what can be."""
+
+from __future__ import annotations
+
+import errno
+import gc
+
+import torch
+
+TEXTS = (
+    "can't allocate memory",
+    "not enough memory",
+    "std::bad_alloc",
+    "out of memory",
+    "_ALLOC_FAILED",
+    "_ALLOCATION_FAILED",
+    "_STATUS_NOT_INITIALIZED",
+)
+"""Of the RuntimeErrors that torch and Triton raise without memory: on a CPU, and on a GPU where it is not torch's own
+allocator that finds none, but the driver, which loads kernels and graphs, or a library, which creates a handle."""
+
+
+def memory_ended(error: BaseException) -> bool:
+    """True if an error means that memory ran out, on a device or in the process; see `TEXTS`."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in TEXTS)
+
+
+def give_back() -> None:
+    """Gives memory that no tensor needs back to the device, where drivers, libraries and other processes take theirs.
+
+    Call it after the error was handled, as its traceback keeps the tensors of every frame.
+    """
+    gc.collect()
+    torch.cuda.empty_cache()
