@@ -6,22 +6,22 @@ Of each bundle of `docs/results` a report with figures; of all of them `docs/res
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dashboards.report import illustrated
 from dashboards.report.protocol import dates, protocol
 from lawn_tune.cli.compare import as_given, comparison_of
-from lawn_tune.comparison.comparison import Comparison, PairResult, Verdict
+from lawn_tune.comparison.comparison import Comparison, PairResult
 from lawn_tune.comparison.published import printed_difference
 from lawn_tune.comparison.renderers.markdown import escaped, pipes
 from lawn_tune.comparison.tables import DifferenceRow, Entry, difference_cells, missing_text, table
+from lawn_tune.comparison.verdicts import headline as statement
 from lawn_tune.comparison.verdicts import overall_sentence, sentence, sides
 from lawn_tune.ledger import Ledger
 from lawn_tune.ledger.bundle import open_bundle
 from lawn_tune.results import TrialRow
-from lawn_tune.words import count, signed
+from lawn_tune.words import signed
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "results.md"
@@ -63,10 +63,7 @@ def pages() -> Mapping[Path, str]:
 
 
 def _entry(name: str, comparison: Comparison) -> str:
-    counts = Counter(pair.verdict for pair in comparison.pairs)
-    verdicts = ", ".join(f"{counts[verdict]} {verdict.value}" for verdict in Verdict if counts[verdict])
-    total = count(len(comparison.pairs), "comparison")
-    return f"- [{name}](#{name}): {_about(comparison)}. Of {total}: **{verdicts}**."
+    return f"- [{name}](#{name}): {_about(comparison)}. **{escaped(statement(comparison))}**"
 
 
 def _readme(headline: str) -> str:

@@ -13,7 +13,7 @@ from lawn_tune.comparison.stability import Stability
 from lawn_tune.planning.extending import state
 from lawn_tune.planning.generations import CODE
 from lawn_tune.planning.keeping import state as kept_state
-from lawn_tune.planning.selection import Point, Winner, ranked
+from lawn_tune.planning.selection import Point, Winner, ranked, test_series
 from lawn_tune.results import DAMAGED, FINISHED, REPAIR, Outcome, TrialRow
 from lawn_tune.words import count, fixed
 from search_spaces.levels import is_word, split
@@ -24,6 +24,9 @@ from trainables.tasks import Trial
 
 FEW = 3
 """Seeds below which a mean says little of other seeds; the paper uses 3."""
+
+COLLAPSE = 2.0
+"""Factor by which a confirm run falls short of the search's value where it is called collapsed (our choice)."""
 
 
 class Flag(StrEnum):
@@ -41,6 +44,7 @@ class Flag(StrEnum):
     TIED = "tied winner"
     RESAMPLED = "winner resampled"
     DIVERGED = "diverged"
+    COLLAPSED = "collapsed seeds"
     UNCONFIRMED = "unconfirmed"
     PARTIAL = "interim"
     UNPAIRED = "unpaired seeds"
@@ -96,6 +100,7 @@ def cell_notes(
         *_tied(scored, won),
         *_resampled(stable),
         *_diverged(scored, outcomes),
+        *_collapsed(cell, won, confirm, rows),
         *_confirmation(cell, won, outcomes),
         *_incomplete(scored),
         *_capped(cell),
@@ -299,6 +304,23 @@ def _diverged(scored: Sequence[Point], confirm: Sequence[Outcome | None]) -> Ite
     if runs := confirm.count("diverged"):
         rest = "the mean is over the others" if "complete" in confirm else "none is left to report"
         yield Note(Flag.DIVERGED, f"{runs} of {len(confirm)} confirm runs diverged; {rest}")
+
+
+def _collapsed(
+    cell: Cell, won: Winner | None, confirm: Sequence[Trial], rows: Mapping[str, TrialRow]
+) -> Iterator[Note]:
+    """Says how many confirm runs were finite and useless: a mean over seeds then describes none of them."""
+    if won is None or won.value <= 0:
+        return
+    higher = cell.protocol.direction == "maximize"
+    found = [rows[trial.key].summary.get(test_series(cell.protocol)) for trial in confirm if trial.key in rows]
+    values = sorted(value for value in found if value is not None)
+    useless = [v for v in values if (v < won.value / COLLAPSE if higher else v > won.value * COLLAPSE)]
+    if useless:
+        limit = "less than half of" if higher else "more than twice"
+        ends = ", ".join(_shown(cell, value) for value in useless[:3]) + (", …" if len(useless) > 3 else "")
+        text = f"{len(useless)} of {len(confirm)} confirm runs end with {limit} the search's {_shown(cell, won.value)}"
+        yield Note(Flag.COLLAPSED, f"{text}: {ends}; the mean is over all of them")
 
 
 def _confirmation(cell: Cell, won: Winner | None, confirm: Sequence[Outcome | None]) -> Iterator[Note]:

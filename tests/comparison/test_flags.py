@@ -13,7 +13,7 @@ from lawn_tune.comparison.compare import compare
 from lawn_tune.comparison.flags import Flag
 from lawn_tune.results import DAMAGED, Outcome, TrialRow
 from tests.helpers.comparing import changed_task, compared, flags_of
-from tests.helpers.memory_source import MemorySource, make_cell, make_row, search_rows, with_protocol
+from tests.helpers.memory_source import MemorySource, confirm_rows, make_cell, make_row, search_rows, with_protocol
 from tests.helpers.pair_source import MIDDLE, confirmed, searched
 
 
@@ -71,6 +71,12 @@ def failed_search() -> MemorySource:
     return replace(source, rows=[replace(row, outcome="failed", error="boom"), *source.rows[1:]])
 
 
+def losses(*values: float) -> MemorySource:
+    cell = with_protocol(make_cell(), direction="minimize")
+    rows = searched(cell, value=20.0) + confirm_rows(cell, cell.grid.point(MIDDLE), values)
+    return MemorySource([cell], rows)
+
+
 AROUND = [50.0] * MIDDLE
 
 OF_PAIRS = {*(Flag.UNEQUAL_BUDGET, Flag.SEEDS_ONLY, Flag.DIFFERENT_TASKS, Flag.UNPAIRED, Flag.SHARED, Flag.CONTAINED)}
@@ -88,11 +94,16 @@ CASES = [
         "2 other points of the grid did as well as the winner"),
     Case("several search seeds", lambda: clean(search_seeds=(0, 1)), {Flag.RESAMPLED},
         "100 % of resamples of the 2 search seeds keep this winner; the interval does not include"),
-    Case("a single level is no edge", lambda: confirmed(make_cell(lrs=(0.1,)), [1, 2, 3], best=1), set()),
+    Case("a single level is no edge", lambda: confirmed(make_cell(lrs=(0.1,)), [150, 151, 152], best=1), set()),
     Case("diverged", lambda: lost_points(["diverged", *AROUND[1:], 80.0, *AROUND]), {Flag.DIVERGED},
         "1 of 9 points of the grid diverged (11 %)"),
     Case("diverged confirm run", lambda: confirmed(make_cell(), [150, 151, "diverged"]), {
         Flag.DIVERGED, Flag.FEW_SEEDS}, "1 of 3 confirm runs diverged; the mean is over the others"),
+    Case("collapsed confirm runs", lambda: confirmed(make_cell(), [150, 79, 0]), {Flag.COLLAPSED},
+        "2 of 3 confirm runs end with less than half of the search's 80.00 %: 0.00 %, 39.50 %; the mean is over all"),
+    Case("a confirm run of half the value", lambda: confirmed(make_cell(), [150, 151, 80]), set()),
+    Case("collapsed losses", lambda: losses(15.0, 40.0, 40.1), {Flag.COLLAPSED},
+        "1 of 3 confirm runs end with more than twice the search's 20.00 %: 40.10 %"),
     Case("unconfirmed", lambda: confirmed(make_cell(), [None, None, None]), {Flag.UNCONFIRMED}),
     Case("all confirm runs diverged", lambda: confirmed(make_cell(), ["diverged"] * 3), {
         Flag.UNCONFIRMED, Flag.DIVERGED}, "3 of 3 confirm runs diverged; none is left to report"),
