@@ -94,8 +94,8 @@ def work(
             message = _failed("error", f"{type(error).__name__}: {error}\n{traceback.format_exc()}")
     if message["kind"] == "finished":
         message["provenance"] |= provenance(device, started)
-    elif message["reason"] == "memory":
-        give_back()  # before another process hears of it and begins with a half
+    else:  # before it or a half of it is tried again: cuDNN does not always say that it found no memory
+        give_back()
     send(message)
 
 

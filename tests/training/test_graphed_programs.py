@@ -242,10 +242,14 @@ class Forgetful(StandIn):
 class Broken(StandIn):
     """Its captures fail after the operations have run."""
 
+    def __init__(self, error: Exception | None = None) -> None:
+        super().__init__()
+        self.error = error or RuntimeError("operation not permitted when stream is capturing")
+
     def capture(self, run: Any, warm_up: int = 1) -> Any:
         self.captures += 1
         run()
-        raise RuntimeError("operation not permitted when stream is capturing")
+        raise self.error
 
 
 class Wrong(StandIn):
@@ -300,6 +304,14 @@ def test_after_a_capture_that_failed_there_is_no_other(log: pytest.LogCaptureFix
     for _ in range(3):
         calls(recorded(backend)[0], torch.ones(3))
     assert backend.captures == 1
+    assert len(log.records) == 1
+
+
+def test_after_a_capture_that_found_no_memory_other_programs_have_theirs(log: pytest.LogCaptureFixture) -> None:
+    backend = Broken(torch.OutOfMemoryError("CUDA out of memory"))
+    for _ in range(3):
+        calls(recorded(backend)[0], torch.ones(3), 3 * ENOUGH)
+    assert backend.captures == 3
     assert len(log.records) == 1
 
 

@@ -75,17 +75,24 @@ def test_a_pack_that_has_ended_holds_no_memory(packs: list[weakref.ref[Pack]]) -
     assert [pack() for pack in packs] == [None]
 
 
-def test_a_pack_that_did_not_fit_gives_its_memory_back_before_that_is_reported(
-    packs: list[weakref.ref[Pack]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), "memory"),
+        (RuntimeError("GET was unable to find an engine to execute this computation"), "error"),
+    ],
+)
+def test_a_pack_that_failed_gives_its_memory_back_before_that_is_reported(
+    error: Exception, reason: str, packs: list[weakref.ref[Pack]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """To the device, as drivers and libraries get none of what torch keeps."""
     events: list[object] = []
 
     def steps(training: Training) -> Iterator[None]:
         yield
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        raise type(error)(*error.args)
 
     monkeypatch.setattr(Training, "steps", steps)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: events.extend(pack() for pack in packs))
     work(a_job(), settings(str(tmp_path)), lambda message: events.append(message["reason"]))
-    assert events == [None, "memory"]
+    assert events == [None, reason]

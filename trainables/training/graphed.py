@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from trainables.optimizers.cuda_graphs import Backend, backend_of
+from trainables.out_of_memory import memory_ended
 from trainables.training.trust import Tensors, Way, both_ways, put
 
 WORTH = 20
@@ -162,7 +163,7 @@ class Graphed(Plain):
             finally:
                 put(changed, before)
         except Exception as error:  # whatever the device or a driver raises, training goes on without graphs
-            self._backend.broken = True
+            self._backend.broken = not memory_ended(error)  # of which the next program or pack may find more
             self._refuse(f"{type(error).__name__}: {error}")
             return None
 
