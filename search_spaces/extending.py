@@ -50,7 +50,9 @@ def read_space(path: Path, below: tuple[Path, ...] = ()) -> tuple[Values, Path |
         merged["budgets"] = list(budgets.values())
     if methods is not None:
         merged["optimizers"] = _chosen(path, METHODS, methods, _table(merged, "optimizers"))
-        _drop_pairs(merged)
+        _check_used(path, own, {*merged["optimizers"], *_table(base, "optimizers")})
+        if "compare" not in values:
+            _drop_pairs(merged)
     _drop_overrides(merged, but=own if isinstance(own, dict) else {})
     return merged, file
 
@@ -80,9 +82,17 @@ def _chosen(path: Path, key: str, names: object, known: dict[Any, Any]) -> Value
         raise space_error(path, key, "must be a list with at least one value", names, "Write it as [1, 2].")
     for name in names:
         if isinstance(name, dict | list) or name not in known or names.count(name) > 1:
-            rule = f"must be some of {', '.join(map(str, known))}, each once"
-            raise space_error(path, key, rule, name, f"{did_you_mean(name, map(str, known))}Choose of these.")
+            rule = f"must be chosen from {', '.join(map(str, known))}, each once"
+            raise space_error(path, key, rule, name, f"{did_you_mean(name, map(str, known))}Choose from these.")
     return {name: known[name] for name in names}
+
+
+def _check_used(path: Path, own: object, known: Collection[str]) -> None:
+    """Raises SpaceError if the file has a grid for a method that neither it nor its base names: it would be ignored."""
+    for name in own if isinstance(own, dict) else ():
+        if name not in known:
+            todo = f"{did_you_mean(name, known)}Rename it, or add it to {METHODS}."
+            raise space_error(path, f"optimizers.{name}", f"must be one of the {METHODS}", name, todo)
 
 
 def _rows(values: Values) -> list[Values]:

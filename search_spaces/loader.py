@@ -8,9 +8,9 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from search_spaces.extending import read_space
-from search_spaces.keys import Keys, space_error
-from search_spaces.levels import AUTO, DEFAULT_MARGIN, MARGIN, MAX_MARGIN, of_batch, of_word
+from search_spaces.extending import BATCH_SIZES, METHODS, read_space
+from search_spaces.keys import Keys, did_you_mean, space_error
+from search_spaces.levels import AUTO, DEFAULT_MARGIN, INFLECTION, MARGIN, MAX_MARGIN, of_batch, of_word
 from search_spaces.space import Budget, Grid, OwnClass, Pairing, SearchSpace
 from search_spaces.toml import SUFFIX
 
@@ -81,7 +81,7 @@ def load_space(path: Path) -> SearchSpace:
     top = _Table(path, "", values)
     own = TRAINABLE in values or WORKLOAD in values
     classes = _classes(top.table("optimizers")) if "optimizers" in values else {}
-    _check_keys(top, SOURCES[:1] if classes else ())
+    _check_keys(top, (*(SOURCES[:1] if classes else ()), *((METHODS, BATCH_SIZES) if base else ())))
     seeds = top.table("seeds")
     seeds.only(["search", "confirm"])
     seeds.requires(["search", "confirm"])
@@ -174,7 +174,8 @@ class _Table(Keys):
 
     def number(self, name: str, value: object) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise self.error(name, "must contain only numbers", value, "Write plain numbers such as 0.01 or 3.")
+            todo = f"{did_you_mean(value, (AUTO, INFLECTION))}Write plain numbers such as 0.01 or 3."
+            raise self.error(name, "must contain only numbers", value, todo)
         number = _finite(value)
         if number is None or number < 0:
             raise self.error(name, "must contain only finite numbers >= 0", value, "Remove or fix that value.")

@@ -218,7 +218,7 @@ def run_launch(
     from lawn_tune.launching.progress import Display, print_left, print_summary
     from lawn_tune.launching.same_space import check_same_space, of_earlier_code
     from lawn_tune.ledger import Owner, Patience, open_ledger
-    from lawn_tune.planning.extending import resumed
+    from lawn_tune.planning.extending import STAY, edited, resumed
     from lawn_tune.planning.generations import code_text
     from lawn_tune.planning.ranks import check_ranks
     from lawn_tune.planning.remaining import Remaining, remaining
@@ -237,6 +237,9 @@ def run_launch(
         rows = [row for space in {cell.name.space for cell in known} for row in ledger.trials(space)]
         cells = _trainable(planned, known, rows, console)
         ledger.register(cells)
+        if older := edited(planned, known):
+            text = f"{', '.join(str(cell.name) for cell in older)}: levels of earlier launches are in the grid; {STAY}"
+            console.print(text, highlight=False, soft_wrap=True)
         changed = code_text(cells, rows)
         if changed:
             console.print(f"{changed} (--keep-code would)", highlight=False, soft_wrap=True)

@@ -27,7 +27,7 @@ from lawn_tune.cli.options import (
 from lawn_tune.errors import UsageError
 from lawn_tune.executors.build import on_gpus
 from lawn_tune.planning.costs import Cost, estimate
-from lawn_tune.planning.extending import resumed, state
+from lawn_tune.planning.extending import STAY, resumed, state
 from lawn_tune.planning.makespan import makespan
 from lawn_tune.planning.packing import largest_packs, pack_size
 from lawn_tune.planning.placement import Placement, place
@@ -328,12 +328,12 @@ def _note(cell: Cell) -> str:
 
 
 def _added(cells: Sequence[Cell], held: _Held | None) -> list[str]:
-    """Returns a line for each cell that launches added levels to."""
+    """Returns a line for each cell that launches added levels to, and what becomes of these levels."""
     if held is None or not any(cell.added for cell in cells):
         return []
     from lawn_tune.planning.selection import winner  # brings numpy
 
-    return [f"{_short(cell)}: {state(cell, winner(cell, held.rows))}" for cell in cells if cell.added]
+    return [*(f"{_short(cell)}: {state(cell, winner(cell, held.rows))}" for cell in cells if cell.added), STAY]
 
 
 def _kept(cells: Sequence[Cell]) -> list[str]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lawn_tune.cells import Cell, CellName
+from lawn_tune.cells import Cell, CellName, Levels
 from lawn_tune.planning.check import MAX_POINTS
 from lawn_tune.planning.widening import beyond, widenings
 from lawn_tune.words import setting_lists
@@ -23,6 +23,12 @@ if TYPE_CHECKING:  # its rows bring numpy, which planning does without
 MOST = 3
 """Levels that are added to a hyperparameter of a cell at most (our choice)."""
 
+STAY = (
+    "added levels belong to the name of the space, not to its file: they stay when its grids are edited, "
+    "and a copy under another name starts without them"
+)
+"""What is shown with added levels, as the file does not list them."""
+
 
 def resumed(cells: Sequence[Cell], stored: Iterable[Cell]) -> tuple[Cell, ...]:
     """Returns planned cells with the levels that earlier launches have added to them.
@@ -33,9 +39,36 @@ def resumed(cells: Sequence[Cell], stored: Iterable[Cell]) -> tuple[Cell, ...]:
     """
     known = {cell.name: cell for cell in stored}
     return tuple(
-        cell.extended(known[cell.name].added) if cell.name in known and known[cell.name].task == cell.task else cell
+        cell.extended(_beyond(cell, known[cell.name].added))
+        if cell.name in known and known[cell.name].task == cell.task
+        else cell
         for cell in cells
     )
+
+
+def edited(cells: Sequence[Cell], stored: Iterable[Cell]) -> tuple[Cell, ...]:
+    """Returns the resumed cells whose added levels are older than the grid that the space's file has now."""
+    known = {cell.name: cell for cell in stored}
+    return tuple(cell for cell in cells if cell.added and _in_file(cell) != _in_file(known[cell.name]))
+
+
+def _in_file(cell: Cell) -> Levels:
+    """Returns the levels of a cell that no launch added."""
+    return {
+        name: tuple(level for level in levels if level not in cell.added.get(name, ()))
+        for name, levels in cell.grid.values.items()
+    }
+
+
+def _beyond(cell: Cell, added: Levels) -> Levels:
+    """Returns the added levels that the grid of the space's file does not have."""
+    own = _in_file(cell)
+    found = {
+        name: tuple(level for level in levels if level not in own[name])
+        for name, levels in added.items()
+        if name in own
+    }
+    return {name: levels for name, levels in found.items() if levels}
 
 
 def extended(cells: Sequence[Cell], winners: Mapping[CellName, Winner | None]) -> tuple[Cell, ...]:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lawn_tune.cells import Cell, CellName
-from lawn_tune.planning.extending import MOST, extended, resumed
+from lawn_tune.planning.extending import MOST, edited, extended, resumed
 from lawn_tune.planning.selection import Winner, winner
 from lawn_tune.planning.widening import beyond
 from search_spaces.space import Grid
@@ -123,6 +123,20 @@ def test_added_levels_are_kept_by_the_ledgers_cell_of_the_same_task(epochs: int)
     assert ("peak_lr" in found.added) == (epochs == cell.task.epochs)
     assert found.grid.size == (12 if epochs == cell.task.epochs else 9)
     assert {trial.key for trial in cell.search_trials} <= {trial.key for trial in stored.search_trials}
+
+
+def test_a_level_that_the_edited_file_has_is_not_an_added_one() -> None:
+    cell = make_cell()
+    stored = cell.extended({"peak_lr": (0.03, 0.1), "weight_decay": (10.0,)})
+    (same,) = resumed([cell], [stored])
+    assert (same.added, edited([same], [stored])) == (stored.added, ())
+    mine = replace(cell, grid=Grid({**cell.grid.values, "peak_lr": (0.01, 0.03), "weight_decay": (1.0, 10.0)}))
+    (found,) = resumed([mine], [stored])
+    assert found.added == {"peak_lr": (0.1,)}
+    assert found.grid.values["peak_lr"] == (0.01, 0.03, 0.1)
+    assert edited([found], [stored]) == (found,)
+    assert resumed([found], [stored]) == (found,), "as the rounds of a launch do"
+    assert edited(resumed([found], [found]), [found]) == (), "the next launch finds the file as it is"
 
 
 @given(st.lists(st.floats(0.001, 0.9999).map(lambda x: float(f"{x:.4g}")), min_size=1, max_size=4, unique=True))

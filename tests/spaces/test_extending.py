@@ -73,21 +73,31 @@ def test_a_built_in_space_can_be_extended_from_anywhere(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('methods = ["adm"]', "child.toml: methods: must be some of adam, adam-lawn, each once, got 'adm'"),
-        ('methods = ["adam", "adam"]', "methods: must be some of adam, adam-lawn, each once, got 'adam'"),
+        ('methods = ["adm"]', "child.toml: methods: must be chosen from adam, adam-lawn, each once, got 'adm'"),
+        ('methods = ["adam", "adam"]', "methods: must be chosen from adam, adam-lawn, each once, got 'adam'"),
         ("methods = 3", "methods: must be a list with at least one value, got 3"),
-        ("batch_sizes = [65]", "batch_sizes: must be some of 64, 512, each once, got 65"),
+        ("batch_sizes = [65]", "batch_sizes: must be chosen from 64, 512, each once, got 65"),
         ("batch_sizes = []", "batch_sizes: must be a list with at least one value"),
-        ("batch_sizes = [[64]]", "batch_sizes: must be some of 64, 512"),
+        ("batch_sizes = [[64]]", "batch_sizes: must be chosen from 64, 512"),
         ("budgets = 3", "child.toml: budgets: must be a list"),
         ("optimizers = 3", "child.toml: optimizers: must be a table"),
         ("wdith = 3", "child.toml: wdith: unknown key"),
+        ('method = ["adam"]', "Did you mean 'methods'?"),
+        ('methods = ["adam"]\n[optimizers.adm]\npeak_lr = [1]', "optimizers.adm: must be one of the methods"),
     ],
 )
 def test_what_breaks_the_form_is_named_with_its_file(folder: Path, text: str, words: str) -> None:
     with pytest.raises(SpaceError) as caught:
         child(folder, text + "\n")
     assert words in str(caught.value)
+
+
+def test_pairs_of_the_base_go_with_its_methods_and_those_of_the_file_must_fit(folder: Path) -> None:
+    pair = '\n[[compare]]\nchallenger = "adam-lawn"\nbaseline = "adam"\n'
+    (folder / "base.toml").write_text(VALID + pair)
+    assert child(folder, 'methods = ["adam"]\n').compare == ()
+    with pytest.raises(SpaceError, match=r"compare\[0\]\.challenger: must be one of adam, got 'adam-lawn'"):
+        plan(child(folder, f'methods = ["adam"]\n{pair}'))
 
 
 def test_an_error_of_the_base_names_the_base(folder: Path) -> None:

@@ -116,6 +116,7 @@ ERRORS = {
     "number beyond Python": ("0.003, 0.01", "9" * 5000, "not valid TOML", "4300 digits"),
     "rate is true": ("0.003, 0.01", "true", "optimizers.adam.peak_lr: must contain only numbers", "got True"),
     "rate is a text": ("0.003, 0.01", '"0.1"', "optimizers.adam.peak_lr: must contain only numbers", "got '0.1'"),
+    "rate is a misspelt word": ("0.003, 0.01", '"atuo"', "numbers, got 'atuo'", "Did you mean 'auto'? Write"),
     "rate is a list": ("0.003, 0.01", "[0.1]", "optimizers.adam.peak_lr: must contain only numbers", "got [0.1]"),
     "rate is a date": (
         "0.003, 0.01",
