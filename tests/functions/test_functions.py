@@ -372,19 +372,28 @@ def test_a_state_keeps_the_generators_of_gpus(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: ours)
     monkeypatch.setattr(torch.cuda, "set_rng_state_all", found.extend)
-    write_state(tmp_path / "state", {}, None)
+    write_state(tmp_path / "state", {}, None, CPU)
     assert read_state(tmp_path / "state", CPU) is None
     assert same(found, ours)
+
+
+def test_what_was_on_the_host_stays_there_and_the_rest_comes_back_on_the_device(tmp_path: Path) -> None:
+    """A generator takes its state from the host alone, and torch's optimizers read their counts of steps there."""
+    gpu, found = torch.device("meta"), list[str]()
+    for trained_on in (gpu, CPU):
+        write_state(tmp_path / "state", {}, {"steps": [torch.tensor(3.0)]}, trained_on)
+        found.append(read_state(tmp_path / "state", gpu)["steps"][0].device.type)
+    assert found == ["cpu", "meta"]
 
 
 def test_a_state_comes_back_as_it_was_with_the_global_generators(tmp_path: Path) -> None:
     shared = torch.ones(3)
     state = STATE | {"tied": [shared, shared[:2]]}
-    write_state(tmp_path / "state", {"epoch": 3}, state)
+    write_state(tmp_path / "state", {"epoch": 3}, state, CPU)
     drawn = draws()
     assert same(read_state(tmp_path / "state", CPU), state)
     assert draws() == drawn
     assert read_story(tmp_path / "state") == {"epoch": 3}
     with pytest.raises(TypeError, match=r"state\['x'\] is of type Linear"):
-        write_state(tmp_path / "state", {}, {"x": nn.Linear(1, 1)})
+        write_state(tmp_path / "state", {}, {"x": nn.Linear(1, 1)}, CPU)
     assert read_story(tmp_path / "state") == {"epoch": 3}, "the old file stays"

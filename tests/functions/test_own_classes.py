@@ -27,7 +27,9 @@ from search_spaces.space import SpaceError
 from tests.helpers.functions import LINE, Functions, end_of
 from tests.helpers.functions import SPACE as FUNCTION_SPACE
 from tests.helpers.jobs import curve
+from trainables.optimizers.layers import Layer
 from trainables.tasks import PackConfig
+from trainables.training.own_steps import OwnSteps
 
 ROOT = Path(__file__).parents[2]
 SPACE = """\
@@ -142,6 +144,18 @@ def test_a_class_of_torch_trains_as_the_rule_of_the_same_steps(control: str, our
     assert mine.keys() == theirs.keys()
     for name in ("last/train_loss", "last/weight_norm"):
         assert mine[name] == pytest.approx(theirs[name], rel=2e-3), name
+
+
+def test_a_count_of_steps_that_torch_keeps_on_the_host_is_there_after_a_load(tmp_path: Path) -> None:
+    """On a GPU, torch would wait for the count of each parameter at every step."""
+    grid = 'class = "torch.optim:AdamW"\npeak_lr = [0.01]\nwarmup_epochs = [1]\nweight_decay = [0.1]\n'
+    cell = cells_of(tmp_path, SPACE[: SPACE.index("[optimizers.lion]")] + f"[optimizers.own]\n{grid}")["own"]
+    gpu, tensors = torch.device("meta"), dict[str, torch.Tensor]()
+    values = {"peak_lr": 0.01, "weight_decay": 0.1}
+    steps = OwnSteps(cell.task.method, values, [torch.ones(3, device=gpu)], [Layer("w", 0, 3, False)])
+    steps._optimizer.state[steps._params[0]] = {"step": torch.tensor(3.0)}
+    steps.load(steps.saved(tensors), tensors, gpu)
+    assert steps._optimizer.state[steps._params[0]]["step"].tolist() == 3.0
 
 
 @pytest.mark.parametrize(("method", "place"), [("lion", 0), ("lion-lawn", 1)])

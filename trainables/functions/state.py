@@ -15,13 +15,16 @@ from torch import Tensor
 
 from trainables.training.trees import packed, random_states, set_random_states, unpacked
 
+HOST = torch.device("cpu")
 
-def write_state(path: Path, story: Mapping[str, Any], state: Any) -> None:
+
+def write_state(path: Path, story: Mapping[str, Any], state: Any, device: torch.device) -> None:
     """Writes a state and what belongs to it; a kill leaves the file that was there.
 
     Args:
         story: JSON values.
         state: see `trees.KINDS`.
+        device: that trains.
 
     Raises:
         TypeError: the state holds something else.
@@ -31,8 +34,8 @@ def write_state(path: Path, story: Mapping[str, Any], state: Any) -> None:
     tree = json.dumps(
         {
             "story": story,
-            "state": packed(state, "trial.save: state", tensors),
-            "random": packed(random_states(), "", tensors),
+            "state": packed(state, "trial.save: state", tensors, device),
+            "random": packed(random_states(), "", tensors, HOST),
         }
     )
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +59,7 @@ def read_story(path: Path) -> dict[str, Any]:
 
 
 def read_state(path: Path, device: torch.device) -> Any:
-    """Returns a state with its tensors on the device, and sets the global generators as they were.
+    """Returns a state, see `unpacked`, and sets the global generators as they were.
 
     Raises:
         Exception: the file is damaged, or not one of these.
@@ -64,5 +67,5 @@ def read_state(path: Path, device: torch.device) -> Any:
     with safe_open(path, framework="pt", device="cpu") as file:
         tree = json.loads(file.metadata()["tree"])
         tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - not a mapping
-    set_random_states(unpacked(tree["random"], tensors, torch.device("cpu")))
+    set_random_states(unpacked(tree["random"], tensors, HOST))
     return unpacked(tree["state"], tensors, device)

@@ -182,7 +182,7 @@ class FunctionTrial:
             "seconds": time.monotonic() - self._began,
         }
         try:
-            write_state(self._checkpoint, story, state)
+            write_state(self._checkpoint, story, state, self.device)
         except UNWRITABLE as error:
             self._send({"kind": "unsaved", "error": str(error)})
         else:

@@ -94,7 +94,7 @@ class OwnSteps:
             "optimizer": self._optimizer.state_dict(),
             "attributes": plain_attributes(_base(self._optimizer)),
         }
-        return packed(state, f"state of optimizer class {self._name}", tensors)
+        return packed(state, f"state of optimizer class {self._name}", tensors, self._params[0].device)
 
     def load(self, tree: Any, tensors: Mapping[str, Tensor], device: torch.device) -> None:
         """Puts a fresh optimizer into a saved state; if that fails, nothing has changed.

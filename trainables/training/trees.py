@@ -17,13 +17,14 @@ KINDS = (
 """What a state may consist of."""
 
 
-def packed(value: Any, where: str, tensors: dict[str, Tensor]) -> Any:
+def packed(value: Any, where: str, tensors: dict[str, Tensor], device: torch.device) -> Any:
     """Returns a value as JSON; containers become [kind, content], tensors [kind, name].
 
     Args:
         value: see `KINDS`.
         where: its name, for the error.
         tensors: receives its tensors by name.
+        device: that trains; other tensors stay on the host, as the states of generators and the counts of steps.
 
     Raises:
         TypeError: it holds something else.
@@ -34,22 +35,25 @@ def packed(value: Any, where: str, tensors: dict[str, Tensor]) -> Any:
         name = str(len(tensors))
         own = value.detach() if isinstance(value, Tensor) else torch.from_numpy(np.array(value))
         tensors[name] = own.cpu().clone(memory_format=torch.contiguous_format)
-        return ["tensor" if isinstance(value, Tensor) else "array", name]
+        kind = "array" if not isinstance(value, Tensor) else "tensor" if value.device.type == device.type else "host"
+        return [kind, name]
     if isinstance(value, list | tuple):
         kind = "list" if isinstance(value, list) else "tuple"
-        return [kind, [packed(item, f"{where}[{i}]", tensors) for i, item in enumerate(value)]]
+        return [kind, [packed(item, f"{where}[{i}]", tensors, device) for i, item in enumerate(value)]]
     if isinstance(value, Mapping) and all(type(key) in (str, int) for key in value):
-        return ["dict", [[key, packed(item, f"{where}[{key!r}]", tensors)] for key, item in value.items()]]
+        return ["dict", [[key, packed(item, f"{where}[{key!r}]", tensors, device)] for key, item in value.items()]]
     raise TypeError(f"{where} is of type {type(value).__name__}; a state may hold {KINDS}")
 
 
 def unpacked(value: Any, tensors: Mapping[str, Tensor], device: torch.device) -> Any:
-    """The inverse of `packed`, with the tensors on a device."""
+    """The inverse of `packed`, with the tensors that were on the device on this one."""
     if not isinstance(value, list):
         return value
     kind, content = value
     if kind == "tensor":
         return tensors[content].to(device)
+    if kind == "host":
+        return tensors[content]
     if kind == "array":
         return tensors[content].numpy()
     if kind == "dict":
