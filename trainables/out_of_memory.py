@@ -1,9 +1,8 @@
-"""Whether an error means that memory ran out, and how to give back what can be."""
+"""Whether an error means that memory ran out."""
 
 from __future__ import annotations
 
 import errno
-import gc
 
 import torch
 
@@ -27,12 +26,3 @@ def memory_ended(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     return isinstance(error, RuntimeError) and any(text in str(error) for text in TEXTS)
-
-
-def give_back() -> None:
-    """Gives memory that no tensor needs back to the device, where drivers, libraries and other processes take theirs.
-
-    Call it after the error was handled, as its traceback keeps the tensors of every frame.
-    """
-    gc.collect()
-    torch.cuda.empty_cache()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import platform
 import re
@@ -31,7 +32,7 @@ from trainables.functions.run import FunctionError, FunctionRun
 from trainables.optimizers import fused
 from trainables.optimizers.classes import OptimizerClassError
 from trainables.optimizers.gpu import kernels_for
-from trainables.out_of_memory import give_back, memory_ended
+from trainables.out_of_memory import memory_ended
 from trainables.outcomes import EpochRecord
 from trainables.training.group import GroupRun
 from trainables.training.packable import Unpackable
@@ -94,8 +95,9 @@ def work(
             message = _failed("error", f"{type(error).__name__}: {error}\n{traceback.format_exc()}")
     if message["kind"] == "finished":
         message["provenance"] |= provenance(device, started)
-    else:  # before it or a half of it is tried again: cuDNN does not always say that it found no memory
-        give_back()
+    else:  # what it has left behind may be why it failed: cuDNN does not always say that it found no memory
+        gc.collect()
+    torch.cuda.empty_cache()  # drivers, libraries and jobs on the same GPU get nothing that torch keeps
     send(message)
 
 

@@ -75,24 +75,27 @@ def test_a_pack_that_has_ended_holds_no_memory(packs: list[weakref.ref[Pack]]) -
     assert [pack() for pack in packs] == [None]
 
 
-@pytest.mark.parametrize(
-    ("error", "reason"),
-    [
-        (torch.OutOfMemoryError("CUDA out of memory"), "memory"),
-        (RuntimeError("GET was unable to find an engine to execute this computation"), "error"),
-    ],
-)
-def test_a_pack_that_failed_gives_its_memory_back_before_that_is_reported(
-    error: Exception, reason: str, packs: list[weakref.ref[Pack]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+ERRORS = {
+    "memory": torch.OutOfMemoryError("CUDA out of memory"),
+    "error": RuntimeError("GET was unable to find an engine to execute this computation"),
+    None: None,
+}
+
+
+@pytest.mark.parametrize("reason", ERRORS)
+def test_a_job_gives_its_memory_back_before_its_end_is_reported(
+    reason: str | None, packs: list[weakref.ref[Pack]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """To the device, as drivers and libraries get none of what torch keeps."""
-    events: list[object] = []
+    """To the device, as drivers, libraries and other jobs get none of what torch keeps."""
+    error, train, events = ERRORS[reason], Training.steps, list[object]()
 
     def steps(training: Training) -> Iterator[None]:
-        yield
-        raise type(error)(*error.args)
+        yield from train(training)
+        if error:
+            raise type(error)(*error.args)
 
     monkeypatch.setattr(Training, "steps", steps)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: events.extend(pack() for pack in packs))
-    work(a_job(), settings(str(tmp_path)), lambda message: events.append(message["reason"]))
-    assert events == [None, reason]
+    work(a_job(), settings(str(tmp_path)), lambda message: events.append(message.get("reason", message["kind"])))
+    assert events[-2:] == [None, reason or "finished"]
+    assert events.count(None) == 1
