@@ -24,6 +24,7 @@ from lawn_tune.ledger import Ledger
 from lawn_tune.ledger.bundle import write_bundle
 from lawn_tune.settings import DASHBOARD_TOKEN, resolve
 from lawn_tune.storage import masked
+from lawn_tune.words import count
 
 SHORTEST_TOKEN = 16
 """Characters of a token that cannot be guessed, if they are random."""
@@ -97,7 +98,9 @@ def report(
 def dashboard(
     storage: Storage = None,
     host: Annotated[str, typer.Option("--host", metavar="ADDRESS", help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 takes a free one.")] = 8050,
+    port: Annotated[
+        int, typer.Option("--port", metavar="PORT", min=0, max=65535, help="Port; 0 takes a free one.")
+    ] = 8050,
     allow_host: Annotated[
         list[str] | None,
         typer.Option("--allow-host", metavar="NAME", help="Name by which browsers reach it; may be repeated."),
@@ -182,7 +185,7 @@ def _write_site(space: str | None, folder: Path, storage: str | None) -> None:
             _put(folder / page_path(name), page.report(ledger, comparison, elsewhere(storage)))
             entries.append(entry(comparison))
     _put(folder / "index.html", render_index(entries))
-    typer.echo(f"wrote {folder / 'index.html'} and {sum(bool(found.page) for found in entries)} reports")
+    typer.echo(f"wrote {folder / 'index.html'} and {count(sum(bool(found.page) for found in entries), 'report')}")
 
 
 def _put(path: Path, text: str, option: str = "--site") -> None:

@@ -14,6 +14,7 @@ from lawn_tune.cli.options import Storage, console, plain_table
 from lawn_tune.cli.source import launched, option, reading_space
 from lawn_tune.comparison.compare import compare_space
 from lawn_tune.comparison.comparison import Comparison
+from lawn_tune.comparison.next_steps import launch_command
 from lawn_tune.comparison.renderers import RENDERERS, Format
 from lawn_tune.comparison.renderers.race import (
     DEFINITION,
@@ -86,7 +87,9 @@ def comparison_of(source: ResultSource, space: str) -> Comparison:
         if damaged:
             text = f"no result of space '{name}' can be read, {len(damaged)} are damaged; the first: {damaged[0]}"
             raise LedgerError(text, REPAIR)
-        raise UsageError(f"space '{name}' has no results yet", f"Train it: lawn-tune launch {space}.")
+        known = launch_command([result.cell for result in comparison.cells])
+        typed = f"lawn-tune launch {space}" if space.endswith(SUFFIX) else known
+        raise UsageError(f"space '{name}' has no results yet", f"Train it: {typed}")
     return comparison
 
 

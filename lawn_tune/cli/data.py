@@ -17,6 +17,7 @@ from rich.table import Table
 from lawn_tune.cli.options import AsJson, DataDir, console, print_json
 from lawn_tune.errors import DataError, UsageError
 from lawn_tune.settings import resolve
+from search_spaces.keys import did_you_mean
 from trainables import data
 from trainables.catalogue.datasets import DATASETS
 
@@ -33,10 +34,9 @@ COLOURS = {"ready": "green", "missing": "yellow", "broken": "red"}
 def list_(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Show every data set, what it holds and whether it is here.
 
+    \b
     Examples:
-
       lawn-tune data list
-
       lawn-tune data list --json
     """
     _show([data.check(name, _folder(data_dir)) for name in DATASETS], as_json, where=False)
@@ -46,12 +46,11 @@ def list_(data_dir: DataDir = None, as_json: AsJson = False) -> None:
 
 @app.command()
 def fetch(name: Name, data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """Download a data set and verify it; does nothing if it is here already.
+    """Download a data set and verify it. Does nothing if it is here already.
 
+    \b
     Examples:
-
       lawn-tune data fetch movielens-100k
-
       lawn-tune data fetch fashion-mnist --data-dir /datasets
     """
     _known(name)
@@ -71,12 +70,11 @@ def check(
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare a data set with its published content; fails if it is missing or damaged.
+    """Compare a data set with its published content. Fails if it is missing or damaged.
 
+    \b
     Examples:
-
       lawn-tune data check movielens-100k
-
       lawn-tune data check --all --json
     """
     if (name is None) == (not every):
@@ -89,7 +87,9 @@ def check(
 
 def _known(name: str) -> str:
     if name not in DATASETS:
-        raise UsageError(f"there is no data set '{name}'", f"Names: {', '.join(DATASETS)}.")
+        raise UsageError(
+            f"there is no data set '{name}'", f"{did_you_mean(name, DATASETS)}Names: {', '.join(DATASETS)}."
+        )
     return name
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from lawn_tune.cli.options import Storage
-from lawn_tune.cli.source import launched, reading
+from lawn_tune.cli.source import launched, reading_space
 from lawn_tune.comparison.renderers.csv_field import csv_field
 from lawn_tune.errors import UsageError
 from lawn_tune.results import BINS, TrialRow
@@ -29,7 +29,7 @@ NESTED = ("params", "metrics", "versions", "provenance")
 
 
 def export(
-    space: Annotated[str, typer.Argument(metavar="SPACE", help="Name of a space, or its TOML file.")],
+    space: Annotated[str, typer.Argument(metavar="SPACE", help="Name of a space, its TOML file, or a bundle.")],
     format: Annotated[Literal["json", "csv"], typer.Option("--format", help="What to write.")] = "json",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write there instead of printing.")
@@ -41,10 +41,11 @@ def export(
     \b
     Examples:
       lawn-tune export quickstart --format csv --output quickstart.csv
+      lawn-tune export quickstart.bundle --format csv
       lawn-tune export quickstart | jq '.[] | select(.phase == "confirm") | .metrics'
     """
-    with reading(storage) as ledger:
-        records = [record(row) for row in ledger.trials(launched(ledger, space))]
+    with reading_space(space, storage) as (ledger, name):
+        records = [record(row) for row in ledger.trials(launched(ledger, name))]
     text = to_csv(records) if format == "csv" else to_json(records)
     if output is None:
         typer.echo(text, nl=False)

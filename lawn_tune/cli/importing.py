@@ -32,7 +32,7 @@ PROVENANCE = {"started": "", "ended": ""}
 def import_(
     source: Annotated[
         list[str],
-        typer.Argument(metavar="SOURCE...", help="A CSV file; or: optuna URL STUDY, with one study a method."),
+        typer.Argument(metavar="SOURCE", help="A CSV file; or: optuna URL STUDY, with one study a method."),
     ],
     name: Annotated[
         str | None, typer.Option("--name", metavar="SPACE", help="Name of the space; else the file's.")

@@ -39,9 +39,10 @@ def copy(
     target: Annotated[str, typer.Argument(metavar="TO", help="Where to: a new file, or an empty database.")],
     as_json: AsJson = False,
 ) -> None:
-    """Copy a whole ledger with its Optuna studies, and compare both; a killed copy is completed by the same command.
+    """Copy a ledger with its Optuna studies, and compare both.
 
-    A URL with a password is refused: give it by PGPASSWORD, ~/.pgpass or a service file.
+    A killed copy is completed by the same command. A URL with a password is refused: give it by PGPASSWORD, ~/.pgpass
+    or a service file.
 
     \b
     Examples:
@@ -67,10 +68,11 @@ def import_(
     storage: Storage = None,
     as_json: AsJson = False,
 ) -> None:
-    """Restore a bundle into a ledger, so that launches skip its trials and every command shows them.
+    """Restore a bundle into a ledger.
 
-    What the ledger holds already must be the same; if anything differs, nothing is imported. Nothing in a bundle is
-    executed. Its numbers are those of whoever wrote it: the checks find damage, not invention.
+    Launches then skip its trials, and every command shows them. What the ledger holds already must be the same; if
+    anything differs, nothing is imported. Nothing in a bundle is executed. Its numbers are those of whoever wrote it:
+    the checks find damage, not invention.
 
     \b
     Examples:
@@ -117,7 +119,9 @@ def upgrade(storage: Storage = None, as_json: AsJson = False) -> None:
 
 @app.command()
 def check(storage: Storage = None, as_json: AsJson = False) -> None:
-    """Read every row of a ledger, and print what is damaged and how to repair it; the exit code is 1 then.
+    """Read every row of a ledger, and print what is damaged.
+
+    It prints how to repair that as well; the exit code is 1 then.
 
     \b
     Examples:

@@ -27,6 +27,9 @@ PLUGINS = "lawn_tune.commands"
 
 BROKEN_PIPE = 141
 
+_Refused: Any = typer.BadParameter.__base__
+"""Any error of the arguments; typer has a public name for this kind of it only."""
+
 EPILOG = """\b
 Examples:
   lawn-tune plan quickstart                     what would be trained, and what it costs
@@ -84,6 +87,14 @@ class LazyGroup(TyperGroup):
         """Finds the command as its base does, and imports it."""
         name, stub, rest = super().resolve_command(ctx, args)
         return name, stub and _load(str(name), self._lazy[str(name)]), rest
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Runs the command line and exits; what its parser refuses is shown in the form of all errors."""
+        try:
+            code = super().main(*args, **options | {"standalone_mode": False})
+        except _Refused as error:
+            code = _show_refusal(error)
+        sys.exit(code if isinstance(code, int) else 0)
 
     def invoke(self, ctx: Any) -> Any:
         """Runs the command; the errors it is known to raise become a message and an exit code."""
@@ -210,6 +221,16 @@ def _load(name: str, lazy: Lazy) -> Any:
 
 
 # --- errors ----------------------------------------------------------------------------------------------------------
+
+
+def _show_refusal(error: Any) -> int:
+    """Prints what is wrong with the arguments, or the help where there are none, and returns the exit code."""
+    if type(error).show is not _Refused.show:
+        error.show()
+    else:
+        hint = f"'{error.ctx.command_path} --help' shows what it takes." if error.ctx else None
+        _print_error(f"error: {error.format_message().replace(': Value error, ', ': ')}", hint)
+    return int(error.exit_code)
 
 
 def _exit_code(error: Exception) -> int | None:

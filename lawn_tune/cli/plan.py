@@ -34,7 +34,7 @@ from lawn_tune.planning.placement import Placement, place
 from lawn_tune.planning.plan import plan_all, twins, unconstrained_points
 from lawn_tune.planning.ranks import check_ranks
 from lawn_tune.planning.smoke import smoke_cells
-from lawn_tune.planning.spaces import builtin_spaces, find_spaces
+from lawn_tune.planning.spaces import builtin_spaces, find_spaces, listed_spaces
 from lawn_tune.planning.speed import Speeds
 from lawn_tune.settings import resolve
 from lawn_tune.storage import StorageUrl, masked
@@ -101,8 +101,7 @@ def plan(
       lawn-tune plan --all --json
     """
     if bool(spaces) == all_spaces:
-        known = ", ".join(builtin_spaces())
-        raise UsageError("plan takes either spaces or --all", f"Built-in spaces: {known}; or give a TOML file.")
+        raise UsageError("plan takes either spaces or --all", f"Give {listed_spaces()}, or a TOML file.")
     chosen = find_spaces(spaces or builtin_spaces())
     planned = plan_all(chosen, cells=cells or (), max_epochs=None if smoke else max_epochs, seeds=seeds)
     settings = resolve({"storage": storage, "gpus": gpus, "gpus_per_trial": gpus_per_trial})

@@ -86,4 +86,4 @@ def _write(number: int, spaces: tuple[str, ...], out: Path, storage: str | None)
             file.write_text(write(shown), encoding="utf-8")
         except OSError as error:
             raise UsageError(f"--out: cannot write '{file}': {error.strerror}", "Give another folder.") from None
-    console().print(f"{summary(shown)} wrote {', '.join(map(str, files))}", soft_wrap=True, markup=False)
+    console().print(f"{summary(shown)}\nwrote {', '.join(map(str, files))}", soft_wrap=True, markup=False)

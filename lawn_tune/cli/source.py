@@ -64,14 +64,15 @@ def launched(source: ResultSource, space: str) -> str:
     known = source.spaces()
     if name in known:
         return name
-    listed = ", ".join(known) or "none"
-    built_in = builtin_spaces()
+    listed, built_in = ", ".join(known) or "none", builtin_spaces()
     if space in built_in or (space.endswith(SUFFIX) and Path(space).is_file()):
         raise UsageError(
             f"space '{name}' is not in this ledger, which has: {listed}", f"Train it first: lawn-tune launch {space}."
         )
+    if space.endswith(".bundle"):
+        raise UsageError(f"there is no bundle '{space}'", "Give the path of one, or the name of a space.")
     raise UsageError(
-        f"there is no space '{name}': this ledger has: {listed}; built in are: {', '.join(built_in)}",
+        f"there is no space '{name}': this ledger has: {listed}",
         f"{did_you_mean(name, (*known, *built_in))}Give one of these names.",
     )
 

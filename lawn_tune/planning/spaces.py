@@ -15,11 +15,18 @@ from search_spaces.toml import SUFFIX
 
 _BUILT_IN = Path(search_spaces.__file__).parent
 _TABLE = re.compile(r"table\d_")
+_PAPER = re.compile(r"(table|figure)\d")
 
 
 def builtin_spaces() -> tuple[str, ...]:
     """Returns the names of the spaces that come with the service, in alphabetical order."""
     return tuple(sorted(path.stem for path in _BUILT_IN.glob(f"*{SUFFIX}")))
+
+
+def listed_spaces() -> str:
+    """Returns what the built-in spaces are, those of the paper in a few words."""
+    own = [name for name in builtin_spaces() if not _PAPER.match(name)]
+    return f"{', '.join(own)}, paper, table1 to table6, or one of their spaces (docs/spaces.md)"
 
 
 def in_group(name: str) -> tuple[str, ...]:
@@ -39,11 +46,9 @@ def find_space(name_or_path: str | Path) -> SearchSpace:
         return load_space(_BUILT_IN / f"{text}{SUFFIX}")
     if isinstance(name_or_path, Path) or _is_path(text):
         return load_space(Path(text))
-    known = builtin_spaces()
     raise SpaceError(
-        f"'{text}' is neither a built-in space ({', '.join(known)}), nor a group of them (paper, table4), "
-        f"nor the path of a {SUFFIX} file. "
-        f"{did_you_mean(text, known)}Give one of these names, or a path like my/space{SUFFIX}."
+        f"there is no built-in space '{text}'. {did_you_mean(text, builtin_spaces())}"
+        f"Give one of {listed_spaces()}, or a path like my/space{SUFFIX}."
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-import lawn_tune.cli.export
+import lawn_tune.cli.source
 import lawn_tune.cli.status
 from lawn_tune.settings import SETTINGS
 from tests.helpers.memory_ledger import QUICKSTART, MemoryLedger
@@ -33,5 +33,5 @@ def ledger(monkeypatch: pytest.MonkeyPatch) -> MemoryLedger:
         memory.close()
 
     monkeypatch.setattr(lawn_tune.cli.status, "reading", reading)
-    monkeypatch.setattr(lawn_tune.cli.export, "reading", reading)
+    monkeypatch.setattr(lawn_tune.cli.source, "reading", reading)
     return memory

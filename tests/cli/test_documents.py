@@ -15,7 +15,6 @@ import pytest
 from typer.testing import CliRunner
 
 import dashboards.cli
-import lawn_tune.cli.export
 import lawn_tune.cli.source
 import lawn_tune.cli.status
 import lawn_tune.ledger.check
@@ -56,7 +55,7 @@ def _sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         return read
 
     monkeypatch.setattr(lawn_tune.cli.status, "reading", reading(leased))
-    for module in (lawn_tune.cli.source, lawn_tune.cli.export, dashboards.cli):
+    for module in (lawn_tune.cli.source, dashboards.cli):
         monkeypatch.setattr(module, "reading", reading(compared))
     monkeypatch.setattr(doctor, "PARTS", (lambda _: [Check("python", "ok", "3")],))
     damage = Damage(space="s", cell="c", row="r", why="w", repair="p")

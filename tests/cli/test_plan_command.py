@@ -153,7 +153,7 @@ def test_plan_counts_equal_trials_of_other_spaces(tmp_path: Path) -> None:
     [
         (["plan"], ["plan takes either spaces or --all", "quickstart"]),
         (["plan", "--all", "digits"], ["plan takes either spaces or --all"]),
-        (["plan", "nothing"], ["'nothing' is neither a built-in space", "quickstart"]),
+        (["plan", "nothing"], ["there is no built-in space 'nothing'. Give one of digits,", "quickstart"]),
         (["plan", "my/space.toml"], ["my/space.toml: cannot be read: No such file"]),
         (["plan", "digits", "digits"], ["every space needs a name of its own"]),
         (["plan", "digits", "--cells", "adam"], ["--cells 'adam' matches no cell of: digits/sgd/bs32", "hint: "]),

@@ -63,7 +63,7 @@ def test_status_ends_with_what_to_do_next(ledger: MemoryLedger) -> None:
 def test_status_of_an_unknown_space_lists_the_known(ledger: MemoryLedger) -> None:
     result = run("status", "quikstart")
     assert result.exit_code == 2
-    assert "there is no space 'quikstart': this ledger has: quickstart; built in are: digits" in result.stderr
+    assert "there is no space 'quikstart': this ledger has: quickstart" in result.stderr
     assert "Did you mean 'quickstart'?" in result.stderr
 
 

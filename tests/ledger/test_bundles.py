@@ -106,6 +106,12 @@ def test_a_bundle_is_reported_without_a_ledger(source: str, published: dict[str,
     assert pages[0].read_text().replace(source, "URL") == pages[1].read_text().replace(nowhere, "URL")
 
 
+def test_a_bundle_is_exported_without_a_ledger(source: str, published: dict[str, Bundle], tmp_path: Path) -> None:
+    path, nowhere = published["big"].path, f"sqlite:///{tmp_path}/none.db"
+    exported = [output("export", space, "--storage", url) for space, url in (("big", source), (str(path), nowhere))]
+    assert exported[0] == exported[1]
+
+
 def test_a_launch_trains_nothing_that_a_bundle_held(published: dict[str, Bundle], sqlite_url: str) -> None:
     restored(published["big"].path, sqlite_url)
     with open_ledger(sqlite_url) as ledger:

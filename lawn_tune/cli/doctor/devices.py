@@ -56,7 +56,7 @@ def torch(settings: Settings) -> list[Check]:
         return [Check("torch import", "fail", last, "pip install 'lawn-tune[train]'")]
     found = json.loads(run.stdout.splitlines()[-1])
     gpus = f"GPUs: {', '.join(found['gpus'])}" if found["gpus"] else "no GPU, training uses CPU cores"
-    here = Check("torch import", "ok", f"{found['version']}, {gpus}, {found['threads']} threads")
+    here = Check("torch import", "ok", f"{found['version']}, {gpus}, {words.count(found['threads'], 'thread')}")
     return [here, *unused_gpus(found, os.environ.get("CUDA_VISIBLE_DEVICES")), *gpus_per_trial(found, settings)]
 
 
