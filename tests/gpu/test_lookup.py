@@ -8,8 +8,17 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.steps import pack_of
+from tests.helpers.graphs import stand_in
+from tests.helpers.steps import ENOUGH
+from trainables.losses import bce
 from trainables.models.lookup import UNSORTED, lookup
+from trainables.models.ncf import Ncf
+from trainables.optimizers import fused
+from trainables.training import graphed
 from trainables.training.seeding import make_deterministic
+
+__all__ = ["stand_in"]
 
 ROWS, USERS, SIZE = 3, 50, 8
 WAYS = {"solo": (1, True), "stacked, shared batch": (ROWS, True), "stacked, batch a row": (ROWS, False)}
@@ -51,6 +60,37 @@ def test_sums_have_the_same_bits_every_time(way: str, device: torch.device) -> N
     make_deterministic(0)  # as a worker does
     first, *others = (torch.autograd.grad((found_in(table, index) * slopes).sum(), table)[0] for _ in range(5))
     assert all(other.equal(first) for other in others)
+
+
+@pytest.mark.usefixtures("_surroundings")
+@pytest.mark.parametrize("rows", [1, ROWS])
+@pytest.mark.parametrize("batch", [7, UNSORTED + 1000], ids=["few", "many"])
+def test_steps_of_lookups_have_the_bits_of_launches_in_graphs(
+    rows: int, batch: int, device: torch.device, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What sums many indices must not ask the host how many different ones there are."""
+    if device.type == "cpu":
+        request.getfixturevalue("stand_in")
+        monkeypatch.setattr(fused, "usable", lambda *tensors: False)
+    make_deterministic(0)
+
+    def trained() -> tuple[Tensor, int]:
+        torch.manual_seed(0)
+        models = [Ncf(users=USERS, items=USERS, factors=SIZE, init="xavier") for _ in range(rows)]
+        pack = pack_of(models, bce, device, "float32")
+        rates = torch.full((rows, 1), 0.01, dtype=torch.float64, device=device)
+        for _ in range(ENOUGH + 4):
+            users, items = (torch.randint(USERS, (batch,)).to(device) for _ in range(2))
+            pack.gradients((users, items), (users > items).float(), shared=True)
+            pack.apply(rates)
+        return pack.state.weights, pack.graphs.replays
+
+    weights, replays = trained()
+    assert replays > 4
+    monkeypatch.setattr(graphed, "backend_of", lambda device: None)
+    expected, replays = trained()
+    assert replays == 0
+    assert weights.equal(expected)
 
 
 def found_in(table: Tensor, index: Tensor) -> Tensor:

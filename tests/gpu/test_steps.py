@@ -158,3 +158,14 @@ def test_memory_that_torch_keeps_unused_counts_as_free() -> None:
     del large
     assert torch.cuda.mem_get_info(device)[0] < before // 2 + total // 100
     assert cuda_graphs.Cuda(device).memory()[0] >= before - total // 100
+
+
+@pytest.mark.gpu
+def test_memory_that_a_graph_holds_is_not_free() -> None:
+    device = device_of("cuda")
+    cuda = cuda_graphs.Cuda(device)
+    before, total = cuda.memory()
+    graph = cuda.capture(lambda: [torch.ones(total // 8, dtype=torch.uint8, device=device).sum()])
+    assert cuda.memory()[0] <= before - total // 8
+    del graph
+    assert cuda.memory()[0] >= before - total // 100

@@ -68,9 +68,8 @@ class Cuda:
 
     def memory(self) -> tuple[int, int]:
         """See `Backend`."""
-        free, total = torch.cuda.mem_get_info(self._device)
-        kept = torch.cuda.memory_reserved(self._device) - torch.cuda.memory_allocated(self._device)
-        return free + kept, total  # torch gives back what it keeps unused when a capture begins
+        torch.cuda.empty_cache()  # as a capture does; what other graphs hold stays
+        return torch.cuda.mem_get_info(self._device)
 
     def capture(self, run: Callable[[], list[Tensor]], warm_up: int = WARM_UP) -> tuple[Replay, list[Tensor]]:
         """See `Backend`."""
