@@ -17,7 +17,7 @@ from lawn_tune.comparison.published import printed_difference
 from lawn_tune.comparison.renderers.markdown import escaped, pipes
 from lawn_tune.comparison.tables import DifferenceRow, Entry, difference_cells, missing_text, table
 from lawn_tune.comparison.verdicts import headline as statement
-from lawn_tune.comparison.verdicts import overall_sentence, sentence, sides
+from lawn_tune.comparison.verdicts import sentence, sides
 from lawn_tune.ledger import Ledger
 from lawn_tune.ledger.bundle import open_bundle
 from lawn_tune.results import TrialRow
@@ -90,9 +90,8 @@ def _about(comparison: Comparison) -> str:
 
 
 def _overall(comparison: Comparison) -> list[str]:
-    """Returns what holds of all pairs together; nothing for one, whose own sentence says it."""
-    overall = comparison.overall
-    return [f"**{escaped(overall_sentence(overall))}**"] if overall and len(overall.pairs) > 1 else []
+    text = table(comparison).overall
+    return [f"**{escaped(text)}**"] if text else []
 
 
 def _facts(comparison: Comparison, trials: Sequence[TrialRow]) -> str:
@@ -110,13 +109,20 @@ def headline(comparison: Comparison, trials: Sequence[TrialRow]) -> str:
     rows, measured = table(comparison), [pair for pair in comparison.pairs if pair.difference]
     caveats = ", ".join(note.flag.value for note in rows.footnotes)
     parts = (
-        f"{_about(comparison)}: {rows.title.partition(': ')[2]}, mean ± standard error over seeds.",
+        f"{_about(comparison)}: {rows.title.partition(': ')[2]}, mean ± standard error over seeds."
+        f"{_together(measured)}",
         _differences(comparison),
         *(_overall(comparison) if len(measured) > 1 else [escaped(sentence(pair)) for pair in measured]),
         f"{_facts(comparison, trials)} Caveats: {caveats}. "
         f"[Study with figures](docs/results/{HEADLINE}.md), [all results](docs/results.md).",
     )
     return "\n\n".join(parts) + "\n"
+
+
+def _together(measured: Sequence[PairResult]) -> str:
+    """Returns for how many pairs the intervals hold together; "" for one."""
+    family = max((pair.difference.family for pair in measured if pair.difference), default=1)
+    return f" The intervals of all {family} pairs hold together." if family > 1 else ""
 
 
 def _differences(comparison: Comparison) -> str:

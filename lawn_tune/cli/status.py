@@ -77,11 +77,17 @@ def _cells(source: ResultSource, spaces: Sequence[str]) -> tuple[list[Cell], lis
     damage: list[DamagedCells] = []
     for space in spaces:
         try:
-            cells += source.cells(space)
+            cells += _in_order(source.cells(space))
         except DamagedCells as error:
-            cells += error.readable
+            cells += _in_order(error.readable)
             damage.append(error)
     return cells, damage
+
+
+def _in_order(cells: Sequence[Cell]) -> list[Cell]:
+    """Returns the cells of a space by method, each by batch size, however many launches they came from."""
+    methods = list(dict.fromkeys(cell.name.optimizer for cell in cells))
+    return sorted(cells, key=lambda cell: (methods.index(cell.name.optimizer), cell.name.batch_size))
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,12 @@ class Table(NamedTuple):
     remarks: tuple[str, ...]
 
 
+def _overall(comparison: Comparison) -> str:
+    """Returns what holds of all pairs together; "" for one, whose own sentence says it."""
+    overall = comparison.overall
+    return overall_sentence(overall) if overall and len(overall.pairs) > 1 else ""
+
+
 DIFFERENCE_HEADER = ("Pair", "Batch", "Difference", "95 % interval", "n", "Verdict")
 
 
@@ -96,7 +102,7 @@ def table(comparison: Comparison) -> Table:
             filter(None, ["paired differences", difference_unit(comparison.protocol.metric)])
         ),
         headline=headline(comparison),
-        overall=overall_sentence(comparison.overall) if comparison.overall else "",
+        overall=_overall(comparison),
         sentences=tuple(sentence(pair) for pair in comparison.pairs),
         caption=caption(comparison),
         optimizers=(*comparison.optimizers, *(label for label, _ in _references(comparison))),

@@ -84,7 +84,8 @@ def family_text(comparison: Comparison) -> str | None:
 
 def sentence(pair: PairResult) -> str:
     """Returns one pair's outcome in words, and the paper's; a LAWN winner that never was constrained is named so."""
-    return " ".join((_outcome(pair), *_unconstrained(pair), *_seeds([pair]), *_paper(pair)))
+    decides = [to_decide(pair)] if pair.verdict is Verdict.UNDECIDED and pair.difference else []
+    return " ".join((_outcome(pair), *decides, *_unconstrained(pair), *_seeds([pair]), *_paper(pair)))
 
 
 def _paper(pair: PairResult) -> list[str]:
@@ -177,7 +178,7 @@ def _measured(pair: PairResult, difference: Difference, challenger: str, base: s
         margin = difference_text(f"±{difference.margin:g}", protocol.metric)
         return f"{challenger} is as good as {base} within {margin} ({proof})."
     if pair.verdict is Verdict.UNDECIDED:
-        return f"{challenger} is {than} {base} in these runs ({proof}): undecided. {to_decide(pair)}"
+        return f"{challenger} is {than} {base} in these runs ({proof}): undecided."
     return f"{challenger} is {than} {base} ({proof})."
 
 
@@ -198,7 +199,10 @@ def overall_sentence(overall: Overall) -> str:
 
 
 def overall_sentences(overall: Overall) -> list[str]:
-    """Returns the sentences of the statement over all cells, those that there are."""
+    """Returns the sentences of the statement over all cells, those that there are; of one pair, its outcome."""
+    if len(overall.pairs) == 1:
+        (pair,) = overall.pairs
+        return [_outcome(pair), *_unconstrained(pair), *_seeds([pair])]
     found = overall.verdicts
     counts = ", ".join(f"{found[verdict]} {verdict.value}" for verdict in Verdict if found[verdict])
     total = count(len(overall.pairs), "comparison")

@@ -89,6 +89,14 @@ def test_a_file_that_was_not_launched_is_to_be_trained(ledger: MemoryLedger, tmp
     assert "there is no space 'other'" in run("status", "other.toml").stderr
 
 
+def test_cells_of_several_launches_are_in_one_order() -> None:
+    with open_ledger("sqlite:///lawn-tune.db") as real:
+        for size in (512, 64):
+            real.register([cell for cell in QUICKSTART if cell.name.batch_size == size])
+    shown = [cell["cell"] for cell in read("status", "--json")["cells"]]
+    assert shown == [str(cell.name) for cell in QUICKSTART]
+
+
 def test_status_reads_a_real_ledger() -> None:
     with open_ledger("sqlite:///lawn-tune.db") as real:
         real.register(QUICKSTART)

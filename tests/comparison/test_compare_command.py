@@ -87,7 +87,7 @@ def test_it_writes_a_file_and_prints_nothing(
 @pytest.mark.parametrize(
     ("space", "words", "hint"),
     [
-        ("untouched", "no results yet", "lawn-tune launch untouched"),
+        ("untouched", "no results yet", "lawn-tune launch path/to/untouched.toml"),
         ("unknown", "there is no space 'unknown'", "Give one of these names"),
     ],
 )

@@ -94,6 +94,6 @@ def test_every_format_holds_the_same_times(found: tuple[Arrival, ...]) -> None:
         assert [float(text) if text else None for text in ours] == shown["epochs"]
         assert row[3] == f"{shown['arrived']} of {shown['n']}"
         middle = median(math.inf if epoch is None else epoch for epoch in shown["epochs"])
-        assert row[4].startswith("never" if middle == math.inf else f"{middle:.1f} (")
+        assert row[4].startswith("never" if middle == math.inf else f"{middle:,.6g} (")
         assert " | ".join(row[3:]) in RACES["md"](found)
     assert [profile["side"] for profile in values["profiles"]["epochs"]] == ["weight decay", "LAWN"]

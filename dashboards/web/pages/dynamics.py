@@ -37,6 +37,9 @@ from lawn_tune.errors import LawnTuneError
 from lawn_tune.results import TrialRow
 from lawn_tune.words import count, duration, fixed, method, metric_name, metric_of
 
+NONE = "–"
+"""What a table shows for a value that there is not; a column of nothing else is left out."""
+
 MAX_OFFERED = 40
 """Trials offered at once by the search box; a longer search finds the others."""
 
@@ -157,7 +160,10 @@ def trials(view: View) -> list[Component] | Empty:
         "Cell",
     )
     rows = [_trial_row(view, trial, row) for trial, row in zip(selection.trials, selection.rows, strict=True)]
-    return [*notes, components.table(header, rows, "Selected trials", numbers=range(2, 9))]
+    shown = [i for i in range(len(header)) if any(row[i] != NONE for row in rows)]
+    table = [[row[i] for i in shown] for row in rows]
+    numbers = [at for at, i in enumerate(shown) if i in range(2, 9)]
+    return [*notes, components.table([header[i] for i in shown], table, "Selected trials", numbers=numbers)]
 
 
 def _trial_row(view: View, trial: Chosen, row: TrialRow) -> list[Content]:
@@ -178,13 +184,13 @@ def _trial_row(view: View, trial: Chosen, row: TrialRow) -> list[Content]:
         html.Span(row.outcome, className=f"outcome {row.outcome}"),
         f"{row.epochs} of {row.total_epochs}",
         *values,
-        duration(seconds) if seconds else "–",
+        duration(seconds) if seconds else NONE,
         components.link(row.cell.partition("/")[2], view.href("/cell", cell=row.cell)),
     ]
 
 
 def _number(value: float | None, digits: int) -> str:
-    return "–" if value is None or value != value else fixed(value, digits)
+    return NONE if value is None or value != value else fixed(value, digits)
 
 
 # --- the page --------------------------------------------------------------------------------------------------------

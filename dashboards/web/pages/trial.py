@@ -62,7 +62,7 @@ def facts(view: View, row: TrialRow) -> list[Component]:
             components.tile("Epochs", f"{row.epochs:,} of {row.total_epochs:,}"),
             *(components.tile(name, value, "last epoch") for name, value in _values(cell, row)),
             components.tile("Device time", duration(seconds) if seconds else "–", "this trial's share of its pack"),
-            components.tile("Starts", f"{row.attempts:,}", _resumes(row)),
+            components.tile("Attempts", f"{row.attempts:,}", resumes(row)),
         ),
         _terms((capital(hyperparameter(name)), level_text(value)) for name, value in row.hyperparameters.items()),
         html.P(
@@ -83,7 +83,11 @@ def _values(cell: Cell, row: TrialRow) -> Iterable[tuple[str, str]]:
             yield f"{split.capitalize()} {metric_name(metric)}", f"{fixed(value, known.digits)} {known.unit}".strip()
 
 
-def _resumes(row: TrialRow) -> str:
+def resumes(row: TrialRow) -> str:
+    """Returns where a trial last continued; an attempt that a stopped launch interrupted goes on as the same one."""
+    epoch = row.provenance.get("resumed from epoch")
+    if isinstance(epoch, int | float):
+        return f"last resumed from epoch {epoch:,.1f}"
     if row.attempts < 2:
         return "never resumed"
     return f"resumed {count(row.attempts - 1, 'time')}, from the pack's last checkpoint"

@@ -17,7 +17,7 @@ from lawn_tune.words import duration, fixed
 SCHEMA = "lawn-tune/times/1"
 
 HEADER = ("Task", "Method", "Target", "Runs that arrive", "Epochs", "Device time")
-PROFILE_HEADER = ("Side", "Tasks", "Fastest", f"Within {CUT:g}x", "Score")
+PROFILE_HEADER = ("Side", "Tasks", "Fastest", f"Within {CUT:g}×", "Score")
 
 DEFINITION = (
     "First epoch whose test value is as good as the mean of the baseline's confirmed runs: median over runs, with the "
@@ -54,7 +54,7 @@ def _text(arrival: Arrival, unit: Unit) -> str:
 def _number(value: float, unit: Unit) -> str:
     if not math.isfinite(value):
         return "unknown" if math.isnan(value) else "never"
-    return fixed(value, 1) if unit == "epochs" else duration(3600 * value)
+    return f"{value:,.6g}" if unit == "epochs" else duration(3600 * value)
 
 
 def _percent(share: float) -> str:
