@@ -85,7 +85,12 @@ def family_text(comparison: Comparison) -> str | None:
 def sentence(pair: PairResult) -> str:
     """Returns one pair's outcome in words, and the paper's; a LAWN winner that never was constrained is named so."""
     decides = [to_decide(pair)] if pair.verdict is Verdict.UNDECIDED and pair.difference else []
-    return " ".join((_outcome(pair), *decides, *_unconstrained(pair), *_seeds([pair]), *_paper(pair)))
+    return " ".join((*_statement(pair), *decides, *_paper(pair)))
+
+
+def _statement(pair: PairResult) -> list[str]:
+    """Returns one pair's outcome, and what it is conditional on."""
+    return [_outcome(pair), *_unconstrained(pair), *_seeds([pair])]
 
 
 def _paper(pair: PairResult) -> list[str]:
@@ -201,8 +206,7 @@ def overall_sentence(overall: Overall) -> str:
 def overall_sentences(overall: Overall) -> list[str]:
     """Returns the sentences of the statement over all cells, those that there are; of one pair, its outcome."""
     if len(overall.pairs) == 1:
-        (pair,) = overall.pairs
-        return [_outcome(pair), *_unconstrained(pair), *_seeds([pair])]
+        return _statement(overall.pairs[0])
     found = overall.verdicts
     counts = ", ".join(f"{found[verdict]} {verdict.value}" for verdict in Verdict if found[verdict])
     total = count(len(overall.pairs), "comparison")
