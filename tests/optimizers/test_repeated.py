@@ -9,6 +9,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -34,6 +35,7 @@ from trainables.optimizers.controls import Control
 from trainables.optimizers.layers import Layer
 
 pytest.importorskip("triton")
+from trainables.optimizers import gpu_kernels
 
 FACES: Mapping[str, Callable[..., Any]] = {
     "SgdLawn": partial(SgdLawn, free_steps=5),
@@ -521,3 +523,20 @@ def test_graphs_that_fail_or_differ_cost_one_warning_and_no_bit(
     expected = _driven(FACES["AdamLawn"], _train)
     for one in found:
         _equal(one, expected)
+
+
+def test_a_kernel_that_could_not_be_loaded_is_loaded_at_the_next_launch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Triton keeps it as if it were, and every launch in the same process would fail."""
+    kernel = gpu_kernels.total
+
+    def run(*given: object, **options: object) -> None:
+        raise RuntimeError("Triton Error [CUDA]: out of memory")
+
+    kept = {"loaded": SimpleNamespace(function=7), "not loaded": SimpleNamespace(function=None)}
+    monkeypatch.setattr(kernel, "device_caches", {0: (kept, {}, None, None, None)})
+    monkeypatch.setattr(type(kernel), "run", run)
+    ones = torch.ones(1, 1)
+    step = gpu.Step(0, 1, gpu.cut_of((3,), ones.device), ones.double().expand(1, 6), ones.long(), ones)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        step.squares()
+    assert list(kept) == ["loaded"]

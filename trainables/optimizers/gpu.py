@@ -202,16 +202,31 @@ class Step:
     def squares(self) -> Tensor:
         """Returns |g|² of each row of the last step, float64 [R]."""
         result = torch.empty(self._rows, dtype=torch.float64, device=self._radii.device)
-        total = self._kernels.total[(self._rows,)]
-        total(self._squares, result, self._cut.blocks, WIDTH=MANY, num_warps=16)
+        _launch(self._kernels.total, (self._rows,), self._squares, result, self._cut.blocks, WIDTH=MANY, num_warps=16)
         return result
 
     def _by_block(self, kernel: Any, *arguments: Any, **constants: int) -> None:
         programs = -(-self._cut.blocks // constants.get("GROUP", 1))
-        kernel[(programs, self._rows)](*arguments, RULE=self._rule, BLOCK=BLOCK, num_warps=WARPS, **constants)
+        options = {"RULE": self._rule, "BLOCK": BLOCK, "num_warps": WARPS, **constants}
+        _launch(kernel, (programs, self._rows), *arguments, **options)
 
     def _by_layer(self, kernel: Any, *arguments: Any) -> None:
-        kernel[(self._cut.layers, self._rows)](*arguments, RULE=self._rule, WIDTH=WIDTH)
+        _launch(kernel, (self._cut.layers, self._rows), *arguments, RULE=self._rule, WIDTH=WIDTH)
+
+
+def _launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **options: int) -> None:
+    try:
+        kernel[grid](*arguments, **options)
+    except Exception:
+        _forget_unloaded(kernel)
+        raise
+
+
+def _forget_unloaded(kernel: Any) -> None:
+    """Lets the next launch load what could not be, for want of memory: Triton itself never tries again, and fails."""
+    for compiled, *_ in getattr(kernel, "device_caches", {}).values():
+        for key in [key for key, made in compiled.items() if getattr(made, "function", True) is None]:
+            del compiled[key]
 
 
 # --- tables on the device ---------------------------------------------------------------------------------------------
