@@ -21,7 +21,7 @@ from typing import Any, Literal
 import torch
 
 import lawn_tune
-from lawn_tune.errors import LedgerError
+from lawn_tune.errors import ExecutionError, LedgerError
 from lawn_tune.executors.base import Job
 from lawn_tune.executors.messages import Message, WorkerSettings
 from lawn_tune.executors.utilization import Utilization
@@ -68,6 +68,9 @@ def work(
 
     Args:
         where: what the executor knows of this machine, stored with the trials' provenance.
+
+    Raises:
+        ExecutionError: no other job can be trained in this process; sent before was what became of this one.
     """
     started = datetime.now(UTC)
     keep_freed_memory()
@@ -97,8 +100,22 @@ def work(
         message["provenance"] |= provenance(device, started)
     else:  # what it has left behind may be why it failed: cuDNN does not always say that it found no memory
         gc.collect()
-    torch.cuda.empty_cache()  # drivers, libraries and jobs on the same GPU get nothing that torch keeps
+    lost = _gpu_lost()
     send(message)
+    if lost is not None:
+        text = f"{notes.machine}: this process cannot use its GPU any more: {_reason(lost)}"
+        raise ExecutionError(text, "The same command continues where it ended.")
+
+
+def _gpu_lost() -> Exception | None:
+    """Gives the memory of a GPU back; returns an error, such as an illegal access, after which it does nothing more."""
+    try:
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            torch.cuda.synchronize()
+        torch.cuda.empty_cache()  # drivers, libraries and jobs on the same GPU get nothing that torch keeps
+    except RuntimeError as error:
+        return error
+    return None
 
 
 def _failed(reason: str, error: str) -> Message:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from lawn_tune.errors import ExecutionError
 from lawn_tune.executors.worker import work
 from tests.helpers import tasks
 from tests.helpers.jobs import a_job, settings
@@ -99,3 +100,17 @@ def test_a_job_gives_its_memory_back_before_its_end_is_reported(
     work(a_job(), settings(str(tmp_path)), lambda message: events.append(message.get("reason", message["kind"])))
     assert events[-2:] == [None, reason or "finished"]
     assert events.count(None) == 1
+
+
+def test_a_process_that_lost_its_gpu_trains_no_other_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUDA repeats such an error at every call: Ray replaces a process that raises, and without Ray the launch ends."""
+
+    def lost(*given: object) -> Iterator[None]:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    events: list[object] = []
+    monkeypatch.setattr(Training, "steps", lost)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lost)
+    with pytest.raises(ExecutionError, match="cannot use its GPU any more: CUDA error: an illegal"):
+        work(a_job(), settings(str(tmp_path)), lambda message: events.append(message.get("reason")))
+    assert events[-1] == "error"
