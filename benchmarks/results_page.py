@@ -97,9 +97,11 @@ def _overall(comparison: Comparison) -> list[str]:
 def _facts(comparison: Comparison, trials: Sequence[TrialRow]) -> str:
     """Returns what is missing, and what the numbers were measured with."""
     known = dict(protocol(comparison, dates(trials)))
+    commits = known.get("commit", "not recorded")
+    commit = f"commit {commits}" if commits.count(", ") < 2 else "several commits"
     facts = (
         f"{known['model']}, {known['epochs']} epochs, {known['metric']}, {known['device time']} on {known['device']}, "
-        f"trained {known['trained']} by lawn_tune {known['lawn_tune']}, commit {known.get('commit', 'not recorded')}."
+        f"trained {known['trained']} by lawn_tune {known['lawn_tune']}, {commit}."
     )
     return escaped(f"{missing_text(comparison)} {facts}".strip())
 

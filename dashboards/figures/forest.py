@@ -138,13 +138,14 @@ def forest_summary(info: ForestInfo) -> str:
     words: Mapping[Tone, str] = {
         "better": f"{info.challenger} is better",
         "worse": f"{info.baseline} is better",
-        "open": "neither is better",
+        "open": "neither is shown to be better",
         "none": "there is no verdict",
     }
     parts = [text if single else f"{text} in {tones[tone]}" for tone, text in words.items() if tones[tone]]
     measured = sorted(row.mean for row in info.rows if row.mean is not None and row.confirmed)
     ends = " to ".join(dict.fromkeys(signed(mean, info.digits) for mean in (*measured[:1], *measured[-1:])))
-    span = f" {info.challenger} − {info.baseline}: {ends} points." if measured else ""
+    what = f"{'Mean' if len(measured) == 1 else 'Means'} of {info.challenger} − {info.baseline}"
+    span = f" {what}: {ends} points." if measured else ""
     over = "One pair" if single else f"Of {count(len(info.rows), 'pair')}"
     return f"{over}: {'; '.join(parts)}.{span}"
 

@@ -251,13 +251,14 @@ def _difference_row(pair: PairResult, marks: Mapping[Flag, str]) -> DifferenceRo
         batch_size=pair.batch_size,
         difference=signed(difference.mean, enough_digits(difference, digits)) if difference else "–",
         interval=interval_text(difference, digits) if difference else "–",
-        n=_n(difference) if difference else "–",
+        n=n_text(difference) if difference else "–",
         verdict=verdict_text(pair),
         marks=_marks((*pair.notes, *pair.baseline.notes, *pair.challenger.notes), marks),
     )
 
 
-def _n(difference: Difference) -> str:
+def n_text(difference: Difference) -> str:
+    """Returns the seeds of a difference, and the test examples of each: "10 × 943"."""
     examples = "" if difference.examples is None else f" × {difference.examples:,}"
     return f"{difference.n}{examples}"
 

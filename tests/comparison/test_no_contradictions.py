@@ -31,6 +31,7 @@ from lawn_tune.comparison.compare import compare_space
 from lawn_tune.comparison.comparison import Comparison, PairResult, Verdict
 from lawn_tune.comparison.renderers import RENDERERS
 from lawn_tune.comparison.renderers.terminal import print_comparison
+from lawn_tune.comparison.tables import n_text
 from lawn_tune.comparison.verdicts import ADDED, overall_sentences, sentence, verdict_text
 from lawn_tune.results import Outcome
 from lawn_tune.words import method
@@ -257,6 +258,7 @@ def check_row(text: str, pair: PairResult) -> None:
             assert decided == (pair.verdict in (Verdict.BETTER, Verdict.WORSE))
     if difference is not None:
         assert bool(ON_ROW.search(text)) == (difference.interval is not None)
+        assert f", n = {n_text(difference)}" in shown
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])

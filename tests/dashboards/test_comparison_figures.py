@@ -10,7 +10,7 @@ import pytest
 from dashboards.figures.base import plain
 from dashboards.figures.batch_curves import batch_curves, batch_curves_figure
 from dashboards.figures.figure_of_merit import measures
-from dashboards.figures.forest import ForestInfo, forest_figure, forest_info
+from dashboards.figures.forest import ForestInfo, forest_figure, forest_info, forest_summary
 from dashboards.figures.performance_profile import ProfileInfo, ProfileLine, profile_figure
 from lawn_tune.comparison.compare import compare_space
 from lawn_tune.comparison.comparison import Comparison, PairResult, Verdict
@@ -127,6 +127,14 @@ def test_curves_draw_ours_and_the_papers(source: MemorySource, comparison: Compa
     assert figure["layout"]["xaxis"]["tickvals"] == [1_000, 10_000, 100_000, 400_000]
     without = replace_paper(numbers)
     assert [t["name"] for t in plain(batch_curves_figure(without))["data"]] == [t["name"] for t in ours]
+
+
+def test_a_forest_s_summary_calls_no_range_of_means_an_interval(info: ForestInfo) -> None:
+    text = forest_summary(info)
+    assert "Means of LAWN − weight decay: " in text
+    assert "neither is better" not in text
+    one = info._replace(rows=tuple(row for row in info.rows if row.tone == "open")[:1])
+    assert forest_summary(one).startswith("One pair: neither is shown to be better. Mean of LAWN − weight decay: ")
 
 
 def test_search_values_stand_without_the_papers_test_values(source: MemorySource, comparison: Comparison) -> None:

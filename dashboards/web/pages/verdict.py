@@ -51,10 +51,11 @@ def question(comparison: Comparison) -> str:
     sizes = [f"{size:,}" for size in comparison.batch_sizes]
     seeds = sorted({pair.difference.n for pair in comparison.pairs if pair.difference})
     measured = "–".join(dict.fromkeys(map(str, seeds[:1] + seeds[-1:])))
+    epochs = " or ".join(comparison.distinct(lambda cell: f"{cell.task.epochs:,}"))
     parts = (
         " or ".join(comparison.distinct(lambda cell: cell.task.dataset)),
         " or ".join(comparison.distinct(model_text)),
-        f"{' or '.join(comparison.distinct(lambda cell: f'{cell.task.epochs:,}'))} epochs",
+        f"{epochs} epoch{'' if epochs == '1' else 's'}",
         f"batch {sizes[0]} to {sizes[-1]}" if len(sizes) > 1 else f"batch {sizes[0]}",
         f"test {' or '.join(comparison.distinct(lambda cell: metric_name(cell.protocol.metric)))}",
         f"{measured} fresh seed{'' if measured == '1' else 's'}" if seeds else "no fresh seed yet",
