@@ -54,10 +54,11 @@ def test_two_jobs_at_once_share_a_gpu_with_the_results_of_one_after_the_other(
     """Ray gives each half of it; without a GPU each has a core."""
     driver = study.start("--workers", "2", *on(device), executor="ray")
     assert driver.end(500) == 0, driver.errors
-    assert_same(study, undisturbed)
     with open_ledger(study.url, create=False) as ledger:
         rows = ledger.trials("tiny")
     assert {row.provenance["device"].partition(":")[0] for row in rows} == {device.type}
+    assert len({row.provenance["optimizer kernels"] for row in rows}) == 1
+    assert_same(study, undisturbed)
     if device.type == "cuda":
         times = [(row.provenance["started"], row.provenance["ended"]) for row in rows]
         assert any(one[0] < other[0] < one[1] for one in times for other in times), "at the same time"
