@@ -273,7 +273,7 @@ def _sides(info: ForestInfo, *, aside: bool) -> list[dict[str, Any]]:
     place = {"y": 1, "xref": "paper", "yref": "paper", "yanchor": "bottom", "showarrow": False, "opacity": 0.8}
     look = place | {"font": {"size": 11}}
     return [
-        look | {"text": f"← {left}", "x": 0, "xanchor": "left", "xshift": -40 * aside},
+        look | {"text": f"← {left}", "x": 0, "xanchor": "left", "xshift": -70 * aside},
         look | {"text": f"{right} →", "x": 1, "xanchor": "right"},
     ]
 

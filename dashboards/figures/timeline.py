@@ -13,7 +13,7 @@ from dashboards import style
 from dashboards.figures.base import blank, cut, named, under
 from lawn_tune.cells import Cell
 from lawn_tune.results import UTILIZATION, TrialRow
-from lawn_tune.words import count, duration
+from lawn_tune.words import count, duration, method
 
 MAX_JOBS = 2_000
 """Packs that are drawn, the last ones."""
@@ -108,6 +108,9 @@ def _busy(jobs: Sequence[Job]) -> float:
 _ROW, _DATE = 22, 16
 """Pixels of a row, and of the line with the date below the times."""
 
+_HALF = 16
+"""Letters of a method's name that leave room for another next to it in the legend of a phone."""
+
 _DAY = 86_400_000
 _TIMES = [
     {"dtickrange": [None, 60_000], "value": "%H:%M:%S\n%b %-d, %Y (UTC)"},
@@ -120,8 +123,9 @@ _TIMES = [
 def timeline_figure(info: TimelineInfo) -> go.Figure:
     """Draws each pack as a bar from start to end in its method's color; rows of one device lie together."""
     methods = dict.fromkeys(job.cell.name.optimizer for lane in info.lanes for job in lane.jobs)
-    figure = blank(height=_ROW * max(2, len(info.lanes)) + 100 + _DATE + 11 * len(methods))
-    figure.update_layout(under(len(methods)), hovermode="closest")
+    names = sum(2 if len(method(name)) > _HALF else 1 for name in methods)
+    figure = blank(height=_ROW * max(2, len(info.lanes)) + 100 + _DATE + 11 * names)
+    figure.update_layout(under(names), hovermode="closest")
     figure.layout.margin.b += _DATE
     for optimizer in methods:
         figure.add_trace(_bars(info, optimizer))

@@ -141,7 +141,7 @@ def print_summary(console: Console, cells: Sequence[Cell], tally: Tally, stopped
         storage: the ledger's URL as typed, if it was, without its password.
     """
     if stopped:
-        done = f"after {count(tally.trained, 'trial')}, which are kept" if tally.trained else "before a trial ended"
+        done = f"after {count(tally.trained, 'trial')}, all kept" if tally.trained else "before a trial ended"
         console.print(f"stopped {done}; the same command continues", highlight=False)
         return
     if not tally.trained and not tally.failed:

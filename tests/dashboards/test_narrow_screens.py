@@ -17,7 +17,10 @@ from tests.helpers.pair_source import confirmed, joined
 from tests.helpers.studied import studied
 from trainables.catalogue.methods import METHODS
 
-LONG_NAMES = ("adam-lawn-attenuated", "adam-lsr", "adam-bwn-unprojected", "adam-bwn-unprojected-fixed")
+LONG_NAMES = (
+    *("adam-lawn-attenuated", "adam-lsr", "adam-lawn-unprojected-fixed"),
+    *("adam-bwn-unprojected", "adam-bwn-unprojected-fixed"),
+)
 LONG_SPACE = "movielens_100k_bs10000_40epochs"
 LEVELS = (0.1, 0.5, 0.9)
 START = datetime(2026, 11, 24, 3, 17, tzinfo=UTC)

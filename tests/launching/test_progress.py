@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console
 
 from lawn_tune.executors.base import Job
-from lawn_tune.launching.progress import Display
+from lawn_tune.launching.listener import Tally
+from lawn_tune.launching.progress import Display, print_summary
 from tests.helpers.fakes import record
 from tests.helpers.lease_ledger import Clock
 from tests.helpers.tiny import SPACE, tiny_cells
@@ -28,6 +29,19 @@ def test_what_is_missing_is_logged(quiet: bool, done: int, missing: int, shown: 
     text = out.getvalue()
     assert text.partition(f"{cell.name} ")[2] == ("" if quiet else shown)
     assert bool(text) == (bool(shown) and not quiet)
+
+
+@pytest.mark.parametrize(
+    ("trained", "text"),
+    [
+        (0, "stopped before a trial ended; the same command continues\n"),
+        (1, "stopped after 1 trial, all kept; the same command continues\n"),
+    ],
+)
+def test_a_stopped_launch_says_what_it_kept(trained: int, text: str) -> None:
+    out = io.StringIO()
+    print_summary(Console(file=out, width=200), [], Tally(trained=trained), True, None)
+    assert out.getvalue() == text
 
 
 @pytest.mark.parametrize(("terminal", "quiet"), [(True, False), (True, True), (False, False)])
