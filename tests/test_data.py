@@ -410,6 +410,12 @@ def test_an_unusual_split_is_said_in_the_list_and_by_a_launch(
     assert [name for name in DATASETS if f"data set '{name}': " in shown] == [row.name for row in unusual]
 
 
+def test_missing_files_are_counted_and_named(tmp_path: Path) -> None:
+    one, several = (check(name, tmp_path).detail for name in ("movielens-100k", "cifar-100"))
+    assert one == f"missing file {tmp_path}/ml-100k/u.data"
+    assert several == f"missing files {tmp_path}/cifar-100-binary/train.bin, {tmp_path}/cifar-100-binary/test.bin"
+
+
 def test_help_has_examples() -> None:
     for words, example in ((["--help"], "fetch"), (["fetch", "--help"], "lawn-tune data fetch movielens-100k")):
         assert example in CliRunner().invoke(app, words).stdout

@@ -87,7 +87,7 @@ def check(name: str, data_dir: Path, known: Mapping[str, Dataset] = DATASETS) ->
         return Status(name, "ready", f"part of {source.package}" if source.package else "generated when needed")
     missing = _absent(source, data_dir)
     if missing:
-        return Status(name, "missing", f"missing file {', '.join(missing)}")
+        return Status(name, "missing", f"missing file{'s' * (len(missing) > 1)} {', '.join(missing)}")
     closed = [str(data_dir / file.path) for file in source.files if not os.access(data_dir / file.path, os.R_OK)]
     if closed:
         return Status(name, "broken", f"not readable by this user: {', '.join(closed)}")

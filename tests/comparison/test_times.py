@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from lawn_tune.comparison.compare import compare_space
 from lawn_tune.comparison.renderers.race import RACES, arrival_rows
 from lawn_tune.comparison.times import CUT, Arrival, arrivals, first_epoch, profiles
+from lawn_tune.words import method
 from tests.helpers.memory_source import MemorySource, demo_source
 from trainables.catalogue.rows import Direction
 
@@ -92,6 +93,7 @@ def test_every_format_holds_the_same_times(found: tuple[Arrival, ...]) -> None:
     for shown, arrival, row in zip(values["arrivals"], found, arrival_rows(found), strict=True):
         ours = [line["epochs"] for line in lines if (line["task"], line["cell"]) == (arrival.task, arrival.cell)]
         assert [float(text) if text else None for text in ours] == shown["epochs"]
+        assert row[1] == method(arrival.cell.split("/")[1]), "as in the other tables"
         assert row[3] == f"{shown['arrived']} of {shown['n']}"
         middle = median(math.inf if epoch is None else epoch for epoch in shown["epochs"])
         assert row[4].startswith("never" if middle == math.inf else f"{middle:,.6g} (")

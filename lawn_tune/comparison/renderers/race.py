@@ -12,7 +12,7 @@ from typing import Any
 from lawn_tune.comparison.renderers.csv_field import csv_field
 from lawn_tune.comparison.renderers.markdown import escaped, pipes
 from lawn_tune.comparison.times import CUT, Arrival, Unit, profiles
-from lawn_tune.words import duration, fixed
+from lawn_tune.words import duration, fixed, method
 
 SCHEMA = "lawn-tune/times/1"
 
@@ -30,7 +30,7 @@ def arrival_rows(found: Sequence[Arrival]) -> list[list[str]]:
     """Returns the printed cells under `HEADER`."""
     return [
         [
-            *(a.task, a.cell.split("/")[1], fixed(a.target, 2), f"{a.arrived} of {a.n}"),
+            *(a.task, method(a.cell.split("/")[1]), fixed(a.target, 2), f"{a.arrived} of {a.n}"),
             *(_text(a, "epochs"), _text(a, "device_hours")),
         ]
         for a in found
