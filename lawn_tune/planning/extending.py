@@ -83,12 +83,13 @@ def extended(cells: Sequence[Cell], winners: Mapping[CellName, Winner | None]) -
 
 
 def state(cell: Cell, won: Winner | None) -> str:
-    """Returns which levels were added to a cell's grid, and whether its winner is inside it now."""
+    """Returns which levels were added to a cell's grid, in its order, and whether its winner is inside it now."""
+    added = {name: sorted(cell.added[name]) for name in cell.grid.values if name in cell.added}
     edges = ", ".join(won.edges) if won else ""
     full = any(len(cell.added.get(name, ())) >= MOST for name in won.edges) if won else False
     ends = f"its winner is on the edge in {edges}" if edges else "its winner is inside" if won else "no winner yet"
     limit = f", and {MOST} levels are the limit" if full else ""
-    return f"launch --extend added {setting_lists(cell.added)} to the grid; {ends}{limit}"
+    return f"launch --extend added {setting_lists(added)} to the grid; {ends}{limit}"
 
 
 def _rivals(cells: Sequence[Cell]) -> list[list[Cell]]:

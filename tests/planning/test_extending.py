@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lawn_tune.cells import Cell, CellName
-from lawn_tune.planning.extending import MOST, edited, extended, resumed
+from lawn_tune.planning.extending import MOST, edited, extended, resumed, state
 from lawn_tune.planning.selection import Winner, winner
 from lawn_tune.planning.widening import beyond
 from search_spaces.space import Grid
@@ -146,3 +146,8 @@ def test_what_must_stay_below_one_is_extended_to_a_level_below_one(levels: list[
     added, _ = beyond(cell, "beta2", max(levels), cell.task.epochs)
     assert added is not None
     assert max(levels) < added < 1
+
+
+def test_added_levels_are_shown_in_the_order_of_the_grid_from_the_lowest() -> None:
+    cell = make_cell().extended({"weight_decay": (3.0, 0.01), "peak_lr": (0.003,)})
+    assert state(cell, None).startswith("launch --extend added peak_lr 0.003; weight_decay 0.01, 3 to the grid;")
