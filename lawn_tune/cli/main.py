@@ -203,6 +203,7 @@ def _command(name: str, function: Callable[..., Any], text: str | None = None) -
 
 def _load(name: str, lazy: Lazy) -> Any:
     module, _, attribute = lazy.target.partition(":")
+    gc.disable()
     try:
         target = getattr(importlib.import_module(module), attribute)
     except ModuleNotFoundError as error:
@@ -211,6 +212,8 @@ def _load(name: str, lazy: Lazy) -> Any:
             f"`lawn-tune {name}` needs the package '{missing}', which is not installed",
             "Install everything: pip install 'lawn-tune[all]'.",
         ) from error
+    finally:
+        gc.enable()
     if not gc.get_freeze_count():
         gc.freeze()  # modules live to the end: no collection of this process needs to walk them
         gc.set_threshold(20_000)  # nor any of the trials of a ledger, which are read at once and are in no cycle
