@@ -217,10 +217,14 @@ def _shown(difference: Difference, protocol: Protocol) -> Verdict:
 
 
 class _Kind(NamedTuple):
-    """What a pair compares: the controls of its two methods, the baseline's by what it stands for."""
+    """What a pair compares: the controls of its two methods, the baseline's by what it stands for, and by which rules.
+
+    Two methods of one rule differ by their controls alone.
+    """
 
     challenger: str
     baseline: str
+    same_rule: bool
 
 
 def _overall(pairs: Sequence[_Pair]) -> Overall | None:
@@ -245,15 +249,21 @@ MEASURED = (Verdict.BETTER, Verdict.WORSE, Verdict.EQUIVALENT, Verdict.UNDECIDED
 
 
 def _main(pairs: Sequence[_Pair]) -> list[_Pair]:
-    """Returns the pairs of LAWN, else of any challenger, against the kind of baseline that most of them have."""
+    """Returns the pairs of LAWN, else of any challenger, of one rule, and of the kind of baseline that most have."""
     kinds = [_kind(pair) for pair, _ in pairs]
-    main = max(kinds, key=lambda kind: (kind.challenger == LAWN.name, kinds.count(kind)), default=None)
+    order = [(kind.challenger == LAWN.name, kind.same_rule, kinds.count(kind)) for kind in kinds]
+    main = kinds[order.index(max(order))] if kinds else None
     return [pair for pair, kind in zip(pairs, kinds, strict=True) if kind == main]
 
 
 def _kind(pair: PairResult) -> _Kind:
-    challenger, baseline = pair.challenger.cell.method.control, pair.baseline.cell.method.control
-    return _Kind(challenger.name if challenger else "", (baseline.side or baseline.name) if baseline else "")
+    methods = pair.challenger.cell.method, pair.baseline.cell.method
+    challenger, baseline = (method.control for method in methods)
+    return _Kind(
+        challenger.name if challenger else "",
+        (baseline.side or baseline.name) if baseline else "",
+        methods[0].rule == methods[1].rule,
+    )
 
 
 def _slope(pairs: Sequence[PairResult]) -> list[float]:

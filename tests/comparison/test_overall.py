@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -214,3 +215,19 @@ def test_the_command_plans_the_same_cells_again(patterns: list[str], cap: int | 
     assert bool(again) == bool(patterns)
     assert numbers.get("--max-epochs") == cap
     assert plan(find_space(words[2]), cells=again, seeds=numbers["--seeds"], max_epochs=cap) == cells
+
+
+def test_a_pair_of_two_rules_says_nothing_of_lawn_against_weight_decay() -> None:
+    """Adam-LAWN against SGD, as a space may declare, also compares Adam with SGD."""
+    source = source_of({("sgd", 64): ([40, 41, 42], [40, 42, 44]), ("adam", 64): ([150, 151, 152], [150, 152, 154])})
+    mixed = [
+        replace(cell, baselines=("sgd", "adam")) if cell.name.optimizer == "adam-lawn" else cell
+        for cell in source.planned
+    ]
+    comparison = compare_space(replace(source, planned=mixed), "digits")
+    assert len(comparison.pairs) == 3
+    assert comparison.overall is not None
+    assert {pair.baseline.cell.method.rule for pair in comparison.overall.pairs} == {
+        pair.challenger.cell.method.rule for pair in comparison.overall.pairs
+    }
+    assert len(comparison.overall.pairs) == 2
