@@ -221,7 +221,7 @@ def _provenance(text: Any) -> Mapping[str, Any]:
 
 
 def _object(name: str, text: Any) -> dict[str, Any]:
-    """Returns a table; NaN and infinity, for which training writes null, are no JSON, nor is half a character."""
+    """Returns a table; orjson takes neither NaN nor infinity, nor half a character."""
     try:
         found = orjson.loads(text)
     except orjson.JSONDecodeError as error:
