@@ -54,6 +54,11 @@ class Difference:
         """True difference that as many runs would find in four of five repeats; None without an effect."""
         return self.effect.detectable(self.family) if self.effect else None
 
+    @property
+    def finds_nothing(self) -> bool:
+        """True if no difference that there could be is detectable."""
+        return self.effect is not None and self.effect.detectable(self.family) > self.effect.bound
+
     @cached_property
     def seeds_needed(self) -> int | None:
         """Seeds that would decide, whatever they show; None without a margin or an effect, or if no number would.
@@ -179,7 +184,8 @@ def _one_layout(terms: Sequence[tuple[float, Paired]]) -> Effect:
         total = parts.sum(axis=0)
         equal = np.ptp(total) <= 1e-9 * np.abs(parts).max()  # but for rounding
         return over_seeds(np.full_like(total, total.mean()) if equal else total)
-    return crossed(100 * sum(weight * pair.outcomes for weight, pair in terms if pair.outcomes is not None))
+    effect = crossed(100 * sum(weight * pair.outcomes for weight, pair in terms if pair.outcomes is not None))
+    return replace(effect, bound=100 * math.fsum(abs(weight) for weight, _ in terms))
 
 
 def _apart(effects: Sequence[tuple[float, Effect]]) -> Effect:
@@ -190,6 +196,7 @@ def _apart(effects: Sequence[tuple[float, Effect]]) -> Effect:
         examples=min(examples) if examples else None,
         by_seed=_squared_sum((weight, effect.by_seed) for weight, effect in effects),
         by_example=_squared_sum((weight, effect.by_example) for weight, effect in effects),
+        bound=math.fsum(abs(weight) * effect.bound for weight, effect in effects),
     )
 
 

@@ -53,6 +53,7 @@ class Effect:
         by_seed: variance of the mean that comes from the seeds, from S − 1 degrees of freedom.
         by_example: variance of the mean that comes from the choice of test examples, from E − 1; 0 without them.
         by_selection: variance that comes from the choice of the winners; 0 where the interval is conditional on it.
+        bound: no mean is farther from zero: 100 for a difference of two percentages.
     """
 
     mean: float
@@ -61,6 +62,7 @@ class Effect:
     by_seed: float
     by_example: float
     by_selection: float = 0.0
+    bound: float = math.inf
 
     @property
     def constant(self) -> bool:
@@ -68,9 +70,9 @@ class Effect:
         return self.by_seed == self.by_example == 0
 
     def interval(self, family: int = 1) -> Interval:
-        """Returns the interval at which `family` of them hold together with probability `LEVEL`."""
+        """Returns the interval at which `family` of them hold together with probability `LEVEL`, within the bound."""
         half = self.half_width(family)
-        return Interval(self.mean - half, self.mean + half)
+        return Interval(max(self.mean - half, -self.bound), min(self.mean + half, self.bound))
 
     def half_width(self, family: int = 1, seeds: int | None = None) -> float:
         """Returns half the interval's width, as it is, or as it would be with another number of seeds."""

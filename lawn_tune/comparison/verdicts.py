@@ -207,11 +207,17 @@ def overall_sentences(overall: Overall) -> list[str]:
     """Returns the sentences of the statement over all cells, those that there are; of one pair, its outcome."""
     if len(overall.pairs) == 1:
         return _statement(overall.pairs[0])
-    found = overall.verdicts
-    counts = ", ".join(f"{found[verdict]} {verdict.value}" for verdict in Verdict if found[verdict])
-    total = count(len(overall.pairs), "comparison")
-    parts = (_mean(overall), f"Of {total}: {counts}.", _trend(overall), *_seeds(overall.measured))
+    parts = (_mean(overall), _counts(overall), _trend(overall), *_seeds(overall.measured))
     return [text for text in parts if text]
+
+
+def _counts(overall: Overall) -> str:
+    """Returns "Of 4 comparisons: 1 better, 3 undecided." or "All 4 comparisons are undecided."."""
+    found, total = overall.verdicts, count(len(overall.pairs), "comparison")
+    if found.keys() == {Verdict.UNDECIDED}:
+        return f"All {total} are undecided."
+    counts = ", ".join(f"{found[verdict]} {verdict.value}" for verdict in Verdict if found[verdict])
+    return f"Of {total}: {counts}."
 
 
 def _mean(overall: Overall) -> str:
@@ -260,17 +266,19 @@ def to_decide(pair: PairResult) -> str:
     metric = pair.baseline.cell.protocol.metric
     size = difference_text(fixed(difference.detectable, metric_of(metric).digits), metric)
     now = f"Four in five such studies would find a difference of {size}"
+    if difference.finds_nothing:
+        now = f"{count(difference.n, 'seed')} are too few to find a difference of any size"
     if difference.margin is None:
         return f"{now}{_to_settle(difference)}."
     if (needed := difference.seeds_needed) is not None:
         return f"{now}; about {count(needed, 'seed')} would decide at a margin of {difference.margin:g}."
     if difference.examples is None:
-        none = f"no number of seeds that could be run would decide at a margin of {difference.margin:g}"
+        none = f"no number of seeds that could be run is certain to decide at a margin of {difference.margin:g}"
         return f"{now}; {none}{_to_settle(difference)}."
     limit = f"the {count(difference.examples, 'test example')}"
     if difference.effect and difference.effect.by_selection:
         limit += " and the choice of the winners"
-    none = f"no number of seeds would decide at a margin of {difference.margin:g}: {limit} are the limit"
+    none = f"no number of seeds is certain to decide at a margin of {difference.margin:g}: {limit} are the limit"
     return f"{now}; {none}{_to_settle(difference)}."
 
 

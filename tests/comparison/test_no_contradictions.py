@@ -189,14 +189,16 @@ def check_counts(values: Mapping[str, Any], md: str) -> None:
         assert int(n) in {found.count(name) for name in found}
     for text in (values["headline"], overall["sentence"]):
         assert text in md
-    for name, n in overall["verdicts"].items():
-        assert (f"{n} {name}" in overall["sentence"]) or not n or len(found) == 1
+    kinds = {name: n for name, n in overall["verdicts"].items() if n}
+    for name, n in kinds.items():
+        counted = f"All {n} comparisons are undecided." if [*kinds] == ["undecided"] else f"{n} {name}"
+        assert counted in overall["sentence"] or len(found) == 1
     shown = ("better", "worse", "equivalent", "undecided")
     used = [p["difference"]["mean"] for p in values["pairs"] if p["verdict"] in shown and p["difference"]["interval"]]
     assert overall["measured"] == len(used)
     if used:
         assert overall["difference"]["mean"] == pytest.approx(sum(used) / len(used), abs=1e-6)
-        first = overall["sentence"].partition(" Of ")[0] if len(used) > 1 else ""
+        first = re.split(" (?:Of|All) ", overall["sentence"])[0] if len(used) > 1 else ""
         assert not first or overall["verdict"] != "better" or "better than" in first
         if first:
             check_sentence(first, overall["difference"], overall["verdict"])

@@ -20,7 +20,7 @@ from lawn_tune.comparison.differences import Difference, Paired, weighted
 from lawn_tune.comparison.inference import Effect, Interval, crossed, over_seeds
 from lawn_tune.comparison.next_steps import Action, launch_command, next_steps
 from lawn_tune.comparison.tables import table
-from lawn_tune.comparison.verdicts import interval_text, overall_sentence, sentence
+from lawn_tune.comparison.verdicts import interval_text, overall_sentence, sentence, to_decide
 from lawn_tune.planning.plan import plan
 from lawn_tune.planning.spaces import find_space
 from lawn_tune.results import Outcome
@@ -79,7 +79,7 @@ def test_the_mean_and_the_trend_are_those_of_the_pairs_and_of_one_layout(
     shown = [pair.difference.mean for pair in comparison.pairs if pair.difference]
     assert found.difference.mean == pytest.approx(np.mean(shown), abs=1e-9)
     assert found.difference.interval is not None
-    oracle = crossed(d.mean(axis=0)).interval()
+    oracle = replace(crossed(d.mean(axis=0)), bound=100).interval()
     assert (found.difference.interval.low, found.difference.interval.high) == pytest.approx(
         (oracle.low, oracle.high), abs=1e-9
     )
@@ -92,8 +92,11 @@ def test_the_mean_and_the_trend_are_those_of_the_pairs_and_of_one_layout(
     else:
         assert found.trend.mean == pytest.approx(np.linalg.lstsq(design_matrix, np.array(shown))[0][0], abs=1e-9)
     assert sum(found.verdicts.values()) == len(found.pairs) == len(pairs)
-    for verdict, count in found.verdicts.items():
-        assert f"{count} {verdict.value}" in overall_sentence(found) or len(pairs) == 1
+    sentence = overall_sentence(found)
+    if len(pairs) > 1 and found.verdicts.keys() == {Verdict.UNDECIDED}:
+        assert f"All {len(pairs)} comparisons are undecided." in sentence
+    elif len(pairs) > 1:
+        assert all(f"{count} {verdict.value}" in sentence for verdict, count in found.verdicts.items())
 
 
 @settings(max_examples=40)
@@ -181,6 +184,13 @@ def test_an_interval_as_printed_shows_the_same_verdict_as_its_numbers(mean: floa
 
 
 # --- what would decide -----------------------------------------------------------------------------------------------
+
+
+def test_two_seeds_that_differ_much_are_said_to_find_nothing() -> None:
+    (pair,) = compared({("adam", 64): ((20, 150, None), (150, 20, None))}).pairs
+    assert pair.difference is not None
+    assert (pair.difference.interval, pair.difference.finds_nothing) == (Interval(-100, 100), True)
+    assert to_decide(pair).startswith("2 seeds are too few to find a difference of any size;")
 
 
 @pytest.mark.parametrize(

@@ -42,8 +42,8 @@ def test_the_difference_is_lawn_minus_base_with_the_interval_over_its_pairs() ->
     assert (difference.n, difference.examples) == (3, TOTAL)
     keys = [[t.key for t in cell.confirm_trials(cell.grid.point(MIDDLE))] for cell in source.planned]
     base, lawn = (np.stack([source.outcomes[key] for key in group]).astype(float) for group in keys)
-    assert difference.effect == crossed(100 * (lawn - base))
-    assert difference.interval == crossed(100 * (lawn - base)).interval()
+    assert difference.effect == replace(crossed(100 * (lawn - base)), bound=100)
+    assert difference.interval == replace(crossed(100 * (lawn - base)), bound=100).interval()
 
 
 @settings(max_examples=25)

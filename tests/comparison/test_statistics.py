@@ -94,6 +94,15 @@ def test_the_interval_is_symmetric_between_the_largest_part_and_the_sum(d: NDArr
     assert parts.max() * (1 - 1e-9) - 1e-9 <= half <= np.hypot(*parts) * (1 + 1e-9) + 1e-9
 
 
+@given(differences(), st.integers(1, 20), st.floats(100, 300))
+def test_the_bound_cuts_the_interval_and_nothing_else(d: NDArray[np.float64], family: int, bound: float) -> None:
+    effect = crossed(d)
+    free, cut = effect.interval(family), replace(effect, bound=bound).interval(family)
+    assert (cut.low, cut.high) == (max(free.low, -bound), min(free.high, bound))
+    assert cut.low <= effect.mean <= cut.high
+    assert cut.excludes_zero() == free.excludes_zero()
+
+
 @given(differences())
 def test_swapping_the_methods_negates_the_interval(d: NDArray[np.float64]) -> None:
     there, back = crossed(d).interval(), crossed(-d).interval()
