@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from lawn_tune import words
 from lawn_tune.cells import Cell
 from lawn_tune.cli.options import (
     AsJson,
@@ -21,13 +19,13 @@ from lawn_tune.cli.options import (
     Smoke,
     Storage,
     console,
-    plain_table,
     print_json,
 )
+from lawn_tune.cli.plan_text import Planned, print_plan, time_text
 from lawn_tune.errors import UsageError
 from lawn_tune.executors.build import on_gpus
-from lawn_tune.planning.costs import Cost, estimate
-from lawn_tune.planning.extending import STAY, resumed, state
+from lawn_tune.planning.costs import estimate
+from lawn_tune.planning.extending import resumed
 from lawn_tune.planning.makespan import makespan
 from lawn_tune.planning.packing import largest_packs, pack_size
 from lawn_tune.planning.placement import Placement, place
@@ -38,21 +36,14 @@ from lawn_tune.planning.spaces import builtin_spaces, find_spaces, listed_spaces
 from lawn_tune.planning.speed import Speeds
 from lawn_tune.settings import resolve
 from lawn_tune.storage import StorageUrl, masked
-from lawn_tune.words import duration
-from trainables.catalogue.datasets import MACHINE
 from trainables.examples import Outcomes
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from lawn_tune.cells import CellName, Packing
     from lawn_tune.cli.detect import Detected
     from lawn_tune.planning.counts import Counts
+    from lawn_tune.planning.remaining import Remaining
     from lawn_tune.results import Outcome, TrialRow
-
-
-ON_GPUS = "with --gpus N: larger packs, times unknown until the ledger has GPU trials"
-"""Where a time comes from the table of speeds, which is of CPU cores."""
 
 GPU_PACKS = "packs are those of a launch on GPUs; --gpus 0 shows those for CPU cores"
 
@@ -124,13 +115,12 @@ def plan(
         packed = {cell.name: cell for cell in placement.cells}
         planned = tuple(packed.get(cell.name, cell) for cell in planned)
     planned = tuple(largest_packs(cell, on_gpu) for cell in planned)
-    costs = [estimate(cell, speeds=speeds) for cell in planned]
-    counts = [_count(cell, held) for cell in planned]
+    lines = [Planned(cell, estimate(cell, speeds=speeds), *_progress(cell, held, speeds)) for cell in planned]
     if as_json:
-        document = _document(planned, costs, counts, shared, url) | _simulated(placement, speeds)
+        document = _document(lines, shared, url) | _simulated(placement, speeds)
         print_json("plan/1", document | (detected.document() if detected else {}))
         return
-    _print(planned, costs, counts, shared, url, held, sizes=placement is not None)
+    print_plan(lines, shared, url, held.rows if held else None, sizes=placement is not None)
     if on_gpu:
         console().print(GPU_PACKS, soft_wrap=True, markup=False)
     if held is not None:
@@ -167,7 +157,7 @@ def _simulated(placement: Placement | None, speeds: Speeds) -> dict[str, Any]:
 
 def _on_workers(placement: Placement, planned: Sequence[Cell], speeds: Speeds) -> str:
     wall = makespan(placement.cells, speeds.seconds, placement.workers)
-    text = "unknown until measured" if wall is None else f"about {_time(wall)}"
+    text = "unknown until measured" if wall is None else f"about {time_text(wall)}"
     lines = [
         f"from nothing on {placement.workers} such workers: {text}",
         f"workers are busy for {100 * placement.busy:.0f}% of it; sizes are trials per pack in search and confirm",
@@ -227,28 +217,24 @@ def _settled(cells: tuple[Cell, ...], stored: Sequence[Cell], rows: Sequence[Tri
     return settled(cells, stored, rows)
 
 
-def _count(cell: Cell, held: _Held | None) -> Counts | None:
+def _progress(cell: Cell, held: _Held | None, speeds: Speeds) -> tuple[Counts, Remaining] | tuple[None, None]:
     if held is None:
-        return None
+        return None, None
     from lawn_tune.planning.counts import count  # brings numpy
+    from lawn_tune.planning.remaining import remaining
 
-    return count(cell, held.rows, held.outcomes)
+    return count(cell, held.rows, held.outcomes), remaining(cell, held.rows, speeds, elsewhere=held.outcomes)
 
 
-def _document(
-    cells: Sequence[Cell],
-    costs: Sequence[Cost],
-    counts: Sequence[Counts | None],
-    shared: Mapping[CellName, CellName],
-    url: str,
-) -> dict[str, Any]:
+def _document(lines: Sequence[Planned], shared: Mapping[CellName, CellName], url: str) -> dict[str, Any]:
     return {
-        "cells": [_row(*row, shared.get(row[0].name)) for row in zip(cells, costs, counts, strict=True)],
-        "ledger": masked(url) if any(counts) else None,
+        "cells": [_row(line, shared.get(line.cell.name)) for line in lines],
+        "ledger": masked(url) if any(line.counts for line in lines) else None,
     }
 
 
-def _row(cell: Cell, cost: Cost, counted: Counts | None, same: CellName | None) -> dict[str, Any]:
+def _row(line: Planned, same: CellName | None) -> dict[str, Any]:
+    cell, cost, counted, left = line
     return {
         "cell": str(cell.name),
         "same_trials_as": None if same is None else str(same),
@@ -268,145 +254,7 @@ def _row(cell: Cell, cost: Cost, counted: Counts | None, same: CellName | None) 
         "examples_trained": cost.examples,
         "examples_saved": cost.saved,
         "hours": _hours(cost.seconds),
+        "hours_left": None if left is None else _hours(left.seconds),
         "hours_from": cost.basis,
         "ledger": None if counted is None else asdict(counted) | {"missing": counted.missing},
     }
-
-
-def _print(
-    cells: Sequence[Cell],
-    costs: Sequence[Cost],
-    counts: Sequence[Counts | None],
-    shared: Mapping[CellName, CellName],
-    url: str,
-    held: _Held | None,
-    *,
-    sizes: bool,
-) -> None:
-    out = console()
-    lines = list(zip(cells, costs, counts, strict=True))
-    for space in dict.fromkeys(cell.name.space for cell in cells):
-        out.print(_table(space, [line for line in lines if line[0].name.space == space], sizes), "")
-    notes = [*filter(None, map(_note, cells)), *_added(cells, held), *_kept(cells), *_unequal(cells), *_shared(shared)]
-    own = [line for line in lines if line[0].name not in shared]
-    text = "\n".join([*notes, *([""] if notes else []), _total(len(cells), own, url)])
-    out.print(text, soft_wrap=True, markup=False)
-
-
-def _table(space: str, lines: Sequence[tuple[Cell, Cost, Counts | None]], sizes: bool) -> Table:
-    columns = ("cell", "points", "search", "confirm", "packs", "sizes", "epochs", "examples", "time", "done")
-    seeds = any(cell.grid.size != cost.trials[0] for cell, cost, _ in lines)  # else the points are the search trials
-    rows = [
-        (
-            _short(cell),
-            f"{cell.grid.size}" if seeds else "",
-            *(f"{number}" for number in cost.trials),
-            f"{sum(cost.packs)}",
-            f"{pack_size(cell, 'search')}, {pack_size(cell, 'confirm')}" if sizes else "",
-            _epochs(cell),
-            _examples(cost.examples),
-            _time(cost.seconds),
-            "" if counted is None else f"{counted.done}/{counted.planned}",
-        )
-        for cell, cost, counted in lines
-    ]
-    return plain_table(columns, rows, left=("cell",), title=space)
-
-
-def _short(cell: Cell) -> str:
-    return f"{cell.name.optimizer}/bs{cell.name.batch_size}"
-
-
-def _note(cell: Cell) -> str:
-    """Returns the line on points whose free phase fills the whole training, or ""."""
-    count = unconstrained_points(cell)
-    if not count:
-        return ""
-    points = f"{count} of {cell.grid.size} points of {_short(cell)}"
-    return f"{points} have {cell.method.switch} >= {cell.task.epochs} and never reach the constraint"
-
-
-def _added(cells: Sequence[Cell], held: _Held | None) -> list[str]:
-    """Returns a line for each cell that launches added levels to, and what becomes of these levels."""
-    if held is None or not any(cell.added for cell in cells):
-        return []
-    from lawn_tune.planning.selection import winner  # brings numpy
-
-    return [*(f"{_short(cell)}: {state(cell, winner(cell, held.rows))}" for cell in cells if cell.added), STAY]
-
-
-def _kept(cells: Sequence[Cell]) -> list[str]:
-    """Returns a line for each cell with levels that another batch size decides."""
-    if not any(cell.kept for cell in cells):
-        return []
-    from lawn_tune.planning.keeping import state as kept_state  # brings numpy
-
-    return [f"{_short(cell)}: {kept_state(cell)}" for cell in cells if cell.kept]
-
-
-def _unequal(cells: Sequence[Cell]) -> list[str]:
-    """Returns a line for each planned pair of rivals whose grids differ in size: the larger one is favored."""
-    sizes = {cell.name: cell.grid.size for cell in cells}
-    return [
-        f"{_short(cell)} has {cell.grid.size} grid points, its baseline {baseline} {sizes[rival]}: unequal search"
-        for cell in cells
-        for baseline in cell.baselines
-        if sizes.get(rival := replace(cell.name, optimizer=baseline), cell.grid.size) != cell.grid.size
-    ]
-
-
-def _shared(shared: Mapping[CellName, CellName]) -> list[str]:
-    """Returns a line for each pair of spaces with cells of the same trials, which are trained once."""
-    pairs = Counter((name.space, first.space) for name, first in shared.items())
-    return [
-        f"{words.count(number, 'cell')} of {space} have the trials of {first}, and count once below"
-        for (space, first), number in pairs.items()
-    ]
-
-
-def _epochs(cell: Cell) -> str:
-    full = cell.protocol.full_epochs
-    return f"{cell.task.epochs}" if cell.task.epochs == full else f"{cell.task.epochs}/{full}"
-
-
-def _examples(count: float) -> str:
-    """Returns a number of examples in thousands (k), millions (M) or thousands of millions (G)."""
-    for size, unit in ((1e9, "G"), (1e6, "M")):
-        if count >= size:
-            return f"{count / size:,.1f} {unit}"
-    return f"{count / 1e3:,.0f} k"
-
-
-def _time(seconds: float | None) -> str:
-    return "unknown" if seconds is None else duration(seconds)
-
-
-def _total(number: int, lines: Sequence[tuple[Cell, Cost, Counts | None]], url: str) -> str:
-    cells, costs, counts = zip(*lines, strict=True)
-    search, confirm = (sum(cost.trials[phase] for cost in costs) for phase in (0, 1))
-    packs = sum(sum(cost.packs) for cost in costs)
-    saved = sum(cost.saved for cost in costs)
-    shared = f" ({_examples(saved)} saved by sharing free phases)" if saved else ""
-    texts = [
-        f"{words.count(number, 'cell')}, {search} search + {confirm} confirm trials in {words.count(packs, 'pack')}",
-        f"{_examples(sum(cost.examples for cost in costs))} examples trained{shared}",
-        _total_time(costs),
-    ]
-    known = [counted for counted in counts if counted is not None]
-    finished, missing = sum(c.done for c in known), sum(c.planned - c.done for c in known)
-    state = f"{words.count(finished, 'trial')} finished, {missing} missing" if known else "not created yet"
-    if cells[0].task.steps:
-        state = "not read; a smoke run has a ledger of its own, which is removed"
-    return "\n".join([*texts, f"ledger {masked(url)}: {state}"])
-
-
-def _total_time(costs: Sequence[Cost]) -> str:
-    known = {cost.basis for cost in costs if cost.seconds is not None}
-    if not known:
-        return "time on one worker: unknown until measured"
-    total = sum(cost.seconds for cost in costs if cost.seconds is not None)
-    count = sum(cost.seconds is not None for cost in costs)
-    text = f"time on one worker: {_time(total)} (from {', '.join(sorted(known))})"
-    if count < len(costs):
-        text += f"\nwithout {len(costs) - count} of {len(costs)} cells, whose time is unknown until measured"
-    return f"{text}\n{ON_GPUS}" if MACHINE in known else text

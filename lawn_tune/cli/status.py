@@ -57,7 +57,7 @@ def status(
     if as_json:
         print_json("status/2", _document(found))
     else:
-        _print([(look.cell, look.counts) for look in found], held)
+        _print(found, held)
         for command in dict.fromkeys(_next([look for look in found if look.cell.name.space == name]) for name in names):
             if command:
                 console().print(f"next: {command} {option(storage)}".rstrip(), soft_wrap=True, markup=False)
@@ -176,17 +176,18 @@ def _progress(counts: Counts, rows: Sequence[TrialRow], left: Remaining) -> dict
     }
 
 
-def _print(found: Sequence[tuple[Cell, Counts]], holders: Mapping[str, Lease]) -> None:
-    out = console()
-    for space in dict.fromkeys(cell.name.space for cell, _ in found):
-        out.print(_table(space, [(cell, counts) for cell, counts in found if cell.name.space == space]), "")
-    for cell, _ in found:
+def _print(found: Sequence[_Look], holders: Mapping[str, Lease]) -> None:
+    out, cells = console(), [look.cell for look in found]
+    for space in dict.fromkeys(cell.name.space for cell in cells):
+        out.print(_table(space, [(look.cell, look.counts) for look in found if look.cell.name.space == space]), "")
+    for cell in cells:
         lease = holders.get(str(cell.name))
         if lease is not None:
             gone = "" if lease.active else " (gone)"
             out.print(f"{cell.name} is held by {lease.owner}{gone}", soft_wrap=True, markup=False)
-    planned, done = sum(c.planned for _, c in found), sum(c.done for _, c in found)
-    out.print(f"{words.count(len(found), 'cell')}, {done} of {planned} trials finished")
+    counts, seconds = sum((look.counts for look in found), Counts()), sum(map(_left, found), Remaining()).seconds
+    left = f", {words.duration(seconds)} left on one worker" if seconds else ""
+    out.print(f"{words.count(len(found), 'cell')}, {counts.done} of {counts.planned} trials finished{left}")
 
 
 def _table(space: str, found: Sequence[tuple[Cell, Counts]]) -> Table:

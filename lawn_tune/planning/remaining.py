@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lawn_tune.cells import Cell, Phase
 from lawn_tune.planning.packing import make_packs
 from lawn_tune.planning.selection import winner
 from lawn_tune.planning.speed import Speeds
-from lawn_tune.results import FINISHED, TrialRow
+from lawn_tune.results import FINISHED, Outcome, TrialRow
 from trainables.tasks import Trial
 
 
@@ -31,18 +31,27 @@ class Remaining:
         return Remaining(self.trials + other.trials, self.packs + other.packs, known)
 
 
-def remaining(cell: Cell, rows: Iterable[TrialRow], speeds: Speeds, pack_size: int | None = None) -> Remaining:
+def remaining(
+    cell: Cell,
+    rows: Iterable[TrialRow],
+    speeds: Speeds,
+    pack_size: int | None = None,
+    elsewhere: Mapping[str, Outcome] | None = None,
+) -> Remaining:
     """Returns what a cell lacks.
 
     Args:
         rows: trials of the cell's space in a ledger.
         speeds: how fast the cell trains.
         pack_size: trials a pack, or None for that of the cell.
+        elsewhere: key → outcome of equal search trials that were trained for other spaces.
     """
     known = [row for row in rows if row.cell == str(cell.name)]
     done = {row.key for row in known if row.outcome in FINISHED}
-    search = [trial for trial in cell.search_trials if trial.key not in done]
-    confirm = cell.planned_trials("confirm") if search else _missing_confirm(cell, known, done)
+    others = {key for key, outcome in (elsewhere or {}).items() if outcome in FINISHED}
+    search = [trial for trial in cell.search_trials if trial.key not in done | others]
+    searched = all(trial.key in done for trial in cell.search_trials)
+    confirm = _missing_confirm(cell, known, done) if searched else cell.planned_trials("confirm")
     return _price(cell, "search", search, speeds, pack_size) + _price(cell, "confirm", confirm, speeds, pack_size)
 
 

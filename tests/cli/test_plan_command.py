@@ -10,6 +10,7 @@ from typing import cast
 import pytest
 
 import lawn_tune.cli.plan
+import lawn_tune.cli.plan_text
 from lawn_tune.cells import Cell
 from lawn_tune.executors import build
 from lawn_tune.ledger import open_ledger
@@ -62,7 +63,7 @@ def test_plan_tells_hours_where_they_are_known_and_where_not(monkeypatch: pytest
     assert "without 15 of 19 cells, whose time is unknown until measured" in mixed
     unknown = run("plan", "fashion_mnist").stdout
     assert "time on one worker: unknown until measured" in unknown
-    shown = [lawn_tune.cli.plan.ON_GPUS in text for text in (mixed, unknown)]
+    shown = [lawn_tune.cli.plan_text.ON_GPUS in text for text in (mixed, unknown)]
     assert shown == [True, False], "the table of speeds is of CPU cores"
 
 
@@ -111,7 +112,7 @@ def test_plan_tells_what_a_real_ledger_has() -> None:
     ],
 )
 def test_durations_have_the_unit_that_suits_them(seconds: float | None, shown: str) -> None:
-    assert lawn_tune.cli.plan._time(seconds) == shown
+    assert lawn_tune.cli.plan_text.time_text(seconds) == shown
 
 
 def test_plan_tells_which_points_never_reach_the_constraint() -> None:
@@ -245,7 +246,7 @@ def test_plan_shows_the_packs_of_a_launch_on_gpus_whose_times_are_unknown(monkey
     assert sizes() == on_gpus, "as a launch on this machine"
     shown = run("plan", "table4_movielens_100k").stdout.splitlines()
     assert lawn_tune.cli.plan.GPU_PACKS in shown
-    assert lawn_tune.cli.plan.ON_GPUS not in shown
+    assert lawn_tune.cli.plan_text.ON_GPUS not in shown
     assert sizes("--gpus", "0") == plain
 
 

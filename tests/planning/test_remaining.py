@@ -11,6 +11,7 @@ from lawn_tune.planning.packing import make_packs
 from lawn_tune.planning.remaining import Remaining, remaining
 from lawn_tune.planning.selection import winner
 from lawn_tune.planning.speed import Speeds
+from lawn_tune.results import Outcome
 from tests.helpers.memory_source import confirm_rows, make_cell, search_rows
 
 CELL = make_cell()
@@ -49,3 +50,10 @@ def test_what_has_a_result_is_not_lacking(outcomes: list[object], confirmed: int
     lost = not failed and won is None
     assert left.trials == failed + (0 if lost else 3 if failed else 3 - confirmed)
     assert (left.packs == 0) == (left.trials == 0)
+
+
+def test_searches_of_other_spaces_are_not_lacking() -> None:
+    others: dict[str, Outcome] = {trial.key: "complete" for trial in CELL.search_trials[:2]}
+    assert remaining(CELL, (), SPEEDS, elsewhere=others).trials == SIZE - 2 + 3
+    all_others: dict[str, Outcome] = {trial.key: "complete" for trial in CELL.search_trials}
+    assert remaining(CELL, (), SPEEDS, elsewhere=all_others).trials == 3, "the winner is not known before a launch"
