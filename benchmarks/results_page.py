@@ -6,22 +6,24 @@ Of each bundle of `docs/results` a report with figures; of all of them `docs/res
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from dashboards.report import illustrated
 from dashboards.report.protocol import dates, protocol
 from lawn_tune.cli.compare import as_given, comparison_of
 from lawn_tune.comparison.comparison import Comparison, PairResult
+from lawn_tune.comparison.flags import FEW
 from lawn_tune.comparison.published import printed_difference
-from lawn_tune.comparison.renderers.markdown import escaped, pipes
-from lawn_tune.comparison.tables import DifferenceRow, Entry, difference_cells, missing_text, table
+from lawn_tune.comparison.renderers.markdown import escaped, pipes, superscript
+from lawn_tune.comparison.tables import DifferenceRow, Entry, Table, difference_cells, missing_text, table
 from lawn_tune.comparison.verdicts import headline as statement
 from lawn_tune.comparison.verdicts import sentence, sides
 from lawn_tune.ledger import Ledger
 from lawn_tune.ledger.bundle import open_bundle
 from lawn_tune.results import TrialRow
-from lawn_tune.words import signed
+from lawn_tune.words import listing, method, signed
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "results.md"
@@ -44,94 +46,166 @@ def main() -> None:
         path.write_text(text)
 
 
+class Study(NamedTuple):
+    """A bundle: its file's name, what it shows, and its trials."""
+
+    name: str
+    comparison: Comparison
+    trials: Sequence[TrialRow]
+
+    @property
+    def rows(self) -> Table:
+        """The comparison as rows and texts."""
+        return table(self.comparison)
+
+    @property
+    def decides(self) -> bool:
+        """False where no pair has enough seeds for a difference to say anything."""
+        return any(pair.difference and pair.difference.n >= FEW for pair in self.comparison.pairs)
+
+    @property
+    def confirmed(self) -> Mapping[str, frozenset[tuple[str, str]]]:
+        """Cell, without its space → key and start of each confirm run."""
+        found: dict[str, set[tuple[str, str]]] = {}
+        for row in self.trials:
+            if row.phase == "confirm":
+                found.setdefault(row.cell.partition("/")[2], set()).add((row.key, str(row.provenance.get("started"))))
+        return {cell: frozenset(runs) for cell, runs in found.items()}
+
+
 def pages() -> Mapping[Path, str]:
     """Returns the text of each page and figure: path -> Markdown or SVG."""
-    found, sections, contents = {}, [], []
-    for path in sorted(RESULTS.glob("*.bundle")):
+    found, studies = dict[Path, str](), list[Study]()
+    for path in sorted(RESULTS.glob("*.bundle"), key=lambda path: (path.stem != HEADLINE, path)):
         with open_bundle(path) as (database, bundle):
             ledger = Ledger(database)
             comparison = as_given(comparison_of(ledger, bundle.space), str(path), None)
-            trials = ledger.trials(bundle.space)
+            studies.append(Study(path.stem, comparison, ledger.trials(bundle.space)))
             found[path.with_suffix(".md")], figures = illustrated(ledger, comparison, path.stem)
         found |= {path.with_suffix("") / name: text for name, text in figures.items()}
-        sections.append(_section(path.stem, comparison, trials))
-        contents.append(_entry(path.stem, comparison))
-        if path.stem == HEADLINE:
-            found[README] = _readme(headline(comparison, trials))
-    text = TEXT.read_text().replace("{{contents}}", "\n".join(contents))
-    return found | {PAGE: text.replace("{{results}}", "\n\n".join(sections))}
+    (main,) = (study for study in studies if study.name == HEADLINE)
+    parts = {
+        "contents": "\n".join(map(_entry, studies)),
+        "results": "\n\n".join(_section(study, studies[:i]) for i, study in enumerate(studies)),
+    }
+    text = re.sub(r"{{(\w+)}}", lambda place: parts[place[1]], TEXT.read_text())
+    return found | {PAGE: text, README: _PLACE.sub(lambda _: headline(main), README.read_text())}
 
 
-def _entry(name: str, comparison: Comparison) -> str:
-    return f"- [{name}](#{name}): {_about(comparison)}. **{escaped(statement(comparison))}**"
+def _entry(study: Study) -> str:
+    verdict = f" **{escaped(statement(study.comparison))}**" if study.decides else ""
+    return f"- [{study.name}](#{study.name}): {_about(study.comparison)}.{verdict}"
 
 
-def _readme(headline: str) -> str:
-    return _PLACE.sub(lambda _: headline, README.read_text())
-
-
-def _section(name: str, comparison: Comparison, trials: Sequence[TrialRow]) -> str:
-    pairs = comparison.overall.pairs if comparison.overall else comparison.pairs
-    return "\n\n".join(
-        (
-            f"## {name}",
-            f"{_about(comparison)}. [The whole study](results/{name}.md).",
-            *_overall(comparison),
-            "\n".join(f"- {escaped(sentence(pair))}" for pair in pairs),
-            *([_differences(comparison)] if len(comparison.pairs) > len(pairs) else []),
-            f"![Differences with their intervals, and the paper's](results/{name}/differences.svg)",
-            _facts(comparison, trials),
-        )
+def _section(study: Study, earlier: Sequence[Study]) -> str:
+    parts = (
+        f"## {study.name}",
+        f"{_about(study.comparison)}. [The whole study](results/{study.name}.md).",
+        *(_verdicts(study) if study.decides else [_values(study)]),
+        *_same_runs(study, earlier),
+        _facts(study),
     )
+    return "\n\n".join(parts)
+
+
+def _verdicts(study: Study) -> list[str]:
+    """Returns what holds of the pairs, each in a sentence or in a row of a table, with the figure."""
+    comparison = study.comparison
+    pairs = comparison.overall.pairs if comparison.overall else comparison.pairs
+    return [
+        *_overall(study),
+        "\n".join(f"- {escaped(sentence(pair))}" for pair in pairs),
+        *([_differences(study)] if len(comparison.pairs) > 1 else []),
+        *_notes(study),
+        f"![Differences with their intervals, and the paper's](results/{study.name}/differences.svg)",
+    ]
+
+
+def _values(study: Study) -> str:
+    """Returns a table with the value of each cell."""
+    entries = study.rows.entries.values()
+    body = [[method(entry.optimizer), f"{entry.batch_size:,}", entry.text] for entry in entries]
+    return pipes(["Method", "Batch", "Value"], [[escaped(value) for value in row] for row in body])
+
+
+def _same_runs(study: Study, earlier: Sequence[Study]) -> Iterator[str]:
+    """Yields for each earlier study which cells have the same confirm runs, so that no finding is counted twice."""
+    told: set[str] = set()
+    for other in earlier:
+        same = [
+            cell for cell, runs in study.confirmed.items() if runs == other.confirmed.get(cell) and cell not in told
+        ]
+        told.update(same)
+        if same:
+            cells = listing([f"`{cell}`" for cell in same])
+            yield f"The runs of {cells} are those of [{other.name}](#{other.name}): one finding, shown again."
 
 
 def _about(comparison: Comparison) -> str:
     return escaped(next(iter(comparison.about), comparison.space))
 
 
-def _overall(comparison: Comparison) -> list[str]:
-    text = table(comparison).overall
+def _overall(study: Study) -> list[str]:
+    text = study.rows.overall
     return [f"**{escaped(text)}**"] if text else []
 
 
-def _facts(comparison: Comparison, trials: Sequence[TrialRow]) -> str:
+def _facts(study: Study) -> str:
     """Returns what is missing, and what the numbers were measured with."""
-    known = dict(protocol(comparison, dates(trials)))
+    known = dict(protocol(study.comparison, dates(study.trials)))
     commits = known.get("commit", "not recorded")
     commit = f"commit {commits}" if commits.count(", ") < 2 else "several commits"
     facts = (
         f"{known['model']}, {known['epochs']} epochs, {known['metric']}, {known['device time']} on {known['device']}, "
         f"trained {known['trained']} by lawn_tune {known['lawn_tune']}, {commit}."
     )
-    return escaped(f"{missing_text(comparison)} {facts}".strip())
+    return escaped(f"{missing_text(study.comparison)} {facts}".strip())
 
 
-def headline(comparison: Comparison, trials: Sequence[TrialRow]) -> str:
+def headline(study: Study) -> str:
     """Returns a row for each pair that is measured, the verdict on all of them, and what is known of the runs."""
-    rows, measured = table(comparison), [pair for pair in comparison.pairs if pair.difference]
-    caveats = ", ".join(note.flag.value for note in rows.footnotes)
+    measured = [pair for pair in study.comparison.pairs if pair.difference]
     parts = (
-        f"{_about(comparison)}: {rows.title.partition(': ')[2]}, mean ± standard error over seeds."
-        f"{_together(measured)}",
-        _differences(comparison),
-        *(_overall(comparison) if len(measured) > 1 else [escaped(sentence(pair)) for pair in measured]),
-        f"{_facts(comparison, trials)} Caveats: {caveats}. "
-        f"[Study with figures](docs/results/{HEADLINE}.md), [all results](docs/results.md).",
+        f"{_about(study.comparison)}: {study.rows.title.partition(': ')[2]}, mean ± standard error over seeds.",
+        _differences(study),
+        *_notes(study),
+        *(_overall(study) if len(measured) > 1 else [escaped(sentence(pair)) for pair in measured]),
+        f"{_facts(study)} [Study with figures](docs/results/{study.name}.md), [all results](docs/results.md).",
     )
     return "\n\n".join(parts) + "\n"
 
 
-def _together(measured: Sequence[PairResult]) -> str:
-    """Returns for how many pairs the intervals hold together; "" for one."""
+def _notes(study: Study) -> Iterator[str]:
+    """Yields what the intervals of a table speak of, and what its marks mean."""
+    measured = [pair for pair in study.comparison.pairs if pair.difference]
     family = max((pair.difference.family for pair in measured if pair.difference), default=1)
-    return f" The intervals of all {family} pairs hold together." if family > 1 else ""
+    together = [f"hold together for all {family} pairs, with 95 % confidence"] if family > 1 else []
+    given = [f"take the winners as given, which {_chosen(study)} chose"] if any(p.conditional for p in measured) else []
+    if together or given:
+        yield f"The intervals {', and '.join((*together, *given))}. {_caveats(study)}".strip()
+    elif caveats := _caveats(study):
+        yield caveats
 
 
-def _differences(comparison: Comparison) -> str:
+def _caveats(study: Study) -> str:
+    """Returns the kinds of caveats, with their marks where there is a table."""
+    marked = len(study.comparison.pairs) > 1
+    kinds = [
+        f"{superscript(note.mark)} {note.flag.value}" if marked else note.flag.value for note in study.rows.footnotes
+    ]
+    return f"Caveats: {', '.join(kinds)}." if kinds else ""
+
+
+def _chosen(study: Study) -> str:
+    seeds = {len(result.cell.protocol.search_seeds) for result in study.comparison.cells}
+    return "one search seed" if seeds == {1} else "the search"
+
+
+def _differences(study: Study) -> str:
     """Returns a table with a row for each pair that is measured."""
-    rows = table(comparison)
-    measured = [(pair, row) for pair, row in zip(comparison.pairs, rows.differences, strict=True) if pair.difference]
-    challenger, baseline = sides(comparison.pairs)
+    rows, pairs = study.rows, study.comparison.pairs
+    measured = [(pair, row) for pair, row in zip(pairs, rows.differences, strict=True) if pair.difference]
+    challenger, baseline = sides(pairs)
     header = ["Pair", "Batch", "Epochs", baseline, challenger, "Difference", "95 % interval", "n", "Verdict", "Paper"]
     return pipes(header, [_row(pair, row, rows.entries) for pair, row in measured])
 
@@ -141,7 +215,8 @@ def _row(pair: PairResult, row: DifferenceRow, entries: Mapping[tuple[str, int],
     values = [entries[cell.name.optimizer, cell.name.batch_size].text for cell in cells]
     printed = printed_difference(*cells)
     paper = "–" if printed is None else signed(printed, 2)
-    return [row.methods, f"{pair.batch_size:,}", str(cells[0].task.epochs), *values, *difference_cells(row)[2:], paper]
+    texts = difference_cells(row, superscript(row.marks))[2:]
+    return [row.methods, f"{pair.batch_size:,}", str(cells[0].task.epochs), *values, *texts, paper]
 
 
 if __name__ == "__main__":

@@ -105,12 +105,14 @@ def test_the_command_writes_what_is_committed_from_the_committed_bundle(tmp_path
 def test_the_headline_has_a_row_for_each_measured_pair_and_says_what_is_known_of_one() -> None:
     source = demo_source(epochs=20)
     comparison = compare_space(source, "movielens_100k")
-    rows = re.findall(r"^\| .* − .*", results_page.headline(comparison, source.rows), re.MULTILINE)
+    rows = re.findall(
+        r"^\| .* − .*", results_page.headline(results_page.Study("x", comparison, source.rows)), re.MULTILINE
+    )
     measured = [pair for pair in comparison.pairs if pair.difference]
     assert len(rows) == len(measured) == 5
     pending = [pair for pair in comparison.pairs if not pair.difference]
     one = replace(comparison, pairs=(measured[0], *pending))
-    assert escaped(sentence(measured[0])) in results_page.headline(one, source.rows)
+    assert escaped(sentence(measured[0])) in results_page.headline(results_page.Study("x", one, source.rows))
 
 
 def test_the_example_of_the_readme_runs_and_holds_the_norms(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from dashboards.figures.free_phase import FreePhaseInfo, free_phase_info
 from dashboards.figures.sensitivity import SensitivityAxis, SensitivityLevel, sensitivity_info, span
-from dashboards.figures.tuning_curve import ROUND, Drawn, TuningCurveInfo, TuningLine, tuning_curve_infos
+from dashboards.figures.tuning_curve import ROUND, Drawn, TuningCurveInfo, tuning_curve_infos
 from dashboards.report.protocol import commands, dates, protocol
 from dashboards.widening import shortest_budget, suggested
 from lawn_tune.cells import Cell
@@ -70,7 +70,7 @@ def contents(comparison: Comparison, trials: Sequence[TrialRow], storage: str | 
         sensitivity=tuple(row for result in comparison.cells if result.winner for row in _sensitivity(result)),
         free_phases=tuple(info for result in comparison.cells if (info := free_phase_info(result, trials))),
         tuning_curves=curves,
-        tuning_rows=tuple(row for info in curves for line in info.lines for row in _tuning_rows(info, line)),
+        tuning_rows=_tuning_rows(curves),
         protocol=tuple(protocol(comparison, dates(trials))),
         commands=tuple(commands(comparison, storage)),
     )
@@ -124,9 +124,16 @@ def _level_row(axis: SensitivityAxis, level: SensitivityLevel, i: int, digits: i
     return axis.name, level_text(level.level), best, median, str(len(level.values)), str(level.diverged), spread
 
 
-def _tuning_rows(info: TuningCurveInfo, line: TuningLine) -> list[tuple[str, ...]]:
-    shown = [drawn for drawn in line.draws if drawn.k in ROUND or drawn.k == line.finished]
-    return [(method(line.optimizer), f"{info.batch_size:,}", *tuning_cells(info, drawn)) for drawn in shown]
+def _tuning_rows(curves: Sequence[TuningCurveInfo]) -> tuple[tuple[str, ...], ...]:
+    """Returns the rows of all curves; those of a cell that is in several pairs once."""
+    found = [
+        (method(line.optimizer), f"{info.batch_size:,}", *tuning_cells(info, drawn))
+        for info in curves
+        for line in info.lines
+        for drawn in line.draws
+        if drawn.k in ROUND or drawn.k == line.finished
+    ]
+    return tuple(dict.fromkeys(found))
 
 
 def tuning_cells(info: TuningCurveInfo, drawn: Drawn) -> tuple[str, str, str, str, str]:

@@ -84,5 +84,8 @@ def commands(comparison: Comparison, storage: str | None) -> list[str]:
     """Returns what to type; a space of the user's own is known by name only, so its file is a placeholder."""
     where = f" --storage {shlex.quote(masked(storage))}" if storage else ""
     name = shlex.quote(comparison.space)
-    launch = launch_command([result.cell for result in comparison.cells])
+    cells = [result.cell for result in comparison.cells]
+    launch = launch_command(cells)
+    if launch and any(cell.added for cell in cells):
+        launch = f"{launch} --extend"
     return [f"{text}{where}" for text in (launch, f"lawn-tune compare {name}", f"lawn-tune report {name}") if text]

@@ -21,7 +21,7 @@ from lawn_tune.comparison.stability import stability
 from lawn_tune.planning.selection import Winner, best, score, search_series, test_series
 from lawn_tune.results import FINISHED, ResultSource, TrialRow
 from search_spaces.levels import is_word
-from trainables.catalogue.methods import LAWN
+from trainables.catalogue.methods import DECAY, LAWN
 from trainables.examples import Outcomes
 from trainables.tasks import Trial
 
@@ -219,7 +219,8 @@ def _shown(difference: Difference, protocol: Protocol) -> Verdict:
 class _Kind(NamedTuple):
     """What a pair compares: the controls of its two methods, the baseline's by what it stands for, and by which rules.
 
-    Two methods of one rule differ by their controls alone.
+    Two methods of one rule differ by their controls alone. A baseline without a control stands for what it does to the
+    loss, so that label smoothing and flooding are not averaged.
     """
 
     challenger: str
@@ -249,9 +250,11 @@ MEASURED = (Verdict.BETTER, Verdict.WORSE, Verdict.EQUIVALENT, Verdict.UNDECIDED
 
 
 def _main(pairs: Sequence[_Pair]) -> list[_Pair]:
-    """Returns the pairs of LAWN, else of any challenger, of one rule, and of the kind of baseline that most have."""
+    """Returns the pairs of one kind: LAWN if there is any, of one rule, against weight decay, else what most have."""
     kinds = [_kind(pair) for pair, _ in pairs]
-    order = [(kind.challenger == LAWN.name, kind.same_rule, kinds.count(kind)) for kind in kinds]
+    order = [
+        (kind.challenger == LAWN.name, kind.same_rule, kind.baseline == DECAY.side, kinds.count(kind)) for kind in kinds
+    ]
     main = kinds[order.index(max(order))] if kinds else None
     return [pair for pair, kind in zip(pairs, kinds, strict=True) if kind == main]
 
@@ -261,7 +264,7 @@ def _kind(pair: PairResult) -> _Kind:
     challenger, baseline = (method.control for method in methods)
     return _Kind(
         challenger.name if challenger else "",
-        (baseline.side or baseline.name) if baseline else "",
+        (baseline.side or baseline.name) if baseline else ", ".join(row.name for row in methods[1].loss),
         methods[0].rule == methods[1].rule,
     )
 

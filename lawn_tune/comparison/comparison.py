@@ -111,6 +111,11 @@ class PairResult:
         return self._flagged(Flag.PARTIAL)
 
     @property
+    def collapsed(self) -> bool:
+        """True if confirm runs of a side collapsed, so that the mean and its interval describe no run."""
+        return self._flagged(Flag.COLLAPSED)
+
+    @property
     def seeds_added(self) -> bool:
         """True if the difference is over confirm seeds that were added after the first launch, too."""
         return self._flagged(Flag.ADDED)

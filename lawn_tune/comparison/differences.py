@@ -70,11 +70,11 @@ class Difference:
         return self.effect.seeds_for(self.margin / 2, self.family)
 
     @cached_property
-    def seeds_to_settle(self) -> int | None:
-        """Seeds whose interval would exclude zero around the mean as it is now; None without one, or if none would."""
+    def seeds_to_find(self) -> int | None:
+        """Seeds with which `POWER` of all studies find a true difference of this mean; None if no number would."""
         if self.effect is None or self.mean == 0:
             return None
-        return self.effect.seeds_for(abs(self.mean), self.family)
+        return self.effect.seeds_to_detect(abs(self.mean), self.family)
 
 
 ByExample = NDArray[np.int8] | NDArray[np.float64]

@@ -131,7 +131,7 @@ def _seeds(pair: PairResult, cells: Sequence[Cell]) -> Step:
     if difference is None or difference.effect is None:
         needed: int | None = max(FEW, difference.n + 1 if difference else 0)
     else:
-        needed = difference.seeds_needed or difference.seeds_to_settle
+        needed = None if pair.collapsed else difference.seeds_needed or difference.seeds_to_find
     if needed is None:
         return Step("none", to_decide(pair), "")
     return Step("seeds", to_decide(pair), launch_command(cells, seeds=needed))

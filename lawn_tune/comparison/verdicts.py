@@ -84,13 +84,15 @@ def family_text(comparison: Comparison) -> str | None:
 
 def sentence(pair: PairResult) -> str:
     """Returns one pair's outcome in words, and the paper's; a LAWN winner that never was constrained is named so."""
-    decides = [to_decide(pair)] if pair.verdict is Verdict.UNDECIDED and pair.difference else []
-    return " ".join((*_statement(pair), *decides, *_paper(pair)))
+    difference = pair.difference
+    told = difference is not None and difference.effect is not None and pair.collapsed
+    return " ".join(filter(None, (*_statement(pair), "" if told else to_decide(pair), *_paper(pair))))
 
 
 def _statement(pair: PairResult) -> list[str]:
     """Returns one pair's outcome, and what it is conditional on."""
-    return [_outcome(pair), *_unconstrained(pair), *_seeds([pair])]
+    collapsed = ["Confirm runs collapsed: mean and interval describe no single run."] if pair.collapsed else []
+    return [_outcome(pair), *_unconstrained(pair), *collapsed, *_seeds([pair])]
 
 
 def _paper(pair: PairResult) -> list[str]:
@@ -207,8 +209,15 @@ def overall_sentences(overall: Overall) -> list[str]:
     """Returns the sentences of the statement over all cells, those that there are; of one pair, its outcome."""
     if len(overall.pairs) == 1:
         return _statement(overall.pairs[0])
-    parts = (_mean(overall), _counts(overall), _trend(overall), *_seeds(overall.measured))
-    return [text for text in parts if text]
+    parts = (_mean(overall), _counts(overall), _trend(overall), _collapsed(overall.measured))
+    return [text for text in (*parts, *_seeds(overall.measured)) if text]
+
+
+def _collapsed(pairs: Sequence[PairResult]) -> str:
+    """Says in how many pairs runs collapsed; "" for none."""
+    number = sum(pair.collapsed for pair in pairs)
+    which = "it" if len(pairs) == 1 else f"{number} of these {len(pairs)}"
+    return f"In {which} confirm runs collapsed, and mean and trend depend on them." if number else ""
 
 
 def _counts(overall: Overall) -> str:
@@ -245,7 +254,7 @@ def _trend(overall: Overall) -> str:
     digits = metric_of(protocol.metric).digits
     size = difference_text(signed(trend.mean, enough_digits(trend, digits)), protocol.metric)
     change = f"{size} ({evidence(trend, digits)})"
-    start = f"Twice the batch size changes the difference by {change}"
+    start = f"Each doubling of the batch size changes the difference by {change}"
     if not trend.interval.excludes_zero():
         return f"{start}: no trend is settled."
     return f"{start}, in favor of {sides(overall.pairs)[(trend.mean > 0) != (protocol.direction == 'maximize')]}."
@@ -263,29 +272,31 @@ def to_decide(pair: PairResult) -> str:
         if difference.n == 1:
             return "One seed has no interval; at least 2 are needed."
         return f"The {difference.n} seeds show the same difference, which does not tell how much runs vary."
-    metric = pair.baseline.cell.protocol.metric
-    size = difference_text(fixed(difference.detectable, metric_of(metric).digits), metric)
-    now = f"Four in five such studies would find a difference of {size}"
+    if pair.collapsed:
+        return "As runs collapsed, no number of seeds is named that would decide."
     if difference.finds_nothing:
-        now = f"{count(difference.n, 'seed')} are too few to find a difference of any size"
+        return f"{count(difference.n, 'seed')} are too few to find a difference of any size."
+    now = _found(difference, difference.detectable, pair.baseline.cell.protocol.metric)
     if difference.margin is None:
-        return f"{now}{_to_settle(difference)}."
+        return f"{now}."
     if (needed := difference.seeds_needed) is not None:
         return f"{now}; about {count(needed, 'seed')} would decide at a margin of {difference.margin:g}."
     if difference.examples is None:
-        none = f"no number of seeds that could be run is certain to decide at a margin of {difference.margin:g}"
-        return f"{now}; {none}{_to_settle(difference)}."
+        return f"{now}; no number of seeds that could be run is certain to decide at a margin of {difference.margin:g}."
     limit = f"the {count(difference.examples, 'test example')}"
     if difference.effect and difference.effect.by_selection:
         limit += " and the choice of the winners"
-    none = f"no number of seeds is certain to decide at a margin of {difference.margin:g}: {limit} are the limit"
-    return f"{now}; {none}{_to_settle(difference)}."
+    none = f"no number of seeds is certain to decide at a margin of {difference.margin:g}"
+    return f"{now}; {none}: {limit} are the limit."
 
 
-def _to_settle(difference: Difference) -> str:
-    if (needed := difference.seeds_to_settle) is None:
-        return ""
-    return f"; about {count(needed, 'seed')} would exclude zero if mean and spread stay as they are"
+def _found(difference: Difference, detectable: float, metric: str) -> str:
+    """Returns which true difference so many seeds find, and how many would find one of this mean."""
+    digits = metric_of(metric).digits
+    size, mean = (difference_text(fixed(value, digits), metric) for value in (detectable, abs(difference.mean)))
+    now = f"Four in five such studies would find a true difference of {size}"
+    needed = difference.seeds_to_find
+    return now if needed is None else f"{now}, and with about {count(needed, 'seed')} one of {mean}, as measured"
 
 
 _PHRASES: dict[Verdict, str] = {

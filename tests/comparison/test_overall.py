@@ -24,7 +24,8 @@ from lawn_tune.comparison.verdicts import interval_text, overall_sentence, sente
 from lawn_tune.planning.plan import plan
 from lawn_tune.planning.spaces import find_space
 from lawn_tune.results import Outcome
-from tests.helpers.memory_source import MemorySource, make_cell
+from search_spaces.space import Grid
+from tests.helpers.memory_source import LEVELS, MemorySource, make_cell
 from tests.helpers.pair_source import MIDDLE, confirmed, joined
 
 Hits = Sequence[int | Outcome | None]
@@ -187,10 +188,10 @@ def test_an_interval_as_printed_shows_the_same_verdict_as_its_numbers(mean: floa
 
 
 def test_two_seeds_that_differ_much_are_said_to_find_nothing() -> None:
-    (pair,) = compared({("adam", 64): ((20, 150, None), (150, 20, None))}).pairs
+    (pair,) = compared({("adam", 64): ((100, 150, None), (150, 100, None))}).pairs
     assert pair.difference is not None
     assert (pair.difference.interval, pair.difference.finds_nothing) == (Interval(-100, 100), True)
-    assert to_decide(pair).startswith("2 seeds are too few to find a difference of any size;")
+    assert to_decide(pair) == "2 seeds are too few to find a difference of any size."
 
 
 @pytest.mark.parametrize(
@@ -241,3 +242,43 @@ def test_a_pair_of_two_rules_says_nothing_of_lawn_against_weight_decay() -> None
         pair.challenger.cell.method.rule for pair in comparison.overall.pairs
     }
     assert len(comparison.overall.pairs) == 2
+
+
+OWN = {"adam-lsr": "smoothing", "adam-flooding": "flood_level", "adam": "weight_decay", "adam-lawn": "free_epochs"}
+
+
+def rival(name: str, size: int, baselines: tuple[str, ...]) -> Cell:
+    grid = Grid({"peak_lr": LEVELS, "warmup_epochs": (2.0,), OWN[name]: (0.0, 0.1, 1.0)})
+    return replace(make_cell(name, size), grid=grid, baselines=baselines)
+
+
+def against(*baselines: str) -> Overall:
+    """LAWN at two batch sizes against other ways to train Adam; weight decay at one of them only."""
+    cells = [rival("adam-lawn", size, baselines) for size in (64, 256)]
+    cells += [rival(name, size, ()) for name in baselines for size in ((256,) if name == "adam" else (64, 256))]
+    found = compare_space(joined(*(confirmed(cell, [150, 151, 152]) for cell in cells)), "digits").overall
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("baselines", "main"),
+    [
+        (("adam-lsr", "adam", "adam-flooding"), ["adam"]),
+        (("adam-lsr", "adam-flooding"), ["adam-lsr", "adam-lsr"]),
+        (("adam-flooding",), ["adam-flooding", "adam-flooding"]),
+    ],
+)
+def test_baselines_of_several_kinds_are_not_averaged(baselines: tuple[str, ...], main: list[str]) -> None:
+    assert [pair.baseline.cell.name.optimizer for pair in against(*baselines).pairs] == main
+
+
+def test_of_runs_that_collapsed_no_number_of_seeds_is_named() -> None:
+    found = compared({("adam", 64): ((150, 20, 152), (150, 154, 152)), ("sgd", 64): ((100, 130, 90), (103, 110, 104))})
+    collapsed, other = found.pairs
+    assert [pair.collapsed for pair in found.pairs] == [True, False]
+    assert "Confirm runs collapsed" in sentence(collapsed)
+    assert [step.action for step in next_steps(collapsed)] == ["none"]
+    assert "collapsed" not in sentence(other)
+    assert found.overall is not None
+    assert "In 1 of these 2 confirm runs collapsed" in overall_sentence(found.overall)

@@ -283,9 +283,9 @@ def test_no_verdict_contradicts_the_interval_that_is_shown(hits: list[tuple[int,
     assert ("undecided" in text) == (pair.verdict is Verdict.UNDECIDED)
     if pair.verdict is Verdict.UNDECIDED and (needed := difference.seeds_needed) is not None:
         assert needed > difference.n, "more seeds are needed where these do not decide"
-    if pair.verdict is Verdict.UNDECIDED and (needed := difference.seeds_to_settle) is not None:
+    if pair.verdict is Verdict.UNDECIDED and (needed := difference.seeds_to_find) is not None:
         assert difference.effect is not None
-        assert difference.effect.half_width(seeds=needed) <= abs(difference.mean) < difference.effect.half_width()
+        assert difference.effect.detectable(seeds=needed) <= abs(difference.mean) < difference.effect.detectable()
         assert needed > difference.n
 
 

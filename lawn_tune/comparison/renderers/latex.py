@@ -23,7 +23,7 @@ def latex(comparison: Comparison) -> str:
         [tex(value) for value in difference_cells(row)[:-1]] + [tex(row.verdict) + _tex_marks(row.marks)]
         for row in rows.differences
     ]
-    notes = [rf"${{}}^{{{n.mark}}}$ {tex(n.flag.value)}: {tex('. '.join(n.texts))}." for n in rows.footnotes]
+    notes = [rf"${{}}^{{{n.mark}}}$ {tex(f'{n.flag.value}: {n.sentences}')}" for n in rows.footnotes]
     legend = [tex(rows.caption), *notes, *map(tex, rows.remarks)]
     label = re.sub(r"[^A-Za-z0-9]+", "-", comparison.space).strip("-") or "space"
     header = ["Method", *(f"{b:,}".replace(",", "{,}") for b in rows.batch_sizes)]

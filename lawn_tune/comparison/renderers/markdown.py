@@ -24,9 +24,7 @@ def markdown(comparison: Comparison) -> str:
         pipes(["Method", *(f"batch {b:,}" for b in rows.batch_sizes)], _md_values(rows)),
         escaped(rows.caption),
         pipes(list(DIFFERENCE_HEADER), [_md_difference(row) for row in rows.differences]),
-        "\n".join(
-            f"- {_md_marks((n.mark,))} {escaped(n.flag.value)}: {escaped('. '.join(n.texts))}." for n in rows.footnotes
-        ),
+        "\n".join(f"- {superscript(n.mark)} {escaped(f'{n.flag.value}: {n.sentences}')}" for n in rows.footnotes),
         "\n\n".join(escaped(text) for text in rows.remarks),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -43,14 +41,15 @@ def _md_entry(entry: Entry | None) -> str:
     if entry is None:
         return ""
     text = f"**{escaped(entry.text)}**" if entry.best else escaped(entry.text)
-    return text + _md_marks(entry.marks) + (f"<br>paper {entry.published}" if entry.published else "")
+    return text + superscript(entry.marks) + (f"<br>paper {entry.published}" if entry.published else "")
 
 
 def _md_difference(row: DifferenceRow) -> list[str]:
-    return [escaped(value) for value in difference_cells(row)[:-1]] + [escaped(row.verdict) + _md_marks(row.marks)]
+    return [escaped(value) for value in difference_cells(row)[:-1]] + [escaped(row.verdict) + superscript(row.marks)]
 
 
-def _md_marks(marks: tuple[str, ...]) -> str:
+def superscript(marks: Sequence[str]) -> str:
+    """Returns the marks of footnotes; "" for none."""
     return f"<sup>{','.join(marks)}</sup>" if marks else ""
 
 
