@@ -248,7 +248,7 @@ def test_every_format_of_texts_makes_the_same_statement_over_all_cells(compariso
     assert comparison.overall is not None
     text = overall_sentence(comparison.overall)
     assert "on average over" in text
-    assert "Twice the batch size" in text
+    assert "Each doubling of the batch size" in text
     assert to_dict(comparison)["overall"]["sentence"] == text
     for name, shown in rendered(comparison).items():
         if name not in ("csv", "json"):  # one has no texts, the other has it above
