@@ -78,7 +78,9 @@ def duration(seconds: float) -> str:
         return "<1 s"
     if round(seconds) < 120:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if round(seconds / 60) < 120 else f"{seconds / 3600:,.1f} h"
+    if round(seconds / 60) < 120:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:,.1f} h" if seconds < 99.95 * 3600 else f"{seconds / 3600:,.0f} h"
 
 
 def _no_negative_zero(value: float, digits: int) -> float:

@@ -114,7 +114,7 @@ def launch(
     \b
     Examples:
       lawn-tune launch quickstart
-      lawn-tune launch movielens_100k --cells 'adam*/bs100000' --max-epochs 40
+      lawn-tune launch movielens_100k --cells 'adam*/bs100000' --max-epochs 60
       lawn-tune launch digits --cells '*/bs512' --extend
       lawn-tune launch my/space.toml --workers 4 --gpus 1
       lawn-tune launch my/space.toml --deadline 7h30m --max-device-hours 24

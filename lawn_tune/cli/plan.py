@@ -84,7 +84,7 @@ def plan(
     \b
     Examples:
       lawn-tune plan quickstart
-      lawn-tune plan movielens_100k --cells 'adam*/bs100000' --max-epochs 40
+      lawn-tune plan movielens_100k --cells 'adam*/bs100000' --max-epochs 60
       lawn-tune plan fashion_mnist --workers 512
       lawn-tune plan movielens_100k --smoke
       lawn-tune plan movielens_100k --detect 0.5
