@@ -1,8 +1,8 @@
 """The paper's whole study as cells, and the time of its packs on a GPU: computed from assumptions, not measured.
 
 Tables 1 to 5 of the paper: five optimizers on six datasets at their batch sizes and epochs; label smoothing and
-Hoffer's method (Table 2); focal loss at three strengths (Table 5). The paper's grids are not public: every grid has 24
-points here, where those of `lawn-tune plan paper` have 32. Three seeds confirm each winner, like the paper's three runs.
+Hoffer's method (Table 2); focal loss at three strengths (Table 5). The paper's grids are not public: every grid has
+24 points here, those of `lawn-tune plan paper` have 32. Three seeds confirm each winner, like the paper's three runs.
 """
 
 from __future__ import annotations

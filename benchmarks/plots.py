@@ -10,7 +10,6 @@ from typing import Any
 import matplotlib
 
 matplotlib.use("svg")
-matplotlib.rcParams["svg.hashsalt"] = "lawn_tune"  # the same ids, and so the same file, from the same numbers
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -25,6 +24,7 @@ LABELS = {"ncf-8": "NCF, 8 factors", "ncf-64": "NCF, 64 factors"}
 def main() -> None:
     """Draws every figure that has results."""
     PAGES.mkdir(exist_ok=True)
+    plt.rcParams["svg.hashsalt"] = "lawn_tune"  # the same ids, and so the same file, from the same numbers
     for name, draw in {"growth": growth, "ledger": ledger, "scaling": scaling, "coverage": power}.items():
         if (path := RESULTS / f"{name}.json").exists():
             draw(json.loads(path.read_text())["results"])

@@ -253,7 +253,8 @@ def test_its_protocol_lists_every_distinct_value() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0, "0 s"), (119.4, "119 s"), (150, "2 min"), (7200, "2.0 h"), (359_000, "99.7 h"), (3.6e7, "10,000 h")]
+    ("seconds", "text"),
+    [(0, "0 s"), (119.4, "119 s"), (150, "2 min"), (7200, "2.0 h"), (359_000, "99.7 h"), (3.6e7, "10,000 h")],
 )
 def test_times_are_readable(seconds: float, text: str) -> None:
     assert duration(seconds) == text
