@@ -24,7 +24,6 @@ LABELS = {"ncf-8": "NCF, 8 factors", "ncf-64": "NCF, 64 factors"}
 def main() -> None:
     """Draws every figure that has results."""
     PAGES.mkdir(exist_ok=True)
-    plt.rcParams["svg.hashsalt"] = "lawn_tune"  # the same ids, and so the same file, from the same numbers
     for name, draw in {"growth": growth, "ledger": ledger, "scaling": scaling, "coverage": power}.items():
         if (path := RESULTS / f"{name}.json").exists():
             draw(json.loads(path.read_text())["results"])
@@ -121,7 +120,8 @@ def _log(axis: Axes, x: str, y: str) -> None:
 
 
 def _save(figure: Any, name: str) -> None:
-    figure.savefig(PAGES / f"{name}.svg", metadata={"Date": None})
+    with plt.rc_context({"svg.hashsalt": name}):  # the same ids, and so the same file, from the same numbers
+        figure.savefig(PAGES / f"{name}.svg", metadata={"Date": None})
     plt.close(figure)
 
 
