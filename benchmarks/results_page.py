@@ -23,7 +23,7 @@ from lawn_tune.comparison.verdicts import sentence, sides
 from lawn_tune.ledger import Ledger
 from lawn_tune.ledger.bundle import open_bundle
 from lawn_tune.results import TrialRow
-from lawn_tune.words import listing, method, signed
+from lawn_tune.words import every, listing, method, signed
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "results.md"
@@ -179,7 +179,7 @@ def _notes(study: Study) -> Iterator[str]:
     """Yields what the intervals of a table speak of, and what its marks mean."""
     measured = [pair for pair in study.comparison.pairs if pair.difference]
     family = max((pair.difference.family for pair in measured if pair.difference), default=1)
-    together = [f"hold together for all {family} pairs, with 95 % confidence"] if family > 1 else []
+    together = [f"hold together for {every(family, 'pair')}, with 95 % confidence"] if family > 1 else []
     given = [f"take the winners as given, which {_chosen(study)} chose"] if any(p.conditional for p in measured) else []
     if together or given:
         yield f"The intervals {', and '.join((*together, *given))}. {_caveats(study)}".strip()

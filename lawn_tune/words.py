@@ -67,6 +67,11 @@ def count(n: int, noun: str) -> str:
     return f"{n:,} {noun}" + ("" if n == 1 else "s")
 
 
+def every(n: int, noun: str) -> str:
+    """Returns "both pairs" or "all 3 pairs", for n >= 2."""
+    return f"both {noun}s" if n == 2 else f"all {count(n, noun)}"
+
+
 def listing(texts: Sequence[str]) -> str:
     """Returns texts as "a, b and c"."""
     return " and ".join(filter(None, (", ".join(texts[:-1]), *texts[-1:])))

@@ -11,7 +11,7 @@ from lawn_tune.comparison.differences import Difference
 from lawn_tune.comparison.flags import Flag, plain_base
 from lawn_tune.comparison.inference import LEVEL, Interval
 from lawn_tune.comparison.published import printed_difference
-from lawn_tune.words import count, difference_text, fixed, method, metric_of, signed
+from lawn_tune.words import count, difference_text, every, fixed, method, metric_of, signed
 
 
 def headline(comparison: Comparison) -> str:
@@ -60,7 +60,8 @@ def verdict_text(pair: PairResult) -> str:
 
 def level_text(family: int) -> str:
     """Returns what the level of an interval means: "95 % interval", for several pairs with what it holds for."""
-    return f"{100 * LEVEL:.0f} % interval" if family == 1 else f"{100 * LEVEL:.0f} % interval for all {family} pairs"
+    level = f"{100 * LEVEL:.0f} % interval"
+    return level if family == 1 else f"{level} for {every(family, 'pair')}"
 
 
 BY_ITSELF = f"The interval of a mean over pairs, or of a trend, holds with {100 * LEVEL:.0f} % confidence by itself."
@@ -77,7 +78,7 @@ def family_text(comparison: Comparison) -> str | None:
     if family == 1:
         return None
     return (
-        f"The intervals of all {family} pairs of the space hold together with {100 * LEVEL:.0f} % confidence; "
+        f"The intervals of {every(family, 'pair')} of the space hold together with {100 * LEVEL:.0f} % confidence; "
         f"each verdict says whether its interval excludes zero. {BY_ITSELF}"
     )
 
@@ -222,11 +223,12 @@ def _collapsed(pairs: Sequence[PairResult]) -> str:
 
 def _counts(overall: Overall) -> str:
     """Returns "Of 4 comparisons: 1 better, 3 undecided." or "All 4 comparisons are undecided."."""
-    found, total = overall.verdicts, count(len(overall.pairs), "comparison")
+    found, number = overall.verdicts, len(overall.pairs)
     if found.keys() == {Verdict.UNDECIDED}:
-        return f"All {total} are undecided."
+        which = every(number, "comparison")
+        return f"{which[0].upper()}{which[1:]} are undecided."
     counts = ", ".join(f"{found[verdict]} {verdict.value}" for verdict in Verdict if found[verdict])
-    return f"Of {total}: {counts}."
+    return f"Of {count(number, 'comparison')}: {counts}."
 
 
 def _mean(overall: Overall) -> str:

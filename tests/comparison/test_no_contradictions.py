@@ -191,14 +191,15 @@ def check_counts(values: Mapping[str, Any], md: str) -> None:
         assert text in md
     kinds = {name: n for name, n in overall["verdicts"].items() if n}
     for name, n in kinds.items():
-        counted = f"All {n} comparisons are undecided." if [*kinds] == ["undecided"] else f"{n} {name}"
+        all_of = f"{'Both' if n == 2 else f'All {n}'} comparisons are undecided."
+        counted = all_of if [*kinds] == ["undecided"] else f"{n} {name}"
         assert counted in overall["sentence"] or len(found) == 1
     shown = ("better", "worse", "equivalent", "undecided")
     used = [p["difference"]["mean"] for p in values["pairs"] if p["verdict"] in shown and p["difference"]["interval"]]
     assert overall["measured"] == len(used)
     if used:
         assert overall["difference"]["mean"] == pytest.approx(sum(used) / len(used), abs=1e-6)
-        first = re.split(" (?:Of|All) ", overall["sentence"])[0] if len(used) > 1 else ""
+        first = re.split(" (?:Of|All|Both) ", overall["sentence"])[0] if len(used) > 1 else ""
         assert not first or overall["verdict"] != "better" or "better than" in first
         if first:
             check_sentence(first, overall["difference"], overall["verdict"])
@@ -232,7 +233,7 @@ def test_the_report_says_what_the_comparison_says(source: MemorySource) -> None:
 
 # --- pages -----------------------------------------------------------------------------------------------------------
 
-ON_ROW = re.compile(rf"95 % interval(?: for all \d+ pairs)?: ({NUMBER}) to ({NUMBER})")
+ON_ROW = re.compile(rf"95 % interval(?: for (?:both|all \d+) pairs)?: ({NUMBER}) to ({NUMBER})")
 
 
 def text_of(node: Any) -> str:

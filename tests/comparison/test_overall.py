@@ -95,7 +95,7 @@ def test_the_mean_and_the_trend_are_those_of_the_pairs_and_of_one_layout(
     assert sum(found.verdicts.values()) == len(found.pairs) == len(pairs)
     sentence = overall_sentence(found)
     if len(pairs) > 1 and found.verdicts.keys() == {Verdict.UNDECIDED}:
-        assert f"All {len(pairs)} comparisons are undecided." in sentence
+        assert f"{'Both' if len(pairs) == 2 else f'All {len(pairs)}'} comparisons are undecided." in sentence
     elif len(pairs) > 1:
         assert all(f"{count} {verdict.value}" in sentence for verdict, count in found.verdicts.items())
 
