@@ -77,7 +77,7 @@ def ledgers(draw: st.DrawFn) -> MemorySource:
 
 
 NUMBER = r"[+−]?[\d.]+"
-INTERVAL = re.compile(rf"95 % interval(?: for all (\d+) pairs)? ({NUMBER}) to ({NUMBER}), n = ([\d,]+) seed")
+INTERVAL = re.compile(rf"95 % interval(?: for (?:both|all \d+) pairs)? ({NUMBER}) to ({NUMBER}), n = ([\d,]+) seed")
 CLAIM = re.compile(r"is ([\d.]+) points (better|worse) than")
 
 
@@ -89,7 +89,7 @@ def same(text: str, number: float) -> bool:
 
 def check_sentence(text: str, difference: Mapping[str, Any] | None, verdict: str) -> None:
     """The words, the numbers and the verdict of one sentence agree."""
-    for _, low, high, n in INTERVAL.findall(text)[:1]:
+    for low, high, n in INTERVAL.findall(text)[:1]:
         assert difference is not None
         assert difference["interval"] is not None
         assert same(low, difference["interval"][0])
