@@ -110,6 +110,16 @@ def test_the_page_loads_nothing(page: Page) -> None:
         assert (attributes.get("href") or "#").startswith("#"), attributes
 
 
+def test_every_section_has_content_of_its_own_and_none_is_inside_another(html: str) -> None:
+    sections = re.findall(r"<section.*?(?=<section|</main>)", html, re.DOTALL)
+    for section in sections:
+        assert section.count("</section>") == 1
+        content, after = section.split("</section>")
+        assert not after.strip()
+        assert content.count("<h2>") == ("aria-label" not in content.splitlines()[0])
+        assert re.sub(r"<[^>]+>", "", content.partition("</h2>")[2] or content).strip()
+
+
 def test_no_style_reaches_out(html: str) -> None:
     (css,) = re.findall(r"<style>(.*?)</style>", html, re.DOTALL)
     assert not re.search(r"url\(|@import|http", css)
