@@ -26,12 +26,14 @@ class Entry(NamedTuple):
 
     Args:
         space: its name.
+        description: what it compares, in the words of its file; "" where they are not known.
         page: address of its report from the list, "" where it has none.
         verdict, tone: over all cells in a word, and how it is colored.
         sentences: the same statement as in its report; or why there is no report.
     """
 
     space: str
+    description: str
     page: str
     verdict: str
     tone: str
@@ -48,6 +50,7 @@ def entry(comparison: Comparison) -> Entry:
     overall = comparison.overall
     return Entry(
         space=comparison.space,
+        description=next(iter(comparison.about), ""),
         page=quote(page_path(comparison.space).as_posix()),
         verdict=overall.verdict.value if overall else "no pair",
         tone=TONES.get(overall.verdict, "none") if overall else "none",
@@ -57,7 +60,7 @@ def entry(comparison: Comparison) -> Entry:
 
 def missing(space: str, why: str) -> Entry:
     """Returns a space without a report as the list shows it."""
-    return Entry(space=space, page="", verdict="no result", tone="none", sentences=(why,))
+    return Entry(space=space, description="", page="", verdict="no result", tone="none", sentences=(why,))
 
 
 def render_index(entries: Sequence[Entry]) -> str:

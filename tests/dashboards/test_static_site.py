@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 from urllib.parse import unquote
@@ -27,7 +28,7 @@ EVIL = '"><script>alert(1)</script>'
 def source(monkeypatch: pytest.MonkeyPatch) -> Damaged:
     """The ledger that the command opens: two compared spaces and one without a result."""
     both, other = studied(), studied("digits_2")
-    both.planned += other.planned
+    both.planned += [replace(cell, about=("A second study",)) for cell in other.planned]
     both.rows += other.rows
     both.series |= other.series
     both.planned += [make_cell("adam", space="empty"), make_cell("adam-lawn", space="empty")]
@@ -58,6 +59,7 @@ def test_the_list_says_what_each_report_says_and_leads_to_it(source: Damaged, tm
         for sentence in (rows.headline, rows.overall):
             assert sentence in words(index)
             assert sentence in words(text)
+    assert words(index).count("A second study") == 1
     assert "space 'empty' has no results yet" in words(index)
 
 
@@ -80,9 +82,9 @@ def test_what_cannot_be_written_is_refused(source: Damaged, tmp_path: Path) -> N
 
 
 def test_hostile_names_stay_text_and_in_the_folder() -> None:
-    html = render_index([Entry(EVIL, "spaces/x.html", EVIL, "none", (EVIL,)), missing(EVIL, EVIL)])
+    html = render_index([Entry(EVIL, EVIL, "spaces/x.html", EVIL, "none", (EVIL,)), missing(EVIL, EVIL)])
     assert "<script" not in html
-    assert html.count(unescape(EVIL).replace('"', "&#34;").replace("<", "&lt;").replace(">", "&gt;")) == 5
+    assert html.count(unescape(EVIL).replace('"', "&#34;").replace("<", "&lt;").replace(">", "&gt;")) == 6
     for space in ("..", "../../x", "/etc/x", "index", EVIL):
         path = page_path(space)
         assert (path.parts[0], len(path.parts), path.suffix) == ("spaces", 2, ".html")

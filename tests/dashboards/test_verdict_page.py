@@ -55,7 +55,8 @@ def test_the_answer_the_forest_and_the_spaces_at_both_sizes(browse: Browse, demo
     expect(steps.locator("pre")).to_have_text(suggested(comparison.cells))
     rows = page.locator("#verdict-spaces tbody tr")
     expect(rows).to_have_count(2)
-    expect(rows.nth(1)).to_contain_text(effect(comparison))
+    for text in (effect(comparison), "A study in memory", question(comparison)):
+        expect(rows.nth(1)).to_contain_text(text)
     rows.nth(0).get_by_role("link").click()
     expect(answer).to_contain_text(question(compare_space(demo, "digits")))
 
@@ -67,4 +68,5 @@ def test_every_open_pair_has_a_step_and_settled_ones_have_none(demo: MemorySourc
         steps = next_steps(pair)
         assert bool(steps) == (pair.verdict in (Verdict.UNDECIDED, Verdict.PENDING))
         assert {step.text for step in steps if step.action != "continue"} <= texts
+    assert len({todo.what for todo in todos(comparison)}) == len(todos(comparison))
     assert tomllib.loads(suggested(comparison.cells))

@@ -126,7 +126,8 @@ def _cells(pairs: Iterable[PairResult]) -> Iterable[CellResult]:
 
 
 def _named(pair: PairResult) -> str:
-    return f"{method(pair.challenger.cell.name.optimizer)}, batch {pair.batch_size:,}"
+    challenger, baseline = (method(result.cell.name.optimizer) for result in (pair.challenger, pair.baseline))
+    return f"{challenger} against {baseline}, batch {pair.batch_size:,}"
 
 
 def decide(view: View) -> list[Component] | Empty:
@@ -183,7 +184,7 @@ def _space_row(view: View, name: str) -> list[Content]:
         _space_link(view, name),
         verdict,
         effect(comparison),
-        question(comparison),
+        html.Div([*map(html.P, comparison.about[:1]), html.P(question(comparison), className="faint")]),
         f"{found.done:,} of {found.planned:,}",
     ]
 
