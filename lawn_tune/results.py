@@ -121,6 +121,10 @@ class ResultSource(Protocol):
         """Names of the spaces that have been launched, in alphabetical order."""
         ...
 
+    def latest(self) -> str:
+        """The space in which a trial started or ended last, "" if none was started."""
+        ...
+
     def cells(self, space: str) -> tuple[Cell, ...]:
         """The cells of `space` as last launched, ordered by optimizer (plan order) and batch size."""
         ...

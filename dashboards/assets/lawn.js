@@ -58,7 +58,7 @@
             return [next === place ? write(before.space, merged) : NONE(), next, NONE(), values.map(NONE)];
         }
         const spaces = known.spaces || [];
-        const place = { path, space: here.space || spaces[0] || "", filters: here.filters };
+        const place = { path, space: here.space || known.first || spaces[0] || "", filters: here.filters };
         const shown = ids.map((id, i) => {
             const chosen = here.filters[id.name] || [];
             const wanted = Array.isArray(values[i]) || id.default === "" ? chosen : chosen[0] || id.default;

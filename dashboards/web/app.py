@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from hashlib import blake2b
 from importlib.resources import files
 from typing import Any
@@ -117,7 +118,7 @@ def _shell(source: Snapshots, pages: Sequence[Page]) -> Component:
             dcc.Store(id=PLACE),
             dcc.Store(id=VERSION, data=""),
             dcc.Store(id=THEME),
-            dcc.Store(id="known", data={"spaces": spaces, "paths": [page.path for page in pages]}),
+            dcc.Store(id="known", data=_known(source, pages)),
             dcc.Store(id="wanted"),
             dcc.Store(id="laid-out"),
             html.A("Skip to content", href="#main", className="skip"),
@@ -132,6 +133,14 @@ def _shell(source: Snapshots, pages: Sequence[Page]) -> Component:
         defaultColorScheme="light",
     )
     return shell
+
+
+def _known(source: Snapshots, pages: Sequence[Page]) -> dict[str, Any]:
+    """Returns the spaces, the one that an address without a space leads to, and the paths of the pages."""
+    spaces, first = _spaces(source), ""
+    with suppress(LawnTuneError):
+        first = source.first()
+    return {"spaces": spaces, "first": first, "paths": [page.path for page in pages]}
 
 
 def _header(base: str, spaces: Sequence[str], pages: Sequence[Page]) -> Component:

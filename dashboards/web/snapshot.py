@@ -187,6 +187,11 @@ class Snapshots:
             self._spaces = (self._clock(), self._source.spaces())
         return self._spaces[1]
 
+    def first(self) -> str:
+        """Returns the space that is shown unless another is asked for: the one that trains or trained last."""
+        spaces, latest = self.spaces(), self._source.latest()
+        return latest if latest in spaces else next(iter(spaces), "")
+
     def drivers(self) -> Drivers:
         """Returns who holds which cell."""
         if self._held is None or self._old(self._held[0]):
@@ -226,8 +231,7 @@ class Snapshots:
     def warm(self) -> None:
         """Reads and compares the space that is shown first, so that the first viewer need not wait for it."""
         with suppress(Exception):
-            for space in self.spaces()[:1]:
-                self.refreshed(space).warm()
+            self.refreshed(self.first()).warm()
 
     def _keep(self, space: str, kept: tuple[float, Snapshot]) -> None:
         with self._lock:

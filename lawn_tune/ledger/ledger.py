@@ -297,6 +297,12 @@ class Ledger:
             return roster.spaces(connection)
 
     @patient
+    def latest(self) -> str:
+        """See `ResultSource.latest`."""
+        with self._database.reading() as connection:
+            return reads.latest(connection)
+
+    @patient
     def cells(self, space: str) -> tuple[Cell, ...]:
         """See `ResultSource.cells`."""
         with self._database.reading() as connection:

@@ -21,6 +21,18 @@ CHUNK = 500
 """Keys a query; both databases limit the parameters of a statement."""
 
 
+def latest(connection: Connection) -> str:
+    """Returns the space in which a trial started or ended last, "" if none was started.
+
+    Of spaces that share that trial it is the one that was launched last.
+    """
+    moved = func.max(case((trials.c.ended > trials.c.started, trials.c.ended), else_=trials.c.started))
+    query = select(cells.c.space).join(plan_table, plan_table.c.cell == cells.c.name)
+    query = query.join(trials, trials.c.key == plan_table.c.key).where(trials.c.started != "")
+    query = query.group_by(cells.c.space).order_by(moved.desc(), func.max(cells.c.registered).desc(), cells.c.space)
+    return connection.execute(query.limit(1)).scalar() or ""
+
+
 def cells_of(connection: Connection, space: str) -> tuple[Cell, ...]:
     """Returns the cells of a space as last launched, in plan order.
 

@@ -160,6 +160,18 @@ def test_only_so_many_spaces_are_kept(clock: Clock) -> None:
     assert source.calls["trials"] == before + 1
 
 
+def test_the_space_that_trained_last_is_shown_first(source: Counting, clock: Clock) -> None:
+    snapshots = Snapshots(source, clock=clock)
+    source.planned += [make_cell("adam", space="a"), make_cell("adam", space="b")]
+    source.rows = []
+    assert snapshots.first() == "a"
+    for space, time in (("b", "started"), (SPACE, "ended"), ("a", "started")):
+        cell = make_cell("adam", space=space)
+        [row, *_] = search_rows(cell, [90.0 for _ in range(9)])
+        source.rows.append(replace(row, provenance={time: f"2026-11-24T05:00:{len(source.rows):02d}"}))
+        assert snapshots.first() == space
+
+
 def test_who_holds_a_cell() -> None:
     snapshots = Snapshots(MemorySource(), lambda: {"a/adam/bs1": ("host:1", True), "a/adam/bs2": ("host:2", False)})
     assert snapshots.drivers()["a/adam/bs1"] == Driver("host:1", True)

@@ -41,6 +41,15 @@ class MemorySource:
     def spaces(self) -> tuple[str, ...]:
         return tuple(sorted({cell.name.space for cell in self.planned}))
 
+    def latest(self) -> str:
+        moved = [
+            (str(row.provenance[time]), row.cell.partition("/")[0])
+            for row in self.rows
+            for time in ("started", "ended")
+            if time in row.provenance
+        ]
+        return max(moved, default=("", ""))[1]
+
     def cells(self, space: str) -> tuple[Cell, ...]:
         return tuple(cell for cell in self.planned if cell.name.space == space)
 

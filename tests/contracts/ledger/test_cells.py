@@ -25,6 +25,17 @@ def test_cells_are_read_as_last_launched(ledger: Ledger) -> None:
     assert ledger.cells("demo") == (c, wider, b)
 
 
+def test_the_latest_space_is_the_one_that_a_trial_moved_last(ledger: Ledger) -> None:
+    first, second, shared = (make_cell(space=space, batch_size=size) for space, size in (("b", 8), ("a", 1), ("c", 1)))
+    ledger.register([first, second])
+    assert ledger.latest() == ""
+    for cell, i in ((first, 0), (second, 0), (first, 1), (second, 1)):
+        train(ledger, cell, cell.search_trials[i : i + 1])
+        assert ledger.latest() == cell.name.space
+    ledger.register([shared])  # the same trials, launched later
+    assert ledger.latest() == "c"
+
+
 def test_a_cell_must_be_registered(ledger: Ledger) -> None:
     unregistered = make_cell(batch_size=1)
     with pytest.raises(LedgerError, match="demo/adam/bs1"):
