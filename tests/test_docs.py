@@ -21,6 +21,7 @@ from lawn_tune.cli.main import app
 from lawn_tune.comparison.compare import compare_space
 from lawn_tune.comparison.renderers.markdown import escaped
 from lawn_tune.comparison.verdicts import sentence
+from lawn_tune.ledger.importing import import_bundle
 from lawn_tune.planning.plan import plan
 from lawn_tune.planning.spaces import builtin_spaces
 from search_spaces.loader import load_space
@@ -194,3 +195,10 @@ def test_every_method_says_what_it_does_and_where_it_comes_from() -> None:
     for row in METHODS.values():
         assert row.formula, row.name
         assert row.source, row.name
+
+
+@pytest.mark.long
+def test_the_committed_bundles_fit_into_one_ledger(tmp_path: Path) -> None:
+    """Trials that several studies share have the same numbers in all of them."""
+    for bundle in results_page.RESULTS.glob("*.bundle"):
+        import_bundle(bundle, f"sqlite:///{tmp_path}/ledger.db", lambda *_: None, pytest.fail)
