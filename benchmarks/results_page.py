@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 from dashboards.report import illustrated
 from dashboards.report.protocol import dates, protocol
@@ -46,14 +47,15 @@ def main() -> None:
         path.write_text(text)
 
 
-class Study(NamedTuple):
+@dataclass(frozen=True)
+class Study:
     """A bundle: its file's name, what it shows, and its trials."""
 
     name: str
     comparison: Comparison
     trials: Sequence[TrialRow]
 
-    @property
+    @cached_property
     def rows(self) -> Table:
         """The comparison as rows and texts."""
         return table(self.comparison)
@@ -63,7 +65,7 @@ class Study(NamedTuple):
         """False where no pair has enough seeds for a difference to say anything."""
         return any(pair.difference and pair.difference.n >= FEW for pair in self.comparison.pairs)
 
-    @property
+    @cached_property
     def confirmed(self) -> Mapping[str, frozenset[tuple[str, str]]]:
         """Cell, without its space → key and start of each confirm run."""
         found: dict[str, set[tuple[str, str]]] = {}
