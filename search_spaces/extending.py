@@ -6,7 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from search_spaces.keys import did_you_mean, space_error
+from search_spaces.keys import as_list, did_you_mean, space_error
 from search_spaces.space import SpaceError
 from search_spaces.toml import SUFFIX, TomlError, read_toml
 
@@ -79,7 +79,7 @@ def _merge(key: str, base: object, own: object) -> object:
 def _chosen(path: Path, key: str, names: object, known: dict[Any, Any]) -> Values:
     """Returns the named entries, in the order of the list."""
     if not isinstance(names, list) or not names:
-        raise space_error(path, key, "must be a list with at least one value", names, "Write it as [1, 2].")
+        raise space_error(path, key, "must be a list with at least one value", names, as_list(names))
     for name in names:
         if isinstance(name, dict | list) or name not in known or names.count(name) > 1:
             rule = f"must be chosen from {', '.join(map(str, known))}, each once"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, time
@@ -11,6 +12,9 @@ from typing import Any
 
 from search_spaces.space import SpaceError
 
+SHOWN = 120
+"""Characters of a value in an error."""
+
 
 def space_error(source: Path, key: str, rule: str, got: object, todo: str) -> SpaceError:
     """Returns the error of one key in the form `file: key: rule, got value. What to do.`
@@ -19,12 +23,29 @@ def space_error(source: Path, key: str, rule: str, got: object, todo: str) -> Sp
         source: the file.
         key: dotted key, "" for the file as a whole.
         rule: the requirement, and the values allowed.
-        got: the value found, shown as its `repr`, a date or time as TOML writes it, shortened.
+        got: the value found.
         todo: the next step, as a sentence.
     """
-    text = got.isoformat() if isinstance(got, date | time) else repr(got)
-    text = text if len(text) <= 120 else f"{text[:117]}..."
-    return SpaceError(f"{source}: {key}: {rule}, got {text}. {todo}")
+    return SpaceError(f"{source}: {key}: {rule}, got {shown(got)}. {todo}")
+
+
+def shown(value: object) -> str:
+    """Returns a value of a TOML file fit for an error: shortened, and without what is in a table."""
+    if isinstance(value, dict):
+        return "a table" if value else "an empty table"
+    if isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        return "a list of tables"
+    text = value.isoformat() if isinstance(value, date | time) else repr(value)
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
+
+
+def as_list(value: object, example: str = "[1, 2, 3]") -> str:
+    """Returns how to write a value as a list: "Write it as [0.1].", or as an example where it is not a single one."""
+    if isinstance(value, str) and value.isprintable() and len(value) < SHOWN:
+        example = f"[{json.dumps(value, ensure_ascii=False)}]"
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        example = f"[{shown(value)}]"
+    return f"Write it as {example}."
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:

@@ -8,8 +8,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from search_spaces.extending import BATCH_SIZES, METHODS, read_space
-from search_spaces.keys import Keys, did_you_mean, space_error
+from search_spaces.extending import BATCH_SIZES, EXTENDS, METHODS, read_space
+from search_spaces.keys import Keys, as_list, did_you_mean, space_error
 from search_spaces.levels import AUTO, DEFAULT_MARGIN, INFLECTION, MARGIN, MAX_MARGIN, of_batch, of_word
 from search_spaces.space import Budget, Grid, OwnClass, Pairing, SearchSpace
 from search_spaces.toml import SUFFIX
@@ -137,14 +137,14 @@ class _Table(Keys):
             raise self.error(name, "must be a table", value, f"Write it as [{self.key(name)}] with keys below.")
         return _Table(self.source, self.key(name), value)
 
-    def items(self, name: str, form: str = "Write it as [1, 2, 3].") -> list[Any]:
+    def items(self, name: str, form: str = "") -> list[Any]:
         value = self.values[name]
         if not isinstance(value, list) or not value:
-            raise self.error(name, "must be a list with at least one value", value, form)
+            raise self.error(name, "must be a list with at least one value", value, form or as_list(value))
         return value
 
     def texts(self, name: str) -> tuple[str, ...]:
-        values = self.items(name, 'Write it as ["train.py", "model.py"].')
+        values = self.items(name, as_list(self.values[name], '["train.py", "model.py"]'))
         for value in values:
             if not isinstance(value, str) or not value:
                 raise self.error(name, "must contain only non-empty strings", value, "Write each in quotes.")
@@ -215,7 +215,7 @@ def _check_keys(top: _Table, also: Collection[str]) -> None:
         needed, others = (TRAINABLE,), (*OWN_FUNCTION, *SOURCES)
     elif WORKLOAD in top.values:
         needed, others = OWN_WORKLOAD, SOURCES
-    top.only([*REQUIRED, *needed, *others, *defaults, *OPTIONAL])
+    top.only([*REQUIRED, *needed, *others, *defaults, *OPTIONAL, EXTENDS])
     top.requires((*REQUIRED, *needed))
 
 

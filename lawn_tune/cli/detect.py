@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import inf
 from typing import Any, NamedTuple
 
 from lawn_tune.cells import Cell
@@ -11,7 +10,6 @@ from lawn_tune.cli.options import console, plain_table
 from lawn_tune.comparison.compare import compare
 from lawn_tune.comparison.inference import POWER
 from lawn_tune.comparison.power import PRIOR_SPREAD, Needed, needed
-from lawn_tune.errors import UsageError
 from lawn_tune.results import TrialRow
 from trainables.examples import Outcomes
 
@@ -46,13 +44,8 @@ def detected(
         planned: cells.
         rows: trials of their spaces in a ledger.
         examples: key → outcome on each test example [E], of confirm trials.
-        difference: to be found, in points.
-
-    Raises:
-        UsageError: the difference is not a number above 0.
+        difference: to be found, in points, above 0.
     """
-    if not 0 < difference < inf:
-        raise UsageError(f"--detect must be a number of points above 0, got {difference:g}", "Try --detect 0.5.")
     spaces = dict.fromkeys(cell.name.space for cell in planned)
     groups = [[cell for cell in planned if cell.name.space == space] for space in spaces]
     return Detected(

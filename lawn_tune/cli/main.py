@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable
@@ -231,8 +232,10 @@ def _show_refusal(error: Any) -> int:
     if type(error).show is not _Refused.show:
         error.show()
     else:
-        hint = f"'{error.ctx.command_path} --help' shows what it takes." if error.ctx else None
-        _print_error(f"error: {error.format_message().replace(': Value error, ', ': ')}", hint)
+        general = f"'{error.ctx.command_path} --help' shows what it takes." if error.ctx else None
+        text = re.sub(r"^Invalid value for '(--[\w-]+)': (?=must be )", r"\1: ", error.format_message())
+        text = text.replace(": Value error, ", ": ")
+        _print_error(f"error: {text}", getattr(error, "hint", None) or general)
     return int(error.exit_code)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -12,13 +12,44 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lawn_tune.settings import SETTINGS, Settings, resolve
+from lawn_tune.settings import SETTINGS, Settings, kinds, resolve
+from search_spaces.keys import shown
 
 
 def _option(name: str) -> Any:
     """Returns the option of a setting; its text is read and checked by `settings.resolve`."""
     (setting,) = (setting for setting in SETTINGS if setting.name == name)
     return typer.Option(setting.flag, metavar=setting.metavar or None, help=setting.described)
+
+
+class Refused(typer.BadParameter):
+    """A value that an option does not take.
+
+    Args:
+        message: the rule and the value.
+        hint: the next step; None for that of every option.
+    """
+
+    def __init__(self, message: str, hint: str | None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+def parsed(parse: Callable[[str], Any], hint: str | None = None) -> Callable[[object], Any]:
+    """Returns the parser of an option that is not a setting: it refuses a value in the words of those that are.
+
+    Args:
+        parse: of `settings.kinds`.
+        hint: see `Refused`.
+    """
+
+    def value(given: object) -> Any:
+        try:
+            return parse(str(given))
+        except ValueError as rule:
+            raise Refused(f"must be {rule}, got {shown(given)}", hint) from None
+
+    return value
 
 
 Storage = Annotated[str | None, _option("storage")]
@@ -47,8 +78,24 @@ Cells = Annotated[
     list[str] | None,
     typer.Option("--cells", metavar="GLOB", help="Only cells like 'adam*/bs512'; may be given several times."),
 ]
-MaxEpochs = Annotated[int | None, typer.Option("--max-epochs", metavar="N", help="Train at most N epochs a trial.")]
-Seeds = Annotated[int | None, typer.Option("--seeds", metavar="N", help="Number of seeds that confirm each winner.")]
+MaxEpochs = Annotated[
+    int | None,
+    typer.Option(
+        "--max-epochs",
+        metavar="N",
+        parser=parsed(kinds.whole(1), "Leave it out to use the space's epochs."),
+        help="Train at most N epochs a trial.",
+    ),
+]
+Seeds = Annotated[
+    int | None,
+    typer.Option(
+        "--seeds",
+        metavar="N",
+        parser=parsed(kinds.whole(1), "Leave it out to use the space's seeds."),
+        help="Number of seeds that confirm each winner.",
+    ),
+]
 Smoke = Annotated[
     bool,
     typer.Option(

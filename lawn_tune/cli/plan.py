@@ -19,6 +19,7 @@ from lawn_tune.cli.options import (
     Smoke,
     Storage,
     console,
+    parsed,
     print_json,
 )
 from lawn_tune.cli.plan_text import Planned, print_plan, time_text
@@ -34,7 +35,7 @@ from lawn_tune.planning.ranks import check_ranks
 from lawn_tune.planning.smoke import smoke_cells
 from lawn_tune.planning.spaces import builtin_spaces, find_spaces, listed_spaces
 from lawn_tune.planning.speed import Speeds
-from lawn_tune.settings import resolve
+from lawn_tune.settings import kinds, resolve
 from lawn_tune.storage import StorageUrl, masked
 from trainables.examples import Outcomes
 
@@ -61,14 +62,22 @@ def plan(
     seeds: Seeds = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Choose packs for N such workers, and simulate how long these take."),
+        typer.Option(
+            metavar="N",
+            parser=parsed(kinds.whole(1)),
+            help="Choose packs for N such workers, and simulate how long these take.",
+        ),
     ] = None,
     gpus: Gpus = None,
     gpus_per_trial: GpusPerTrial = None,
     smoke: Smoke = False,
     detect: Annotated[
         float | None,
-        typer.Option(metavar="POINTS", help="Show how many confirm seeds would find such a difference."),
+        typer.Option(
+            metavar="POINTS",
+            parser=parsed(kinds.number("points", "0.5", zero=False)),
+            help="Show how many confirm seeds would find such a difference.",
+        ),
     ] = None,
     storage: Storage = None,
     as_json: AsJson = False,

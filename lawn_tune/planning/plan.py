@@ -147,7 +147,10 @@ def _confirm_seeds(space: SearchSpace, count: int) -> tuple[int, ...]:
 
 def _at_least_one(flag: str, value: int | None) -> None:
     if value is not None and value < 1:
-        raise UsageError(f"{flag} must be a whole number from 1, got {value}", "Leave it out to plan the whole space.")
+        unit = flag.rpartition("-")[2]
+        raise UsageError(
+            f"{flag} must be a whole number from 1, got {value}", f"Leave it out to use the space's {unit}."
+        )
 
 
 def _check_cap(space: SearchSpace, cell: Cell) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lawn_tune.settings import kinds
 from lawn_tune.settings.kinds import NO, YES
 from lawn_tune.settings.resolve import (
     DASHBOARD_TOKEN,
@@ -26,6 +27,7 @@ __all__ = [
     "Settings",
     "check_work_dir",
     "debugging",
+    "kinds",
     "resolve",
     "with_origin",
 ]

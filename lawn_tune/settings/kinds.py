@@ -66,12 +66,12 @@ def number(unit: str, examples: str, *, zero: bool = True) -> Callable[[str], fl
     return parse
 
 
-def whole(lowest: int) -> Callable[[str], int]:
+def whole(lowest: int, highest: int = 999_999) -> Callable[[str], int]:
     """A whole number."""
 
     def parse(text: str) -> int:
-        if not re.fullmatch(r"\d{1,6}", text, re.ASCII) or int(text) < lowest:
-            raise ValueError(f"a whole number from {lowest} to 999999")
+        if not re.fullmatch(r"\d{1,6}", text, re.ASCII) or not lowest <= int(text) <= highest:
+            raise ValueError(f"a whole number from {lowest} to {highest}")
         return int(text)
 
     return parse

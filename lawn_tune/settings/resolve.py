@@ -14,7 +14,7 @@ from lawn_tune.errors import UsageError
 from lawn_tune.settings import kinds
 from lawn_tune.settings.table import PREFIX, SETTINGS, Setting, Settings
 from lawn_tune.storage import masked
-from search_spaces.keys import did_you_mean
+from search_spaces.keys import did_you_mean, shown
 from search_spaces.toml import TomlError, read_toml
 
 FILE = "lawn-tune.toml"
@@ -26,9 +26,6 @@ KERNELS = "LAWN_TUNE_KERNELS"
 
 DASHBOARD_TOKEN = "LAWN_TUNE_DASHBOARD_TOKEN"
 """The secret that viewers of a dashboard give; never a flag, as process lists show those."""
-
-SHOWN = 120
-"""Characters of a value in an error."""
 
 
 def resolve(
@@ -151,12 +148,12 @@ def _read(file: Path) -> dict[str, Any]:
     names = [setting.name for setting in SETTINGS]
     for key, value in values.items():
         if key not in names:
-            shown = f"{file}: {key}: unknown key; the keys are {', '.join(names)}, got {_shown(value, known=False)}"
-            raise UsageError(shown, f"{did_you_mean(key, names)}Rename or remove it.")
+            text = f"{file}: {key}: unknown key; the keys are {', '.join(names)}, got {_shown(value, known=False)}"
+            raise UsageError(text, f"{did_you_mean(key, names)}Rename or remove it.")
         yes_or_no = next(setting for setting in SETTINGS if setting.name == key).parse is kinds.yes
         if (isinstance(value, bool) and not yes_or_no) or not isinstance(value, str | int | float):
-            shown = f"{file}: {key}: must be a text or a number, got {_shown(value)}"
-            raise UsageError(shown, "Write a single value.")
+            text = f"{file}: {key}: must be a text or a number, got {_shown(value)}"
+            raise UsageError(text, "Write a single value.")
     return values
 
 
@@ -176,8 +173,7 @@ def _parse(setting: Setting, origin: str, value: Any) -> Any:
 
 def _shown(value: object, *, known: bool = True) -> str:
     """Returns the value fit to print: a password may be in any text, if its key is known in any that may be a URL."""
-    if isinstance(value, dict | list):
-        return "a table" if isinstance(value, dict) else "a list"
+    if isinstance(value, list):
+        return "a list"
     secret = isinstance(value, str) and (not known or any(mark in value for mark in ("@", "://", "?", "&")))
-    text = repr(masked(str(value)) if secret else value)
-    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
+    return shown(masked(str(value)) if secret else value)

@@ -270,7 +270,7 @@ def test_what_typer_refuses_has_the_form_of_all_errors() -> None:
     assert result.stderr == "error: No such option: --nothing\nhint: 'lawn-tune plan --help' shows what it takes.\n"
     result = CliRunner().invoke(app, ["plan", "--seeds", "two"])
     assert result.exit_code == 2
-    assert result.stderr.startswith("error: Invalid value for '--seeds': ")
+    assert result.stderr.startswith("error: --seeds: must be a whole number from 1 to 999999, got 'two'\nhint: ")
     result = CliRunner().invoke(app, ["compare", "quickstart", "--format", "html"])
     assert result.stderr.startswith("error: Invalid value for '--format': 'html' is not one of 'rich', 'md'")
 

@@ -158,15 +158,32 @@ def test_plan_counts_equal_trials_of_other_spaces(tmp_path: Path) -> None:
         (["plan", "my/space.toml"], ["my/space.toml: cannot be read: No such file"]),
         (["plan", "digits", "digits"], ["every space needs a name of its own"]),
         (["plan", "digits", "--cells", "adam"], ["--cells 'adam' matches no cell of: digits/sgd/bs32", "hint: "]),
-        (["plan", "digits", "--max-epochs", "0"], ["--max-epochs must be a whole number from 1, got 0"]),
+        (
+            ["plan", "digits", "--max-epochs", "0"],
+            [
+                "--max-epochs: must be a whole number from 1 to 999999, got '0'",
+                "hint: Leave it out to use the space's epochs.",
+            ],
+        ),
         (["plan", "digits", "--max-epochs", "3"], ["--max-epochs 3", "optimizers.sgd.warmup_epochs has 5"]),
         (
             ["plan", "movielens_100k", "--max-epochs", "2"],
             ["shorten the warm-up in a copy of the file", "below 2 fit: "],
         ),
-        (["plan", "digits", "--detect", "0"], ["--detect must be a number of points above 0, got 0", "--detect 0.5"]),
-        (["plan", "digits", "--detect", "nan"], ["--detect must be a number of points above 0, got nan"]),
-        (["plan", "digits", "--seeds", "0"], ["--seeds must be a whole number from 1, got 0"]),
+        (["plan", "digits", "--detect", "0"], ["--detect: must be a number of points above 0, as 0.5, got '0'"]),
+        (["plan", "digits", "--detect", "nan"], ["--detect: must be a number of points above 0, as 0.5, got 'nan'"]),
+        (
+            ["plan", "digits", "--seeds", "0"],
+            [
+                "--seeds: must be a whole number from 1 to 999999, got '0'",
+                "hint: Leave it out to use the space's seeds.",
+            ],
+        ),
+        (
+            ["plan", "digits", "--workers", "0"],
+            ["--workers: must be a whole number from 1 to 999999, got '0'", "hint: "],
+        ),
+        (["dashboard", "--port", "65536"], ["--port: must be a whole number from 0 to 65535, got '65536'", "hint: "]),
         (["plan", "digits", "--storage", "x.db"], ["--storage: must be a storage URL", "got 'x.db'"]),
         (["plan", "digits", "--storage", "sqlite://"], ["names no file"]),
         (["plan", "digits", "--storage", "mysql://me:pw@host/db"], ["mysql"]),

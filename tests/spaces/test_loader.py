@@ -66,6 +66,13 @@ ERRORS = {
     "syntax": ('loss = "cross-entropy"', "loss = = 1", "not valid TOML", "line 3"),
     "repeated key": ("reported =", 'metric = "accuracy"\nreported =', "not valid TOML", "line 6"),
     "unknown top key": ("schedule =", "shedule =", "shedule: unknown key", "Did you mean 'schedule'"),
+    "unknown top table": (
+        "[model]",
+        '[modell]\nname = "x"\n[model]',
+        "modell: unknown key",
+        "got a table. Did you mean",
+    ),
+    "misspelt extends": ("schedule =", 'extend = "x"\nschedule =', "extend: unknown key", "Did you mean 'extends'?"),
     "unknown seeds key": ("search = [0, 1]", "serch = [0, 1]", "seeds.serch: unknown key", "Did you mean 'search'"),
     "unknown budget key": ("epochs = 20", "epoch = 20", "budgets[0].epoch: unknown key", "Did you mean 'epochs'"),
     "missing top key": ('metric = "accuracy"\n', "", "metric: missing key", "Add it"),
@@ -125,6 +132,9 @@ ERRORS = {
         "got 1979-05-27. ",
     ),
     "rates are one number": ("[0.003, 0.01, 0.03]", "0.01", "optimizers.adam.peak_lr: must be a list", "got 0.01"),
+    "how to write one number": ("[0.003, 0.01, 0.03]", "0.01", "peak_lr: must be a list", "Write it as [0.01]."),
+    "how to write one seed": ("search = [0, 1]", "search = 7", "seeds.search: must be a list", "Write it as [7]."),
+    "how to write one word": ("[1, 3.5]", '"auto"', "free_epochs: must be a list", 'Write it as ["auto"].'),
     "no rates": ("[0.003, 0.01, 0.03]", "[]", "optimizers.adam.peak_lr: must be a list with at least", "got []"),
     "rates repeat": (
         "0.003, 0.01",
@@ -148,7 +158,7 @@ ERRORS = {
         "[[budgets]]\nbatch_size = 64\nepochs = 20\n\n[[budgets]]",
         "[budgets]",
         "budgets",
-        "512",
+        "got a table",
     ),
     "override of a word": (
         "[optimizers.adam]",

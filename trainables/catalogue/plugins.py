@@ -180,9 +180,8 @@ def _referred(row: Mapping[str, Any], where: str, found: Rows, known: Rows) -> d
         if key in values:
             rows = known[kind] | found[kind]
             if values[key] not in rows:
-                raise CatalogueError(
-                    f"{where}.{key}: must be one of {', '.join(rows)}, got {values[key]!r}. Correct it."
-                )
+                text = f"must be one of {', '.join(rows)}, got {_shown(values[key])}"
+                raise CatalogueError(f"{where}.{key}: {text}. Correct it.")
             values[key] = rows[values[key]]
     return values
 
