@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shlex
 import threading
 import webbrowser
 from dataclasses import replace
@@ -17,12 +18,12 @@ from dashboards import report as page
 from dashboards.report.static_site import doubled, entry, missing, page_path, render_index
 from lawn_tune.cli.compare import as_given, comparison_of
 from lawn_tune.cli.ledger import bars, counts
-from lawn_tune.cli.options import Storage
-from lawn_tune.cli.source import elsewhere, launched, option, reading, reading_space
+from lawn_tune.cli.options import Storage, parsed
+from lawn_tune.cli.source import elsewhere, launched, option, reading, reading_space, refuse_bundle
 from lawn_tune.errors import LedgerError, UsageError
 from lawn_tune.ledger import Ledger
 from lawn_tune.ledger.bundle import write_bundle
-from lawn_tune.settings import DASHBOARD_TOKEN, resolve
+from lawn_tune.settings import DASHBOARD_TOKEN, kinds, resolve
 from lawn_tune.storage import masked
 from lawn_tune.words import count
 
@@ -77,7 +78,7 @@ def report(
     if bundle is not None:
         return _write_bundle(space, bundle, storage)
     with reading_space(space, storage) as (ledger, name):
-        comparison = as_given(comparison_of(ledger, name), space, storage)
+        comparison = as_given(comparison_of(ledger, name, storage), space, storage)
         path = output or default_path(comparison.space, format)
         drawn: dict[Path, str] = {}
         if figures is None:
@@ -99,7 +100,8 @@ def dashboard(
     storage: Storage = None,
     host: Annotated[str, typer.Option("--host", metavar="ADDRESS", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option("--port", metavar="PORT", min=0, max=65535, help="Port; 0 takes a free one.")
+        int,
+        typer.Option("--port", metavar="PORT", parser=parsed(kinds.whole(0, 65535)), help="Port; 0 takes a free one."),
     ] = 8050,
     allow_host: Annotated[
         list[str] | None,
@@ -171,14 +173,16 @@ def dashboard(
 
 def _write_site(space: str | None, folder: Path, storage: str | None) -> None:
     """Writes one page after the other, then the list of them: it never leads to a page that is not there."""
+    if space is not None:
+        refuse_bundle(space, ", and --site reads a ledger", f"Write its page: lawn-tune report {shlex.quote(space)}.")
     entries = []
     with reading(storage) as ledger:
-        names = ledger.spaces() if space is None else (launched(ledger, space),)
+        names = ledger.spaces() if space is None else (launched(ledger, space, storage),)
         for name, other in doubled(names):
             raise UsageError(f"--site: spaces '{name}' and '{other}' have one file name", "Give one SPACE a folder.")
         for name in names:
             try:
-                comparison = replace(comparison_of(ledger, name), storage=option(storage))
+                comparison = replace(comparison_of(ledger, name, storage), storage=option(storage))
             except (LedgerError, UsageError) as error:
                 entries.append(missing(name, error.message))
                 continue
@@ -197,8 +201,9 @@ def _put(path: Path, text: str, option: str = "--site") -> None:
 
 
 def _write_bundle(space: str, path: Path, storage: str | None) -> None:
+    refuse_bundle(space, " already", f"Copy it: {shlex.join(('cp', space, str(path)))}")
     with reading(storage) as ledger:
-        name = launched(ledger, space)
+        name = launched(ledger, space, storage)
     with bars() as progress:
         done = write_bundle(resolve({"storage": storage}).storage, name, path, progress)
     typer.echo(f"wrote {path} ({size(path.stat().st_size)}): {counts(done.rows)}")

@@ -34,6 +34,9 @@ LONGEST_NAME, LONGEST_PATH = 255, 4095
 SHOWN = 200
 """Characters of a URL in an error."""
 
+MAGIC = b"SQLite format 3\0"
+"""The first bytes of an SQLite database."""
+
 _KINDS: dict[str, Literal["sqlite", "postgresql"]] = {
     "sqlite": "sqlite",
     "sqlite+pysqlite": "sqlite",
@@ -184,6 +187,22 @@ def is_path(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return len(path) <= LONGEST_PATH and all(len(name) <= LONGEST_NAME for name in path.split(b"/"))
+
+
+def header(path: Path) -> bytes:
+    """Returns the first bytes of a file, none if there is no such file."""
+    try:
+        if not path.is_file():
+            return b""
+        with path.open("rb") as file:
+            return file.read(100)
+    except (OSError, ValueError):
+        return b""
+
+
+def is_sqlite(path: Path) -> bool:
+    """Whether a file is an SQLite database, as bundles are."""
+    return header(path).startswith(MAGIC)
 
 
 def _is_text(text: str) -> bool:

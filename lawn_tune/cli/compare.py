@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import typer
 from rich.console import Console
 
 from lawn_tune.cli.options import Storage, console, plain_table
-from lawn_tune.cli.source import launched, option, reading_space
+from lawn_tune.cli.source import launched, option, reading_space, with_storage
 from lawn_tune.comparison.compare import compare_space
 from lawn_tune.comparison.comparison import Comparison
 from lawn_tune.comparison.next_steps import launch_command
@@ -62,7 +63,7 @@ def compare(
       lawn-tune compare digits.bundle
     """
     with reading_space(space, storage) as (ledger, name):
-        comparison = as_given(comparison_of(ledger, name), space, storage)
+        comparison = as_given(comparison_of(ledger, name, storage), space, storage)
         found = arrivals(ledger, comparison) if times else ()
     if not times:
         write(format, RENDERERS, comparison, print_comparison, output)
@@ -73,14 +74,17 @@ def compare(
         raise UsageError(text, "Leave out --times to see what is missing.")
 
 
-def comparison_of(source: ResultSource, space: str) -> Comparison:
+def comparison_of(source: ResultSource, space: str, storage: str | None = None) -> Comparison:
     """Returns the comparison of a space given by its name or its TOML file.
+
+    Args:
+        storage: as given to the command, for what it is told to type.
 
     Raises:
         UsageError: the ledger has no result of that space; the hint is what to type.
         LedgerError: none of its results can be read.
     """
-    name = launched(source, space)
+    name = launched(source, space, storage)
     comparison = compare_space(source, name)
     if comparison.empty:
         damaged = [row.error for row in source.trials(name) if row.damaged]
@@ -88,8 +92,10 @@ def comparison_of(source: ResultSource, space: str) -> Comparison:
             text = f"no result of space '{name}' can be read, {len(damaged)} are damaged; the first: {damaged[0]}"
             raise LedgerError(text, REPAIR)
         known = launch_command([result.cell for result in comparison.cells])
-        typed = f"lawn-tune launch {space}" if space.endswith(SUFFIX) else known
-        raise UsageError(f"space '{name}' has no results yet", f"Train it: {typed}")
+        typed = f"lawn-tune launch {shlex.quote(space)}" if space.endswith(SUFFIX) else known
+        raise UsageError(
+            f"space '{name}' has no results yet", f"Train it: {with_storage(typed, storage)}" if typed else None
+        )
     return comparison
 
 

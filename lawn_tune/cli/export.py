@@ -45,7 +45,7 @@ def export(
       lawn-tune export quickstart | jq '.[] | select(.phase == "confirm") | .metrics'
     """
     with reading_space(space, storage) as (ledger, name):
-        records = [record(row) for row in ledger.trials(launched(ledger, name))]
+        records = [record(row) for row in ledger.trials(launched(ledger, name, storage))]
     text = to_csv(records) if format == "csv" else to_json(records)
     if output is None:
         typer.echo(text, nl=False)

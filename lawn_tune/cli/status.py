@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import fsum
@@ -14,7 +15,7 @@ from lawn_tune import words
 from lawn_tune.cells import Cell
 from lawn_tune.cli.damage import tell_damage
 from lawn_tune.cli.options import AsJson, Storage, console, plain_table, print_json
-from lawn_tune.cli.source import launched, option, reading
+from lawn_tune.cli.source import launched, reading, refuse_bundle, with_storage
 from lawn_tune.comparison.next_steps import launch_command
 from lawn_tune.ledger.leases import Lease
 from lawn_tune.planning.counts import Counts, count
@@ -48,8 +49,12 @@ def status(
       lawn-tune status quickstart --json
       until lawn-tune status quickstart --check; do lawn-tune launch quickstart --deadline 8h; done
     """
+    if space is not None:
+        file = shlex.quote(space)
+        hint = f"Compare it: lawn-tune compare {file}; or import it first: lawn-tune ledger import {file}."
+        refuse_bundle(space, ", and status reads ledgers", hint)
     with reading(storage) as ledger:
-        names = ledger.spaces() if space is None else (launched(ledger, space),)
+        names = ledger.spaces() if space is None else (launched(ledger, space, storage),)
         rows = {name: ledger.trials(name) for name in names}
         held = {str(cell): lease for cell, lease in ledger.leases().items()}
         cells, damage = _cells(ledger, names)
@@ -60,7 +65,7 @@ def status(
         _print(found, held)
         for command in dict.fromkeys(_next([look for look in found if look.cell.name.space == name]) for name in names):
             if command:
-                console().print(f"next: {command} {option(storage)}".rstrip(), soft_wrap=True, markup=False)
+                console().print(f"next: {with_storage(command, storage)}", soft_wrap=True, markup=False)
         for name in names:
             if text := code_text([cell for cell in cells if cell.name.space == name], rows[name]):
                 console().print(f"{name}: {text}", soft_wrap=True, markup=False)

@@ -40,6 +40,7 @@ from lawn_tune.ledger.content import TABLES, Content, Progress, Row, Selection, 
 from lawn_tune.ledger.database import Database, SqliteConnection
 from lawn_tune.ledger.definitions import REVISION, cells, curves, examples, leases, plan, trials, version
 from lawn_tune.ledger.schema import current_revision, open_schema
+from lawn_tune.storage import MAGIC, header
 
 FORMAT = 1
 """In SQLite's `user_version`; raised when a reader of this version would misread a bundle."""
@@ -47,7 +48,6 @@ FORMAT = 1
 APPLICATION = 0x4C41574E
 """In SQLite's `application_id`: "LAWN". Ledgers do not have it."""
 
-MAGIC = b"SQLite format 3\0"
 LONGEST = 2**28
 """Bytes of one value; a curve of 300 epochs has some ten thousand."""
 
@@ -76,11 +76,6 @@ class Bundle:
     written: str
     rows: Mapping[str, int]
     digest: str
-
-
-def is_sqlite(path: Path) -> bool:
-    """Whether a file is an SQLite database, as bundles are."""
-    return _header(path).startswith(MAGIC)
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
@@ -117,7 +112,7 @@ def write_bundle(url: str, space: str, path: Path, progress: Progress) -> Bundle
 def _check_target(path: Path) -> None:
     if not path.parent.is_dir():
         raise UsageError(f"--bundle: there is no folder '{path.parent}'", f"mkdir -p '{path.parent}'")
-    if path.exists() and _application(_header(path)) != APPLICATION:
+    if path.exists() and _application(header(path)) != APPLICATION:
         raise UsageError(f"--bundle: '{path}' exists and is not a bundle", "Give the name of a new file.")
 
 
@@ -192,7 +187,7 @@ def open_bundle(path: Path) -> Iterator[tuple[Database, Bundle]]:
         UsageError: the file cannot be read, or is not a bundle.
         LedgerError: it is damaged, was changed after it was written, or is of a newer version.
     """
-    _check_header(path)
+    check_header(path)
     database = _ReadOnly(f"sqlite:///{quote(str(path.absolute()))}")
     try:
         try:
@@ -232,34 +227,29 @@ class _ReadOnly(Database):
         return {"connect_args": {"factory": _Untrusting}}
 
 
-def _header(path: Path) -> bytes:
-    """Returns the first bytes of a file, none if there is no such file."""
-    try:
-        if not path.is_file():
-            return b""
-        with path.open("rb") as file:
-            return file.read(100)
-    except (OSError, ValueError):
-        return b""
+def _application(first: bytes) -> int:
+    return int.from_bytes(first[68:72]) if first.startswith(MAGIC) and len(first) == 100 else 0
 
 
-def _application(header: bytes) -> int:
-    return int.from_bytes(header[68:72]) if header.startswith(MAGIC) and len(header) == 100 else 0
+def check_header(path: Path) -> None:
+    """Checks by the first bytes of a file whether it is a bundle of this format, with none of it read by SQLite.
 
-
-def _check_header(path: Path) -> None:
-    header = _header(path)
-    if not header:
+    Raises:
+        UsageError: the file cannot be read, or is not a bundle.
+        LedgerError: it is of another format, or was opened for writing.
+    """
+    first = header(path)
+    if not first:
         raise UsageError(f"there is no bundle '{path}', or it cannot be read", "Give the path of a bundle.")
-    if _application(header) != APPLICATION:
-        ledger = header.startswith(MAGIC)
+    if _application(first) != APPLICATION:
+        ledger = first.startswith(MAGIC)
         hint = f"Name a ledger by --storage sqlite:///{path}." if ledger else "Give the path of a bundle."
         raise UsageError(f"'{path}' is not a bundle", hint)
-    if (found := int.from_bytes(header[60:64])) != FORMAT:
+    if (found := int.from_bytes(first[60:64])) != FORMAT:
         raise LedgerError(
             f"bundle {path}: its format is {found}, this version reads format {FORMAT}", "Upgrade lawn_tune."
         )
-    if header[18:20] != b"\1\1":
+    if first[18:20] != b"\1\1":
         raise LedgerError(f"bundle {path}: it was opened for writing after it was written", ANOTHER)
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 import search_spaces
+from lawn_tune.storage import is_sqlite
 from search_spaces.keys import did_you_mean
 from search_spaces.loader import load_space
 from search_spaces.space import SearchSpace, SpaceError
@@ -39,11 +41,19 @@ def find_space(name_or_path: str | Path) -> SearchSpace:
     """Loads a built-in space by its name, or any space by the path of its TOML file; a built-in name comes first.
 
     Raises:
-        SpaceError: no built-in has that name and it is no path, or the file is not usable (see `load_space`).
+        SpaceError: no built-in has that name and it is no path, or the file is a bundle or otherwise not usable (see
+            `load_space`).
     """
     text = str(name_or_path)
     if text in builtin_spaces():
         return load_space(_BUILT_IN / f"{text}{SUFFIX}")
+    if is_sqlite(Path(text)):
+        file = Path(text).with_suffix(SUFFIX)
+        todo = f"Give {file}" if file.is_file() else "Give the TOML file of its space"
+        raise SpaceError(
+            f"{text}: is a bundle or another SQLite database, not the TOML file of a space. "
+            f"{todo}; to read a bundle: lawn-tune compare {shlex.quote(text)}"
+        )
     if isinstance(name_or_path, Path) or _is_path(text):
         return load_space(Path(text))
     raise SpaceError(

@@ -80,12 +80,12 @@ def test_a_built_in_space_that_was_not_launched_is_to_be_trained(ledger: MemoryL
     result = run("status", "digits")
     assert result.exit_code == 2
     assert "space 'digits' is not in this ledger, which has: quickstart" in result.stderr
-    assert "hint: Train it first: lawn-tune launch digits." in result.stderr
+    assert "hint: Train it first: lawn-tune launch digits\n" in result.stderr
 
 
 def test_a_file_that_was_not_launched_is_to_be_trained(ledger: MemoryLedger, tmp_path: Path) -> None:
     (tmp_path / "mine.toml").touch()
-    assert "Train it first: lawn-tune launch mine.toml." in run("status", "mine.toml").stderr
+    assert "Train it first: lawn-tune launch mine.toml\n" in run("status", "mine.toml").stderr
     assert "there is no space 'other'" in run("status", "other.toml").stderr
 
 

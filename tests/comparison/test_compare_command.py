@@ -53,7 +53,7 @@ def test_it_prints_tables_without_cutting_them(source: MemorySource, capsys: pyt
 
 
 def test_a_space_may_be_given_by_its_file(source: MemorySource, capsys: pytest.CaptureFixture[str]) -> None:
-    command.compare("somewhere/movielens_100k.toml", format="json")
+    command.compare(str(find_space("movielens_100k").source), format="json")
     assert json.loads(capsys.readouterr().out)["space"] == "movielens_100k"
 
 
@@ -98,6 +98,14 @@ def test_a_space_without_results_is_one_line_and_what_to_type(
         command.compare(space)
     assert "\n" not in caught.value.message
     assert hint in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("space", ["untouched", "digits"])
+def test_what_to_type_names_the_ledger_that_was_read(source: MemorySource, space: str) -> None:
+    for given in (space, str(find_space("digits").source.with_name(f"{space}.toml")))[: 1 + (space == "digits")]:
+        with pytest.raises(UsageError) as caught:
+            command.compare(given, storage="sqlite:///other.db")
+        assert str(caught.value.hint).endswith(" --storage sqlite:///other.db")
 
 
 def test_rich_tables_go_to_no_file_and_a_bad_path_is_named(source: MemorySource, tmp_path: Path) -> None:

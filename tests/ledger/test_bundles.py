@@ -294,6 +294,38 @@ def test_a_file_of_another_kind_is_not_compared(tmp_path: Path) -> None:
         raise AssertionError("it was opened")
 
 
+@pytest.mark.parametrize(
+    "command", ["compare", "report", "export", "status", "report --site site", "report --bundle x"]
+)
+@pytest.mark.parametrize("space", ["BIG.bundle", "big.bundl", "big"])
+def test_a_path_of_nothing_is_not_a_space(published: dict[str, Bundle], command: str, space: str) -> None:
+    path = published["big"].path.with_name(space)
+    refused = CliRunner().invoke(app, [*command.split(), str(path)])
+    assert refused.exit_code == 2
+    assert f"there is no file '{path}'" in refused.stderr
+    assert ("Did you mean 'big.bundle'?" in refused.stderr) == (space != "big")
+
+
+@pytest.mark.parametrize(
+    ("command", "why", "instead"),
+    [
+        ("status", "is a bundle, and status reads ledgers", "lawn-tune ledger import"),
+        ("report --site site", "is a bundle, and --site reads a ledger", "lawn-tune report"),
+        ("report --bundle copy", "is a bundle already", "cp"),
+        ("plan", "is a bundle or another SQLite database", "lawn-tune compare"),
+        ("launch", "is a bundle or another SQLite database", "lawn-tune compare"),
+    ],
+)
+def test_a_bundle_is_refused_with_what_reads_it(
+    published: dict[str, Bundle], command: str, why: str, instead: str
+) -> None:
+    path = published["big"].path
+    refused = CliRunner().invoke(app, [*command.split(), str(path)])
+    assert refused.exit_code == 2
+    assert why in refused.stderr
+    assert f"{instead} '{path}'" in refused.stderr
+
+
 def test_the_header_is_the_documented_one(published: dict[str, Bundle]) -> None:
     page = (Path(__file__).parents[2] / "docs/bundles.md").read_text()
     assert f"| {APPLICATION} (`LAWN`) |" in page
