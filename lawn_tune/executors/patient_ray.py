@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 import psutil
@@ -18,6 +21,10 @@ HELPERS = ("monitor", "dashboard", "log_monitor")
 
 ATTEMPTS = 4
 """Two minutes in all (our choice)."""
+
+
+DASHBOARD = "ray.dashboard.optional_deps"
+"""Module that Ray imports to find out whether the packages of its dashboard are installed."""
 
 
 def init(**options: Any) -> None:
@@ -39,6 +46,22 @@ def init(**options: Any) -> None:
         f"Ray did not start on this machine in {ATTEMPTS} attempts of 30 s",
         hint="Free processor time or memory; Ray's logs in session_latest/logs (/tmp/ray or RAY_TMPDIR) say more.",
     )
+
+
+@contextlib.contextmanager
+def without_dashboard() -> Iterator[None]:
+    """Lets a Ray that starts here find no packages of its dashboard, as after `pip install 'ray[tune]'`.
+
+    With those of ray[default], it waits four seconds for the server of an agent that nobody asks, before it starts a
+    worker.
+    """
+    known = {name: module for name, module in sys.modules.items() if name == DASHBOARD}
+    sys.modules[DASHBOARD] = None  # type: ignore[assignment]  # an import of it fails then
+    try:
+        yield
+    finally:
+        del sys.modules[DASHBOARD]
+        sys.modules.update(known)
 
 
 def shutdown() -> None:

@@ -156,7 +156,11 @@ class RayTuneExecutor:
             _reach(self.address)
         with _quiet():
             try:
-                patient_ray.init(**common, **(local if self.address is None else {"address": self.address}))
+                if self.address is None:
+                    with patient_ray.without_dashboard():
+                        patient_ray.init(**common, **local)
+                else:
+                    patient_ray.init(**common, address=self.address)
             except ExecutionError:
                 raise
             except Exception as error:  # of many classes, and few of them Ray's own

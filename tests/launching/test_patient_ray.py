@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import ModuleType
 from typing import Any
 
 import pytest
 import ray
+from ray._private import utils
 
 from lawn_tune.errors import ExecutionError
 from lawn_tune.executors import patient_ray
@@ -65,3 +67,17 @@ def test_other_errors_are_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(ConnectionError):
         patient_ray.init(address="nowhere:1")
     assert calls == [{"address": "nowhere:1"}]
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+def test_a_ray_that_starts_here_finds_no_dashboard_to_wait_for(loaded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType(patient_ray.DASHBOARD)
+    if loaded:
+        monkeypatch.setitem(sys.modules, patient_ray.DASHBOARD, module)
+    else:
+        monkeypatch.delitem(sys.modules, patient_ray.DASHBOARD, raising=False)
+    with patient_ray.without_dashboard():
+        assert isinstance(utils.get_dashboard_dependency_error(), ImportError)
+    assert sys.modules.get(patient_ray.DASHBOARD) is (module if loaded else None)
+    assert loaded == (patient_ray.DASHBOARD in sys.modules)
+    assert utils.get_dashboard_dependency_error() is None, "the tests install the packages of ray[default]"
