@@ -123,7 +123,7 @@ def check_formats(comparison: Comparison) -> None:
     md, latex = RENDERERS["md"](comparison), RENDERERS["latex"](comparison)
     plain_md = md.replace("\\", "")
     lines = {
-        (line["optimizer"], int(line["batch_size"])): line
+        (line["optimizer"], line["baseline"], int(line["batch_size"])): line
         for line in csv.DictReader(io.StringIO(RENDERERS["csv"](comparison)))
     }
     console = Console(width=2_000, record=True, file=io.StringIO())
@@ -135,7 +135,7 @@ def check_formats(comparison: Comparison) -> None:
         difference, verdict, sentence = pair["difference"], pair["verdict"], pair["sentence"]
         _, challenger, size = pair["challenger"].split("/")
         batch = int(size.removeprefix("bs"))
-        line = lines[challenger, batch]
+        line = lines[challenger, pair["baseline"].split("/")[1], batch]
         check_sentence(sentence, difference, verdict)
         for text in (plain_md, printed):
             assert sentence in text

@@ -32,6 +32,8 @@ def test_a_reference_is_a_row_of_every_table_with_its_value_at_every_batch_size(
     if output == "json":
         assert json.loads(text)["references"] == {"ItemPop": {"hr@10": [45.3146], "ndcg@10": [25.1234]}}
     else:
+        row = {"md": "| ItemPop | 45.31 | 45.31 |", "latex": r"ItemPop & 45.31 & 45.31 \\"}[output]
+        assert row in text.splitlines()
         assert text.count("45.31") == 3
         assert "HR@10 45.31, NDCG@10 25.12" in text
 

@@ -7,12 +7,14 @@ import io
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
 from lawn_tune.cells import CellName
+from lawn_tune.cli.source import reading_space
 from lawn_tune.comparison.compare import compare, compare_space
 from lawn_tune.comparison.comparison import Comparison, Verdict
 from lawn_tune.comparison.renderers import RENDERERS
@@ -233,6 +235,41 @@ def test_csv_keeps_numbers_numbers(comparison: Comparison) -> None:
     differences = {float(r["difference"]) for r in records if r["difference"]}
     assert differences == {pair.difference.mean for pair in comparison.pairs if pair.difference}
     assert any(value < 0 for value in differences)
+
+
+def test_csv_has_every_pair_of_json_once_and_every_cell() -> None:
+    path = Path(__file__).parents[2] / "docs/results/movielens_100k_controls.bundle"
+    with reading_space(str(path), None) as (ledger, space):
+        comparison = compare_space(ledger, space)
+    values = json.loads(RENDERERS["json"](comparison))
+    records = list(csv.DictReader(io.StringIO(RENDERERS["csv"](comparison))))
+    cells = [f"{space}/{line['optimizer']}/bs{line['batch_size']}" for line in records]
+    assert list(dict.fromkeys(cells)) == [cell["cell"] for cell in values["cells"]]
+    means = {cell["cell"]: cell["estimate"]["mean"] for cell in values["cells"]}
+    assert all(float(line["mean"]) == means[cell] for cell, line in zip(cells, records, strict=True))
+    shown = [
+        (cell, f"{space}/{line['baseline']}/bs{line['batch_size']}", float(line["difference"]), line["verdict"])
+        for cell, line in zip(cells, records, strict=True)
+        if line["baseline"]
+    ]
+    pairs = [(p["challenger"], p["baseline"], p["difference"]["mean"], p["verdict"]) for p in values["pairs"]]
+    assert len({challenger for challenger, *_ in pairs}) < len(pairs), "a challenger has several baselines"
+    assert sorted(shown) == sorted(pairs)
+
+
+def test_the_terminal_shows_the_result_then_tables_then_a_sentence_a_pair(comparison: Comparison) -> None:
+    rows, text = table(comparison), printed(comparison)
+    parts = (
+        rows.headline,
+        rows.overall,
+        rows.title,
+        rows.differences_title,
+        *rows.sentences,
+        rows.footnotes[0].texts[0],
+    )
+    plain = "".join(text.split()).lower()
+    places = [plain.rindex("".join(part.split()).lower()) for part in parts]
+    assert places == sorted(places)
 
 
 @pytest.mark.parametrize("space", ["=1+1", "+1", "-1", "@SUM(A1)", " =1", "\t=1", "\r=1", "\n=1", "|cmd", HOSTILE])

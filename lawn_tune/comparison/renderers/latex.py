@@ -47,7 +47,7 @@ def latex(comparison: Comparison) -> str:
 def _tex_entry(entry: Entry | None, digits: int) -> str:
     if entry is None:
         return ""
-    if entry.mean is None:
+    if entry.mean is None or not entry.n:
         return tex(entry.text) + _tex_marks(entry.marks)
     mean = fixed(entry.mean, digits).replace("−", "-")
     number = rf"\mathbf{{{mean}}}" if entry.best else mean

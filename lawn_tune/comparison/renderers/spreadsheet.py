@@ -6,18 +6,22 @@ import csv
 import io
 from typing import Any
 
+from lawn_tune.cells import CellName
 from lawn_tune.comparison.comparison import CellResult, Comparison, PairResult
 from lawn_tune.comparison.renderers.csv_field import csv_field
 from lawn_tune.words import setting
 
 
 def csv_text(comparison: Comparison) -> str:
-    """Returns one line per cell; a LAWN cell's line also carries its difference to the base optimizer.
+    """Returns one line a cell, with its difference from its baseline; a cell with several has a line for each of them.
 
     Numbers are plain numbers with all their digits; a text that a spreadsheet would read as a formula is quoted.
     """
-    by_lawn = {pair.challenger.cell.name: pair for pair in comparison.pairs}
-    records = [_csv_record(result, by_lawn.get(result.cell.name)) for result in comparison.cells]
+    pairs: dict[CellName, list[PairResult]] = {}
+    for pair in comparison.pairs:
+        pairs.setdefault(pair.challenger.cell.name, []).append(pair)
+    lines = [(result, pair) for result in comparison.cells for pair in pairs.get(result.cell.name, [None])]
+    records = [_csv_record(result, pair) for result, pair in lines]
     out = io.StringIO()
     writer = csv.DictWriter(out, fieldnames=list(records[0]), lineterminator="\n")
     writer.writeheader()
@@ -45,6 +49,7 @@ def _csv_record(result: CellResult, pair: PairResult | None) -> dict[str, Any]:
         "published": result.published,
         "seconds": result.seconds,
         "flags": "; ".join(dict.fromkeys(note.flag.value for note in notes)),
+        "baseline": pair.baseline.cell.name.optimizer if pair else None,
         "difference": difference.mean if difference else None,
         "low": interval.low if interval else None,
         "high": interval.high if interval else None,

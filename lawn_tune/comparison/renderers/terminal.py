@@ -15,18 +15,19 @@ _SUPERSCRIPT = str.maketrans("abcdefghijklmnoprstuvwxyz", "ᵃᵇᶜᵈᵉᶠᵍ
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
-    """Prints the verdicts, the paper-style table, the differences and the footnotes.
+    """Prints the result over all cells, the paper-style table, the differences, a sentence a pair and the footnotes.
 
     A table that the console is too narrow for is printed one entry below the other; nothing is ever cut.
     """
     rows = table(comparison)
     lines = [Text(f"• {text}") for text in rows.sentences]
     overall = [Text(rows.overall)] if rows.overall else []
-    console.print(Text(rows.headline, style="bold"), *overall, *lines, "", sep="\n")
+    console.print(Text(rows.headline, style="bold"), *overall, "", sep="\n")
     console.print(_fitting(_rich_values(rows), _stacked_values(rows), console))
     console.print(Text(rows.caption, style="dim"), Text(), sep="\n")
     if rows.differences:
         console.print(_fitting(_rich_differences(rows), _stacked_differences(rows), console), Text(), sep="\n")
+    console.print(*lines, "", sep="\n")
     for note in rows.footnotes:
         console.print(Text(f"{_superscript((note.mark,))} {note.flag.value}"), style="yellow")
         for text in note.texts:
