@@ -77,6 +77,15 @@ def listing(texts: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(texts[:-1]), *texts[-1:])))
 
 
+def one_line(text: str) -> str:
+    """Returns a text of several lines as one: lines become sentences where they have no punctuation of their own."""
+    joined = ""
+    for line in filter(None, (" ".join(line.split()) for line in text.splitlines())):
+        ended = not joined or joined[-1] in ".,:;!?"
+        joined += f"{'' if ended else '.' if line[0].isupper() else ';' if line[0] == '-' else ''} {line}"
+    return joined.strip()
+
+
 def duration(seconds: float) -> str:
     """Returns a time for people: "42 s", "13 min", "2.6 h"."""
     if 0 < seconds < 0.5:

@@ -21,6 +21,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from lawn_tune.errors import LedgerError
 from lawn_tune.ledger.hints import hint_for
 from lawn_tune.storage import StorageUrl
+from lawn_tune.words import one_line
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql, sqlite
@@ -161,7 +162,7 @@ class Database:
     def failure(self, error: BaseException | str) -> LedgerError:
         """Returns the error of a failed database, with the reason."""
         cause = (error.orig if isinstance(error, DBAPIError) else None) or error
-        reason = " ".join(str(cause).split())
+        reason = one_line(str(cause))
         kind = Unreachable if isinstance(error, SQLAlchemyError) and _passes(error) else LedgerError
         return kind(f"ledger {self.shown}: {reason}", hint_for(cause, self.path))
 

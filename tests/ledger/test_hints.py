@@ -10,6 +10,7 @@ import pytest
 
 from lawn_tune.errors import LedgerError
 from lawn_tune.ledger import hints, open_ledger
+from lawn_tune.ledger.database import Database
 from lawn_tune.ledger.hints import POSTGRESQL, SQLITE, hint_for
 
 ROOM = "Free some space"
@@ -58,6 +59,19 @@ def test_only_a_full_file_system_wants_room(name: str) -> None:
     hint = hint_for(Failed(sqlite_errorname=name), Path("/a/b/x.db"))
     assert (ROOM in hint) == name.startswith("SQLITE_FULL")
     assert "{" not in hint
+
+
+def test_a_reason_of_several_lines_is_one_line_of_sentences() -> None:
+    refused = 'connection to server at "::1", port 1 failed: Connection refused'
+    asked = "Is the server running on that host and accepting TCP/IP connections?"
+    database = Database("postgresql://me@localhost/lawn")
+    for text, shown in (
+        (f"{refused}\n\t{asked}\n", f"{refused}. {asked}"),
+        (f"Multiple attempts failed. All failures were:\n- {refused}\n  {asked}\n- it\n", None),
+        ("FATAL:  no such\n  database", "FATAL: no such database"),
+    ):
+        shown = shown or f"Multiple attempts failed. All failures were: - {refused}. {asked} - it"
+        assert database.failure(text).message == f"ledger postgresql://me@localhost/lawn: {shown}"
 
 
 @pytest.mark.parametrize("state", [*POSTGRESQL, "99999", ""])

@@ -13,6 +13,7 @@ from lawn_tune.cli.checks import Check, State
 from lawn_tune.cli.doctor.packages import installed
 from lawn_tune.executors.surroundings import cluster_hint, obstacles, ray_folder, token_place
 from lawn_tune.settings import Settings
+from lawn_tune.words import one_line
 
 RAY = """
 import json, sys, ray
@@ -84,7 +85,7 @@ def cluster(address: str) -> Check:
         json.loads(last) if last.startswith("{") else {"error": f"exit code {run.returncode}: {run.stderr[-300:]}"}
     )
     if "error" in found:
-        reason = " ".join(found["error"].split())
+        reason = one_line(found["error"])
         return Check("ray cluster", "fail", f"{address}: {reason[:400]}", cluster_hint(reason))
     resources = ", ".join(f"{found['resources'].get(name, 0):g} {name}" for name in ("CPU", "GPU"))
     return Check("ray cluster", "ok", f"{address}: {found['nodes']} nodes, {resources}, same versions")
