@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +11,7 @@ import typer
 from lawn_tune.cli.options import Storage, console
 from lawn_tune.errors import UsageError
 from lawn_tune.planning.spaces import builtin_spaces, in_group
+from lawn_tune.words import listing
 
 SMOKE = "--smoke"
 
@@ -69,7 +71,7 @@ def _launch(spaces: tuple[str, ...], options: list[str], storage: str | None) ->
 
 
 def _write(number: int, spaces: tuple[str, ...], out: Path, storage: str | None) -> None:
-    from lawn_tune.cli.source import reading
+    from lawn_tune.cli.source import reading, with_storage
     from lawn_tune.comparison.compare import compare_space
     from lawn_tune.comparison.published import paper_tables
     from lawn_tune.comparison.renderers.reproduction import WRITERS, summary
@@ -86,4 +88,9 @@ def _write(number: int, spaces: tuple[str, ...], out: Path, storage: str | None)
             file.write_text(write(shown), encoding="utf-8")
         except OSError as error:
             raise UsageError(f"--out: cannot write '{file}': {error.strerror}", "Give another folder.") from None
-    console().print(f"{summary(shown)}\nwrote {', '.join(map(str, files))}", soft_wrap=True, markup=False)
+    lines = [summary(shown)]
+    if shown.trained < shown.printed:
+        command = with_storage(f"lawn-tune reproduce table{number} --out {shlex.quote(str(out))}", storage)
+        only = f"Only results of {listing(spaces)} count: other spaces have other models or epochs than the table."
+        lines += [only, f"Train what is missing: {command}"]
+    console().print("\n".join([*lines, f"wrote {', '.join(map(str, files))}"]), soft_wrap=True, markup=False)

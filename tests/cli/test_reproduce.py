@@ -8,6 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from lawn_tune.cli.main import app
+from lawn_tune.ledger import open_ledger
+from lawn_tune.planning.plan import plan
+from lawn_tune.planning.spaces import find_space
 from tests.helpers.fabricated import published, write_data
 
 
@@ -32,6 +35,17 @@ def test_it_trains_what_is_missing_and_then_nothing(tmp_path: Path) -> None:
     later = CliRunner().invoke(app, ["reproduce", "table4", "--no-launch", "--out", "tables"])
     assert later.exit_code == 0, later.output
     assert Path("tables/table4.md").read_text() == before
+
+
+def test_results_of_other_spaces_do_not_count_and_the_command_that_trains_the_table_is_shown() -> None:
+    with open_ledger("sqlite:///other.db") as ledger:
+        ledger.register(plan(find_space("movielens_100k")))
+    shown = CliRunner().invoke(app, ["reproduce", "table4", "--no-launch", "--storage", "sqlite:///other.db"])
+    assert shown.exit_code == 0, shown.output
+    lines = shown.stdout.splitlines()
+    assert lines[0].startswith("0 of 60 printed values have a confirmed value of ours.")
+    assert "table4_movielens_100k, table4_movielens_1m and table4_pinterest" in lines[1]
+    assert lines[2] == "Train what is missing: lawn-tune reproduce table4 --out . --storage sqlite:///other.db"
 
 
 @pytest.mark.parametrize(
