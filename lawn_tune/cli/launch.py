@@ -121,8 +121,9 @@ def launch(
       lawn-tune launch my/space.toml --smoke --ray-address auto
     """
     settings = settings_of(locals())
+    from lawn_tune.executors.build import machine_slots
     from lawn_tune.planning.functions import archives
-    from lawn_tune.planning.plan import plan_all
+    from lawn_tune.planning.plan import plan_all, unconstrained_warnings
     from lawn_tune.planning.spaces import find_spaces
 
     cap = None if smoke else max_epochs  # the schedule of a smoke run is scaled, whatever its epochs
@@ -132,6 +133,9 @@ def launch(
     if changed := [cell for cell in planned if cell.task.code and cell.task.code not in code]:
         raise UsageError(f"{changed[0].task.code_of} has changed since this launch began", "Launch again.")
     console = Console(stderr=True)
+    machine_slots(settings)  # refuses GPUs that are not there, before anything is begun
+    for warning in unconstrained_warnings(planned):
+        _warn(console, warning)
     if smoke:
         from lawn_tune.cli.smoke import run_smoke
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -132,8 +132,14 @@ def console() -> Console:
     return _Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 
 
+LONGEST_WHOLE = 40
+"""Characters of a cell's name that never wraps: other columns of a table have room next to it in 80 columns."""
+
+
 def plain_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: Collection[str], title: str) -> Table:
     """Returns a table without lines; columns that are empty in all rows are left out, and what is too wide folds.
+
+    Names of cells, which people copy, are the last to fold.
 
     Args:
         left: columns of text; the others hold numbers.
@@ -142,7 +148,9 @@ def plain_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: 
     table = Table(title=title or None, title_justify="left", title_style="bold", box=None, pad_edge=False)
     shown = [i for i in range(len(columns)) if any(line[i] for line in lines)]
     for i in shown:
-        table.add_column(columns[i], justify="left" if columns[i] in left else "right", overflow="fold")
+        whole = columns[i] == "cell" and max(len(line[i]) for line in lines) <= LONGEST_WHOLE
+        justify: JustifyMethod = "left" if columns[i] in left else "right"
+        table.add_column(columns[i], justify=justify, overflow="fold", no_wrap=whole)
     for line in lines:
         table.add_row(*(Text(line[i]) for i in shown))
     return table

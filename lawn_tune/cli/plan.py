@@ -156,21 +156,23 @@ def _detected(planned: Sequence[Cell], held: _Held | None, difference: float) ->
 def _simulated(placement: Placement | None, speeds: Speeds) -> dict[str, Any]:
     if placement is None:
         return {}
+    wall = makespan(placement.cells, speeds.seconds, placement.workers)
     return {
         "workers": placement.workers,
-        "makespan_hours": _hours(makespan(placement.cells, speeds.seconds, placement.workers)),
-        "busy_share": placement.busy,
+        "makespan_hours": _hours(wall),
+        "busy_share": None if wall is None else placement.busy,
         "order": [str(cell.name) for cell in placement.cells],
     }
 
 
 def _on_workers(placement: Placement, planned: Sequence[Cell], speeds: Speeds) -> str:
     wall = makespan(placement.cells, speeds.seconds, placement.workers)
-    text = "unknown until measured" if wall is None else f"about {time_text(wall)}"
-    lines = [
-        f"from nothing on {placement.workers} such workers: {text}",
-        f"workers are busy for {100 * placement.busy:.0f}% of it; sizes are trials per pack in search and confirm",
-    ]
+    text, sizes = f"from nothing on {placement.workers} such workers", "sizes are trials per pack in search and confirm"
+    if wall is None:
+        lines = [f"{text}: unknown until measured, which a first small launch does: --max-device-hours 1", sizes]
+    else:
+        busy = f"workers are busy for {100 * placement.busy:.0f}% of it"
+        lines = [f"{text}: about {time_text(wall)}", f"{busy}; {sizes}"]
     if placement.cells != tuple(planned):
         lines.append("cells with the longest packs come first, which ends earlier than the order above")
     return "\n".join(lines)

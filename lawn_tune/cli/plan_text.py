@@ -13,7 +13,7 @@ from lawn_tune.cli.options import console, plain_table
 from lawn_tune.planning.costs import Cost
 from lawn_tune.planning.extending import STAY, state
 from lawn_tune.planning.packing import pack_size
-from lawn_tune.planning.plan import unconstrained_points
+from lawn_tune.planning.plan import unconstrained_points, unconstrained_warnings
 from lawn_tune.storage import masked
 from lawn_tune.words import duration
 from trainables.catalogue.datasets import MACHINE
@@ -63,6 +63,8 @@ def print_plan(
     own = [line for line in lines if line.cell.name not in shared]
     text = "\n".join([*notes, *([""] if notes else []), _total(len(cells), own, url)])
     out.print(text, soft_wrap=True, markup=False)
+    for warning in unconstrained_warnings(cells):
+        out.print(warning, style="yellow", soft_wrap=True, markup=False)
 
 
 def _table(space: str, lines: Sequence[Planned], sizes: bool) -> Table:
@@ -90,9 +92,9 @@ def _short(cell: Cell) -> str:
 
 
 def _note(cell: Cell) -> str:
-    """Returns the line on points whose free phase fills the whole training, or ""."""
+    """Returns the line on points whose free phase fills the whole training, "" for none, or all: that is a warning."""
     count = unconstrained_points(cell)
-    if not count:
+    if not 0 < count < cell.grid.size:
         return ""
     points = f"{count} of {cell.grid.size} points of {_short(cell)}"
     return f"{points} have {cell.method.switch} >= {cell.task.epochs} and never reach the constraint"

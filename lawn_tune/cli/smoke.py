@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 
 import typer
 from rich.console import Console
@@ -37,22 +38,24 @@ class Smoke:
     Args:
         cells: of the study.
         settings: of the study; its limits of time do not apply, and no pack is tried twice.
+        console: where it shows how it goes: a line a pack, as the checks end with the last one.
     """
 
-    def __init__(self, cells: Sequence[Cell], settings: Settings) -> None:
+    def __init__(self, cells: Sequence[Cell], settings: Settings, console: Console) -> None:
         self.cells = smoke_cells(cells, settings.pack_size, on_gpus(settings))
         self.place = checkpoint_place(settings)
         self.settings = replace(settings, checkpoint_seconds=0.0, retries=0, deadline=None, max_device_hours=None)
         self.seen = Seen()
+        self.console = console
         self.failed: list[LawnTuneError] = []
         self._packs: set[str] = set()
         self._trials = (0, 0, 0)
 
-    def run(self, console: Console, launch: Callable[..., None]) -> None:
+    def run(self, launch: Callable[..., None]) -> None:
         """Trains in a temporary ledger; a failure is kept as a result."""
         with self._noted(), temporary_ledger(self.settings.storage) as own, self._checkpoints():
             with self._noted():  # quiet, as values of a few steps mean nothing
-                launch(self.cells, replace(self.settings, storage=own), console, quiet=True, around=self._around)
+                launch(self.cells, replace(self.settings, storage=own), self.console, quiet=True, around=self._around)
             if self.seen.packs:
                 self._read_back(own)
 
@@ -69,7 +72,7 @@ class Smoke:
             self.failed.append(error)
 
     def _around(self, launch: Launch) -> SmokeAgenda:
-        agenda = SmokeAgenda(launch, self._forget)
+        agenda = SmokeAgenda(launch, self._forget, partial(self.console.print, highlight=False, soft_wrap=True))
         self.seen = agenda.seen
         return agenda
 
@@ -123,7 +126,7 @@ class Smoke:
         peaks, members = self.seen.peaks, self.seen.members
         if "memory" in self.seen.errors:
             todo = "The study would train it as halves; fewer --workers or a smaller --pack-size avoid the attempt."
-            alone = self._error(ExecutionError) is not None
+            alone = self._error(ExecutionError) is not None and not self._broken
             return Check("memory", "fail" if alone else "warn", self.seen.errors["memory"], todo)
         if not peaks:
             return None
@@ -145,20 +148,27 @@ class Smoke:
         todo = "Choose a place that every machine can read and write, by --checkpoints."
         return Check("checkpoints", "warn" if seen.resumed else "fail", "; ".join([detail, *seen.warnings]), todo)
 
-    def _training(self) -> Check:
+    @property
+    def _broken(self) -> list[str]:
+        """What packs failed of that no other check names."""
+        return [text for reason, text in self.seen.errors.items() if reason not in ("data", "memory", "alone")]
+
+    def _training(self) -> Check | None:
+        """Returns None where training only lacks what another check failed of, which counts once."""
+        error, texts = self._error(ExecutionError), self._broken
+        elsewhere = self.failed if error is None else {"data", "memory"} & self.seen.errors.keys()
+        if elsewhere and not texts:
+            return None
         search, confirm, diverged = self._trials
         cells = count(len(self.cells), "cell")
         whole = all(cell.task.by_function for cell in self.cells)  # a function makes all steps of an epoch
         size = f"{EPOCHS} epochs" if whole else f"{EPOCHS} x {STEPS} steps at most"
         detail = f"{cells}, {search} search + {confirm} confirm trials of {size}"
         detail += f", {diverged} diverged" if diverged else ""
-        error = self._error(ExecutionError)
         if error is None:
-            return Check("training", "fail" if self.failed else "ok", detail)
-        texts = [text for reason, text in self.seen.errors.items() if reason not in ("data", "memory", "alone")]
-        return Check(
-            "training", "fail", f"{detail}; {'; '.join(texts) or error.message}", "" if texts else error.hint or ""
-        )
+            return Check("training", "ok", detail)
+        todo = "" if texts else error.hint or ""
+        return Check("training", "fail", f"{detail}; {'; '.join(texts) or error.message}", todo)
 
 
 def run_smoke(cells: Sequence[Cell], settings: Settings, console: Console, launch: Callable[..., None]) -> None:
@@ -170,10 +180,10 @@ def run_smoke(cells: Sequence[Cell], settings: Settings, console: Console, launc
     Raises:
         typer.Exit: a check failed, or the run was stopped by a signal.
     """
-    began, smoke = time.monotonic(), Smoke(cells, settings)
+    began, smoke = time.monotonic(), Smoke(cells, settings, console)
     console.print(f"smoke run of {count(len(smoke.cells), 'cell')}; the study's ledger is not written", highlight=False)
     try:
-        smoke.run(console, launch)
+        smoke.run(launch)
     except typer.Exit:
         console.print("smoke run: stopped; its ledger was removed", highlight=False)
         raise

@@ -42,7 +42,7 @@ def build_executor(
         code: sources of training functions and optimizer classes, see `WorkerSettings`.
 
     Raises:
-        UsageError: Ray is asked for and not installed or cannot start here, or GPUs are asked for and there are none.
+        UsageError: Ray is asked for and not installed or cannot start here, or there are fewer GPUs than asked for.
     """
     slots = machine_slots(settings)
     worker = WorkerSettings(
@@ -59,11 +59,7 @@ def build_executor(
         progress_seconds=60 * settings.progress_timeout,
         code=dict(code or {}),
     )
-    kind = _kind(settings)
-    if kind == "inline" and settings.gpus is not None and settings.gpus > machine_gpus():
-        text = f"--gpus: this machine has {machine_gpus()} NVIDIA GPUs, got {settings.gpus}"
-        raise UsageError(text, "Leave --gpus out to use what is.")
-    return _inline(worker) if kind == "inline" else _ray(worker, slots, settings, connected)
+    return _inline(worker) if _kind(settings) == "inline" else _ray(worker, slots, settings, connected)
 
 
 def _kind(settings: Settings) -> str:
@@ -81,15 +77,19 @@ def machine_slots(settings: Settings) -> Slots:
     """Returns how this machine is divided among jobs.
 
     Raises:
-        UsageError: trials are to have more GPUs each than there are to use.
+        UsageError: more GPUs are asked for than this machine has, or a trial is to have more than there are to use.
     """
-    gpus, per_trial = machine_gpus() if settings.gpus is None else settings.gpus, settings.gpus_per_trial
+    here, per_trial = machine_gpus(), settings.gpus_per_trial
+    gpus = here if settings.gpus is None else settings.gpus
     needed = per_trial * (settings.workers or 1)
     if settings.ray_address is None and per_trial > 1 and gpus < needed:
         whose = "this machine has" if settings.gpus is None else "--gpus gives"
         jobs = f"{settings.workers} packs at once need {needed} GPUs" if settings.workers else "a pack needs as many"
         text = f"--gpus-per-trial {per_trial}: {jobs}, and {whose} {gpus}"
         raise UsageError(text, "Lower --gpus-per-trial or --workers; with --ray-address, a cluster's GPUs count.")
+    if settings.ray_address is None and gpus > here:
+        text = f"--gpus {gpus}: this machine has {here} NVIDIA GPUs"
+        raise UsageError(text, "Leave --gpus out to use what is there; with --ray-address, a cluster's GPUs count.")
     return slots_of(settings.workers, machine_cpus(), gpus, per_trial)
 
 

@@ -81,7 +81,7 @@ class Display:
         epoch, trials = records[-1].epoch, len(job.config.members)
         if job.pack not in self._tasks:
             total = job.config.task.epochs
-            self._tasks[job.pack] = self._bars.add_task(f"  {_label(job)}", total=total, unit="epochs")
+            self._tasks[job.pack] = self._bars.add_task(f"  {label(job)}", total=total, unit="epochs")
         self._bars.update(self._tasks[job.pack], completed=epoch)
         self._bars.advance(self._all, (epoch - self._epochs.get(job.pack, 0)) * trials)
         self._epochs[job.pack] = epoch
@@ -90,14 +90,14 @@ class Display:
         """See `Listener.finished`."""
         self._forget(job)
         lost = f", {number} diverged" if (number := diverged(outcomes)) else ""
-        self._log(f"[green]✓[/] {_label(job)}{_best(job, outcomes)}{lost}")
+        self._log(f"[green]✓[/] {label(job)}{_best(job, outcomes)}{lost}")
 
     def failed(self, job: Job, error: str, again: bool) -> None:
         """See `Listener.failed`."""
         self._bars.advance(self._all, -self._epochs.get(job.pack, 0) * len(job.config.members))
         self._forget(job)
         reason = escape(error.strip().splitlines()[0]) if error.strip() else "unknown error"
-        self.console.print(f"[red]✗[/] {_label(job)}: {reason}" + (" — trying again" if again else ""), soft_wrap=True)
+        self.console.print(f"[red]✗[/] {label(job)}: {reason}" + (" — trying again" if again else ""), soft_wrap=True)
 
     def diverged(self, cell: Cell, phase: Phase, count: int, trials: int) -> None:
         """See `Listener.diverged`."""
@@ -171,7 +171,8 @@ def _trials(cell: Cell) -> int:
     return len(cell.search_trials) + len(cell.protocol.confirm_seeds)
 
 
-def _label(job: Job) -> str:
+def label(job: Job) -> str:
+    """Returns a pack as shown: "adam/bs64 search, 3 trials"."""
     task, trials = job.config.task, len(job.config.members)
     phase = "search" if task.train_on == "train" else "confirm"
     return f"{task.optimizer}/bs{task.batch_size} {phase}, {count(trials, 'trial')}"

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from lawn_tune.executors.base import Agenda, Event, Failed, Finished, Job, Nothing, Progress
+from lawn_tune.launching.progress import label
 from lawn_tune.words import count
 
 
@@ -59,11 +60,12 @@ class SmokeAgenda:
     Args:
         agenda: of the launch.
         forget: removes the checkpoint of a pack, which an earlier smoke run may have left.
+        show: called with a line a pack, as it ends.
     """
 
-    def __init__(self, agenda: Agenda, forget: Callable[[str], None]) -> None:
+    def __init__(self, agenda: Agenda, forget: Callable[[str], None], show: Callable[[str], None]) -> None:
         self.seen = Seen()
-        self._agenda, self._forget = agenda, forget
+        self._agenda, self._forget, self._show = agenda, forget, show
         self._stopped = ""
         self._again: list[Job] = []
 
@@ -98,8 +100,10 @@ class SmokeAgenda:
             self._stopped = "" if asked else self._stopped
             if isinstance(event, Finished):
                 self.seen.finished(event)
+                self._show(f"{label(event.job)}: trained")
             elif event.reason != "stopped":
                 self.seen.failed(event)
+                self._show(f"{label(event.job)}: failed")
             elif asked and not self.stopping:
                 self._again.append(event.job)
                 return

@@ -184,3 +184,16 @@ def twins(cells: Sequence[Cell]) -> dict[CellName, CellName]:
 def unconstrained_points(cell: Cell) -> int:
     """Returns how many grid points have a free phase as long as the whole training, which leaves no constraint."""
     return sum(cell.never_constrained(cell.grid.point(i)) for i in range(cell.grid.size))
+
+
+def unconstrained_warnings(cells: Iterable[Cell]) -> list[str]:
+    """Returns a warning for each cell of which no point ever reaches its constraint: it would not be what it is named.
+
+    A grid may have some such points, which are the base method; a space of them only is probably a mistake.
+    """
+    return [
+        f"warning: no point of {cell.name} ever reaches its constraint: every {cell.method.switch} is >= "
+        f"{cell.task.epochs}, its epochs. Add a lower one, or train for more epochs."
+        for cell in cells
+        if unconstrained_points(cell) == cell.grid.size
+    ]

@@ -14,6 +14,7 @@ import lawn_tune.cli.launch
 import lawn_tune.launching.launch
 from lawn_tune.cli.launch import limits_of
 from lawn_tune.cli.main import app
+from lawn_tune.executors import build
 from lawn_tune.executors.build import build_executor, machine_slots
 from lawn_tune.settings import SETTINGS, Settings
 from tests.helpers.tiny import SPACE
@@ -90,7 +91,10 @@ def test_an_option_reaches_what_it_sets(name: str, tmp_path: Path, monkeypatch: 
             lawn_tune.cli.launch, "run_launch", lambda cells, settings, *rest, **more: launched.append(settings)
         )
         typed, find, expected = REACHES[name]
+        patch.setattr(build, "machine_gpus", lambda: 4)
         result = CliRunner().invoke(app, ["launch", "tiny.toml", *typed])
     assert result.exit_code == 0, result.output
-    assert find(launched[0]) == expected
+    with monkeypatch.context() as patch:
+        patch.setattr(build, "machine_gpus", lambda: 4)
+        assert find(launched[0]) == expected
     assert find(Settings()) != expected

@@ -9,6 +9,7 @@ from typing import cast
 
 import pytest
 
+import lawn_tune.cli.launch
 import lawn_tune.cli.plan
 import lawn_tune.cli.plan_text
 from lawn_tune.cells import Cell
@@ -121,6 +122,21 @@ def test_plan_tells_which_points_never_reach_the_constraint() -> None:
     assert line in run(*args).stdout.splitlines()
     assert [cell["unconstrained_points"] for cell in read(*args, "--json")["cells"]] == [0, 8]
     assert "never reach" not in run("plan", "movielens_100k").stdout
+
+
+def test_a_grid_that_never_reaches_its_constraint_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    grid = "peak_lr = [0.1]\nwarmup_epochs = [2]\nfree_epochs = [4, 5]\n"
+    Path("late.toml").write_text(f'extends = "quickstart"\n[optimizers.adam-lawn]\n{grid}')
+    all_late, one_late = (("late.toml", "--cells", "*/bs64", "--max-epochs", epochs) for epochs in ("4", "5"))
+    warning = "warning: no point of late/adam-lawn/bs64 ever reaches its constraint: every free_epochs is >= 4"
+    planned, other = run("plan", *all_late).stdout, run("plan", *one_late).stdout
+    assert planned.count("warning:") == planned.count(warning) == 1
+    assert "points of adam-lawn" not in planned
+    assert "1 of 2 points of adam-lawn/bs64 have free_epochs >= 5" in other
+    assert "warning:" not in other
+    monkeypatch.setattr(lawn_tune.cli.launch, "run_launch", lambda *args, **options: 0)
+    assert warning in run("launch", *all_late, "--quiet").stderr
+    assert "warning:" not in run("launch", *one_late, "--quiet").stderr
 
 
 def test_plan_knows_the_levels_that_launches_added() -> None:
@@ -257,7 +273,10 @@ def test_plan_shows_the_packs_of_a_launch_on_gpus_whose_times_are_unknown(monkey
     assert on_gpus == sizes("--gpus", "1", "--workers", "1") == [(32, 3), (32, 3), (10, 3), (2, 2)]
     spread = read("plan", "table4_movielens_100k", "--gpus", "8", "--workers", "8", "--json")
     assert all(cell["hours"] is None for cell in spread["cells"])
-    assert spread["makespan_hours"] is None
+    assert spread["makespan_hours"] is spread["busy_share"] is None
+    unknown = run("plan", "table4_movielens_100k", "--gpus", "8", "--workers", "8").stdout
+    assert "on 8 such workers: unknown until measured, which a first small launch does" in unknown
+    assert "busy" not in unknown
     assert any(1 < cell["search_pack_size"] < 32 for cell in spread["cells"])
     monkeypatch.setattr(build, "machine_gpus", lambda: 2)
     assert sizes() == on_gpus, "as a launch on this machine"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +48,9 @@ def test_tables_fit_a_terminal_of_80_columns_and_lose_nothing(args: list[str]) -
     assert max(map(len, rows)) <= 80
     text = run(*args).stdout
     assert sorted("".join(text.split())) == sorted("".join(shown.split()))
+    if args[0] != "data":
+        names = [f"{cell.name.optimizer}/bs{cell.name.batch_size}" for cell in plan(find_space("movielens_100k"))]
+        assert [name for name in names if not re.search(rf"^ *{name} ", shown, re.MULTILINE)] == []
 
 
 def _all_of(descriptor: int) -> str:

@@ -17,8 +17,10 @@ import pytest
 import ray
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from benchmarks.tabulated import TabulatedExecutor
+from lawn_tune.cli.main import app
 from lawn_tune.errors import ExecutionError, UsageError
 from lawn_tune.executors import ray_tune
 from lawn_tune.executors.base import Event, Executor, Failed, Finished, Job, Nothing, Progress
@@ -186,10 +188,21 @@ def test_what_was_prepared_and_never_run_is_ended(address: str | None, tmp_path:
     assert "ray" not in {thread.name for thread in threading.enumerate()}
 
 
-def test_inline_refuses_gpus_the_machine_has_not(tmp_path: Path) -> None:
-    settings = resolve({"gpus": machine_gpus() + 1, "executor": "inline"}, environ={}, directory=tmp_path)
-    with pytest.raises(UsageError, match="NVIDIA GPUs, got"):
+@pytest.mark.parametrize("executor", ["inline", "ray"])
+@pytest.mark.parametrize("smoke", [True, False])
+def test_gpus_that_the_machine_lacks_are_refused_at_once(
+    executor: str, smoke: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = resolve({"gpus": machine_gpus() + 1, "executor": executor}, environ={}, directory=tmp_path)
+    with pytest.raises(UsageError, match=r"--gpus \d+: this machine has \d+ NVIDIA GPUs"):
         build_executor(settings)
+    command = ["launch", "quickstart", "--gpus", str(settings.gpus), "--executor", executor, *["--smoke"] * smoke]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 2
+    assert f"--gpus {settings.gpus}: this machine has" in result.stderr
+    assert result.stdout == ""
+    assert not ray.is_initialized()
 
 
 @given(st.one_of(st.none(), st.integers(1, 64)), st.integers(1, 64), st.integers(0, 16))

@@ -158,7 +158,7 @@ class Script:
 
 def interrupted() -> tuple[Script, SmokeAgenda]:
     script = Script()
-    agenda = SmokeAgenda(script, lambda pack: None)
+    agenda = SmokeAgenda(script, lambda pack: None, lambda text: None)
     job = agenda.next_job()
     assert isinstance(job, Job)
     assert agenda.wanted(job)
@@ -180,7 +180,7 @@ def test_an_interrupted_pack_is_begun_again_and_the_launch_does_not_know() -> No
 
 @pytest.mark.parametrize("epochs", [(), (EPOCHS,), (1, EPOCHS)])
 def test_a_pack_without_an_epoch_or_with_its_last_one_is_not_interrupted(epochs: tuple[int, ...]) -> None:
-    agenda = SmokeAgenda(script := Script(), lambda pack: None)
+    agenda = SmokeAgenda(script := Script(), lambda pack: None, lambda text: None)
     agenda.handle(Progress(script.job, [record(script.job, epoch) for epoch in epochs]))
     assert agenda.wanted(script.job)
     assert not agenda.seen.interrupted
@@ -229,6 +229,8 @@ def test_a_smoke_run_checks_everything_and_leaves_nothing(space: Path, ledger_ur
     assert "2 cells, 6 search + 4 confirm trials" in result.stdout
     assert result.stdout.splitlines()[-1].endswith("exit code 0")
     assert "accuracy" not in result.output, "values of a few steps mean nothing"
+    for cell, trials in (("adam/bs64", 3), ("adam-lawn/bs64", 3)):
+        assert re.search(rf"^{cell} search, \d trials: trained$", result.stderr, re.MULTILINE), trials
     assert not list((tmp_path / ".lawn-tune/checkpoints").iterdir())
 
 
@@ -254,7 +256,8 @@ def test_places_of_checkpoints_that_cannot_be_written_fail_the_smoke_run(space: 
 def test_missing_data_fails_the_smoke_run_with_the_command_that_fetches_it(space: Path) -> None:
     result = CliRunner().invoke(app, ["launch", "movielens_100k", "--smoke", "--cells", "adam/bs1000"])
     assert result.exit_code == 4
-    assert lines(result) == {"data": "fail", "training": "fail"}
+    assert lines(result) == {"data": "fail"}
+    assert "smoke run: 1 check failed" in result.stdout
     assert "lawn-tune data fetch" in result.stdout
 
 
@@ -267,7 +270,8 @@ def test_data_that_a_worker_lacks_fails_the_smoke_run_as_missing_data_does(
     monkeypatch.setattr("trainables.training.trial.resident_workload", build)
     result = launch_one()
     assert result.exit_code == 4
-    assert lines(result) == {"data": "fail", "training": "fail"}
+    assert lines(result) == {"data": "fail"}
+    assert "smoke run: 1 check failed" in result.stdout
     assert "synthetic.npz is not on this machine" in result.stdout
 
 
@@ -305,7 +309,7 @@ def test_packs_that_do_not_fit_are_a_warning_and_are_trained_as_halves(
 def test_a_ledger_that_cannot_be_made_fails_the_smoke_run(space: Path) -> None:
     result = launch("--storage", "sqlite:///nowhere/ledger.db")
     assert result.exit_code == 3
-    assert lines(result)["ledger"] == "fail"
+    assert lines(result) == {"ledger": "fail"}
     assert "mkdir -p" in result.stdout
 
 

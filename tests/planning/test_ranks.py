@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from lawn_tune.cells import Cell
 from lawn_tune.cli.main import app
 from lawn_tune.errors import UsageError
+from lawn_tune.executors import build
 from lawn_tune.executors.build import machine_slots
 from lawn_tune.planning.ranks import check_ranks
 from lawn_tune.planning.speed import Speeds
@@ -76,6 +77,7 @@ def test_what_cannot_be_is_one_error(
     command: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(build, "machine_gpus", lambda: 8)
     (tmp_path / "tiny.toml").write_text(SPACE)
     (tmp_path / "cut.toml").write_text(CUT)
     result = CliRunner().invoke(app, command)
