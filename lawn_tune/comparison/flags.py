@@ -60,7 +60,7 @@ class Flag(StrEnum):
     DAMAGED = "damaged rows"
     SEEDS_ONLY = "seeds only"
     CODE = "changed code"
-    PAPER = "paper's set-up"
+    PAPER = "the paper's setup differs"
 
 
 @dataclass(frozen=True, order=True)
