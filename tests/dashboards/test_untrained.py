@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import plotly.graph_objects as go
 import pytest
 
-from dashboards.figures.base import plain
+from dashboards.figures.base import blank, plain
 from dashboards.figures.batch_curves import batch_curves, batch_curves_figure
 from dashboards.figures.batch_size import batch_size_figure, batch_size_info
 from dashboards.figures.figure_of_merit import measures
+from dashboards.figures.untrained import draw_levels
 from dashboards.report import report
 from dashboards.web.side_table import space_table
 from lawn_tune.comparison.compare import compare_space
@@ -37,6 +39,19 @@ def test_a_value_is_a_line_or_a_note_and_never_a_point(figure: Any, value: float
     assert [shape["y0"] for shape in layout.get("shapes", [])] == ([] if sign else [value])
     assert "annotations" not in without["layout"]
     assert len(found["data"]) == len(without["data"])
+
+
+def test_a_label_covers_no_point_and_no_error_bar() -> None:
+    figure = blank(height=420)
+    figure.update_xaxes(type="log", range=[3.9, 5.1])
+    figure.add_trace(go.Scatter(x=[1e4, 1e5], y=[62.0, 44.0], error_y={"array": [0.2, 10.0]}))
+    figure.add_trace(go.Scatter(x=[1e4, 1e5], y=[39.6, 38.6]))
+    for free, level in (("left", 40.62), ("right", 60.0)):
+        figure.layout.annotations = ()
+        draw_levels(figure, [("ItemPop", level)], [62.0, 44.0, 39.6, 38.6], 2)
+        (note,) = figure.layout.annotations
+        assert (note.xanchor, note.y) == (free, level)
+    assert note.yanchor == "top"
 
 
 def test_another_measure_shows_its_own_value() -> None:
