@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from dashboards.style import base_of
 from dashboards.web.page import View
 from lawn_tune.cells import Cell
 from lawn_tune.comparison.comparison import Comparison, PairResult
+from trainables.catalogue.methods import DECAY, LAWN
 
 MAX_SPACES = 16
 """Spaces that can be compared at once; each needs a whole comparison."""
@@ -52,6 +53,24 @@ def comparisons_of(view: View) -> list[Comparison]:
 def several(view: View) -> bool:
     """True where there are other spaces, and not too many, to compare at once."""
     return 1 < len(view.spaces) <= MAX_SPACES
+
+
+def main_first(comparison: Comparison) -> tuple[PairResult, ...]:
+    """Returns all pairs, first those that the statement over all cells is about: LAWN against weight decay, if any."""
+    main = comparison.overall.pairs if comparison.overall else ()
+    return (*main, *(pair for pair in comparison.pairs if pair not in main))
+
+
+def main_cell(cells: Sequence[Cell]) -> Cell:
+    """Returns LAWN's first cell that is compared with weight decay by the same rule, else the first cell."""
+    methods = {cell.name.optimizer: cell.method for cell in cells}
+
+    def main(cell: Cell) -> bool:
+        found = [methods[name] for name in cell.baselines if name in methods]
+        decayed = [row for row in found if row.control and row.control.side == DECAY.side]
+        return cell.method.control == LAWN and any(row.rule == cell.method.rule for row in decayed)
+
+    return next(filter(main, cells), cells[0])
 
 
 def pair_of(view: View) -> PairResult | None:

@@ -12,6 +12,7 @@ from dashboards.figures.reliability import ranks, reliability_figure, reliabilit
 from dashboards.figures.seed_mean import HIGHEST, LOWEST, mean_curve, mean_row
 from dashboards.figures.series import Curves, readable
 from dashboards.web.cards import Drawing
+from dashboards.web.comparison_part import main_first
 from dashboards.web.page import Empty, View
 from dashboards.web.pages.trials import MAX_TRIALS, TRIAL, by_key
 from lawn_tune.results import TrialRow
@@ -53,9 +54,9 @@ def seed_means(view: View) -> Mapping[str, tuple[str, ...]]:
 
 
 def default_keys(view: View) -> tuple[str, ...]:
-    """Returns the winners of the first pair that has any, as means over seeds, else of the first cell, else a trial."""
+    """Returns the winners of the main pair that has any, as means over seeds, else of the first cell, else a trial."""
     comparison = view.snapshot.comparison
-    groups = [(pair.baseline, pair.challenger) for pair in comparison.pairs] + [
+    groups = [(pair.baseline, pair.challenger) for pair in main_first(comparison)] + [
         (result,) for result in comparison.cells
     ]
     for group in groups:

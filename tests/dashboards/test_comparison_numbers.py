@@ -17,13 +17,15 @@ from dashboards.figures.figure_of_merit import measured, measures
 from dashboards.figures.forest import forest_info
 from dashboards.figures.pair_outcome import TONES, searched
 from dashboards.figures.performance_profile import ProfileInfo, profile_info
-from dashboards.web.comparison_part import selected
+from dashboards.web.comparison_part import main_cell, main_first, selected
 from dashboards.web.side_table import SideEntry, paper_table, space_table
 from lawn_tune.comparison.compare import compare, compare_space
 from lawn_tune.comparison.comparison import CellResult, Comparison, Verdict
 from lawn_tune.comparison.inference import mean_and_error
 from lawn_tune.comparison.published import lookup, paper_tables, printed_difference
 from lawn_tune.comparison.tables import table
+from lawn_tune.planning.plan import plan
+from lawn_tune.planning.spaces import find_space
 from lawn_tune.results import Outcome, TrialRow
 from tests.helpers.memory_source import (
     MemorySource,
@@ -73,6 +75,18 @@ def filled(
         if isinstance(value, float):
             source.rows += confirm_rows(cell, cell.grid.point(0), [value] * 3)
     return compare_space(source, space)
+
+
+@pytest.mark.parametrize("space", ["table2_movielens_1m", "table4_movielens_1m", "table6_cifar10"])
+def test_pages_open_on_lawn_against_weight_decay(space: str) -> None:
+    cells = plan(find_space(space))
+    comparison = compare(cells, [], {})
+    first, *others = main_first(comparison)
+    assert (first.challenger.cell.side, first.baseline.cell.side) == ("LAWN", "weight decay")
+    assert main_cell(cells) == first.challenger.cell
+    assert {id(pair) for pair in (first, *others)} == {id(pair) for pair in comparison.pairs}
+    assert len(others) == len(comparison.pairs) - 1
+    assert main_cell(cells[:1]) == cells[0]
 
 
 # --- forest ----------------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from dashboards.figures.sensitivity import SensitivityInfo, sensitivity_figure, 
 from dashboards.web import components
 from dashboards.web.cards import Block, Drawing, FigureCard, Rows, clientside, graph_id, page
 from dashboards.web.columns import Column
+from dashboards.web.comparison_part import main_cell
 from dashboards.web.page import Empty, Page, View
 from dashboards.web.pages.trials import TrialTable, cell_of, href, opens, trial_columns, trial_rows
 from dashboards.web.snapshot import Snapshots
@@ -58,7 +59,7 @@ def _subject(view: View) -> str:
 def _controls(view: View) -> list[Component]:
     cells = [(str(cell.name), label(cell)) for cell in view.snapshot.cells]
     return [
-        components.choice(view, "cell", "Cell", cells, cells[0][0]),
+        components.choice(view, "cell", "Cell", cells, str(main_cell(view.snapshot.cells).name)),
         components.choice(view, "against", "Best so far against", AGAINST, "points"),
         *_axis_controls(view),
     ]

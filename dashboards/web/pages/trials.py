@@ -14,6 +14,7 @@ from dashboards.figures.base import capital
 from dashboards.web import columns
 from dashboards.web.cards import ROW, TableCard, clientside, graph_id
 from dashboards.web.columns import Column
+from dashboards.web.comparison_part import main_cell
 from dashboards.web.components import data
 from dashboards.web.page import Empty, View
 from dashboards.web.snapshot import Snapshots
@@ -32,9 +33,9 @@ MAX_TRIALS = 8
 
 
 def cell_of(view: View) -> Cell:
-    """Returns the cell that the URL names, else the space's first."""
-    wanted = view.filters.one("cell")
-    return next((cell for cell in view.snapshot.cells if str(cell.name) == wanted), view.snapshot.cells[0])
+    """Returns the cell that the URL names, else the one that the page opens on."""
+    cells, wanted = view.snapshot.cells, view.filters.one("cell")
+    return next((cell for cell in cells if str(cell.name) == wanted), None) or main_cell(cells)
 
 
 def by_key(view: View) -> Mapping[str, TrialRow]:

@@ -18,6 +18,7 @@ from dashboards.figures.tuning_curve import (
 )
 from dashboards.web import components
 from dashboards.web.cards import Block, Drawing, FigureCard, page
+from dashboards.web.comparison_part import main_first
 from dashboards.web.components import Content
 from dashboards.web.page import Empty, View
 from dashboards.web.pages.trials import by_key
@@ -38,8 +39,8 @@ DEFINITION = (
 
 
 def pairs(view: View) -> dict[str, PairResult]:
-    """Returns the pairs by the value of their filter, "adam-lawn:adam/bs64"."""
-    return {_key(pair): pair for pair in view.snapshot.comparison.pairs}
+    """Returns the pairs by the value of their filter, "adam-lawn:adam/bs64"; the first is the one shown at first."""
+    return {_key(pair): pair for pair in main_first(view.snapshot.comparison)}
 
 
 def _key(pair: PairResult) -> str:
@@ -66,7 +67,7 @@ def info_of(view: View) -> TuningCurveInfo | Empty:
     name = view.filters.one("pair")
     pair = found.get(name) or next(iter(found.values()))
     info = view.snapshot.once(
-        f"tuning curve {pair.baseline.cell.name}",
+        f"tuning curve {_key(pair)}",
         lambda: tuning_curve_info((pair.baseline, pair.challenger), by_key(view)),
     )
     return info if info.lines else Empty("No point of either grid is complete yet.")
