@@ -63,12 +63,6 @@ class Footnote(NamedTuple):
     flag: Flag
     texts: tuple[str, ...]
 
-    @property
-    def sentences(self) -> str:
-        """All texts as one: "the winner's … [Adam 100]. The winner's … [SGD 100]."."""
-        first, *others = self.texts
-        return " ".join(f"{text}." for text in (first, *(text[0].upper() + text[1:] for text in others)))
-
 
 class Table(NamedTuple):
     """Everything a renderer prints, in order."""

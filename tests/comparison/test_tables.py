@@ -19,6 +19,8 @@ from lawn_tune.comparison.compare import compare, compare_space
 from lawn_tune.comparison.comparison import Comparison, Verdict
 from lawn_tune.comparison.renderers import RENDERERS
 from lawn_tune.comparison.renderers.exchange import SCHEMA, to_dict
+from lawn_tune.comparison.renderers.latex import tex
+from lawn_tune.comparison.renderers.markdown import escaped
 from lawn_tune.comparison.renderers.terminal import print_comparison
 from lawn_tune.comparison.tables import DIFFERENCE_HEADER, table, value_text
 from lawn_tune.comparison.verdicts import family_text, overall_sentence, sentence
@@ -175,6 +177,14 @@ def test_every_text_format_says_verdicts_numbers_and_caveats(comparison: Compari
         assert rows.headline in text, name
         for header in DIFFERENCE_HEADER:
             assert header in text.replace("\\", ""), name
+
+
+def test_every_sentence_of_a_caveat_has_a_line_of_its_own(comparison: Comparison) -> None:
+    texts = [text for note in table(comparison).footnotes for text in note.texts]
+    assert texts
+    for name, start, escape, end in (("md", "  - ", escaped, ""), ("latex", r"\quad ", tex, r"\par")):
+        lines = RENDERERS[name](comparison).splitlines()
+        assert [line for line in lines if line.startswith(start)] == [f"{start}{escape(text)}{end}" for text in texts]
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 200])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from lawn_tune.comparison.comparison import Comparison
-from lawn_tune.comparison.tables import DIFFERENCE_HEADER, Entry, difference_cells, table
+from lawn_tune.comparison.tables import DIFFERENCE_HEADER, Entry, Footnote, difference_cells, table
 from lawn_tune.words import fixed, method
 
 
@@ -23,7 +23,7 @@ def latex(comparison: Comparison) -> str:
         [tex(value) for value in difference_cells(row)[:-1]] + [tex(row.verdict) + _tex_marks(row.marks)]
         for row in rows.differences
     ]
-    notes = [rf"${{}}^{{{n.mark}}}$ {tex(f'{n.flag.value}: {n.sentences}')}" for n in rows.footnotes]
+    notes = [line for note in rows.footnotes for line in _tex_footnote(note)]
     legend = [tex(rows.caption), *notes, *map(tex, rows.remarks)]
     label = re.sub(r"[^A-Za-z0-9]+", "-", comparison.space).strip("-") or "space"
     header = ["Method", *(f"{b:,}".replace(",", "{,}") for b in rows.batch_sizes)]
@@ -55,6 +55,10 @@ def _tex_entry(entry: Entry | None, digits: int) -> str:
     paper = rf" {{\footnotesize paper {entry.published}}}" if entry.published else ""
     source = "" if entry.confirmed else ", search"
     return rf"${number}{error}$ ({entry.n}{source})" + _tex_marks(entry.marks) + paper
+
+
+def _tex_footnote(note: Footnote) -> list[str]:
+    return [f"{_tex_marks((note.mark,))} {tex(note.flag.value)}", *(rf"\quad {tex(text)}" for text in note.texts)]
 
 
 def _tex_marks(marks: tuple[str, ...]) -> str:

@@ -6,7 +6,15 @@ import re
 from collections.abc import Sequence
 
 from lawn_tune.comparison.comparison import Comparison
-from lawn_tune.comparison.tables import DIFFERENCE_HEADER, DifferenceRow, Entry, Table, difference_cells, table
+from lawn_tune.comparison.tables import (
+    DIFFERENCE_HEADER,
+    DifferenceRow,
+    Entry,
+    Footnote,
+    Table,
+    difference_cells,
+    table,
+)
 from lawn_tune.words import method
 
 LEFT = frozenset(("Method", "Pair", "Verdict", "Winner", "Hyperparameter", "What", "Value", "Suggested change"))
@@ -24,7 +32,7 @@ def markdown(comparison: Comparison) -> str:
         pipes(["Method", *(f"batch {b:,}" for b in rows.batch_sizes)], _md_values(rows)),
         escaped(rows.caption),
         pipes(list(DIFFERENCE_HEADER), [_md_difference(row) for row in rows.differences]),
-        "\n".join(f"- {superscript(n.mark)} {escaped(f'{n.flag.value}: {n.sentences}')}" for n in rows.footnotes),
+        "\n".join(line for note in rows.footnotes for line in _md_footnote(note)),
         "\n\n".join(escaped(text) for text in rows.remarks),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -46,6 +54,10 @@ def _md_entry(entry: Entry | None) -> str:
 
 def _md_difference(row: DifferenceRow) -> list[str]:
     return [escaped(value) for value in difference_cells(row)[:-1]] + [escaped(row.verdict) + superscript(row.marks)]
+
+
+def _md_footnote(note: Footnote) -> list[str]:
+    return [f"- {superscript(note.mark)} {escaped(note.flag.value)}", *(f"  - {escaped(text)}" for text in note.texts)]
 
 
 def superscript(marks: Sequence[str]) -> str:
