@@ -13,6 +13,7 @@ from lawn_tune.comparison.tables import model_text
 from lawn_tune.results import TrialRow
 from lawn_tune.storage import masked
 from lawn_tune.words import duration, metric_name
+from trainables.catalogue.datasets import DATASETS
 
 _CONSTRAINED = {
     "all": "every tensor with two or more dimensions, embeddings included; biases and 1-D tensors are free",
@@ -88,4 +89,8 @@ def commands(comparison: Comparison, storage: str | None) -> list[str]:
     launch = launch_command(cells)
     if launch and any(cell.added for cell in cells):
         launch = f"{launch} --extend"
-    return [f"{text}{where}" for text in (launch, f"lawn-tune compare {name}", f"lawn-tune report {name}") if text]
+    fetched = comparison.distinct(lambda cell: cell.task.dataset if cell.task.dataset_row.download else "")
+    return [
+        *(f"lawn-tune data fetch {dataset}" for dataset in fetched if dataset in DATASETS),
+        *(f"{text}{where}" for text in (launch, f"lawn-tune compare {name}", f"lawn-tune report {name}") if text),
+    ]

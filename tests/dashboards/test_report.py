@@ -245,6 +245,13 @@ def test_it_types_a_placeholder_for_a_file_it_does_not_know() -> None:
     assert "--storage" not in text
 
 
+def test_it_fetches_a_data_set_that_is_not_bundled() -> None:
+    cells = [make_cell(dataset=name) for name in ("movielens-100k", "digits")]
+    for some, fetched in ((cells[:1], ["lawn-tune data fetch movielens-100k"]), (cells[1:], [])):
+        listed = contents(compare(some, [], {}), [], "sqlite:///a.db").commands
+        assert [text for text in listed if "fetch" in text] == fetched == [*listed[:-3]]
+
+
 def test_it_names_the_ledger_without_its_password() -> None:
     text = typed(compare([make_cell()], [], {}), "postgresql://me:hush@host/name")
     for name in ("launch digits --cells adam/bs64 --seeds 3", "compare digits", "report digits"):
@@ -403,7 +410,8 @@ def test_hostile_names_stay_text_in_the_markdown() -> None:
 
 def launched(comparison: Comparison) -> tuple[str, ...]:
     """The patterns of --cells in the report's commands."""
-    words = shlex.split(contents(comparison, []).commands[0])
+    (launch,) = [text for text in contents(comparison, []).commands if text.startswith("lawn-tune launch ")]
+    words = shlex.split(launch)
     return tuple(word for before, word in pairwise(words) if before == "--cells")
 
 
