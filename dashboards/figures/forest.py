@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 from dashboards import style
 from dashboards.figures.base import blank, cut, wrapped
 from dashboards.figures.pair_outcome import TONES, Tone, searched
+from dashboards.figures.window import Ends, window
 from lawn_tune.comparison.comparison import PairResult, Verdict
 from lawn_tune.comparison.published import printed_difference
 from lawn_tune.comparison.verdicts import sentence, side, sides, verdict_text
@@ -147,7 +148,7 @@ def forest_summary(info: ForestInfo) -> str:
     what = f"{'Mean' if len(measured) == 1 else 'Means'} of {info.challenger} − {info.baseline}"
     span = f" {what}: {ends} points." if measured else ""
     over = "One pair" if single else f"Of {count(len(info.rows), 'pair')}"
-    return f"{over}: {'; '.join(parts)}.{span}"
+    return f"{over}: {'; '.join(parts)}.{span}{beyond_text(info)}"
 
 
 # --- drawing ----------------------------------------------------------------------------------------------------------
@@ -155,7 +156,8 @@ def forest_summary(info: ForestInfo) -> str:
 
 FOREST_HELP = (
     "Challenger − baseline with its interval; those of one space hold together with 95 % confidence. Filled: zero is "
-    "excluded. Gray, open: undecided or equivalent. Open diamond: search values only. Faint diamond: the paper."
+    "excluded. Gray, open: undecided or equivalent. Open diamond: search values only. Faint diamond: the paper. "
+    "Arrow: the interval goes on beyond the axis."
 )
 """How to read it."""
 
@@ -175,15 +177,17 @@ def forest_figure(info: ForestInfo, *, dense: bool = False) -> go.Figure:
     """
     row = _LOW if dense else _ROW if len(info.rows) <= _MANY else _DENSE
     labels, long = _labels(info)
-    row = max(row, 17 + 15 * max((label.count("<br>") for label in labels), default=0))
-    figure = blank(height=90 + row * max(2, len(info.rows)), legend=False)
-    figure.add_traces([_paper(info), *(_measured(info, places) for places in _alike(info))])
-    figure.update_layout(margin={"t": 24, "b": 52}, annotations=[*_unmeasured(info), *_sides(info, aside=long)])
+    row = max(row, 20 + 16 * max((label.count("<br>") for label in labels), default=0))
+    figure = blank(height=84 + row * max(2, len(info.rows)), legend=False)
+    figure.add_traces([_paper(info), *(_measured(info, places) for places in _alike(info)), *_arrows(info)])
+    figure.update_layout(
+        margin={"t": 24, "b": 52}, annotations=[*_unmeasured(info), *_far(info), *_sides(info, aside=long)]
+    )
     figure.add_vline(x=0, line={"width": 1.5, "color": style.ZERO})
     for i, (above, below) in enumerate(pairwise(info.rows), start=1):
         if (above.space, above.base) != (below.space, below.base):
             figure.add_hline(y=i - 0.5, line={"width": 1, "color": style.ZERO, "dash": "dot"}, opacity=0.5)
-    figure.update_xaxes(title_text="Difference (points)", range=_ends(info.rows))
+    figure.update_xaxes(title_text="Difference (points)", range=list(_ends(info.rows)))
     figure.update_yaxes(
         automargin=True, type="linear",
         range=[max(len(info.rows), 2) - 0.5, -0.5], showgrid=False, zeroline=False, ticks="",
@@ -237,6 +241,31 @@ def _measured(info: ForestInfo, places: Sequence[int]) -> go.Scatter:
     return trace
 
 
+def _arrows(info: ForestInfo) -> list[go.Scatter]:
+    """Returns an arrow at the border for each end of an interval that is beyond it."""
+    low, high = _ends(info.rows)
+    inset = 0.02 * (high - low)
+    found = [
+        (i, x, symbol)
+        for i, _, left, right in _beyond(info)
+        for x, symbol, there in ((low + inset, "triangle-left", left), (high - inset, "triangle-right", right))
+        if there
+    ]
+    if not found:
+        return []
+    marker = {"size": 10, "color": [_look(info.rows[i]).color for i, *_ in found], "symbol": [s for *_, s in found]}
+    return [
+        go.Scatter(
+            x=[x for _, x, _ in found],
+            y=[i for i, *_ in found],
+            mode="markers",
+            marker=marker,
+            hovertext=[hover(info.rows[i], info.digits) for i, *_ in found],
+            hoverinfo="text",
+        )
+    ]
+
+
 def _paper(info: ForestInfo) -> go.Scatter:
     found = [(i, row, row.paper) for i, row in enumerate(info.rows) if row.paper is not None]
     return go.Scatter(
@@ -262,6 +291,20 @@ def _unmeasured(info: ForestInfo) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
+def _far(info: ForestInfo) -> list[dict[str, Any]]:
+    """Returns the means that are beyond the axis as texts at its border."""
+    low, high = _ends(info.rows)
+    return [
+        {
+            "x": low if mean < low else high, "y": i, "text": f"mean {signed(mean, info.digits)}", "showarrow": False,
+            "xanchor": "left" if mean < low else "right", "xshift": 14 if mean < low else -14, "yanchor": "bottom",
+            "font": {"size": 11}, "opacity": 0.8,
+        }
+        for i, row in enumerate(info.rows)
+        if (mean := row.mean) is not None and not low <= mean <= high
+    ]  # fmt: skip
+
+
 def _sides(info: ForestInfo, *, aside: bool) -> list[dict[str, Any]]:
     """Returns the notes above the axis that name the side on which each wins; short, since phones are narrow.
 
@@ -278,29 +321,56 @@ def _sides(info: ForestInfo, *, aside: bool) -> list[dict[str, Any]]:
     ]
 
 
-def _ends(rows: Sequence[ForestRow]) -> list[float]:
-    """Returns the ends of the axis: all that is drawn, zero inside, and some air."""
-    drawn = [x for row in rows for x in (row.low, row.high, row.mean, row.paper) if x is not None]
-    low, high = min([*drawn, 0.0]), max([*drawn, 0.0])
-    air = 0.08 * (high - low) or 1.0
-    return [low - air, high + air]
+def _ends(rows: Sequence[ForestRow]) -> Ends:
+    """Returns the ends of the axis."""
+    papers = [(row.paper, row.paper) for row in rows if row.paper is not None]
+    means = [row.mean for row in rows if row.mean is not None]
+    return window([*filter(None, map(_span, rows)), *papers], means, air=0.08)
+
+
+def _span(row: ForestRow) -> Ends | None:
+    """Returns the ends of a pair's interval, or its mean twice; None without either."""
+    if row.mean is None:
+        return None
+    return (row.mean, row.mean) if row.low is None or row.high is None else (row.low, row.high)
+
+
+def _beyond(info: ForestInfo) -> list[tuple[int, Ends, bool, bool]]:
+    """Returns the pairs that leave the axis: place, ends, and whether it is on the left and on the right."""
+    low, high = _ends(info.rows)
+    spans = [(i, span) for i, row in enumerate(info.rows) if (span := _span(row)) is not None]
+    return [(i, span, span[0] < low, span[1] > high) for i, span in spans if span[0] < low or span[1] > high]
+
+
+def beyond_text(info: ForestInfo) -> str:
+    """Returns the numbers of the pairs that the axis is too short for, in a sentence; "" where it holds all."""
+    names, texts = _names(info), []
+    for i, (low, high), *_ in _beyond(info):
+        ends = dict.fromkeys((signed(low, info.digits), signed(high, info.digits)))
+        texts.append(f"{names[i]}, batch {info.rows[i].batch_size:,} ({' to '.join(ends)})")
+    return f" Beyond the axis: {'; '.join(texts)}." if texts else ""
 
 
 def _labels(info: ForestInfo) -> tuple[list[str], bool]:
-    """Returns each pair with its verdict, by its baseline, or by its challenger where a baseline has several there.
+    """Returns each pair by its name with its verdict.
 
     Where there are several spaces, the first pair of each names it. Also returns whether any is too long for a phone:
     names then have lines of their own.
     """
-    rivals = Counter((row.space, row.base, row.batch_size) for row in info.rows)
-    alone = [rivals[row.space, row.base, row.batch_size] == 1 for row in info.rows]
-    names = [method(row.base if only else row.lawn) for row, only in zip(info.rows, alone, strict=True)]
+    names = _names(info)
     long = any(len(f"{name}, batch {row.batch_size:,}") > _LONG for row, name in zip(info.rows, names, strict=True))
     labels = [_label(row, name, long=long) for row, name in zip(info.rows, names, strict=True)]
     for i, row in enumerate(info.rows):
         if info.several and (i == 0 or info.rows[i - 1].space != row.space):
             labels[i] = f"<b>{escape(cut(row.space))}</b><br>{labels[i]}"
     return labels, long
+
+
+def _names(info: ForestInfo) -> list[str]:
+    """Returns the name of each pair: its baseline, or its challenger where a baseline has several there."""
+    rivals = Counter((row.space, row.base, row.batch_size) for row in info.rows)
+    alone = [rivals[row.space, row.base, row.batch_size] == 1 for row in info.rows]
+    return [method(row.base if only else row.lawn) for row, only in zip(info.rows, alone, strict=True)]
 
 
 def _label(row: ForestRow, name: str, *, long: bool) -> str:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import plotly.graph_objects as go
 
 from dashboards.figures.batch_size import batch_size_figure, batch_size_info
-from dashboards.figures.forest import FOREST_HELP, forest_figure, forest_info
+from dashboards.figures.forest import FOREST_HELP, beyond_text, forest_figure, forest_info
 from dashboards.figures.learning_curves import curve_figure, curve_infos
 from dashboards.figures.series import Curves
 from lawn_tune.comparison.comparison import Comparison
@@ -47,6 +47,7 @@ def main_figures(comparison: Comparison, curves: Curves, epochs: int) -> Iterato
     differences, sizes = forest_info(comparison.pairs), batch_size_info(comparison)
     if any(row.confirmed for row in differences.rows):
         alt = "Paired differences with 95 % intervals; the same numbers are in the table of differences"
+        alt = f"{alt}.{beyond_text(differences)}" if beyond_text(differences) else alt
         yield MainFigure("differences", "differences", alt, forest_figure(differences))
     if sizes.lines:
         alt = "Test metric against batch size; the same numbers are in the table of values"

@@ -28,6 +28,8 @@ _DASHES = {"": "", "solid": "", "dot": "2 3", "6px,4px": "6 4"}
 _SYMBOLS = {
     "circle": '<circle r="{r}"/>',
     "square": '<path d="M-{r}-{r}H{r}V{r}H-{r}Z"/>',
+    "triangle-left": '<path d="M-{r} 0L{r}-{r}V{r}Z"/>',
+    "triangle-right": '<path d="M{r} 0L-{r}-{r}V{r}Z"/>',
     "diamond": '<path d="M0-{r}L{r} 0 0 {r}-{r} 0Z"/>',
 }
 _TAGS = {
@@ -213,8 +215,8 @@ def _markers(marker: _Values, points: _Points) -> Iterator[str]:
         if point is None:
             continue
         color, symbol = (_each(marker[name], i) for name in ("color", "symbol"))
-        shape, _, hollow = symbol.partition("-")
-        look = f'fill="{"#fff" if hollow == "open" else color}" stroke="{color}"'
+        shape = symbol.removesuffix("-open")
+        look = f'fill="{color if shape == symbol else "#fff"}" stroke="{color}"'
         width = marker.get("line", {}).get("width", 0)
         drawn = _SYMBOLS[shape].format(r=_px(marker["size"] / 2))
         yield f'<g transform="translate({_px(point[0])} {_px(point[1])})" {look} stroke-width="{width}">{drawn}</g>'

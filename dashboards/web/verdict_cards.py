@@ -10,6 +10,7 @@ from dash.development.base_component import Component
 from dashboards import style
 from dashboards.figures.caveats import caveat, pair_flags
 from dashboards.figures.pair_outcome import TONES, searched
+from dashboards.figures.window import Ends, window
 from dashboards.web import components
 from dashboards.web.components import Content
 from dashboards.web.page import View
@@ -32,18 +33,15 @@ def verdicts(view: View, pairs: Sequence[PairResult]) -> Component:
 OF_CLAIM = {Flag.PARTIAL, Flag.ADDED}
 """Caveats that qualify a verdict itself: a row shows them even where all others have them."""
 
-Axis = tuple[float, float]
-"""Ends of the axis that the intervals of all rows share."""
+
+def _axis(pairs: Sequence[PairResult]) -> Ends:
+    """Returns the ends of the axis that the intervals of all rows share."""
+    differences = [pair.difference for pair in pairs if pair.difference]
+    intervals = [found.interval for found in differences if found.interval]
+    return window([(found.low, found.high) for found in intervals], [found.mean for found in differences], air=0.05)
 
 
-def _axis(pairs: Sequence[PairResult]) -> Axis:
-    intervals = [pair.difference.interval for pair in pairs if pair.difference and pair.difference.interval]
-    ends = [0.0, *(end for found in intervals for end in (found.low, found.high))]
-    air = 0.05 * (max(ends) - min(ends)) or 1.0
-    return min(ends) - air, max(ends) + air
-
-
-def _verdict(view: View, pair: PairResult, axis: Axis, usual: set[Flag], *, alone: bool) -> Component:
+def _verdict(view: View, pair: PairResult, axis: Ends, usual: set[Flag], *, alone: bool) -> Component:
     unusual = [caveat(flag, pair.challenger) for flag in pair_flags(pair) if flag not in usual]
     row = [
         html.Span(
@@ -63,21 +61,21 @@ def _verdict(view: View, pair: PairResult, axis: Axis, usual: set[Flag], *, alon
     return html.Li(html.Details([html.Summary(row), inside], open=alone or None), className="verdict")
 
 
-def _interval(pair: PairResult, axis: Axis) -> Component:
-    """Returns the interval as a bar on the rows' axis, with a line at zero."""
+def _interval(pair: PairResult, axis: Ends) -> Component:
+    """Returns the interval as a bar on the rows' axis, with a line at zero; an arrow is where it leaves the axis."""
     low, high = axis
 
-    def at(value: float) -> str:
-        return f"{100 * (value - low) / (high - low):.2f}%"
+    def share(value: float) -> float:
+        return 100 * (min(max(value, low), high) - low) / (high - low)
 
     found = pair.difference.interval if pair.difference else None
-    marks = [html.Span(className="zero", style={"left": at(0.0)})]
+    marks = [html.Span(className="zero", style={"left": f"{share(0.0):.2f}%"})]
     if found is not None and pair.difference is not None:
-        width = f"{100 * (found.high - found.low) / (high - low):.2f}%"
-        marks += [
-            html.Span(className="range", style={"left": at(found.low), "width": width}),
-            html.Span(className="mean", style={"left": at(pair.difference.mean)}),
-        ]
+        start, end, mean = share(found.low), share(found.high), pair.difference.mean
+        marks.append(html.Span(className="range", style={"left": f"{start:.2f}%", "width": f"{end - start:.2f}%"}))
+        marks += [html.Span(className="mean", style={"left": f"{share(mean):.2f}%"})] if low <= mean <= high else []
+        marks += [html.Span(className="beyond left")] if found.low < low else []
+        marks += [html.Span(className="beyond right")] if found.high > high else []
     return html.Span(marks, className=f"interval {TONES.get(pair.verdict, 'none')}", **components.aria(hidden="true"))
 
 

@@ -12,6 +12,8 @@ from dashboards.figures.batch_curves import batch_curves, batch_curves_figure
 from dashboards.figures.figure_of_merit import measures
 from dashboards.figures.forest import ForestInfo, forest_figure, forest_info, forest_summary
 from dashboards.figures.performance_profile import ProfileInfo, ProfileLine, profile_figure
+from dashboards.figures.svg import svg
+from dashboards.figures.window import Ends, window
 from lawn_tune.comparison.compare import compare_space
 from lawn_tune.comparison.comparison import Comparison, PairResult, Verdict
 from tests.helpers.memory_source import MemorySource, demo_source, make_cell, search_rows
@@ -69,6 +71,52 @@ def test_the_axis_holds_all_that_is_drawn_and_zero(info: ForestInfo) -> None:
     drawn = [x for row in info.rows for x in (row.low, row.high, row.mean, row.paper, 0.0) if x is not None]
     assert low < min(drawn)
     assert high > max(drawn)
+
+
+def test_a_collapsed_pair_leaves_the_axis_by_an_arrow_and_the_others_stay_readable(info: ForestInfo) -> None:
+    row = next(row for row in info.rows if row.confirmed)
+    small = [row._replace(mean=mean, low=mean - 1.5, high=mean + 1.5, paper=3.0) for mean in (1.0, -1.0, 1.4)]
+    wide = row._replace(mean=-20.17, low=-53.38, high=13.04)
+    info = info._replace(rows=(*small, wide, row._replace(mean=60.0, low=59.5, high=60.5)))
+    figure = plain(forest_figure(info))
+    low, high = figure["layout"]["xaxis"]["range"]
+    assert (low, high) == pytest.approx((-2.5 - 0.08 * 5.5, 3.0 + 0.08 * 5.5))
+    texts = [note["text"] for note in figure["layout"]["annotations"]]
+    assert [text for text in texts if "mean" in text] == ["mean −20.17", "mean +60.00"]
+    arrows = {
+        (y, symbol)
+        for trace in figure["data"]
+        if isinstance(trace["marker"]["symbol"], list)
+        for x, y, symbol in zip(trace["x"], trace["y"], trace["marker"]["symbol"], strict=True)
+        if low < x < high
+    }
+    assert arrows == {(3, "triangle-left"), (3, "triangle-right"), (4, "triangle-right")}
+    for number in ("−53.38 to +13.04", "+59.50 to +60.50"):
+        assert number in forest_summary(info)
+    assert svg(forest_figure(info), "").count('<path d="M-5 0') == 1
+
+
+@pytest.mark.parametrize(
+    ("spans", "ends"),
+    [
+        ([], (0, 0)),
+        ([(2, 4), (-3, 1)], (-3, 4)),
+        ([(0, 0), (5, 5)], (0, 5)),
+        ([(59, 61), (60, 62)], (0, 62)),
+        ([(100, 101), (-4, 4)], (-4, 101)),
+        ([(0.1, 0.3), (-40, 40)], (-0.15, 0.3)),
+        ([(-0.8, -0.2), (-40, 40)], (-0.8, 0.4)),
+        ([(0.5, 1.5), (0.6, 1.5), (80, 81)], (0, 1.5)),
+    ],
+)
+def test_an_axis_holds_zero_and_most_intervals(spans: list[Ends], ends: Ends) -> None:
+    air = 0.1 * (ends[1] - ends[0]) or 1.0
+    assert window(spans, [], air=0.1) == pytest.approx((ends[0] - air, ends[1] + air))
+
+
+def test_an_axis_shows_the_mean_of_an_interval_that_leaves_it_if_it_is_not_farther_than_the_rest() -> None:
+    spans = [(0.0, 2.0), (19.0, 28.0), (0.5, 3.0), (-53.0, 13.0), (-90.0, 10.0)]
+    assert window(spans, [1.0, 23.0, 1.5, -20.0, -40.0], air=0.25) == (-32.0, 40.0)
 
 
 def test_each_row_is_labelled_with_its_verdict(info: ForestInfo) -> None:
