@@ -184,7 +184,7 @@ def _space_row(view: View, name: str) -> list[Content]:
         _space_link(view, name),
         verdict,
         effect(comparison),
-        html.Div([*map(html.P, comparison.about[:1]), html.P(question(comparison), className="faint")]),
+        html.Div([*map(html.Div, comparison.about[:1]), html.Div(question(comparison), className="faint")]),
         f"{found.done:,} of {found.planned:,}",
     ]
 
