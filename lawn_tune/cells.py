@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from search_spaces.levels import batch_of, is_word, split
 from search_spaces.space import Grid
-from trainables.catalogue.rows import Direction, Method, Metric
+from trainables.catalogue.rows import Control, Direction, Method, Metric
 from trainables.outcomes import SWITCH_EPOCH
 from trainables.tasks import Task, Trial, trial_key
 
@@ -191,10 +191,19 @@ class Cell:
         return self.task.catalogue.metrics[self.protocol.metric]
 
     @property
+    def control(self) -> Control | None:
+        """What its method adds to the rule; None for nothing, and where its grid has no level but 0 of all it adds."""
+        control = self.method.control
+        levels = [self.grid.values.get(row.name, ()) for row in control.hyperparameters] if control else []
+        off = levels and all(levels) and not any(level for values in levels for level in values)
+        return None if off and self.method.switch is None else control
+
+    @property
     def side(self) -> str:
         """What it stands for in a comparison: "LAWN", "weight decay", or the name of its method."""
-        control = self.method.control
-        return (control.side or control.label) if control else self.method.label
+        if self.control is None:
+            return self.method.label if self.method.control is None else f"{self.method.label}, no decay"
+        return self.control.side or self.control.label
 
     def free_epochs(self, point: Mapping[str, float]) -> float | None:
         """Returns how many epochs of a point are free of the control.

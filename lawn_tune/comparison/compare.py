@@ -261,7 +261,7 @@ def _main(pairs: Sequence[_Pair]) -> list[_Pair]:
 
 def _kind(pair: PairResult) -> _Kind:
     methods = pair.challenger.cell.method, pair.baseline.cell.method
-    challenger, baseline = (method.control for method in methods)
+    challenger, baseline = pair.challenger.cell.control, pair.baseline.cell.control
     return _Kind(
         challenger.name if challenger else "",
         (baseline.side or baseline.name) if baseline else ", ".join(row.name for row in methods[1].loss),

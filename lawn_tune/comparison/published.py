@@ -28,6 +28,8 @@ def lookup(dataset: str, optimizer: str, batch_size: int, *, metric: str, loss: 
 def printed(cell: Cell) -> PublishedValue | None:
     """Returns what the paper prints for the same dataset, metric, loss, optimizer and batch size, or None."""
     task = cell.task
+    if cell.control is not cell.method.control:  # the paper's decay is tuned, this grid has none
+        return None
     return lookup(paper_dataset(task), task.optimizer, task.batch_size, metric=cell.protocol.metric, loss=task.loss)
 
 

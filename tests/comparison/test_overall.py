@@ -19,13 +19,14 @@ from lawn_tune.comparison.comparison import Comparison, Overall, PairResult, Ver
 from lawn_tune.comparison.differences import Difference, Paired, weighted
 from lawn_tune.comparison.inference import Effect, Interval, crossed, over_seeds
 from lawn_tune.comparison.next_steps import Action, launch_command, next_steps
+from lawn_tune.comparison.published import published
 from lawn_tune.comparison.tables import table
-from lawn_tune.comparison.verdicts import interval_text, overall_sentence, sentence, to_decide
+from lawn_tune.comparison.verdicts import headline, interval_text, overall_sentence, sentence, to_decide
 from lawn_tune.planning.plan import plan
 from lawn_tune.planning.spaces import find_space
 from lawn_tune.results import Outcome
 from search_spaces.space import Grid
-from tests.helpers.memory_source import LEVELS, MemorySource, make_cell
+from tests.helpers.memory_source import LEVELS, MemorySource, make_cell, with_protocol
 from tests.helpers.pair_source import MIDDLE, confirmed, joined
 
 Hits = Sequence[int | Outcome | None]
@@ -282,3 +283,18 @@ def test_of_runs_that_collapsed_no_number_of_seeds_is_named() -> None:
     assert "collapsed" not in sentence(other)
     assert found.overall is not None
     assert "In 1 of these 2 confirm runs collapsed" in overall_sentence(found.overall)
+
+
+def test_a_grid_without_decay_is_not_called_weight_decay() -> None:
+    """Adam whose only weight decay is 0: neither LAWN's rival of that name, nor what the paper printed."""
+    names = ("adam", "adam-lawn")
+    undecayed = [make_cell(name, 10_000, dataset="movielens-100k", decays=(0.0,)) for name in names]
+    plain, lawn = (with_protocol(cell, metric="hr@10") for cell in undecayed)
+    tuned = with_protocol(make_cell("adam", 10_000, dataset="movielens-100k"), metric="hr@10")
+    assert (plain.side, tuned.side, lawn.side) == ("Adam, no decay", "weight decay", "LAWN")
+    assert published(plain) is None
+    assert published(tuned) == pytest.approx(66.03)
+    hits = [150, 151, 152]
+    found = compare_space(joined(confirmed(plain, hits, best=1), confirmed(lawn, hits)), "digits")
+    assert "weight decay" not in headline(found)
+    assert [pair.baseline.cell.side for pair in found.pairs] == ["Adam, no decay"]
