@@ -92,7 +92,7 @@ def test_readme_results_and_figures_are_generated_from_the_committed_bundles() -
 
 
 def test_the_command_writes_what_is_committed_from_the_committed_bundle(tmp_path: Path) -> None:
-    study = results_page.RESULTS / "movielens_100k_bs10000_40epochs"
+    study = results_page.RESULTS / "movielens_100k_five_searches"
     page, figures = tmp_path / f"{study.name}.md", tmp_path / study.name
     words = ["report", f"{study}.bundle", "--format", "md", "--figures", str(figures), "--output", str(page)]
     result = CliRunner().invoke(app, words)
