@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 from lawn_tune.errors import UsageError
 from lawn_tune.executors.base import Executor
-from lawn_tune.executors.machine import machine_cpus, machine_gpus
+from lawn_tune.executors.machine import machine_cpus, machine_gpus, unlisted_gpus
 from lawn_tune.executors.messages import WorkerSettings
 from lawn_tune.executors.slots import Slots, report_seconds, slots_of
 from lawn_tune.executors.surroundings import ensure_home, prepare_local_ray
@@ -87,7 +87,7 @@ def machine_slots(settings: Settings) -> Slots:
         jobs = f"{settings.workers} packs at once need {needed} GPUs" if settings.workers else "a pack needs as many"
         text = f"--gpus-per-trial {per_trial}: {jobs}, and {whose} {gpus}"
         raise UsageError(text, "Lower --gpus-per-trial or --workers; with --ray-address, a cluster's GPUs count.")
-    if settings.ray_address is None and gpus > here:
+    if settings.ray_address is None and gpus > here and not unlisted_gpus():
         text = f"--gpus {gpus}: this machine has {here} NVIDIA GPUs"
         raise UsageError(text, "Leave --gpus out to use what is there; with --ray-address, a cluster's GPUs count.")
     return slots_of(settings.workers, machine_cpus(), gpus, per_trial)

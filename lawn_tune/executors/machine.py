@@ -12,6 +12,9 @@ from pathlib import Path
 NVIDIA = Path("/proc/driver/nvidia/gpus")
 """Where NVIDIA's driver lists the GPUs."""
 
+DEVICES, UNLISTED = Path("/dev"), ("dxg", "nvidia[0-9]*")
+"""Files of GPUs that are there without such a list, as under WSL2 and in some containers."""
+
 CGROUPS, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 """Where Linux mounts control groups, and where it lists those of this process."""
 
@@ -79,6 +82,11 @@ def _number(file: Path) -> float:
 def machine_gpus() -> int:
     """Returns the NVIDIA GPUs this process may use."""
     return visible_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"), len(list(NVIDIA.glob("*"))))
+
+
+def unlisted_gpus() -> bool:
+    """Returns whether there may be GPUs that no list of the driver's counts, so that only the user knows how many."""
+    return not NVIDIA.is_dir() and any(any(DEVICES.glob(name)) for name in UNLISTED)
 
 
 def visible_gpus(visible: str | None, found: int) -> int:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lawn_tune.cli.launch import limits_of
+from lawn_tune.errors import UsageError
 from lawn_tune.executors import build, machine
 from lawn_tune.executors.build import machine_slots, on_gpus, planned_workers
 from lawn_tune.executors.machine import cpu_limit, machine_cpus, memory, visible_gpus
@@ -190,3 +191,24 @@ def test_a_launch_takes_the_gpus_that_cuda_sees(
     slots = machine_slots(Settings())
     assert slots.gpus == min(gpus, 1)
     assert slots.count == (gpus or machine_cpus())
+
+
+@pytest.mark.parametrize(
+    ("listed", "files", "unlisted"),
+    [(False, (), False), (False, ("dxg",), True), (False, ("nvidia0", "nvidiactl"), True), (True, ("nvidia0",), False)],
+)
+def test_gpus_that_the_driver_does_not_list_are_the_user_s_to_count(
+    listed: bool, files: tuple[str, ...], unlisted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As under WSL2, where --gpus says how many there are."""
+    for name in files:
+        (tmp_path / name).touch()
+    (tmp_path / "driver").mkdir()
+    monkeypatch.setattr(machine, "NVIDIA", tmp_path / ("driver" if listed else "none"))
+    monkeypatch.setattr(machine, "DEVICES", tmp_path)
+    assert machine.unlisted_gpus() == unlisted
+    if unlisted:
+        assert machine_slots(Settings(gpus=2)).gpus == 1
+    else:
+        with pytest.raises(UsageError, match="this machine has 0 NVIDIA GPUs"):
+            machine_slots(Settings(gpus=2))
