@@ -88,7 +88,7 @@ def machine_slots(settings: Settings) -> Slots:
         text = f"--gpus-per-trial {per_trial}: {jobs}, and {whose} {gpus}"
         raise UsageError(text, "Lower --gpus-per-trial or --workers; with --ray-address, a cluster's GPUs count.")
     if settings.ray_address is None and gpus > here and not unlisted_gpus():
-        text = f"--gpus {gpus}: this machine has {here} NVIDIA GPUs"
+        text = f"--gpus: this machine has {here} NVIDIA GPUs, got {gpus}"
         raise UsageError(text, "Leave --gpus out to use what is there; with --ray-address, a cluster's GPUs count.")
     return slots_of(settings.workers, machine_cpus(), gpus, per_trial)
 
