@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -13,7 +14,7 @@ from urllib.parse import urlencode
 from playwright.sync_api import Browser, sync_playwright
 
 from benchmarks.browser import SETTLED, launched
-from benchmarks.dashboard import ADDRESS, serving
+from benchmarks.dashboard import ADDRESS, serving, until
 from benchmarks.results_page import HEADLINE, RESULTS
 from lawn_tune.ledger import Ledger
 from lawn_tune.ledger.bundle import open_bundle
@@ -75,7 +76,7 @@ def _take(browser: Browser, shot: Shot) -> None:
     with browser.new_context(viewport={"width": width, "height": height}, color_scheme=shot.theme) as context:
         page = context.new_page()
         page.goto(ADDRESS + shot.address)
-        page.wait_for_function(SETTLED)
+        until(page, SETTLED, time.perf_counter())
         page.screenshot(path=IMAGES / f"{shot.name}.png")
 
 

@@ -7,12 +7,13 @@ from dataclasses import replace
 
 from dashboards.style import base_of
 from dashboards.web.page import View
+from dashboards.web.snapshot import KEPT
 from lawn_tune.cells import Cell
 from lawn_tune.comparison.comparison import Comparison, PairResult
 from trainables.catalogue.methods import DECAY, LAWN
 
-MAX_SPACES = 16
-"""Spaces that can be compared at once; each needs a whole comparison."""
+MAX_SPACES = KEPT
+"""Spaces that can be compared at once; each needs a whole comparison, and more would drop one another's."""
 
 HERE, EVERYWHERE = "here", "every"
 

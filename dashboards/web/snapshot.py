@@ -22,7 +22,7 @@ FRESH_SECONDS, STALE_SECONDS = 2.0, 10.0
 """How old a snapshot may be before the ledger is asked whether it has changed: by the clock of an open page, which
 waits for the new one; and by anything else, which is answered at once from the last one while a page keeps it fresh."""
 
-MAX_SPACES = 16
+KEPT = 16
 """Snapshots kept at once; the least recently viewed is dropped first."""
 
 T = TypeVar("T")
@@ -237,7 +237,7 @@ class Snapshots:
         with self._lock:
             self._kept.pop(space, None)
             self._kept[space] = kept
-            while len(self._kept) > MAX_SPACES:
+            while len(self._kept) > KEPT:
                 self._kept.pop(next(iter(self._kept)))
 
     def _read(self, space: str, before: Snapshot | None) -> Snapshot:

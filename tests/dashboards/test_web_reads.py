@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from dashboards.web.filters import MAX_VALUES, Filters, href
 from dashboards.web.page import View
-from dashboards.web.snapshot import FRESH_SECONDS, MAX_SPACES, STALE_SECONDS, Driver, Snapshots
+from dashboards.web.snapshot import FRESH_SECONDS, KEPT, STALE_SECONDS, Driver, Snapshots
 from lawn_tune.comparison.compare import compare_space
 from lawn_tune.errors import UsageError
 from lawn_tune.results import TrialRow
@@ -149,7 +149,7 @@ def test_curves_of_running_trials_are_read_every_time(source: Counting) -> None:
 
 
 def test_only_so_many_spaces_are_kept(clock: Clock) -> None:
-    source = Counting([make_cell("adam", space=f"space-{i:02}") for i in range(MAX_SPACES + 4)])
+    source = Counting([make_cell("adam", space=f"space-{i:02}") for i in range(KEPT + 4)])
     snapshots = Snapshots(source, clock=clock)
     for name in source.spaces():
         snapshots.snapshot(name)

@@ -13,6 +13,7 @@ from dashboards.figures.forest import FOREST_HELP, forest_figure, forest_info, f
 from dashboards.report.protocol import dates, protocol
 from dashboards.web import components
 from dashboards.web.cards import Block, Drawing, FigureCard, page
+from dashboards.web.comparison_part import MAX_SPACES
 from dashboards.web.components import Content
 from dashboards.web.filters import href
 from dashboards.web.page import Empty, View
@@ -25,9 +26,6 @@ from lawn_tune.comparison.tables import model_text
 from lawn_tune.comparison.verdicts import BY_ITSELF, headline, interval_text, overall_sentences
 from lawn_tune.results import DamagedCells
 from lawn_tune.words import count, method, metric_name, metric_of, signed
-
-MAX_SPACES = 12
-"""Spaces whose verdicts are shown; of more, only the names."""
 
 MAX_STEPS = 8
 """Steps listed; more are the same for further pairs."""
@@ -160,7 +158,7 @@ def _lines(comparison: Comparison, found: list[Todo]) -> list[Component]:
 
 
 def spaces(view: View) -> list[Component] | Empty:
-    """Returns one line per space of the ledger, with its verdict."""
+    """Returns one line per space of the ledger, with its verdict; of more than `MAX_SPACES`, only the names."""
     if len(view.spaces) == 1:
         return Empty("This ledger holds one space.")
     if len(view.spaces) > MAX_SPACES:
