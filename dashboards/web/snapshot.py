@@ -179,6 +179,7 @@ class Snapshots:
         self._locks: dict[str, threading.Lock] = {}
         self._kept: dict[str, tuple[float, Snapshot]] = {}
         self._spaces: tuple[float, tuple[str, ...]] | None = None
+        self._latest: tuple[float, str] | None = None
         self._held: tuple[float, Drivers] | None = None
 
     def spaces(self) -> tuple[str, ...]:
@@ -189,8 +190,12 @@ class Snapshots:
 
     def first(self) -> str:
         """Returns the space that is shown unless another is asked for: the one that trains or trained last."""
-        spaces, latest = self.spaces(), self._source.latest()
-        return latest if latest in spaces else next(iter(spaces), "")
+        spaces = self.spaces()
+        if len(spaces) < 2:
+            return next(iter(spaces), "")
+        if self._latest is None or self._old(self._latest[0]):
+            self._latest = (self._clock(), self._source.latest())
+        return self._latest[1] if self._latest[1] in spaces else spaces[0]
 
     def drivers(self) -> Drivers:
         """Returns who holds which cell."""

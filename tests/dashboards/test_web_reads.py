@@ -169,6 +169,7 @@ def test_the_space_that_trained_last_is_shown_first(source: Counting, clock: Clo
         cell = make_cell("adam", space=space)
         [row, *_] = search_rows(cell, [90.0 for _ in range(9)])
         source.rows.append(replace(row, provenance={time: f"2026-11-24T05:00:{len(source.rows):02d}"}))
+        clock.now += FRESH_SECONDS
         assert snapshots.first() == space
 
 
