@@ -132,12 +132,12 @@ def _values(study: Study) -> str:
 
 def _same_runs(study: Study, earlier: Sequence[Study]) -> Iterator[str]:
     """Yields for each earlier study which cells have the same confirm runs, so that no finding is counted twice."""
-    told: set[str] = set()
+    named: set[str] = set()
     for other in earlier:
         same = [
-            cell for cell, runs in study.confirmed.items() if runs == other.confirmed.get(cell) and cell not in told
+            cell for cell, runs in study.confirmed.items() if runs == other.confirmed.get(cell) and cell not in named
         ]
-        told.update(same)
+        named.update(same)
         if same:
             cells = listing([f"`{cell}`" for cell in same])
             yield f"The runs of {cells} are those of [{other.name}](#{other.name}): one finding, shown again."

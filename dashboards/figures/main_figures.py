@@ -47,7 +47,8 @@ def main_figures(comparison: Comparison, curves: Curves, epochs: int) -> Iterato
     differences, sizes = forest_info(comparison.pairs), batch_size_info(comparison)
     if any(row.confirmed for row in differences.rows):
         alt = "Paired differences with 95 % intervals; the same numbers are in the table of differences"
-        alt = f"{alt}.{beyond_text(differences)}" if beyond_text(differences) else alt
+        if beyond := beyond_text(differences):
+            alt = f"{alt}.{beyond}"
         yield MainFigure("differences", "differences", alt, forest_figure(differences))
     if sizes.lines:
         alt = "Test metric against batch size; the same numbers are in the table of values"

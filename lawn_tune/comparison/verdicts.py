@@ -86,8 +86,8 @@ def family_text(comparison: Comparison) -> str | None:
 def sentence(pair: PairResult) -> str:
     """Returns one pair's outcome in words, and the paper's; a LAWN winner that never was constrained is named so."""
     difference = pair.difference
-    told = difference is not None and difference.effect is not None and pair.collapsed
-    return " ".join(filter(None, (*_statement(pair), "" if told else to_decide(pair), *_paper(pair))))
+    useless = difference is not None and difference.effect is not None and pair.collapsed
+    return " ".join(filter(None, (*_statement(pair), "" if useless else to_decide(pair), *_paper(pair))))
 
 
 def _statement(pair: PairResult) -> list[str]:
