@@ -352,7 +352,7 @@ def test_a_program_that_uses_memory_elsewhere_is_not_captured(
     way: str, stand_in: StandIn, log: pytest.LogCaptureFixture
 ) -> None:
     def function(tensors: Sequence[Tensor]) -> list[Tensor]:
-        made = torch.zeros(3, device="meta") if way == "constant" else tensors[-1] * 2
+        made = torch.zeros(3, device="meta").add_(1) if way == "constant" else tensors[-1].mul_(2)
         assert made.device.type == "meta"
         return [tensors[0] + 1]
 

@@ -15,6 +15,7 @@ from torchvision.models.vgg import make_layers
 from trainables.catalogue import catalogue
 from trainables.catalogue.models import VGG_19
 from trainables.catalogue.rows import Value
+from trainables.models.linear import FEW_OUTPUTS
 from trainables.models.lookup import lookup
 from trainables.models.ncf import PART, Ncf, projected
 from trainables.models.resnet import Block, ResNet50
@@ -175,10 +176,13 @@ PARTS = pytest.mark.parametrize("part", [PART, 256], ids=["whole", "in parts"])
 
 @PARTS
 @pytest.mark.parametrize("count", [3, 200], ids=["by pair", "by table"])
-def test_ncf_is_a_tower_over_joined_embeddings(count: int, part: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("factors", [4, 2 * FEW_OUTPUTS], ids=["narrow", "wide"])
+def test_ncf_is_a_tower_over_joined_embeddings(
+    factors: int, count: int, part: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("trainables.models.ncf.PART", part)
     torch.manual_seed(0)
-    model = ncf()
+    model = ncf(factors)
     users, items = pairs(count)
     joined = torch.cat([model.user_embedding(users), model.item_embedding(items)], dim=1)
     expected = model.output(model.hidden2(model.hidden1(joined).relu()).relu()).squeeze(1)

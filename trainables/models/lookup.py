@@ -16,6 +16,9 @@ from torch import Tensor
 UNSORTED = 3072
 """Indices beyond which CUDA's sum of an embedding's gradient sorts them, int32 in half the passes of int64."""
 
+FEW = 4
+"""Models up to which a CPU sums the gradients of one model after the other, from more on of all at each index."""
+
 
 def lookup(table: Tensor, index: Tensor) -> Tensor:
     """Returns rows [B, D] of a table [N, D] at `index` [B]; equals `F.embedding`, under `torch.vmap` too."""
@@ -42,16 +45,23 @@ class _Lookup(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, int | None], table: Tensor, index: Tensor) -> tuple[Tensor, int]:
-        models = info.batch_size
-        table = table.movedim(in_dims[0], 0) if in_dims[0] is not None else table.expand(models, *table.shape)
+        table = stacked(table, in_dims[0], info.batch_size)
         if in_dims[1] is None and table.is_cpu:
             return _SharedLookup.apply(table, index), 0
-        own = index.movedim(in_dims[1], 0) if in_dims[1] is not None else index.expand(models, *index.shape)
-        return _StackedLookup.apply(table, own), 0
+        return _StackedLookup.apply(table, stacked(index, in_dims[1], info.batch_size)), 0
 
 
-# torch asks for the signature at every call, and finding it out takes as long as a lookup of a thousand rows.
-_Lookup.forward.__signature__ = inspect.signature(_Lookup.forward)  # type: ignore[attr-defined]
+def stacked(x: Tensor, dim: int | None, models: int) -> Tensor:
+    """Returns [K, ...] of a tensor that `torch.vmap` gives, with its models along `dim` or one for all."""
+    return x.expand(models, *x.shape) if dim is None else x.movedim(dim, 0)
+
+
+def sign(function: type[torch.autograd.Function]) -> None:
+    """Keeps the signature of a function's forward: torch asks for it at every call, 10 µs each."""
+    function.forward.__signature__ = inspect.signature(function.forward)  # type: ignore[attr-defined]
+
+
+sign(_Lookup)
 
 
 class _StackedLookup(torch.autograd.Function):
@@ -71,10 +81,7 @@ class _StackedLookup(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (index,) = ctx.saved_tensors
-        models, rows, size = ctx.shape
-        shifted = index + rows * torch.arange(models, device=index.device).unsqueeze(1)
-        terms = _summable(gradient).reshape(-1, size)
-        return _sums(terms, shifted.flatten(), models * rows).view(ctx.shape), None
+        return _stacked_sums(_summable(gradient), index, ctx.shape), None
 
 
 class _SharedLookup(torch.autograd.Function):
@@ -90,7 +97,16 @@ class _SharedLookup(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (index,) = ctx.saved_tensors
         terms = _summable(gradient)
+        if len(terms) <= FEW:
+            return _stacked_sums(terms, index.expand(len(terms), -1), ctx.shape), None
         return terms.new_zeros(ctx.shape).index_add_(1, index, terms), None
+
+
+def _stacked_sums(terms: Tensor, index: Tensor, shape: torch.Size) -> Tensor:
+    """Returns the sums of the terms [K, B, D] at the indices [K, B] of each model, [K, N, D], as one of K N rows."""
+    models, rows, size = shape
+    shifted = index + rows * torch.arange(models, device=index.device).unsqueeze(1)
+    return _sums(terms.reshape(-1, size), shifted.flatten(), models * rows).view(shape)
 
 
 def _sums(terms: Tensor, index: Tensor, rows: int) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from trainables.models.linear import FEW_OUTPUTS, examples_last
 from trainables.models.lookup import lookup
 
 PART = 2**20
@@ -75,9 +76,11 @@ class Ncf(nn.Module):
 
     def _tower(self, hidden: Tensor) -> Tensor:
         hidden = hidden.add_(self.hidden1.bias).relu_()
-        hidden = self.hidden2(hidden).relu_()
-        logits: Tensor = self.output(hidden)
-        return logits.squeeze(-1)
+        if self.hidden2.out_features > FEW_OUTPUTS:
+            logits: Tensor = self.output(self.hidden2(hidden).relu_())
+            return logits.squeeze(-1)
+        hidden = examples_last(hidden, self.hidden2.weight, self.hidden2.bias).relu_()
+        return (self.output.weight @ hidden).add_(self.output.bias.unsqueeze(-1)).squeeze(-2)
 
 
 def build(*, users: int, items: int, factors: int, init: Literal["normal-0.01", "xavier"]) -> Ncf:

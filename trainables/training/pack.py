@@ -96,6 +96,8 @@ class Pack:
             constrained=torch.zeros(len(models), 1, dtype=torch.bool, device=device),
             radii=torch.zeros(len(models), len(self.layers), dtype=weights.dtype, device=device),
         )
+        self._viewed: Tensor | None = None
+        self._whole: list[Tensor] = []
         self.own = self._own_steps()
         self.grad_norm = torch.zeros(len(models), device=device)
         self.watch: Callable[[Tensor, Tensor], Tensor] | None = None
@@ -130,6 +132,7 @@ class Pack:
         if list(source) == list(range(self.size)):
             return
         self.graphs.forget()
+        self._viewed, self._whole = None, []
         index = torch.tensor(source, device=self.device, dtype=torch.long)
         self.state = self.state.select(source)
         self.hyper = {name: value[index] for name, value in self.hyper.items()}
@@ -220,7 +223,8 @@ class Pack:
             tensors: the weights in order, the buffers, the loss's parameters [R], the inputs and the targets; nothing
                 else is read.
         """
-        views, rest = [view.requires_grad_() for view in tensors[: len(self.names)]], tensors[len(self.names) :]
+        views = [view.detach().requires_grad_() for view in tensors[: len(self.names)]]
+        rest = tensors[len(self.names) :]
         buffers = dict(zip(self.state.buffers, rest, strict=False))
         parameters = dict(zip(self._loss_names, rest[len(buffers) :], strict=False))
         *inputs, targets = rest[len(buffers) + len(parameters) :]
@@ -260,7 +264,7 @@ class Pack:
         at_once = 1 if self.device.type == "cpu" else max(1, GPU_CALL // len(inputs[0]))
         with torch.no_grad():
             parts = [
-                self._over_rows(outputs, self._views(rows), of(rows), (inputs,), shared=True)
+                self._over_rows(outputs, self._views_of(rows), of(rows), (inputs,), shared=True)
                 for rows in (slice(row, row + at_once) for row in range(0, self.size, at_once))
             ]
         return torch.cat(parts)
@@ -271,7 +275,7 @@ class Pack:
         In evaluation mode and fp32, whatever the training.
         """
         rows = slice(row, row + 1)
-        views = [view[0].clone().requires_grad_() for view in self._views(rows)]
+        views = [view[0].clone().requires_grad_() for view in self._views_of(rows)]
         weights = dict(zip(self.names, views, strict=True))
         outputs = functional_call(self._evaluating, (weights, _first(self._buffers(rows))), inputs)
         parameters = {name: value[row] for name, value in self._loss_parameters().items()}
@@ -287,7 +291,13 @@ class Pack:
         """Returns the Frobenius norm of every parameter tensor, [R, number of tensors], fp32."""
         return torch.stack([view.flatten(1).norm(dim=1) for view in self._views()], dim=1)
 
-    def _views(self, rows: slice = slice(None)) -> list[Tensor]:
+    def _views(self) -> list[Tensor]:
+        """The parameters of all rows, each [R, ...]; made anew where the weights have moved."""
+        if self._viewed is not self.state.weights:
+            self._viewed, self._whole = self.state.weights, self._views_of(slice(None))
+        return self._whole
+
+    def _views_of(self, rows: slice) -> list[Tensor]:
         weights = self.state.weights.detach()[rows]
         parts = weights.split_with_sizes([math.prod(shape) for shape in self.shapes], dim=1)
         return [part.view(len(weights), *shape) for part, shape in zip(parts, self.shapes, strict=True)]
