@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -16,12 +17,8 @@ from lawn_tune.errors import ExecutionError
 SLOW_START = "timed out during startup"
 """What Ray says if its own processes were not up within 30 s, a limit that it lets no one change."""
 
-HELPERS = ("monitor", "dashboard", "log_monitor")
-"""Ray's processes that watch the others."""
-
 ATTEMPTS = 4
 """Two minutes in all (our choice)."""
-
 
 DASHBOARD = "ray.dashboard.optional_deps"
 """Module that Ray imports to find out whether the packages of its dashboard are installed."""
@@ -65,26 +62,42 @@ def without_dashboard() -> Iterator[None]:
 
 
 def shutdown() -> None:
-    """Calls `ray.shutdown()`, which ends each process of a local Ray a second after a SIGTERM that none of them hears.
+    """Ends Ray: as `ray.shutdown()` where one was joined, and one that was started here at once.
 
-    Those with nothing to put in order are ended at once.
+    Ray gives each of its processes a second after a SIGTERM, which none of them hears here (see `holding`). With them
+    end its workers, whose jobs are over: they would notice in their own time, and keep a GPU until then.
     """
-    node: Any = worker._global_node  # None where Ray was not started here, or a cluster was joined
-    for kind in HELPERS if node is not None else ():
-        for started in node.all_processes.get(kind, ()):
-            started.process.kill()
+    node: Any = worker._global_node
+    if node is None or not node.all_processes:
+        ray.shutdown()
+        return
+    pids = [found.process.pid for kind in node.all_processes.values() for found in kind]
+    below = {child for pid in pids for child in _below(pid)}
+    worker._global_node = None  # of which Ray would end the processes: so it only disconnects
     ray.shutdown()
+    node.destroy_external_storage()
+    node.kill_all_processes(check_alive=False)
+    _kill(below)
 
 
 def _children() -> set[psutil.Process]:
-    return set(psutil.Process().children(recursive=True))
+    return _below(os.getpid())
+
+
+def _below(pid: int) -> set[psutil.Process]:
+    try:
+        return set(psutil.Process(pid).children(recursive=True))
+    except psutil.NoSuchProcess:
+        return set()
 
 
 def _end(processes: set[psutil.Process]) -> None:
     """Ends what an attempt left behind, so that the next does not share the machine with it."""
-    for process in processes:
-        try:
-            process.kill()
-        except psutil.NoSuchProcess:
-            continue
+    _kill(processes)
     psutil.wait_procs(list(processes), timeout=5.0)
+
+
+def _kill(processes: set[psutil.Process]) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()

@@ -81,3 +81,35 @@ def test_a_ray_that_starts_here_finds_no_dashboard_to_wait_for(loaded: bool, mon
     assert sys.modules.get(patient_ray.DASHBOARD) is (module if loaded else None)
     assert loaded == (patient_ray.DASHBOARD in sys.modules)
     assert utils.get_dashboard_dependency_error() is None, "the tests install the packages of ray[default]"
+
+
+ENDED = """
+import os, time, psutil, ray
+from lawn_tune.executors import patient_ray
+
+@ray.remote
+class Busy:
+    def pid(self): return os.getpid()
+
+def started(): return {process.pid for process in psutil.Process().children(recursive=True)}
+
+def running(pids):
+    alive = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
+    return [process.name() for process in alive if process.status() != psutil.STATUS_ZOMBIE]
+
+for attempt in range(2):
+    patient_ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+    busy = Busy.remote()
+    pids = started() | {ray.get(busy.pid.remote())}
+    assert len(running(pids)) > 3
+    patient_ray.shutdown()
+    assert not ray.is_initialized()
+    limit = time.monotonic() + 20
+    while running(pids) and time.monotonic() < limit: time.sleep(0.05)
+    print(running(pids))
+"""
+
+
+def test_a_ray_that_was_started_here_ends_whole_with_its_workers_and_another_can_start() -> None:
+    done = subprocess.run([sys.executable, "-c", ENDED], capture_output=True, text=True, timeout=180, check=False)
+    assert done.stdout.split() == ["[]", "[]"], done.stderr

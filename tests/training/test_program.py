@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from trainables.training import program as program_module
 from trainables.training.program import Program, Recorder
 from trainables.training.recorded import Recorded
 
@@ -134,3 +136,33 @@ def test_views_and_changes_in_any_order_are_what_they_were(
     theirs = [tensor.clone() for tensor in ours]
     assert all(map(torch.equal, program(ours), function(theirs)))
     assert all(map(torch.equal, ours, theirs))
+
+
+def test_operations_are_called_by_their_functions_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer microseconds, same bits; where a function of that name does something else, the operation itself is."""
+    given_ = [torch.randn(2, 3), torch.randn(3, 2)]
+
+    def function(tensors: Tensors) -> list[Tensor]:
+        return [(tensors[0] @ tensors[1]).add_(1).relu_()]
+
+    def called(binding: Any) -> tuple[bool, bool]:
+        with monkeypatch.context() as patch:
+            patch.setattr(program_module, "_binding", binding)
+            recorded = Recorded(function)
+            for _ in range(5):
+                assert recorded(given_)[0].equal(function(given_)[0])
+        (known,) = recorded._known.values()
+        assert known.program is not None
+        return known.trusted, known.program.bound
+
+    assert {
+        program_module._binding(torch.ops.aten.mm.default),
+        program_module._binding(torch.ops.aten.add_.Tensor),
+    } == {
+        torch.mm,
+        Tensor.add_,
+    }
+    assert called(program_module._binding) == (True, True)
+    assert called(lambda operation: None) == (True, True)
+    assert called(lambda operation: torch.add) == (True, False)  # which raises, as the shapes do not fit
+    assert called(lambda operation: torch.matmul if "mm" in str(operation) else torch.sub) == (True, False)

@@ -2,7 +2,8 @@
 
 Which operations a step runs depends on the shapes alone, yet autograd and vmap work it out again at every step, which
 takes as long as a small model's arithmetic. The operations are those of the function itself, in its order and on its
-tensors, without those that only name a tensor anew (`program`), so the bits are the same. Source: our choice; what `torch.func` and CUDA graphs do, without their set-up time.
+tensors, without those that only name a tensor anew (see `program`), so the bits are the same. Source: our choice; what
+`torch.func` and CUDA graphs do, without their set-up time.
 """
 
 from __future__ import annotations
@@ -87,5 +88,8 @@ class Recorded:
     def _try(self, known: _Known, tensors: Tensors) -> list[Tensor]:
         assert known.program is not None
         found = both_ways(self._plain, known.program, tensors, tensors[self._changes])
-        known.trusted, known.refused = found.same is True, found.same is False
+        known.trusted = found.same is True
+        if found.same is False:
+            known.refused = not known.program.bound
+            known.program.unbind()
         return found.results

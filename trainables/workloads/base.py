@@ -181,7 +181,7 @@ class Resident(Workload):
         examples = drawn[0] if len(drawn) == 1 else tuple(map(torch.stack, zip(*drawn, strict=True)))
         for step in cut(examples, size, range(first * size, self.examples, size)):
             shares = ranks.shares(step[0].shape[-1], micro_batch or size)
-            yield list(cut(step, micro_batch or size, shares))
+            yield list(cut(step, micro_batch, shares)) if micro_batch else [step]
 
     def probe(self) -> Iterator[Batch]:
         """See `Workload.probe`."""
@@ -201,5 +201,6 @@ def trained_on(split: Split, task: Task) -> ValueError:
 
 def cut(examples: Part, size: int, starts: Iterable[int] | None = None) -> Iterator[Part]:
     """Yields parts of tensors [..., N] of at most `size` examples each, all of them or those that begin at `starts`."""
-    for start in range(0, examples[0].shape[-1], size) if starts is None else starts:
-        yield tuple(tensor[..., start : start + size] for tensor in examples)
+    count = examples[0].shape[-1]
+    for start in range(0, count, size) if starts is None else starts:
+        yield tuple([tensor.narrow(-1, start, min(size, count - start)) for tensor in examples])
