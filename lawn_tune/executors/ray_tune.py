@@ -157,7 +157,7 @@ class RayTuneExecutor:
         with _quiet():
             try:
                 if self.address is None:
-                    with patient_ray.without_dashboard():
+                    with patient_ray.lean():
                         patient_ray.init(**common, **local)
                 else:
                     patient_ray.init(**common, address=self.address)

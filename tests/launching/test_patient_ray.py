@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 import ray
-from ray._private import utils
+from ray._private import services, utils
+from ray._private.node import Node
 
 from lawn_tune.errors import ExecutionError
 from lawn_tune.executors import patient_ray
@@ -76,11 +77,41 @@ def test_a_ray_that_starts_here_finds_no_dashboard_to_wait_for(loaded: bool, mon
         monkeypatch.setitem(sys.modules, patient_ray.DASHBOARD, module)
     else:
         monkeypatch.delitem(sys.modules, patient_ray.DASHBOARD, raising=False)
-    with patient_ray.without_dashboard():
+    with patient_ray.lean():
         assert isinstance(utils.get_dashboard_dependency_error(), ImportError)
     assert sys.modules.get(patient_ray.DASHBOARD) is (module if loaded else None)
     assert loaded == (patient_ray.DASHBOARD in sys.modules)
     assert utils.get_dashboard_dependency_error() is None, "the tests install the packages of ray[default]"
+
+
+def test_a_ray_that_starts_here_starts_what_a_launch_needs_alone_and_other_rays_later_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(Node, "start_monitor")  # as in a version of Ray that has none
+    owners = [(Node, name) for name in patient_ray.SPARED] + [(services, "get_node")]
+    before = [getattr(owner, name, None) for owner, name in owners]
+    with patient_ray.lean():
+        assert [getattr(owner, name, None) for owner, name in owners] == [
+            None if name == "start_monitor" else patient_ray._start_nothing for name in patient_ray.SPARED
+        ] + [patient_ray._get_node]
+    assert [getattr(owner, name, None) for owner, name in owners] == before
+
+
+def test_a_scheduler_is_looked_for_until_the_store_knows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    known: list[dict[str, str]] = []
+
+    class State:
+        def _initialize_global_state(self, options: object) -> None:
+            assert options == "of here"
+
+        def node_table(self) -> list[dict[str, str]]:
+            known.append({"NodeID": "abc"[len(known)]})
+            return known
+
+    monkeypatch.setattr(services, "_get_gcs_client_options", lambda address: f"of {address}")
+    monkeypatch.setattr(patient_ray, "_state", State)
+    monkeypatch.setattr(patient_ray, "_ray_get_node", lambda address, node: (address, node, len(known)))
+    assert patient_ray._get_node("here", "c") == ("here", "c", 3)
 
 
 ENDED = """
@@ -98,7 +129,8 @@ def running(pids):
     return [process.name() for process in alive if process.status() != psutil.STATUS_ZOMBIE]
 
 for attempt in range(2):
-    patient_ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+    with patient_ray.lean():
+        patient_ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
     busy = Busy.remote()
     pids = started() | {ray.get(busy.pid.remote())}
     assert len(running(pids)) > 3
