@@ -32,7 +32,7 @@ PACKS: Mapping[str, int] = {
 """Trials of a pack, as many as on the two workers of the comparison of whole grids."""
 
 
-def run(data_dir: Path, repeats: int = 3) -> dict[str, Any]:
+def run(data_dir: Path, repeats: int = 5) -> dict[str, Any]:
     """Measures every case whose data is available."""
     torch.set_num_threads(1)
     keep_freed_memory()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise TomlError(f"cannot be read: {reason}", "Check the path and its permissions.") from None
+        todo = f"{nearest_file(path)}Check the path and its permissions."
+        raise TomlError(f"cannot be read: {reason}", todo) from None
     except UnicodeDecodeError as error:
         raise TomlError(f"must be UTF-8 text, but byte {error.start} is not", "Save the file as UTF-8.") from None
     try:
@@ -47,6 +50,14 @@ def read_toml(path: Path) -> dict[str, Any]:
     if _deep(values):
         raise _nested()
     return values
+
+
+def nearest_file(path: Path) -> str:
+    """Returns "Did you mean 'x'? " for the file of a missing one's folder and suffix with the nearest name, or ""."""
+    if os.path.exists(path):  # which never raises
+        return ""
+    names = [found.name for found in path.parent.glob(f"*{path.suffix}")]
+    return "".join(f"Did you mean '{path.with_name(name)}'? " for name in get_close_matches(path.name, names, n=1))
 
 
 def _nested() -> TomlError:

@@ -41,6 +41,7 @@ from lawn_tune.ledger.database import Database, SqliteConnection
 from lawn_tune.ledger.definitions import REVISION, cells, curves, examples, leases, plan, trials, version
 from lawn_tune.ledger.schema import current_revision, open_schema
 from lawn_tune.storage import MAGIC, header
+from search_spaces.toml import nearest_file
 
 FORMAT = 1
 """In SQLite's `user_version`; raised when a reader of this version would misread a bundle."""
@@ -240,7 +241,8 @@ def check_header(path: Path) -> None:
     """
     first = header(path)
     if not first:
-        raise UsageError(f"there is no bundle '{path}', or it cannot be read", "Give the path of a bundle.")
+        hint = f"{nearest_file(path)}Give the path of a bundle."
+        raise UsageError(f"there is no bundle '{path}', or it cannot be read", hint)
     if _application(first) != APPLICATION:
         ledger = first.startswith(MAGIC)
         hint = f"Name a ledger by --storage sqlite:///{path}." if ledger else "Give the path of a bundle."

@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # results.py brings numpy, which planning does without
 
 UNKNOWN = Speed(per_example=1.0, per_step=0.0, per_call=1024.0)
 """For cells without a speed, in examples instead of seconds: the calls of a step take as long as 1,024 examples (our
-choice, between the 70 of small-vgg and the 1,700 of ncf with 8 factors on a CPU core)."""
+choice, between the 80 of small-vgg and the 2,200 of ncf with 8 factors on a CPU core)."""
 
 UNKNOWN_ON_GPU = Speed(per_example=1.0, per_step=0.0, per_call=65_536.0)
 """The same on a GPU (our choice, between the 31,000 of ncf with 8 factors and the 90,000 of 64 on one H200)."""

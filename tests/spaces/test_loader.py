@@ -242,6 +242,15 @@ def test_a_file_needs_a_name_that_is_valid_for_a_study(tmp_path: Path, name: str
         load(tmp_path, VALID, name)
 
 
+def test_a_missing_file_names_the_nearest_of_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(VALID)
+    (tmp_path / "mime.txt").write_text("")
+    with pytest.raises(SpaceError, match=rf"Did you mean '{re.escape(str(tmp_path))}/mine\.toml'\? Check the path"):
+        load_space(tmp_path / "mime.toml")
+    with pytest.raises(SpaceError, match=r"No such file or directory\. Check the path"):
+        load_space(tmp_path / "quite-another.toml")
+
+
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(SpaceError, match=r"nowhere\.toml: cannot be read: No such file"):
         load_space(tmp_path / "nowhere.toml")

@@ -230,7 +230,7 @@ DATASETS: Mapping[str, Dataset] = {
             resident=120 * MIB,  # an epoch's draws, and candidates
             files=(_MOVIELENS_100K,),
             download="5 MB",
-            speeds={"ncf": Speed(0.16e-6, 0.0, 0.4e-3, per_work=28e-12, per_weight=7e-9, per_stacked=14e-12)},
+            speeds={"ncf": Speed(0.14e-6, 0.0, 0.35e-3, per_work=33e-12, per_weight=4.1e-9, per_stacked=12e-12)},
         ),
         Dataset(
             name="movielens-1m",

@@ -16,7 +16,7 @@ from torch import Tensor
 UNSORTED = 3072
 """Indices beyond which CUDA's sum of an embedding's gradient sorts them, int32 in half the passes of int64."""
 
-FEW = 4
+FEW_MODELS = 4
 """Models up to which a CPU sums the gradients of one model after the other, from more on of all at each index."""
 
 
@@ -97,7 +97,7 @@ class _SharedLookup(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (index,) = ctx.saved_tensors
         terms = _summable(gradient)
-        if len(terms) <= FEW:
+        if len(terms) <= FEW_MODELS:
             return _stacked_sums(terms, index.expand(len(terms), -1), ctx.shape), None
         return terms.new_zeros(ctx.shape).index_add_(1, index, terms), None
 

@@ -180,8 +180,10 @@ class Resident(Workload):
         drawn = [self.epoch(generator) for generator in generators]
         examples = drawn[0] if len(drawn) == 1 else tuple(map(torch.stack, zip(*drawn, strict=True)))
         for step in cut(examples, size, range(first * size, self.examples, size)):
-            shares = ranks.shares(step[0].shape[-1], micro_batch or size)
-            yield list(cut(step, micro_batch, shares)) if micro_batch else [step]
+            if micro_batch:
+                yield list(cut(step, micro_batch, ranks.shares(step[0].shape[-1], micro_batch)))
+            else:
+                yield [step]
 
     def probe(self) -> Iterator[Batch]:
         """See `Workload.probe`."""
