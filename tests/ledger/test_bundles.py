@@ -287,6 +287,13 @@ def test_a_ledger_is_not_a_bundle(source: str, published: dict[str, Bundle], tmp
         restored(own, f"sqlite:///{quote(str(own))}")
 
 
+def test_a_mistyped_bundle_names_the_nearest_file(published: dict[str, Bundle], tmp_path: Path) -> None:
+    path = published["big"].path
+    with pytest.raises(UsageError, match="there is no bundle") as caught:
+        restored(path.with_name(path.name[1:]), f"sqlite:///{tmp_path}/x.db")
+    assert f"Did you mean '{path}'?" in str(caught.value.hint)
+
+
 def test_a_file_of_another_kind_is_not_compared(tmp_path: Path) -> None:
     path = tmp_path / "comparison.json"
     path.write_text("{}")
