@@ -101,16 +101,22 @@ def _start_nothing(*given: Any, **options: Any) -> None:
 
 _ray: Any = services  # which has no types
 _state: Any = GlobalState
-_ray_get_node = _ray.get_node
+_ray_get_node = getattr(_ray, "get_node", None)
 
 
 def _get_node(gcs_address: str, node_id: str) -> Any:
     """As Ray's function, once the node is known: before that, it would sleep for a second in C++."""
+    with contextlib.suppress(AttributeError):  # of a version of Ray that has other names
+        _await_node(gcs_address, node_id)
+    assert _ray_get_node is not None, "what is not there is not replaced"
+    return _ray_get_node(gcs_address, node_id)
+
+
+def _await_node(gcs_address: str, node_id: str) -> None:
     state, limit = _state(), time.monotonic() + OFTEN_SECONDS
     state._initialize_global_state(_ray._get_gcs_client_options(gcs_address))
     while time.monotonic() < limit and all(node["NodeID"] != node_id for node in state.node_table()):
         time.sleep(0.02)
-    return _ray_get_node(gcs_address, node_id)
 
 
 def shutdown() -> None:
