@@ -50,7 +50,7 @@ def step_seconds(factors: int, size: int, batch: int, repeats: int = 9) -> list[
     """Returns the seconds of single training steps of K stacked models on one shared batch, after a warm-up."""
     _, step = stepper(factors, size, batch)
     inner = max(4, 16_000 // (batch * size))
-    return [timed(step, inner) for _ in range(repeats + 2)][2:]
+    return seconds_of(step, inner, repeats)
 
 
 def stepper(factors: int, size: int, batch: int) -> tuple[Pack, Callable[[], object]]:
@@ -70,8 +70,12 @@ def stepper(factors: int, size: int, batch: int) -> tuple[Pack, Callable[[], obj
     return pack, step
 
 
-def timed(step: Callable[[], object], inner: int) -> float:
-    """Returns the seconds of one of `inner` steps in a row."""
+def seconds_of(step: Callable[[], object], inner: int, repeats: int = 9) -> list[float]:
+    """Returns the seconds of one step, for each repeat the mean of `inner` in a row, after two to warm up."""
+    return [_timed(step, inner) for _ in range(repeats + 2)][2:]
+
+
+def _timed(step: Callable[[], object], inner: int) -> float:
     start = time.perf_counter()
     for _ in range(inner):
         step()

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks import optimizer_step
-from benchmarks.growth import ITEMS, USERS, step_seconds, timed
+from benchmarks.growth import ITEMS, USERS, seconds_of, step_seconds
 from benchmarks.rivals.models import JoinedNcf
 from trainables.optimizers import fused
 from trainables.training.process_memory import keep_freed_memory
@@ -59,7 +59,7 @@ def optimizer_checks() -> list[Check]:
 
 def pack_checks() -> list[Check]:
     """Steps of NCF with 8 factors: alone relative to autograd, and stacked relative to one model."""
-    alone, autograd = (statistics.median(step_seconds(8, 1, 1000)), statistics.median(autograd_seconds()))
+    alone, autograd = statistics.median(step_seconds(8, 1, 1000)), statistics.median(autograd_seconds())
     solo = statistics.median(step_seconds(8, 1, 256) + step_seconds(8, 1, 256))
     stacked = statistics.median(step_seconds(8, 16, 256)) / 16
     found = (
@@ -69,7 +69,7 @@ def pack_checks() -> list[Check]:
     return [Check(f"NCF, 8 factors, {text}", ratio, limit, at_most=False) for text, ratio, limit in found]
 
 
-def autograd_seconds(factors: int = 8, batch: int = 1000, repeats: int = 9) -> list[float]:
+def autograd_seconds(factors: int = 8, batch: int = 1000) -> list[float]:
     """Returns the seconds of single steps as people write them, with both embeddings in one table and fused AdamW."""
     model = JoinedNcf(USERS, ITEMS, factors)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
@@ -81,7 +81,7 @@ def autograd_seconds(factors: int = 8, batch: int = 1000, repeats: int = 9) -> l
         F.binary_cross_entropy_with_logits(model(pairs), targets).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
-    return [timed(step, 16) for _ in range(repeats + 2)][2:]
+    return seconds_of(step, inner=16)
 
 
 GROUPS: tuple[Callable[[], list[Check]], ...] = (optimizer_checks, pack_checks)

@@ -48,10 +48,10 @@ def as_list(value: object, example: str = "[1, 2, 3]") -> str:
     return f"Write it as {example}."
 
 
-def did_you_mean(name: object, known: Iterable[str]) -> str:
-    """Returns "Did you mean 'x'? " for the nearest known name, or ""."""
+def did_you_mean(name: object, known: Iterable[str], before: str = "") -> str:
+    """Returns "Did you mean 'x'? " for the nearest known name, with what comes before it, or ""."""
     close = get_close_matches(str(name), list(known), n=1)
-    return f"Did you mean '{close[0]}'? " if close else ""
+    return f"Did you mean '{before}{close[0]}'? " if close else ""
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import tomllib
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
+
+from search_spaces.keys import did_you_mean
 
 SUFFIX = ".toml"
 
@@ -57,7 +58,7 @@ def nearest_file(path: Path) -> str:
     if os.path.exists(path):  # which never raises
         return ""
     names = [found.name for found in path.parent.glob(f"*{path.suffix}")]
-    return "".join(f"Did you mean '{path.with_name(name)}'? " for name in get_close_matches(path.name, names, n=1))
+    return did_you_mean(path.name, names, str(path).removesuffix(path.name))
 
 
 def _nested() -> TomlError:

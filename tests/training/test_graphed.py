@@ -100,13 +100,13 @@ def test_a_training_that_is_interrupted_has_the_records_of_a_plain_one(
 ) -> None:
     """Over forks, odd last batches and BN's statistics, each epoch in a pack of its own, from a checkpoint."""
     monkeypatch.setattr("trainables.optimizers.fused.usable", lambda *tensors: False)
-    config = tasks.pack(tasks.task(optimizer, epochs=4, batch_size=10, **changes), tasks.eight_points(optimizer)[:4])
+    config = tasks.pack(tasks.task(optimizer, epochs=6, batch_size=10, **changes), tasks.eight_points(optimizer)[:4])
     with monkeypatch.context() as patch:
         patch.setattr(graphed, "backend_of", lambda device: None)
         plain, _ = tasks.run(config)
     assert not stand_in.captures
     records: list[EpochRecord] = []
-    while len(records) < 4:
+    while len(records) < 6:
         records, _ = tasks.run(config, lambda: True, checkpoint=tmp_path / "pack")
     assert records == plain
     assert stand_in.replays > 30

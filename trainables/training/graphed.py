@@ -22,7 +22,7 @@ from torch import Tensor
 
 from trainables.optimizers.cuda_graphs import Backend, backend_of
 from trainables.out_of_memory import memory_ended
-from trainables.training.trust import Tensors, Way, both_ways, put
+from trainables.training.trust import Tensors, Way, both_ways, kinds, put
 
 WORTH = 20
 """Replays a graph for which it may be captured again; the first `EARLY` captures are free."""
@@ -181,8 +181,7 @@ class _Place(NamedTuple):
 
 
 def _place(tensors: Tensors) -> _Place:
-    kinds = tuple([(tensor.shape, tensor.stride(), tensor.dtype) for tensor in tensors])
-    return _Place(kinds, tuple([tensor.data_ptr() for tensor in tensors]))
+    return _Place(kinds(tensors), tuple([tensor.data_ptr() for tensor in tensors]))
 
 
 class _Graph:

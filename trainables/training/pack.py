@@ -292,7 +292,7 @@ class Pack:
         return torch.stack([view.flatten(1).norm(dim=1) for view in self._views()], dim=1)
 
     def _views(self) -> list[Tensor]:
-        """The parameters of all rows, each [R, ...]; made anew where the weights have moved."""
+        """The parameters of all rows, each [R, ...]; made again where the weights have moved."""
         if self._viewed is not self.state.weights:
             self._viewed, self._whole = self.state.weights, self._views_of(slice(None))
         return self._whole

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import cached_property
 from types import BuiltinFunctionType, MethodDescriptorType
 from typing import Any, NamedTuple
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, fx
 from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from trainables.training.trust import Tensors
@@ -119,7 +120,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         node = self._graph.call_function(function, *fx.node.map_aggregate((args, kwargs), self._node))
         result = function(*args, **kwargs)
         self._fixed &= VARYING.isdisjoint(function.tags)
-        given = list(_tensors((args, kwargs)))
+        given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         viewed = given[0] if len(given) == 1 else None
         if isinstance(result, Tensor):
             self._note(node, result, viewed)
@@ -160,16 +161,6 @@ def _binding(operation: OpOverload) -> Callable[..., Any] | None:
     namespace, _, name = operation._schema.name.partition("::")
     found = [getattr(owner, name, None) for owner in (torch, Tensor) if namespace == "aten"]
     return next((function for function in found if isinstance(function, BINDINGS)), None)
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, list | tuple):
-        for part in value:
-            yield from _tensors(part)
-    elif isinstance(value, dict):
-        yield from _tensors(tuple(value.values()))
 
 
 def _shares(one: Tensor, other: Tensor) -> bool:

@@ -2,23 +2,22 @@
 
 Which operations a step runs depends on the shapes alone, yet autograd and vmap work it out again at every step, which
 takes as long as a small model's arithmetic. The operations are those of the function itself, in its order and on its
-tensors, without those that only name a tensor anew (see `program`), so the bits are the same. Source: our choice; what
+tensors, without those that only name a tensor again (see `program`), so the bits are the same. Source: our choice; what
 `torch.func` and CUDA graphs do, without their set-up time.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Hashable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from trainables.training.graphed import Plain
 from trainables.training.program import Program, Recorder
-from trainables.training.trust import Tensors, Way, both_ways
+from trainables.training.trust import Tensors, Way, both_ways, kinds
 
-Key = tuple[tuple[torch.Size, tuple[int, ...], torch.dtype], ...]
 LONG = 1.0
 """Seconds of a call beyond which its dispatch, some milliseconds, is not worth a program."""
 
@@ -55,13 +54,11 @@ class Recorded:
 
     def __init__(self, function: Way, changes: slice = slice(0), runner: Plain | None = None) -> None:
         self._function, self._changes, self._runner = function, changes, runner or Plain()
-        self._known: dict[Key, _Known] = {}
+        self._known: dict[Hashable, _Known] = {}
 
     def __call__(self, tensors: Tensors) -> list[Tensor]:
         """Returns `function(tensors)`, detached."""
-        known = self._known.setdefault(
-            tuple([(tensor.shape, tensor.stride(), tensor.dtype) for tensor in tensors]), _Known()
-        )
+        known = self._known.setdefault(kinds(tensors), _Known())
         if known.trusted and known.program is not None:
             return self._runner(known.program, tensors, known.program.devices)
         known.calls += 1

@@ -12,6 +12,11 @@ Tensors = Sequence[Tensor]
 Way = Callable[[Tensors], list[Tensor]]
 
 
+def kinds(tensors: Tensors) -> tuple[tuple[torch.Size, tuple[int, ...], torch.dtype], ...]:
+    """Returns shape, strides and dtype of each, on which the operations of a function of them depend."""
+    return tuple([(tensor.shape, tensor.stride(), tensor.dtype) for tensor in tensors])
+
+
 class Comparison(NamedTuple):
     """A call made both ways.
 
