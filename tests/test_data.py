@@ -25,6 +25,7 @@ from lawn_tune.cli import launch
 from lawn_tune.cli.data import app
 from lawn_tune.errors import DataError as ServiceError
 from lawn_tune.errors import UsageError
+from lawn_tune.executors.slots import Slots
 from lawn_tune.settings import resolve
 from tests.helpers.memory_source import make_cell
 from trainables.catalogue.datasets import DATASETS
@@ -405,7 +406,7 @@ def test_an_unusual_split_is_said_in_the_list_and_by_a_launch(
     monkeypatch.setattr(launch, "run_launch", lambda *_, **__: None)
     cell = make_cell()
     cells = [replace(cell, task=replace(cell.task, dataset=name)) for name in DATASETS]
-    launch._launch(cells, resolve({"fetch_data": True}), Console(stderr=True))
+    launch._launch(cells, resolve({"fetch_data": True}), Console(stderr=True), Slots(count=1, cpus=1, gpus=0.0))
     shown = capsys.readouterr().err
     assert [name for name in DATASETS if f"data set '{name}': " in shown] == [row.name for row in unusual]
 

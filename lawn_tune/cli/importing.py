@@ -64,13 +64,10 @@ def import_(
     runs, described = _read(source, name, metric, direction, compare or ())
     cells = imported(runs, described)
     url = resolve({"storage": storage}).storage
-    ledger = open_ledger(url)
-    try:
+    with open_ledger(url) as ledger:
         _refuse_other(ledger, described.space, cells)
         ledger.register([found.cell for found in cells])
         added = sum(_write(ledger, cell, described.source) for cell in cells)
-    finally:
-        ledger.close()
     facts = {"space": described.space, "ledger": masked(url), "cells": len(cells), "runs": len(runs), "added": added}
     if as_json:
         print_json("runs/1", facts)

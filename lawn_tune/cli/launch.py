@@ -50,9 +50,13 @@ from lawn_tune.storage import masked
 
 if TYPE_CHECKING:
     from lawn_tune.cli.notifying import Notices
+    from lawn_tune.cli.stopping import Stops
     from lawn_tune.executors.base import Agenda
+    from lawn_tune.executors.slots import Slots
     from lawn_tune.launching.launch import Launch
     from lawn_tune.launching.limits import Limits
+    from lawn_tune.ledger import Ledger
+    from lawn_tune.planning.remaining import Remaining
     from lawn_tune.results import TrialRow
 
 
@@ -133,17 +137,17 @@ def launch(
     if changed := [cell for cell in planned if cell.task.code and cell.task.code not in code]:
         raise UsageError(f"{changed[0].task.code_of} has changed since this launch began", "Launch again.")
     console = Console(stderr=True)
-    machine_slots(settings)  # refuses GPUs that are not there, before anything is begun
+    slots = machine_slots(settings)  # refuses GPUs that are not there, before anything is begun
     for warning in unconstrained_warnings(planned):
         _warn(console, warning)
     if smoke:
         from lawn_tune.cli.smoke import run_smoke
 
-        run_smoke(planned, settings, console, partial(_launch, code=code))
+        run_smoke(planned, settings, console, partial(_launch, slots=slots, code=code))
     else:
         shown = {"quiet": quiet, "storage": storage and masked(storage)}
         with _notices(planned, settings, console) as notices:
-            _launch(planned, settings, console, code=code, keep_code=keep_code, notices=notices, **shown)
+            _launch(planned, settings, console, slots, code=code, keep_code=keep_code, notices=notices, **shown)
 
 
 def _notices(cells: Sequence[Cell], settings: Settings, console: Console) -> Notices:
@@ -154,19 +158,23 @@ def _notices(cells: Sequence[Cell], settings: Settings, console: Console) -> Not
 
 
 def _warn(console: Console, text: str) -> None:
-    console.print(f"[yellow]{escape(text)}[/]", highlight=False, soft_wrap=True)
+    _say(console, f"[yellow]{escape(text)}[/]")
 
 
-def _launch(cells: Sequence[Cell], settings: Settings, console: Console, **options: Any) -> None:
+def _say(console: Console, text: str) -> None:
+    console.print(text, highlight=False, soft_wrap=True)
+
+
+def _launch(cells: Sequence[Cell], settings: Settings, console: Console, slots: Slots, **options: Any) -> None:
     """Checks what can be checked here, then runs a launch; `options` are those of `run_launch`."""
     if settings.ray_address is None and not settings.fetch_data:
         check_data(cells, settings)
     check_work_dir(settings)
     for row in {cell.task.dataset: cell.task.dataset_row for cell in cells}.values():
         if row.splits and not options.get("quiet"):
-            console.print(f"data set '{row.name}': {row.splits}", highlight=False, soft_wrap=True)
-    limits, before = limits_of(settings), len(cells) + 1
-    while waiting := run_launch(cells, settings, console, limits=limits, **options):
+            _say(console, f"data set '{row.name}': {row.splits}")
+    limits, before = limits_of(settings, slots), len(cells) + 1
+    while waiting := run_launch(cells, settings, console, slots, limits, **options):
         if waiting >= before:
             raise ExecutionError(f"{waiting} cells wait for winners of others that are not known", "Launch again.")
         before = waiting
@@ -187,6 +195,8 @@ def run_launch(
     cells: Sequence[Cell],
     settings: Settings,
     console: Console,
+    slots: Slots,
+    limits: Limits,
     *,
     code: Mapping[str, bytes] | None = None,
     keep_code: bool = False,
@@ -194,18 +204,18 @@ def run_launch(
     storage: str | None = None,
     around: Callable[[Launch], Agenda] | None = None,
     notices: Notices | None = None,
-    limits: Limits | None = None,
 ) -> int:
     """Opens the ledger, trains the cells and prints what was done.
 
     Args:
+        slots: how this machine is divided among jobs.
+        limits: of time.
         code: sources of training functions and optimizer classes, see `planning.functions.archives`.
         keep_code: whether the trials keep the keys of the code that the ledger has for their cells.
         storage: the ledger's URL as typed, if it was, without its password.
         around: returns what the executor works off in place of the launch, of a smoke run, which has a summary of its
             own.
         notices: receives what the launch did; None for a smoke run.
-        limits: of time; None for those of the settings from now on.
 
     Returns:
         How many cells were left out, whose levels are those of winners that the others have only now: the same again
@@ -215,49 +225,26 @@ def run_launch(
         LedgerError: the ledger cannot be used.
         ExecutionError: packs failed for good, or the means of execution broke.
     """
-    from lawn_tune.cli.stopping import stopped_by_signals
-    from lawn_tune.executors.build import build_executor, planned_workers
+    from lawn_tune.executors.build import planned_workers
     from lawn_tune.launching.launch import Launch
-    from lawn_tune.launching.leases import Heartbeat
     from lawn_tune.launching.progress import Display, print_left, print_summary
-    from lawn_tune.launching.same_space import check_same_space, of_earlier_code
     from lawn_tune.ledger import Owner, Patience, open_ledger
-    from lawn_tune.planning.extending import STAY, edited, resumed
-    from lawn_tune.planning.generations import code_text
     from lawn_tune.planning.ranks import check_ranks
-    from lawn_tune.planning.remaining import Remaining, remaining
-    from lawn_tune.results import readable_cells
 
     check_ranks(cells, settings.gpus_per_trial)
-    limits = limits or limits_of(settings)
     patience = Patience(lambda text: _warn(console, text))
-    ledger = open_ledger(settings.storage, patience=patience)
-    try:
-        known = readable_cells(ledger, {cell.name.space for cell in cells})
-        if keep_code:
-            cells, code = of_earlier_code(known, cells, code or {})
-        check_same_space(known, cells)
-        planned = resumed(cells, known)
-        rows = [row for space in {cell.name.space for cell in known} for row in ledger.trials(space)]
-        cells = _trainable(planned, known, rows, console)
-        ledger.register(cells)
-        if older := edited(planned, known):
-            text = f"{', '.join(str(cell.name) for cell in older)}: levels of earlier launches are in the grid; {STAY}"
-            console.print(text, highlight=False, soft_wrap=True)
-        changed = code_text(cells, rows)
-        if changed:
-            console.print(f"{changed} (--keep-code would)", highlight=False, soft_wrap=True)
+    with open_ledger(settings.storage, patience=patience) as ledger:
+        cells, waiting, code = _register(ledger, cells, console, code or {}, keep_code=keep_code)
         spaces = list(dict.fromkeys(cell.name.space for cell in cells))
         for space in spaces if limits.limited else ():
             limits.speeds.learn(cells, ledger.trials(space))
-        owner = Owner.current()
         with Display(console, cells, quiet, notices.diverged if notices else None) as display:
             agenda = Launch(
                 cells,
                 ledger,
-                owner,
+                Owner.current(),
                 display,
-                workers=planned_workers(settings),
+                workers=planned_workers(settings, slots),
                 pack_size=settings.pack_size,
                 retries=settings.retries,
                 extend=settings.extend and around is None,
@@ -266,26 +253,14 @@ def run_launch(
             if notices:
                 notices.tallies.append(agenda.tally)
             patience.stopping = lambda: agenda.interrupted
-            with Heartbeat(agenda.leases), stopped_by_signals(agenda, console) as stops, ExitStack() as stack:
-                stack.callback(agenda.close)
-                if agenda.expects_work() or agenda.has_work():
-                    executor = build_executor(settings, agenda.expect_workers, code)
-                    stack.callback(executor.close)
-                    executor.prepare(agenda)
-                    if agenda.workers is None or agenda.has_work():
-                        executor.run(agenda if around is None else around(agenda))
-        waiting = [cell for cell in planned if cell.name not in {ready.name for ready in cells}]
-        left = agenda.left() if agenda.at_limit else Remaining()
-        for cell in waiting if left.trials else ():
-            left += remaining(cell, (), limits.speeds, settings.pack_size)
+            stops = _work_off(agenda, settings, slots, console, code, around)
+        left = _left(agenda, waiting)
         stopped = agenda.interrupted or left.trials > 0
         if around is None and (not quiet or stopped):
             print_summary(console, cells, agenda.tally, stopped, storage)
         if left.trials:
             print_left(console, left, limits)
         tell_damage(console, [row for name in spaces for row in ledger.trials(name)])
-    finally:
-        ledger.close()
     if agenda.interrupted:
         raise typer.Exit(stops.exit_code)
     if left.trials:
@@ -294,6 +269,74 @@ def run_launch(
         hint = "Correct it, then launch again." if agenda.tally.by_code else "Launch again to retry."
         raise ExecutionError(f"{agenda.tally.failed} trials failed: {agenda.tally.errors[-1]}", hint)
     return len(waiting)
+
+
+def _register(
+    ledger: Ledger, cells: Sequence[Cell], console: Console, code: Mapping[str, bytes], *, keep_code: bool
+) -> tuple[Sequence[Cell], Sequence[Cell], Mapping[str, bytes]]:
+    """Registers the cells that can be trained now, with what earlier launches added to them, and prints what that is.
+
+    Returns:
+        These cells, those that wait for winners of others, and the sources of their code.
+    """
+    from lawn_tune.launching.same_space import check_same_space, of_earlier_code
+    from lawn_tune.planning.extending import STAY, edited, resumed
+    from lawn_tune.planning.generations import code_text
+    from lawn_tune.results import readable_cells
+
+    known = readable_cells(ledger, {cell.name.space for cell in cells})
+    if keep_code:
+        cells, code = of_earlier_code(known, cells, code)
+    check_same_space(known, cells)
+    planned = resumed(cells, known)
+    rows = [row for space in {cell.name.space for cell in known} for row in ledger.trials(space)]
+    cells = _trainable(planned, known, rows, console)
+    ledger.register(cells)
+    if older := edited(planned, known):
+        names = ", ".join(str(cell.name) for cell in older)
+        _say(console, f"{names}: levels of earlier launches are in the grid; {STAY}")
+    if changed := code_text(cells, rows):
+        _say(console, f"{changed} (--keep-code would)")
+    ready = {cell.name for cell in cells}
+    return cells, [cell for cell in planned if cell.name not in ready], code
+
+
+def _work_off(
+    agenda: Launch,
+    settings: Settings,
+    slots: Slots,
+    console: Console,
+    code: Mapping[str, bytes],
+    around: Callable[[Launch], Agenda] | None,
+) -> Stops:
+    """Trains what a launch has to train, with an executor that is started only if there is anything.
+
+    Returns:
+        What signals did to it.
+    """
+    from lawn_tune.cli.stopping import stopped_by_signals
+    from lawn_tune.executors.build import build_executor
+    from lawn_tune.launching.leases import Heartbeat
+
+    with Heartbeat(agenda.leases), stopped_by_signals(agenda, console) as stops, ExitStack() as stack:
+        stack.callback(agenda.close)
+        if agenda.expects_work() or agenda.has_work():
+            executor = build_executor(settings, slots, agenda.expect_workers, code)
+            stack.callback(executor.close)
+            executor.prepare(agenda)
+            if agenda.workers is None or agenda.has_work():
+                executor.run(agenda if around is None else around(agenda))
+    return stops
+
+
+def _left(agenda: Launch, waiting: Sequence[Cell]) -> Remaining:
+    """Returns what a launch that came to a limit leaves to the next one; nothing of any other."""
+    from lawn_tune.planning.remaining import Remaining, remaining
+
+    left = agenda.left() if agenda.at_limit else Remaining()
+    for cell in waiting if left.trials else ():
+        left += remaining(cell, (), agenda.limits.speeds, agenda.pack_size)
+    return left
 
 
 def _trainable(
@@ -306,19 +349,22 @@ def _trainable(
 
     cells = settled(cells, known, rows)
     for cell in (cell for cell in cells if cell.kept):
-        console.print(f"{cell.name}: {state(cell)}", highlight=False, soft_wrap=True)
+        _say(console, f"{cell.name}: {state(cell)}")
     return trainable(cells, rows)
 
 
-def limits_of(settings: Settings) -> Limits:
+def limits_of(settings: Settings, slots: Slots) -> Limits:
     """Returns the limits that the settings set for a launch that starts now.
 
     The table of measured speeds is of CPU cores: GPUs and a cluster's devices have none before one is measured.
 
+    Args:
+        slots: how this machine is divided among jobs.
+
     Raises:
         UsageError: the deadline has passed.
     """
-    from lawn_tune.executors.build import machine_slots, on_gpus
+    from lawn_tune.executors.build import on_gpus
     from lawn_tune.launching.limits import Limits
     from lawn_tune.planning.speed import Speeds
 
@@ -326,10 +372,9 @@ def limits_of(settings: Settings) -> Limits:
     end = None if settings.deadline is None else moment(settings.deadline, now)
     if end is not None and end <= now:
         raise UsageError(f"--deadline: {end.isoformat(' ', 'minutes')} has passed", "Give a later one, as 8h or 18:30.")
-    share, on_gpu = machine_slots(settings).gpus, on_gpus(settings)
     return Limits(
         device_seconds=inf if settings.max_device_hours is None else 3600 * settings.max_device_hours,
         deadline=inf if end is None else end.timestamp(),
-        share=share or 1.0,
-        speeds=Speeds(table=settings.ray_address is None, devices=settings.gpus_per_trial, on_gpu=on_gpu),
+        share=slots.gpus or 1.0,
+        speeds=Speeds(table=settings.ray_address is None, devices=settings.gpus_per_trial, on_gpu=on_gpus(settings)),
     )

@@ -206,8 +206,7 @@ def _held(url: str, cells: Sequence[Cell], *, examples: bool) -> _Held | None:
     from lawn_tune.ledger import open_ledger  # brings optuna: only where there is something to read
     from lawn_tune.results import readable_cells
 
-    ledger = open_ledger(url, create=False)
-    try:
+    with open_ledger(url, create=False) as ledger:
         launched = set(ledger.spaces())
         names = dict.fromkeys(cell.name.space for cell in cells)
         stored = readable_cells(ledger, names)
@@ -216,8 +215,6 @@ def _held(url: str, cells: Sequence[Cell], *, examples: bool) -> _Held | None:
         outcomes = ledger.outcomes([trial.key for cell in cells for trial in cell.search_trials])
         confirmed = [row.key for row in rows if examples and row.phase == "confirm" and row.outcome == "complete"]
         return _Held(cells, rows, outcomes, ledger.packings(cells), ledger.examples(confirmed) if confirmed else {})
-    finally:
-        ledger.close()
 
 
 def _settled(cells: tuple[Cell, ...], stored: Sequence[Cell], rows: Sequence[TrialRow]) -> tuple[Cell, ...]:

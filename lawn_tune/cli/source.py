@@ -29,11 +29,8 @@ def reading(storage: str | None) -> Iterator[Ledger]:
     Raises:
         LedgerError: there is none, or it cannot be read.
     """
-    ledger = open_ledger(resolve({"storage": storage}).storage, create=False)
-    try:
+    with open_ledger(resolve({"storage": storage}).storage, create=False) as ledger:
         yield ledger
-    finally:
-        ledger.close()
 
 
 @contextmanager

@@ -15,11 +15,11 @@ from lawn_tune.settings import Settings
 from trainables import image_folders
 
 
-def planned_workers(settings: Settings) -> int | None:
+def planned_workers(settings: Settings, slots: Slots) -> int | None:
     """Returns how many jobs run at once; None for a cluster, which is asked for them and for its GPUs."""
     if _kind(settings) == "inline":
         return 1
-    return None if settings.ray_address else machine_slots(settings).count
+    return None if settings.ray_address else slots.count
 
 
 def on_gpus(settings: Settings) -> bool:
@@ -31,6 +31,7 @@ def on_gpus(settings: Settings) -> bool:
 
 def build_executor(
     settings: Settings,
+    slots: Slots,
     connected: Callable[[int, bool], None] = lambda count, on_gpu: None,
     code: Mapping[str, bytes] | None = None,
 ) -> Executor:
@@ -38,13 +39,13 @@ def build_executor(
 
     Args:
         settings: of the launch.
+        slots: how this machine is divided among jobs; a cluster is asked for its own.
         connected: called with the number of jobs at once and whether they have GPUs, before the first is asked for.
         code: sources of training functions and optimizer classes, see `WorkerSettings`.
 
     Raises:
-        UsageError: Ray is asked for and not installed or cannot start here, or there are fewer GPUs than asked for.
+        UsageError: Ray is asked for and not installed or cannot start here.
     """
-    slots = machine_slots(settings)
     worker = WorkerSettings(
         data_dir=str(settings.data_dir.resolve()),
         checkpoint_dir=checkpoint_place(settings),

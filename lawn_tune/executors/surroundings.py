@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,10 +42,9 @@ class Obstacle(NamedTuple):
     todo: str
 
 
-def obstacles(environ: Mapping[str, str] | None = None) -> list[Obstacle]:
+def obstacles() -> list[Obstacle]:
     """Returns what keeps a local Ray from starting; RAY_ADDRESS and other Rays do not."""
-    variables = os.environ if environ is None else environ
-    found = (_working_directory(), _folder(variables), _token_file(variables), _address_space())
+    found = (_working_directory(), _folder(), _token_file(), _address_space())
     return [obstacle for obstacle in found if obstacle is not None]
 
 
@@ -70,11 +68,10 @@ def ensure_home() -> None:
         os.environ["HOME"] = os.devnull
 
 
-def token_place(environ: Mapping[str, str] | None = None) -> str | None:
+def token_place() -> str | None:
     """Returns where a local Ray has its token or can write one; None if there is no such place."""
-    variables = os.environ if environ is None else environ
-    given = next((name for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH") if variables.get(name)), None)
-    if given or variables.get("RAY_AUTH_MODE", "token").lower() != "token":
+    given = next((name for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH") if os.environ.get(name)), None)
+    if given or not _by_token():
         return given or "RAY_AUTH_MODE"
     try:
         path = Path.home() / ".ray" / "auth_token"
@@ -84,10 +81,9 @@ def token_place(environ: Mapping[str, str] | None = None) -> str | None:
     return str(path) if usable and path.is_absolute() else None
 
 
-def ray_folder(environ: Mapping[str, str] | None = None) -> str:
+def ray_folder() -> str:
     """Returns Ray's temporary folder, by Ray's rule."""
-    variables = os.environ if environ is None else environ
-    return os.path.join(variables.get("RAY_TMPDIR", variables.get("TMPDIR", "/tmp")), "ray")
+    return os.path.join(os.environ.get("RAY_TMPDIR", os.environ.get("TMPDIR", "/tmp")), "ray")
 
 
 def cluster_hint(reason: str) -> str:
@@ -115,10 +111,10 @@ def _working_directory() -> Obstacle | None:
     return None
 
 
-def _folder(variables: Mapping[str, str]) -> Obstacle | None:
+def _folder() -> Obstacle | None:
     """Whether Ray can have its sockets in its temporary folder."""
-    name = next((name for name in ("RAY_TMPDIR", "TMPDIR") if name in variables), None)
-    folder = ray_folder(variables)
+    name = next((name for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ), None)
+    folder = ray_folder()
     shown = f"its temporary folder {os.fsencode(folder).decode('utf-8', 'backslashreplace')}" + (
         f" (from {name})" if name else ""
     )
@@ -136,10 +132,14 @@ def _folder(variables: Mapping[str, str]) -> Obstacle | None:
     return Obstacle("ray folder", f"{shown} {wrong}", OTHER_FOLDER)
 
 
-def _token_file(variables: Mapping[str, str]) -> Obstacle | None:
-    path = variables.get("RAY_AUTH_TOKEN_PATH")
-    mode = variables.get("RAY_AUTH_MODE", "token").lower()
-    if not path or variables.get("RAY_AUTH_TOKEN") or mode != "token":
+def _by_token() -> bool:
+    """Whether Ray lets in those with its token only, which is its default."""
+    return os.environ.get("RAY_AUTH_MODE", "token").lower() == "token"
+
+
+def _token_file() -> Obstacle | None:
+    path = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    if not path or os.environ.get("RAY_AUTH_TOKEN") or not _by_token():
         return None
     try:
         if Path(path).read_text().strip():

@@ -12,10 +12,11 @@ from typer.testing import CliRunner
 
 import lawn_tune.cli.launch
 import lawn_tune.launching.launch
-from lawn_tune.cli.launch import limits_of
+from lawn_tune.cli.launch import limits_of, run_launch
 from lawn_tune.cli.main import app
 from lawn_tune.executors import build
 from lawn_tune.executors.build import build_executor, machine_slots
+from lawn_tune.launching.limits import Limits
 from lawn_tune.settings import SETTINGS, Settings
 from tests.helpers.tiny import SPACE
 
@@ -27,13 +28,16 @@ class Reached(Exception):
         self.given = given
 
 
+def executor(settings: Settings) -> Any:
+    return build_executor(settings, machine_slots(settings))
+
+
 def worker(settings: Settings) -> Any:
-    executor: Any = build_executor(settings)
-    return executor.settings
+    return executor(settings).settings
 
 
-def ray(settings: Settings) -> Any:
-    return build_executor(settings)
+def limits(settings: Settings) -> Limits:
+    return limits_of(settings, machine_slots(settings))
 
 
 def agenda(settings: Settings) -> dict[str, Any]:
@@ -45,7 +49,7 @@ def agenda(settings: Settings) -> dict[str, Any]:
 
         patch.setattr(lawn_tune.launching.launch, "Launch", stop)
         with pytest.raises(Reached) as reached:
-            lawn_tune.cli.launch.run_launch([], settings, Console(quiet=True))
+            run_launch([], settings, Console(quiet=True), machine_slots(settings), limits(settings))
     return reached.value.given
 
 
@@ -53,7 +57,7 @@ INLINE, RAY = ("--executor", "inline"), ("--executor", "ray")
 REACHES: dict[str, tuple[tuple[str, ...], Callable[[Settings], Any], Any]] = {
     "storage": (("--storage", "sqlite:///other.db"), lambda s: Path(agenda(s)["storage"]).name, "other.db"),
     "data_dir": (("--data-dir", "/elsewhere", *INLINE), lambda s: worker(s).data_dir, "/elsewhere"),
-    "work_dir": (("--work-dir", "w", *RAY), lambda s: ray(s).work_dir, Path("w")),
+    "work_dir": (("--work-dir", "w", *RAY), lambda s: executor(s).work_dir, Path("w")),
     "checkpoints": (("--checkpoints", "s3://b/c", *INLINE), lambda s: worker(s).checkpoint_dir, "s3://b/c"),
     "checkpoint_seconds": (("--checkpoint-seconds", "7", *INLINE), lambda s: worker(s).checkpoint_seconds, 7.0),
     "checkpoint_steps": (("--checkpoint-steps", "500", *INLINE), lambda s: worker(s).checkpoint_steps, 500),
@@ -63,13 +67,13 @@ REACHES: dict[str, tuple[tuple[str, ...], Callable[[Settings], Any], Any]] = {
     "workers": (("--workers", "3"), lambda s: machine_slots(s).count, 3),
     "gpus": (("--gpus", "2"), lambda s: machine_slots(s).gpus, 1.0),
     "gpus_per_trial": (("--gpus", "4", "--gpus-per-trial", "2"), lambda s: machine_slots(s).gpus, 2.0),
-    "executor": (INLINE, lambda s: type(build_executor(s)).__name__, "InlineExecutor"),
-    "ray_address": (("--ray-address", "head:1", *RAY), lambda s: ray(s).address, "head:1"),
+    "executor": (INLINE, lambda s: type(executor(s)).__name__, "InlineExecutor"),
+    "ray_address": (("--ray-address", "head:1", *RAY), lambda s: executor(s).address, "head:1"),
     "progress_timeout": (("--progress-timeout", "0.5", *RAY), lambda s: worker(s).progress_seconds, 30.0),
     "pack_size": (("--pack-size", "5"), lambda s: agenda(s)["pack_size"], 5),
     "retries": (("--retries", "7"), lambda s: agenda(s)["retries"], 7),
-    "max_device_hours": (("--max-device-hours", "2"), lambda s: limits_of(s).device_seconds, 7200.0),
-    "deadline": (("--deadline", "2100-01-01T00:00+00:00"), lambda s: limits_of(s).deadline, 4102444800.0),
+    "max_device_hours": (("--max-device-hours", "2"), lambda s: limits(s).device_seconds, 7200.0),
+    "deadline": (("--deadline", "2100-01-01T00:00+00:00"), lambda s: limits(s).deadline, 4102444800.0),
     "notify": (("--notify", "true -x"), lambda s: s.notify, ("true", "-x")),
 }
 """Setting → how it is typed, what reads it where it is used, and what is found there."""

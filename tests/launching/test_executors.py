@@ -24,7 +24,7 @@ from lawn_tune.cli.main import app
 from lawn_tune.errors import ExecutionError, UsageError
 from lawn_tune.executors import ray_tune
 from lawn_tune.executors.base import Event, Executor, Failed, Finished, Job, Nothing, Progress
-from lawn_tune.executors.build import build_executor
+from lawn_tune.executors.build import machine_slots
 from lawn_tune.executors.inline import InlineExecutor
 from lawn_tune.executors.machine import machine_gpus
 from lawn_tune.executors.messages import WorkerSettings
@@ -196,7 +196,7 @@ def test_gpus_that_the_machine_lacks_are_refused_at_once(
     monkeypatch.chdir(tmp_path)
     settings = resolve({"gpus": machine_gpus() + 1, "executor": executor}, environ={}, directory=tmp_path)
     with pytest.raises(UsageError, match=r"--gpus: this machine has \d+ NVIDIA GPUs"):
-        build_executor(settings)
+        machine_slots(settings)
     command = ["launch", "quickstart", "--gpus", str(settings.gpus), "--executor", executor, *["--smoke"] * smoke]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 2

@@ -169,13 +169,14 @@ def test_whether_a_launch_trains_on_gpus_is_known_before_it_begins(
     monkeypatch.setattr(build, "machine_gpus", lambda: found)
     assert on_gpus(settings) == expected
     if settings.gpus_per_trial == 1:
-        assert limits_of(settings).speeds.on_gpu == expected
+        assert limits_of(settings, machine_slots(settings)).speeds.on_gpu == expected
 
 
 def test_a_cluster_says_how_many_workers_there_are_and_on_what() -> None:
     """Nothing is packed before, even where --workers is given."""
-    assert planned_workers(Settings(ray_address="auto", workers=3, executor="ray")) is None
-    assert planned_workers(Settings(workers=3, executor="ray")) == 3
+    slots = machine_slots(Settings(workers=3))
+    assert planned_workers(Settings(ray_address="auto", executor="ray"), slots) is None
+    assert planned_workers(Settings(executor="ray"), slots) == 3
 
 
 @pytest.mark.parametrize(("visible", "gpus"), [(None, 2), ("-1", 0), ("1", 1)])

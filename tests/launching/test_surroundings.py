@@ -17,12 +17,14 @@ from lawn_tune.cli.doctor.folders import own_folders
 from lawn_tune.errors import UsageError
 from lawn_tune.executors import surroundings
 from lawn_tune.executors.build import build_executor
+from lawn_tune.executors.slots import Slots
 from lawn_tune.executors.surroundings import LONGEST_SOCKET, SOCKET, obstacles, prepare_local_ray, ray_folder
 from lawn_tune.settings import Settings, resolve
 from lawn_tune.storage import StorageUrl
 
 NAMES = ("RAY_TMPDIR", "TMPDIR", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_ADDRESS")
 NOT_UTF8 = os.fsdecode(b"caf\xe9")
+ONE_JOB = Slots(count=1, cpus=1, gpus=0.0)
 Patch = pytest.MonkeyPatch
 
 
@@ -84,7 +86,7 @@ def test_an_obstacle_is_named_with_the_way_out(name: str, monkeypatch: Patch, tm
     assert not obstacles()
     harm(monkeypatch, tmp_path)
     with pytest.raises(UsageError, match=detail) as caught:
-        build_executor(Settings(executor="ray"))
+        build_executor(Settings(executor="ray"), ONE_JOB)
     assert todo in str(caught.value.hint)
     assert "--executor inline" in str(caught.value.hint)
     for settings, state in ((Settings(), "fail"), (Settings(executor="inline"), "warn")):
@@ -135,7 +137,7 @@ def test_ray_is_imported_without_a_home(address: str | None, monkeypatch: Patch)
     """`import ray.tune` fails where `~` names nothing."""
     monkeypatch.setenv("RAY_AUTH_TOKEN", "")
     no_home(monkeypatch)
-    build_executor(Settings(executor="ray", ray_address=address))
+    build_executor(Settings(executor="ray", ray_address=address), ONE_JOB)
     assert Path("~/ray_results").expanduser() == Path("/dev/null/ray_results")
 
 
