@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from lawn_tune.cli.options import AsJson, Storage, print_json
-from lawn_tune.cli.source import option
+from lawn_tune.cli.source import with_storage
 from lawn_tune.errors import UsageError
 from lawn_tune.ledger import Ledger, open_ledger
 from lawn_tune.planning.csv_runs import NAME, read_runs
@@ -68,13 +68,17 @@ def import_(
         _refuse_other(ledger, described.space, cells)
         ledger.register([found.cell for found in cells])
         added = sum(_write(ledger, cell, described.source) for cell in cells)
-    facts = {"space": described.space, "ledger": masked(url), "cells": len(cells), "runs": len(runs), "added": added}
+    unused = sum(found.unused for found in cells)
+    facts = {"space": described.space, "ledger": masked(url), "cells": len(cells)}
+    facts |= {"runs": len(runs), "added": added, "unused": unused}
     if as_json:
         print_json("runs/1", facts)
         return
     new = "all new" if added == len(runs) else f"{added} new"
     typer.echo(f"imported {count(len(runs), 'run')} of {count(len(cells), 'cell')} as space {described.space}; {new}")
-    typer.echo(f"next: lawn-tune compare {described.space}{option(storage)}")
+    if unused:
+        typer.echo(f"{count(unused, 'search run')} with seeds that most points of the method lack: not used to select")
+    typer.echo(f"next: {with_storage(f'lawn-tune compare {described.space}', storage)}")
 
 
 def _read(

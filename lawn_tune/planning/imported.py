@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import prod
+from statistics import median
 from typing import Any, Literal, NamedTuple
 
 from lawn_tune.cells import Cell, CellName, Phase, Protocol, default_baselines
@@ -20,6 +22,9 @@ from trainables.tasks import ModelConfig, Task, Trial, trial_key
 
 UNKNOWN = "imported"
 """Name of the model, of the loss and of the kind of data, of which nothing is known."""
+
+SIGNIFICANT = 4
+"""Digits of a typical value that tables show, of a metric that is not built in (our choice)."""
 
 Point = tuple[tuple[str, float], ...]
 
@@ -74,6 +79,12 @@ class Imported(NamedTuple):
     cell: Cell
     phases: Mapping[Phase, tuple[Sequence[Trial], Sequence[TrialOutcome]]]
 
+    @property
+    def unused(self) -> int:
+        """Number of search runs with a seed that most points lack: they select nothing."""
+        trials, _ = self.phases["search"]
+        return sum(trial.seed not in self.cell.protocol.search_seeds for trial in trials)
+
 
 def imported(runs: Sequence[Run], described: Described) -> tuple[Imported, ...]:
     """Returns the cells of a space that holds the runs: baselines first, whatever the order of the runs.
@@ -82,10 +93,12 @@ def imported(runs: Sequence[Run], described: Described) -> tuple[Imported, ...]:
     identity of every trial holds a hash of all runs, so results of different imports never mix.
 
     Raises:
-        UsageError: two runs are the same, runs of a method differ in which hyperparameters they have, or a pair names
-            no method.
+        UsageError: two runs are the same, runs of a method differ in which hyperparameters or values they have, most of
+            its points have no seed in common, the metric is in percent and the values are not, or a pair names no
+            method.
     """
     _check(runs, described)
+    _check_values(runs, described.metric)
     challengers = {challenger for challenger, _ in described.compare}
     runs = sorted(runs, key=lambda run: (run.method in challengers, run.method, run.batch_size, run.seed, run.point))
     names = dict.fromkeys(run.method for run in runs)
@@ -93,7 +106,7 @@ def imported(runs: Sequence[Run], described: Described) -> tuple[Imported, ...]:
     cells = []
     for method in names:
         for size in sorted({run.batch_size for run in runs if run.method == method}):
-            group = [run for run in runs if (run.method, run.batch_size) == (method, size)]
+            group = [run for run in runs if _place(run) == (method, size)]
             baselines = tuple(rows[base] for challenger, base in described.compare if challenger == method)
             cells.append(_cell(group, described, carried, rows[method], baselines))
     return tuple(cells)
@@ -120,9 +133,17 @@ def _check(runs: Sequence[Run], described: Described) -> None:
                 "Remove one of them, or give it its own seed.",
             )
         seen[same] = run.where
-    searched = {(run.method, run.batch_size) for run in runs if run.phase == "search"}
+    selecting: dict[tuple[str, int], bool] = {}
     for run in runs:
-        if (run.method, run.batch_size) not in searched:
+        known = run.validation is not None
+        if run.phase == "search" and run.outcome == "complete" and known != selecting.setdefault(_place(run), known):
+            raise UsageError(
+                f"{run.where}: validation: some search runs of method '{run.method}' have a value, others none",
+                "Give one to all of them, or to none.",
+            )
+    searched = {_place(run) for run in runs if run.phase == "search"}
+    for run in runs:
+        if _place(run) not in searched:
             raise UsageError(
                 f"{run.where}: method '{run.method}' has no search run at batch size {run.batch_size}",
                 "Add the runs that selected it, of phase search.",
@@ -130,6 +151,25 @@ def _check(runs: Sequence[Run], described: Described) -> None:
     for name in (name for pair in described.compare for name in pair):
         if name not in columns:
             raise UsageError(f"--compare: there is no method '{name}'", f"Methods: {', '.join(columns)}.")
+
+
+def _place(run: Run) -> tuple[str, int]:
+    return run.method, run.batch_size
+
+
+def _check_values(runs: Sequence[Run], metric: str) -> None:
+    """Refuses fractions and other values that are no percentages, of which half a point would be a margin."""
+    known = [(run.where, value) for run in runs for value in (run.validation, run.test) if value is not None]
+    if metric not in BUILT_IN.metrics or BUILT_IN.metrics[metric].unit != "%" or not known:
+        return
+    where, high = max(known, key=lambda found: found[1])
+    advice = "give another --metric with its --direction."
+    if 0 < high <= 1:
+        raise UsageError(f"{where}: {metric} is in percent, and no value is above 1", f"Multiply by 100, or {advice}")
+    for where, value in known:
+        if not 0 <= value <= 100:
+            outside = f"{where}: {metric} must be from 0 to 100 percent, got {value:g}"
+            raise UsageError(outside, f"Correct it, or {advice}")
 
 
 # --- rows ------------------------------------------------------------------------------------------------------------
@@ -154,8 +194,15 @@ def _rows(runs: Sequence[Run], described: Described) -> tuple[str, dict[str, str
         **_own_methods(points, rows, dict(described.compare)),
     }
     if described.metric not in BUILT_IN.metrics:
-        values["metrics"] = {described.metric: {"label": described.metric, "direction": described.direction}}
+        row = {"label": described.metric, "direction": described.direction, "digits": _digits(runs)}
+        values["metrics"] = {described.metric: row}
     return json.dumps(values, sort_keys=True, separators=(",", ":")), rows
+
+
+def _digits(runs: Sequence[Run]) -> int:
+    """Returns the decimals that show `SIGNIFICANT` digits of the median value, at least 2."""
+    sizes = [abs(value) for run in runs for value in (run.validation, run.test) if value]
+    return max(2, SIGNIFICANT - 1 - math.floor(math.log10(median(sizes)))) if sizes else 2
 
 
 def _own_methods(
@@ -209,18 +256,18 @@ def _cell(runs: Sequence[Run], described: Described, carried: str, row: str, bas
         rows=carried,
     )
     metric = catalogue(carried).metrics[described.metric]
-    seeds = {phase: tuple(sorted({run.seed for run in runs if run.phase == phase})) for phase in ("search", "confirm")}
+    search = [run for run in runs if run.phase == "search"]
     cell = Cell(
         name=CellName(described.space, row, task.batch_size),
         task=task,
-        grid=_grid([run.point for run in runs if run.phase == "search"]),
+        grid=_grid([run.point for run in search]),
         protocol=Protocol(
             metric=metric.name,
             direction=metric.direction,
-            selection="validation" if any(run.validation is not None for run in runs) else "test",
+            selection="validation" if any(run.validation is not None for run in search) else "test",
             reported="last",
-            search_seeds=seeds["search"],
-            confirm_seeds=seeds["confirm"],
+            search_seeds=_shared_seeds(search),
+            confirm_seeds=tuple(sorted({run.seed for run in runs if run.phase == "confirm"})),
             full_epochs=task.epochs,
             margin=metric.margin,
         ),
@@ -230,12 +277,38 @@ def _cell(runs: Sequence[Run], described: Described, carried: str, row: str, bas
     return Imported(cell, dict(_phases(cell, runs)))
 
 
+def _shared_seeds(runs: Sequence[Run]) -> tuple[int, ...]:
+    """Returns the seeds by which points are compared: as many as more than half of the points have all of (our choice).
+
+    Points with a diverged run count only if all have one, as the other seeds are often not run then. A point that was
+    repeated without need, as samplers do, thus keeps no other from winning.
+
+    Raises:
+        UsageError: most points have no seed in common.
+    """
+    diverged = {run.point for run in runs if run.outcome == "diverged"}
+    counted = [run for run in runs if run.point not in diverged] or runs
+    held: dict[Point, set[int]] = {}
+    for run in counted:
+        held.setdefault(run.point, set()).add(run.seed)
+    shared: set[int] = set()
+    for seed, _ in Counter(sorted(run.seed for run in counted)).most_common():
+        wider = shared | {seed}
+        shared = wider if 2 * sum(wider <= seeds for seeds in held.values()) > len(held) else shared
+    if not shared:
+        raise UsageError(
+            f"{runs[0].where}: most points of method '{runs[0].method}' have no seed in common",
+            "Points are compared by the same seeds: give their search runs the same ones, 0 where each has one run.",
+        )
+    return tuple(sorted(shared))
+
+
 def _grid(points: Sequence[Point]) -> Grid:
     """Returns the product of the levels if the points are all of it, else the points."""
     distinct = list(dict.fromkeys(points))
     names = [name for name, _ in distinct[0]]
     levels = {name: tuple(sorted({dict(point)[name] for point in distinct})) for name in names}
-    if prod(map(len, levels.values())) == len(distinct):
+    if math.prod(map(len, levels.values())) == len(distinct):
         return Grid(levels)
     return Grid(levels, tuple(tuple(value for _, value in point) for point in distinct))
 

@@ -77,6 +77,8 @@ def test_the_runs_of_the_page_get_the_verdict_of_their_numbers() -> None:
 
 def test_the_same_import_adds_nothing_and_another_one_is_refused() -> None:
     assert "all new" in done("import", "runs.csv")
+    shown = done("import", "runs.csv", "--name", "elsewhere", "--storage", "sqlite:///other.db")
+    assert shown.endswith("next: lawn-tune compare elsewhere --storage sqlite:///other.db\n")
     before = compared("runs")
     assert json.loads(done("import", "runs.csv", "--json"))["added"] == 0
     assert compared("runs") == before
@@ -188,6 +190,8 @@ def test_trials_of_optuna_without_a_seed_are_numbered_at_each_point() -> None:
         ("adam,0,search,0.01,0.1", "adam,0,search,,", "line 2: method 'adam' has no hyperparameter here"),
         ("90.0,89.2", "nan,89.2", "line 2: validation: must be a number, or empty, got 'nan'"),
         (",,90.1", ",,", "line 6: test: a complete confirm run needs a value"),
+        ("91.0,90.1", ",90.1", "line 3: validation: some search runs of method 'adam' have a value, others none"),
+        ("adam,0,search,0.02", "adam,1,search,0.02", "line 2: most points of method 'adam' have no seed in common"),
         ("90.0,89.2", '"90.0,89.2', "not a CSV file in UTF-8"),
         (CSV.partition("\n")[2], "", "runs.csv: it has no run"),
     ],
@@ -217,6 +221,67 @@ def test_what_is_asked_for_wrongly_is_a_usage_error(arguments: list[str], words:
     result = run("import", *arguments)
     assert result.exit_code == 2, result.output
     assert words in result.output
+
+
+def test_fractions_are_not_taken_for_percentages() -> None:
+    """Of fractions, the margin of half a point would make any two methods equivalent."""
+    lines = [
+        f"{name},{seed},{phase},0.1,{value},{value}\n"
+        for name, value in (("x", 0.9), ("y", 0.93))
+        for seed, phase in ((0, "search"), (1, "confirm"), (2, "confirm"))
+    ]
+    Path("shares.csv").write_text("method,seed,phase,lr,validation,test\n" + "".join(lines))
+    result = run("import", "shares.csv", "--compare", "y:x")
+    assert (result.exit_code, "accuracy is in percent, and no value is above 1" in result.output) == (2, True)
+    done("import", "shares.csv", "--metric", "share", "--direction", "maximize", "--compare", "y:x")
+    (pair,) = compared("shares")["pairs"]
+    assert pair["difference"]["margin"] is None
+    Path("runs.csv").write_text(CSV.replace("93.0,91.9", "93.0,191.9"))
+    assert "line 5: accuracy must be from 0 to 100 percent, got 191.9" in run("import", "runs.csv").output
+
+
+def test_small_values_are_shown_with_digits_that_tell_them_apart() -> None:
+    lines = [
+        f"{name},{seed},{phase},0.1,{base + 1e-5 * seed},{base + 1e-5 * seed}\n"
+        for name, base in (("x", 0.00201), ("y", 0.00194))
+        for seed, phase in ((0, "search"), (1, "confirm"), (2, "confirm"), (4, "confirm"))
+    ]
+    Path("losses.csv").write_text("method,seed,phase,lr,validation,test\n" + "".join(lines))
+    done("import", "losses.csv", "--metric", "loss", "--direction", "minimize", "--compare", "y:x")
+    text = done("compare", "losses", "--format", "md")
+    assert "| x | 0.002033 ± 0.000009 (3)" in text
+    assert "| y − x | 1 | −0.000070 |" in text
+
+
+def test_a_repeated_point_keeps_no_other_from_winning() -> None:
+    """A sampler that tries a point twice has run one point with two seeds and all others with one."""
+    study = optuna.create_study(study_name="tpe", storage="sqlite:///theirs.db", direction="maximize")
+    for x, value in ((1.0, 80.0), (1.0, 81.0), (2.0, 95.0), (3.0, 90.0)):
+        study.enqueue_trial({"x": x})
+        study.tell(study.ask({"x": optuna.distributions.FloatDistribution(0, 4)}), value)
+    facts = json.loads(done("import", "optuna", "sqlite:///theirs.db", "tpe", "--json"))
+    assert (facts["runs"], facts["unused"]) == (4, 1)
+    (cell,) = compared("tpe")["cells"]
+    assert (cell["winner"]["hyperparameters"], cell["points"]["complete"]) == ({"x": 2.0}, 3)
+    assert "grid incomplete" not in str(cell["notes"])
+    assert len(json.loads(done("export", "tpe", "--format", "json"))) == 4
+
+
+def test_a_run_that_is_missing_keeps_its_own_point_from_winning_only() -> None:
+    lines = [f"x,{seed},{90 + lr + seed},{lr}" for lr in (1, 2, 3, 4) for seed in (0, 1, 2) if (lr, seed) != (4, 2)]
+    Path("missing.csv").write_text("\n".join(["method,seed,validation,lr", *lines]))
+    assert json.loads(done("import", "missing.csv", "--json"))["unused"] == 0
+    (cell,) = compared("missing")["cells"]
+    assert (cell["winner"]["hyperparameters"], cell["points"]["complete"]) == ({"lr": 3.0}, 3)
+    assert "grid incomplete" in str(cell["notes"])
+
+
+def test_points_that_diverged_with_their_first_seed_take_no_seed_from_the_others() -> None:
+    lines = [f"x,0,diverged,,{lr}" for lr in (7, 8, 9)] + ["x,0,,90,1", "x,1,,91,1", "x,0,,92,2", "x,1,,93,2"]
+    Path("lost.csv").write_text("\n".join(["method,seed,outcome,validation,lr", *lines]))
+    done("import", "lost.csv")
+    (cell,) = compared("lost")["cells"]
+    assert (cell["winner"]["hyperparameters"], cell["estimate"]["n"]) == ({"lr": 2.0}, 2)
 
 
 def test_a_database_that_is_not_there_is_not_made() -> None:
