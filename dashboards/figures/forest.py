@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 import plotly.graph_objects as go
 
 from dashboards import style
-from dashboards.figures.base import blank, cut, wrapped
+from dashboards.figures.base import blank, cut, with_unit, wrapped
 from dashboards.figures.pair_outcome import TONES, Tone, searched
 from dashboards.figures.window import Ends, window
 from lawn_tune.comparison.comparison import PairResult, Verdict
 from lawn_tune.comparison.published import printed_difference
 from lawn_tune.comparison.verdicts import sentence, side, sides, verdict_text
-from lawn_tune.words import count, method, metric_name, metric_of, signed
+from lawn_tune.words import count, difference_unit, method, metric_name, metric_of, signed
 
 
 class ForestRow(NamedTuple):
@@ -54,9 +54,11 @@ class ForestInfo(NamedTuple):
     """Pairs by space, base optimizer and batch size; `maximize` is False where lower is better.
 
     Args:
+        unit: of the differences, "points" of percentages.
         challenger, baseline: what the two sides of all pairs are called.
     """
 
+    unit: str
     metric: str
     challenger: str
     baseline: str
@@ -73,13 +75,14 @@ class ForestInfo(NamedTuple):
 def forest_info(pairs: Sequence[PairResult]) -> ForestInfo:
     """Returns the differences of pairs, in the order of space, base optimizer and batch size.
 
-    Pairs whose metric has another direction than the first one's are left out: their axis would point elsewhere.
+    Pairs whose metric has another direction or unit than the first one's are left out: their axis would be another.
     """
     first = pairs[0].baseline.cell.protocol if pairs else None
-    same = [pair for pair in pairs if first and pair.baseline.cell.protocol.direction == first.direction]
+    same = [pair for pair in pairs if _axis(pair) == _axis(pairs[0])]
     challenger, baseline = sides(same)
     names = dict.fromkeys(metric_name(pair.baseline.cell.protocol.metric) for pair in same)
     return ForestInfo(
+        unit=difference_unit(first.metric) if first else "",
         metric=" or ".join(names),
         challenger=challenger,
         baseline=baseline,
@@ -87,6 +90,11 @@ def forest_info(pairs: Sequence[PairResult]) -> ForestInfo:
         maximize=first is None or first.direction == "maximize",
         rows=tuple(map(_row, sorted(same, key=_order(same)))),
     )
+
+
+def _axis(pair: PairResult) -> tuple[str, str]:
+    protocol = pair.baseline.cell.protocol
+    return protocol.direction, difference_unit(protocol.metric)
 
 
 def _order(pairs: Sequence[PairResult]) -> Callable[[PairResult], tuple[int, int, int]]:
@@ -127,6 +135,7 @@ def _short(pair: PairResult) -> str:
         Verdict.NEVER_CONSTRAINED: "never constrained",
         Verdict.ONLY_CHALLENGER: f"{side(pair.baseline.cell)} diverged",
         Verdict.ONLY_BASELINE: f"{side(pair.challenger.cell)} diverged",
+        Verdict.LOST: "runs diverged",
         Verdict.PENDING: "not confirmed",
     }
     return words.get(pair.verdict, verdict_text(pair))
@@ -146,7 +155,7 @@ def forest_summary(info: ForestInfo) -> str:
     measured = sorted(row.mean for row in info.rows if row.mean is not None and row.confirmed)
     ends = " to ".join(dict.fromkeys(signed(mean, info.digits) for mean in (*measured[:1], *measured[-1:])))
     what = f"{'Mean' if len(measured) == 1 else 'Means'} of {info.challenger} − {info.baseline}"
-    span = f" {what}: {ends} points." if measured else ""
+    span = f" {what}: {f'{ends} {info.unit}'.strip()}." if measured else ""
     over = "One pair" if single else f"Of {count(len(info.rows), 'pair')}"
     return f"{over}: {'; '.join(parts)}.{span}{beyond_text(info)}"
 
@@ -187,7 +196,7 @@ def forest_figure(info: ForestInfo, *, dense: bool = False) -> go.Figure:
     for i, (above, below) in enumerate(pairwise(info.rows), start=1):
         if (above.space, above.base) != (below.space, below.base):
             figure.add_hline(y=i - 0.5, line={"width": 1, "color": style.ZERO, "dash": "dot"}, opacity=0.5)
-    figure.update_xaxes(title_text="Difference (points)", range=list(_ends(info.rows)))
+    figure.update_xaxes(title_text=with_unit("Difference", info.unit), range=list(_ends(info.rows)))
     figure.update_yaxes(
         automargin=True, type="linear",
         range=[max(len(info.rows), 2) - 0.5, -0.5], showgrid=False, zeroline=False, ticks="",

@@ -12,7 +12,7 @@ import numpy as np
 from lawn_tune.cells import Cell, CellName, Protocol
 from lawn_tune.comparison.alarms import pair_alarms, shared_points
 from lawn_tune.comparison.comparison import CellResult, Comparison, Overall, PairResult, Verdict
-from lawn_tune.comparison.differences import Difference, Paired, paired, supported
+from lawn_tune.comparison.differences import Difference, Paired, in_common, paired, supported
 from lawn_tune.comparison.estimates import Estimate, estimate
 from lawn_tune.comparison.flags import Flag, Note, cell_notes, in_order, outdated, pair_notes
 from lawn_tune.comparison.provenance import provenance
@@ -108,6 +108,7 @@ def _cell_result(cell: Cell, rows: Mapping[str, TrialRow], seconds: float) -> Ce
         ece=estimate("confirm", "ece", confirm_keys, rows),
         published=published(cell),
         seconds=seconds,
+        diverged=sum(trial.key in rows and rows[trial.key].outcome == "diverged" for trial in confirm),
         missing=_missing((*cell.search_trials, *confirm), rows) + (len(cell.dropped_seeds) if won else 0),
         notes=cell_notes(cell, scored, won, stable, confirm, rows),
         switched=_switched(cell, won, value, rows),
@@ -157,7 +158,8 @@ def _pair(
     comparable = _comparable(noted)
     if comparable and base.confirmed and challenger.confirmed:
         spread = sum(result.stability.variance or 0.0 for result in (base, challenger) if result.stability)
-        data = paired(base.confirmed, challenger.confirmed, examples, spread)
+        bound = 100.0 if base.cell.metric.unit == "%" else math.inf
+        data = paired(base.confirmed, challenger.confirmed, examples, spread, bound)
         notes += _pairing_notes(data, max(base.confirmed.n, challenger.confirmed.n))
     if data is not None:
         difference = _difference(data, family, base.cell.protocol.margin)
@@ -198,7 +200,8 @@ def _verdict(base: CellResult, challenger: CellResult, difference: Difference | 
     if challenger.all_diverged and base.confirmed:
         return Verdict.ONLY_BASELINE
     if difference is None:
-        return Verdict.PENDING
+        trained = base.missing == challenger.missing == 0
+        return Verdict.LOST if trained and (base.diverged or challenger.diverged) else Verdict.PENDING
     return Verdict.NEVER_CONSTRAINED if challenger.never_constrained else _shown(difference, base.cell.protocol)
 
 
@@ -282,8 +285,9 @@ def _together(data: Sequence[Paired], weights: Sequence[float], margin: float | 
         return None
     effect = supported(data, weights)
     mean = math.fsum(weight * float(found.by_seed.mean()) for weight, found in zip(weights, data, strict=True))
-    seeds = min((found.seeds for found in data), key=len)
-    return Difference(mean=effect.mean if effect else mean, seeds=seeds, effect=effect, family=1, margin=margin)
+    shared = in_common(data)
+    fewest = shared if effect and effect.seeds == len(shared) else min((found.seeds for found in data), key=len)
+    return Difference(mean=effect.mean if effect else mean, seeds=fewest, effect=effect, family=1, margin=margin)
 
 
 def _seconds(trials: Iterable[TrialRow]) -> dict[str, float]:

@@ -23,7 +23,7 @@ class Verdict(StrEnum):
     """The conclusion about a pair's challenger: whether the interval that is shown excludes zero, and nothing else.
 
     Of those that include it, an interval within the margin is equivalent. There is no verdict for a pair of different
-    tasks, and for a LAWN winner that never was LAWN.
+    tasks, for a LAWN winner that never was LAWN, and where all is trained and no seed is left with which both did.
     """
 
     BETTER = "better"
@@ -34,6 +34,7 @@ class Verdict(StrEnum):
     ONLY_CHALLENGER = "baseline diverged everywhere"
     ONLY_BASELINE = "challenger diverged everywhere"
     NEITHER = "both diverged everywhere"
+    LOST = "confirm runs diverged"
     NOT_COMPARABLE = "not comparable"
     PENDING = "not confirmed yet"
 
@@ -51,6 +52,7 @@ class CellResult:
         ece: expected calibration error on test of the runs that confirm the winner; None where it has none.
         published: the paper's value for this cell, if it printed one.
         seconds: device time of all the cell's trials in the ledger.
+        diverged: confirm runs of the winner that diverged, which the estimate leaves out.
         missing: trials without a result that were planned, by the first launch or the last, as far as they are known.
         notes: caveats.
         switched: False where the winner switches by itself, and no run of `estimate` has done so.
@@ -64,6 +66,7 @@ class CellResult:
     ece: Estimate | None
     published: float | None
     seconds: float
+    diverged: int
     missing: int
     notes: tuple[Note, ...]
     switched: bool = True
@@ -114,6 +117,11 @@ class PairResult:
     def collapsed(self) -> bool:
         """True if confirm runs of a side collapsed, so that the mean and its interval describe no run."""
         return self._flagged(Flag.COLLAPSED)
+
+    @property
+    def diverged(self) -> bool:
+        """True if the difference leaves out confirm runs that diverged."""
+        return self.difference is not None and any(result.diverged for result in self.cells)
 
     @property
     def seeds_added(self) -> bool:

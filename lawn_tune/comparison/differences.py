@@ -92,6 +92,7 @@ class Paired(NamedTuple):
         outcomes: challenger − baseline on each test example [S, E], from −1 to 1; None where outcomes are missing or
             are not those that the metric is the mean of.
         by_selection: variance of D that comes from the choice of the two winners.
+        bound: no D is farther from zero: 100 of two percentages.
         alike: both methods have the same outcome on every test example of every seed, and these are not all the same.
     """
 
@@ -99,6 +100,7 @@ class Paired(NamedTuple):
     by_seed: NDArray[np.float64]
     outcomes: ByExample | None
     by_selection: float = 0.0
+    bound: float = math.inf
     alike: bool = False
 
     @property
@@ -119,25 +121,32 @@ class Paired(NamedTuple):
 
 
 def paired(
-    base: Estimate, challenger: Estimate, examples: Mapping[str, Outcomes], by_selection: float = 0.0
+    base: Estimate,
+    challenger: Estimate,
+    examples: Mapping[str, Outcomes],
+    by_selection: float = 0.0,
+    bound: float = math.inf,
 ) -> Paired | None:
     """Returns a pair's differences, or None if the two have no seed in common.
 
     Args:
         base, challenger: their confirmed values.
         examples: key → outcome on each test example [E].
-        by_selection: see `Paired`.
+        by_selection, bound: see `Paired`.
     """
     seeds = tuple(seed for seed in base.values if seed in challenger.values)
     if not seeds:
         return None
-    by_seed = np.array([challenger.values[seed] - base.values[seed] for seed in seeds])
+    ours, theirs = (np.array([estimate.values[seed] for seed in seeds]) for estimate in (base, challenger))
+    by_seed = theirs - ours
+    if np.ptp(by_seed) <= 1e-12 * np.abs([ours, theirs]).max():  # but for rounding, the same with every seed
+        by_seed = np.full_like(by_seed, by_seed.mean())
     found = _outcomes(base, challenger, seeds, examples)
     if found is None:
-        return Paired(seeds, by_seed, None, by_selection)
-    ours, theirs = found
-    alike = bool((ours == theirs).all() and ours.min() < ours.max())
-    return Paired(seeds, by_seed, theirs - ours, by_selection, alike)
+        return Paired(seeds, by_seed, None, by_selection, bound)
+    of_base, of_challenger = found
+    alike = bool((of_base == of_challenger).all() and of_base.min() < of_base.max())
+    return Paired(seeds, by_seed, of_challenger - of_base, by_selection, 100.0, alike)
 
 
 def supported(pairs: Sequence[Paired], weights: Sequence[float]) -> Effect | None:
@@ -166,7 +175,7 @@ def weighted(pairs: Sequence[Paired], weights: Sequence[float]) -> Effect:
     """
     terms = tuple(zip(weights, pairs, strict=True))
     by_selection = _squared_sum((weight, pair.by_selection) for weight, pair in terms)
-    common = tuple(seed for seed in pairs[0].seeds if all(seed in pair.seeds for pair in pairs))
+    common = in_common(pairs)
     alike = len({pair.examples for pair in pairs}) == 1
     if alike and all(pair.seeds == common for pair in pairs):
         return replace(_one_layout(terms), by_selection=by_selection)
@@ -178,14 +187,20 @@ def weighted(pairs: Sequence[Paired], weights: Sequence[float]) -> Effect:
     return replace(_apart(effects), by_selection=by_selection)
 
 
+def in_common(pairs: Sequence[Paired]) -> tuple[int, ...]:
+    """Returns the seeds that all pairs have."""
+    return tuple(seed for seed in pairs[0].seeds if all(seed in pair.seeds for pair in pairs))
+
+
 def _one_layout(terms: Sequence[tuple[float, Paired]]) -> Effect:
     if terms[0][1].examples is None:
         parts = np.array([weight * pair.by_seed for weight, pair in terms])
         total = parts.sum(axis=0)
         equal = np.ptp(total) <= 1e-9 * np.abs(parts).max()  # but for rounding
-        return over_seeds(np.full_like(total, total.mean()) if equal else total)
-    effect = crossed(100 * sum(weight * pair.outcomes for weight, pair in terms if pair.outcomes is not None))
-    return replace(effect, bound=100 * math.fsum(abs(weight) for weight, _ in terms))
+        effect = over_seeds(np.full_like(total, total.mean()) if equal else total)
+    else:
+        effect = crossed(100 * sum(weight * pair.outcomes for weight, pair in terms if pair.outcomes is not None))
+    return replace(effect, bound=math.fsum(abs(weight) * pair.bound for weight, pair in terms if weight))
 
 
 def _apart(effects: Sequence[tuple[float, Effect]]) -> Effect:
@@ -196,7 +211,7 @@ def _apart(effects: Sequence[tuple[float, Effect]]) -> Effect:
         examples=min(examples) if examples else None,
         by_seed=_squared_sum((weight, effect.by_seed) for weight, effect in effects),
         by_example=_squared_sum((weight, effect.by_example) for weight, effect in effects),
-        bound=math.fsum(abs(weight) * effect.bound for weight, effect in effects),
+        bound=math.fsum(abs(weight) * effect.bound for weight, effect in effects if weight),
     )
 
 

@@ -327,7 +327,8 @@ def _confirmation(cell: Cell, won: Winner | None, confirm: Sequence[Outcome | No
     if won is None:
         return
     if not confirm.count("complete"):
-        text = "no confirm run yet: the value is the search's; the best of a grid is biased upward; no interval"
+        none = "no confirm run yet" if set(confirm) != {"diverged"} else "no confirm run is left"
+        text = f"{none}: the value is the search's; the best of a grid is biased upward; no interval"
         yield Note(Flag.UNCONFIRMED, text)
         return
     if open_ := sum(outcome not in FINISHED for outcome in confirm):

@@ -93,7 +93,19 @@ def sentence(pair: PairResult) -> str:
 def _statement(pair: PairResult) -> list[str]:
     """Returns one pair's outcome, and what it is conditional on."""
     collapsed = ["Confirm runs collapsed: mean and interval describe no single run."] if pair.collapsed else []
-    return [_outcome(pair), *_unconstrained(pair), *collapsed, *_seeds([pair])]
+    lost = [f"{_lost(pair)}, and the difference leaves them out."] if pair.diverged else []
+    return [_outcome(pair), *_unconstrained(pair), *lost, *collapsed, *_seeds([pair])]
+
+
+def _lost(pair: PairResult) -> str:
+    """Returns how many confirm runs of each side diverged: "2 of 3 confirm runs of Adam diverged"."""
+    found = [
+        f"{result.diverged} of {count(len(result.cell.protocol.confirm_seeds), 'confirm run')} of "
+        f"{method(result.cell.name.optimizer)}"
+        for result in pair.cells
+        if result.diverged
+    ]
+    return f"{' and '.join(found)} diverged"
 
 
 def _paper(pair: PairResult) -> list[str]:
@@ -132,8 +144,12 @@ def _outcome(pair: PairResult) -> str:
         return f"{base} {where} diverged everywhere, {challenger} did not."
     if pair.verdict is Verdict.ONLY_BASELINE:
         return f"{challenger} {where} diverged everywhere, {base} did not: {side(pair.challenger.cell)} loses here."
+    if pair.verdict is Verdict.LOST:
+        return f"{challenger} against {base} {where}: no verdict, {_lost(pair)}, and no seed is left that both have."
     if pair.difference is None:
-        return f"{challenger} against {base} {where}: no verdict yet, confirm runs are missing."
+        unpaired = all(result.confirmed for result in pair.cells)
+        why = "the two have no confirm seed in common" if unpaired else "confirm runs are missing"
+        return f"{challenger} against {base} {where}: no verdict yet, {why}."
     return _measured(pair, pair.difference, challenger, f"{base} {where}")
 
 
@@ -210,15 +226,26 @@ def overall_sentences(overall: Overall) -> list[str]:
     """Returns the sentences of the statement over all cells, those that there are; of one pair, its outcome."""
     if len(overall.pairs) == 1:
         return _statement(overall.pairs[0])
-    parts = (_mean(overall), _counts(overall), _trend(overall), _collapsed(overall.measured))
-    return [text for text in (*parts, *_seeds(overall.measured)) if text]
+    pairs = overall.measured
+    parts = (_mean(overall), _counts(overall), _trend(overall), _diverged(pairs), _collapsed(pairs), *_seeds(pairs))
+    return [text for text in parts if text]
+
+
+def _diverged(pairs: Sequence[PairResult]) -> str:
+    """Says in how many pairs runs diverged; "" for none."""
+    which = _among([pair.diverged for pair in pairs])
+    return f"In {which} confirm runs diverged, and mean and trend leave them out." if which else ""
 
 
 def _collapsed(pairs: Sequence[PairResult]) -> str:
     """Says in how many pairs runs collapsed; "" for none."""
-    number = sum(pair.collapsed for pair in pairs)
-    which = "it" if len(pairs) == 1 else f"{number} of these {len(pairs)}"
-    return f"In {which} confirm runs collapsed, and mean and trend depend on them." if number else ""
+    which = _among([pair.collapsed for pair in pairs])
+    return f"In {which} confirm runs collapsed, and mean and trend depend on them." if which else ""
+
+
+def _among(pairs: Sequence[bool]) -> str:
+    """Returns for how many of the pairs something is true, "" for none."""
+    return ("it" if len(pairs) == 1 else f"{sum(pairs)} of these {len(pairs)}") if any(pairs) else ""
 
 
 def _counts(overall: Overall) -> str:
@@ -310,6 +337,7 @@ _PHRASES: dict[Verdict, str] = {
     Verdict.ONLY_CHALLENGER: "{baseline} diverged everywhere",
     Verdict.ONLY_BASELINE: "{challenger} diverged everywhere",
     Verdict.NEITHER: "both diverged everywhere",
+    Verdict.LOST: "confirm runs diverged and none is left to compare,",
     Verdict.NOT_COMPARABLE: "not comparable, as the two are not of the same task,",
     Verdict.PENDING: "confirm runs are missing",
 }

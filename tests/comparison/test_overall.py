@@ -128,6 +128,22 @@ def test_pairs_with_more_seeds_add_to_the_mean_and_not_to_the_variance(rows: lis
     assert found.mean == pytest.approx(np.mean([np.mean(rows[0][:fewer]), *map(np.mean, rows[1:])]), abs=1e-9)
 
 
+def test_n_counts_the_seeds_that_the_interval_is_computed_from() -> None:
+    hits = {"adam": (100, 103, 105, 101, 104), "adam-lawn": (121, 120, 124, 126, 122)}
+    seeds = {32: (1, 2, 3, 4, 5), 64: (3, 4, 5, 6, 7)}
+    cells = [with_protocol(make_cell(name, size), confirm_seeds=own) for name in hits for size, own in seeds.items()]
+    comparison = compare_space(joined(*(confirmed(cell, hits[cell.name.optimizer]) for cell in cells)), "digits")
+    found = comparison.overall
+    assert found is not None
+    assert found.trend is not None
+    for difference in (found.difference, found.trend):
+        assert difference is not None
+        assert difference.effect is not None
+        assert (difference.seeds, difference.effect.seeds) == ((3, 4, 5), 3)
+    assert "n = 3 seeds" in overall_sentence(found)
+    assert [pair.difference.n for pair in comparison.pairs if pair.difference] == [5, 5]
+
+
 def test_of_pairs_with_other_test_examples_the_standard_errors_are_added() -> None:
     hits = np.random.default_rng(0).integers(-1, 2, (5, 40)).astype(np.int8)
     on_few, on_many = (Paired((1, 2, 3, 4, 5), 100 * d.mean(axis=1), d) for d in (hits[:, :10], hits))
@@ -272,6 +288,14 @@ def against(*baselines: str) -> Overall:
 )
 def test_baselines_of_several_kinds_are_not_averaged(baselines: tuple[str, ...], main: list[str]) -> None:
     assert [pair.baseline.cell.name.optimizer for pair in against(*baselines).pairs] == main
+
+
+def test_runs_that_diverged_are_named_with_what_leaves_them_out() -> None:
+    found = overall(
+        {("adam", 64): ((150, 151, 152), (150, 154, "diverged")), ("sgd", 64): ((100, 130, 90), (103, 110, 104))}
+    )
+    assert [pair.diverged for pair in found.pairs] == [True, False]
+    assert "In 1 of these 2 confirm runs diverged, and mean and trend leave them out." in overall_sentence(found)
 
 
 def test_of_runs_that_collapsed_no_number_of_seeds_is_named() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from lawn_tune.comparison.compare import compare, compare_space
 from lawn_tune.comparison.comparison import PairResult, Verdict
 from lawn_tune.comparison.flags import Flag
-from lawn_tune.comparison.inference import crossed, over_seeds
+from lawn_tune.comparison.inference import Interval, crossed, over_seeds
 from lawn_tune.comparison.next_steps import next_steps
 from lawn_tune.comparison.tables import caption, table
 from lawn_tune.comparison.verdicts import headline, sentence, verdict_text
+from lawn_tune.results import Outcome
 from tests.helpers.comparing import LAWN, compared, flags_of, only_pair
 from tests.helpers.memory_source import (
     MemorySource,
@@ -31,6 +32,8 @@ from tests.helpers.memory_source import (
     with_protocol,
 )
 from tests.helpers.pair_source import MIDDLE, TOTAL, confirmed, joined, pair_source, searched
+
+LOST: Outcome = "diverged"
 
 
 def test_the_difference_is_lawn_minus_base_with_the_interval_over_its_pairs() -> None:
@@ -86,6 +89,31 @@ def test_seeds_that_all_show_one_difference_decide_nothing_without_outcomes(hits
     assert [step.command for step in next_steps(pair)][-1].endswith(f"--seeds {max(3, len(hits) + 1)}")
 
 
+def test_large_values_that_differ_by_the_same_decide_nothing() -> None:
+    """A million and a tenth is rounded at its tenth digit, which is far from the smallest digit of a tenth."""
+    values = {
+        name: [1e6 + shift + run / 10 for run in (1, 2, 3)] for name, shift in (("adam", 0.0), ("adam-lawn", 0.1))
+    }
+    pair = only_pair(valued(values))
+    assert pair.difference is not None
+    assert pair.difference.mean == pytest.approx(0.1)
+    assert pair.difference.interval is None
+
+
+def test_an_interval_over_seeds_alone_of_percentages_ends_where_they_do() -> None:
+    pair = only_pair(valued({"adam": [60.0, 80.0], "adam-lawn": [95.0, 75.0]}, confirm_seeds=(1, 2)))
+    assert pair.difference is not None
+    assert pair.difference.interval == Interval(-100, 100)
+    assert "2 seeds are too few to find a difference of any size" in sentence(pair)
+
+
+def valued(values: Mapping[str, Sequence[float]], **changes: Any) -> MemorySource:
+    """A pair whose confirm runs have these values, without outcomes on test examples."""
+    cells = [with_protocol(make_cell(name), **changes) for name in values]
+    rows = [searched(cell) + confirm_rows(cell, cell.grid.point(MIDDLE), values[cell.name.optimizer]) for cell in cells]
+    return MemorySource(cells, [row for found in rows for row in found])
+
+
 @pytest.mark.parametrize(("base", "lawn"), [(0, 0), (TOTAL, TOTAL), (0, TOTAL)])
 def test_runs_that_all_fail_or_all_pass_decide_nothing(base: int, lawn: int) -> None:
     pair = only_pair(pair_source([base] * 3, [lawn] * 3))
@@ -102,11 +130,20 @@ def test_runs_that_all_fail_or_all_pass_decide_nothing(base: int, lawn: int) -> 
         ((150, None, None), (170, None, None), Verdict.UNDECIDED, "One seed has no interval; at least 2 are needed"),
         ((100, 110, None), (180, 160, None), Verdict.UNDECIDED, "32.50 points better than Adam at batch 64 in these"),
         ((150, 151, 152), (None, None, None), Verdict.PENDING, "no verdict yet"),
-        ((150, None, None), (None, 150, None), Verdict.PENDING, "no verdict yet"),
+        (
+            (150, None, None),
+            (None, 150, None),
+            Verdict.PENDING,
+            "no verdict yet, the two have no confirm seed in common",
+        ),
+        ((150, 151, None), (LOST, LOST, LOST), Verdict.PENDING, "no verdict yet, confirm runs are missing"),
+        ((150, 151, 152), (LOST, LOST, LOST), Verdict.LOST, "no verdict, 3 of 3 confirm runs of Adam-LAWN diverged"),
+        ((150, LOST, LOST), (LOST, 150, 151), Verdict.LOST, "2 of 3 confirm runs of Adam and 1 of 3 confirm runs of"),
+        ((100, 101, 102), (180, 181, LOST), Verdict.BETTER, "1 of 3 confirm runs of Adam-LAWN diverged, and the diff"),
     ],
 )
 def test_verdicts_say_in_words_who_wins_and_who_loses(
-    base: tuple[int | None, ...], lawn: tuple[int | None, ...], verdict: Verdict, words: str
+    base: tuple[int | Outcome | None, ...], lawn: tuple[int | Outcome | None, ...], verdict: Verdict, words: str
 ) -> None:
     pair = only_pair(pair_source(base, lawn))
     assert pair.verdict is verdict
@@ -114,6 +151,17 @@ def test_verdicts_say_in_words_who_wins_and_who_loses(
     if pair.difference is not None:
         assert f"n = {pair.difference.n} seed" in sentence(pair)
         assert (pair.difference.interval is None) == (pair.difference.n < 2), "two seeds have an interval"
+
+
+def test_confirm_runs_that_all_diverged_are_not_said_to_be_missing() -> None:
+    comparison = compared(pair_source([150, 151, 152], [LOST, LOST, LOST]))
+    text = " ".join(
+        (headline(comparison), *table(comparison).remarks, *(str(row) for row in table(comparison).footnotes))
+    )
+    assert "diverged" in headline(comparison)
+    assert " yet" not in text
+    assert "missing" not in text
+    assert not next_steps(comparison.pairs[0]), "a launch trains none of them again"
 
 
 def test_a_smaller_value_is_better_where_the_metric_is_minimized() -> None:

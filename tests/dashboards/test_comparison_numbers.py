@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dashboards.figures.base import plain
 from dashboards.figures.batch_curves import batch_curves
 from dashboards.figures.caveats import cell_caveats
 from dashboards.figures.figure_of_merit import measured, measures
-from dashboards.figures.forest import forest_info
+from dashboards.figures.forest import forest_figure, forest_info, forest_summary
 from dashboards.figures.pair_outcome import TONES, searched
 from dashboards.figures.performance_profile import ProfileInfo, profile_info
 from dashboards.web.comparison_part import main_cell, main_first, selected
@@ -161,6 +162,16 @@ def test_where_lower_is_better_the_axis_shows_so_and_other_metrics_stay_out() ->
     assert mixed.maximize
     assert [row.space for row in mixed.rows] == ["higher"]
     assert forest_info([]).rows == ()
+
+
+def test_a_difference_is_in_points_of_percentages_only() -> None:
+    (share,) = filled({("adam", 64): 2.0, ("adam-lawn", 64): 1.0}).pairs
+    bits = replace(share, baseline=replace(share.baseline, cell=with_protocol(share.baseline.cell, metric="bits")))
+    for pair, title, end in ((share, "Difference (points)", "−1.00 points."), (bits, "Difference", "−1.00.")):
+        info = forest_info([pair])
+        assert plain(forest_figure(info))["layout"]["xaxis"]["title"]["text"] == title
+        assert forest_summary(info).endswith(end)
+    assert len(forest_info([share, bits]).rows) == 1
 
 
 # --- caveats ---------------------------------------------------------------------------------------------------------
