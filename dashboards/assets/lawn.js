@@ -214,6 +214,26 @@
 
     window.lawn_markup = { Markup: ({ tree }) => window.React.createElement(window.React.Fragment, {}, element(tree)) };
 
+    // --- the page as the server's first answer --------------------------------------------------------------------
+
+    // It is read until the page itself says as much, or does not come to it.
+    const PATIENT = 5000;
+    const early = document.getElementById("early");
+    if (early) {
+        const said = [...early.querySelectorAll(".body:not(.waiting)")].map((body) => body.id.replace("early-", ""));
+        const waits = (id) => document.getElementById(id)?.matches(".waiting");
+        const arrived = new MutationObserver(
+            () => document.getElementById("title")?.textContent && !said.some(waits) && leave(),
+        );
+        function leave() {
+            arrived.disconnect();
+            early.remove();
+        }
+        const any = { subtree: true, childList: true, characterData: true, attributes: true, attributeFilter: ["class"] };
+        arrived.observe(document.getElementById("react-entry-point"), any);
+        setTimeout(leave, PATIENT);
+    }
+
     // --- theme ---------------------------------------------------------------------------------------------------
 
     const root = document.documentElement;

@@ -1,29 +1,25 @@
-"""The application: a shell of header, navigation and footer around one page at a time."""
+"""The application: the shell, and in it one page at a time."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from importlib.resources import files
 from typing import Any
 
-import dash_mantine_components as dmc
 import flask
-from dash import ALL, Dash, Input, Output, State, dcc, html
-from dash.development.base_component import Component
+from dash import ALL, Dash, Input, Output, State, dcc
 from dash.exceptions import DependencyException, PreventUpdate
 
 from dashboards import style
 from dashboards.figures.base import plotly_file
-from dashboards.web import components
 from dashboards.web.cards import clientside, logged
-from dashboards.web.filters import href
-from dashboards.web.page import HERE, PLACE, THEME, URL, VERSION, Empty, Page, View
+from dashboards.web.early import early
+from dashboards.web.page import HERE, PLACE, THEME, URL, VERSION, Page
 from dashboards.web.pages import PAGES
-from dashboards.web.snapshot import FRESH_SECONDS, Snapshots
-from lawn_tune import __version__
+from dashboards.web.shell import content_of, links, shell, spaces_of, title_of
+from dashboards.web.snapshot import Snapshots
 from lawn_tune.comparison.renderers.csv_field import FORMULA
 from lawn_tune.errors import LawnTuneError
 from lawn_tune.results import DamagedCells
@@ -45,9 +41,10 @@ INDEX = """<!DOCTYPE html>
 {%css%}
 </head>
 <body>
-<noscript>This page draws with JavaScript, which is switched off in this browser.</noscript>
+<noscript>Figures, filters and large tables need JavaScript, which is switched off in this browser.</noscript>
 <p class="unstyled">The files of this page were not found. Behind a proxy, a dashboard at a path other than / requires
 <code>lawn-tune dashboard --base-path /PATH</code>; see docs/dashboard.md.</p>
+<!--early-->
 {%app_entry%}
 <script type="application/json" id="lawn-looks">LOOKS</script>
 {%config%}
@@ -57,6 +54,20 @@ INDEX = """<!DOCTYPE html>
 </html>"""
 """Every script is a file of ours but the last line, whose hash the policy names; JSON is data and runs nowhere. The
 style sheet hides the paragraph, which is visible only where the browser looks for files in the wrong place."""
+
+EARLY = "<!--early-->"
+"""Where `early` stands in it."""
+
+
+class _Application(Dash):
+    """Dash, whose first answer holds the page's texts already; `early` returns them for the request at hand."""
+
+    early: Callable[[], str]
+
+    def interpolate_index(self, *given: Any, **parts: Any) -> str:
+        """See `Dash.interpolate_index`."""
+        index: str = super().interpolate_index(*given, **parts)  # type: ignore[no-untyped-call]
+        return index.replace(EARLY, self.early(), 1)
 
 
 def create_app(source: Snapshots, pages: Sequence[Page] = PAGES) -> Dash:
@@ -70,7 +81,7 @@ def create_app(source: Snapshots, pages: Sequence[Page] = PAGES) -> Dash:
         The application; `security.guarded(app, …)` is what may be served.
     """
     shown = tuple(sorted(pages, key=lambda page: page.order))
-    app = Dash(
+    app = _Application(
         name="dashboards.web",
         title=TITLE,
         update_title="",
@@ -89,7 +100,8 @@ def create_app(source: Snapshots, pages: Sequence[Page] = PAGES) -> Dash:
         meta_tags=[{"name": "viewport", "content": "width=device-width, initial-scale=1"}],
     )
     app.enable_dev_tools(debug=False, dev_tools_ui=False, dev_tools_props_check=False, dev_tools_hot_reload=False)
-    app.layout = lambda: _shell(source, shown)
+    app.layout = lambda: shell(source, shown)
+    app.early = lambda: early(source, shown, flask.request.path, flask.request.args.to_dict(flat=False))
     _register_shell(app, source, shown)
     for page in shown:
         page.register(app, source)
@@ -104,77 +116,6 @@ def _looks(base: str) -> str:
     return json.dumps({"base": base, "methods": methods, "templates": templates, "formula": FORMULA}).replace(
         "<", "\\u003c"
     )
-
-
-# --- layout ----------------------------------------------------------------------------------------------------------
-
-
-def _shell(source: Snapshots, pages: Sequence[Page]) -> Component:
-    spaces = _spaces(source)
-    shell: Component = dmc.MantineProvider(
-        [
-            dcc.Location(id=URL, refresh=False),
-            dcc.Interval(id="clock", interval=int(1000 * FRESH_SECONDS)),
-            dcc.Store(id=PLACE),
-            dcc.Store(id=VERSION, data=""),
-            dcc.Store(id=THEME),
-            dcc.Store(id="known", data=_known(source, pages)),
-            dcc.Store(id="wanted"),
-            dcc.Store(id="laid-out"),
-            html.A("Skip to content", href="#main", className="skip"),
-            _header(source.base_path, spaces, pages),
-            html.Main(
-                [html.H1(id="title", tabIndex=-1), html.Div(id="page", className="page")], id="main", tabIndex=-1
-            ),
-            _footer(source),
-        ],
-        id="provider",
-        theme={"fontFamily": style.FONT, "primaryColor": "dark", "primaryShade": {"light": 7, "dark": 2}},
-        defaultColorScheme="light",
-    )
-    return shell
-
-
-def _known(source: Snapshots, pages: Sequence[Page]) -> dict[str, Any]:
-    """Returns the spaces, the one that an address without a space leads to, and the paths of the pages."""
-    spaces, first = _spaces(source), ""
-    with suppress(LawnTuneError):
-        first = source.first()
-    return {"spaces": spaces, "first": first, "paths": [page.path for page in pages]}
-
-
-def _header(base: str, spaces: Sequence[str], pages: Sequence[Page]) -> Component:
-    listed = [page for page in pages if page.listed]
-    links = [html.A(page.title, href=base + page.path, **components.data(nav=page.path)) for page in listed]
-    return html.Header(
-        [
-            html.A(
-                [html.Img(src=f"{base}/assets/icon.svg", alt="", width=20, height=20), "lawn_tune"],
-                href=f"{base}/",
-                className="brand",
-                **components.data(nav="/"),
-            ),
-            html.Nav(links, id="nav", **components.aria(label="Pages")),
-            html.Div(
-                [
-                    html.Label("Space", htmlFor="space", className="unseen"),
-                    dmc.Select(
-                        id="space", data=list(spaces), allowDeselect=False, searchable=True, size="xs",
-                        placeholder="no space", className="space", nothingFoundMessage="no such space",
-                    ),
-                    html.Span(id="live", className="live", role="status", **components.aria(live="polite")),
-                    html.Button(id="toggle", type="button", className="toggle", n_clicks=0),
-                ],
-                className="tools",
-            ),
-        ],
-        className="top",
-    )  # fmt: skip
-
-
-def _footer(source: Snapshots) -> Component:
-    where = [html.Span(["Ledger ", html.Code(source.shown)])] if source.shown else []
-    return html.Footer([*where, html.Span(f"lawn_tune {__version__}"), html.Span("read-only", className="faint")])
 
 
 # --- callbacks -------------------------------------------------------------------------------------------------------
@@ -259,48 +200,11 @@ def _register_layout(app: Dash, source: Snapshots, pages: Mapping[str, Page]) ->
         if not wanted:
             raise PreventUpdate
         place, page = wanted["place"], pages.get(str(wanted["place"]["path"]))
-        space = str(place.get("space") or "")
-        content, title = _content(page, source, place), page.title if page else "No such page"
+        content = content_of(page, source, place)
         failed = getattr(content, "className", "") == "failure"
-        laid_out = {**wanted, "filled": bool(_spaces(source)), "failed": failed}
-        listed = [other for other in pages.values() if other.listed]
-        links = [_nav_link(source.base_path, other, space, other is page) for other in listed]
-        return [[dcc.Store(id=HERE, data=place), content], title, links, laid_out]
-
-
-def _nav_link(base: str, page: Page, space: str, current: bool) -> Component:
-    marked = components.aria(current="page") if current else {}
-    return html.A(page.title, href=base + href(page.path, space), **components.data(nav=page.path), **marked)
-
-
-def _content(page: Page | None, source: Snapshots, place: Mapping[str, Any]) -> Component:
-    """Returns the page's skeleton, or a message in its place, errors included."""
-    if page is None:
-        return components.empty(Empty("There is no page at this address.", "Choose one of those at the top."))
-    try:
-        if not source.spaces():
-            return components.empty(nothing_launched(source))
-        return page.layout(View.of(source, place))
-    except LawnTuneError as error:
-        return components.failure(error.message, error.hint or "")
-    except Exception as error:
-        return components.failure(logged(f"page {page.path}", error), "The other pages are not affected.")
-
-
-def nothing_launched(source: Snapshots) -> Empty:
-    """Returns the message for an empty ledger."""
-    return Empty(
-        "Nothing has been launched into this ledger yet.",
-        "Start the demo or your own space; its trials appear here while they train, without reloading.",
-        f"lawn-tune launch quickstart {source.storage}".rstrip(),
-    )
-
-
-def _spaces(source: Snapshots) -> list[str]:
-    try:
-        return list(source.spaces())
-    except LawnTuneError:
-        return []
+        laid_out = {**wanted, "filled": bool(spaces_of(source)), "failed": failed}
+        nav = links(source.base_path, list(pages.values()), str(place.get("space") or ""), page)
+        return [[dcc.Store(id=HERE, data=place), content], title_of(page), nav, laid_out]
 
 
 # --- routes ----------------------------------------------------------------------------------------------------------

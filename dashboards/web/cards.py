@@ -7,6 +7,7 @@ import json
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any, NamedTuple, cast
@@ -22,7 +23,7 @@ from dashboards.web.columns import Column
 from dashboards.web.filters import AskedFilters
 from dashboards.web.markup import Markup, tree
 from dashboards.web.page import HERE, THEME, VERSION, Empty, Page, View
-from dashboards.web.snapshot import Snapshots
+from dashboards.web.snapshot import Remembered, Snapshots
 from lawn_tune.errors import LawnTuneError
 
 LOG = logging.getLogger("lawn_tune.dashboard")
@@ -65,7 +66,10 @@ def page(
     """
 
     name = path.strip("/") or "verdict"
-    cards = (Block(name=f"{name}-damage", title="Damaged in the ledger", render=damage, wide=True, brief=True), *cards)
+    damaged = Block(
+        name=f"{name}-damage", title="Damaged in the ledger", render=damage, wide=True, brief=True, early=True
+    )
+    cards = (damaged, *cards)
 
     def layout(view: View) -> Component:
         intro, chosen = lead(view), controls(view)
@@ -113,6 +117,10 @@ class Card(ABC):
 
     def layout(self, view: View) -> Component:
         """Returns the card without its content."""
+        return self.laid(self.body(view))
+
+    def laid(self, body: Sequence[Component], shown: Shown | None = None) -> Component:
+        """Returns the card around its body, which is waiting for content unless that is `shown` in it."""
         head = html.Header(
             [html.H2(self.title, id=f"{self.name}-title"), html.Div(self.actions(), className="actions")]
         )
@@ -120,11 +128,11 @@ class Card(ABC):
             [
                 head,
                 *([html.P(self.help, className="help")] if self.help else []),
-                html.Div(id=f"{self.name}-note"),
-                html.Div(self.body(view), id=f"{self.name}-body", className="body waiting"),
-                dcc.Store(id=f"{self.name}-seen"),
+                html.Div(shown and shown.note, id=f"{self.name}-note"),
+                html.Div(list(body), id=f"{self.name}-body", className=_state(shown)),
+                dcc.Store(id=f"{self.name}-seen", data=shown and _digest(shown)),
             ],
-            className=" ".join(["card", *(["wide"] if self.wide else []), *(["brief"] if self.brief else [])]),
+            className=f"card {self.name}{' wide' if self.wide else ''}{' brief' if self.brief else ''}",
             id=self.name,
             **components.aria(labelledby=f"{self.name}-title"),
         )
@@ -147,17 +155,16 @@ class Card(ABC):
             if digest == seen:
                 raise PreventUpdate
             values = self.values(shown.content) if shown.note is None else [no_update] * len(self.outputs())
-            return [*values, shown.note, "body" if shown.note is None else "body none", digest]
+            return [*values, shown.note, _state(shown), digest]
 
     def shown(self, source: Snapshots, place: Place) -> Shown:
         """Returns what to show: a failure is reported by this card alone."""
         try:
-            content = self.content(View.of(source, place))
+            return _shown(self.content(View.of(source, place)))
         except LawnTuneError as error:
             return Shown(None, components.failure(error.message, error.hint or ""))
         except Exception as error:
             return Shown(None, components.failure(logged(self.name, error), "The other cards are not affected."))
-        return Shown(None, components.empty(content)) if isinstance(content, Empty) else Shown(content, None)
 
     def actions(self) -> list[Component]:
         """Returns the buttons next to the heading."""
@@ -360,9 +367,20 @@ class Block(Card):
 
     Args:
         render: view → the content.
+        early: the card comes with its content, as far as that needs no reading; for what is quickly computed.
     """
 
     render: Callable[[View], Component | Sequence[Component] | Empty]
+    early: bool = False
+
+    def layout(self, view: View) -> Component:
+        """See `Card.layout`."""
+        if self.early:
+            with suppress(Exception):  # which the callback reports
+                known = Remembered(view.source)
+                shown = _shown(self.content(replace(view, source=known, snapshot=known.snapshot(view.space))))
+                return self.laid(self.values(shown.content) if shown.note is None else [], shown)
+        return super().layout(view)
 
     def body(self, view: View) -> list[Component]:
         """See `Card.body`."""
@@ -404,6 +422,15 @@ def clientside(app: Dash, function: str, *dependencies: Any, **options: Any) -> 
     """Adds a callback that runs in the browser: a function of `assets/lawn.js`; the policy allows no other."""
     add: Any = app.clientside_callback
     add(ClientsideFunction("lawn", function), *dependencies, **options)
+
+
+def _shown(content: Any) -> Shown:
+    return Shown(None, components.empty(content)) if isinstance(content, Empty) else Shown(content, None)
+
+
+def _state(shown: Shown | None) -> str:
+    """Returns the classes of a card's body."""
+    return "body waiting" if shown is None else "body" if shown.note is None else "body none"
 
 
 def _digest(shown: Shown) -> str:

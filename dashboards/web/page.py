@@ -21,6 +21,8 @@ How it runs:
 - `layout(view)` makes the skeleton once, when the page or the space changes. Each card then fills itself by its own
   callback, and again whenever a filter or the ledger changes; zoom, scroll and selection stay. What would look the same
   is not sent.
+- A `Block` with `early=True` comes with its content where no reading is needed for it. It is readable before any script
+  has run: `early.py` writes the page as HTML into the server's first answer.
 - A card's function is pure, `View` → numbers. It may raise: its card reports it and the others are not affected. It
   returns `Empty` where there is nothing to show, with the reason and the next step.
 - `view.snapshot` is one consistent state of one space, shared by every viewer. What is costly and depends on nothing

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -237,6 +237,7 @@ class Snapshots:
         """Reads and compares the space that is shown first, so that the first viewer need not wait for it."""
         with suppress(Exception):
             self.refreshed(self.first()).warm()
+            self.drivers()
 
     def _keep(self, space: str, kept: tuple[float, Snapshot]) -> None:
         with self._lock:
@@ -277,3 +278,37 @@ class Snapshots:
 
     def _old(self, since: float, limit: float = FRESH_SECONDS) -> bool:
         return self._clock() - since >= limit
+
+
+class Remembered(Snapshots):
+    """What other snapshots read last, however old. It reads nothing and waits for no reader.
+
+    Its methods raise LedgerError for what was never read.
+    """
+
+    def __init__(self, known: Snapshots) -> None:
+        self.__dict__.update(known.__dict__)
+        self._source, self._drivers = cast(ResultSource, _Unread()), _unread
+
+    def snapshot(self, space: str) -> Snapshot:
+        """See `Snapshots.snapshot`; one that is not compared yet counts as not read."""
+        found = super().snapshot(space)
+        return found if found.compared else _unread()
+
+    def refreshed(self, space: str) -> Snapshot:
+        """See `Snapshots.refreshed`."""
+        _unread()
+
+    def _old(self, since: float, limit: float = FRESH_SECONDS) -> bool:
+        return False
+
+
+class _Unread:
+    """In place of a ledger."""
+
+    def __getattr__(self, name: str) -> Callable[..., NoReturn]:
+        return _unread
+
+
+def _unread(*_: object) -> NoReturn:
+    raise LedgerError("this has not been read yet")

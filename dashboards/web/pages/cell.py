@@ -267,8 +267,8 @@ def _page() -> Page:
         order=30,
         controls=_controls,
         cards=(
-            Block(name="cell-winner", title="Winner", render=winner),
-            Block(name="cell-edge", title="Edge of the grid", render=edge),
+            Block(name="cell-winner", title="Winner", render=winner, early=True),
+            Block(name="cell-edge", title="Edge of the grid", render=edge, early=True),
             FigureCard(
                 name="cell-grid",
                 title="Grid",

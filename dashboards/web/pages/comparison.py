@@ -313,7 +313,7 @@ PAGE = page(
     lead=_lead,
     controls=_controls,
     cards=(
-        Block(name="compare-answer", title="Does LAWN beat weight decay?", render=answer, wide=True),
+        Block(name="compare-answer", title="Does LAWN beat weight decay?", render=answer, wide=True, early=True),
         *pair_cards(),
         FigureCard(
             name="compare-forest",

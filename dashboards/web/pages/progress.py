@@ -233,10 +233,10 @@ PAGE = page(
     title="Progress",
     order=60,
     cards=(
-        Block(name="progress-now", title="Progress", render=now, wide=True),
-        Block(name="progress-running", title="Running now", render=running),
-        Block(name="progress-commands", title="In a terminal", render=commands),
-        Block(name="progress-failures", title="Failures", render=failures, wide=True, brief=True),
+        Block(name="progress-now", title="Progress", render=now, wide=True, early=True),
+        Block(name="progress-running", title="Running now", render=running, early=True),
+        Block(name="progress-commands", title="In a terminal", render=commands, early=True),
+        Block(name="progress-failures", title="Failures", render=failures, wide=True, brief=True, early=True),
         FigureCard(
             name="progress-timeline", title="Jobs on devices", draw=timeline, help=TIMELINE, height=150, wide=True
         ),

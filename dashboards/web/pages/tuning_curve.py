@@ -180,8 +180,8 @@ PAGE = page(
         FigureCard(
             name="tuning-expected", title="Expected best of k random points", draw=expected, height=560, wide=True
         ),
-        Block(name="tuning-costs", title="Cost", render=costs),
-        Block(name="tuning-definition", title="How it is computed", render=definition),
+        Block(name="tuning-costs", title="Cost", render=costs, early=True),
+        Block(name="tuning-definition", title="How it is computed", render=definition, early=True),
         Block(name="tuning-table", title="In numbers", render=table, wide=True),
     ),
 )

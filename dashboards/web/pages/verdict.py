@@ -215,10 +215,10 @@ PAGE = page(
     title="Verdict",
     order=10,
     cards=(
-        Block(name="verdict-answer", title="Does LAWN beat weight decay?", render=answer),
+        Block(name="verdict-answer", title="Does LAWN beat weight decay?", render=answer, early=True),
         FigureCard(name="verdict-forest", title="Paired differences", draw=forest, height=150),
-        Block(name="verdict-spaces", title="Spaces", render=spaces, wide=True, brief=True),
-        Block(name="verdict-decide", title="What would decide", render=decide, wide=True),
-        Block(name="verdict-details", title="How it was measured", render=details, wide=True),
+        Block(name="verdict-spaces", title="Spaces", render=spaces, wide=True, brief=True, early=True),
+        Block(name="verdict-decide", title="What would decide", render=decide, wide=True, early=True),
+        Block(name="verdict-details", title="How it was measured", render=details, wide=True, early=True),
     ),
 )
