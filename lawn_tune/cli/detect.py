@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from lawn_tune.cells import Cell
 from lawn_tune.cli.options import console, plain_table
 from lawn_tune.comparison.compare import compare
-from lawn_tune.comparison.inference import POWER
+from lawn_tune.comparison.inference import MOST_SEEDS, POWER
 from lawn_tune.comparison.power import PRIOR_SPREAD, Needed, needed
 from lawn_tune.results import TrialRow
 from trainables.examples import Outcomes
@@ -32,7 +32,7 @@ class Detected(NamedTuple):
         columns = ("challenger", "baseline", "needs", "planned", "now finds", "spread", "from")
         rows = [_row(pair) for pair in self.pairs]
         out.print("", plain_table(columns, rows, left=("challenger", "baseline", "from"), title=title), "")
-        out.print("\n".join(_notes(self.pairs)), soft_wrap=True, markup=False)
+        out.print("\n".join(_notes(self)), soft_wrap=True, markup=False)
 
 
 def detected(
@@ -57,18 +57,30 @@ def _row(pair: Needed) -> tuple[str, ...]:
     return (
         pair.challenger,
         pair.baseline.split("/")[1],
-        "no number" if pair.seeds is None else f"{pair.seeds:,}",
+        "unknown" if pair.basis == "unknown" else "no number" if pair.seeds is None else f"{pair.seeds:,}",
         f"{pair.planned}",
-        "–" if pair.detectable is None else f"{pair.detectable:.2f}",
-        f"{pair.spread:.2f}",
-        pair.basis,
+        _number(pair.detectable),
+        _number(pair.spread),
+        "–" if pair.basis == "unknown" else pair.basis,
     )
 
 
-def _notes(pairs: Sequence[Needed]) -> list[str]:
+def _number(value: float | None) -> str:
+    """Returns three digits, or as many as the whole part has: metrics have all sizes."""
+    return "–" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:#.3g}"
+
+
+def _notes(found: Detected) -> list[str]:
+    pairs = found.pairs
     notes = ["now finds: what the planned seeds find; spread: standard deviation of a pair's difference between runs"]
     if any(pair.basis == "prior" for pair in pairs):
         notes.append(f"prior: each method's runs differ by {PRIOR_SPREAD} points, and the test set sets no limit")
-    if any(pair.seeds is None for pair in pairs):
-        notes.append("no number: the test set is the limit, with any number of seeds")
+    if any(pair.basis == "unknown" for pair in pairs):
+        notes.append(
+            "unknown: no run shows how much runs differ, and for a metric that is not in percent none is assumed"
+        )
+    if lacking := [pair for pair in pairs if pair.seeds is None and pair.basis != "unknown"]:
+        limited = any(pair.limit is not None and pair.limit > found.difference for pair in lacking)
+        why = ": the test set or the choice of the winners is the limit" if limited else ""
+        notes.append(f"no number: {MOST_SEEDS:,} seeds would not find it either{why}")
     return notes

@@ -13,7 +13,7 @@ from lawn_tune.comparison.inference import Effect
 PRIOR_SPREAD = 0.5
 """Standard deviation of one method's runs in points, where the ledger has no pair to learn from (our choice)."""
 
-Basis = Literal["ledger", "other pairs", "prior"]
+Basis = Literal["ledger", "other pairs", "prior", "unknown"]
 
 
 class Needed(NamedTuple):
@@ -24,9 +24,11 @@ class Needed(NamedTuple):
         seeds: confirm seeds with which four of five studies find the difference; None where no number would do.
         planned: confirm seeds now planned for both.
         detectable: difference that the planned seeds find; None for fewer than two.
-        basis: where the spread is from: this pair in the ledger, the mean of the space's other pairs, or the prior.
+        basis: where the spread is from: this pair in the ledger, the mean of the space's other pairs, or the prior;
+            unknown for a metric that is not in percent, of which nothing is assumed: no number is given then.
         spread: standard deviation of the difference between runs, in points.
-        limit: difference that is found with any number of seeds, for the test examples that there are; None if unknown.
+        limit: difference that is found with any number of seeds, for the test examples and the choice of the winners
+            that there are; None if unknown.
     """
 
     baseline: str
@@ -35,7 +37,7 @@ class Needed(NamedTuple):
     planned: int
     detectable: float | None
     basis: Basis
-    spread: float
+    spread: float | None
     limit: float | None
 
 
@@ -53,18 +55,20 @@ def needed(comparison: Comparison, difference: float) -> tuple[Needed, ...]:
 
 def _needed(pair: PairResult, known: Sequence[Effect], difference: float, family: int) -> Needed:
     own = _effect(pair)
-    effect = own or _mean(known) or prior()
     cells = (pair.baseline.cell, pair.challenger.cell)
+    percent = cells[0].metric.unit == "%"
+    effect = own or _mean(known) or (prior() if percent else None)
     planned = min(len(cell.protocol.confirm_seeds) for cell in cells)
+    limited = effect is not None and (effect.examples is not None or effect.by_selection > 0)
     return Needed(
         baseline=str(cells[0].name),
         challenger=str(cells[1].name),
-        seeds=effect.seeds_to_detect(difference, family),
+        seeds=effect.seeds_to_detect(difference, family) if effect else None,
         planned=planned,
-        detectable=effect.detectable(family, planned) if planned > 1 else None,
-        basis="ledger" if own else "other pairs" if known else "prior",
-        spread=math.sqrt(effect.by_seed * effect.seeds),
-        limit=None if effect.examples is None else replace(effect, by_seed=0.0).detectable(family),
+        detectable=effect.detectable(family, planned) if effect and planned > 1 else None,
+        basis="ledger" if own else "other pairs" if known else "prior" if percent else "unknown",
+        spread=math.sqrt(effect.by_seed * effect.seeds) if effect else None,
+        limit=replace(effect, by_seed=0.0).detectable(family) if effect and limited else None,
     )
 
 

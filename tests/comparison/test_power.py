@@ -21,6 +21,8 @@ from tests.helpers.comparing import changed_task
 from tests.helpers.memory_source import MemorySource, make_cell, with_protocol
 from tests.helpers.pair_source import confirmed, joined
 
+EXAMPLE = Path(__file__).parents[2] / "examples/regression/regression.toml"
+
 
 @settings(max_examples=60)
 @example(5e-324, 0.0, 1.0, 1)
@@ -75,14 +77,39 @@ def test_a_pair_without_runs_has_the_mean_spread_and_the_smallest_test_set_of_th
     other = found[-1]
     assert (other.basis, other.seeds) == ("other pairs", expected.seeds_to_detect(1.0, 3))
     assert (other.detectable, other.limit) == pytest.approx((expected.detectable(3), expected.detectable(3, 10**12)))
-    assert [pair.spread**2 for pair in found] == pytest.approx([3 * 0.04, 5 * 0.06, (3 * 0.04 + 5 * 0.06) / 2])
+    assert [(pair.spread or 0.0) ** 2 for pair in found] == pytest.approx(
+        [3 * 0.04, 5 * 0.06, (3 * 0.04 + 5 * 0.06) / 2]
+    )
 
 
 def test_the_prior_is_the_difference_of_two_runs_and_knows_no_test_set() -> None:
     (pair,) = needed(compare([make_cell(), make_cell("adam-lawn")], [], {}), 1.0)
     assert (pair.basis, pair.limit) == ("prior", None)
-    assert pair.spread == pytest.approx(np.hypot(PRIOR_SPREAD, PRIOR_SPREAD))
-    assert pair.detectable == pytest.approx(over_seeds([-pair.spread, 0.0, pair.spread]).detectable())
+    spread = float(np.hypot(PRIOR_SPREAD, PRIOR_SPREAD))
+    assert pair.spread == pytest.approx(spread)
+    assert pair.detectable == pytest.approx(over_seeds([-spread, 0.0, spread]).detectable())
+
+
+def test_nothing_is_assumed_of_a_metric_that_is_not_in_percent() -> None:
+    """Half a point of a squared error near 0.01 would ask for thousands of seeds."""
+    arguments = ["plan", str(EXAMPLE), "--detect", "0.02", "--storage", "sqlite:///none.db"]
+    (pair,) = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)["detect"]["pairs"]
+    assert (pair["basis"], pair["seeds"], pair["detectable"], pair["spread"]) == ("unknown", None, None, None)
+    shown = CliRunner().invoke(app, arguments).stdout
+    assert "unknown: no run shows how much runs differ" in shown
+    assert "is the limit" not in shown
+
+
+def test_the_choice_of_the_winners_is_a_limit_as_well() -> None:
+    comparison = compare([make_cell(), make_cell("adam-lawn")], [], {})
+    (pair,) = comparison.pairs
+    for effect, limit in (
+        (Effect(0.0, 3, None, 0.04, 0.0, 0.09), pytest.approx((1.95996 + 0.84162) * 0.3, abs=1e-4)),
+        (Effect(0.0, 3, None, 0.04, 0.0), None),
+    ):
+        difference = Difference(mean=0.0, seeds=(1, 2, 3), effect=effect, family=1, margin=0.5)
+        (found,) = needed(replace(comparison, pairs=(replace(pair, difference=difference),)), 0.5)
+        assert (found.limit, found.seeds is None) == (limit, limit is not None)
 
 
 def test_plan_shows_the_same_numbers_as_a_table_and_as_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,5 +119,5 @@ def test_plan_shows_the_same_numbers_as_a_table_and_as_json(tmp_path: Path, monk
     assert (found["difference"], found["power"], len(found["pairs"])) == (0.5, 0.8, 2)
     for pair in found["pairs"]:
         (line,) = [line.split() for line in shown.stdout.splitlines() if line.startswith(pair["challenger"])]
-        assert line[2:5] == [str(pair["seeds"]), str(pair["planned"]), f"{pair['detectable']:.2f}"]
+        assert line[2:5] == [str(pair["seeds"]), str(pair["planned"]), f"{pair['detectable']:#.3g}"]
     assert "prior: each method's runs differ by 0.5 points" in shown.stdout
