@@ -10,7 +10,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lawn_tune.comparison.comparison import CellResult, Comparison, Verdict
+from lawn_tune.comparison.comparison import CellResult, Comparison
+from lawn_tune.comparison.flags import Flag
 from lawn_tune.comparison.verdicts import side
 from lawn_tune.results import ResultSource, TrialRow
 from trainables.catalogue.rows import Direction
@@ -61,33 +62,37 @@ class Profile(NamedTuple):
     Args:
         side: "LAWN".
         ratios: at which the share rises, ascending, up to `CUT`.
-        shares: of the tasks, from that ratio on.
-        tasks: their number.
+        shares: of the pairs, from that ratio on.
+        pairs: of this side and another, their number.
         score: area below the shares from 1 to `CUT`, as a part of the largest.
     """
 
     side: str
     ratios: tuple[float, ...]
     shares: tuple[float, ...]
-    tasks: int
+    pairs: int
     score: float
 
     def within(self, ratio: float) -> float:
-        """Returns the share of tasks at which the side takes at most `ratio` times as long as the fastest."""
+        """Returns the share of pairs in which the side takes at most `ratio` times as long as the faster."""
         return max((share for at, share in zip(self.ratios, self.shares, strict=True) if at <= ratio), default=0.0)
 
 
 def arrivals(source: ResultSource, comparison: Comparison) -> tuple[Arrival, ...]:
     """Returns when the cells of all confirmed pairs arrive at their baseline's value, baselines before challengers.
 
-    Runs without a curve on test are left out.
+    Runs without a curve on test are left out, and baselines whose runs collapsed: their mean is no run's value.
     """
-    pairs = [pair for pair in comparison.pairs if pair.verdict is not Verdict.NOT_COMPARABLE and pair.difference]
+    pairs = [pair for pair in comparison.pairs if pair.difference and not _collapsed(pair.baseline)]
     racing = {(pair.baseline.cell.name, cell.cell.name): (pair.baseline, cell) for pair in pairs for cell in pair.cells}
     keys = [key for _, result in racing.values() if result.confirmed for key in result.confirmed.keys.values()]
     curves, rows = source.curves(keys), {row.key: row for row in source.trials(comparison.space)}
     found = [_arrival(baseline, result, curves, rows) for baseline, result in racing.values()]
     return tuple(arrival for arrival in found if arrival.epochs)
+
+
+def _collapsed(result: CellResult) -> bool:
+    return any(note.flag is Flag.COLLAPSED for note in result.notes)
 
 
 def _arrival(
@@ -126,17 +131,21 @@ def first_epoch(values: NDArray[np.float64], target: float, direction: Direction
 
 
 def profiles(found: Sequence[Arrival], unit: Unit = "epochs") -> tuple[Profile, ...]:
-    """Returns the performance profile of each side over all tasks, cut at `CUT`.
+    """Returns the performance profile of each side over all pairs, cut at `CUT`.
 
-    The ratio of a cell is its median time over the lowest median of its task's cells; a task at which none arrives
-    counts for nobody. rho(tau) = share of the side's tasks with a ratio <= tau.
+    The ratio of a cell is its median time over the lower one of its pair; a pair of which none arrives counts for
+    nobody, and one of a single side is left out. rho(tau) = share of the side's pairs with a ratio <= tau.
 
     Source: Dolan and Moré 2002; the cut and the score as AlgoPerf (arXiv 2306.07179, section 4), with the baseline's
     value as the target (our choice).
     """
     ratios: dict[str, list[float]] = {}
-    for task in dict.fromkeys(arrival.task for arrival in found):
-        times = [(arrival.side, arrival.median(unit)) for arrival in found if arrival.task == task]
+    baselines = {arrival.task: arrival for arrival in found if arrival.cell == arrival.task}
+    for challenger in found:
+        baseline = baselines.get(challenger.task)
+        if baseline is None or baseline.side == challenger.side:
+            continue
+        times = [(arrival.side, arrival.median(unit)) for arrival in (baseline, challenger)]
         fastest = min(time for _, time in times)
         for name, time in times:
             ratios.setdefault(name, []).append(time / fastest if 0 < fastest < math.inf else math.inf)

@@ -89,7 +89,7 @@ WRITERS: dict[str, Callable[[], str]] = {
     "lawn-tune/status/2": printed("status", "--json"),
     "lawn-tune/plan/1": printed("plan", "quickstart", "--json", "--workers", "2", "--detect", "0.5"),
     "lawn-tune/comparison/2": printed("compare", "movielens_100k", "--format", "json"),
-    "lawn-tune/times/1": printed("compare", "movielens_100k", "--times", "--format", "json"),
+    "lawn-tune/times/2": printed("compare", "movielens_100k", "--times", "--format", "json"),
     "lawn-tune/report/3": reported,
     "lawn-tune/doctor/1": printed("doctor", "--json"),
     "lawn-tune/data/1": printed("data", "list", "--json"),

@@ -18,6 +18,7 @@ from lawn_tune.comparison.renderers.race import RACES, arrival_rows
 from lawn_tune.comparison.times import CUT, Arrival, arrivals, first_epoch, profiles
 from lawn_tune.words import method
 from tests.helpers.memory_source import MemorySource, demo_source
+from tests.helpers.pair_source import pair_source
 from trainables.catalogue.rows import Direction
 
 SPACE = "movielens_100k"
@@ -70,7 +71,7 @@ TIMES = st.one_of(st.integers(1, 40).map(float), st.just(math.inf))
 @given(st.lists(st.lists(TIMES, min_size=2, max_size=3), min_size=1, max_size=6))
 def test_shares_rise_somebody_is_the_fastest_and_the_score_is_the_area(tasks: list[list[float]]) -> None:
     runs = [
-        Arrival(f"task {i}", f"s/{side}/bs1", side, 1.0, (time,), (time / 10,))
+        Arrival(f"s/a/bs{i}", f"s/{side}/bs{i}", side, 1.0, (time,), (time / 10,))
         for i, times in enumerate(tasks)
         for side, time in zip("abc", times, strict=False)
     ]
@@ -82,8 +83,30 @@ def test_shares_rise_somebody_is_the_fastest_and_the_score_is_the_area(tasks: li
         grid = np.linspace(1, CUT, 6_001)
         area = np.mean([profile.within(ratio + 1e-12) for ratio in grid[::20]])
         assert profile.score == pytest.approx(area, abs=0.01)
-    arriving = sum(min(times) < math.inf for times in tasks)
-    assert sum(profile.within(1.0) * profile.tasks for profile in shown) >= arriving - 1e-9
+    pairs = [(times[0], other) for times in tasks for other in times[1:]]
+    assert shown[0].pairs == len(pairs) == sum(profile.pairs for profile in shown[1:])
+    arriving = sum(min(pair) < math.inf for pair in pairs)
+    assert sum(profile.within(1.0) * profile.pairs for profile in shown) >= arriving - 1e-9
+
+
+def test_a_pair_of_one_side_and_a_run_without_a_rival_are_no_race() -> None:
+    runs = [
+        Arrival("s/adam/bs1", "s/adam/bs1", "weight decay", 1.0, (10.0,), (1.0,)),
+        Arrival("s/adam/bs1", "s/adam-lawn/bs1", "LAWN", 1.0, (5.0,), (1.0,)),
+        Arrival("s/lamb-lawn/bs1", "s/lamb-lawn/bs1", "LAWN", 1.0, (10.0,), (1.0,)),
+        Arrival("s/lamb-lawn/bs1", "s/adam-lawn/bs1", "LAWN", 1.0, (40.0,), (1.0,)),
+        Arrival("s/sgd/bs1", "s/sgd/bs1", "weight decay", 1.0, (10.0,), (1.0,)),
+    ]
+    found = {profile.side: (profile.pairs, profile.within(1.0)) for profile in profiles(runs)}
+    assert found == {"weight decay": (1, 0.0), "LAWN": (1, 1.0)}
+
+
+def test_a_baseline_whose_runs_collapsed_sets_no_target() -> None:
+    """The mean of runs near 80 % and of one at 0 is a value that the good ones pass in their first epochs."""
+    for hits, tasks in (((160, 161, 0), 0), ((160, 161, 162), 1)):
+        source = pair_source(hits, (160, 161, 162))
+        source.series = {row.key: {"test/accuracy": np.linspace(0, 90, 20)} for row in source.rows}
+        assert len({arrival.task for arrival in arrivals(source, compare_space(source, "digits"))}) == tasks
 
 
 def test_every_format_holds_the_same_times(found: tuple[Arrival, ...]) -> None:

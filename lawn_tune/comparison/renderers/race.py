@@ -14,15 +14,16 @@ from lawn_tune.comparison.renderers.markdown import escaped, pipes
 from lawn_tune.comparison.times import CUT, Arrival, Unit, profiles
 from lawn_tune.words import duration, fixed, method
 
-SCHEMA = "lawn-tune/times/1"
+SCHEMA = "lawn-tune/times/2"
 
 HEADER = ("Task", "Method", "Target", "Runs that arrive", "Epochs", "Device time")
-PROFILE_HEADER = ("Side", "Tasks", "Fastest", f"Within {CUT:g}×", "Score")
+PROFILE_HEADER = ("Side", "Pairs", "Faster", f"Within {CUT:g}×", "Score")
 
 DEFINITION = (
     "First epoch whose test value is as good as the mean of the baseline's confirmed runs: median over runs, with the "
-    "earliest and the latest; the curves are those of the runs that set the target. Score: area below the performance "
-    f"profile by epochs from 1 to {CUT:g} times the fastest, as a part of the largest."
+    "earliest and the latest; the curves are those of the runs that set the target, and a baseline whose runs "
+    "collapsed sets none. Score: area below the performance profile by epochs, the share of pairs in which a side "
+    f"takes at most so many times as long as the faster, from 1 to {CUT:g}, as a part of the largest."
 )
 
 
@@ -40,7 +41,7 @@ def arrival_rows(found: Sequence[Arrival]) -> list[list[str]]:
 def profile_rows(found: Sequence[Arrival]) -> list[list[str]]:
     """Returns the printed cells under `PROFILE_HEADER`."""
     return [
-        [p.side, f"{p.tasks}", _percent(p.within(1.0)), _percent(p.within(CUT)), fixed(p.score, 2)]
+        [p.side, f"{p.pairs}", _percent(p.within(1.0)), _percent(p.within(CUT)), fixed(p.score, 2)]
         for p in profiles(found)
     ]
 
