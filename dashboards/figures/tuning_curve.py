@@ -38,6 +38,7 @@ class Drawn(NamedTuple):
         k: points drawn.
         found: chance that at least one of them has a value; diverged points have none.
         value: expected value of the best, given that there is one, and its quantiles `BAND`.
+        sure: value that nine of ten draws reach, of all draws; None where more than a tenth hold no value.
         test: expected test value of that point; None where some point has none.
         test_low, test_high: its quantiles `BAND`.
         seconds: expected device time of k points.
@@ -48,6 +49,7 @@ class Drawn(NamedTuple):
     value: float
     low: float
     high: float
+    sure: float | None
     test: float | None
     test_low: float | None
     test_high: float | None
@@ -110,9 +112,8 @@ def tuning_curve_info(results: Sequence[CellResult], rows: Mapping[str, TrialRow
 
 def reached(line: TuningLine, target: float, direction: Direction) -> int | None:
     """Returns the fewest points, of those computed, that are as good as `target` in 9 of 10 draws; None if none are."""
-    worst = [drawn.low if direction == "maximize" else -drawn.high for drawn in line.draws]
-    wanted = target if direction == "maximize" else -target
-    return next((drawn.k for drawn, value in zip(line.draws, worst, strict=True) if value >= wanted), None)
+    sign = 1.0 if direction == "maximize" else -1.0
+    return next((d.k for d in line.draws if d.sure is not None and sign * d.sure >= sign * target), None)
 
 
 def _line(result: CellResult, rows: Mapping[str, TrialRow]) -> TuningLine:
@@ -137,6 +138,8 @@ def _drawn(k: int, total: int, values: NDArray[np.float64], tests: NDArray[np.fl
     """Returns the best of k of `total` points, of which len(values) have a value, the best first."""
     chance = best_rank_chances(k, total)[: len(values)]
     found = float(chance.sum())
+    beyond = np.cumsum(chance[::-1]) + 1 - found  # chance of a draw as bad as each value, the worst first, or of none
+    sure = None if 1 - found > BAND[0] + 1e-9 else float(values[::-1][np.searchsorted(beyond, BAND[0] + 1e-9)])
     chance = chance / found
     low, high = sorted(_quantiles(values[::-1], chance[::-1]))
     order = np.argsort(tests) if tests is not None else None
@@ -147,6 +150,7 @@ def _drawn(k: int, total: int, values: NDArray[np.float64], tests: NDArray[np.fl
         value=float(chance @ values),
         low=low,
         high=high,
+        sure=sure,
         test=None if tests is None else float(chance @ tests),
         test_low=ends[0],
         test_high=ends[1],
