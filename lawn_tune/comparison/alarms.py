@@ -20,6 +20,8 @@ Shared = tuple[Point, Point]
 def shared_points(base: Cell, ours: Sequence[Point], challenger: Cell, theirs: Sequence[Point]) -> tuple[Shared, ...]:
     """Returns the points that both grids hold: no weight decay, and a constraint that is never reached.
 
+    Levels of the switch beyond the last epoch train the same: the first stands for all, so that none counts twice.
+
     Args:
         base, challenger: cells of one task.
         ours, theirs: the points of their grids.
@@ -27,10 +29,11 @@ def shared_points(base: Cell, ours: Sequence[Point], challenger: Cell, theirs: S
     if base.method.rule.name != challenger.method.rule.name or base.task.epochs != challenger.task.epochs:
         return ()
     plain = {_rest(base, point): point for point in ours if _no_decay(base, point.hyperparameters)}
-    free = [
-        (_rest(challenger, point), point) for point in theirs if challenger.never_constrained(point.hyperparameters)
-    ]
-    return tuple((plain[rest], point) for rest, point in free if rest in plain)
+    free: dict[tuple[tuple[str, float], ...], Point] = {}
+    for point in theirs:
+        if challenger.never_constrained(point.hyperparameters):
+            free.setdefault(_rest(challenger, point), point)
+    return tuple((plain[rest], point) for rest, point in free.items() if rest in plain)
 
 
 def pair_alarms(

@@ -57,6 +57,8 @@ def test_grids_of_other_budgets_or_rules_hold_no_common_points() -> None:
     adam, lawn = make_cell(), make_cell("adam-lawn", frees=FREES)
     theirs = points(lawn, [])
     assert len(shared_points(adam, points(adam, []), lawn, theirs)) == 3
+    later = make_cell("adam-lawn", frees=(*FREES, 30.0, 40.0))
+    assert len(shared_points(adam, points(adam, []), later, points(later, []))) == 3, "30 and 40 train as 20 does"
     for other in (make_cell(epochs=10), make_cell("lamb")):
         assert shared_points(other, points(other, []), lawn, theirs) == ()
 
