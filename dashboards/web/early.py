@@ -41,7 +41,7 @@ def early(source: Snapshots, pages: Sequence[Page], path: str, query: Mapping[st
     """
     known = Remembered(source)
     try:
-        space = (*query.get(SPACE, ()), "")[0] or first_of(known)
+        space = ("", *query.get(SPACE, ()))[-1] or first_of(known)
         known.snapshot(space)
     except LawnTuneError:
         return ""

@@ -174,6 +174,8 @@ def test_what_was_never_read_is_not_waited_for(demo: MemorySource) -> None:
 def test_an_unknown_space_or_page_is_no_error(warm: Snapshots) -> None:
     assert shown(warm, space="no such space") == ""
     assert "There is no page at this address." in shown(warm, "/nowhere")
+    spaces = ["no such space", SPACE]  # the last one counts, as in the browser
+    assert early(warm, PAGES, "/", {"space": spaces}) == shown(warm) != ""
 
 
 def test_a_card_that_fails_waits_for_its_own_report(warm: Snapshots) -> None:
