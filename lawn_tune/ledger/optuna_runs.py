@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from trainables.catalogue.rows import Direction
 def read_studies(url: str, names: Sequence[str]) -> tuple[list[Run], Direction]:
     """Returns the complete trials of studies as search runs, a study a method, and the direction of their values.
 
+    One whose value is infinite, as objectives return for a loss that is not a number, has diverged.
     The whole number `seed` among a trial's attributes is its seed; without it, trials of equal parameters are numbered.
 
     Raises:
@@ -71,12 +73,14 @@ def _run(study: str, trial: FrozenTrial) -> Run:
                 "Write the trials to a CSV file, with numbers for words, and import that.",
             )
     seed = trial.user_attrs.get("seed", 0)
+    finite = trial.value is not None and math.isfinite(trial.value)
     return Run(
         where=where,
         method=study,
         seed=seed if isinstance(seed, int) and seed >= 0 else 0,
         phase="search",
         point=tuple((name, float(value)) for name, value in sorted(trial.params.items())),
-        validation=trial.value,
+        outcome="complete" if finite else "diverged",
+        validation=trial.value if finite else None,
         seconds=trial.duration.total_seconds() if trial.duration else None,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import re
 from pathlib import Path
 from statistics import mean
@@ -159,6 +160,16 @@ def test_trials_of_optuna_become_search_runs() -> None:
         assert (result.exit_code, words in result.output) == (2, True), result.output
 
 
+def test_infinite_values_of_optuna_are_runs_that_diverged() -> None:
+    study = optuna.create_study(study_name="tpe", storage="sqlite:///theirs.db", direction="minimize")
+    for x, value in ((1.0, math.inf), (2.0, math.inf), (3.0, 0.2)):
+        study.enqueue_trial({"x": x})
+        study.tell(study.ask({"x": optuna.distributions.FloatDistribution(0, 4)}), value)
+    done("import", "optuna", "sqlite:///theirs.db", "tpe", "--metric", "loss")
+    (cell,) = compared("tpe")["cells"]
+    assert (cell["winner"]["hyperparameters"], cell["points"]["diverged"]) == ({"x": 3.0}, 2)
+
+
 def test_trials_of_optuna_without_a_seed_are_numbered_at_each_point() -> None:
     study = optuna.create_study(study_name="tpe", storage="sqlite:///theirs.db")
     for x, attributes in ((1.0, {}), (1.0, {}), (2.0, {}), (1.0, {"seed": 7})):
@@ -247,7 +258,10 @@ def test_small_values_are_shown_with_digits_that_tell_them_apart() -> None:
         for seed, phase in ((0, "search"), (1, "confirm"), (2, "confirm"), (4, "confirm"))
     ]
     Path("losses.csv").write_text("method,seed,phase,lr,validation,test\n" + "".join(lines))
-    done("import", "losses.csv", "--metric", "loss", "--direction", "minimize", "--compare", "y:x")
+    metric = ("--metric", "small-loss", "--direction", "minimize")
+    done("import", "runs.csv", *metric)
+    assert "| mine | 92.05 ± 0.05 (2)" in done("compare", "runs", "--format", "md")
+    done("import", "losses.csv", *metric, "--compare", "y:x")
     text = done("compare", "losses", "--format", "md")
     assert "| x | 0.002033 ± 0.000009 (3)" in text
     assert "| y − x | 1 | −0.000070 |" in text

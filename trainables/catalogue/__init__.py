@@ -85,6 +85,9 @@ def catalogue(rows: str = "") -> Catalogue:
     whole = BUILT_IN.with_rows(json.loads(rows), "rows of a task")
     for kind, named in _shown.items():
         named.update({name: row for name, row in getattr(whole, kind).items() if name not in named})
+    for name, row in whole.metrics.items():
+        if row.digits > _shown["metrics"][name].digits:
+            _shown["metrics"][name] = row
     _labels.update({name: label for name, label in _labels_of(whole.methods).items() if name not in _labels})
     return whole
 
@@ -116,7 +119,10 @@ def shown_hyperparameter(name: str) -> str:
 
 
 def shown_metric(name: str) -> Metric | None:
-    """Returns the row of a metric for its label and unit, see `shown_method`."""
+    """Returns the row of a metric for its label and unit, see `shown_method`; of one name that with most digits.
+
+    What differs in one space is not printed as equal for the sake of another.
+    """
     return _shown["metrics"].get(name)
 
 
