@@ -260,7 +260,7 @@ def test_small_values_are_shown_with_digits_that_tell_them_apart() -> None:
     Path("losses.csv").write_text("method,seed,phase,lr,validation,test\n" + "".join(lines))
     metric = ("--metric", "small-loss", "--direction", "minimize")
     done("import", "runs.csv", *metric)
-    assert "| mine | 92.05 ± 0.05 (2)" in done("compare", "runs", "--format", "md")
+    assert "| mine | 92.00 (search, 1)" in done("compare", "runs", "--format", "md")
     done("import", "losses.csv", *metric, "--compare", "y:x")
     text = done("compare", "losses", "--format", "md")
     assert "| x | 0.002033 ± 0.000009 (3)" in text
