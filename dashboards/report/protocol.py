@@ -46,10 +46,14 @@ def protocol(comparison: Comparison, when: Span) -> list[tuple[str, str]]:
         "search seeds": lambda cell: _listed(cell.protocol.search_seeds),
         "confirm seeds": lambda cell: f"{_listed(cell.protocol.confirm_seeds)}{_retrained(cell)}",
         "epochs": lambda cell: str(cell.task.epochs),
+    }
+    trained: dict[str, Callable[[Cell], str]] = {
         "schedule": lambda cell: f"{cell.task.schedule}, one schedule across both phases",
         "constrained by LAWN": lambda cell: _CONSTRAINED.get(cell.task.constrain, cell.task.constrain),
         "precision": lambda cell: cell.task.precision,
     }
+    imported = comparison.cells[0].cell.task.dataset_row.imported
+    of |= {} if imported else trained  # how other programs trained is not known
     rows = [(name, " | ".join(comparison.distinct(value))) for name, value in of.items()]
     rows += [
         ("intervals", _intervals(comparison)),
@@ -60,8 +64,13 @@ def protocol(comparison: Comparison, when: Span) -> list[tuple[str, str]]:
 
 
 def _intervals(comparison: Comparison) -> str:
-    margins = " or ".join(comparison.distinct(lambda cell: f"{cell.protocol.margin}"))
-    return f"paired, crossed random effects of seeds and test examples, 95 % for all pairs together; margin {margins}"
+    margins = " or ".join(comparison.distinct(lambda cell: f"{cell.protocol.margin or 'none'}"))
+    known = [
+        pair.difference.examples is not None for pair in comparison.pairs if pair.difference and pair.difference.effect
+    ]
+    model = "crossed random effects of seeds and test examples" if any(known) or not known else "Student's t over seeds"
+    alone = ", over seeds alone where the outcomes are not known" if any(known) and not all(known) else ""
+    return f"paired, {model}{alone}, 95 % for all pairs together; margin {margins}"
 
 
 def _retrained(cell: Cell) -> str:

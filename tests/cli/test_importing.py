@@ -74,6 +74,10 @@ def test_the_runs_of_the_page_get_the_verdict_of_their_numbers() -> None:
     assert found["about"] == ["Results of runs.csv."]
     done("report", "runs", "--output", "report.html")
     assert "mine is" in Path("report.html").read_text()
+    done("report", "runs", "--format", "json", "--output", "report.json")
+    protocol = json.loads(Path("report.json").read_text())["protocol"]
+    assert protocol["intervals"] == "paired, Student's t over seeds, 95 % for all pairs together; margin 0.5"
+    assert not {"schedule", "precision", "constrained by LAWN"} & protocol.keys(), "nothing is known of the training"
 
 
 def test_the_same_import_adds_nothing_and_another_one_is_refused() -> None:
