@@ -273,9 +273,12 @@ def _kind(pair: PairResult) -> _Kind:
 
 
 def _slope(pairs: Sequence[PairResult]) -> list[float]:
-    """Returns the weights w of pairs for which Σ w·D is the slope of D over log2(batch size); [] if there is none."""
-    sizes = [(pair.baseline.cell.name.optimizer, math.log2(pair.batch_size)) for pair in pairs]
-    centered = [x - float(np.mean([other for name, other in sizes if name == base])) for base, x in sizes]
+    """Returns the weights w of pairs for which Σ w·D is the slope of D over log2(batch size); [] if there is none.
+
+    Each two methods have an offset, as one that is compared at large sizes only would pass for a trend.
+    """
+    sizes = [([result.cell.name.optimizer for result in pair.cells], math.log2(pair.batch_size)) for pair in pairs]
+    centered = [x - float(np.mean([other for names, other in sizes if names == methods])) for methods, x in sizes]
     total = math.fsum(x * x for x in centered)
     return [x / total for x in centered] if total > 0 else []
 

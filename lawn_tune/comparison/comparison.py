@@ -149,7 +149,8 @@ class Overall:
             None if no pair is measured.
         verdict: what that interval shows.
         trend: change of the difference for twice the batch size: slope of the least-squares line over log2(batch size),
-            with an offset for each baseline; None unless a baseline has two batch sizes. Its interval holds by itself.
+            with an offset for each two methods; None unless two are compared at two batch sizes. Its interval holds by
+            itself.
     """
 
     pairs: tuple[PairResult, ...]

@@ -165,6 +165,20 @@ def test_one_pair_s_statement_is_the_pair_s_own() -> None:
     assert not table(comparison).overall, "the pair's sentence is there once"
 
 
+def test_methods_that_are_compared_at_large_sizes_only_make_no_trend() -> None:
+    """Adam-LAWN gains as much at both sizes; another challenger, which gains more, is there at the larger one alone."""
+    hits = {"adam": [100, 101, 103], "adam-lawn": [110, 112, 113]}
+    cells = [(make_cell(name, size), found) for name, found in hits.items() for size in (64, 256)]
+    grid = Grid({"peak_lr": LEVELS, "warmup_epochs": (2.0,), "free_epochs": (0.0, 1.0, 3.0), "logit_factor": (0.2,)})
+    other = replace(make_cell("adam-lawn-attenuated", 256), grid=grid, baselines=("adam",))
+    cells.append((other, [150, 152, 153]))
+    found = compare_space(joined(*(confirmed(cell, found) for cell, found in cells)), "digits").overall
+    assert found is not None
+    assert found.trend is not None
+    assert len(found.measured) == 3
+    assert found.trend.mean == pytest.approx(0.0, abs=1e-9)
+
+
 def test_a_trend_is_told_in_whose_favor_it_is() -> None:
     base = [100, 100, 100]
     rising = {("adam", 2**i): (base, [hits + 20 * i for hits in (100, 101, 102)]) for i in range(1, 5)}
