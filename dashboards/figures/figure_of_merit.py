@@ -15,7 +15,7 @@ from lawn_tune.words import metric_name, metric_of
 Rows = Mapping[str, TrialRow]
 """Key → trial."""
 
-_OTHERS = (("ece", "ECE, lower is better", "", 3), ("last/train_loss", "train loss", "", 4))
+_OTHERS = (("ece", "ECE, lower is better", "", 4), ("last/train_loss", "train loss", "", 4))
 """Series without a split: key, name, unit, digits. A ranking has no calibration."""
 
 

@@ -15,7 +15,7 @@ from search_spaces.published import FAIL, PublishedTable, PublishedValue
 from trainables.catalogue.losses import LOSSES
 from trainables.catalogue.methods import METHODS
 
-ECE, ECE_DIGITS = "ece", 3
+ECE, ECE_DIGITS = "ece", 4
 """Name of the expected calibration error, which every trial of classes has next to its metrics, and its digits."""
 
 ABSENT = "–"

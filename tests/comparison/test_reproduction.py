@@ -108,7 +108,7 @@ def test_table_6_shows_the_calibration_of_every_batch_size_and_of_adam_without_d
     shown = reproduction(TABLES[6], [compare(cells, rows, {})])
     block = shown.blocks[0]
     assert [text.split(",")[0] for text in block.columns] == ["batch ?", "batch 256", "batch 4"]
-    ours = "0.200 ± 0.058 (3)"
+    ours = "0.2000 ± 0.0577 (3)"
     texts = {(row.method, row.source): row.texts for row in block.rows}
     assert texts["Adam", "paper"] == ("0.132", "", "")
     assert [row.texts for row in block.rows if row.source == "ours"] == [
