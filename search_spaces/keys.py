@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, time
@@ -40,12 +41,15 @@ def shown(value: object) -> str:
 
 
 def as_list(value: object, example: str = "[1, 2, 3]") -> str:
-    """Returns how to write a value as a list: "Write it as [0.1].", or as an example where it is not a single one."""
+    """Returns how to write a value as a list: "Write it as [0.1].", or an example where it is not a single one."""
+    word = "it as"
     if isinstance(value, str) and value.isprintable() and len(value) < SHOWN:
         example = f"[{json.dumps(value, ensure_ascii=False)}]"
     elif isinstance(value, int | float) and not isinstance(value, bool):
         example = f"[{shown(value)}]"
-    return f"Write it as {example}."
+    else:
+        word = "a list such as"
+    return f"Write {word} {example}."
 
 
 def did_you_mean(name: object, known: Iterable[str], before: str = "") -> str:
@@ -83,4 +87,5 @@ class Keys:
         for name in names:
             if name not in self.values:
                 where = f"[{self.prefix}]" if self.prefix else "the top of the file"
+                where = re.sub(r"\[(\w+)\[(\d+)\]\]", r"that [[\1]]", where)  # "[budgets[0]]" is no header
                 raise SpaceError(f"{self.source}: {self.key(name)}: missing key. Add it to {where}.")

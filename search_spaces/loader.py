@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from search_spaces.extending import BATCH_SIZES, EXTENDS, METHODS, read_space
 from search_spaces.keys import Keys, as_list, did_you_mean, space_error
 from search_spaces.levels import AUTO, DEFAULT_MARGIN, INFLECTION, MARGIN, MAX_MARGIN, of_batch, of_word
-from search_spaces.space import Budget, Grid, OwnClass, Pairing, SearchSpace
+from search_spaces.space import Budget, Grid, OwnClass, Pairing, SearchSpace, SpaceError
 from search_spaces.toml import SUFFIX
 
 LARGEST = 2**31 - 1
@@ -58,6 +58,10 @@ NOT_OWN = ("constrain", "precision")
 
 SOURCES = ("sources", "data")
 """Keys of a file with either."""
+
+DIRECTIONS = ("maximize", "minimize")
+MOST_DIGITS = 15
+"""Decimals of a metric in a table: a number of a ledger has no more."""
 
 ALONE = 1
 """Batch size of the cells of a space that has epochs and no batch sizes."""
@@ -155,7 +159,8 @@ class _Table(Keys):
 
     def integer(self, name: str, value: object, *, minimum: int) -> int:
         if isinstance(value, bool) or not isinstance(value, int):
-            raise self.error(name, f"must be a whole number from {minimum} to {LARGEST}", value, "Write it as 12.")
+            todo = "Write a whole number such as 12."
+            raise self.error(name, f"must be a whole number from {minimum} to {LARGEST}", value, todo)
         if not minimum <= value <= LARGEST:
             todo = "Choose a number in that range."
             raise self.error(name, f"must be a whole number from {minimum} to {LARGEST}", value, todo)
@@ -166,6 +171,10 @@ class _Table(Keys):
 
     def levels(self, name: str, margins: tuple[float, ...]) -> tuple[float, ...]:
         """Returns numbers, and those that words stand for; see `search_spaces.levels`."""
+        value = self.values[name]
+        if isinstance(value, dict) and FROM_BATCH in value:
+            todo = f"Move {FROM_BATCH} to the table of a batch size, such as [optimizers.adam.{BATCH}.4096]."
+            raise self.error(name, "must be a list, from which each batch size takes its levels", value, todo)
         items = self.items(name)
         _distinct(self, name, [item for item in items if isinstance(item, str)])
         found = [of_word(item, margins) if isinstance(item, str) else () for item in items]
@@ -215,8 +224,14 @@ def _check_keys(top: _Table, also: Collection[str]) -> None:
         needed, others = (TRAINABLE,), (*OWN_FUNCTION, *SOURCES)
     elif WORKLOAD in top.values:
         needed, others = OWN_WORKLOAD, SOURCES
-    top.only([*REQUIRED, *needed, *others, *defaults, *OPTIONAL, EXTENDS])
-    top.requires((*REQUIRED, *needed))
+    elif "dataset" not in top.values:
+        others = (*others, *OWN_FUNCTION, *SOURCES)
+    top.only(dict.fromkeys([*REQUIRED, *needed, *others, *defaults, *OPTIONAL, EXTENDS]))
+    top.requires(REQUIRED)
+    if needed == ROWS and "dataset" not in top.values:
+        rule = f"missing key; a space has a dataset, a {WORKLOAD} or a {TRAINABLE}"
+        raise SpaceError(f"{top.source}: dataset: {rule}. Add one of the three to the top of the file.")
+    top.requires(needed)
 
 
 def _model(table: _Table) -> dict[str, Any]:
@@ -239,10 +254,12 @@ def _confirm_seeds(seeds: _Table) -> tuple[int, ...]:
 
 
 def _margin(top: _Table) -> float:
-    value = top.number("margin", top.values["margin"])
-    if value <= 0:
-        raise top.error("margin", "must be above 0", value, "Write the smallest difference that would matter, as 0.5.")
-    return value
+    value = top.values["margin"]
+    number = _finite(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if number is None or number <= 0:
+        todo = "Write the smallest difference that would matter, as 0.5."
+        raise top.error("margin", "must be a number above 0", value, todo)
+    return number
 
 
 def _metric(top: _Table) -> str:
@@ -250,7 +267,19 @@ def _metric(top: _Table) -> str:
     if not isinstance(top.values["metric"], dict):
         return top.text("metric")
     table = top.table("metric")
+    table.only(["name", "direction", "label", "unit", "digits"])
     table.requires(["name", "direction"])
+    if table.values["direction"] not in DIRECTIONS:
+        rule = f"must be {' or '.join(DIRECTIONS)}"
+        raise table.error("direction", rule, table.values["direction"], "Choose one of these.")
+    if "label" in table.values:
+        table.text("label")
+    if not isinstance(table.values.get("unit", ""), str):
+        raise table.error("unit", "must be a string", table.values["unit"], 'Write it in quotes, as "%".')
+    digits = table.values.get("digits", 0)
+    if type(digits) is not int or not 0 <= digits <= MOST_DIGITS:
+        todo = "Write how many decimals a table shows."
+        raise table.error("digits", f"must be a whole number from 0 to {MOST_DIGITS}", digits, todo)
     return table.name("name")
 
 

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from lawn_tune.cli.options import AsJson, DataDir, console, print_json
+from lawn_tune.cli.options import AsJson, DataDir, console, messages, print_json
 from lawn_tune.errors import DataError, UsageError
 from lawn_tune.settings import resolve
 from search_spaces.keys import did_you_mean
@@ -142,6 +141,6 @@ class _Bar:
 @contextmanager
 def _bars() -> Iterator[Callable[[str], data.ProgressBar]]:
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    screen = Console(stderr=True)
+    screen = messages()
     with Progress(*columns, console=screen, disable=not screen.is_terminal) as progress:
         yield lambda name: _Bar(progress, progress.add_task(name, total=None))

@@ -92,6 +92,9 @@ def _read(
         runs, found = read_studies(source[1], source[2:])
         if direction not in (None, found):
             raise UsageError(f"--direction: the study is to {found}, got {direction}", "Leave it out.")
+        if metric in METRICS and METRICS[metric].direction != found:
+            rule = f"{metric} is to {METRICS[metric].direction}, and the study is to {found}"
+            raise UsageError(f"--metric: {rule}", "Name what its values are, as --metric loss.")
         direction, origin, default = found, f"Optuna study {', '.join(source[2:])}", source[2]
     elif len(source) == 1:
         runs, origin, default = read_runs(Path(source[0])), Path(source[0]).name, Path(source[0]).stem

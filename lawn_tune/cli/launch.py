@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
 from lawn_tune.cells import Cell
 from lawn_tune.cli.damage import tell_damage
@@ -41,12 +40,14 @@ from lawn_tune.cli.options import (
     Storage,
     WorkDir,
     Workers,
+    messages,
     settings_of,
 )
 from lawn_tune.errors import AT_LIMIT, DataError, ExecutionError, UsageError
 from lawn_tune.settings import Settings, check_work_dir
 from lawn_tune.settings.deadlines import moment
 from lawn_tune.storage import masked
+from lawn_tune.words import count
 
 if TYPE_CHECKING:
     from lawn_tune.cli.notifying import Notices
@@ -127,7 +128,7 @@ def launch(
     settings = settings_of(locals())
     from lawn_tune.executors.build import machine_slots
     from lawn_tune.planning.functions import archives
-    from lawn_tune.planning.plan import plan_all, unconstrained_warnings
+    from lawn_tune.planning.plan import plan_all, warnings
     from lawn_tune.planning.spaces import find_spaces
 
     cap = None if smoke else max_epochs  # the schedule of a smoke run is scaled, whatever its epochs
@@ -136,9 +137,9 @@ def launch(
     code = archives(found)
     if changed := [cell for cell in planned if cell.task.code and cell.task.code not in code]:
         raise UsageError(f"{changed[0].task.code_of} has changed since this launch began", "Launch again.")
-    console = Console(stderr=True)
+    console = messages()
     slots = machine_slots(settings)  # refuses GPUs that are not there, before anything is begun
-    for warning in unconstrained_warnings(planned):
+    for warning in warnings(planned):
         _warn(console, warning)
     if smoke:
         from lawn_tune.cli.smoke import run_smoke
@@ -158,11 +159,11 @@ def _notices(cells: Sequence[Cell], settings: Settings, console: Console) -> Not
 
 
 def _warn(console: Console, text: str) -> None:
-    _say(console, f"[yellow]{escape(text)}[/]")
+    _say(console, text, "yellow")
 
 
-def _say(console: Console, text: str) -> None:
-    console.print(text, highlight=False, soft_wrap=True)
+def _say(console: Console, text: str, style: str = "") -> None:
+    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def _launch(cells: Sequence[Cell], settings: Settings, console: Console, slots: Slots, **options: Any) -> None:
@@ -267,7 +268,7 @@ def run_launch(
         raise typer.Exit(AT_LIMIT)
     if agenda.tally.errors:
         hint = "Correct it, then launch again." if agenda.tally.by_code else "Launch again to retry."
-        raise ExecutionError(f"{agenda.tally.failed} trials failed: {agenda.tally.errors[-1]}", hint)
+        raise ExecutionError(f"{count(agenda.tally.failed, 'trial')} failed: {agenda.tally.errors[-1]}", hint)
     return len(waiting)
 
 

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from lawn_tune.cli.options import AsJson, Storage, print_json
+from lawn_tune.cli.options import AsJson, Storage, messages, print_json
 from lawn_tune.errors import LedgerError
 from lawn_tune.ledger.database import Database
 from lawn_tune.ledger.definitions import PREFIX, REVISION
@@ -170,7 +169,7 @@ def _revision(database: Database) -> str:
 def bars() -> Iterator[Callable[[str, float, float], None]]:
     """Shows progress on a terminal; yields what is called with a word, how much is done, and how much there is."""
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    screen = Console(stderr=True)
+    screen = messages()
     with Progress(*columns, TimeRemainingColumn(), console=screen, disable=not screen.is_terminal) as bars:
         tasks = {}
 

@@ -129,7 +129,12 @@ class _Console(Console):
 
 def console() -> Console:
     """Returns a console on standard output that never cuts a table where there is no terminal."""
-    return _Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    return _Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+
+
+def messages() -> Console:
+    """Returns a console on standard error; ":train:", as in "file.py:train: ...", is text and no emoji."""
+    return Console(stderr=True, emoji=False)
 
 
 LONGEST_WHOLE = 40

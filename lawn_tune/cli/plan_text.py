@@ -13,7 +13,7 @@ from lawn_tune.cli.options import console, plain_table
 from lawn_tune.planning.costs import Cost
 from lawn_tune.planning.extending import STAY, state
 from lawn_tune.planning.packing import pack_size
-from lawn_tune.planning.plan import unconstrained_points, unconstrained_warnings
+from lawn_tune.planning.plan import unconstrained_points, warnings
 from lawn_tune.storage import masked
 from lawn_tune.words import duration
 from trainables.catalogue.datasets import MACHINE
@@ -63,7 +63,7 @@ def print_plan(
     own = [line for line in lines if line.cell.name not in shared]
     text = "\n".join([*notes, *([""] if notes else []), _total(len(cells), own, url)])
     out.print(text, soft_wrap=True, markup=False)
-    for warning in unconstrained_warnings(cells):
+    for warning in warnings(cells):
         out.print(warning, style="yellow", soft_wrap=True, markup=False)
 
 

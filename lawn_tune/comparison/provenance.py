@@ -12,7 +12,8 @@ OF_ONE_RUN = ("start", "end", "finish", "created", "updated", "node", "resumed",
 
 def provenance(trials: Iterable[TrialRow]) -> dict[str, tuple[str, ...]]:
     """Returns name ("device", "libraries.torch", …) → distinct values over all trials, in alphabetical order."""
-    distinct = {id(row.provenance): row.provenance for row in trials}  # the trials of a pack share theirs
+    # The trials of a pack share theirs; one that failed or still runs has none.
+    distinct = {id(row.provenance): row.provenance for row in trials if row.provenance}
     found = {pair for provenance in distinct.values() for pair in _flat(provenance)}
     values: dict[str, list[str]] = {}
     for name, value in sorted(found):

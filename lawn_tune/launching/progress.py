@@ -145,12 +145,15 @@ def print_summary(console: Console, cells: Sequence[Cell], tally: Tally, stopped
         console.print(f"stopped {done}; the same command continues", highlight=False)
         return
     if not tally.trained and not tally.failed:
-        console.print(f"nothing to train: all {tally.found} trials are in the ledger", highlight=False)
+        done = "1 trial is" if tally.found == 1 else f"all {tally.found} trials are"
+        console.print(f"nothing to train: {done} in the ledger", highlight=False)
     else:
-        kept = f", {tally.found} were in the ledger" if tally.found else ""
+        kept = f", {tally.found} {'was' if tally.found == 1 else 'were'} in the ledger" if tally.found else ""
         lost = f", {tally.diverged} of them diverged" if tally.diverged else ""
         spent = duration(tally.seconds)
-        console.print(f"trained {tally.trained} trials{lost} in {spent} of device time{kept}", highlight=False)
+        console.print(f"trained {count(tally.trained, 'trial')}{lost} in {spent} of device time{kept}", highlight=False)
+    if tally.failed:  # the error that follows says what to do
+        return
     flag = f" --storage {storage}" if storage else ""
     for space in dict.fromkeys(cell.name.space for cell in cells):
         console.print(f"next: lawn-tune compare {space}{flag}", highlight=False, soft_wrap=True)
@@ -187,5 +190,5 @@ def _best(job: Job, outcomes: Sequence[TrialOutcome]) -> str:
             if known:
                 best = max(known) if metric.direction == "maximize" else min(known)
                 shown = best if word == "best" else sum(known) / len(known)
-                return f": {word} {split} {name} {shown:.{metric.digits}f} {metric.unit}"
+                return escape(f": {word} {split} {name} {shown:.{metric.digits}f} {metric.unit}".rstrip())
     return ""

@@ -24,7 +24,8 @@ def read_studies(url: str, names: Sequence[str]) -> tuple[list[Run], Direction]:
     The whole number `seed` among a trial's attributes is its seed; without it, trials of equal parameters are numbered.
 
     Raises:
-        UsageError: there is no such study, it has several objectives, or a parameter is not a number.
+        UsageError: there is no such study, it has several objectives or no complete trial, or a parameter is not a
+            number.
         LedgerError: the database cannot be read.
     """
     file = StorageUrl.parse(url).file
@@ -36,13 +37,14 @@ def read_studies(url: str, names: Sequence[str]) -> tuple[list[Run], Direction]:
         study = _study(url, name)
         directions.add(study.direction.name.lower())
         seen: dict[tuple[Any, ...], int] = {}
-        for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        if not complete:
+            raise UsageError(f"study '{name}' has no complete trial", "Leave it out, or give another study.")
+        for trial in complete:
             run = _run(name, trial)
             again = seen.get(run.point, 0)
             seen[run.point] = again + 1
             runs.append(run if "seed" in trial.user_attrs else Run(**{**vars(run), "seed": again}))
-    if not runs:
-        raise UsageError(f"study {', '.join(names)}: it has no complete trial", "Give another study.")
     if len(directions) > 1:
         raise UsageError(f"studies {', '.join(names)} have different directions", "Import them one by one.")
     return runs, "maximize" if directions == {"maximize"} else "minimize"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from typing import get_args
 
 from lawn_tune.planning.classes import codes_of_classes, with_classes
@@ -41,6 +42,7 @@ def catalogue_of(space: SearchSpace) -> tuple[SearchSpace, Catalogue]:
     """
     try:
         known, classes = installed(), codes_of_classes(space)
+        _check_own_metric(space, known)
         if space.code:
             space, known = with_own_code(space, known, classes)
         elif space.catalogue:
@@ -48,6 +50,14 @@ def catalogue_of(space: SearchSpace) -> tuple[SearchSpace, Catalogue]:
         return space, with_classes(space, known, classes)
     except CatalogueError as error:
         raise SpaceError(str(error)) from None
+
+
+def _check_own_metric(space: SearchSpace, known: Catalogue) -> None:
+    """Refuses a metric of the space that has the name of another one, whose row it would be taken for."""
+    own = space.catalogue.get("metrics", {})
+    if space.metric in known.metrics and isinstance(own, Mapping) and space.metric in own:
+        todo = f'Write metric = "{space.metric}" to use that one, or rename yours.'
+        raise space_error(space.source, "metric", "must not have the name of a built-in metric", space.metric, todo)
 
 
 def check(space: SearchSpace, known: Catalogue) -> None:
@@ -64,7 +74,7 @@ def check(space: SearchSpace, known: Catalogue) -> None:
     _check_model(space, known)
     _one_of(space, "loss", space.loss, known.losses)
     _fits(space, "loss", space.loss, known.losses_of(dataset))
-    _one_of(space, "metric", space.metric, known.metrics)
+    _check_metric(space, known)
     _fits(space, "metric", space.metric, dataset.metrics)
     _one_of(space, "selection", space.selection, ("validation",) if space.trainable else SELECTIONS)
     _one_of(space, "reported", space.reported, REPORTED)
@@ -85,6 +95,14 @@ def _one_of(space: SearchSpace, key: str, value: str, known: Iterable[str]) -> N
     if value not in names:
         todo = f"{did_you_mean(value, names)}Choose one of these."
         raise space_error(space.source, key, f"must be one of {', '.join(names)}", value, todo)
+
+
+def _check_metric(space: SearchSpace, known: Catalogue) -> None:
+    names = list(known.metrics)
+    if space.metric not in names:
+        own = f'write {{ name = "{space.metric}", direction = "minimize" }} for one of your own' if space.code else ""
+        todo = f"{did_you_mean(space.metric, names)}Choose one of these{own and f', or {own}'}."
+        raise space_error(space.source, "metric", f"must be one of {', '.join(names)}", space.metric, todo)
 
 
 def _fits(space: SearchSpace, key: str, value: str, fitting: Sequence[str]) -> None:
@@ -153,9 +171,12 @@ def _check_grids(space: SearchSpace, method: Method) -> None:
         _check_size(space, f"{key}.batch.{size}", space.grid(method.name, size))
     for name in method.required:
         if name not in space.grids[method.name].values:
+            unknown = [other for other in space.grids[method.name].values if other not in method.hyperparameters]
+            close = get_close_matches(name, unknown, n=1)
+            todo = f"Rename {close[0]}, or add" if close else "Add"
             raise SpaceError(
                 f"{space.source}: {key}.{name}: missing key; {method.name} requires {', '.join(method.required)}. "
-                "Add it with at least one value."
+                f"{todo} it with at least one value."
             )
     _check_warmup(space, method.name)
 
@@ -183,8 +204,9 @@ def _check_levels(space: SearchSpace, key: str, method: Method, grid: Mapping[st
         values, words = split(levels)
         if words and (name != method.switch or space.trainable):
             rule = f"must contain only numbers; words are levels of {method.switch or 'a switch'} only"
-            rule += ", and not of a training function's" if space.trainable else ""
-            raise space_error(space.source, f"{key}.{name}", rule, text(words[0]), "Remove the word.")
+            rule = "must contain only numbers where a function trains" if space.trainable else rule
+            word = text(words[0]).partition(" ")[0]  # "auto (margin 4)" is written "auto"
+            raise space_error(space.source, f"{key}.{name}", rule, word, "Remove the word.")
         if name in rows:  # else its function's own
             _check_values(space, f"{key}.{name}", rows[name], values)
 

@@ -14,7 +14,7 @@ from lawn_tune.errors import UsageError
 from lawn_tune.planning.imported import Run
 
 COLUMNS: Mapping[str, str] = {
-    "method": "a name",
+    "method": "a name of letters, digits, '.', '_' and '-', starting with a letter or digit",
     "batch_size": "a whole number from 1",
     "seed": "a whole number from 0",
     "phase": "search or confirm",
@@ -45,8 +45,10 @@ def read_runs(path: Path) -> list[Run]:
             runs = list(_runs(path, header, reader))
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}", "Give the path of a CSV file.") from None
-    except (csv.Error, UnicodeError) as error:
-        raise UsageError(f"{path}: not a CSV file in UTF-8: {error}", "Save it as CSV with commas.") from None
+    except UnicodeError:
+        raise UsageError(f"{path}: must be UTF-8 text", "Save it as CSV in UTF-8, with commas.") from None
+    except csv.Error as error:
+        raise UsageError(f"{path}: not a CSV file: {error}", "Save it as CSV in UTF-8, with commas.") from None
     if not runs:
         raise UsageError(f"{path}: it has no run", "Write one line a run below the header.")
     return runs
@@ -56,7 +58,8 @@ def _check_header(path: Path, header: list[str]) -> None:
     for names in REQUIRED:
         if not set(names.split("|")) & set(header):
             shown = ", ".join(header) or "nothing"
-            raise UsageError(f"{path}: the header needs {names.replace('|', ' or ')}, got {shown}", DOCS)
+            todo = "Separate its columns by commas." if re.search(r"[;\t]", shown) else DOCS
+            raise UsageError(f"{path}: the header needs {names.replace('|', ' or ')}, got {shown}", todo)
     for name in header:
         if not name or header.count(name) > 1:
             raise UsageError(f"{path}: every column needs a name of its own, got '{name}' in the header", DOCS)

@@ -27,6 +27,8 @@ def own_code(space: SearchSpace, classes: Mapping[str, Code]) -> Code:
     """
     named = Named(space, _key(space), space.code)
     code = read_code(named)
+    if not code.files:
+        raise named.error("must be code of your own")
     files = dict(code.files)
     for other in classes.values():
         for name, content in other.files.items():

@@ -10,9 +10,11 @@ import search_spaces
 from lawn_tune.cells import Cell, CellName, Kept, Protocol, default_baselines
 from lawn_tune.errors import UsageError
 from lawn_tune.planning.check import WARMUP, catalogue_of, check
+from search_spaces.keys import did_you_mean
 from search_spaces.levels import batch_of
 from search_spaces.space import Budget, SearchSpace
 from trainables.catalogue import Catalogue, carried
+from trainables.catalogue.methods import METHODS
 from trainables.tasks import Task, model_config
 
 
@@ -186,7 +188,25 @@ def unconstrained_points(cell: Cell) -> int:
     return sum(cell.never_constrained(cell.grid.point(i)) for i in range(cell.grid.size))
 
 
-def unconstrained_warnings(cells: Iterable[Cell]) -> list[str]:
+def warnings(cells: Sequence[Cell]) -> list[str]:
+    """Returns what of a plan is probably a mistake."""
+    return [*_mistyped(cells), *_unconstrained(cells)]
+
+
+def _mistyped(cells: Sequence[Cell]) -> list[str]:
+    """Returns a warning for each method of a training function that no pair names, but for which one is mistaken."""
+    paired = {(cell.name.space, name) for cell in cells for name in cell.baselines}
+    own = [cell for cell in cells if not (cell.method.rule.direction or cell.method.rule.optimizer or cell.baselines)]
+    names = {(cell.name.space, cell.name.optimizer): did_you_mean(cell.name.optimizer, METHODS) for cell in own}
+    return [
+        f"warning: {space}: {name} is not a method of the catalogue, so its function must build the optimizer. "
+        + meant.rstrip()
+        for (space, name), meant in names.items()
+        if meant and (space, name) not in paired
+    ]
+
+
+def _unconstrained(cells: Iterable[Cell]) -> list[str]:
     """Returns a warning for each cell of which no point ever reaches its constraint: it would not be what it is named.
 
     A grid may have some such points, which are the base method; a space of them only is probably a mistake.

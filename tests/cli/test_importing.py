@@ -150,6 +150,7 @@ def test_trials_of_optuna_become_search_runs() -> None:
             )
             study.add_trial(trial)
         study.add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState.FAIL))
+    optuna.create_study(study_name="unfinished", storage=url)
     done("import", "optuna", url, "tpe", "grid", "--name", "both", "--metric", "regret", "--compare", "tpe:grid")
     winners = {cell["cell"]: cell["winner"] for cell in compared("both")["cells"]}
     assert winners["both/tpe/bs1"]["hyperparameters"] == {"x": 0.25}
@@ -158,9 +159,11 @@ def test_trials_of_optuna_become_search_runs() -> None:
     for wrong, words in (
         (["optuna", url, "none"], "there is no study 'none'"),
         (["optuna", url, "tpe", "--direction", "maximize"], "the study is to minimize, got maximize"),
+        (["optuna", url, "tpe", "--metric", "accuracy"], "accuracy is to maximize, and the study is to minimize"),
+        (["optuna", url, "tpe", "unfinished"], "study 'unfinished' has no complete trial"),
         (["optuna", url], "takes a URL and the name of a study"),
     ):
-        result = run("import", *wrong, "--metric", "regret")
+        result = run("import", "--metric", "regret", *wrong)
         assert (result.exit_code, words in result.output) == (2, True), result.output
 
 
@@ -197,7 +200,11 @@ def test_trials_of_optuna_without_a_seed_are_numbered_at_each_point() -> None:
         ("adam,0,search,0.01", "adam,0,search,inf", "line 2: lr: must be a number from 0"),
         ("adam,0,search,0.01", "adam,-3,search,0.01", "line 2: seed: must be a whole number from 0, got '-3'"),
         ("adam,0,search,0.01", "adam,0,train,0.01", "line 2: phase: must be search or confirm, got 'train'"),
-        ("adam,0,search,0.01", "a/b,0,search,0.01", "line 2: method: must be a name, got 'a/b'"),
+        (
+            "adam,0,search,0.01",
+            "a/b,0,search,0.01",
+            "line 2: method: must be a name of letters, digits, '.', '_' and '-'",
+        ),
         ("adam,0,search,0.01", "adam,0,search", "line 2: 6 values for the header's 7 columns"),
         ("adam,0,search,0.01,0.1", "adam,0,search,0.01,", "the hyperparameters lr, wd here, and lr"),
         ("adam,0,search,0.01,0.1", "adam,0,search,0.02,0.1", "line 3: the same search run as runs.csv, line 2"),
@@ -207,13 +214,14 @@ def test_trials_of_optuna_without_a_seed_are_numbered_at_each_point() -> None:
         (",,90.1", ",,", "line 6: test: a complete confirm run needs a value"),
         ("91.0,90.1", ",90.1", "line 3: validation: some search runs of method 'adam' have a value, others none"),
         ("adam,0,search,0.02", "adam,1,search,0.02", "line 2: most points of method 'adam' have no seed in common"),
-        ("90.0,89.2", '"90.0,89.2', "not a CSV file in UTF-8"),
+        ("90.0,89.2", '"90.0,89.2', "not a CSV file: unexpected end"),
+        (",", ";", "hint: Separate its columns by commas."),
         (CSV.partition("\n")[2], "", "runs.csv: it has no run"),
     ],
 )
 def test_what_breaks_the_form_is_one_line_that_names_its_place(old: str, new: str, words: str) -> None:
     assert old in CSV
-    Path("runs.csv").write_text(CSV.replace(old, new, 1))
+    Path("runs.csv").write_text(CSV.replace(old, new, -1 if old == "," else 1))
     result = run("import", "runs.csv")
     assert result.exit_code == 2, result.output
     assert words in result.output
@@ -300,6 +308,13 @@ def test_points_that_diverged_with_their_first_seed_take_no_seed_from_the_others
     done("import", "lost.csv")
     (cell,) = compared("lost")["cells"]
     assert (cell["winner"]["hyperparameters"], cell["estimate"]["n"]) == ({"lr": 2.0}, 2)
+
+
+def test_a_file_in_another_encoding_is_refused() -> None:
+    Path("runs.csv").write_bytes(CSV.replace("mine", "mïne").encode("latin-1"))
+    result = run("import", "runs.csv")
+    assert result.exit_code == 2, result.output
+    assert "runs.csv: must be UTF-8 text" in result.output
 
 
 def test_a_database_that_is_not_there_is_not_made() -> None:

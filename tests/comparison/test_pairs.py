@@ -373,3 +373,5 @@ def test_device_time_and_versions_are_collected() -> None:
     mixed = compare([cell], [known, *rows[1:]], {}).provenance
     assert mixed["commit"] == ("0123456789ab", "not recorded for some")
     assert compare([cell], [known], {}).provenance["commit"] == ("0123456789ab",)
+    failed = replace(rows[1], outcome="failed", provenance={})
+    assert compare([cell], [known, failed], {}).provenance["commit"] == ("0123456789ab",)

@@ -25,7 +25,15 @@ FAILS = {
     "out of order": ("trial.report(2, validation=1)", r"trial.report\(2\) first: epochs are reported once each"),
     "too many": (f"{REPORTS}\n    trial.report(5, validation=1)", r"trial.report\(5\) after epoch 4"),
     "no validation": ("trial.report(1, test=1)", "needs validation=... while winners are searched for"),
-    "unknown series": ("trial.report(1, validation=1, loss=2)", "trial.report takes train_loss, .*, got loss"),
+    "unknown series": (
+        "trial.report(1, validation=1, loss=2)",
+        "trial.report takes validation, test, train_loss, .*, got loss",
+    ),
+    "a misspelt validation": ("trial.report(1, val=1)", "trial.report takes validation, .*, got val"),
+    "several numbers": (
+        "import torch; trial.report(1, validation=torch.ones(3))",
+        r"trial.report takes one number as validation, got a tensor of shape \[3\]",
+    ),
     "saves first": ("trial.save({})", "trial.save comes right after trial.report"),
     "saves objects": (
         "trial.report(1, validation=1); trial.save({'a': [trial]})",
@@ -47,7 +55,7 @@ FAILS = {
         "    os.waitpid(pid, 0); os._exit(9)",
         "trial.report works in the process of the function only|ended with exit code 9",
     ),
-    "not a number": ("trial.report(1, validation='good')", "ValueError: could not convert string to float: 'good'"),
+    "not a number": ("trial.report(1, validation='good')", "trial.report takes one number as validation, got 'good'"),
 }
 
 

@@ -32,7 +32,9 @@ def test_others_are_trained_and_the_end_of_its_output_is_kept(tmp_path: Path, mo
     command = ["launch", "own.toml", "--executor", "inline", "--retries", "0", "--data-dir", str(tmp_path)]
     launched = CliRunner().invoke(app, command)
     assert launched.exit_code == 5
-    assert "1 trials failed: train.py:train: AssertionError: too large" in launched.output
+    assert "1 trial failed: train.py:train: AssertionError: too large" in launched.output
+    assert "✗ old/bs1 search, 1 trial: train.py:train: AssertionError: too large" in launched.output
+    assert "next:" not in launched.output
     trials = json.loads(CliRunner().invoke(app, ["export", "own", "--format", "json"]).stdout)
     found = trials if isinstance(trials, list) else trials["trials"]
     assert sorted(trial["outcome"] for trial in found) == ["complete"] * 5 + ["failed"]
@@ -41,6 +43,7 @@ def test_others_are_trained_and_the_end_of_its_output_is_kept(tmp_path: Path, mo
     (tmp_path / "repaired").touch()
     again = CliRunner().invoke(app, command)
     assert "trained 3 trials" in again.output
+    assert "next: lawn-tune compare own" in again.output
     with open_ledger(f"sqlite:///{tmp_path}/lawn-tune.db", create=False) as ledger:
         comparison = compare_space(ledger, "own")
     (pair,) = comparison.pairs

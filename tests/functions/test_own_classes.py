@@ -296,7 +296,7 @@ def test_such_a_class_ends_its_own_methods_and_no_others(tmp_path: Path, monkeyp
     assert end.exit_code == 5
     assert "trained 3 trials" in end.output, "Adam's"
     assert end.output.count("has no argument beta1") == 2, "as it fails, and at the end"
-    assert "1 trials failed: optimizer class lion:Lion has no" in end.output
+    assert "1 trial failed: optimizer class lion:Lion has no" in end.output
     assert "hint: Correct it, then launch again." in end.output
 
 

@@ -66,3 +66,16 @@ def test_the_time_left_is_by_the_speed_of_the_last_two_minutes(tmp_path: Path) -
             epoch += 1
             display.advanced(job, [record(job, epoch)])
     assert [task.speed for task in display._bars.tasks] == [pytest.approx(1 / 60)] * 2
+
+
+def test_what_was_trained_and_found_is_counted(tmp_path: Path) -> None:
+    (cell,) = tiny_cells(tmp_path, SPACE)
+    for tally, text in (
+        (Tally(trained=1, found=1), "trained 1 trial in 0 s of device time, 1 was in the ledger\n"),
+        (Tally(trained=2, found=3), "trained 2 trials in 0 s of device time, 3 were in the ledger\n"),
+        (Tally(found=1), "nothing to train: 1 trial is in the ledger\n"),
+        (Tally(found=2), "nothing to train: all 2 trials are in the ledger\n"),
+    ):
+        out = io.StringIO()
+        print_summary(Console(file=out, width=200), [cell], tally, False, None)
+        assert out.getvalue() == f"{text}next: lawn-tune compare {cell.name.space}\n"

@@ -17,7 +17,7 @@ from lawn_tune.planning.classes import COLORS
 from lawn_tune.planning.functions import own_code
 from lawn_tune.planning.generations import CODE, earlier_code, with_code
 from lawn_tune.planning.packing import make_packs
-from lawn_tune.planning.plan import plan
+from lawn_tune.planning.plan import plan, warnings
 from lawn_tune.planning.sources import Code
 from search_spaces.loader import load_space
 from search_spaces.space import SpaceError
@@ -187,7 +187,24 @@ REFUSED = {
     ),
     "no epochs": ("epochs = 4", "", "epochs: missing key"),
     "no direction": ('direction = "minimize", ', "", "metric.direction: missing key"),
-    "a direction": ('"minimize"', '"down"', "metrics.mse.direction: must be one of maximize, minimize"),
+    "a direction": ('"minimize"', '"down"', "metric.direction: must be maximize or minimize, got 'down'"),
+    "digits": ("digits = 4", "digits = -1", "metric.digits: must be a whole number from 0 to 15, got -1"),
+    "a unit": ("digits = 4", "unit = 5", "metric.unit: must be a string, got 5"),
+    "a key of the metric": ("digits = 4", "digit = 4", "metric.digit: unknown key.* Did you mean 'digits'"),
+    "a known metric": (
+        'name = "mse", direction = "minimize"',
+        'name = "accuracy", direction = "maximize"',
+        'metric: must not have the name of a built-in metric, got .accuracy.. Write metric = "accuracy"',
+    ),
+    "an unknown metric": (
+        '{ name = "mse", direction = "minimize", digits = 4 }',
+        '"mse"',
+        'metric: must be one of accuracy, .*, or write { name = "mse", direction = "minimize" }',
+    ),
+    "a module of torch": ("train.py:train", "torch:nn", "must be code of your own, got 'torch:nn'"),
+    "no kind": ('trainable = "train.py:train"', "", "missing key; a space has a dataset, a workload or a trainable"),
+    "a mistyped kind": ("trainable =", "trainabel =", "trainabel: unknown key.* Did you mean 'trainable'"),
+    "a mistyped decay": ("weight_decay", "weigth_decay", "missing key; .* Rename weigth_decay, or add it"),
     "no face": (
         "[optimizers.adam-lawn]",
         "[optimizers.adam-hyperball]",
@@ -200,7 +217,7 @@ REFUSED = {
     ),
     "no rate": ("peak_lr = [0.02, 0.05]\nwarmup_epochs = [1]\nfree", "free", "peak_lr: missing key"),
     "long warm-up": ("warmup_epochs = [1]\nweight", "warmup_epochs = [4]\nweight", "must be below the 4 epochs"),
-    "a word": ("[1.5]", '["auto"]', "must contain only numbers; .*, and not of a training function's"),
+    "a word": ("[1.5]", '["auto"]', "must contain only numbers where a function trains, got 'auto'"),
     "sources": ("epochs = 4", 'epochs = 4\nsources = ["no*.py"]', "sources: matches no file"),
     "above": ("epochs = 4", 'epochs = 4\nsources = ["../x.py"]', "sources: must be within"),
 }
@@ -215,6 +232,20 @@ def test_what_cannot_be_trained_is_refused_by_the_plan(name: str, tmp_path: Path
         plan(load_space(own.file))
     assert str(caught.value).startswith(str(own.file))
     assert re.search(r"\. [A-Z].*\.$", str(caught.value)), "it says what to do"
+
+
+def test_a_method_that_is_probably_mistyped_is_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text(SPACE.replace("adam-lawn", "adam_lawn"))
+    (tmp_path / "train.py").write_text(LINE)
+    pair = '[[compare]]\nchallenger = "adam_lawn"\nbaseline = "adam"\n'
+    assert warnings(plan(load_space(tmp_path / "own.toml"))) == [
+        "warning: own: adam_lawn is not a method of the catalogue, so its function must build the optimizer. "
+        "Did you mean 'adam-lawn'?"
+    ]
+    (tmp_path / "own.toml").write_text(SPACE.replace("adam-lawn", "adam_lawn") + pair)
+    assert not warnings(plan(load_space(tmp_path / "own.toml"))), "a pair names it"
+    (tmp_path / "own.toml").write_text(SPACE)
+    assert not warnings(plan(load_space(tmp_path / "own.toml")))
 
 
 def test_code_that_cannot_be_parsed_or_is_too_large_is_named(tmp_path: Path) -> None:

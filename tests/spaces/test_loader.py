@@ -78,7 +78,7 @@ ERRORS = {
     "missing top key": ('metric = "accuracy"\n', "", "metric: missing key", "Add it"),
     "missing model name": ('name = "small-vgg"\n', "", "model.name: missing key", "[model]"),
     "missing seeds": ("search = [0, 1]\n", "", "seeds.search: missing key", "[seeds]"),
-    "missing epochs": ("epochs = 30\n", "", "budgets[1].epochs: missing key", "Add it"),
+    "missing epochs": ("epochs = 30\n", "", "budgets[1].epochs: missing key", "Add it to that [[budgets]]."),
     "text is a number": ('dataset = "digits"', "dataset = 7", "dataset: must be a non-empty string", "got 7"),
     "text is empty": ('"a valid space"', '" "', "description: must be a non-empty string", "got ' '"),
     "notes are a list": ("schedule =", "notes = []\nschedule =", "notes: must be a non-empty string", "got []"),
@@ -108,6 +108,10 @@ ERRORS = {
         "got 0",
     ),
     "batch size repeats": ("batch_size = 512", "batch_size = 64", "budgets[1].batch_size: must differ", "got 64"),
+    "margin is a text": ("schedule =", 'margin = "1"\nschedule =', "margin: must be a number above 0", "got '1'"),
+    "margin is nan": ("schedule =", "margin = nan\nschedule =", "margin: must be a number above 0", "got nan"),
+    "margin is zero": ("schedule =", "margin = 0\nschedule =", "margin: must be a number above 0", "got 0"),
+    "how to write a whole number": ("epochs = 20", 'epochs = "20"', "epochs: must be", "a whole number such as 12."),
     "epochs are a text": ("epochs = 20", 'epochs = "20"', "budgets[0].epochs: must be a whole number", "got '20'"),
     "epochs are negative": ("epochs = 30", "epochs = -30", "budgets[1].epochs: must be a whole number", "got -30"),
     "rate is negative": (
@@ -135,6 +139,13 @@ ERRORS = {
     "how to write one number": ("[0.003, 0.01, 0.03]", "0.01", "peak_lr: must be a list", "Write it as [0.01]."),
     "how to write one seed": ("search = [0, 1]", "search = 7", "seeds.search: must be a list", "Write it as [7]."),
     "how to write one word": ("[1, 3.5]", '"auto"', "free_epochs: must be a list", 'Write it as ["auto"].'),
+    "how to write seeds": ("search = [0, 1]", "search = []", "seeds.search: must be", "a list such as [1, 2, 3]."),
+    "rates of another batch size": (
+        "[0.003, 0.01, 0.03]",
+        "{ from_batch = 512 }",
+        "optimizers.adam.peak_lr: must be a list",
+        "Move from_batch to the table of a batch size, such as [optimizers.adam.batch.4096].",
+    ),
     "no rates": ("[0.003, 0.01, 0.03]", "[]", "optimizers.adam.peak_lr: must be a list with at least", "got []"),
     "rates repeat": (
         "0.003, 0.01",
@@ -176,7 +187,7 @@ ERRORS = {
         "[model]",
         '[[compare]]\nchallenger = "adam"\n[model]',
         "compare[0].baseline: missing key",
-        "[compare[0]]",
+        "Add it to that [[compare]].",
     ),
     "comparison of three": (
         "[model]",

@@ -130,7 +130,8 @@ class FunctionTrial:
             done = f"after epoch {self.epoch}" if self.epoch else "first"
             rule = f"epochs are reported once each, in order, from 1 to {self.epochs}"
             raise ValueError(f"trial.report({epoch}) {done}: {rule}")
-        values = self._measured(validation, test) | self._plain(series)
+        plain = self._plain(series)  # first, as an unknown name explains a missing value
+        values = self._measured(validation, test) | plain
         broken = [name for name, value in values.items() if value is not None and not math.isfinite(value)]
         if broken:
             values = dict.fromkeys(values)
@@ -224,23 +225,29 @@ class FunctionTrial:
             why = "winners are searched for" if searching else "winners are confirmed"
             raise ValueError(f"trial.report needs {needed}=... while {why} (train_on = '{self.train_on}')")
         (metric,) = self._config.task.dataset_row.metrics
-        return {f"{split}/{metric}": None if value is None else _number(value) for split, value in splits.items()}
+        return {
+            f"{split}/{metric}": None if value is None else _number(split, value) for split, value in splits.items()
+        }
 
     def _plain(self, series: Mapping[str, float]) -> dict[str, float | None]:
         if unknown := [name for name in series if name not in SERIES]:
-            raise ValueError(f"trial.report takes {', '.join(SERIES)}, got {', '.join(unknown)}")
+            raise ValueError(f"trial.report takes validation, test, {', '.join(SERIES)}, got {', '.join(unknown)}")
         own: dict[str, float | None] = dict.fromkeys(SERIES)
         if self._schedule is not None:
             own["learning_rate"] = float(self._schedule.optimizer.param_groups[0]["lr"])
-        return own | {name: _number(value) for name, value in series.items()}
+        return own | {name: _number(name, value) for name, value in series.items()}
 
     def _check_process(self, name: str) -> None:
         if os.getpid() != self._process:
             raise RuntimeError(f"trial.{name} works in the process of the function only, not in one that it forked")
 
 
-def _number(value: Any) -> float:
-    return float(value.detach() if isinstance(value, Tensor) else value)
+def _number(name: str, value: Any) -> float:
+    try:
+        return float(value.detach() if isinstance(value, Tensor) else value)
+    except (TypeError, ValueError, RuntimeError):
+        got = f"a tensor of shape {list(value.shape)}" if isinstance(value, Tensor) else f"{value!r:.80}"
+        raise ValueError(f"trial.report takes one number as {name}, got {got}") from None
 
 
 class _Read(Mapping[str, float]):
