@@ -140,6 +140,25 @@ def test_a_state_without_its_phase_is_rejected(name: str) -> None:
         optimizer.load_state_dict(state)
 
 
+FOREIGN = [
+    *(("adam-lawn", "sgd-lawn"), ("sgd-lawn", "adam-lawn"), ("sgd-lawn", "lamb-lawn"), ("lamb", "adam-lawn")),
+    *(("adam-lawn", "wrapped-adamw"), ("lamb-lawn", "wrapped-adamw"), ("lamb", "wrapped-sgd")),
+]
+
+
+@pytest.mark.parametrize(("name", "other"), FOREIGN)
+def test_a_state_of_another_class_is_rejected_and_nothing_changes(name: str, other: str) -> None:
+    ps, qs, undisturbed = params(), params(), params()
+    saved = FACES[other](qs, lr=0.03, free_steps=2)
+    train(qs, saved, range(4))
+    optimizer, same_one = FACES[name](ps, lr=0.03, free_steps=2), FACES[name](undisturbed, lr=0.03, free_steps=2)
+    with pytest.raises(ValueError, match="load it into an optimizer of the class that it was saved from"):
+        optimizer.load_state_dict(saved.state_dict())
+    train(ps, optimizer, range(5))
+    train(undisturbed, same_one, range(5))
+    assert same(ps, undisturbed)
+
+
 @pytest.mark.parametrize("name", FACES)
 def test_a_skipped_step_is_not_counted(name: str) -> None:
     """GradScaler skips steps with overflowed gradients: they do not affect moments, counts or the switch."""

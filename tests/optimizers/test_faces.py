@@ -12,7 +12,7 @@ from torch.optim import SGD, AdamW, Optimizer
 from tests.helpers.faces import FACES, HYPER, Face, backward, net, train, weights_of, wrapped
 from trainables.catalogue.arguments import BETAS
 from trainables.catalogue.methods import RULES
-from trainables.optimizers import AdamLawn, Lamb, LambLawn, LambPlus, Lawn, SgdLawn, rules
+from trainables.optimizers import AdamLawn, Cpr, Lamb, LambLawn, LambPlus, Lawn, SgdLawn, rules
 from trainables.optimizers.layers import layers_of
 
 
@@ -98,6 +98,10 @@ def test_defaults_are_those_of_the_methods() -> None:
         assert (given["lr"], given.get("weight_decay", 0)) == (AdamW([torch.ones(1)]).defaults["lr"], 0)
 
 
+UNTYPED: dict[str, Callable[..., Optimizer]] = {"adam": AdamLawn, "any": Lawn}
+"""The classes as a script without types calls them."""
+
+
 @pytest.mark.parametrize(
     ("make", "text"),
     [
@@ -108,6 +112,15 @@ def test_defaults_are_those_of_the_methods() -> None:
         (lambda p: Lamb(p, weight_decay=-0.1), "weight_decay of Lamb must be 0 or more"),
         (lambda p: AdamLawn([{"params": p, "lr": float("nan")}]), "lr of AdamLawn"),
         (lambda p: AdamLawn([{"params": p, "constrained": "yes"}]), "constrained of AdamLawn must be True, False"),
+        (lambda p: UNTYPED["adam"](p, lr="0.1"), "lr of AdamLawn must be 0 or more, got '0.1'"),
+        (lambda p: UNTYPED["adam"](p, lr=None), "lr of AdamLawn must be 0 or more, got None"),
+        (lambda p: UNTYPED["adam"](p, betas=0.9), "betas of AdamLawn must be two numbers"),
+        (lambda p: UNTYPED["adam"](p, control="hyperball"), "control of AdamLawn must be one of .* got 'hyperball'"),
+        (
+            lambda p: UNTYPED["adam"](p, control=Cpr),
+            "control of AdamLawn must be one of .*, such as .* or Cpr\\(\\), got <class",
+        ),
+        (lambda p: UNTYPED["any"](SGD(p, lr=0.1), control=None), "control of Lawn must be one of .* got None"),
         (lambda p: AdamLawn([{"params": p, "weight_decay": 0.1}]), "AdamLawn uses no weight decay .* got 0.1"),
     ],
 )

@@ -20,6 +20,7 @@ from trainables.optimizers.phases import (
     UNREAD,
     Gradients,
     TwoPhase,
+    checked_control,
     evaluated,
     gradients_of,
     radius_in,
@@ -33,7 +34,7 @@ class _RuleLawn(TwoPhase):
     rule: ClassVar[str]
 
     def __init__(self, params: ParamsT, defaults: dict[str, Any], free_steps: int | None, control: Control) -> None:
-        self.control, self._steps = control, GroupSteps(self.rule)
+        self.control, self._steps = checked_control(self, control), GroupSteps(self.rule)
         super().__init__(params, defaults, free_steps)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -73,8 +74,10 @@ class _RuleLawn(TwoPhase):
         return master
 
     def _readable(self, state_dict: dict[str, Any]) -> dict[str, Any]:
-        check_shapes(self, state_dict, fits_rule)
-        return super()._readable(state_dict)
+        readable = super()._readable(state_dict)
+        check_kind(self, self.rule, readable)
+        check_shapes(self, readable, fits_rule)
+        return readable
 
     def _loaded(self, state_dict: dict[str, Any]) -> None:
         restore(self, state_dict)
@@ -202,6 +205,7 @@ class Lamb(Optimizer):
         """
 
         def checked(given: dict[str, Any]) -> dict[str, Any]:
+            check_kind(self, self.rule, given)
             check_shapes(self, given, fits_rule)
             return given
 
@@ -215,7 +219,7 @@ class LambPlus(Lamb):
 
 
 RANGES: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
-    "lr": ("0 or more", lambda x: float(x) >= 0),
+    "lr": ("0 or more", lambda x: not isinstance(x, str) and float(x) >= 0),
     "eps": ("0 or more", lambda x: x >= 0),
     "weight_decay": ("0 or more", lambda x: x >= 0),
     "momentum": ("in [0, 1)", lambda x: 0 <= x < 1),
@@ -230,5 +234,23 @@ def check_ranges(optimizer: Optimizer, group: Mapping[str, Any]) -> None:
     if isinstance(group.get("lr"), Tensor) and group["lr"].numel() != 1:
         raise ValueError("Tensor lr must be 1-element")
     for name, (allowed, holds) in RANGES.items():
-        if name in group and not holds(group[name]):
-            raise ValueError(f"{name} of {type(optimizer).__name__} must be {allowed}, got {group[name]}")
+        try:
+            good = name not in group or holds(group[name])
+        except TypeError:  # no number at all
+            good = False
+        if not good:
+            raise ValueError(f"{name} of {type(optimizer).__name__} must be {allowed}, got {group[name]!r}")
+
+
+def check_kind(optimizer: Optimizer, rule: str, state_dict: Mapping[str, Any]) -> None:
+    """Raises ValueError if a saved state lacks what an optimizer of this rule keeps, as that of another class does."""
+    needed = [name for name in optimizer.defaults if name in RANGES and name != "constrained"]
+    parts = [(needed, group, "param_groups") for group in state_dict["param_groups"]]
+    moved = [entries for entries in state_dict["state"].values() if entries.get("step")]
+    parts += [(list(rules.RULES[rule].slots), entries, "state of a parameter") for entries in moved]
+    for names, found, place in parts:
+        if not found.keys() >= set(names):
+            raise ValueError(
+                f"a state of {type(optimizer).__name__} must have {', '.join(names)} in its {place}, got "
+                f"{', '.join(found)}; load it into an optimizer of the class that it was saved from"
+            )

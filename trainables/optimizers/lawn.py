@@ -16,7 +16,16 @@ from trainables.optimizers.bases import COUNTS, Start, reject_hidden_decay, reje
 from trainables.optimizers.controls import LAWN, Control
 from trainables.optimizers.lists import Sums
 from trainables.optimizers.loading import HALF, check_shapes, fits_any
-from trainables.optimizers.phases import PHASE, UNREAD, Gradients, TwoPhase, multipliers, reject_decay, with_phase
+from trainables.optimizers.phases import (
+    PHASE,
+    UNREAD,
+    Gradients,
+    TwoPhase,
+    checked_control,
+    multipliers,
+    reject_decay,
+    with_phase,
+)
 from trainables.optimizers.scratch import Scratch
 from trainables.optimizers.shards import local, sums_over
 from trainables.optimizers.tangents import Tangents
@@ -58,7 +67,7 @@ class Lawn(TwoPhase):
         for group in base.param_groups:  # from an earlier Lawn around the same base
             for key in (*PHASE, COUNTS):
                 group.pop(key, None)
-        self.base, self.control = base, control
+        self.base, self.control = base, checked_control(self, control)
         self._start = Start()
         self._kept: dict[Tensor, dict[str, Any]] = {}
         self._pending: dict[Tensor, dict[str, Any]] = {}

@@ -243,6 +243,14 @@ def checked_free_steps(free_steps: Any) -> int | None:
     return int(free_steps)
 
 
+def checked_control(optimizer: Optimizer, control: Any) -> Control:
+    """Returns the control; raises ValueError if it is none, such as a name or a class."""
+    if not isinstance(control, Control):
+        rule = "must be one of trainables.optimizers, such as LAWN, HYPERBALL or Cpr()"
+        raise ValueError(f"control of {type(optimizer).__name__} {rule}, got {control!r}")
+    return control
+
+
 def with_phase(optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
     """Returns a saved state with the phase in its groups; versions before 2 stored it elsewhere.
 
