@@ -12,7 +12,7 @@ from dashboards.web import components
 from dashboards.web.components import Content
 from dashboards.web.page import View
 from lawn_tune.comparison.comparison import CellResult, Comparison
-from lawn_tune.comparison.published import printed, source
+from lawn_tune.comparison.published import paper_dataset, printed, source
 from lawn_tune.comparison.tables import Footnote, Table, table, value_text
 from lawn_tune.words import count, fixed, method
 from search_spaces.published import PublishedTable, PublishedValue
@@ -105,7 +105,7 @@ def paper_table(printed_table: PublishedTable, results: Sequence[CellResult]) ->
 
     Args:
         printed_table: as the paper has it.
-        results: cells of any spaces; the first that fits a value is taken.
+        results: cells of any spaces; of those that fit a value one with the paper's epochs is taken, else the first.
     """
     ours = _by_place(results)
     columns = list(dict.fromkeys((v.dataset, v.batch, v.loss) for v in printed_table.values))
@@ -130,17 +130,19 @@ Place = tuple[str, str, str, str, int | None]
 """Dataset, metric, loss, method and batch size, by our names."""
 
 
-def _by_place(results: Sequence[CellResult]) -> Mapping[Place, CellResult]:
-    found: dict[Place, CellResult] = {}
+def _by_place(results: Sequence[CellResult]) -> Mapping[Place, Sequence[CellResult]]:
+    found: dict[Place, list[CellResult]] = {}
     for result in results:
-        task = result.cell.task
-        place = (task.dataset, result.cell.protocol.metric, task.loss, task.optimizer, task.batch_size)
-        found.setdefault(place, result)
+        cell, task = result.cell, result.cell.task
+        place = (paper_dataset(task), cell.protocol.metric, task.loss, task.optimizer, task.batch_size)
+        if cell.control is cell.method.control:  # a grid without decay is not what the paper prints as Adam
+            found.setdefault(place, []).append(result)
     return found
 
 
-def _paper_entry(value: PublishedValue, ours: Mapping[Place, CellResult]) -> SideEntry:
-    result = ours.get((value.dataset, value.metric, value.loss, value.method, value.batch_size))
+def _paper_entry(value: PublishedValue, ours: Mapping[Place, Sequence[CellResult]]) -> SideEntry:
+    fitting = ours.get((value.dataset, value.metric, value.loss, value.method, value.batch_size), ())
+    result = max(fitting, key=lambda each: each.cell.task.epochs == value.epochs, default=None)
     return SideEntry(
         measured=value_text(result) if result and result.estimate else "",
         best=False,

@@ -18,7 +18,7 @@ from lawn_tune.comparison.comparison import CellResult, PairResult
 from lawn_tune.comparison.estimates import Estimate
 from lawn_tune.comparison.flags import Flag
 from lawn_tune.comparison.tables import n_text
-from lawn_tune.comparison.verdicts import interval_text, level_text, sentence, verdict_text
+from lawn_tune.comparison.verdicts import enough_digits, interval_text, level_text, sentence, verdict_text
 from lawn_tune.words import difference_unit, fixed, method, metric_name, metric_of, signed
 
 
@@ -134,7 +134,8 @@ def _number(pair: PairResult) -> Component:
     if pair.difference is not None:
         ends = interval_text(pair.difference, digits)
         named = f"{level_text(pair.difference.family)}: {ends}" if pair.difference.interval else "no interval"
-        return _big(signed(pair.difference.mean, digits), unit, f"{named}, n = {n_text(pair.difference)}")
+        mean = signed(pair.difference.mean, enough_digits(pair.difference, digits))
+        return _big(mean, unit, f"{named}, n = {n_text(pair.difference)}")
     if (found := searched(pair)) is not None:
         return _big(signed(found, digits), unit, f"of searches on {protocol.selection}, unconfirmed", sure=False)
     return _big("–", "", "", sure=False)

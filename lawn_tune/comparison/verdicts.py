@@ -92,9 +92,14 @@ def sentence(pair: PairResult) -> str:
 
 def _statement(pair: PairResult) -> list[str]:
     """Returns one pair's outcome, and what it is conditional on."""
+    return [_outcome(pair), *_unconstrained(pair), *conditions(pair)]
+
+
+def conditions(pair: PairResult) -> list[str]:
+    """Returns what a reader of a pair's difference must know of its runs."""
     collapsed = ["Confirm runs collapsed: mean and interval describe no single run."] if pair.collapsed else []
     lost = [f"{_lost(pair)}, and the difference leaves them out."] if pair.diverged else []
-    return [_outcome(pair), *_unconstrained(pair), *lost, *collapsed, *_seeds([pair])]
+    return [*lost, *collapsed, *_seeds([pair])]
 
 
 def _lost(pair: PairResult) -> str:

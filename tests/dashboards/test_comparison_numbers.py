@@ -375,6 +375,20 @@ def test_ours_stands_beside_the_papers_value_of_the_same_task_only(comparison: C
     assert not any(entry.measured for entry in entries_of(paper_table(paper_tables()[4], comparison.cells).rows))
 
 
+def test_a_grid_without_decay_and_one_of_fewer_epochs_are_not_next_to_tuned_decay() -> None:
+    """Table 4 prints tuned weight decay in 300 epochs at batch 10,000."""
+    cells = [
+        with_protocol(
+            make_cell("adam", 10_000, space=space, dataset="movielens-100k", epochs=epochs, decays=decays),
+            metric="hr@10",
+        )
+        for space, epochs, decays in (("plain", 300, (0.0,)), ("short", 40, (0.1,)), ("same", 300, (0.1,)))
+    ]
+    for count, shown in ((1, set()), (2, {"short/adam/bs10000"}), (3, {"same/adam/bs10000"})):
+        results = [result for cell in cells[:count] for result in compare([cell], [], {}).cells]
+        assert {entry.cell for entry in entries_of(paper_table(paper_tables()[3], results).rows) if entry.cell} == shown
+
+
 def test_standard_errors_of_single_values_are_shown() -> None:
     (entry,) = [entry for entry in entries_of(paper_table(paper_tables()[0], []).rows) if entry.paper == "76.18 ± 0.03"]
     assert entry.bold

@@ -16,6 +16,7 @@ from lawn_tune.comparison.compare import compare_space
 from lawn_tune.comparison.comparison import Comparison, PairResult
 from lawn_tune.comparison.next_steps import launch_command
 from lawn_tune.comparison.verdicts import headline, sentence, verdict_text
+from lawn_tune.results import Outcome
 from lawn_tune.words import signed
 from tests.helpers.browser import Browse, Site
 from tests.helpers.memory_source import (
@@ -26,6 +27,7 @@ from tests.helpers.memory_source import (
     search_rows,
     with_protocol,
 )
+from tests.helpers.pair_source import pair_source
 
 EVIL = "<img src=x onerror=alert(1)>"
 SPACE = "movielens_100k"
@@ -197,6 +199,7 @@ def hovering_a_pair_shows_its_sentence(site: Site) -> None:
     ("gain", "text"),
     [
         (3.0, r"^Yes, on this test: LAWN is 3\.00 points of HR@10 ahead; the difference lies between \+"),
+        (0.003, r"^Yes, on this test: LAWN is 0\.003 points of HR@10 ahead; the difference lies between \+0\.00[1-9]"),
         (-3.0, r"^No: weight decay is 3\.00 points of HR@10 ahead; the difference lies between −"),
         (
             0.0,
@@ -220,6 +223,19 @@ def test_one_pair_is_answered_yes_no_or_undecided(gain: float, text: str) -> Non
     assert answer is not None
     assert re.search(text, answer), answer
     assert plain_answer(compare_space(demo_source(epochs=5, users=50), SPACE)) is None
+
+
+@pytest.mark.parametrize(
+    ("hits", "text"),
+    [
+        ([152, 151, 150], r"^Undecided: the two are equal in these runs, but any difference from "),
+        ([190, 191, "diverged"], r"1 of 3 confirm runs of Adam-LAWN diverged, and the difference leaves them out\.$"),
+    ],
+)
+def test_an_answer_says_what_its_runs_lack(hits: list[int | Outcome | None], text: str) -> None:
+    answer = plain_answer(compare_space(pair_source([150, 151, 152], hits), "digits"))
+    assert answer is not None
+    assert re.search(text, answer), answer
 
 
 @pytest.mark.long

@@ -84,7 +84,8 @@ def winner(view: View) -> list[Component]:
     digits, unit = metric_of(result.cell.protocol.metric).digits, metric_of(result.cell.protocol.metric).unit
     value = f"{fixed(won.value, digits)} {unit}".strip() if won else "–"
     confirmed = value_text(result).rpartition(" ")[0] if result.confirmed else "–"
-    fresh = f"{unit}, mean ± SE of {count(result.confirmed.n, 'fresh seed')}" if result.confirmed else "no run yet"
+    none = "every run diverged" if result.diverged and not result.missing else "no run yet"
+    fresh = f"{unit}, mean ± SE of {count(result.confirmed.n, 'fresh seed')}" if result.confirmed else none
     done = sum(point.finished for point in result.points)
     return [
         components.tiles(
@@ -195,7 +196,8 @@ def _sensitivity_words(info: SensitivityInfo) -> str:
     lost = sum(level.diverged for level in info.axes[0].levels)
     tail = f" {count(lost, 'point')} diverged." if lost else ""
     importance = f" Importance, the share of the complete points' variance that each explains alone: {shares}."
-    return f"The best {info.value} differs between levels by (points): {', '.join(parts)}.{importance}{tail}"
+    unit = " (points)" if info.unit == "%" else f" ({info.unit})" if info.unit else ""
+    return f"The best {info.value} differs between levels by{unit}: {', '.join(parts)}.{importance}{tail}"
 
 
 def free_phase(view: View) -> Drawing | Empty:

@@ -29,7 +29,15 @@ from lawn_tune.cells import Phase
 from lawn_tune.comparison.comparison import Comparison, PairResult, Verdict
 from lawn_tune.comparison.published import paper_tables, printed_difference
 from lawn_tune.comparison.tables import DIFFERENCE_HEADER, DifferenceRow, difference_cells, table
-from lawn_tune.comparison.verdicts import family_text, headline, interval_ends, side, to_decide
+from lawn_tune.comparison.verdicts import (
+    conditions,
+    enough_digits,
+    family_text,
+    headline,
+    interval_ends,
+    side,
+    to_decide,
+)
 from lawn_tune.results import TrialRow
 from lawn_tune.words import count, difference_text, fixed, method, metric_name, metric_of, signed
 
@@ -102,17 +110,19 @@ def plain_answer(comparison: Comparison) -> str | None:
     template, difference = _ANSWERS.get(pair.verdict), pair.difference
     if template is None or difference is None or difference.interval is None:
         return None
-    digits = metric_of(pair.baseline.cell.protocol.metric).digits
+    metric = pair.baseline.cell.protocol.metric
+    digits = enough_digits(difference, metric_of(metric).digits)
     gain = difference.mean if pair.baseline.cell.protocol.direction == "maximize" else -difference.mean
     names = side(pair.challenger.cell), side(pair.baseline.cell)
     low, high = interval_ends(difference, difference.interval, digits)
-    metric = pair.baseline.cell.protocol.metric
     points = f"{difference_text(fixed(abs(gain), digits), metric)} of {metric_name(metric)}"
+    ahead = f"{names[gain <= 0]} is {points} ahead" if round(gain, digits) else "the two are equal"
     margin = "" if difference.margin is None else difference_text(f"±{difference.margin:g}", metric)
-    return template.format(
-        ahead=names[gain <= 0], challenger=names[0], baseline=names[1], points=points, low=low, high=high,
-        margin=margin, decide=to_decide(pair),
+    found = template.format(
+        ahead=ahead, challenger=names[0], baseline=names[1], points=points, low=low, high=high, margin=margin,
+        decide=to_decide(pair),
     )  # fmt: skip
+    return " ".join((found.strip(), *conditions(pair)))
 
 
 _ANSWERS: Mapping[Verdict, str] = {
@@ -122,7 +132,7 @@ _ANSWERS: Mapping[Verdict, str] = {
     "confidence.",
     Verdict.EQUIVALENT: "No difference that matters: it lies between {low} and {high} with 95 % confidence, within "
     "{margin}.",
-    Verdict.UNDECIDED: "Undecided: {ahead} is {points} ahead in these runs, but any difference from {low} to {high}, "
+    Verdict.UNDECIDED: "Undecided: {ahead} in these runs, but any difference from {low} to {high}, "
     "zero included, is compatible with them. {decide}",
 }
 

@@ -23,7 +23,7 @@ from dashboards.widening import shortest_budget, suggested
 from lawn_tune.comparison.comparison import CellResult, Comparison, PairResult
 from lawn_tune.comparison.next_steps import launch_command, next_steps
 from lawn_tune.comparison.tables import model_text
-from lawn_tune.comparison.verdicts import BY_ITSELF, headline, interval_text, overall_sentences
+from lawn_tune.comparison.verdicts import BY_ITSELF, enough_digits, headline, interval_text, overall_sentences
 from lawn_tune.results import DamagedCells
 from lawn_tune.words import count, method, metric_name, metric_of, signed
 
@@ -193,7 +193,8 @@ def effect(comparison: Comparison) -> str:
     if overall is None or overall.difference is None:
         return "–"
     digits = metric_of(comparison.cells[0].cell.protocol.metric).digits
-    return f"{signed(overall.difference.mean, digits)} ({interval_text(overall.difference, digits)})"
+    mean = signed(overall.difference.mean, enough_digits(overall.difference, digits))
+    return f"{mean} ({interval_text(overall.difference, digits)})"
 
 
 def _space_link(view: View, name: str) -> Content:
