@@ -142,11 +142,17 @@ def _check(runs: Sequence[Run], described: Described) -> None:
                 "Give one to all of them, or to none.",
             )
     searched = {_place(run) for run in runs if run.phase == "search"}
+    tried = {(*_place(run), run.seed) for run in runs if run.phase == "search"}
     for run in runs:
         if _place(run) not in searched:
             raise UsageError(
                 f"{run.where}: method '{run.method}' has no search run at batch size {run.batch_size}",
                 "Add the runs that selected it, of phase search.",
+            )
+        if run.phase == "confirm" and (*_place(run), run.seed) in tried:
+            raise UsageError(
+                f"{run.where}: seed {run.seed} is one that method '{run.method}' was searched with",
+                "Give confirm runs seeds of their own: a winner does best with those that selected it.",
             )
     for name in (name for pair in described.compare for name in pair):
         if name not in columns:

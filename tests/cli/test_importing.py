@@ -208,6 +208,7 @@ def test_trials_of_optuna_without_a_seed_are_numbered_at_each_point() -> None:
         ("adam,0,search,0.01", "adam,0,search", "line 2: 6 values for the header's 7 columns"),
         ("adam,0,search,0.01,0.1", "adam,0,search,0.01,", "the hyperparameters lr, wd here, and lr"),
         ("adam,0,search,0.01,0.1", "adam,0,search,0.02,0.1", "line 3: the same search run as runs.csv, line 2"),
+        ("adam,11", "adam,0", "line 6: seed 0 is one that method 'adam' was searched with"),
         ("mine,11", "late,11", "line 8: method 'late' has no search run at batch size 1"),
         ("adam,0,search,0.01,0.1", "adam,0,search,,", "line 2: method 'adam' has no hyperparameter here"),
         ("90.0,89.2", "nan,89.2", "line 2: validation: must be a number, or empty, got 'nan'"),
