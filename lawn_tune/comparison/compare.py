@@ -223,7 +223,7 @@ class _Kind(NamedTuple):
     """What a pair compares: the controls of its two methods, the baseline's by what it stands for, and by which rules.
 
     Two methods of one rule differ by their controls alone. A baseline without a control stands for what it does to the
-    loss, so that label smoothing and flooding are not averaged.
+    loss, so that label smoothing and flooding are not averaged; a method with neither, as an imported one, for itself.
     """
 
     challenger: str
@@ -266,8 +266,10 @@ def _kind(pair: PairResult) -> _Kind:
     methods = pair.challenger.cell.method, pair.baseline.cell.method
     challenger, baseline = pair.challenger.cell.control, pair.baseline.cell.control
     return _Kind(
-        challenger.name if challenger else "",
-        (baseline.side or baseline.name) if baseline else ", ".join(row.name for row in methods[1].loss),
+        challenger.name if challenger else methods[0].name,
+        (baseline.side or baseline.name)
+        if baseline
+        else ", ".join(row.name for row in methods[1].loss) or methods[1].name,
         methods[0].rule == methods[1].rule,
     )
 

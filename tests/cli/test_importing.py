@@ -318,6 +318,28 @@ def test_a_file_in_another_encoding_is_refused() -> None:
     assert "runs.csv: must be UTF-8 text" in result.output
 
 
+def test_pairs_of_other_methods_are_not_averaged() -> None:
+    """The mean of b − a, c − a and c − b is a difference of nothing."""
+    values = {
+        (name, size, seed): base + i * size * seed % 7 / 10
+        for i, (name, base) in enumerate((("a", 80.0), ("b", 82.0), ("c", 90.0)))
+        for size in (8, 16)
+        for seed in (0, 1, 2, 3)
+    }
+    lines = [
+        f"{name},{size},{seed},{'confirm' if seed else 'search'},0.1,{value},{value}"
+        for (name, size, seed), value in values.items()
+    ]
+    Path("three.csv").write_text("\n".join(["method,batch_size,seed,phase,lr,validation,test", *lines]))
+    done("import", "three.csv", *(word for pair in ("b:a", "c:a", "c:b") for word in ("--compare", pair)))
+    found = compared("three")
+    overall = found["overall"]
+    assert (len(found["pairs"]), overall["pairs"]) == (6, 2)
+    assert (overall["challenger"], overall["baseline"]) == ("b", "a")
+    a, b = (mean(value for (own, _, seed), value in values.items() if own == name and seed) for name in "ab")
+    assert overall["difference"]["mean"] == pytest.approx(b - a)
+
+
 def test_a_database_that_is_not_there_is_not_made() -> None:
     result = run("import", "optuna", "sqlite:///none.db", "tpe", "--metric", "regret")
     assert result.exit_code == 3, result.output
