@@ -7,11 +7,14 @@ from typing import Any
 
 from lawn_tune.planning.class_arguments import class_arguments
 from lawn_tune.planning.sources import Code, Named, located, read_code
-from search_spaces.keys import did_you_mean
+from search_spaces.keys import did_you_mean, space_error
 from search_spaces.space import SearchSpace
 from trainables.catalogue import Catalogue
 from trainables.catalogue.arguments import BETAS, not_taken
 from trainables.catalogue.rows import SCHEDULE, Control
+
+DECAY = "weight_decay"
+"""Argument of an optimizer class that must be 0 under a control."""
 
 COLORS = ("#a067b1", "#12868f", "#a8591a", "#5b83b1", "#2d8a4e", "#c2478f")
 """Of methods that the space names and the catalogue lacks; each pair of a comparison has one."""
@@ -39,8 +42,8 @@ def with_classes(space: SearchSpace, known: Catalogue, codes: Mapping[str, Code]
         codes: of its classes, from `codes_of_classes`.
 
     Raises:
-        SpaceError: there is no such control, the catalogue has a method of this name, or the class has no argument for
-            a hyperparameter that nothing but its class could take.
+        SpaceError: there is no such control, it is around a class with weight decay, the catalogue has a method of this
+            name, or the class has no argument for a hyperparameter that nothing but its class could take.
     """
     colors = {code: COLORS[i % len(COLORS)] for i, code in enumerate(dict.fromkeys(map(str, codes.values())))}
     rules, methods = {}, {}
@@ -53,6 +56,7 @@ def with_classes(space: SearchSpace, known: Catalogue, codes: Mapping[str, Code]
         taken |= {row.name for row in control.hyperparameters} if control else set()
         own = [{"name": key} for key in space.grids[name].values if key not in taken]
         if not space.trainable:  # a function may read what its class does not take
+            _check_decay(space, name)
             _check_arguments(space, name, [row["name"] for row in own])
         rules[name] = {"label": code.attribute, "direction": "", "state": [], "hyperparameters": own}
         rules[name] |= {"optimizer": str(code), "code": "" if space.code else code.digest}
@@ -96,9 +100,17 @@ def _check_arguments(space: SearchSpace, name: str, keys: Sequence[str]) -> None
             betas = BETAS if "betas" in arguments else ()
             known = sorted({*arguments, *betas} - {"params", "lr", "betas"})
             rule = f"unknown hyperparameter; {text} takes {', '.join(known) or 'none'}"
-            levels = ", ".join(f"{level:g}" for level in space.grids[name].values[key])
             todo = f"{did_you_mean(key, known)}Rename or remove it."
-            raise _named(space, name, key, f"[{levels}]").error(rule, todo)
+            levels = list(space.grids[name].values[key])
+            raise space_error(space.source, f"optimizers.{name}.{key}", rule, levels, todo)
+
+
+def _check_decay(space: SearchSpace, name: str) -> None:
+    """Refuses weight decay of a class under a control, which would refuse it once the method is trained."""
+    control, grids = space.classes[name].control, [space.grids[name].values, *space.overrides.get(name, {}).values()]
+    for levels in (list(grid[DECAY]) for grid in grids if control and any(grid.get(DECAY, ()))):
+        rule = f"must be 0 under control = {control!r}"
+        raise space_error(space.source, f"optimizers.{name}.{DECAY}", rule, levels, f"Write {DECAY} = [0].")
 
 
 def _named(space: SearchSpace, method: str, key: str, text: str) -> Named:

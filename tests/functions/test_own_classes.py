@@ -230,6 +230,11 @@ def test_code_of_two_spaces_is_never_mixed_in_one_process(tmp_path: Path) -> Non
         ('class = "lion.py:Lion"', "class = 3", "optimizers.lion.class: must be a non-empty string, got 3"),
         ('"lawn"', '"decay"', "lion-lawn.control: must be a control that begins after a free phase, one of"),
         ("peak_lr = [0.001, 0.002]", "", "optimizers.lion.peak_lr: missing key; lion requires peak_lr, warmup_epochs"),
+        (
+            'control = "lawn"',
+            'control = "lawn"\nweight_decay = [0, 0.1]',
+            r"lion-lawn.weight_decay: must be 0 under control = 'lawn', got \[0.0, 0.1\]. Write weight_decay = \[0\]",
+        ),
         (".adam]", ".adam]\ncontrol = 'lawn'", "optimizers.adam.control: must be next to a class"),
         (".adam]", ".adam]\nclass = 'lion.py:Lion'", "adam.class: must be on a method whose name the catalogue lacks"),
         (

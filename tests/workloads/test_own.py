@@ -168,6 +168,18 @@ BAD = {
     "other shapes": ("waves[part]", "waves[part][:, part.start // 144 :]", "test tensors whose shapes or types differ"),
     "raises": ("parts = slice", "1 / 0; parts = slice", r"data\(\) raised ZeroDivisionError: .* \(waves.py:28\)"),
     "exit": ("parts = slice", "raise SystemExit('enough'); parts = slice", r"data\(\) raised SystemExit: enough"),
+    "no loss": ("def loss(", "def los(", r"it must define loss\(\)"),
+    "two functions": ("def loss(", "def los(self): ...\n\n    def other(", r"it must define loss\(\)"),
+    "no subclass": (
+        "class Waves(OwnWorkload)",
+        "class Waves",
+        "it must be a class that inherits from trainables.workl",
+    ),
+    "arguments": (
+        "    def model(self)",
+        "    def __init__(self): ...\n\n    def model(self)",
+        r"__init__\(\) raised TypeError: .*; it was given task, data_dir and device; leave it out, or pass them to",
+    ),
     "no model": ("return Filters()", "return None", r"model\(\) must return a torch.nn.Module with parameters"),
     "double": ("return Filters()", "return Filters().double()", "must return a model in float32 on the CPU"),
     "frozen": ("return Filters()", "return Filters().requires_grad_(False)", "has requires_grad = False"),

@@ -10,7 +10,7 @@ import torch
 from trainables.data import verified
 from trainables.tasks import Task
 from trainables.workloads.base import Workload
-from trainables.workloads.own_check import check
+from trainables.workloads.own_check import own
 from trainables.workloads.short import Short
 
 
@@ -41,7 +41,6 @@ def build_workload(task: Task, data_dir: Path, device: torch.device) -> Workload
         if name not in fitting:
             raise ValueError(f"{kind} of dataset '{row.name}' must be one of {', '.join(fitting)}, got '{name}'")
     with verified(row, data_dir):
-        workload: Workload = resolve_name(row.workload)(task, data_dir, device)
-    if row.code:
-        check(workload, task)
+        found = resolve_name(row.workload)
+        workload: Workload = own(found, task, data_dir, device) if row.code else found(task, data_dir, device)
     return Short(workload, task.steps * task.batch_size) if task.steps else workload

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from trainables.catalogue.rows import ANY_LOSS
 from trainables.tasks import Task
-from trainables.workloads.base import Workload
 from trainables.workloads.own import OwnWorkload
 from trainables.workloads.own_errors import WorkloadError, users
 
@@ -17,14 +17,28 @@ EXAMPLES = 8
 """Of the batch, besides those with the lowest and the highest target (our choice)."""
 
 
-def check(workload: Workload, task: Task) -> None:
+def own(found: object, task: Task, data_dir: Path, device: torch.device) -> OwnWorkload:
+    """Returns a workload of a user's class, of which one step was taken.
+
+    Raises:
+        WorkloadError: it is not a class of a workload, lacks a function or cannot be built; or see `check`.
+    """
+    if not (isinstance(found, type) and issubclass(found, OwnWorkload)):
+        raise WorkloadError("it must be a class that inherits from trainables.workloads.own.OwnWorkload")
+    if missing := sorted(found.__abstractmethods__):
+        raise WorkloadError(f"it must define {', '.join(f'{name}()' for name in missing)}")
+    with users("__init__()", "task, data_dir and device; leave it out, or pass them to super().__init__"):
+        workload = found(task, data_dir, device)
+    check(workload, task)
+    return workload
+
+
+def check(workload: OwnWorkload, task: Task) -> None:
     """Takes a step of a workload.
 
     Raises:
         WorkloadError: a function raises, or what it returns has another form than `OwnWorkload` says.
     """
-    if not isinstance(workload, OwnWorkload):
-        raise WorkloadError(f"{task.dataset} must be a class that inherits from trainables.workloads.own.OwnWorkload")
     with users("model()"), torch.random.fork_rng(devices=[]):
         model = workload.model()
     _check_model(model)
