@@ -182,7 +182,12 @@ def _pairing_notes(data: Paired | None, most: int) -> list[Note]:
     if (n := len(data.seeds)) < most:
         notes.append(Note(Flag.UNPAIRED, f"paired by the {n} of {most} seeds that both have"))
     if data.effect and data.examples is None:
-        notes.append(Note(Flag.SEEDS_ONLY, "the interval is over seeds only: no outcome on each test example fits"))
+        notes.append(
+            Note(
+                Flag.SEEDS_ONLY,
+                "the interval is over seeds only: the metric is not a share of test examples whose outcomes are known",
+            )
+        )
     return notes
 
 

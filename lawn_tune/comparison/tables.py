@@ -333,7 +333,7 @@ def _remarks(comparison: Comparison) -> Iterable[str]:
     shown = {result.cell.task.code for result in comparison.cells} - {""}
     if shown and (others := {*comparison.provenance.get(CODE, ())} - shown):
         versions = count(len(others), "other version")
-        yield f"The ledger has trials of {versions} of the source code; those that others replaced are not shown."
+        yield f"The ledger has trials of {versions} of the source code; those trained again since are not shown."
     if len(found := comparison.provenance.get("data sha256", ())) > 1:
         yield f"The trials were not all trained on the same data: its sha256 is {' or '.join(found)}."
     yield from (reference.text for reference in comparison.references)

@@ -56,9 +56,10 @@ def find_space(name_or_path: str | Path) -> SearchSpace:
         )
     if isinstance(name_or_path, Path) or _is_path(text):
         return load_space(Path(text))
+    near = f"{text.removesuffix('.py')}{SUFFIX}"
+    meant = f"Did you mean '{near}'? " if os.path.isfile(near) else did_you_mean(text, builtin_spaces())
     raise SpaceError(
-        f"there is no built-in space '{text}'. {did_you_mean(text, builtin_spaces())}"
-        f"Give one of {listed_spaces()}, or a path like my/space{SUFFIX}."
+        f"there is no built-in space '{text}'. {meant}Give one of {listed_spaces()}, or a path like my/space{SUFFIX}."
     )
 
 

@@ -165,6 +165,13 @@ def test_plan_counts_equal_trials_of_other_spaces(tmp_path: Path) -> None:
     assert counts[0]["failed"] == 9
 
 
+@pytest.mark.parametrize("name", ["mine", "mine.py"])
+def test_a_name_without_the_ending_of_its_file_is_corrected(name: str) -> None:
+    Path("mine.toml").write_text("")
+    assert f"there is no built-in space '{name}'. Did you mean 'mine.toml'? Give one of" in run("plan", name).stderr
+    assert "there is no built-in space ''. Give one of" in run("plan", "").stderr
+
+
 @pytest.mark.parametrize(
     ("args", "parts"),
     [

@@ -44,6 +44,10 @@ FAILS = {
     "os._exit": ("import os; print('bye', flush=True); os._exit(3)", r"ended with exit code 3\n\nThe end .*:\nbye"),
     "segfault": ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "was ended by SIGSEGV"),
     "out of memory": ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "often because memory ran out"),
+    "a fraction of steps": (
+        "trial.optimizer([], steps_per_epoch=24 / 5)",
+        "steps_per_epoch must be a whole number from 1, got 4.8",
+    ),
     "too many steps": (
         "import torch; o = trial.optimizer([torch.nn.Parameter(torch.ones(2, 2))], steps_per_epoch=1)\n"
         "    for i in range(5): o.param_groups[0]['params'][0].sum().backward(); o.step()",

@@ -6,6 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +97,8 @@ class FunctionTrial:
         method = task.method
         if not (method.face or method.rule.optimizer):
             raise ValueError(f"{self.method} is a method of your own: build its optimizer from trial.hyperparameters")
-        if steps_per_epoch < 1:
-            raise ValueError(f"steps_per_epoch must be a whole number from 1, got {steps_per_epoch}")
+        if not isinstance(steps_per_epoch, Integral) or steps_per_epoch < 1:
+            raise ValueError(f"steps_per_epoch must be a whole number from 1, got {steps_per_epoch!r}")
         total = steps_per_epoch * self.epochs
         free = switch_step(values[method.switch], steps_per_epoch, total) if method.switch else None
         optimizer = torch_optimizer(method, values, parameters, free_steps=free)
