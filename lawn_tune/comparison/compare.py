@@ -248,9 +248,16 @@ def _overall(pairs: Sequence[_Pair]) -> Overall | None:
         pairs=tuple(pair for pair, _ in main),
         measured=measured,
         difference=mean,
-        verdict=_shown(mean, protocol) if mean else Verdict.PENDING,
+        verdict=_shown(mean, protocol) if mean else _without_mean([pair.verdict for pair, _ in main]),
         trend=_together(layouts, _slope(measured), None),
     )
+
+
+def _without_mean(verdicts: Sequence[Verdict]) -> Verdict:
+    """Returns what holds of pairs of which none has an interval."""
+    if len(set(verdicts)) == 1:
+        return verdicts[0]
+    return Verdict.PENDING if Verdict.PENDING in verdicts else Verdict.UNDECIDED
 
 
 MEASURED = (Verdict.BETTER, Verdict.WORSE, Verdict.EQUIVALENT, Verdict.UNDECIDED)

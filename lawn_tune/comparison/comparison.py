@@ -147,7 +147,7 @@ class Overall:
         measured: pairs that the mean is over: those with an interval, of winners that their control reached.
         difference: mean of the measured pairs' differences, each with the same weight; its interval holds by itself.
             None if no pair is measured.
-        verdict: what that interval shows.
+        verdict: what that interval shows; without one, what holds of all pairs.
         trend: change of the difference for twice the batch size: slope of the least-squares line over log2(batch size),
             with an offset for each two methods; None unless two are compared at two batch sizes. Its interval holds by
             itself.

@@ -179,6 +179,22 @@ def test_methods_that_are_compared_at_large_sizes_only_make_no_trend() -> None:
     assert found.trend.mean == pytest.approx(0.0, abs=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("pairs", "verdict"),
+    [
+        ([((150, None, None), (151, None, None))], Verdict.UNDECIDED),
+        ([((150, 151, 152), ("diverged",) * 3)], Verdict.LOST),
+        ([((150, 151, 152), ("diverged",) * 3), ((150, None, None), (151, None, None))], Verdict.UNDECIDED),
+        ([((150, 151, 152), ("diverged",) * 3), ((150, 151, 152), (None, None, None))], Verdict.PENDING),
+    ],
+)
+def test_without_an_interval_the_verdict_is_that_of_the_pairs(
+    pairs: Sequence[tuple[Hits, Hits]], verdict: Verdict
+) -> None:
+    found = overall({("adam", 32 * 2**i): pair for i, pair in enumerate(pairs)})
+    assert (found.difference, found.verdict) == (None, verdict)
+
+
 def test_a_trend_is_told_in_whose_favor_it_is() -> None:
     base = [100, 100, 100]
     rising = {("adam", 2**i): (base, [hits + 20 * i for hits in (100, 101, 102)]) for i in range(1, 5)}

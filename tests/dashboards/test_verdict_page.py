@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from playwright.sync_api import expect
 
-from dashboards.web.pages.verdict import effect, question, todos
+from dashboards.web.page import Empty, View
+from dashboards.web.pages.verdict import decide, effect, question, todos
 from dashboards.web.snapshot import Snapshots
 from dashboards.widening import suggested
 from lawn_tune.comparison.compare import compare_space
 from lawn_tune.comparison.comparison import Verdict
 from lawn_tune.comparison.next_steps import launch_command, next_steps
 from lawn_tune.comparison.verdicts import overall_sentences
+from lawn_tune.results import Outcome
 from tests.helpers.browser import NARROW, WIDE, Browse
 from tests.helpers.memory_source import MemorySource, demo_source
+from tests.helpers.pair_source import pair_source
 from tests.helpers.studied import studied
 
 SPACE = "movielens_100k"
@@ -59,6 +64,19 @@ def test_the_answer_the_forest_and_the_spaces_at_both_sizes(browse: Browse, demo
         expect(rows.nth(1)).to_contain_text(text)
     rows.nth(0).get_by_role("link").click()
     expect(answer).to_contain_text(question(compare_space(demo, "digits")))
+
+
+@pytest.mark.parametrize(
+    ("hits", "text"),
+    [
+        (["diverged"] * 3, "Every trial has a result, and no launch would decide the pairs that are open."),
+        ([190, 191, 192], "Every pair is decided, and every trial has a result."),
+    ],
+)
+def test_pairs_that_nothing_can_decide_are_not_called_decided(hits: list[int | Outcome | None], text: str) -> None:
+    comparison = compare_space(pair_source([100, 101, 102], hits), "digits")
+    found = decide(cast(View, SimpleNamespace(snapshot=SimpleNamespace(comparison=comparison))))
+    assert found == Empty(text)
 
 
 def test_every_open_pair_has_a_step_and_settled_ones_have_none(demo: MemorySource) -> None:

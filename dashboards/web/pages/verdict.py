@@ -10,6 +10,7 @@ from dash.development.base_component import Component
 
 from dashboards.figures.base import plain
 from dashboards.figures.forest import FOREST_HELP, forest_figure, forest_info, forest_summary
+from dashboards.figures.pair_outcome import TONES
 from dashboards.report.protocol import dates, protocol
 from dashboards.web import components
 from dashboards.web.cards import Block, Drawing, FigureCard, page
@@ -20,7 +21,7 @@ from dashboards.web.page import Empty, View
 from dashboards.web.pages.comparison import nothing
 from dashboards.web.pages.progress import percent, progress_of, state_text
 from dashboards.widening import shortest_budget, suggested
-from lawn_tune.comparison.comparison import CellResult, Comparison, PairResult
+from lawn_tune.comparison.comparison import CellResult, Comparison, PairResult, Verdict
 from lawn_tune.comparison.next_steps import launch_command, next_steps
 from lawn_tune.comparison.tables import model_text
 from lawn_tune.comparison.verdicts import BY_ITSELF, enough_digits, headline, interval_text, overall_sentences
@@ -135,7 +136,9 @@ def decide(view: View) -> list[Component] | Empty:
         return Empty("There is no pair to decide.")
     found = todos(comparison)
     if not found:
-        return Empty("Every pair is decided, and every trial has a result.")
+        if all(pair.verdict in TONES and pair.verdict is not Verdict.UNDECIDED for pair in comparison.pairs):
+            return Empty("Every pair is decided, and every trial has a result.")
+        return Empty("Every trial has a result, and no launch would decide the pairs that are open.")
     shown = found[:MAX_STEPS]
     more = [html.P(f"and {count(len(found) - len(shown), 'step')} more.", className="help")] if shown != found else []
     terms = [html.Div([html.Dt(todo.what), html.Dd([html.P(todo.text), *_command(view, todo)])]) for todo in shown]
