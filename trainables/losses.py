@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from pkgutil import resolve_name
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from trainables.catalogue.code import resolved
 from trainables.catalogue.rows import Loss
 
 LossFn = Callable[..., Tensor]
@@ -20,7 +20,7 @@ Parameter = Tensor | float
 
 def loss_of(row: Loss) -> LossFn:
     """Returns the loss of a row with the parameters that the row sets; the code it names is imported."""
-    function: LossFn = resolve_name(row.function)
+    function: LossFn = resolved(row.function)
     return partial(function, **row.values) if row.values else function
 
 

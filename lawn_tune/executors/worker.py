@@ -28,6 +28,7 @@ from lawn_tune.executors.utilization import Utilization
 from lawn_tune.executors.watchdog import Watchdog
 from lawn_tune.results import UTILIZATION
 from trainables import data
+from trainables.catalogue.code import CodeError
 from trainables.functions.run import FunctionError, FunctionRun
 from trainables.optimizers import fused
 from trainables.optimizers.classes import OptimizerClassError
@@ -83,7 +84,7 @@ def work(
         raise  # of the driver, which trains in this process; not the job's fault
     except data.DataError as error:
         message = _failed("data", f"{notes.machine}: {error}")
-    except FunctionError as error:
+    except (FunctionError, CodeError) as error:
         message = _failed("error", str(error))
     except WorkloadError as error:
         message = _failed("workload", f"{job.config.task.code_of}: {error}")

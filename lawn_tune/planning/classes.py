@@ -10,11 +10,8 @@ from lawn_tune.planning.sources import Code, Named, located, read_code
 from search_spaces.keys import did_you_mean, space_error
 from search_spaces.space import SearchSpace
 from trainables.catalogue import Catalogue
-from trainables.catalogue.arguments import BETAS, not_taken
+from trainables.catalogue.arguments import BETAS, DECAY, not_taken
 from trainables.catalogue.rows import SCHEDULE, Control
-
-DECAY = "weight_decay"
-"""Argument of an optimizer class that must be 0 under a control."""
 
 COLORS = ("#a067b1", "#12868f", "#a8591a", "#5b83b1", "#2d8a4e", "#c2478f")
 """Of methods that the space names and the catalogue lacks; each pair of a comparison has one."""

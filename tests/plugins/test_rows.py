@@ -6,7 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from lawn_tune.cli.main import app
 from lawn_tune.planning.check import check
 from lawn_tune.planning.spaces import find_space
 from search_spaces.space import SpaceError
@@ -72,3 +74,23 @@ def test_an_option_is_a_finite_number(scale: float, tmp_path: Path) -> None:
     check(replace(space, model={"name": "flat", "scale": 0.5}), known)
     with pytest.raises(SpaceError, match=r"model\.scale: must be a finite number"):
         check(replace(space, model={"name": "flat", "scale": scale}), known)
+
+
+@pytest.mark.parametrize(("code", "reason"), [("nowhere:step", "No module named 'nowhere'"), ("json:step", "'json'")])
+def test_code_that_cannot_be_imported_is_named_with_what_to_do(
+    code: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = f'[catalogue.rules.own]\nlabel = "own"\nstate = []\ndirection = "{code}"\n'
+    rows += (
+        '[catalogue.methods.own]\nlabel = "own"\nrule = "own"\n[optimizers.own]\npeak_lr = [0.1]\nwarmup_epochs = [0]\n'
+    )
+    Path("own.toml").write_text(f'extends = "quickstart"\nmethods = ["own"]\nbatch_sizes = [64]\n{rows}')
+    ended = CliRunner().invoke(app, ["launch", "own.toml", "--executor", "inline", "--retries", "0"])
+    assert ended.exit_code == 5, ended.output
+    (error,) = (line for line in ended.output.splitlines() if line.startswith("error: "))
+    assert error.startswith(
+        f"error: 1 trial failed: '{code}', which a row of the catalogue names, cannot be imported: "
+    )
+    assert reason in error
+    assert error.endswith("make it importable where training runs, for example by PYTHONPATH")

@@ -132,14 +132,14 @@ def test_the_reader_of_images_trusts_no_shape(stem: str, damage: Callable[[bytes
 
 
 def test_a_file_that_is_replaced_while_it_is_read_is_noticed(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, build = data_dir / "ml-100k" / "u.data", build_workload.__globals__["resolve_name"]
+    path, build = data_dir / "ml-100k" / "u.data", build_workload.__globals__["resolved"]
 
     def replaced(code: str) -> Callable[..., object]:
         (data_dir / "new").write_bytes(path.read_bytes())
         (data_dir / "new").replace(path)
         return cast(Callable[..., object], build(code))
 
-    monkeypatch.setattr("trainables.workloads.resolve_name", replaced)
+    monkeypatch.setattr("trainables.workloads.resolved", replaced)
     with pytest.raises(DataError, match=r"'movielens-100k' in .* changed while it was read"):
         build_workload(tasks.RANKING, data_dir, CPU)
 

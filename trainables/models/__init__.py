@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pkgutil import resolve_name
-
 from torch import nn
 
+from trainables.catalogue.code import resolved
 from trainables.catalogue.rows import Shape
 from trainables.tasks import Task
 
@@ -23,5 +22,5 @@ def build_model(task: Task, shape: Shape) -> nn.Module:
     row, data = task.model_row, task.dataset_row.data
     if row.data != data:
         raise ValueError(f"model '{row.name}' is for {row.data}, but data set '{task.dataset}' holds {data}")
-    model: nn.Module = resolve_name(row.build)(**shape, **task.model.options)
+    model: nn.Module = resolved(row.build)(**shape, **task.model.options)
     return model

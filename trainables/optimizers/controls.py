@@ -12,12 +12,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pkgutil import resolve_name
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from trainables.catalogue.code import resolved
 from trainables.catalogue.rows import Control as ControlRow
 from trainables.optimizers.lists import Number, Tensors, move_, spread
 from trainables.optimizers.weights import (
@@ -299,6 +299,6 @@ def control_of(row: ControlRow, values: Mapping[str, Number]) -> Control:
         row: names a control, or a class of one.
         values: its hyperparameters, numbers or tensors [R, 1].
     """
-    hook = resolve_name(row.hook)
+    hook = resolved(row.hook)
     made: Control = hook(**values) if isinstance(hook, type) else hook
     return made

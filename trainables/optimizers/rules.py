@@ -17,11 +17,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pkgutil import resolve_name
 
 import torch
 from torch import Tensor
 
+from trainables.catalogue.code import resolved
 from trainables.catalogue.methods import METHODS
 from trainables.catalogue.methods import RULES as BUILT_IN
 from trainables.catalogue.rows import Rule as RuleRow
@@ -126,10 +126,10 @@ def rule_of(row: RuleRow) -> Rule:
     That of a torch optimizer class has no direction: see `trainables.optimizers.classes`.
     """
     pair = METHODS.get(row.name)
-    own = resolve_name(pair.control.hook) if pair and pair.rule == row and pair.control else Decay
+    own = resolved(pair.control.hook) if pair and pair.rule == row and pair.control else Decay
     hyper = tuple(hyperparameter.name for hyperparameter in row.hyperparameters)
     trust = {"trust_ratio": row.trust_ratio, "trust_clip": row.trust_clip}
-    return Rule(row.state, hyper, resolve_name(row.direction or _NONE), own, **trust)
+    return Rule(row.state, hyper, resolved(row.direction or _NONE), own, **trust)
 
 
 RULES: Mapping[str, Rule] = {name: rule_of(row) for name, row in BUILT_IN.items()}

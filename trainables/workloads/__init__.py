@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from pkgutil import resolve_name
 
 import torch
 
+from trainables.catalogue.code import resolved
 from trainables.data import verified
 from trainables.tasks import Task
 from trainables.workloads.base import Workload
@@ -41,6 +41,6 @@ def build_workload(task: Task, data_dir: Path, device: torch.device) -> Workload
         if name not in fitting:
             raise ValueError(f"{kind} of dataset '{row.name}' must be one of {', '.join(fitting)}, got '{name}'")
     with verified(row, data_dir):
-        found = resolve_name(row.workload)
+        found = resolved(row.workload)
         workload: Workload = own(found, task, data_dir, device) if row.code else found(task, data_dir, device)
     return Short(workload, task.steps * task.batch_size) if task.steps else workload

@@ -1,0 +1,23 @@
+"""What rows of the catalogue name as "package.module:attribute", imported in the process that trains."""
+
+from __future__ import annotations
+
+from pkgutil import resolve_name
+from typing import Any
+
+
+class CodeError(ValueError):
+    """Code that a row names and that cannot be imported; the text names both."""
+
+
+def resolved(name: str) -> Any:
+    """Returns the object of a name; its module is imported.
+
+    Raises:
+        CodeError: there is no such module, or nothing of that name in it.
+    """
+    try:
+        return resolve_name(name)
+    except (ImportError, AttributeError) as error:
+        todo = "make it importable where training runs, for example by PYTHONPATH"
+        raise CodeError(f"'{name}', which a row of the catalogue names, cannot be imported: {error}; {todo}") from error
