@@ -187,8 +187,9 @@ class Cell:
 
     @property
     def metric(self) -> Metric:
-        """The metric that selects and is reported."""
-        return self.task.catalogue.metrics[self.protocol.metric]
+        """The metric that selects and is reported; one that this version does not know has no unit."""
+        name, direction = self.protocol.metric, self.protocol.direction
+        return self.task.catalogue.metrics.get(name) or Metric(name=name, label=name, direction=direction)
 
     @property
     def control(self) -> Control | None:
