@@ -19,6 +19,7 @@ from dashboards.report.static_site import doubled, entry, missing, page_path, re
 from lawn_tune.cli.compare import as_given, comparison_of
 from lawn_tune.cli.ledger import bars, counts
 from lawn_tune.cli.options import Storage, parsed
+from lawn_tune.cli.printing import writing
 from lawn_tune.cli.source import elsewhere, launched, option, reading, reading_space, refuse_bundle
 from lawn_tune.errors import LedgerError, UsageError
 from lawn_tune.ledger import Ledger
@@ -89,10 +90,8 @@ def report(
             drawn = {figures / name: figure for name, figure in named.items()}
     for place, figure in drawn.items():
         _put(place, figure, "--figures")
-    try:
+    with writing(path):
         page.save(text, path)
-    except OSError as error:
-        raise UsageError(f"--output: cannot write '{path}': {error.strerror}", "Give another file.") from None
     typer.echo(f"wrote {path} ({size(len(text.encode()))}){f' and {len(drawn)} figures' if drawn else ''}")
 
 
@@ -193,11 +192,9 @@ def _write_site(space: str | None, folder: Path, storage: str | None) -> None:
 
 
 def _put(path: Path, text: str, option: str = "--site") -> None:
-    try:
+    with writing(path, option, "folder"):
         path.parent.mkdir(parents=True, exist_ok=True)
         page.save(text, path)
-    except OSError as error:
-        raise UsageError(f"{option}: cannot write '{path}': {error.strerror}", "Give another folder.") from None
 
 
 def _write_bundle(space: str, path: Path, storage: str | None) -> None:

@@ -30,7 +30,12 @@ class CellName:
     batch_size: int
 
     def __str__(self) -> str:
-        return f"{self.space}/{self.optimizer}/bs{self.batch_size}"
+        return f"{self.space}/{self.short}"
+
+    @property
+    def short(self) -> str:
+        """The name within its space."""
+        return f"{self.optimizer}/bs{self.batch_size}"
 
     @staticmethod
     def parse(text: str) -> CellName:

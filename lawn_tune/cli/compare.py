@@ -11,7 +11,8 @@ from typing import Annotated, TypeVar
 import typer
 from rich.console import Console
 
-from lawn_tune.cli.options import Storage, console, plain_table
+from lawn_tune.cli.options import Storage
+from lawn_tune.cli.printing import console, plain_table, writing
 from lawn_tune.cli.source import launched, option, reading_space, with_storage
 from lawn_tune.comparison.compare import compare_space
 from lawn_tune.comparison.comparison import Comparison
@@ -140,10 +141,8 @@ def write(
     if output is None:
         typer.echo(text, nl=False)
         return
-    try:
+    with writing(output):
         output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"--output: cannot write '{output}': {error.strerror}", "Give another file.") from None
 
 
 def _print_times(found: Sequence[Arrival], out: Console) -> None:

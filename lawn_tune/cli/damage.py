@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.markup import escape
 
+from lawn_tune.cli.printing import warn
 from lawn_tune.results import REPAIR, TrialRow
 
 MOST = 3
@@ -17,7 +17,7 @@ def tell_damage(console: Console, rows: Sequence[TrialRow]) -> None:
     """Names the trials that cannot be read: they count as failed, and no launch trains them."""
     damaged = list(dict.fromkeys(row.error for row in rows if row.damaged))
     for error in damaged[:MOST]:
-        console.print(f"[yellow]{escape(error)}[/]", highlight=False, soft_wrap=True)
+        warn(console, error)
     if damaged:
         more = f"{len(damaged) - MOST} more trials cannot be read. " if len(damaged) > MOST else ""
-        console.print(f"[yellow]{more}{REPAIR}[/]", highlight=False, soft_wrap=True)
+        warn(console, f"{more}{REPAIR}")

@@ -13,7 +13,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from lawn_tune.cli.options import AsJson, DataDir, console, messages, print_json
+from lawn_tune.cli.options import AsJson, DataDir
+from lawn_tune.cli.printing import console, messages, print_json
 from lawn_tune.errors import DataError, UsageError
 from lawn_tune.settings import resolve
 from search_spaces.keys import did_you_mean

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lawn_tune.cells import Cell
-from lawn_tune.cli.options import console, plain_table
+from lawn_tune.cli.printing import console, plain_table
 from lawn_tune.comparison.compare import compare
 from lawn_tune.comparison.inference import MOST_SEEDS, POWER
 from lawn_tune.comparison.power import PRIOR_SPREAD, Needed, needed

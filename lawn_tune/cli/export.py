@@ -13,9 +13,9 @@ from typing import Annotated, Any, Literal
 import typer
 
 from lawn_tune.cli.options import Storage
+from lawn_tune.cli.printing import writing
 from lawn_tune.cli.source import launched, reading_space
 from lawn_tune.comparison.renderers.csv_field import csv_field
-from lawn_tune.errors import UsageError
 from lawn_tune.results import BINS, TrialRow
 
 FIELDS = (
@@ -50,10 +50,8 @@ def export(
     if output is None:
         typer.echo(text, nl=False)
         return
-    try:
+    with writing(output):
         output.write_text(text, encoding="utf-8", newline="")
-    except OSError as error:
-        raise UsageError(f"--output: cannot write '{output}': {error.strerror}", "Give another file.") from None
 
 
 def record(row: TrialRow) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from lawn_tune.cli.options import AsJson, Storage, print_json
+from lawn_tune.cli.options import AsJson, Storage
+from lawn_tune.cli.printing import print_json
 from lawn_tune.cli.source import with_storage
 from lawn_tune.errors import UsageError
 from lawn_tune.ledger import Ledger, open_ledger

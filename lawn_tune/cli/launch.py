@@ -40,9 +40,9 @@ from lawn_tune.cli.options import (
     Storage,
     WorkDir,
     Workers,
-    messages,
     settings_of,
 )
+from lawn_tune.cli.printing import messages, warn
 from lawn_tune.errors import AT_LIMIT, DataError, ExecutionError, UsageError
 from lawn_tune.settings import Settings, check_work_dir
 from lawn_tune.settings.deadlines import moment
@@ -140,7 +140,7 @@ def launch(
     console = messages()
     slots = machine_slots(settings)  # refuses GPUs that are not there, before anything is begun
     for warning in warnings(planned):
-        _warn(console, warning)
+        warn(console, warning)
     if smoke:
         from lawn_tune.cli.smoke import run_smoke
 
@@ -155,15 +155,11 @@ def _notices(cells: Sequence[Cell], settings: Settings, console: Console) -> Not
     from lawn_tune.cli.notifying import Notices
 
     spaces = list(dict.fromkeys(cell.name.space for cell in cells))
-    return Notices(settings.notify, spaces, masked(settings.storage), lambda text: _warn(console, text))
+    return Notices(settings.notify, spaces, masked(settings.storage), lambda text: warn(console, text))
 
 
-def _warn(console: Console, text: str) -> None:
-    _say(console, text, "yellow")
-
-
-def _say(console: Console, text: str, style: str = "") -> None:
-    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+def _say(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _launch(cells: Sequence[Cell], settings: Settings, console: Console, slots: Slots, **options: Any) -> None:
@@ -233,7 +229,7 @@ def run_launch(
     from lawn_tune.planning.ranks import check_ranks
 
     check_ranks(cells, settings.gpus_per_trial)
-    patience = Patience(lambda text: _warn(console, text))
+    patience = Patience(lambda text: warn(console, text))
     with open_ledger(settings.storage, patience=patience) as ledger:
         cells, waiting, code = _register(ledger, cells, console, code or {}, keep_code=keep_code)
         spaces = list(dict.fromkeys(cell.name.space for cell in cells))

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from lawn_tune.cli.options import AsJson, Storage, messages, print_json
+from lawn_tune.cli.options import AsJson, Storage
+from lawn_tune.cli.printing import messages, print_json
 from lawn_tune.errors import LedgerError
 from lawn_tune.ledger.database import Database
 from lawn_tune.ledger.definitions import PREFIX, REVISION

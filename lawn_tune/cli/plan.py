@@ -9,20 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from lawn_tune.cells import Cell
-from lawn_tune.cli.options import (
-    AsJson,
-    Cells,
-    Gpus,
-    GpusPerTrial,
-    MaxEpochs,
-    Seeds,
-    Smoke,
-    Storage,
-    console,
-    parsed,
-    print_json,
-)
+from lawn_tune.cli.options import AsJson, Cells, Gpus, GpusPerTrial, MaxEpochs, Seeds, Smoke, Storage, parsed
 from lawn_tune.cli.plan_text import Planned, print_plan, time_text
+from lawn_tune.cli.printing import console, print_json
 from lawn_tune.errors import UsageError
 from lawn_tune.executors.build import on_gpus
 from lawn_tune.planning.costs import estimate

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from lawn_tune import words
 from lawn_tune.cells import Cell
-from lawn_tune.cli.options import console, plain_table
+from lawn_tune.cli.printing import console, plain_table
 from lawn_tune.planning.costs import Cost
 from lawn_tune.planning.extending import STAY, state
 from lawn_tune.planning.packing import pack_size
@@ -72,7 +71,7 @@ def _table(space: str, lines: Sequence[Planned], sizes: bool) -> Table:
     seeds = any(cell.grid.size != cost.trials[0] for cell, cost, _, _ in lines)  # else the points are the search trials
     rows = [
         (
-            _short(cell),
+            cell.name.short,
             f"{cell.grid.size}" if seeds else "",
             *(f"{number}" for number in cost.trials),
             f"{sum(cost.packs)}",
@@ -87,16 +86,12 @@ def _table(space: str, lines: Sequence[Planned], sizes: bool) -> Table:
     return plain_table(columns, rows, left=("cell",), title=space)
 
 
-def _short(cell: Cell) -> str:
-    return f"{cell.name.optimizer}/bs{cell.name.batch_size}"
-
-
 def _note(cell: Cell) -> str:
     """Returns the line on points whose free phase fills the whole training, "" for none, or all: that is a warning."""
     count = unconstrained_points(cell)
     if not 0 < count < cell.grid.size:
         return ""
-    points = f"{count} of {cell.grid.size} points of {_short(cell)}"
+    points = f"{count} of {cell.grid.size} points of {cell.name.short}"
     return f"{points} have {cell.method.switch} >= {cell.task.epochs} and never reach the constraint"
 
 
@@ -106,7 +101,7 @@ def _added(cells: Sequence[Cell], rows: Sequence[TrialRow] | None) -> list[str]:
         return []
     from lawn_tune.planning.selection import winner  # brings numpy
 
-    return [*(f"{_short(cell)}: {state(cell, winner(cell, rows))}" for cell in cells if cell.added), STAY]
+    return [*(f"{cell.name.short}: {state(cell, winner(cell, rows))}" for cell in cells if cell.added), STAY]
 
 
 def _kept(cells: Sequence[Cell]) -> list[str]:
@@ -115,17 +110,17 @@ def _kept(cells: Sequence[Cell]) -> list[str]:
         return []
     from lawn_tune.planning.keeping import state as kept_state  # brings numpy
 
-    return [f"{_short(cell)}: {kept_state(cell)}" for cell in cells if cell.kept]
+    return [f"{cell.name.short}: {kept_state(cell)}" for cell in cells if cell.kept]
 
 
 def _unequal(cells: Sequence[Cell]) -> list[str]:
     """Returns a line for each planned pair of rivals whose grids differ in size: the larger one is favored."""
     sizes = {cell.name: cell.grid.size for cell in cells}
     return [
-        f"{_short(cell)} has {cell.grid.size} grid points, its baseline {baseline} {sizes[rival]}: unequal search"
+        f"{cell.name.short} has {cell.grid.size} grid points, its baseline {baseline} {sizes[rival]}: unequal search"
         for cell in cells
         for baseline in cell.baselines
-        if sizes.get(rival := replace(cell.name, optimizer=baseline), cell.grid.size) != cell.grid.size
+        if sizes.get(rival := cell.rival(baseline), cell.grid.size) != cell.grid.size
     ]
 
 

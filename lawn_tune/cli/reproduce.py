@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from lawn_tune.cli.options import Storage, console
+from lawn_tune.cli.options import Storage
+from lawn_tune.cli.printing import console, writing
 from lawn_tune.errors import UsageError
 from lawn_tune.planning.spaces import builtin_spaces, in_group
 from lawn_tune.words import listing
@@ -84,10 +85,8 @@ def _write(number: int, spaces: tuple[str, ...], out: Path, storage: str | None)
     shown = reproduction(table, [comparison for comparison in comparisons if not comparison.empty])
     files = [out / f"table{number}.{suffix}" for suffix in WRITERS]
     for file, write in zip(files, WRITERS.values(), strict=True):
-        try:
+        with writing(file, "--out", "folder"):
             file.write_text(write(shown), encoding="utf-8")
-        except OSError as error:
-            raise UsageError(f"--out: cannot write '{file}': {error.strerror}", "Give another folder.") from None
     lines = [summary(shown)]
     if shown.trained < shown.printed:
         command = with_storage(f"lawn-tune reproduce table{number} --out {shlex.quote(str(out))}", storage)

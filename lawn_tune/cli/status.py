@@ -14,7 +14,8 @@ from rich.table import Table
 from lawn_tune import words
 from lawn_tune.cells import Cell
 from lawn_tune.cli.damage import tell_damage
-from lawn_tune.cli.options import AsJson, Storage, console, plain_table, print_json
+from lawn_tune.cli.options import AsJson, Storage
+from lawn_tune.cli.printing import console, plain_table, print_json
 from lawn_tune.cli.source import launched, reading, refuse_bundle, with_storage
 from lawn_tune.comparison.next_steps import launch_command
 from lawn_tune.ledger.leases import Lease
@@ -201,7 +202,7 @@ def _table(space: str, found: Sequence[tuple[Cell, Counts]]) -> Table:
     seldom = {name: any(getattr(counts, name) for _, counts in found) for name in ("diverged", "running", "failed")}
     rows = [
         (
-            f"{cell.name.optimizer}/bs{cell.name.batch_size}",
+            cell.name.short,
             *(f"{getattr(counts, name)}" if seldom.get(name, True) else "" for name in columns[1:-1]),
             f"{100 * counts.share:.0f}%",
         )

@@ -75,7 +75,7 @@ def select(cells: Iterable[Cell], patterns: Sequence[str]) -> tuple[Cell, ...]:
 
 
 def _matches(name: CellName, pattern: str) -> bool:
-    return fnmatchcase(f"{name.optimizer}/bs{name.batch_size}", pattern) or fnmatchcase(str(name), pattern)
+    return fnmatchcase(name.short, pattern) or fnmatchcase(str(name), pattern)
 
 
 def _cells(space: SearchSpace, max_epochs: int | None, seeds: int | None) -> list[Cell]:

@@ -53,7 +53,7 @@ def label(cell: Cell) -> str:
 
 
 def _subject(view: View) -> str:
-    return str(cell_of(view).name).partition("/")[2]
+    return cell_of(view).name.short
 
 
 def _controls(view: View) -> list[Component]:

@@ -13,7 +13,8 @@ from lawn_tune.cli.doctor.devices import compiler, python, torch
 from lawn_tune.cli.doctor.folders import datasets, disk, own_folders
 from lawn_tune.cli.doctor.packages import packages
 from lawn_tune.cli.doctor.ray import cluster, local_ray, ray_token
-from lawn_tune.cli.options import AsJson, DataDir, RayAddress, Storage, WorkDir, print_json, settings_of
+from lawn_tune.cli.options import AsJson, DataDir, RayAddress, Storage, WorkDir, settings_of
+from lawn_tune.cli.printing import print_json
 from lawn_tune.settings import Settings
 
 PARTS: tuple[Callable[[Settings], list[Check]], ...] = (
