@@ -185,18 +185,18 @@ def forest_figure(info: ForestInfo, *, dense: bool = False) -> go.Figure:
         dense: in low rows however few there are, for the first screen of a phone.
     """
     row = _LOW if dense else _ROW if len(info.rows) <= _MANY else _DENSE
-    labels, long = _labels(info)
+    (labels, long), ends = _labels(info), _ends(info.rows)
     row = max(row, 20 + 16 * max((label.count("<br>") for label in labels), default=0))
     figure = blank(height=84 + row * max(2, len(info.rows)), legend=False)
-    figure.add_traces([_paper(info), *(_measured(info, places) for places in _alike(info)), *_arrows(info)])
+    figure.add_traces([_paper(info), *(_measured(info, places) for places in _alike(info)), *_arrows(info, ends)])
     figure.update_layout(
-        margin={"t": 24, "b": 52}, annotations=[*_unmeasured(info), *_far(info), *_sides(info, aside=long)]
+        margin={"t": 24, "b": 52}, annotations=[*_unmeasured(info), *_far(info, ends), *_sides(info, aside=long)]
     )
     figure.add_vline(x=0, line={"width": 1.5, "color": style.ZERO})
     for i, (above, below) in enumerate(pairwise(info.rows), start=1):
         if (above.space, above.base) != (below.space, below.base):
             figure.add_hline(y=i - 0.5, line={"width": 1, "color": style.ZERO, "dash": "dot"}, opacity=0.5)
-    figure.update_xaxes(title_text=with_unit("Difference", info.unit), range=list(_ends(info.rows)))
+    figure.update_xaxes(title_text=with_unit("Difference", info.unit), range=list(ends))
     figure.update_yaxes(
         automargin=True, type="linear",
         range=[max(len(info.rows), 2) - 0.5, -0.5], showgrid=False, zeroline=False, ticks="",
@@ -250,13 +250,13 @@ def _measured(info: ForestInfo, places: Sequence[int]) -> go.Scatter:
     return trace
 
 
-def _arrows(info: ForestInfo) -> list[go.Scatter]:
+def _arrows(info: ForestInfo, ends: Ends) -> list[go.Scatter]:
     """Returns an arrow at the border for each end of an interval that is beyond it."""
-    low, high = _ends(info.rows)
+    low, high = ends
     inset = 0.02 * (high - low)
     found = [
         (i, x, symbol)
-        for i, _, left, right in _beyond(info)
+        for i, _, left, right in _beyond(info, ends)
         for x, symbol, there in ((low + inset, "triangle-left", left), (high - inset, "triangle-right", right))
         if there
     ]
@@ -300,9 +300,9 @@ def _unmeasured(info: ForestInfo) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _far(info: ForestInfo) -> list[dict[str, Any]]:
+def _far(info: ForestInfo, ends: Ends) -> list[dict[str, Any]]:
     """Returns the means that are beyond the axis as texts at its border."""
-    low, high = _ends(info.rows)
+    low, high = ends
     return [
         {
             "x": low if mean < low else high, "y": i, "text": f"mean {signed(mean, info.digits)}", "showarrow": False,
@@ -344,9 +344,9 @@ def _span(row: ForestRow) -> Ends | None:
     return (row.mean, row.mean) if row.low is None or row.high is None else (row.low, row.high)
 
 
-def _beyond(info: ForestInfo) -> list[tuple[int, Ends, bool, bool]]:
+def _beyond(info: ForestInfo, ends: Ends) -> list[tuple[int, Ends, bool, bool]]:
     """Returns the pairs that leave the axis: place, ends, and whether it is on the left and on the right."""
-    low, high = _ends(info.rows)
+    low, high = ends
     spans = [(i, span) for i, row in enumerate(info.rows) if (span := _span(row)) is not None]
     return [(i, span, span[0] < low, span[1] > high) for i, span in spans if span[0] < low or span[1] > high]
 
@@ -354,7 +354,7 @@ def _beyond(info: ForestInfo) -> list[tuple[int, Ends, bool, bool]]:
 def beyond_text(info: ForestInfo) -> str:
     """Returns the numbers of the pairs that the axis is too short for, in a sentence; "" where it holds all."""
     names, texts = _names(info), []
-    for i, (low, high), *_ in _beyond(info):
+    for i, (low, high), *_ in _beyond(info, _ends(info.rows)):
         ends = dict.fromkeys((signed(low, info.digits), signed(high, info.digits)))
         texts.append(f"{names[i]}, batch {info.rows[i].batch_size:,} ({' to '.join(ends)})")
     return f" Beyond the axis: {'; '.join(texts)}." if texts else ""
