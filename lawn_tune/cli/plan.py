@@ -24,7 +24,7 @@ from lawn_tune.planning.ranks import check_ranks
 from lawn_tune.planning.smoke import smoke_cells
 from lawn_tune.planning.spaces import builtin_spaces, find_spaces, listed_spaces
 from lawn_tune.planning.speed import Speeds
-from lawn_tune.settings import kinds, resolve
+from lawn_tune.settings import Settings, kinds, resolve
 from lawn_tune.storage import StorageUrl, masked
 from trainables.examples import Outcomes
 
@@ -94,9 +94,41 @@ def plan(
     chosen = find_spaces(spaces or builtin_spaces())
     planned = plan_all(chosen, cells=cells or (), max_epochs=None if smoke else max_epochs, seeds=seeds)
     settings = resolve({"storage": storage, "gpus": gpus, "gpus_per_trial": gpus_per_trial})
-    on_gpu = on_gpus(settings)
     check_ranks(planned, settings.gpus_per_trial)
-    url = settings.storage
+    shown = _estimated(planned, settings, workers, detect, smoke=smoke)
+    if as_json:
+        print_json("plan/1", _document(shown))
+    else:
+        _print(shown)
+
+
+class _Plan(NamedTuple):
+    """A plan as it is shown.
+
+    Args:
+        lines: one a cell.
+        shared: cell → the cell of another space that has the same trials.
+        url: of the ledger.
+        held: what the ledger holds of it; None where there is none, or none is read.
+        speeds: of the devices.
+        placement: of the cells with trials of their own on workers; None where their number is not given.
+        detected: confirm seeds for a difference; None where it is not given.
+    """
+
+    lines: Sequence[Planned]
+    shared: Mapping[CellName, CellName]
+    url: str
+    held: _Held | None
+    speeds: Speeds
+    placement: Placement | None
+    detected: Detected | None
+
+
+def _estimated(
+    planned: tuple[Cell, ...], settings: Settings, workers: int | None, detect: float | None, *, smoke: bool
+) -> _Plan:
+    """Returns what cells cost on the devices of the settings, packed as a launch packs them."""
+    on_gpu, url = on_gpus(settings), settings.storage
     held = None if smoke else _held(url, planned, examples=detect is not None)
     planned = planned if held is None else held.cells
     detected = None if detect is None else _detected(planned, held, detect)
@@ -105,35 +137,32 @@ def plan(
     if held is not None:
         speeds.learn(planned, held.rows)
         planned = tuple(cell.packed(held.packings.get(cell.name)) for cell in planned)
-    shared = twins(planned)
-    own = [cell for cell in planned if cell.name not in shared]
-    placement = None
+    shared, placement = twins(planned), None
     if workers is not None:
+        own = [cell for cell in planned if cell.name not in shared]
         placement = place(own, speeds.costs(own), workers, on_gpu=on_gpu)
         packed = {cell.name: cell for cell in placement.cells}
         planned = tuple(packed.get(cell.name, cell) for cell in planned)
     planned = tuple(largest_packs(cell, on_gpu) for cell in planned)
     lines = [Planned(cell, estimate(cell, speeds=speeds), *_progress(cell, held, speeds)) for cell in planned]
-    if as_json:
-        document = _document(lines, shared, url) | _simulated(placement, speeds)
-        print_json("plan/1", document | (detected.document() if detected else {}))
-        return
-    print_plan(lines, shared, url, held.rows if held else None, sizes=placement is not None)
-    if on_gpu:
-        console().print(GPU_PACKS, soft_wrap=True, markup=False)
-    if held is not None:
-        _print_code(planned, held.rows)
-    if placement is not None:
-        console().print(_on_workers(placement, own, speeds), soft_wrap=True, markup=False)
-    if detected is not None:
-        detected.print()
+    return _Plan(lines, shared, url, held, speeds, placement, detected)
 
 
-def _print_code(planned: Sequence[Cell], rows: Sequence[TrialRow]) -> None:
-    from lawn_tune.planning.generations import code_text  # brings numpy
+def _print(shown: _Plan) -> None:
+    rows = shown.held.rows if shown.held else None
+    print_plan(shown.lines, shown.shared, shown.url, rows, sizes=shown.placement is not None)
+    notes = [GPU_PACKS] if shown.speeds.on_gpu else []
+    if rows is not None:
+        from lawn_tune.planning.generations import code_text  # brings numpy
 
-    if text := code_text(planned, rows):
-        console().print(text, soft_wrap=True, markup=False)
+        notes.append(code_text([line.cell for line in shown.lines], rows))
+    if shown.placement is not None:
+        own = [line.cell for line in shown.lines if line.cell.name not in shown.shared]
+        notes.append(_on_workers(shown.placement, own, shown.speeds))
+    for note in filter(None, notes):
+        console().print(note, soft_wrap=True, markup=False)
+    if shown.detected is not None:
+        shown.detected.print()
 
 
 def _detected(planned: Sequence[Cell], held: _Held | None, difference: float) -> Detected:
@@ -223,10 +252,12 @@ def _progress(cell: Cell, held: _Held | None, speeds: Speeds) -> tuple[Counts, R
     return count(cell, held.rows, held.outcomes), remaining(cell, held.rows, speeds, elsewhere=held.outcomes)
 
 
-def _document(lines: Sequence[Planned], shared: Mapping[CellName, CellName], url: str) -> dict[str, Any]:
+def _document(shown: _Plan) -> dict[str, Any]:
     return {
-        "cells": [_row(line, shared.get(line.cell.name)) for line in lines],
-        "ledger": masked(url) if any(line.counts for line in lines) else None,
+        "cells": [_row(line, shown.shared.get(line.cell.name)) for line in shown.lines],
+        "ledger": masked(shown.url) if any(line.counts for line in shown.lines) else None,
+        **_simulated(shown.placement, shown.speeds),
+        **(shown.detected.document() if shown.detected else {}),
     }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import math
-import platform
 import re
 import socket
 import time
@@ -14,16 +13,15 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-import lawn_tune
 from lawn_tune.errors import ExecutionError, LedgerError
 from lawn_tune.executors.base import Job
 from lawn_tune.executors.messages import Message, WorkerSettings
+from lawn_tune.executors.provenance import provenance
 from lawn_tune.executors.utilization import Utilization
 from lawn_tune.executors.watchdog import Watchdog
 from lawn_tune.results import UTILIZATION
@@ -32,9 +30,8 @@ from trainables.catalogue.code import CodeError
 from trainables.functions.run import FunctionError, FunctionRun
 from trainables.optimizers import fused
 from trainables.optimizers.classes import OptimizerClassError
-from trainables.optimizers.gpu import kernels_for
 from trainables.out_of_memory import memory_ended
-from trainables.outcomes import EpochRecord
+from trainables.outcomes import EpochRecord, TrialOutcome
 from trainables.training.group import GroupRun
 from trainables.training.packable import Unpackable
 from trainables.training.process_memory import keep_freed_memory
@@ -264,19 +261,10 @@ def _train(
                 notes.add(event)
     if run.outcomes is None:
         return _failed("stopped", f"stopped after epoch {trained} of {job.config.task.epochs}")
-    held, digest = ", ".join(run.outcomes[0].constrained), job.config.task.dataset_row.digest
-    found = notes.provenance() | ({"constrained tensors": held} if held else {})
-    found |= {"data sha256": digest} if digest else {}
-    found |= {"references": run.references} if run.references else {}
-    if isinstance(run, FunctionRun):  # its time is not this process's
-        found |= {"output": run.output} if run.output else {}
-    else:
-        found |= {"data sha256": run.digest} if run.digest else {}
-        if isinstance(run, GroupRun):
-            found |= {"processes": run.count}
-        elif (share := utilization.share()) is not None:
-            found |= {UTILIZATION: share}
-    found |= {"code": code_digest(settings.code[code])} if (code := job.config.task.code) else {}
+    found = notes.provenance() | _of_run(job, settings, run, run.outcomes)
+    # the time of a training function, or of several processes, is not this one's
+    if isinstance(run, PackRun) and (share := utilization.share()) is not None:
+        found |= {UTILIZATION: share}
     return {"kind": "finished", "outcomes": [asdict(outcome) for outcome in run.outcomes], "provenance": found}
 
 
@@ -306,6 +294,24 @@ def _run(job: Job, settings: WorkerSettings, device: torch.device, checkpoint: P
     return PackRun(job.config, **common)
 
 
+def _of_run(job: Job, settings: WorkerSettings, run: Run, outcomes: Sequence[TrialOutcome]) -> dict[str, Any]:
+    """Returns what is kept with the trials of a run: what it constrained, and its data and code."""
+    task = job.config.task
+    found: dict[str, Any] = {
+        "constrained tensors": ", ".join(outcomes[0].constrained),
+        "data sha256": task.dataset_row.digest,
+        "references": run.references,
+        "code": code_digest(settings.code[task.code]) if task.code else "",
+    }
+    if isinstance(run, FunctionRun):
+        found["output"] = run.output
+    elif run.digest:
+        found["data sha256"] = run.digest
+    if isinstance(run, GroupRun):
+        found["processes"] = run.count
+    return {name: value for name, value in found.items() if value}
+
+
 def _keep(job: Job, settings: WorkerSettings, run: Run, saved: Saved, notes: _Notes) -> None:
     """Brings a checkpoint to where other machines find it."""
     try:
@@ -333,31 +339,3 @@ def _bring_data(job: Job, settings: WorkerSettings, device: torch.device, notes:
     except data.DataError:
         if data.fetch_once(task.dataset, folder, task.catalogue.datasets):
             notes.note(f"data set '{task.dataset}' was fetched into {folder}")
-
-
-def provenance(device: torch.device, started: datetime) -> dict[str, Any]:
-    """Returns code and library versions, device, host and times, as stored with every trial."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
-    return {
-        "lawn_tune": lawn_tune.__version__,
-        "python": platform.python_version(),
-        "libraries": {library: version(library) for library in ("torch", "numpy")},
-        "device": f"{device.type}: {name}",
-        **({"tf32": tf32()} if device.type == "cuda" else {}),
-        "optimizer kernels": "compiled" if has_kernels(device) else "torch operations",
-        "threads": torch.get_num_threads(),
-        "host": socket.gethostname(),
-        "started": started.isoformat(),
-        "ended": datetime.now(UTC).isoformat(),
-    }
-
-
-def has_kernels(device: torch.device) -> bool:
-    """True if optimizers take steps by compiled kernels on this device."""
-    return kernels_for(torch.zeros(1, device=device)) is not None
-
-
-def tf32() -> str:
-    """Returns for which float32 operations a GPU may round its inputs to TF32's 10-bit mantissa, as torch is set."""
-    settings = {"matrix products": torch.backends.cuda.matmul, "convolutions": torch.backends.cudnn.conv}  # type: ignore[attr-defined]
-    return ", ".join(f"{name} {'on' if part.fp32_precision == 'tf32' else 'off'}" for name, part in settings.items())

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lawn_tune.executors.worker import provenance
+from lawn_tune.executors.provenance import provenance
 from lawn_tune.launching.commit import commit
 from lawn_tune.launching.launch import Launch
 from lawn_tune.ledger import Owner, open_ledger
@@ -28,7 +28,7 @@ SETTINGS = {
 
 FORKS = """
 import os, sys, torch
-from lawn_tune.executors.worker import tf32
+from lawn_tune.executors.provenance import tf32
 for setting in sys.argv[1:]:
     if not os.fork():
         exec(setting)
@@ -78,8 +78,8 @@ def test_the_commit_is_kept_with_trials_where_it_is_known(
 
 def test_tf32_is_kept_with_trials_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "H100")
-    monkeypatch.setattr("lawn_tune.executors.worker.tf32", lambda: "as set")
-    monkeypatch.setattr("lawn_tune.executors.worker.has_kernels", lambda device: False)
+    monkeypatch.setattr("lawn_tune.executors.provenance.tf32", lambda: "as set")
+    monkeypatch.setattr("lawn_tune.executors.provenance.has_kernels", lambda device: False)
     found = provenance(torch.device("cuda"), datetime.now(UTC))
     assert (found["device"], found["tf32"]) == ("cuda: H100", "as set")
     assert "tf32" not in provenance(torch.device("cpu"), datetime.now(UTC))
