@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from search_spaces.extending import BATCH_SIZES, EXTENDS, METHODS, read_space
-from search_spaces.keys import Keys, as_list, did_you_mean, space_error
-from search_spaces.levels import AUTO, DEFAULT_MARGIN, INFLECTION, MARGIN, MAX_MARGIN, of_batch, of_word
+from search_spaces.keys import space_error
+from search_spaces.levels import AUTO, DEFAULT_MARGIN, MARGIN, MAX_MARGIN, of_batch
 from search_spaces.space import Budget, Grid, OwnClass, Pairing, SearchSpace, SpaceError
+from search_spaces.table import Table, check_name, finite
 from search_spaces.toml import SUFFIX
-
-LARGEST = 2**31 - 1
-"""Upper bound of batch sizes, epochs and seeds: every random generator and database accepts seeds up to it."""
 
 DEFAULTS: Mapping[str, str] = {
     "selection": "validation",
@@ -66,11 +63,6 @@ MOST_DIGITS = 15
 ALONE = 1
 """Batch size of the cells of a space that has epochs and no batch sizes."""
 
-Number = TypeVar("Number", int, float, str)
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_NAME_RULE = "a name of letters, digits, '.', '_' and '-', starting with a letter or digit"
-
 
 def load_space(path: Path) -> SearchSpace:
     """Reads a search space; its name is the file's stem.
@@ -82,15 +74,15 @@ def load_space(path: Path) -> SearchSpace:
     values, base = read_space(path)
     if base is not None:
         load_space(base)  # so that errors of its keys name it
-    top = _Table(path, "", values)
+    top = Table(path, "", {**DEFAULTS, **values})
     own = TRAINABLE in values or WORKLOAD in values
     classes = _classes(top.table("optimizers")) if "optimizers" in values else {}
-    _check_keys(top, (*(SOURCES[:1] if classes else ()), *((METHODS, BATCH_SIZES) if base else ())))
+    _check_keys(Table(path, "", values), (*(SOURCES[:1] if classes else ()), *((METHODS, BATCH_SIZES) if base else ())))
     seeds = top.table("seeds")
     seeds.only(["search", "confirm"])
     seeds.requires(["search", "confirm"])
     return SearchSpace(
-        name=_check_name(path, "the file name", path.name.removesuffix(SUFFIX)),
+        name=check_name(path, "the file name", path.name.removesuffix(SUFFIX)),
         source=path,
         description=top.text("description"),
         notes=top.text("notes") if "notes" in values else "",
@@ -120,102 +112,7 @@ def load_space(path: Path) -> SearchSpace:
     )
 
 
-# --- one table of the file ---------------------------------------------------------------------------------------
-
-
-class _Table(Keys):
-    """A table of a space, with a reader for each kind of value in a space."""
-
-    def text(self, name: str) -> str:
-        value = self.values.get(name, DEFAULTS.get(name))
-        if not isinstance(value, str) or not value.strip():
-            raise self.error(name, "must be a non-empty string", value, "Write it in quotes.")
-        return value
-
-    def name(self, name: str) -> str:
-        return _check_name(self.source, self.key(name), self.text(name))
-
-    def table(self, name: str) -> _Table:
-        value = self.values[name]
-        if not isinstance(value, dict):
-            raise self.error(name, "must be a table", value, f"Write it as [{self.key(name)}] with keys below.")
-        return _Table(self.source, self.key(name), value)
-
-    def items(self, name: str, form: str = "") -> list[Any]:
-        value = self.values[name]
-        if not isinstance(value, list) or not value:
-            raise self.error(name, "must be a list with at least one value", value, form or as_list(value))
-        return value
-
-    def texts(self, name: str) -> tuple[str, ...]:
-        values = self.items(name, as_list(self.values[name], '["train.py", "model.py"]'))
-        for value in values:
-            if not isinstance(value, str) or not value:
-                raise self.error(name, "must contain only non-empty strings", value, "Write each in quotes.")
-        return tuple(values)
-
-    def integers(self, name: str) -> tuple[int, ...]:
-        return _distinct(self, name, [self.integer(name, value, minimum=0) for value in self.items(name)])
-
-    def integer(self, name: str, value: object, *, minimum: int) -> int:
-        if isinstance(value, bool) or not isinstance(value, int):
-            todo = "Write a whole number such as 12."
-            raise self.error(name, f"must be a whole number from {minimum} to {LARGEST}", value, todo)
-        if not minimum <= value <= LARGEST:
-            todo = "Choose a number in that range."
-            raise self.error(name, f"must be a whole number from {minimum} to {LARGEST}", value, todo)
-        return value
-
-    def numbers(self, name: str) -> tuple[float, ...]:
-        return _distinct(self, name, [self.number(name, value) for value in self.items(name)])
-
-    def levels(self, name: str, margins: tuple[float, ...]) -> tuple[float, ...]:
-        """Returns numbers, and those that words stand for; see `search_spaces.levels`."""
-        value = self.values[name]
-        if isinstance(value, dict) and FROM_BATCH in value:
-            todo = f"Move {FROM_BATCH} to the table of a batch size, such as [optimizers.adam.{BATCH}.4096]."
-            raise self.error(name, "must be a list, from which each batch size takes its levels", value, todo)
-        items = self.items(name)
-        _distinct(self, name, [item for item in items if isinstance(item, str)])
-        found = [of_word(item, margins) if isinstance(item, str) else () for item in items]
-        levels = [words or (self.number(name, item),) for item, words in zip(items, found, strict=True)]
-        return _distinct(self, name, [level for some in levels for level in some])
-
-    def number(self, name: str, value: object) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            todo = f"{did_you_mean(value, (AUTO, INFLECTION))}Write plain numbers such as 0.01 or 3."
-            raise self.error(name, "must contain only numbers", value, todo)
-        number = _finite(value)
-        if number is None or number < 0:
-            raise self.error(name, "must contain only finite numbers >= 0", value, "Remove or fix that value.")
-        return number + 0.0  # turns -0.0 into 0.0, so that equal values print and hash alike
-
-
-def _finite(value: float) -> float | None:
-    try:
-        number = float(value)
-    except OverflowError:  # an integer too large for a float
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _distinct(table: _Table, name: str, values: list[Number]) -> tuple[Number, ...]:
-    for i, value in enumerate(values):
-        if value in values[:i]:
-            raise table.error(name, "must not contain a value twice", value, "Remove the duplicate.")
-    return tuple(values)
-
-
-def _check_name(source: Path, key: str, value: str) -> str:
-    if not _NAME.fullmatch(value):
-        raise space_error(source, key, f"must be {_NAME_RULE}", value, "Rename it.")
-    return value
-
-
-# --- the parts of a space ----------------------------------------------------------------------------------------
-
-
-def _check_keys(top: _Table, also: Collection[str]) -> None:
+def _check_keys(top: Table, also: Collection[str]) -> None:
     """Checks that the keys are those of a file of its kind, or are allowed as well, and that none is missing."""
     needed: tuple[str, ...] = ROWS
     others: tuple[str, ...] = (WORKLOAD, TRAINABLE, *also)
@@ -234,7 +131,7 @@ def _check_keys(top: _Table, also: Collection[str]) -> None:
     top.requires(needed)
 
 
-def _model(table: _Table) -> dict[str, Any]:
+def _model(table: Table) -> dict[str, Any]:
     table.requires(["name"])
     for name, value in table.values.items():
         if not isinstance(value, str | int | float | bool):
@@ -242,7 +139,7 @@ def _model(table: _Table) -> dict[str, Any]:
     return {**table.values, "name": table.name("name")}
 
 
-def _confirm_seeds(seeds: _Table) -> tuple[int, ...]:
+def _confirm_seeds(seeds: Table) -> tuple[int, ...]:
     search, confirm = seeds.integers("search"), seeds.integers("confirm")
     shared = sorted(set(search) & set(confirm))
     if shared:
@@ -253,16 +150,16 @@ def _confirm_seeds(seeds: _Table) -> tuple[int, ...]:
     return confirm
 
 
-def _margin(top: _Table) -> float:
+def _margin(top: Table) -> float:
     value = top.values["margin"]
-    number = _finite(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    number = finite(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
     if number is None or number <= 0:
         todo = "Write the smallest difference that would matter, as 0.5."
         raise top.error("margin", "must be a number above 0", value, todo)
     return number
 
 
-def _metric(top: _Table) -> str:
+def _metric(top: Table) -> str:
     """Returns the name of the metric, which a table defines and a string names."""
     if not isinstance(top.values["metric"], dict):
         return top.text("metric")
@@ -283,7 +180,7 @@ def _metric(top: _Table) -> str:
     return table.name("name")
 
 
-def _catalogue(top: _Table) -> Mapping[str, Any]:
+def _catalogue(top: Table) -> Mapping[str, Any]:
     """Returns the rows that the space brings, the one of a metric that it defines included."""
     rows = dict(top.table("catalogue").values) if "catalogue" in top.values else {}
     metric, others = top.values["metric"], rows.get("metrics", {})
@@ -293,16 +190,10 @@ def _catalogue(top: _Table) -> Mapping[str, Any]:
     return rows
 
 
-def _files(top: _Table) -> dict[str, str]:
+def _files(top: Table) -> dict[str, str]:
     """Returns path → sha256 of the data files that a space declares."""
     found: dict[str, str] = {}
-    form = "Write each as [[data]] with path and sha256."
-    for i, value in enumerate(top.items("data", form)):
-        if not isinstance(value, dict):
-            raise top.error("data", "must be a list of tables", value, form)
-        table = _Table(top.source, f"data[{i}]", value)
-        table.only(["path", "sha256"])
-        table.requires(["path", "sha256"])
+    for table in top.tables("data", ("path", "sha256")):
         path, digest = Path(table.text("path")), table.text("sha256")
         if path.is_absolute() or ".." in path.parts or str(path) in found:
             raise table.error("path", "must be a path in the data folder, each once", str(path), "Correct it.")
@@ -312,23 +203,18 @@ def _files(top: _Table) -> dict[str, str]:
     return found
 
 
-def _epochs(top: _Table) -> tuple[Budget, ...]:
+def _epochs(top: Table) -> tuple[Budget, ...]:
     top.requires(["epochs"])
     return (Budget(batch_size=ALONE, epochs=top.integer("epochs", top.values["epochs"], minimum=1)),)
 
 
-def _budgets(top: _Table) -> tuple[Budget, ...]:
+def _budgets(top: Table) -> tuple[Budget, ...]:
     if "epochs" in top.values:
         raise top.error("epochs", "must not be next to [[budgets]]", top.values["epochs"], "Keep one of the two.")
     budgets: list[Budget] = []
-    form = "Write each as [[budgets]] with batch_size and epochs."
-    for i, value in enumerate(top.items("budgets", form)):
-        if not isinstance(value, dict):
-            raise top.error("budgets", "must be a list of tables", value, form)
-        table = _Table(top.source, f"budgets[{i}]", value)
-        table.only(["batch_size", "epochs", *(() if TRAINABLE in top.values else ("micro_batch",))])
-        table.requires(["batch_size", "epochs"])
-        sizes = {name: table.integer(name, number, minimum=1) for name, number in value.items()}
+    micro_batch = () if TRAINABLE in top.values else ("micro_batch",)
+    for table in top.tables("budgets", ("batch_size", "epochs"), micro_batch):
+        sizes = {name: table.integer(name, number, minimum=1) for name, number in table.values.items()}
         if sizes["batch_size"] in [budget.batch_size for budget in budgets]:
             raise table.error(
                 "batch_size", "must differ from that of every other budget", sizes["batch_size"], "Keep one."
@@ -342,14 +228,14 @@ def _budgets(top: _Table) -> tuple[Budget, ...]:
     return tuple(budgets)
 
 
-def _grids(optimizers: _Table) -> dict[str, Grid]:
+def _grids(optimizers: Table) -> dict[str, Grid]:
     if not optimizers.values:
         todo = "Add a table such as [optimizers.adam]."
         raise space_error(optimizers.source, "optimizers", "must name at least one optimizer", {}, todo)
     return {name: Grid(_levels(_named(optimizers, name), but=NOT_LEVELS)) for name in optimizers.values}
 
 
-def _classes(optimizers: _Table) -> dict[str, OwnClass]:
+def _classes(optimizers: Table) -> dict[str, OwnClass]:
     """Returns the torch optimizer classes of the methods that name one."""
     found: dict[str, OwnClass] = {}
     for name in optimizers.values:
@@ -363,7 +249,7 @@ def _classes(optimizers: _Table) -> dict[str, OwnClass]:
     return found
 
 
-def _overrides(optimizers: _Table) -> dict[str, dict[int, dict[str, tuple[float, ...]]]]:
+def _overrides(optimizers: Table) -> dict[str, dict[int, dict[str, tuple[float, ...]]]]:
     """Returns the levels of `[optimizers.<method>.batch.<size>]`, of the methods that have any."""
     found: dict[str, dict[int, dict[str, tuple[float, ...]]]] = {}
     for name in optimizers.values:
@@ -374,7 +260,7 @@ def _overrides(optimizers: _Table) -> dict[str, dict[int, dict[str, tuple[float,
     return found
 
 
-def _override(table: _Table, margins: tuple[float, ...]) -> dict[str, tuple[float, ...]]:
+def _override(table: Table, margins: tuple[float, ...]) -> dict[str, tuple[float, ...]]:
     """Returns the levels of a batch size; one that another batch size decides is a number for it."""
     decided = {name: table.table(name) for name, value in table.values.items() if isinstance(value, dict)}
     found = _levels(table, margins, but=decided)
@@ -385,30 +271,38 @@ def _override(table: _Table, margins: tuple[float, ...]) -> dict[str, tuple[floa
     return {name: found[name] for name in table.values if name in found}
 
 
-def _batch_size(sizes: _Table, text: str) -> int:
+def _batch_size(sizes: Table, text: str) -> int:
     if not text.isascii() or not text.isdigit() or text.startswith("0"):
         raise sizes.error(text, "must be a batch size", text, "Write the table as [optimizers.adam.batch.4096].")
     return int(text)
 
 
-def _named(optimizers: _Table, name: str) -> _Table:
+def _named(optimizers: Table, name: str) -> Table:
     table = optimizers.table(name)
-    _check_name(table.source, table.prefix, name)
+    check_name(table.source, table.prefix, name)
     return table
 
 
 def _levels(
-    table: _Table, margins: tuple[float, ...] = (DEFAULT_MARGIN,), but: Collection[str] = ()
+    table: Table, margins: tuple[float, ...] = (DEFAULT_MARGIN,), but: Collection[str] = ()
 ) -> dict[str, tuple[float, ...]]:
     """Returns the levels of a table, those of "auto" one for each of its margins, or else of the given ones."""
     keys = [key for key in table.values if key != MARGIN and key not in but]
     for key in keys:
-        _check_name(table.source, table.key(key), key)
+        check_name(table.source, table.key(key), key)
     margins = _margins(table, margins)
-    return {key: table.levels(key, margins) for key in keys}
+    return {key: _levels_of(table, key, margins) for key in keys}
 
 
-def _margins(table: _Table, default: tuple[float, ...]) -> tuple[float, ...]:
+def _levels_of(table: Table, key: str, margins: tuple[float, ...]) -> tuple[float, ...]:
+    value = table.values[key]
+    if isinstance(value, dict) and FROM_BATCH in value:
+        todo = f"Move {FROM_BATCH} to the table of a batch size, such as [optimizers.adam.{BATCH}.4096]."
+        raise table.error(key, "must be a list, from which each batch size takes its levels", value, todo)
+    return table.levels(key, margins)
+
+
+def _margins(table: Table, default: tuple[float, ...]) -> tuple[float, ...]:
     if MARGIN not in table.values:
         return default
     margins = table.numbers(MARGIN)
@@ -422,14 +316,8 @@ def _margins(table: _Table, default: tuple[float, ...]) -> tuple[float, ...]:
     return margins
 
 
-def _comparisons(top: _Table) -> tuple[Pairing, ...]:
-    form = "Write each as [[compare]] with challenger and baseline."
-    found = []
-    for i, value in enumerate(top.items("compare", form)):
-        if not isinstance(value, dict):
-            raise top.error("compare", "must be a list of tables", value, form)
-        table = _Table(top.source, f"compare[{i}]", value)
-        table.only(["challenger", "baseline"])
-        table.requires(["challenger", "baseline"])
-        found.append(Pairing(challenger=table.name("challenger"), baseline=table.name("baseline")))
-    return tuple(found)
+def _comparisons(top: Table) -> tuple[Pairing, ...]:
+    return tuple(
+        Pairing(challenger=table.name("challenger"), baseline=table.name("baseline"))
+        for table in top.tables("compare", ("challenger", "baseline"))
+    )

@@ -11,8 +11,8 @@ from lawn_tune.planning.classes import codes_of_classes, with_classes
 from lawn_tune.planning.functions import with_own_code
 from search_spaces.keys import did_you_mean, space_error
 from search_spaces.levels import batch_of, split, text
-from search_spaces.loader import LARGEST
 from search_spaces.space import Grid, SearchSpace, SpaceError
+from search_spaces.table import LARGEST
 from trainables.catalogue import Catalogue, CatalogueError, installed
 from trainables.catalogue.methods import CONTROLS
 from trainables.catalogue.rows import ANY_LOSS, Hyperparameter, Method, Option, Value

@@ -12,8 +12,8 @@ import pytest
 from lawn_tune.planning.check import MAX_POINTS, catalogue_of
 from lawn_tune.planning.check import check as check_against
 from lawn_tune.planning.spaces import find_space
-from search_spaces.loader import LARGEST
 from search_spaces.space import Budget, Grid, Pairing, SearchSpace, SpaceError
+from search_spaces.table import LARGEST
 from trainables.catalogue.rows import Option, Value
 
 BASE = replace(find_space("quickstart"), source=Path("mine.toml"))
