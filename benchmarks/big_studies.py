@@ -17,7 +17,8 @@ from lawn_tune.ledger import reads, roster
 from lawn_tune.ledger.curves import THINNED
 from lawn_tune.ledger.database import Database
 from lawn_tune.ledger.mirror import study_spec, study_trials
-from lawn_tune.ledger.studies import Studies, StudySpec, StudyTrial, rebuild
+from lawn_tune.ledger.studies import Studies
+from lawn_tune.ledger.study_rows import StudySpec, StudyTrial, rebuild
 
 PHASES: tuple[Phase, ...] = ("search", "confirm")
 STATES = {"complete": "COMPLETE", "diverged": "PRUNED", "failed": "FAIL"}

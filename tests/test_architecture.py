@@ -53,7 +53,11 @@ ONLY_IN = {
         "lawn_tune/executors/ray_jobs.py",
         "lawn_tune/executors/patient_ray.py",
     },
-    "optuna": {"lawn_tune/ledger/studies.py", "lawn_tune/ledger/optuna_runs.py"},
+    "optuna": {
+        "lawn_tune/ledger/studies.py",
+        "lawn_tune/ledger/study_rows.py",
+        "lawn_tune/ledger/optuna_runs.py",
+    },
     "plotly": {"dashboards/figures/"},
     "dash": {"dashboards/web/"},
     "dash_ag_grid": {"dashboards/web/"},

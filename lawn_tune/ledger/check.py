@@ -100,7 +100,7 @@ class _Check:
         self._each(query, "examples of trial", REPAIR, lambda row: rows.examples(row["count"], row["data"]))
 
     def studies(self) -> None:
-        from lawn_tune.ledger.studies import doubled  # brings Optuna
+        from lawn_tune.ledger.study_rows import doubled  # brings Optuna
 
         names = {name: cell for cell in self._space_of for name in (cell, f"{cell}/confirm")}
         for name in doubled(self._connection, list(names)):

@@ -18,7 +18,8 @@ from lawn_tune.ledger.curves import THINNED, decode, thinned
 from lawn_tune.ledger.database import Database
 from lawn_tune.ledger.definitions import curves, trials
 from lawn_tune.ledger.roster import Entry
-from lawn_tune.ledger.studies import Studies, StudySpec, StudyTrial, UnknownSchema, add, doubled, find, rebuild
+from lawn_tune.ledger.studies import Studies, UnknownSchema
+from lawn_tune.ledger.study_rows import StudySpec, StudyTrial, add, doubled, find, rebuild
 
 PHASES: tuple[Phase, ...] = get_args(Phase)
 CHUNK = 100

@@ -71,7 +71,7 @@ def refuse_foreign(database: Database, connection: Connection) -> None:
     """Raises LedgerError if a database without a ledger holds tables of another program; Optuna's are welcome."""
     if all(name.startswith(PREFIX) for name in inspect(connection).get_table_names()):
         return
-    from lawn_tune.ledger.studies import foreign_tables  # brings Optuna, which an empty database does without
+    from lawn_tune.ledger.study_rows import foreign_tables  # brings Optuna, which an empty database does without
 
     if foreign := foreign_tables(connection):
         shown = ", ".join(foreign[:5]) + (f" and {len(foreign) - 5} more" if len(foreign) > 5 else "")

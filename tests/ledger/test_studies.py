@@ -20,7 +20,8 @@ from sqlalchemy import inspect
 from lawn_tune.errors import LedgerError
 from lawn_tune.ledger.database import Database
 from lawn_tune.ledger.mirror import Mirror
-from lawn_tune.ledger.studies import Studies, StudySpec, StudyTrial, UnknownSchema, add, find, rebuild
+from lawn_tune.ledger.studies import Studies, UnknownSchema
+from lawn_tune.ledger.study_rows import StudySpec, StudyTrial, add, find, rebuild
 
 LEVELS = {"peak_lr": (0.1, 0.2, 1e-300), "weight_decay": (0.0, -1.5, 1e300)}
 SPEC = StudySpec(name="a/b/bs1", objective="last/loss", direction="minimize", levels=LEVELS, attributes={"space": "a"})
