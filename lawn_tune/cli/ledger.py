@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -104,12 +104,9 @@ def upgrade(storage: Storage = None, as_json: AsJson = False) -> None:
       lawn-tune ledger upgrade
       lawn-tune ledger upgrade --storage postgresql://me@db/lawn
     """
-    database = Database(resolve({"storage": storage}).storage)
-    try:
+    with closing(Database(resolve({"storage": storage}).storage)) as database:
         before = _revision(database)
         open_schema(database, create=True)
-    finally:
-        database.close()
     if as_json:
         print_json("upgrade/1", {"ledger": database.shown, "before": before, "now": REVISION})
         return
@@ -130,12 +127,9 @@ def check(storage: Storage = None, as_json: AsJson = False) -> None:
     """
     from lawn_tune.ledger.check import check as check_rows
 
-    database = Database(resolve({"storage": storage}).storage)
-    try:
+    with closing(Database(resolve({"storage": storage}).storage)) as database:
         open_schema(database, create=False)
         read, damage = check_rows(database)
-    finally:
-        database.close()
     if as_json:
         print_json("check/1", {"ledger": database.shown, "rows_read": read, "damage": [asdict(row) for row in damage]})
     else:

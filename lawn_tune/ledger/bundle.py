@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -118,8 +118,7 @@ def _check_target(path: Path) -> None:
 
 
 def _write(source: Database, draft: Path, space: str, progress: Progress) -> None:
-    target = Database(f"sqlite:///{quote(str(draft.absolute()))}")
-    try:
+    with closing(Database(f"sqlite:///{quote(str(draft.absolute()))}")) as target:
         open_schema(target, create=True)
         with snapshot(source) as reader, target.writing() as writer:
             content = copy_rows(reader, writer, progress, _selection(space))
@@ -127,22 +126,17 @@ def _write(source: Database, draft: Path, space: str, progress: Progress) -> Non
             written = datetime.now(UTC).isoformat(timespec="seconds")
             values = {"space": space, "lawn_tune": __version__, "written": written, "sha256": content.digest}
             writer.execute(insert(about), [{"name": name, "value": value} for name, value in values.items()])
-    finally:
-        target.close()
     with target.translated():
         _seal(draft)
 
 
 def _seal(draft: Path) -> None:
     """Marks a finished file, and puts all of it into that one file: a ledger keeps a log next to it."""
-    connection = sqlite3.connect(draft, isolation_level=None)
-    try:
+    with closing(sqlite3.connect(draft, isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode = DELETE")
         connection.execute(f"PRAGMA application_id = {APPLICATION}")
         connection.execute(f"PRAGMA user_version = {FORMAT}")
         connection.execute("VACUUM")
-    finally:
-        connection.close()
 
 
 def _discard(draft: Path) -> None:
@@ -189,16 +183,13 @@ def open_bundle(path: Path) -> Iterator[tuple[Database, Bundle]]:
         LedgerError: it is damaged, was changed after it was written, or is of a newer version.
     """
     check_header(path)
-    database = _ReadOnly(f"sqlite:///{quote(str(path.absolute()))}")
-    try:
+    with closing(_ReadOnly(f"sqlite:///{quote(str(path.absolute()))}")) as database:
         try:
             with snapshot(database) as connection:
                 bundle = _read(connection, path)
         except (sqlite3.Error, ValueError) as error:  # a damaged name, which SQLite's message repeats, is not text
             raise LedgerError(f"bundle {path}: damaged: {error}", ANOTHER) from None
         yield database, bundle
-    finally:
-        database.close()
 
 
 class _Untrusting(SqliteConnection):

@@ -12,7 +12,7 @@ from lawn_tune.cells import Phase
 from lawn_tune.ledger import rows
 from lawn_tune.ledger.curves import decode
 from lawn_tune.ledger.database import Database
-from lawn_tune.ledger.definitions import cells, curves, examples, packs, plan, progress, trials
+from lawn_tune.ledger.definitions import cells, curves, examples, packs, plan, progress, study_names, trials
 from lawn_tune.ledger.packs import State
 from lawn_tune.results import REPAIR
 
@@ -102,7 +102,7 @@ class _Check:
     def studies(self) -> None:
         from lawn_tune.ledger.study_rows import doubled  # brings Optuna
 
-        names = {name: cell for cell in self._space_of for name in (cell, f"{cell}/confirm")}
+        names = {name: cell for cell in self._space_of for name in study_names(cell).values()}
         for name in doubled(self._connection, list(names)):
             self._add(names[name], f"study {name}", "it holds a trial twice", REPAIR_STUDY)
 

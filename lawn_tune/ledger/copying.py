@@ -17,7 +17,7 @@ from lawn_tune.errors import LedgerError, UsageError
 from lawn_tune.ledger import leases, reads
 from lawn_tune.ledger.content import TABLES, Content, Progress, chunks, copy_rows, snapshot
 from lawn_tune.ledger.database import Database
-from lawn_tune.ledger.definitions import REVISION, UNFINISHED, cells, trials, version
+from lawn_tune.ledger.definitions import REVISION, UNFINISHED, cells, study_names, trials, version
 from lawn_tune.ledger.roster import spaces
 from lawn_tune.ledger.schema import current_revision, open_schema, refuse_foreign
 from lawn_tune.ledger.studies import Studies
@@ -87,12 +87,7 @@ def _state(source: Database) -> list[str]:
         LedgerError: a launch works on it.
     """
     with source.reading() as connection:
-        for cell, lease in leases.held(connection).items():
-            if lease.active:
-                raise LedgerError(
-                    f"a launch works on {cell} of ledger {source.shown} ({lease.owner}, until {lease.expires})",
-                    "Wait until it ends, or stop it: what it has trained is kept.",
-                )
+        leases.refuse_active(connection, source.shown)
         return [reads.version(connection, space) for space in spaces(connection)]
 
 
@@ -169,7 +164,7 @@ def _study_names(source: Database, studies: Studies) -> list[str]:
         return []
     with source.reading() as connection:
         named = connection.execute(select(cells.c.name).order_by(cells.c.name)).scalars().all()
-    possible = [name for cell in named for name in (cell, f"{cell}/confirm")]
+    possible = [name for cell in named for name in study_names(cell).values()]
     return [name for name in possible if studies.exists(name)]
 
 

@@ -7,7 +7,7 @@ import os
 import re
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -35,6 +35,12 @@ WRITER_LOCK = 0x1A417
 NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ncpfs", "fuse.sshfs"})
 """Their locks are not reliable and WAL needs shared memory, so SQLite would lose or corrupt results there."""
 
+MOUNTS = Path("/proc/self/mounts")
+"""Where Linux lists the file systems that are mounted."""
+
+CHUNK = 500
+"""Rows or keys of one statement."""
+
 _CLOCKS = {
     "sqlite": "((julianday('now') - 2440587.5) * 86400.0)",
     "postgresql": "CAST(extract(epoch FROM clock_timestamp()) AS double precision)",
@@ -58,6 +64,7 @@ transaction."""
 NO_SPACE = "53100"
 """PostgreSQL's code for a full disk: waiting does not help."""
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
@@ -200,9 +207,16 @@ def insert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.I
     return postgresql.insert(table)
 
 
-def patiently(action: Callable[[], Result], *errors: type[Exception], tries: int = 8) -> Result:
+def chunked(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """Yields items in groups for one statement each: both databases limit its parameters."""
+    listed = list(items)
+    for start in range(0, len(listed), CHUNK):
+        yield listed[start : start + CHUNK]
+
+
+def patiently(action: Callable[[], Result], *errors: type[Exception]) -> Result:
     """Does what other processes may be doing at the same moment: waits and tries again, at most 5 seconds in all."""
-    for attempt in range(tries - 1):
+    for attempt in range(7):
         try:
             return action()
         except errors:
@@ -210,15 +224,15 @@ def patiently(action: Callable[[], Result], *errors: type[Exception], tries: int
     return action()
 
 
-def file_system(path: Path, mounts: str) -> str:
+def file_system(path: Path, mounts: Path = MOUNTS) -> str:
     """Returns the type of the file system that holds `path`, "" if unknown.
 
     Args:
         path: an absolute path.
-        mounts: text in the form of /proc/self/mounts.
+        mounts: file in the form of /proc/self/mounts.
     """
     best, kind = "", ""
-    for line in mounts.splitlines():
+    for line in mounts.read_text(errors="replace").splitlines() if mounts.exists() else ():
         fields = line.split(" ")
         point = re.sub(r"\\(\d{3})", lambda octal: chr(int(octal[1], 8)), fields[1])
         if path.is_relative_to(point) and len(point) >= len(best):
@@ -234,9 +248,7 @@ def _check_place(path: Path) -> None:
         )
     if not folder.is_dir():
         raise LedgerError(f"ledger sqlite:///{path}: there is no folder {folder}", f"mkdir -p '{folder}'")
-    mounts = Path("/proc/self/mounts")
-    kind = file_system(path, mounts.read_text(errors="replace")) if mounts.exists() else ""
-    if kind in NETWORK_FILE_SYSTEMS:
+    if (kind := file_system(path)) in NETWORK_FILE_SYSTEMS:
         raise LedgerError(
             f"ledger sqlite:///{path}: is on a network file system ({kind}), where SQLite cannot lock reliably",
             "Use a local disk, or PostgreSQL: --storage postgresql://user@host/database.",

@@ -16,7 +16,11 @@ from sqlalchemy import (
     Text,
 )
 
+from lawn_tune.cells import Phase
+
 PREFIX = "lawn_"
+"""Of the names of our tables."""
+
 VERSION_TABLE = "lawn_alembic_version"
 """Optuna keeps its own revision in alembic's default table, so ours must have another name."""
 
@@ -137,3 +141,8 @@ leases = Table(
     Column("expires", Float(53), nullable=False),
 )
 """Which driver works on a cell; `expires` in seconds since 1970 by the database's clock."""
+
+
+def study_names(cell: str) -> dict[Phase, str]:
+    """Returns the Optuna studies of a cell: search and confirm apart, because their values are of different splits."""
+    return {"search": cell, "confirm": f"{cell}/confirm"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,19 +58,16 @@ def import_bundle(path: Path, url: str, progress: Progress, say: Callable[[str],
         LedgerError: the bundle is damaged, the ledger holds other values for the same rows, a launch works on one of
             the cells, or the database fails; nothing is added then.
     """
-    target = Database(url)
-    try:
+    with closing(Database(url)) as target:
         if target.path is not None and target.path.exists() and path.exists() and target.path.samefile(path):
             raise UsageError(f"'{path}' is the ledger itself", "Name another ledger with --storage.")
         with open_bundle(path) as (source, bundle):
             restored = _checked(source, bundle)
             open_schema(target, create=True)
             with content.snapshot(source) as reader, target.writing() as writer:
-                _refuse_launches(writer, restored, target)
+                leases.refuse_active(writer, target.shown, {cell.name for cell in restored})
                 added = _merge(reader, writer, bundle, target, progress)
         _show(target, restored, say)
-    finally:
-        target.close()
     return Imported(bundle=bundle, target=target.shown, added=added)
 
 
@@ -93,17 +91,6 @@ def _checked(source: Database, bundle: Bundle) -> tuple[Cell, ...]:
     if strange := [str(cell.name) for cell in found if cell.name.space != bundle.space]:
         raise LedgerError(f"bundle {bundle.path}: cell '{strange[0]}' is not of space '{bundle.space}'", ANOTHER)
     return found
-
-
-def _refuse_launches(connection: Connection, restored: Sequence[Cell], target: Database) -> None:
-    held = leases.held(connection)
-    for cell in restored:
-        lease = held.get(cell.name)
-        if lease is not None and lease.active:
-            raise LedgerError(
-                f"a launch works on {cell.name} of ledger {target.shown} ({lease.owner}, until {lease.expires})",
-                "Wait until it ends, or stop it: what it has trained is kept.",
-            )
 
 
 def _merge(
@@ -145,10 +132,7 @@ def _lacking(connection: Connection, table: Table, rows: Sequence[Row], target: 
 
 
 def _show(target: Database, restored: Sequence[Cell], say: Callable[[str], None]) -> None:
-    mirror = Mirror(target, say)
-    try:
+    with closing(Mirror(target, say)) as mirror:
         for cell in restored:
             for phase in PHASES:
                 mirror.sync(cell, phase)
-    finally:
-        mirror.close()

@@ -5,7 +5,7 @@ Each change is atomic on both databases: a transaction that writes excludes all 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
@@ -126,6 +126,20 @@ def held(connection: Connection) -> Mapping[CellName, Lease]:
         )
         for row in rows
     }
+
+
+def refuse_active(connection: Connection, ledger: str, cells: Collection[CellName] | None = None) -> None:
+    """Raises LedgerError if a launch works on one of these cells, or on any.
+
+    Args:
+        ledger: its URL, fit to print.
+    """
+    for cell, lease in held(connection).items():
+        if lease.active and (cells is None or cell in cells):
+            raise LedgerError(
+                f"a launch works on {cell} of ledger {ledger} ({lease.owner}, until {lease.expires})",
+                "Wait until it ends, or stop it: what it has trained is kept.",
+            )
 
 
 def _owner(row: Row[tuple[object, ...]]) -> Owner:

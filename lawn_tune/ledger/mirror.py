@@ -16,7 +16,7 @@ from lawn_tune.cells import Cell, Phase
 from lawn_tune.ledger import roster
 from lawn_tune.ledger.curves import THINNED, decode, thinned
 from lawn_tune.ledger.database import Database
-from lawn_tune.ledger.definitions import curves, trials
+from lawn_tune.ledger.definitions import curves, study_names, trials
 from lawn_tune.ledger.roster import Entry
 from lawn_tune.ledger.studies import Studies, UnknownSchema
 from lawn_tune.ledger.study_rows import StudySpec, StudyTrial, add, doubled, find, rebuild
@@ -57,7 +57,7 @@ class Mirror:
             False if nothing was shown because there is no study that fits them; see `sync`.
         """
         entries = roster.ended(connection, cell.name, phase, keys)
-        study = find(connection, study_name(cell, phase))
+        study = find(connection, study_names(str(cell.name))[phase])
         if study is None or not study_spec(cell, phase, entries).fits(study.spec):
             return False
         lacking = [entry for entry in entries if entry.mirrored != entry.outcome]
@@ -78,7 +78,7 @@ class Mirror:
 
     def repair(self, cells: Sequence[Cell]) -> None:
         """Rebuilds the studies that hold a trial twice, as versions before this one could leave them."""
-        places = {study_name(cell, phase): (cell, phase) for cell in cells for phase in PHASES}
+        places = {name: (cell, phase) for cell in cells for phase, name in study_names(str(cell.name)).items()}
         if self.ready():
             with self._database.reading() as connection:
                 names = doubled(connection, list(places))
@@ -103,11 +103,6 @@ class Mirror:
         return [entry.key for entry in entries if entry.mirrored != entry.outcome]
 
 
-def study_name(cell: Cell, phase: Phase) -> str:
-    """Returns the study of a phase: search and confirm apart, because their values are of different splits."""
-    return str(cell.name) if phase == "search" else f"{cell.name}/confirm"
-
-
 def _objective(cell: Cell, phase: Phase) -> str:
     """Returns the series that a phase is judged by: what selects in search, the test metric in confirm."""
     split = cell.protocol.selection if phase == "search" else "test"
@@ -121,7 +116,7 @@ def study_spec(cell: Cell, phase: Phase, entries: Sequence[Entry]) -> StudySpec:
         for name, value in entry.hyperparameters.items():
             levels.setdefault(name, set()).add(value)
     return StudySpec(
-        name=study_name(cell, phase),
+        name=study_names(str(cell.name))[phase],
         objective=f"{cell.protocol.reported}/{_objective(cell, phase)}",
         direction=cell.protocol.direction,
         levels={name: sorted(values) for name, values in levels.items()},

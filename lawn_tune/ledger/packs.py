@@ -43,15 +43,14 @@ class PackRow:
     holder: str = ""
 
 
-def read(connection: Connection, cell: CellName, phase: Phase | None = None) -> tuple[PackRow, ...]:
-    """Returns the packs of a cell (and phase) in the order they were recorded."""
-    columns = (packs.c.id, packs.c.phase, packs.c["keys"], packs.c.attempts, packs.c.state, packs.c.error)
-    query = select(*columns).where(packs.c.cell == str(cell)).order_by(packs.c.position, packs.c.id)
-    if phase is not None:
-        query = query.where(packs.c.phase == phase)
+def read(connection: Connection, cell: CellName, phase: Phase) -> tuple[PackRow, ...]:
+    """Returns the packs of a cell's phase in the order they were recorded."""
+    columns = (packs.c.id, packs.c["keys"], packs.c.attempts, packs.c.state, packs.c.error)
+    query = select(*columns).where(packs.c.cell == str(cell), packs.c.phase == phase)
+    query = query.order_by(packs.c.position, packs.c.id)
     return tuple(
-        PackRow(id=name, cell=cell, phase=kind, keys=keys_of(name, keys), attempts=attempts, state=state, error=error)
-        for name, kind, keys, attempts, state, error in connection.execute(query)
+        PackRow(id=name, cell=cell, phase=phase, keys=keys_of(name, keys), attempts=attempts, state=state, error=error)
+        for name, keys, attempts, state, error in connection.execute(query)
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 
 from sqlalchemy import Connection, case, func, select
@@ -10,15 +10,13 @@ from sqlalchemy import Connection, case, func, select
 from lawn_tune.cells import Cell
 from lawn_tune.ledger import rows
 from lawn_tune.ledger.curves import Curve, decode
+from lawn_tune.ledger.database import chunked
 from lawn_tune.ledger.definitions import cells, curves, examples, trials
 from lawn_tune.ledger.definitions import packs as pack_table
 from lawn_tune.ledger.definitions import plan as plan_table
 from lawn_tune.ledger.trials import followed
 from lawn_tune.results import DamagedCells, Outcome, TrialRow
 from trainables.examples import Outcomes
-
-CHUNK = 500
-"""Keys a query; both databases limit the parameters of a statement."""
 
 
 def latest(connection: Connection) -> str:
@@ -112,7 +110,7 @@ def outcomes(connection: Connection, keys: Sequence[str]) -> dict[str, Outcome]:
         LedgerError: one is damaged; its trial might have finished, so nobody may train it again.
     """
     found: dict[str, str] = {}
-    for some in _chunks(keys):
+    for some in chunked(dict.fromkeys(keys)):
         query = select(trials.c.key, trials.c.outcome).where(trials.c.key.in_(some), trials.c.outcome != "waiting")
         found |= dict(connection.execute(query).all())
     return {key: rows.outcome(key, outcome) for key, outcome in found.items()}
@@ -125,7 +123,7 @@ def curves_of(connection: Connection, keys: Sequence[str]) -> dict[str, Curve]:
         ValueError: one of them is damaged.
     """
     found: dict[str, Curve] = {}
-    for some in _chunks(keys):
+    for some in chunked(dict.fromkeys(keys)):
         query = select(curves.c.key, curves.c.data).where(curves.c.key.in_(some))
         found |= {key: decode(data) for key, data in connection.execute(query)}
     return found | _unfinished(connection, [key for key in keys if key not in found])
@@ -134,7 +132,7 @@ def curves_of(connection: Connection, keys: Sequence[str]) -> dict[str, Curve]:
 def examples_of(connection: Connection, keys: Sequence[str]) -> dict[str, Outcomes]:
     """Returns the outcome on each test example [E] of those keys that have them, damaged ones left out."""
     found: dict[str, Outcomes] = {}
-    for some in _chunks(keys):
+    for some in chunked(dict.fromkeys(keys)):
         query = select(examples.c.key, examples.c["count"], examples.c.data).where(examples.c.key.in_(some))
         for key, count, data in connection.execute(query):
             with suppress(ValueError):
@@ -158,14 +156,8 @@ def _unfinished(connection: Connection, keys: Sequence[str]) -> dict[str, Curve]
 
 def _packs_of(connection: Connection, keys: Sequence[str]) -> dict[tuple[str, str], list[str]]:
     groups: dict[tuple[str, str], list[str]] = {}
-    for some in _chunks(keys):
+    for some in chunked(dict.fromkeys(keys)):
         query = select(trials.c.key, trials.c.cell, trials.c.pack).where(trials.c.key.in_(some))
         for key, cell, pack in connection.execute(query):
             groups.setdefault((cell, pack), []).append(key)
     return groups
-
-
-def _chunks(keys: Sequence[str]) -> Iterator[list[str]]:
-    unique = list(dict.fromkeys(keys))
-    for start in range(0, len(unique), CHUNK):
-        yield unique[start : start + CHUNK]

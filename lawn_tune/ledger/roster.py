@@ -13,7 +13,7 @@ from sqlalchemy import Connection, bindparam, select, update
 from lawn_tune.cells import Cell, CellName, Packing, Phase
 from lawn_tune.errors import LedgerError
 from lawn_tune.ledger import rows
-from lawn_tune.ledger.database import insert
+from lawn_tune.ledger.database import chunked, insert
 from lawn_tune.ledger.definitions import UNPLANNED, cells, plan, trials
 from trainables.tasks import Trial
 
@@ -40,8 +40,7 @@ def packings(connection: Connection, planned: Sequence[Cell]) -> dict[CellName, 
     query = select(cells.c.name, cells.c.definition)
     plans = {str(cell.name): cell.plan_id for cell in planned}
     found: dict[CellName, Packing] = {}
-    for start in range(0, len(plans), 500):
-        some = list(plans)[start : start + 500]
+    for some in chunked(plans):
         for name, text in connection.execute(query.where(cells.c.name.in_(some))):
             packing = rows.packing(text)
             if packing is not None and packing.plan == plans[name]:
@@ -128,8 +127,7 @@ def mark_mirrored(connection: Connection, cell: CellName, outcomes: Mapping[str,
     """Notes what a cell's study holds: key → outcome."""
     for outcome in dict.fromkeys(outcomes.values()):
         keys = [key for key, value in outcomes.items() if value == outcome]
-        for start in range(0, len(keys), 500):
-            some = keys[start : start + 500]
+        for some in chunked(keys):
             where = (plan.c.cell == str(cell), plan.c.key.in_(some))
             connection.execute(update(plan).where(*where).values(mirrored=outcome))
 
@@ -200,8 +198,7 @@ def _assign(
         }
         for trial in planned
     ]
-    for start in range(0, len(rows), 500):
-        some = rows[start : start + 500]
+    for some in chunked(rows):
         known = {tuple(row) for row in connection.execute(query, {"keys": [row["key"] for row in some]})}
         changed = [row for row in some if tuple(row[name] for name in ("key", *_PLANNED)) not in known]
         if changed:
@@ -215,6 +212,6 @@ def _retire(connection: Connection, cell: Cell) -> None:
     planned = {trial.key for trial in cell.search_trials}
     known = _positions(connection, cell.name, "search")
     gone = [key for key, position in known.items() if key not in planned and position != UNPLANNED]
-    for start in range(0, len(gone), 500):
-        where = (plan.c.cell == str(cell.name), plan.c.key.in_(gone[start : start + 500]))
+    for some in chunked(gone):
+        where = (plan.c.cell == str(cell.name), plan.c.key.in_(some))
         connection.execute(update(plan).where(*where).values(position=UNPLANNED))

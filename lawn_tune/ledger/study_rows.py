@@ -27,6 +27,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Column, Connection, MetaData, Table, Text, delete, func, inspect, select
 from sqlalchemy.orm import Session
 
+from lawn_tune.ledger.database import chunked
 from lawn_tune.ledger.definitions import PREFIX
 from trainables.catalogue.rows import Direction
 
@@ -38,9 +39,6 @@ _REVISION = re.compile(r"v\d+\.\d+\.\d+\.\w+")
 
 Levels = Mapping[str, Sequence[float]]
 """Hyperparameter → its levels, ascending."""
-
-CHUNK = 100
-"""Studies that are asked for in one query."""
 
 _STATES = {"complete": TrialState.COMPLETE, "diverged": TrialState.PRUNED, "failed": TrialState.FAIL}
 
@@ -163,12 +161,12 @@ def doubled(connection: Connection, names: Sequence[str]) -> list[str]:
     study, trial, attribute = models.StudyModel, models.TrialModel, models.TrialUserAttributeModel
     failed = trial.state == TrialState.FAIL
     found: dict[str, None] = {}
-    for start in range(0, len(names), CHUNK):
+    for some in chunked(names):
         query = (
             select(study.study_name)
             .join(trial, trial.study_id == study.study_id)
             .join(attribute, attribute.trial_id == trial.trial_id)
-            .where(study.study_name.in_(names[start : start + CHUNK]), attribute.key == "key")
+            .where(study.study_name.in_(some), attribute.key == "key")
             .group_by(study.study_name, attribute.value_json, failed)
             .having(func.count() > 1)
         )

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, urlencode
 
@@ -29,13 +29,10 @@ def temporary_ledger(url: str) -> Iterator[str]:
     Raises:
         LedgerError: a launch would refuse what is there, the place cannot be written, or the database grants no schema.
     """
-    database = Database(url)
-    try:
+    with closing(Database(url)) as database:
         usable_revision(database, create=True)
         with _folder(database.path.parent) if database.path else _schema(database) as own:
             yield own
-    finally:
-        database.close()
 
 
 @contextmanager

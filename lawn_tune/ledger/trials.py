@@ -45,8 +45,8 @@ def follow(connection: Connection, pack: PackRow, records: Sequence[EpochRecord]
 
 def finish(
     connection: Connection, pack: PackRow, outcomes: Sequence[TrialOutcome], provenance: Mapping[str, Any]
-) -> list[str]:
-    """Stores outcomes, curves and examples of those trials that are not finished yet, and returns their keys."""
+) -> None:
+    """Stores outcomes, curves and examples of those trials that are not finished yet."""
     began = _started(connection, pack)
     end = _now()
     rows = [
@@ -64,10 +64,10 @@ def finish(
         for outcome in outcomes
     ]
     changed = ("cell", "pack", "outcome", "epochs", "attempts", "summary", "provenance", "started", "ended")
-    fresh = _write(connection, rows, *changed)
-    _keep_curves(connection, pack, [outcome for outcome in outcomes if outcome.key in fresh])
-    _keep_examples(connection, [outcome for outcome in outcomes if outcome.key in fresh])
-    return [outcome.key for outcome in outcomes if outcome.key in fresh]
+    written = _write(connection, rows, *changed)
+    fresh = [outcome for outcome in outcomes if outcome.key in written]
+    _keep_curves(connection, pack, fresh)
+    _keep_examples(connection, fresh)
 
 
 def _measured(summary: Mapping[str, float | None]) -> dict[str, float | None]:

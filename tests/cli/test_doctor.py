@@ -185,7 +185,7 @@ def test_a_password_in_the_url_is_refused_and_not_shown(storage: str) -> None:
 
 
 def test_sqlite_on_a_network_disk_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("lawn_tune.ledger.database.file_system", lambda path, mounts: "nfs4")
+    monkeypatch.setattr("lawn_tune.ledger.database.file_system", lambda path: "nfs4")
     (check,) = database.ledger(settings(storage=f"sqlite:///{tmp_path}/x.db"))
     assert check.state == "fail"
     assert "nfs4" in check.detail

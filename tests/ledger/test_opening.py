@@ -119,12 +119,14 @@ server:/home /home nfs4 rw 0 0
         ("/mnt/with space/x.db", "cifs"),
     ],
 )
-def test_the_file_system_is_that_of_the_longest_mount_point(path: str, kind: str) -> None:
-    assert file_system(Path(path), MOUNTS) == kind
+def test_the_file_system_is_that_of_the_longest_mount_point(path: str, kind: str, tmp_path: Path) -> None:
+    (tmp_path / "mounts").write_text(MOUNTS)
+    assert file_system(Path(path), tmp_path / "mounts") == kind
+    assert file_system(Path(path), tmp_path / "none") == ""
 
 
 def test_sqlite_on_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "file_system", lambda path, mounts: "nfs4")
+    monkeypatch.setattr(database, "file_system", lambda path: "nfs4")
     with pytest.raises(LedgerError, match=r"network file system \(nfs4\)"):
         open_ledger(f"sqlite:///{tmp_path}/x.db")
     assert list(tmp_path.iterdir()) == []

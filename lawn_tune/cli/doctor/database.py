@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from pathlib import Path
 
 from sqlalchemy import Connection, select
 
 from lawn_tune.cli.checks import Check
 from lawn_tune.errors import LawnTuneError
-from lawn_tune.ledger.database import NETWORK_FILE_SYSTEMS, Database, clock, file_system
+from lawn_tune.ledger.database import MOUNTS, NETWORK_FILE_SYSTEMS, Database, clock, file_system
 from lawn_tune.ledger.definitions import REVISION
 from lawn_tune.ledger.schema import current_revision, open_schema, refuse_foreign
 from lawn_tune.settings import Settings
@@ -32,10 +31,9 @@ def ledger(settings: Settings) -> list[Check]:
 
 
 def _file_system(database: Database) -> list[Check]:
-    mounts = Path("/proc/self/mounts")
-    if database.path is None or not mounts.exists():
+    if database.path is None or not MOUNTS.exists():
         return []
-    kind = file_system(database.path, mounts.read_text(errors="replace")) or "unknown"
+    kind = file_system(database.path) or "unknown"
     if kind in NETWORK_FILE_SYSTEMS:
         todo = "Use a local disk, or PostgreSQL."
         return [Check("ledger disk", "fail", f"{kind} is a network file system, where SQLite loses results", todo)]
