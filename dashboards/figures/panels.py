@@ -53,10 +53,14 @@ def sampled(n: int, most: int) -> list[int]:
     return list(range(n)) if n <= most else [round(i * (n - 1) / (most - 1)) for i in range(most)]
 
 
-def domains(count: int, gap: float = 0.08) -> list[list[float]]:
+GAP = 0.08
+"""Between two panels, as a share of the figure."""
+
+
+def domains(count: int) -> list[list[float]]:
     """Returns the vertical places of panels, the first at the top."""
-    height = (1 - gap * (count - 1)) / count
-    return [[max(0.0, 1 - i * (height + gap) - height), 1 - i * (height + gap)] for i in range(count)]
+    height = (1 - GAP * (count - 1)) / count
+    return [[max(0.0, 1 - i * (height + GAP) - height), 1 - i * (height + GAP)] for i in range(count)]
 
 
 def axis(i: int) -> str:

@@ -1,4 +1,4 @@
-"""Cards that fill themselves and follow the ledger: figures, large tables, and blocks of anything else."""
+"""Cards that fill themselves and follow the ledger: figures, and blocks of anything else; `table_card` has tables."""
 
 from __future__ import annotations
 
@@ -12,14 +12,12 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any, NamedTuple, cast
 
-import dash_ag_grid as dag
 from dash import ClientsideFunction, Dash, Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
 from dashboards import style
 from dashboards.web import components
-from dashboards.web.columns import Column
 from dashboards.web.filters import AskedFilters
 from dashboards.web.markup import Markup, tree
 from dashboards.web.page import HERE, THEME, VERSION, Empty, Page, View
@@ -28,7 +26,6 @@ from lawn_tune.errors import LawnTuneError
 
 LOG = logging.getLogger("lawn_tune.dashboard")
 
-Rows = Sequence[Mapping[str, Any]]
 Place = Mapping[str, Any]
 
 
@@ -107,6 +104,7 @@ class Card(ABC):
         help: one sentence on how to read it, below the heading.
         wide: it takes a whole row.
         brief: it is hidden while it is `Empty`.
+        choices: view → controls of its own, made by `components.choice`.
     """
 
     name: str
@@ -114,19 +112,22 @@ class Card(ABC):
     help: str = ""
     wide: bool = False
     brief: bool = False
+    choices: Callable[[View], Sequence[Component]] = lambda view: ()
 
     def layout(self, view: View) -> Component:
         """Returns the card without its content."""
-        return self.laid(self.body(view))
+        return self.laid(view, self.body(view))
 
-    def laid(self, body: Sequence[Component], shown: Shown | None = None) -> Component:
+    def laid(self, view: View, body: Sequence[Component], shown: Shown | None = None) -> Component:
         """Returns the card around its body, which is waiting for content unless that is `shown` in it."""
+        choices = self.choices(view)
         head = html.Header(
             [html.H2(self.title, id=f"{self.name}-title"), html.Div(self.actions(), className="actions")]
         )
         return html.Section(
             [
                 head,
+                *([html.Div(list(choices), className="controls within")] if choices else []),
                 *([html.P(self.help, className="help")] if self.help else []),
                 html.Div(shown and shown.note, id=f"{self.name}-note"),
                 html.Div(list(body), id=f"{self.name}-body", className=_state(shown)),
@@ -272,96 +273,6 @@ class FigureCard(Card):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TableCard(Card):
-    """A table that sorts, filters and is saved as CSV; for many rows.
-
-    Args:
-        columns: view → columns, made by `columns.text`, `columns.number`, …; read when the page or space changes.
-        rows: view → rows of plain JSON values, each with a unique "key".
-        most: rows seen at once, before it scrolls.
-    """
-
-    columns: Callable[[View], Sequence[Column]]
-    rows: Callable[[View], Rows | Empty]
-    most: int = 14
-    wide: bool = True
-
-    def actions(self) -> list[Component]:
-        """See `Card.actions`."""
-        search = dcc.Input(
-            id=f"{self.name}-search", type="search", placeholder="Search", className="search", debounce=False,
-            autoComplete="off",
-        )  # fmt: skip
-        label = html.Label(f"Search {self.title}", htmlFor=f"{self.name}-search", className="unseen")
-        csv = html.Button(
-            "CSV",
-            type="button",
-            className="quiet",
-            title="Save as CSV",
-            **components.data(csv=f"{self.name}-grid"),
-            **components.aria(label=f"Save {self.title} as CSV"),
-        )
-        return [label, search, csv]
-
-    def body(self, view: View) -> list[Component]:
-        """See `Card.body`."""
-        grid = dag.AgGrid(
-            id=f"{self.name}-grid",
-            columnDefs=[dict(column) for column in self.columns(view)],
-            rowData=[],
-            getRowId="params.data.key",
-            columnSize="responsiveSizeToFit",
-            defaultColDef={"sortable": True, "filter": True, "resizable": True, "minWidth": 90},
-            dashGridOptions={
-                "rowHeight": ROW,
-                "headerHeight": HEAD,
-                "animateRows": False,
-                "enableCellTextSelection": True,
-                "suppressFieldDotNotation": True,
-                "localeText": {"noRowsToShow": "No rows"},
-            },
-            style={"height": f"{HEAD + 3 * ROW}px"},
-        )
-        return [html.Div(grid, role="region", **components.aria(label=self.title))]
-
-    def register(self, app: Dash, source: Snapshots) -> None:
-        """See `Card.register`; the search box filters in the browser, and the address keeps order and filters."""
-        super().register(app, source)
-        clientside(
-            app,
-            "restore",
-            Output(f"{self.name}-title", "title"),
-            Input(f"{self.name}-grid", "rowData"),
-            State(f"{self.name}-grid", "id"),
-        )
-        clientside(
-            app,
-            "search",
-            Output(f"{self.name}-search", "className"),
-            Input(f"{self.name}-search", "value"),
-            State(f"{self.name}-search", "id"),
-            prevent_initial_call=True,
-        )
-
-    def outputs(self) -> list[Output]:
-        """See `Card.outputs`."""
-        return [Output(f"{self.name}-grid", "rowData"), Output(f"{self.name}-grid", "style")]
-
-    def content(self, view: View) -> Rows | Empty:
-        """See `Card.content`."""
-        return self.rows(view)
-
-    def values(self, content: Rows) -> list[Any]:
-        """See `Card.values`."""
-        shown = max(1, min(len(content), self.most))
-        return [list(content), {"height": f"{HEAD + shown * ROW + 4}px"}]
-
-
-ROW, HEAD = 32, 36
-"""Pixels: rows of a large table."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Block(Card):
     """Anything else: components of `components` and `dash.html`.
 
@@ -379,7 +290,7 @@ class Block(Card):
             with suppress(Exception):  # which the callback reports
                 known = Remembered(view.source)
                 shown = _shown(self.content(replace(view, source=known, snapshot=known.snapshot(view.space))))
-                return self.laid(self.values(shown.content) if shown.note is None else [], shown)
+                return self.laid(view, self.values(shown.content) if shown.note is None else [], shown)
         return super().layout(view)
 
     def body(self, view: View) -> list[Component]:

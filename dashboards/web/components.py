@@ -102,7 +102,7 @@ def legend(optimizers: Sequence[str]) -> Component:
 def table(
     header: Sequence[str], rows: Sequence[Sequence[Content]], caption: str, *, numbers: Sequence[int] = ()
 ) -> Component:
-    """Returns a small table that a screen reader can read; large ones are `cards.TableCard`.
+    """Returns a small table that a screen reader can read; large ones are `table_card.TableCard`.
 
     Args:
         caption: what it shows; read, not seen.

@@ -15,7 +15,7 @@ from lawn_tune.cells import Cell
 from lawn_tune.comparison.compare import compare
 from lawn_tune.comparison.comparison import Comparison
 from lawn_tune.errors import LedgerError
-from lawn_tune.results import DAMAGED, REPAIR, DamagedCells, ResultSource, TrialRow
+from lawn_tune.results import DAMAGED, FINISHED, REPAIR, DamagedCells, ResultSource, TrialRow
 from trainables.examples import Outcomes
 
 FRESH_SECONDS, STALE_SECONDS = 2.0, 10.0
@@ -100,6 +100,11 @@ class Snapshot:
             value: T = self._once[name]
             return value
 
+    @property
+    def by_key(self) -> Mapping[str, TrialRow]:
+        """The trials by key, in the ledger's order."""
+        return self.once("rows by key", lambda: {row.key: row for row in self.trials})
+
     def rows_of(self, cell: Cell) -> tuple[TrialRow, ...]:
         """Returns the trials of a cell, in the ledger's order."""
         return self.once("rows by cell", self._by_cell).get(str(cell.name), ())
@@ -109,7 +114,7 @@ class Snapshot:
         with self._lock:
             missing = [key for key in keys if key not in self._finished]
         read = self._source.curves(missing) if missing else {}
-        done = self.once("finished keys", lambda: {r.key for r in self.trials if r.outcome in ("complete", "diverged")})
+        done = self.once("finished keys", lambda: {r.key for r in self.trials if r.outcome in FINISHED})
         with self._lock:
             if len(self._finished) > _MAX_CURVES:
                 self._finished.clear()

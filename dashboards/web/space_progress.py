@@ -42,6 +42,11 @@ class CellProgress(NamedTuple):
     value: str
     edges: tuple[str, ...]
 
+    @property
+    def lost(self) -> float:
+        """Share of the planned epochs that diverged trials stand for."""
+        return self.share * self.counts.diverged / self.counts.done if self.counts.done else 0.0
+
 
 class RunningPack(NamedTuple):
     """Trials that train together now; `alive` is False where no driver holds their cell any more."""
@@ -107,6 +112,11 @@ class SpaceProgress(NamedTuple):
     def share(self) -> float:
         """Trained share of the plan's epochs, from 0 to 1."""
         return math.fsum(c.share * c.counts.planned for c in self.cells) / self.planned if self.planned else 1.0
+
+    @property
+    def lost(self) -> float:
+        """Share of the plan's epochs that diverged trials stand for."""
+        return self.share * self.diverged / self.done if self.done else 0.0
 
     @property
     def workers(self) -> int:

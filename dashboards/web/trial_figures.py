@@ -14,7 +14,7 @@ from dashboards.figures.series import Curves, readable
 from dashboards.web.cards import Drawing
 from dashboards.web.comparison_part import main_first
 from dashboards.web.page import Empty, View
-from dashboards.web.pages.trials import MAX_TRIALS, TRIAL, by_key
+from dashboards.web.pages.trials import MAX_TRIALS, TRIAL
 from lawn_tune.results import TrialRow
 from lawn_tune.words import metric_name, metric_of
 
@@ -36,7 +36,7 @@ class Selection(NamedTuple):
 def selection_of(view: View) -> Selection:
     """Returns what the address asks for."""
     wanted = tuple(dict.fromkeys(view.filters[TRIAL]))[:MAX_TRIALS]
-    known, means = by_key(view), seed_means(view)
+    known, means = view.snapshot.by_key, seed_means(view)
     keys = tuple(key for key in wanted or default_keys(view) if key in known or key in means)
     read = dict.fromkeys(run for key in keys for run in means.get(key, (key,)))
     curves, broken = readable(view.snapshot.curves, tuple(read))

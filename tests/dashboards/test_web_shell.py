@@ -12,12 +12,13 @@ from dash import html
 from playwright.sync_api import Page as BrowserPage
 from playwright.sync_api import expect
 
-from dashboards.web.cards import Block, Card, Drawing, FigureCard, TableCard, page
+from dashboards.web.cards import Block, Card, Drawing, FigureCard, page
 from dashboards.web.columns import link, method, number, outcome, text
 from dashboards.web.components import choice
 from dashboards.web.page import Empty, Page, View
 from dashboards.web.pages import PAGES
 from dashboards.web.security import Access
+from dashboards.web.table_card import TableCard
 from lawn_tune.results import Outcome
 from tests.helpers.browser import Browse
 from tests.helpers.memory_source import MemorySource, demo_source, make_cell, search_rows

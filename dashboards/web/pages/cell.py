@@ -22,12 +22,13 @@ from dashboards.figures.heat_map import (
 from dashboards.figures.parallel_coordinates import parallel_figure, parallel_info
 from dashboards.figures.sensitivity import SensitivityInfo, sensitivity_figure, sensitivity_info, span
 from dashboards.web import components
-from dashboards.web.cards import Block, Drawing, FigureCard, Rows, clientside, graph_id, page
+from dashboards.web.cards import Block, Drawing, FigureCard, clientside, graph_id, page
 from dashboards.web.columns import Column
 from dashboards.web.comparison_part import main_cell
 from dashboards.web.page import Empty, Page, View
 from dashboards.web.pages.trials import TrialTable, cell_of, href, opens, trial_columns, trial_rows
 from dashboards.web.snapshot import Snapshots
+from dashboards.web.table_card import Rows
 from dashboards.widening import shortest_budget, suggested
 from lawn_tune.cells import Cell
 from lawn_tune.comparison.comparison import CellResult

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, cast
+from collections.abc import Mapping
 
 from dash import html
 from dash.development.base_component import Component
@@ -38,7 +36,6 @@ from lawn_tune.comparison.verdicts import (
     side,
     to_decide,
 )
-from lawn_tune.results import TrialRow
 from lawn_tune.words import count, difference_text, fixed, method, metric_name, metric_of, signed
 
 PATH = "/compare"
@@ -47,11 +44,6 @@ OURS = "ours"
 
 
 # --- selection --------------------------------------------------------------------------------------------------------
-
-
-def rows_of(view: View) -> Mapping[str, TrialRow]:
-    """Returns the space's trials by key."""
-    return view.snapshot.once("comparison rows", lambda: {row.key: row for row in view.snapshot.trials})
 
 
 def _controls(view: View) -> list[Component]:
@@ -174,7 +166,7 @@ def _curve_controls(view: View) -> list[Component]:
 def curves(view: View) -> Drawing | Empty:
     """Draws the chosen measure against the batch size, the paper's values behind."""
     comparison, measure = comparison_of(view), measure_of(view)
-    info = batch_curves(comparison.cells, measure, phase_of(view), rows_of(view), comparison.references)
+    info = batch_curves(comparison.cells, measure, phase_of(view), view.snapshot.by_key, comparison.references)
     if not info.curves:
         return nothing(view, comparison) or Empty(f"No winner carries a value of {measure.name} yet.")
     return Drawing(plain(batch_curves_figure(info)), " ".join(_curve_sentences(info)))
@@ -280,33 +272,6 @@ PROFILE_HELP = (
 # --- the page --------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True)
-class ChoiceFigure(FigureCard):
-    """A figure with controls of its own; `choices` makes them by `components.choice`."""
-
-    choices: Callable[[View], list[Component]]
-
-    def layout(self, view: View) -> Component:
-        """See `Card.layout`."""
-        return _choosing(super().layout(view), self.choices(view))
-
-
-@dataclass(frozen=True, kw_only=True)
-class ChoiceBlock(Block):
-    """A block with controls of its own; `choices` makes them by `components.choice`."""
-
-    choices: Callable[[View], list[Component]]
-
-    def layout(self, view: View) -> Component:
-        """See `Card.layout`."""
-        return _choosing(super().layout(view), self.choices(view))
-
-
-def _choosing(card: Component, choices: list[Component]) -> Component:
-    cast(Any, card).children.insert(1, html.Div(choices, className="controls within"))
-    return card
-
-
 def _lead(view: View) -> str:
     protocol = view.snapshot.cells[0].protocol
     return (
@@ -332,7 +297,7 @@ PAGE = page(
             height=190,
             help=FOREST_HELP,
         ),
-        ChoiceFigure(
+        FigureCard(
             name="compare-batches",
             title="Over batch sizes",
             draw=curves,
@@ -341,9 +306,7 @@ PAGE = page(
             "fresh seeds.",
         ),
         FigureCard(name="compare-profile", title="Performance profile", draw=profile, help=PROFILE_HELP, height=200),
-        ChoiceBlock(
-            name="compare-tables", title="Measured and published", render=tables, choices=_table_controls, wide=True
-        ),
+        Block(name="compare-tables", title="Measured and published", render=tables, choices=_table_controls, wide=True),
         Block(
             name="compare-pairs",
             title="Differences in numbers",

@@ -17,7 +17,7 @@ from dashboards.web import components
 from dashboards.web.cards import Block, FigureCard, clientside, graph_id, page
 from dashboards.web.components import Content
 from dashboards.web.page import HERE, Empty, Page, View
-from dashboards.web.pages.trials import DYNAMICS, MAX_TRIALS, TRIAL, by_key
+from dashboards.web.pages.trials import DYNAMICS, MAX_TRIALS, TRIAL
 from dashboards.web.snapshot import Snapshots
 from dashboards.web.trial_figures import (
     flattening,
@@ -96,13 +96,12 @@ def trial_names(view: View) -> Mapping[str, str]:
 
 
 def _names(view: View) -> dict[str, str]:
-    rows = list(by_key(view).values())
     cells = {str(cell.name): cell for cell in view.snapshot.cells}
     names = {}
     for cell, runs in seed_means(view).items():
         name = cells[cell].name
         names[cell] = f"{method(name.optimizer)}, batch {name.batch_size:,}, winner, mean of {count(len(runs), 'seed')}"
-    for row in rows:
+    for row in view.snapshot.trials:
         (trial,) = chosen([cells[row.cell]], [row])
         names[row.key] = f"{trial.name}{_value(cells[row.cell].protocol.metric, row)} · {row.key}"
     return names

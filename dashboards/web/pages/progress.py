@@ -34,23 +34,23 @@ def progress_of(view: View) -> SpaceProgress:
 def now(view: View) -> list[Component]:
     """Returns the space's numbers in one row, and its bar."""
     found = progress_of(view)
-    done, planned = found.done, found.planned
-    bar = components.progress(
-        f"{percent(found.share)} of the epochs are trained",
-        found.share,
-        bad=found.share * found.diverged / done if done else 0.0,
-    )
+    of = f"of {found.planned:,}; {percent(found.share)} of epochs"
     return [
         components.tiles(
-            components.tile("Trials with a result", f"{done:,}", f"of {planned:,}; {percent(found.share)} of epochs"),
+            components.tile("Trials with a result", f"{found.done:,}", of),
             components.tile("Training now", f"{_training(found):,}", _workers(found)),
             components.tile("Left", *_left(found)),
             components.tile("Device time", duration(found.seconds), "spent so far"),
             components.tile("Diverged", f"{found.diverged:,}", "a result, not retried"),
             components.tile("Failed", f"{found.failed:,}", "retried by a launch", "bad" if found.failed else ""),
         ),
-        bar,
+        bar(found),
     ]
+
+
+def bar(found: SpaceProgress) -> Component:
+    """Returns the bar of a whole space."""
+    return components.progress(f"{percent(found.share)} of the epochs are trained", found.share, bad=found.lost)
 
 
 def _training(found: SpaceProgress) -> int:
@@ -108,12 +108,11 @@ def _cell_row(view: View, cell: CellProgress) -> list[Content]:
         **components.data(nav=to),
         **components.aria(label=f"{cell.cell}: open the cell"),
     )
-    bad = cell.share * counts.diverged / counts.done if counts.done else 0.0
     edge = html.Span("edge", className="mark", title=f"on the edge of the grid: {', '.join(cell.edges)}")
     return [
         name,
         f"{cell.batch_size:,}",
-        components.progress(f"{percent(cell.share)} trained", cell.share, bad=bad),
+        components.progress(f"{percent(cell.share)} trained", cell.share, bad=cell.lost),
         f"{counts.done:,} of {counts.planned:,}",
         _unless_zero(counts.diverged),
         _unless_zero(counts.failed, "bad"),

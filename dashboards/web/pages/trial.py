@@ -12,7 +12,7 @@ from dashboards.figures.base import capital
 from dashboards.web import components, trial_figures
 from dashboards.web.cards import Block, Drawing, FigureCard, page
 from dashboards.web.page import Empty, View
-from dashboards.web.pages.trials import TRIAL, by_key, href
+from dashboards.web.pages.trials import TRIAL, href
 from lawn_tune.cells import Cell
 from lawn_tune.results import BINS, TrialRow
 from lawn_tune.words import count, duration, fixed, hyperparameter, metric_name, metric_of
@@ -26,7 +26,7 @@ LAST_LINES = 60
 
 def trial_of(view: View) -> TrialRow | None:
     """Returns the trial that the address names, None if there is no such trial."""
-    return by_key(view).get(view.filters.one(TRIAL))
+    return view.snapshot.by_key.get(view.filters.one(TRIAL))
 
 
 def _cell(view: View, row: TrialRow) -> Cell:

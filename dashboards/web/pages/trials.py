@@ -12,12 +12,13 @@ from dash.development.base_component import Component
 
 from dashboards.figures.base import capital
 from dashboards.web import columns
-from dashboards.web.cards import ROW, TableCard, clientside, graph_id
+from dashboards.web.cards import clientside, graph_id
 from dashboards.web.columns import Column
 from dashboards.web.comparison_part import main_cell
 from dashboards.web.components import data
 from dashboards.web.page import Empty, View
 from dashboards.web.snapshot import Snapshots
+from dashboards.web.table_card import ROW, TableCard
 from lawn_tune.cells import Cell
 from lawn_tune.results import TrialRow
 from lawn_tune.words import hyperparameter, metric_name, metric_of
@@ -36,11 +37,6 @@ def cell_of(view: View) -> Cell:
     """Returns the cell that the URL names, else the one that the page opens on."""
     cells, wanted = view.snapshot.cells, view.filters.one("cell")
     return next((cell for cell in cells if str(cell.name) == wanted), None) or main_cell(cells)
-
-
-def by_key(view: View) -> Mapping[str, TrialRow]:
-    """Returns the space's trials by key, in the ledger's order."""
-    return view.snapshot.once("rows by key", lambda: {row.key: row for row in view.snapshot.trials})
 
 
 def trial_rows(view: View, cell: Cell) -> list[dict[str, Any]]:

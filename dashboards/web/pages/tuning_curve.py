@@ -21,7 +21,6 @@ from dashboards.web.cards import Block, Drawing, FigureCard, page
 from dashboards.web.comparison_part import main_first
 from dashboards.web.components import Content
 from dashboards.web.page import Empty, View
-from dashboards.web.pages.trials import by_key
 from lawn_tune.comparison.comparison import PairResult
 from lawn_tune.words import count, duration, fixed, method
 
@@ -68,7 +67,7 @@ def info_of(view: View) -> TuningCurveInfo | Empty:
     pair = found.get(name) or next(iter(found.values()))
     info = view.snapshot.once(
         f"tuning curve {_key(pair)}",
-        lambda: tuning_curve_info((pair.baseline, pair.challenger), by_key(view)),
+        lambda: tuning_curve_info((pair.baseline, pair.challenger), view.snapshot.by_key),
     )
     return info if info.lines else Empty("No point of either grid is complete yet.")
 

@@ -19,7 +19,7 @@ from dashboards.web.components import Content
 from dashboards.web.filters import href
 from dashboards.web.page import Empty, View
 from dashboards.web.pages.comparison import nothing
-from dashboards.web.pages.progress import percent, progress_of, state_text
+from dashboards.web.pages.progress import bar, progress_of, state_text
 from dashboards.widening import shortest_budget, suggested
 from lawn_tune.comparison.comparison import CellResult, Comparison, PairResult, Verdict
 from lawn_tune.comparison.next_steps import launch_command, next_steps
@@ -74,11 +74,9 @@ def _statement(view: View, comparison: Comparison) -> list[Component]:
 def _strip(view: View) -> Component:
     """Returns how far the space is, in one line that leads to all of it."""
     found = progress_of(view)
-    bad = found.share * found.diverged / found.done if found.done else 0.0
     lost = f", {found.failed:,} failed" if found.failed else ""
     text = f"{found.done:,} of {count(found.planned, 'trial')}, {state_text(found)}{lost}"
-    bar = components.progress(f"{percent(found.share)} of the epochs are trained", found.share, bad=bad)
-    return html.Div([bar, components.link(text, view.href("/progress"))], className="strip")
+    return html.Div([bar(found), components.link(text, view.href("/progress"))], className="strip")
 
 
 # --- forest -----------------------------------------------------------------------------------------------------------
