@@ -23,7 +23,6 @@ from dashboards.web.snapshot import Snapshots
 from lawn_tune.comparison.renderers.csv_field import FORMULA
 from lawn_tune.errors import LawnTuneError
 from lawn_tune.results import DamagedCells
-from trainables.catalogue.methods import METHODS
 
 TITLE = "lawn_tune"
 ASSETS = files("dashboards") / "assets"
@@ -110,12 +109,9 @@ def create_app(source: Snapshots, pages: Sequence[Page] = PAGES) -> Dash:
 
 
 def _looks(base: str) -> str:
-    """Returns what the browser needs to know of base path and style, as JSON in which no tag can open."""
-    methods = {name: style.look(name) for name in METHODS}
+    """Returns the base path, templates of figures and what a formula starts with, as JSON in which no tag can open."""
     templates = {theme: style.template(theme) for theme in ("light", "dark")}
-    return json.dumps({"base": base, "methods": methods, "templates": templates, "formula": FORMULA}).replace(
-        "<", "\\u003c"
-    )
+    return json.dumps({"base": base, "templates": templates, "formula": FORMULA}).replace("<", "\\u003c")
 
 
 # --- callbacks -------------------------------------------------------------------------------------------------------

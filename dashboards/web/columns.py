@@ -9,9 +9,9 @@ Column = Mapping[str, Any]
 """A column definition of AG Grid, in plain JSON values."""
 
 
-def text(field: str, title: str, *, width: int = 0, pinned: bool = False, hint: str = "") -> Column:
+def text(field: str, title: str, *, width: int = 0) -> Column:
     """Returns a column of texts."""
-    return _column(field, title, width, hint) | ({"pinned": "left", "lockPinned": True} if pinned else {})
+    return _column(field, title, width)
 
 
 def number(field: str, title: str, *, digits: int | None = None, width: int = 0, hint: str = "") -> Column:
@@ -33,19 +33,11 @@ def link(field: str, title: str, to: str, *, width: int = 0, hint: str = "") -> 
     return _column(field, title, width, hint) | {"cellRenderer": "lawnLink", "cellRendererParams": {"to": to}}
 
 
-def outcome(field: str = "outcome", title: str = "Outcome", *, width: int = 110) -> Column:
-    """Returns a column of outcomes, each with its mark and color."""
-    return _column(field, title, width, "") | {"cellRenderer": "lawnOutcome"}
+def outcome() -> Column:
+    """Returns the column of outcomes, each with its mark and color."""
+    return _column("outcome", "Outcome", 110) | {"cellRenderer": "lawnOutcome"}
 
 
-def method(field: str = "optimizer", title: str = "Method", *, width: int = 140) -> Column:
-    """Returns a column of optimizers, each with its line; names and colors are those of all figures."""
-    return _column(field, title, width, "") | {
-        "cellRenderer": "lawnMethod",
-        "valueFormatter": {"function": "lawnMethodName(params.value)"},
-    }
-
-
-def _column(field: str, title: str, width: int, hint: str) -> dict[str, Any]:
+def _column(field: str, title: str, width: int, hint: str = "") -> dict[str, Any]:
     sized = {"width": width, "minWidth": min(width, 90)} if width else {}
     return {"field": field, "headerName": title, **sized} | ({"headerTooltip": hint} if hint else {})

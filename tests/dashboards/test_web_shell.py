@@ -13,7 +13,7 @@ from playwright.sync_api import Page as BrowserPage
 from playwright.sync_api import expect
 
 from dashboards.web.cards import Block, Card, Drawing, FigureCard, page
-from dashboards.web.columns import link, method, number, outcome, text
+from dashboards.web.columns import link, number, outcome, text
 from dashboards.web.components import choice
 from dashboards.web.page import Empty, Page, View
 from dashboards.web.pages import PAGES
@@ -57,7 +57,6 @@ def rows_of(view: View) -> list[dict[str, object]]:
             "key": row.key,
             "name": f"=HYPERLINK({row.key})",
             "value": -1.5,
-            "optimizer": "adam-lawn",
             "outcome": row.outcome,
             "to": view.href("/"),
         }
@@ -66,14 +65,11 @@ def rows_of(view: View) -> list[dict[str, object]]:
 
 
 COLUMNS = (
-    text("name", "Name", pinned=True),
+    text("name", "Name"),
     number("value", "Value", digits=2),
-    method(),
     outcome(),
     link("key", "Key", "to"),
 )
-
-NOTHING = Empty("Nothing yet.", "Launch it.", "lawn-tune launch")
 
 CARDS: tuple[Card, ...] = (
     FigureCard(name="lab-line", title="Line", draw=drawn, height=300),
@@ -311,13 +307,12 @@ def test_tables_are_searched_and_saved_without_formulas(browse: Browse) -> None:
     cells = page.locator("#lab-rows .ag-center-cols-container .ag-row")
     expect(cells).to_have_count(4)
     expect(page.locator("#lab-rows")).to_contain_text("−1.50")
-    expect(page.locator("#lab-rows")).to_contain_text("Adam-LAWN")
     with page.expect_download() as download:
         page.get_by_role("button", name="Save Rows as CSV").click()
     header, first, *_ = download.value.path().read_text("utf-8-sig").splitlines()
     key = source.rows[0].key
-    assert header == '"name","value","optimizer","outcome","key"'
-    assert first == f'"\'=HYPERLINK({key})","-1.5","adam-lawn","complete","{key}"'
+    assert header == '"name","value","outcome","key"'
+    assert first == f'"\'=HYPERLINK({key})","-1.5","complete","{key}"'
     page.get_by_label("Search Rows").fill(key)
     expect(cells).to_have_count(1)
 
