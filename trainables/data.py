@@ -237,9 +237,9 @@ def fetch_command(name: str, data_dir: Path) -> str:
     return f"lawn-tune data fetch {name} --data-dir {data_dir}"
 
 
-def remedy(name: str, data_dir: Path, known: Mapping[str, Dataset] = DATASETS) -> str:
+def remedy(name: str, data_dir: Path) -> str:
     """Returns what to do about a data set that is not ready: the command that fetches it, or else where it belongs."""
-    source = known[name]
+    source = DATASETS[name]
     if source.folder:
         return f"Put its images or archives in {data_dir / source.folder}, as docs/data.md shows."
     return fetch_command(name, data_dir) if source.files else "pip install 'lawn-tune[train]'"

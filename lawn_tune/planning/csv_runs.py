@@ -72,54 +72,71 @@ def _runs(path: Path, header: list[str], reader: Any) -> Iterator[Run]:
             continue
         if len(values) != len(header):
             raise UsageError(f"{where}: {len(values)} values for the header's {len(header)} columns", "Correct it.")
-        yield _run(where, dict(zip(header, (value.strip() for value in values), strict=True)))
+        yield _run(_Line(where, dict(zip(header, (value.strip() for value in values), strict=True))))
 
 
-def _run(where: str, row: Mapping[str, str]) -> Run:
-    def refused(name: str) -> UsageError:
+class _Line:
+    """The values of a line by column, with a reader for each kind; one that breaks the form raises UsageError."""
+
+    def __init__(self, where: str, row: Mapping[str, str]) -> None:
+        self.where, self.row = where, row
+
+    def refused(self, name: str) -> UsageError:
+        """Returns the error of a value."""
         rule = COLUMNS.get(name, "a number from 0, or empty where the method does not have it")
-        return UsageError(f"{where}: {name}: must be {rule}, got '{row[name]}'", DOCS)
+        return UsageError(f"{self.where}: {name}: must be {rule}, got '{self.row[name]}'", DOCS)
 
-    def number(name: str, low: float = -1e308) -> float | None:
-        text = row.get(name, "")
+    def number(self, name: str, low: float = -1e308) -> float | None:
+        """Returns a number from `low`; None for an empty value, or without the column."""
+        text = self.row.get(name, "")
         try:
             found = float(text) if text else None
         except ValueError:
-            raise refused(name) from None
+            raise self.refused(name) from None
         if found is not None and not (isfinite(found) and found >= low):
-            raise refused(name)
+            raise self.refused(name)
         return found
 
-    def whole(name: str, low: int, default: int) -> int:
-        text = row.get(name, "") or str(default)
+    def whole(self, name: str, low: int) -> int:
+        """Returns a whole number from `low`, which is also the default."""
+        text = self.row.get(name, "") or str(low)
         if not re.fullmatch(r"\d{1,9}", text, re.ASCII) or int(text) < low:
-            raise refused(name)
+            raise self.refused(name)
         return int(text)
 
-    def word(name: str, *allowed: str) -> str:
-        text = row.get(name, "") or allowed[0]
+    def word(self, name: str, *allowed: str) -> str:
+        """Returns one of the allowed words; the first is the default."""
+        text = self.row.get(name, "") or allowed[0]
         if text not in allowed:
-            raise refused(name)
+            raise self.refused(name)
         return text
 
-    if not re.fullmatch(NAME, row["method"], re.ASCII):
-        raise refused("method")
-    point = {name: number(name, 0.0) for name in row if name not in COLUMNS}
+    def point(self) -> tuple[tuple[str, float], ...]:
+        """Returns the hyperparameters that have a value."""
+        values = {name: self.number(name, 0.0) for name in self.row if name not in COLUMNS}
+        return tuple((name, value) for name, value in values.items() if value is not None)
+
+
+def _run(line: _Line) -> Run:
+    method = line.row["method"]
+    if not re.fullmatch(NAME, method, re.ASCII):
+        raise line.refused("method")
     run = Run(
-        where=where,
-        method=row["method"],
-        batch_size=whole("batch_size", 1, 1),
-        seed=whole("seed", 0, 0),
-        phase=cast(Phase, word("phase", "search", "confirm")),
-        point=tuple((name, value) for name, value in point.items() if value is not None),
-        outcome=cast(Literal["complete", "diverged"], word("outcome", "complete", "diverged")),
-        validation=number("validation"),
-        test=number("test"),
-        epochs=whole("epochs", 1, 1),
-        seconds=number("seconds", 0.0),
+        where=line.where,
+        method=method,
+        batch_size=line.whole("batch_size", 1),
+        seed=line.whole("seed", 0),
+        phase=cast(Phase, line.word("phase", "search", "confirm")),
+        point=line.point(),
+        outcome=cast(Literal["complete", "diverged"], line.word("outcome", "complete", "diverged")),
+        validation=line.number("validation"),
+        test=line.number("test"),
+        epochs=line.whole("epochs", 1),
+        seconds=line.number("seconds", 0.0),
     )
-    measured = run.test if run.phase == "confirm" else run.test if run.validation is None else run.validation
+    measured = run.test if run.phase == "confirm" or run.validation is None else run.validation
     if run.outcome == "complete" and measured is None:
         needed = "test" if run.phase == "confirm" else "validation"
-        raise UsageError(f"{where}: {needed}: a complete {run.phase} run needs a value", f"Or outcome diverged. {DOCS}")
+        text = f"{line.where}: {needed}: a complete {run.phase} run needs a value"
+        raise UsageError(text, f"Or outcome diverged. {DOCS}")
     return run

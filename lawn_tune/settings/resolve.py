@@ -96,13 +96,13 @@ def _check_directory() -> None:
         raise UsageError("the working directory was removed", "cd to a folder that exists.") from None
 
 
-def debugging(environ: Mapping[str, str] | None = None) -> bool:
+def debugging() -> bool:
     """True if `LAWN_TUNE_DEBUG` asks for tracebacks; empty counts as not set.
 
     Raises:
         UsageError: it is neither yes nor no.
     """
-    text = (os.environ if environ is None else environ).get(DEBUG) or kinds.NO[0]
+    text = os.environ.get(DEBUG) or kinds.NO[0]
     try:
         return kinds.yes(text)
     except ValueError as rule:

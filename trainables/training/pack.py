@@ -87,15 +87,7 @@ class Pack:
         if precision == "bfloat16":
             _normalize_in_fp32(self._training)
         self._evaluating = copy.deepcopy(first).to(device).eval()
-        weights = torch.stack([flatten(model.parameters()) for model in models]).to(device)
-        self.state = PackState(
-            weights=weights,
-            slots=rules.init_state(self._moves.rule, weights, self.control, self.layers),
-            buffers=stack_buffers(models, device),
-            step=torch.zeros(len(models), 1, dtype=torch.int64, device=device),
-            constrained=torch.zeros(len(models), 1, dtype=torch.bool, device=device),
-            radii=torch.zeros(len(models), len(self.layers), dtype=weights.dtype, device=device),
-        )
+        self.state = self._first_state(models)
         self._viewed: Tensor | None = None
         self._whole: list[Tensor] = []
         self.own = self._own_steps()
@@ -106,9 +98,24 @@ class Pack:
         self._lanes: dict[int, list[Tensor]] = {}
         self._count = 1
         self._loss = self.margins = torch.zeros(len(models), device=device)
+        self._gradients = self._recorded()
+
+    def _first_state(self, models: Sequence[nn.Module]) -> PackState:
+        weights = torch.stack([flatten(model.parameters()) for model in models]).to(self.device)
+        return PackState(
+            weights=weights,
+            slots=rules.init_state(self._moves.rule, weights, self.control, self.layers),
+            buffers=stack_buffers(models, self.device),
+            step=torch.zeros(len(models), 1, dtype=torch.int64, device=self.device),
+            constrained=torch.zeros(len(models), 1, dtype=torch.bool, device=self.device),
+            radii=torch.zeros(len(models), len(self.layers), dtype=weights.dtype, device=self.device),
+        )
+
+    def _recorded(self) -> dict[tuple[bool, bool], Recorded]:
+        """Returns `_losses_and_gradients` by whether rows share the batch, and whether margins are wanted."""
         fixed = len(self.names) + len(self.state.buffers)
         buffers, lasting = slice(len(self.names), fixed), slice(None if self.own else 2)
-        self._gradients = {
+        return {
             (shared, watched): Recorded(
                 partial(self._losses_and_gradients, shared, watched),
                 buffers,
