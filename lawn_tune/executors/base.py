@@ -104,11 +104,6 @@ class Agenda(Protocol):
 class Executor(Protocol):
     """A way to train packs."""
 
-    @property
-    def slots(self) -> int:
-        """How many jobs run at once."""
-        ...
-
     def prepare(self, agenda: Agenda) -> None:
         """Begins in the background what takes long to start; `run` does so itself if it was not called.
 

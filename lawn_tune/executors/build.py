@@ -113,9 +113,7 @@ def _ray(worker: WorkerSettings, slots: Slots, asked: Settings, connected: Calla
 
     return RayTuneExecutor(
         settings=worker,
-        slots=slots.count,
-        cpus=slots.cpus,
-        gpus=slots.gpus,
+        slots=slots,
         work_dir=asked.work_dir,
         address=asked.ray_address,
         most_jobs=asked.workers,

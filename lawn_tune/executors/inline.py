@@ -15,7 +15,6 @@ class InlineExecutor:
     """One job at a time, in the calling thread; no pack is ended for want of progress, as the launch would end too."""
 
     settings: WorkerSettings
-    slots: int = 1
 
     def prepare(self, agenda: Agenda) -> None:
         """Nothing takes long to start."""

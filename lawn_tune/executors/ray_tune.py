@@ -65,9 +65,8 @@ class RayTuneExecutor:
 
     Args:
         settings: what every worker must know.
-        slots: jobs at once; like the next two, taken from the cluster where there is an address.
-        cpus: CPU cores of a job.
-        gpus: GPUs of a job; fractions share one, and several have a process each, see `WorkerSettings.ranks`.
+        slots: how this machine is divided among jobs, ignored with an address: a cluster is asked for its own. Several
+            GPUs of a job have a process each, see `WorkerSettings.ranks`.
         work_dir: folder for Tune's own files, removed afterwards.
         total_gpus: GPUs of this machine, or None to count them; ignored with an address.
         address: of a running Ray cluster, or None to start Ray here.
@@ -76,9 +75,7 @@ class RayTuneExecutor:
     """
 
     settings: WorkerSettings
-    slots: int
-    cpus: int
-    gpus: float
+    slots: Slots
     work_dir: Path
     total_gpus: int | None = None
     address: str | None = None
@@ -151,7 +148,7 @@ class RayTuneExecutor:
         """Starts or joins Ray."""
         common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         local: dict[str, Any] = {"address": "local", "num_gpus": self.total_gpus, "include_dashboard": False}
-        local["num_cpus"] = self.cpus * self.slots
+        local["num_cpus"] = self.slots.cpus * self.slots.count
         if self.address is not None:
             _reach(self.address)
         with _quiet():
@@ -167,7 +164,7 @@ class RayTuneExecutor:
                 raise self._not_started(error) from error
             nodes = _nodes()
             if self.address is None:
-                slots = Slots(self.slots, self.cpus, self.gpus)
+                slots = self.slots
             else:
                 slots = slots_on(nodes, self.most_jobs, self.most_gpus, self.settings.ranks)
         _check_resources(slots, nodes)

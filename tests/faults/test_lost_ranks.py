@@ -14,6 +14,7 @@ from lawn_tune.executors.base import Event, Failed, Finished, Job, Nothing, Prog
 from lawn_tune.executors.inline import InlineExecutor
 from lawn_tune.executors.messages import WorkerSettings
 from lawn_tune.executors.ray_tune import RayTuneExecutor
+from lawn_tune.executors.slots import Slots
 from tests.helpers.tasks import pack, point, task
 
 MARK = "LAWN_TUNE_TEST_MARK"
@@ -78,8 +79,8 @@ def test_a_lost_rank_ends_the_attempt_and_the_pack_resumes(
     several, one = Agenda(mark), Agenda()
     shared = {"checkpoint_dir": str(tmp_path / "several"), "ranks": count, "threads": count, "use_gpu": True}
     settings = WorkerSettings(**shared, **places)  # type: ignore[arg-type]
-    gpus = {"gpus": float(count), "total_gpus": count}
-    RayTuneExecutor(settings=settings, slots=1, cpus=2, work_dir=tmp_path, **gpus).run(several)  # type: ignore[arg-type]
+    slots = Slots(1, 2, float(count))
+    RayTuneExecutor(settings=settings, slots=slots, total_gpus=count, work_dir=tmp_path).run(several)
     InlineExecutor(WorkerSettings(checkpoint_dir=str(tmp_path / "one"), **places)).run(one)  # type: ignore[arg-type]
     (failed,) = (event for event in several.events if isinstance(event, Failed))
     assert failed.reason == "error"

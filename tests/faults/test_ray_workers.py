@@ -11,6 +11,7 @@ import pytest
 from lawn_tune.executors.base import Event, Failed, Finished, Job, Nothing, Progress
 from lawn_tune.executors.messages import WorkerSettings
 from lawn_tune.executors.ray_tune import RayTuneExecutor
+from lawn_tune.executors.slots import Slots
 from trainables.tasks import PackConfig, Task, Trial, model_config
 
 MANY = 100_000
@@ -72,7 +73,7 @@ def test_a_worker_that_hangs_and_one_that_is_not_wanted_are_ended(
     os.mkfifo(pipe)  # who opens it waits for a writer: a file system that does not answer
     settings = WorkerSettings(data_dir="nowhere", checkpoint_dir=str(checkpoints), progress_seconds=15.0)
     agenda = Agenda([job("hanging"), job("unwanted", MANY), job("a"), job("b")], pipe)
-    RayTuneExecutor(settings=settings, slots=2, cpus=1, gpus=0, work_dir=tmp_path).run(agenda)
+    RayTuneExecutor(settings=settings, slots=Slots(2, 1, 0), work_dir=tmp_path).run(agenda)
     hung, then = agenda.ends("hanging")
     assert isinstance(hung, Failed)
     assert "the worker process ended: no step ended for" in hung.error
@@ -94,7 +95,7 @@ def test_a_worker_that_ray_ends_for_its_memory_leaves_a_pack_that_is_too_large(
     monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "250")
     agenda = Agenda([job("large", MANY)], tmp_path)
     settings = WorkerSettings(data_dir="nowhere", checkpoint_dir=str(tmp_path))
-    RayTuneExecutor(settings=settings, slots=1, cpus=1, gpus=0, work_dir=tmp_path).run(agenda)
+    RayTuneExecutor(settings=settings, slots=Slots(1, 1, 0), work_dir=tmp_path).run(agenda)
     (end,) = agenda.ends("large")
     assert isinstance(end, Failed)
     assert (end.reason, end.error) == ("memory", "the worker process ended: its machine ran out of memory")

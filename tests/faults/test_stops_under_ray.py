@@ -19,6 +19,7 @@ from lawn_tune.errors import ExecutionError, LawnTuneError, UsageError
 from lawn_tune.executors.base import Event, Job, Nothing
 from lawn_tune.executors.messages import WorkerSettings
 from lawn_tune.executors.ray_tune import RayTuneExecutor
+from lawn_tune.executors.slots import Slots
 from tests.helpers.drivers import Driver, Study
 from tests.helpers.machines import session
 from tests.helpers.sufferings import leads_a_group, waits_for_ray
@@ -102,7 +103,7 @@ class Agenda:
 
 def executor(folder: Path, address: str | None) -> RayTuneExecutor:
     settings = WorkerSettings(data_dir="nowhere", checkpoint_dir=str(folder))
-    return RayTuneExecutor(settings=settings, slots=1, cpus=1, gpus=0, work_dir=folder, address=address)
+    return RayTuneExecutor(settings=settings, slots=Slots(1, 1, 0), work_dir=folder, address=address)
 
 
 def test_a_dead_head_is_an_error_at_once(tmp_path: Path) -> None:

@@ -81,7 +81,6 @@ class FakeExecutor:
     """Works the agenda off at once; `behave` says what each attempt at a pack reports."""
 
     behave: Callable[[Job], Iterable[Event]] = succeed
-    slots: int = 2
     trained: Counter[str] = field(default_factory=Counter)
 
     def run(self, agenda: Agenda) -> None:

@@ -29,7 +29,7 @@ from lawn_tune.executors.inline import InlineExecutor
 from lawn_tune.executors.machine import machine_gpus
 from lawn_tune.executors.messages import WorkerSettings
 from lawn_tune.executors.ray_tune import RayTuneExecutor
-from lawn_tune.executors.slots import slots_of
+from lawn_tune.executors.slots import Slots, slots_of
 from lawn_tune.settings import resolve
 from tests.helpers.fakes import succeed
 from trainables.tasks import PackConfig, Task, Trial, model_config
@@ -71,7 +71,7 @@ def inline(folder: Path) -> Executor:
 
 
 def ray_with_logical_gpus(folder: Path) -> Executor:
-    return RayTuneExecutor(settings=worker(folder), slots=2, cpus=1, gpus=0.5, total_gpus=1, work_dir=folder)
+    return RayTuneExecutor(settings=worker(folder), slots=Slots(2, 1, 0.5), total_gpus=1, work_dir=folder)
 
 
 def tabulated(folder: Path) -> Executor:
@@ -116,16 +116,14 @@ def test_every_job_ends_once_and_an_error_ends_its_job_only(
 @pytest.mark.long
 @pytest.mark.ray
 def test_ray_refuses_gpus_it_has_not(tmp_path: Path) -> None:
-    executor = RayTuneExecutor(settings=worker(tmp_path), slots=1, cpus=1, gpus=1, total_gpus=0, work_dir=tmp_path)
+    executor = RayTuneExecutor(settings=worker(tmp_path), slots=Slots(1, 1, 1), total_gpus=0, work_dir=tmp_path)
     with pytest.raises(ExecutionError, match="a job needs 1 GPU, and Ray has 0"):
         executor.run(Agenda([job("a")]))
 
 
 @pytest.mark.ray
 def test_an_address_that_is_none_is_a_usage_error(tmp_path: Path) -> None:
-    executor = RayTuneExecutor(
-        settings=worker(tmp_path), slots=1, cpus=1, gpus=0, work_dir=tmp_path, address="nonsense"
-    )
+    executor = RayTuneExecutor(settings=worker(tmp_path), slots=Slots(1, 1, 0), work_dir=tmp_path, address="nonsense")
     with pytest.raises(UsageError, match="--ray-address: 'nonsense'"):
         executor.run(Agenda([job("a")]))
 
@@ -140,7 +138,7 @@ def test_what_keeps_ray_from_starting_here_is_no_address(
         raise error("something is wrong here")
 
     monkeypatch.setattr(ray, "init", refuse)
-    executor = RayTuneExecutor(settings=worker(tmp_path), slots=1, cpus=1, gpus=0, work_dir=tmp_path)
+    executor = RayTuneExecutor(settings=worker(tmp_path), slots=Slots(1, 1, 0), work_dir=tmp_path)
     with pytest.raises(ExecutionError, match="something is wrong here") as caught:
         executor.run(Agenda([job("a")]))
     assert "address" not in f"{caught.value} {caught.value.hint}"
@@ -153,9 +151,7 @@ def test_a_cluster_with_another_token_is_named(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(ray, "init", refuse)
     with socket.create_server(("", 0)) as head:  # everywhere: Ray takes 127.0.0.1 for the machine's other address
         address = f"127.0.0.1:{head.getsockname()[1]}"
-        executor = RayTuneExecutor(
-            settings=worker(tmp_path), slots=1, cpus=1, gpus=0, work_dir=tmp_path, address=address
-        )
+        executor = RayTuneExecutor(settings=worker(tmp_path), slots=Slots(1, 1, 0), work_dir=tmp_path, address=address)
         with pytest.raises(UsageError, match=address) as caught:
             executor.run(Agenda([job("a")]))
     assert "RAY_AUTH_TOKEN_PATH" in str(caught.value.hint)
@@ -169,7 +165,7 @@ def test_a_local_launch_joins_no_other_ray(tmp_path: Path, monkeypatch: pytest.M
         (Path(folder) / "ray" / "ray_current_cluster").write_text("127.0.0.1:1")  # as a head that was killed leaves it
         monkeypatch.setenv("RAY_TMPDIR", folder)
         monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
-        executor = RayTuneExecutor(settings=worker(tmp_path), slots=1, cpus=1, gpus=0, work_dir=tmp_path)
+        executor = RayTuneExecutor(settings=worker(tmp_path), slots=Slots(1, 1, 0), work_dir=tmp_path)
         agenda = Agenda([job("a")])
         executor.run(agenda)
         assert isinstance(agenda.ends()["a"], Finished)
@@ -180,7 +176,7 @@ def test_a_local_launch_joins_no_other_ray(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.ray
 @pytest.mark.parametrize("address", [None, "nonsense"])
 def test_what_was_prepared_and_never_run_is_ended(address: str | None, tmp_path: Path) -> None:
-    executor = RayTuneExecutor(settings=worker(tmp_path), slots=1, cpus=1, gpus=0, work_dir=tmp_path, address=address)
+    executor = RayTuneExecutor(settings=worker(tmp_path), slots=Slots(1, 1, 0), work_dir=tmp_path, address=address)
     executor.prepare(Agenda([]))
     executor.close()
     executor.close()
