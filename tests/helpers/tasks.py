@@ -16,6 +16,9 @@ from trainables.training.loop import Training
 from trainables.training.trial import EpochEnded, Event, PackRun, Records
 from trainables.workloads import build_workload
 
+CORE = ("sgd", "sgd-lawn", "adam", "adam-lawn", "lamb", "lamb-lawn")
+"""A pack of 8 for each rule with each of the two controls that have kernels; other methods have shorter tests."""
+
 CPU = torch.device("cpu")
 
 RANKING = Task(
