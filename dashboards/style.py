@@ -8,11 +8,9 @@ from typing import Any, Literal
 
 from lawn_tune.words import method
 from trainables.catalogue import shown_method
+from trainables.catalogue.rows import COLOR
 
 Theme = Literal["light", "dark"]
-
-OTHER = "#a067b1"
-"""For methods that belong to no known pair."""
 
 HUES = (0.0, 0.07, -0.07, 0.13, -0.13, 0.2, -0.2, 0.27)
 """How far the hues of trials of one method lie from the method's own, in turns."""
@@ -65,7 +63,7 @@ def is_challenger(optimizer: str) -> bool:
 def color(optimizer: str) -> str:
     """Returns a method's color; a LAWN variant shares it with its base."""
     row = shown_method(optimizer)
-    return row.shown_color if row else OTHER
+    return row.shown_color if row else COLOR
 
 
 def shade(color: str, n: int) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from typing import Any, Literal
 
-from trainables.catalogue import Catalogue, catalogue
+from trainables.catalogue import Catalogue, catalogue, rows_text
 from trainables.catalogue.plugins import identity
 from trainables.catalogue.rows import Dataset, Loss, Method, Model, Value
 from trainables.catalogue.sizes import Footprint
@@ -203,7 +203,7 @@ class Task:
         Raises:
             ValueError, TypeError, KeyError: the values are of no task.
         """
-        rows = json.dumps(values["rows"], sort_keys=True, separators=(",", ":")) if "rows" in values else ""
+        rows = rows_text(values["rows"]) if "rows" in values else ""
         model = dict(values["model"])
         config = model_config(model.pop("name"), known=catalogue(rows), **model)
         return Task(**(dict(values) | {"model": config, "rows": rows}))
@@ -244,6 +244,9 @@ def trial_key(task: Task, seed: int, hyperparameters: Mapping[str, float]) -> st
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+_json = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+
+
 @lru_cache(maxsize=256)
 def _identity(task: Task) -> str:
     """Returns a task as JSON; trials of one cell share it."""
@@ -251,6 +254,3 @@ def _identity(task: Task) -> str:
     if task.rows:
         described["rows"] = identity(described["rows"])
     return _json(described)
-
-
-_json = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode

@@ -11,9 +11,9 @@ from search_spaces.keys import did_you_mean, space_error
 from search_spaces.space import SearchSpace
 from trainables.catalogue import Catalogue
 from trainables.catalogue.arguments import BETAS, DECAY, not_taken
-from trainables.catalogue.rows import SCHEDULE, Control
+from trainables.catalogue.rows import COLOR, SCHEDULE, Control
 
-COLORS = ("#a067b1", "#12868f", "#a8591a", "#5b83b1", "#2d8a4e", "#c2478f")
+COLORS = (COLOR, "#12868f", "#a8591a", "#5b83b1", "#2d8a4e", "#c2478f")
 """Of methods that the space names and the catalogue lacks; each pair of a comparison has one."""
 
 

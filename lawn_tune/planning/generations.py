@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from lawn_tune.cells import Cell
 from lawn_tune.results import FINISHED, TrialRow
+from trainables.catalogue import rows_text
 
 CODE = "code"
 """Key of a trial's provenance that names the version which trained it."""
@@ -44,4 +45,4 @@ def with_code(cell: Cell, digest: str) -> Cell:
         rows["datasets"][cell.task.dataset] if cell.task.dataset_row.code else rows["rules"][cell.task.method.rule.name]
     )
     row["code"] = digest
-    return replace(cell, task=replace(cell.task, rows=json.dumps(rows, sort_keys=True, separators=(",", ":"))))
+    return replace(cell, task=replace(cell.task, rows=rows_text(rows)))

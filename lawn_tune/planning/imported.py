@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 from lawn_tune.cells import Cell, CellName, Phase, Protocol, default_baselines
 from lawn_tune.errors import UsageError
 from search_spaces.space import Grid
-from trainables.catalogue import BUILT_IN, catalogue
+from trainables.catalogue import BUILT_IN, catalogue, rows_text
 from trainables.catalogue.methods import RULES
 from trainables.catalogue.rows import IMPORTED, SCHEDULE, Direction
 from trainables.outcomes import TrialOutcome
@@ -202,7 +201,7 @@ def _rows(runs: Sequence[Run], described: Described) -> tuple[str, dict[str, str
     if described.metric not in BUILT_IN.metrics:
         row = {"label": described.metric, "direction": described.direction, "digits": _digits(runs)}
         values["metrics"] = {described.metric: row}
-    return json.dumps(values, sort_keys=True, separators=(",", ":")), rows
+    return rows_text(values), rows
 
 
 def _digits(runs: Sequence[Run]) -> int:

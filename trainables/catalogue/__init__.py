@@ -26,6 +26,7 @@ __all__ = [
     "carried",
     "catalogue",
     "installed",
+    "rows_text",
     "shown_hyperparameter",
     "shown_method",
     "shown_metric",
@@ -127,7 +128,7 @@ def shown_metric(name: str) -> Metric | None:
 
 
 def carried(whole: Catalogue, *, method: str, dataset: str, model: str, loss: str, metric: str) -> str:
-    """Returns the rows that a task of these names has to carry, as JSON text: those that are not built in, "" for none.
+    """Returns the rows that a task of these names has to carry, see `rows_text`: those not built in, "" for none.
 
     Args:
         whole: where the names are found.
@@ -147,4 +148,9 @@ def carried(whole: Catalogue, *, method: str, dataset: str, model: str, loss: st
         for kind, rows in wanted.items()
     }
     values = plain(own)
-    return json.dumps(values, sort_keys=True, separators=(",", ":")) if values else ""
+    return rows_text(values) if values else ""
+
+
+def rows_text(values: Mapping[str, Any]) -> str:
+    """Returns rows as the JSON text that a task carries: two tasks are equal only if theirs is the same."""
+    return json.dumps(values, sort_keys=True, separators=(",", ":"))

@@ -24,7 +24,7 @@ IMPORTED = "imported:"
 """Beginning of `Dataset.workload` of results of another program; a digest of them follows."""
 
 COLOR = "#a067b1"
-"""Of a rule that names no color of its own."""
+"""Of a rule that names no color of its own, and of a method that no row describes."""
 
 
 @dataclass(frozen=True, kw_only=True)
