@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from lawn_tune.cells import PHASES
 from lawn_tune.ledger import reads, roster
 from lawn_tune.ledger.curves import THINNED
 from lawn_tune.ledger.database import Database
-from lawn_tune.ledger.mirror import PHASES, study_spec, study_trials
+from lawn_tune.ledger.mirror import study_spec, study_trials
 from lawn_tune.ledger.studies import Studies
 from lawn_tune.ledger.study_rows import add, rebuild
 

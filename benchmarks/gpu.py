@@ -26,7 +26,7 @@ from benchmarks.gpu_goals import GOALS
 from benchmarks.measure import interleaved, ratio, summary
 from benchmarks.steps import Images, Step, channels_last, pack_of, plain_loop, step_of
 from benchmarks.time_limit import OutOfTime, limit
-from lawn_tune.cells import Cell, Phase
+from lawn_tune.cells import PHASES, Cell, Phase
 from lawn_tune.planning.packing import make_packs
 from lawn_tune.planning.placement import place
 from lawn_tune.planning.plan import plan
@@ -276,8 +276,7 @@ def _table4(device: torch.device, sizes: Sizes, seconds: float) -> dict[str, Any
 
 def _planned(cell: Cell) -> Iterator[tuple[Phase, Sequence[Trial]]]:
     """Yields the packs of a cell."""
-    phases: tuple[Phase, ...] = ("search", "confirm")
-    for phase in phases:
+    for phase in PHASES:
         yield from ((phase, pack) for pack in make_packs(cell, phase, cell.planned_trials(phase)))
 
 

@@ -25,7 +25,7 @@ from rich.console import Console
 from benchmarks import paper_plan
 from benchmarks.paper_plan import KINDS, PaperTable
 from benchmarks.tabulated import SimulatedClock, TabulatedExecutor
-from lawn_tune.cells import Cell, Packing, Phase
+from lawn_tune.cells import PHASES, Cell, Packing, Phase
 from lawn_tune.executors.base import Event, Finished, Job, Nothing, Progress
 from lawn_tune.executors.slots import report_seconds
 from lawn_tune.launching.launch import Launch
@@ -148,8 +148,7 @@ def phases(cell: Cell, pack_size: int | None) -> Iterator[tuple[Phase, list[int]
     """Yields both phases of a cell with the sizes of their packs, none larger than fits in GPU memory."""
     largest = KINDS[cell.task.dataset].largest_pack
     limit = largest if largest == 1 else pack_size
-    both: tuple[Phase, ...] = ("search", "confirm")
-    for phase in both:
+    for phase in PHASES:
         yield phase, [len(pack) for pack in make_packs(cell, phase, cell.planned_trials(phase), limit)]
 
 

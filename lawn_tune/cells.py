@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from search_spaces.levels import batch_of, is_word, split
 from search_spaces.space import Grid
@@ -16,6 +16,8 @@ from trainables.outcomes import SWITCH_EPOCH
 from trainables.tasks import Task, Trial, trial_key
 
 Phase = Literal["search", "confirm"]
+PHASES: tuple[Phase, ...] = get_args(Phase)
+"""In their order in a launch."""
 
 Levels = Mapping[str, tuple[float, ...]]
 """Hyperparameter → its levels."""

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from sqlalchemy import Connection, RowMapping, Select, inspect, select
 
-from lawn_tune.cells import Phase
+from lawn_tune.cells import PHASES
 from lawn_tune.ledger import rows
 from lawn_tune.ledger.curves import decode
 from lawn_tune.ledger.database import Database
@@ -60,7 +60,7 @@ def check(database: Database) -> tuple[int, list[Damage]]:
 
 def _check_pack(row: RowMapping) -> None:
     rows.pack_keys(row["key"], row["keys"])
-    if row["phase"] not in get_args(Phase) or row["state"] not in get_args(State) or type(row["attempts"]) is not int:
+    if row["phase"] not in PHASES or row["state"] not in get_args(State) or type(row["attempts"]) is not int:
         raise ValueError(f"unknown phase '{row['phase']}', state '{row['state']}' or attempts '{row['attempts']}'")
 
 

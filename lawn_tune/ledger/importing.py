@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Table, select, tuple_
 
-from lawn_tune.cells import Cell
+from lawn_tune.cells import PHASES, Cell
 from lawn_tune.errors import LedgerError, UsageError
 from lawn_tune.ledger import content, leases, reads
 from lawn_tune.ledger.bundle import ANOTHER, Bundle, open_bundle
@@ -18,7 +18,7 @@ from lawn_tune.ledger.check import check
 from lawn_tune.ledger.content import Progress, Row
 from lawn_tune.ledger.database import Database
 from lawn_tune.ledger.definitions import cells, plan, trials
-from lawn_tune.ledger.mirror import PHASES, Mirror
+from lawn_tune.ledger.mirror import Mirror
 from lawn_tune.ledger.schema import open_schema
 
 LOCAL = frozenset({cells.c.registered, plan.c.mirrored, trials.c.cell})

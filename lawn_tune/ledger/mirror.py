@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, get_args
+from typing import Any
 
 from sqlalchemy import Connection, select
 
@@ -21,7 +21,6 @@ from lawn_tune.ledger.roster import Entry
 from lawn_tune.ledger.studies import Studies, UnknownSchema
 from lawn_tune.ledger.study_rows import StudySpec, StudyTrial, add, doubled, find, rebuild
 
-PHASES: tuple[Phase, ...] = get_args(Phase)
 CHUNK = 100
 """Trials that are shown in one transaction."""
 

@@ -11,7 +11,7 @@ from typing import Any, cast, get_args, get_type_hints
 
 import orjson
 
-from lawn_tune.cells import Cell, Packing, Phase, Protocol
+from lawn_tune.cells import PHASES, Cell, Packing, Protocol
 from lawn_tune.errors import LedgerError
 from lawn_tune.results import DAMAGED, REPAIR, Outcome, TrialRow
 from trainables.examples import Outcomes, decode
@@ -22,7 +22,7 @@ UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, RecursionError
 
 REPAIR_PACK = "Put back a copy of the ledger, or delete that row from lawn_packs; what it trained is kept."
 
-_CHOICES = {"outcome": frozenset(get_args(Outcome)), "phase": frozenset(get_args(Phase))}
+_CHOICES = {"outcome": frozenset(get_args(Outcome)), "phase": frozenset(PHASES)}
 _PROTOCOL = {name: get_args(get_type_hints(Protocol)[name]) for name in ("direction", "selection", "reported")}
 _WHOLE = {"seed": 0, "epochs": 0, "total_epochs": 1, "attempts": 0}
 """Column → its lowest value."""

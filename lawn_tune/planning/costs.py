@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import fsum
 
-from lawn_tune.cells import Cell, Phase
+from lawn_tune.cells import PHASES, Cell
 from lawn_tune.planning.packing import make_packs
 from lawn_tune.planning.speed import Speeds, examples, examples_of, shared_epochs
-from trainables.tasks import Trial
 
 
 @dataclass(frozen=True)
@@ -40,10 +39,8 @@ def estimate(cell: Cell, *, pack_size: int | None = None, speeds: Speeds | None 
         speeds: how fast cells train; the table of measured speeds by default.
     """
     speeds = speeds or Speeds()
-    search = make_packs(cell, "search", cell.planned_trials("search"), pack_size)
-    confirm = make_packs(cell, "confirm", cell.planned_trials("confirm"), pack_size)
-    packs: list[tuple[Phase, tuple[Trial, ...]]] = [("search", pack) for pack in search]
-    packs += [("confirm", pack) for pack in confirm]
+    search, confirm = (make_packs(cell, phase, cell.planned_trials(phase), pack_size) for phase in PHASES)
+    packs = [(phase, pack) for phase, some in zip(PHASES, (search, confirm), strict=True) for pack in some]
     seconds = [speeds.seconds(cell, phase, pack) for phase, pack in packs]
     known = [each for each in seconds if each is not None]
     return Cost(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any, Literal, NamedTuple
 
-from lawn_tune.cells import Cell, CellName, Phase, Protocol, default_baselines
+from lawn_tune.cells import PHASES, Cell, CellName, Phase, Protocol, default_baselines
 from lawn_tune.errors import UsageError
 from search_spaces.space import Grid
 from trainables.catalogue import BUILT_IN, catalogue, rows_text
@@ -319,8 +319,7 @@ def _grid(points: Sequence[Point]) -> Grid:
 
 
 def _phases(cell: Cell, runs: Sequence[Run]) -> Iterator[tuple[Phase, tuple[list[Trial], list[TrialOutcome]]]]:
-    phases: tuple[Phase, ...] = ("search", "confirm")
-    for phase in phases:
+    for phase in PHASES:
         task, here = cell.task_of(phase), [run for run in runs if run.phase == phase]
         trials = [
             Trial(key=trial_key(task, run.seed, dict(run.point)), seed=run.seed, hyperparameters=dict(run.point))

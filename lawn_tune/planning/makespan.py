@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
 
-from lawn_tune.cells import Cell, Phase
+from lawn_tune.cells import PHASES, Cell, Phase
 from lawn_tune.planning.packing import make_packs
 from trainables.tasks import Trial
 
@@ -33,7 +33,7 @@ def makespan(cells: Sequence[Cell], seconds: PackSeconds, workers: int, pack_siz
     """
     chains: list[list[list[float]]] = []
     for cell in cells:
-        phases = [_seconds(cell, phase, seconds, pack_size) for phase in ("search", "confirm")]
+        phases = [_seconds(cell, phase, seconds, pack_size) for phase in PHASES]
         known = [[time for time in phase if time is not None] for phase in phases]
         if known != phases:
             return None

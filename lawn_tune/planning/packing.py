@@ -6,9 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from heapq import heapify, heappop, heapreplace
 from math import ceil, fsum
-from typing import get_args
 
-from lawn_tune.cells import Cell, Packing, Phase
+from lawn_tune.cells import PHASES, Cell, Packing, Phase
 from trainables.tasks import Trial
 
 MAX_SIZE = 16
@@ -54,7 +53,7 @@ def largest_packs(cell: Cell, on_gpu: bool = False) -> Cell:
     """Returns a cell with the packing that it has, or else with packs of `largest_size`."""
     if cell.packing is not None:
         return cell
-    search, confirm = (largest_size(cell, phase, on_gpu) for phase in get_args(Phase))
+    search, confirm = (largest_size(cell, phase, on_gpu) for phase in PHASES)
     return cell.packed(Packing(search=search, confirm=confirm, workers=None, plan=cell.plan_id))
 
 

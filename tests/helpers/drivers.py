@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.soak import SPACE, comparable
-from lawn_tune.cells import Phase
+from lawn_tune.cells import PHASES
 from lawn_tune.ledger import open_ledger
 from lawn_tune.results import FINISHED
 
@@ -193,9 +193,8 @@ class Study:
         with open_ledger(self.url, create=False) as ledger:
             rows = ledger.trials("tiny")
             curves = ledger.curves([row.key for row in rows])
-            phases: tuple[Phase, ...] = ("search", "confirm")
             cells = ledger.cells("tiny")
-            packs = [pack for cell in cells for phase in phases for pack in ledger.packs(cell.name, phase)]
+            packs = [pack for cell in cells for phase in PHASES for pack in ledger.packs(cell.name, phase)]
         kept = {key: {name: values.tobytes() for name, values in curve.items()} for key, curve in curves.items()}
         lengths = {key: {len(values) for values in curve.values()} for key, curve in curves.items()}
         return Results(

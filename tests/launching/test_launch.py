@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 from unittest.mock import patch
 
 import pytest
 
-from lawn_tune.cells import Cell, Phase
+from lawn_tune.cells import PHASES, Cell
 from lawn_tune.errors import UsageError
 from lawn_tune.executors.base import Event, Failed, Finished, Job, Nothing, Progress
 from lawn_tune.launching.launch import LOST_MACHINES, Launch
@@ -256,7 +256,7 @@ def test_packs_that_cannot_be_trained_at_once_are_trained_one_trial_at_a_time(
     assert len(executor.trained) == TWO_CELLS_TRIALS
     assert display.lines.count("warned no packs") == 1
     assert not [line for line in display.lines if line.startswith("failed")]
-    split = [pack for cell in cells for phase in get_args(Phase) for pack in ledger.packs(cell.name, phase)]
+    split = [pack for cell in cells for phase in PHASES for pack in ledger.packs(cell.name, phase)]
     assert {len(pack.keys) for pack in split if pack.state != "split"} == {1}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lawn_tune.cells import Cell, Phase
+from lawn_tune.cells import PHASES, Cell, Phase
 from lawn_tune.executors.base import Event, Failed, Job, Progress
 from lawn_tune.launching.launch import Launch
 from lawn_tune.launching.limits import Limits
@@ -88,8 +88,7 @@ def stopping_after(jobs: int, agenda: Launch) -> Callable[[Job], Iterator[Event]
 
 
 def packs_of(ledger: Ledger, cells: tuple[Cell, ...]) -> Packs:
-    phases: tuple[Phase, ...] = ("search", "confirm")
-    return {(str(c.name), phase): [p.keys for p in ledger.packs(c.name, phase)] for c in cells for phase in phases}
+    return {(str(c.name), phase): [p.keys for p in ledger.packs(c.name, phase)] for c in cells for phase in PHASES}
 
 
 def forget_sizes(ledger: Ledger) -> None:

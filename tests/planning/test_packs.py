@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import ceil
 from random import Random
-from typing import get_args
 from unittest import mock
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lawn_tune.cells import Cell, Phase
+from lawn_tune.cells import PHASES, Cell, Phase
 from lawn_tune.planning.packing import (
     EXAMPLES,
     GPU_MAX_SIZE,
@@ -31,7 +30,6 @@ from lawn_tune.planning.spaces import builtin_spaces, find_space
 from search_spaces.space import Grid
 from trainables.tasks import Trial
 
-PHASES: tuple[Phase, ...] = get_args(Phase)
 QUICK = find_space("quickstart")
 CELLS = [cell for name in builtin_spaces() for cell in plan(find_space(name))]
 

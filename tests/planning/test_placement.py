@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lawn_tune.cells import Cell, Packing, Phase
+from lawn_tune.cells import PHASES, Cell, Packing, Phase
 from lawn_tune.planning.makespan import makespan
 from lawn_tune.planning.packing import largest_packs, largest_size, make_packs, pack_size
 from lawn_tune.planning.placement import BOUNDS, PackCost, Placement, _within, place
@@ -22,7 +22,6 @@ from search_spaces.space import Grid
 from trainables.tasks import Trial, model_config
 
 QUICK = plan(find_space("quickstart"))
-PHASES: tuple[Phase, ...] = ("search", "confirm")
 SPEEDS = Speeds()
 
 

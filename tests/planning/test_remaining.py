@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lawn_tune.cells import Phase
+from lawn_tune.cells import PHASES
 from lawn_tune.planning.packing import make_packs
 from lawn_tune.planning.remaining import Remaining, remaining
 from lawn_tune.planning.selection import winner
@@ -17,7 +17,6 @@ from tests.helpers.memory_source import confirm_rows, make_cell, search_rows
 CELL = make_cell()
 SIZE = CELL.grid.size
 SPEEDS = Speeds()
-PHASES: tuple[Phase, ...] = ("search", "confirm")
 
 
 def test_nothing_is_zero_and_changes_no_sum() -> None:
