@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import shlex
 import threading
 import webbrowser
@@ -15,7 +14,7 @@ from typing import Annotated
 import typer
 
 from dashboards import report as page
-from dashboards.report.static_site import doubled, entry, missing, page_path, render_index
+from dashboards.report.static_site import doubled, entry, file_name, missing, page_path, render_index
 from lawn_tune.cli.compare import as_given, comparison_of
 from lawn_tune.cli.ledger import bars, counts
 from lawn_tune.cli.options import Storage, parsed
@@ -241,5 +240,5 @@ def read_token(file: Path | None) -> str | None:
 
 
 def default_path(space: str, format: page.Format = "html") -> Path:
-    """Returns the report's name in the working directory, with nothing in it that a file's name cannot hold."""
-    return Path(f"lawn-report-{re.sub(r'[^A-Za-z0-9._-]+', '-', space)}.{format}")
+    """Returns the report's name in the working directory."""
+    return Path(f"lawn-report-{file_name(space)}.{format}")

@@ -40,9 +40,14 @@ class Entry(NamedTuple):
     sentences: tuple[str, ...]
 
 
+def file_name(space: str) -> str:
+    """Returns a space's name with nothing in it that a file's name cannot hold."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", space)
+
+
 def page_path(space: str) -> Path:
-    """Returns where in the site a space's report is, with nothing in it that a file's name cannot hold."""
-    return Path(PAGES) / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', space)}.html"
+    """Returns where in the site a space's report is."""
+    return Path(PAGES) / f"{file_name(space)}.html"
 
 
 def entry(comparison: Comparison) -> Entry:

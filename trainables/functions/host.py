@@ -10,7 +10,6 @@ import os
 import socket
 import subprocess
 from contextlib import suppress
-from functools import cache
 
 import torch
 
@@ -85,16 +84,15 @@ class Host:
         return b""
 
 
-@cache
-def _hosts() -> list[Host]:
-    return []
+_known: list[Host] = []
+"""The host of this process; at most one."""
 
 
 def host() -> Host:
     """Returns the host of this process, begun if there is none."""
-    hosts = _hosts()
-    hosts[:] = [one for one in hosts if one.alive] or [Host()]
-    return hosts[0]
+    if not (_known and _known[0].alive):
+        _known[:] = [Host()]
+    return _known[0]
 
 
 def main(control: int) -> None:

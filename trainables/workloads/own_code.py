@@ -6,7 +6,6 @@ import importlib
 import io
 import sys
 import zipfile
-from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
@@ -51,16 +50,13 @@ def _is_of_another(module: ModuleType, folder: str) -> bool:
     return FOLDER in file and not Path(file).is_relative_to(folder)
 
 
-@cache
-def _held() -> dict[bytes, TemporaryDirectory[str]]:
-    return {}
+_folders: dict[bytes, TemporaryDirectory[str]] = {}
+"""Archive → the folder that it was extracted to, which ends with this process."""
 
 
 def _folder(archive: bytes) -> str:
-    """Returns the folder that an archive was extracted to, which ends with this process."""
-    held = _held()
-    if archive not in held:
-        folder = held[archive] = TemporaryDirectory(prefix=FOLDER)
+    if archive not in _folders:
+        folder = _folders[archive] = TemporaryDirectory(prefix=FOLDER)
         with zipfile.ZipFile(io.BytesIO(archive)) as opened:
             opened.extractall(folder.name)
-    return held[archive].name
+    return _folders[archive].name
