@@ -64,7 +64,7 @@ def batch_curves(
 
     Args:
         results: of one space.
-        measure, phase, rows: see `measure.measured`.
+        measure, phase, rows: see `figure_of_merit.measured`.
         references: of the space.
 
     The paper's values are shown for the protocol's metric on test only: it prints no other.

@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 
 from dashboards import style
 from dashboards.figures.base import blank, capital, named
+from dashboards.figures.panels import axis as axis_number
 from dashboards.figures.panels import better_part, labeled
 from lawn_tune.cells import Cell
 from lawn_tune.comparison.comparison import CellResult, Comparison
@@ -233,7 +234,7 @@ def _heat_map_title(info: HeatMapInfo) -> dict[str, Any]:
 
 
 def _add_panel(figure: go.Figure, info: HeatMapInfo, panel: HeatMapPanel, i: int, domain: tuple[float, float]) -> None:
-    suffix = "" if i == 0 else str(i + 1)
+    suffix = axis_number(i)
     x, y = list(map(level_text, info.x_levels)), list(map(level_text, info.y_levels)) if info.y else [""]
     last = i == len(info.panels) - 1
     figure.add_trace(_heat(info, panel, x, y, suffix))

@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 from dashboards import style
 from dashboards.figures.base import blank, capital, with_unit
 from dashboards.figures.panels import Window, better_part, dots, level_axis, sampled, shown, spread
+from dashboards.figures.panels import axis as axis_number
 from lawn_tune.comparison.comparison import CellResult
 from lawn_tune.words import fixed, hyperparameter, metric_name, metric_of, setting
 from trainables.catalogue.rows import Direction
@@ -153,7 +154,7 @@ def sensitivity_figure(info: SensitivityInfo, most: int = MAX_MARKS) -> go.Figur
     figure = blank(height=inside + _TOP + _BOTTOM, legend=False)
     for i, axis in enumerate(info.axes):
         top = 1 - i * (_PANEL + _GAP) / inside
-        _add_panel(figure, info, axis, most, "" if i == 0 else str(i + 1), [max(0.0, top - _PANEL / inside), top])
+        _add_panel(figure, info, axis, most, axis_number(i), [max(0.0, top - _PANEL / inside), top])
     figure.update_layout(margin={"t": _TOP, "b": _BOTTOM, "l": 60, "r": 8}, hovermode="closest")
     return figure
 

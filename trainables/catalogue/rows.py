@@ -317,7 +317,7 @@ class Dataset:
         metrics: what its workload reports on validation and test, the paper's one first.
         workload: a function (task, data_dir, device) → `trainables.workloads.base.Workload`.
         code: digest of the source files of a user's workload, which brings data, model and loss, or of a training
-            function, which `workload` then names and which takes a `trainables.functions.FunctionTrial`; "" for others.
+            function, which `workload` then names and which takes a `functions.trial.FunctionTrial`; "" for others.
         train_examples: examples in one epoch on train, sampled negatives included.
         full_examples: the same on train + validation.
         shape: what models must know of it.

@@ -12,7 +12,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Makes every table; columns are written out, as later changes of `tables.py` must not change this revision."""
+    """Makes every table; columns are written out, as later changes of `definitions` must not change this revision."""
     op.create_table(
         "lawn_cells",
         sa.Column("name", sa.Text, primary_key=True),
