@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import colorsys
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from lawn_tune.words import method
 from trainables.catalogue import shown_method
@@ -107,6 +107,11 @@ def border(optimizer: str) -> str:
 def look(optimizer: str) -> dict[str, str]:
     """Returns a method's name, its color and its line as CSS names it, for a legend."""
     return {"name": method(optimizer), "color": color(optimizer), "line": border(optimizer)}
+
+
+def templates() -> dict[Theme, dict[str, Any]]:
+    """Returns the template of each theme."""
+    return {theme: template(theme) for theme in get_args(Theme)}
 
 
 def dash(optimizer: str) -> str:

@@ -146,6 +146,11 @@ class ResultSource(Protocol):
         ...
 
 
+def finite(value: float | None) -> float | None:
+    """Returns a number, None for one that is not finite: JSON has no word for it, and nobody can sort it."""
+    return value if value is not None and math.isfinite(value) else None
+
+
 def readable_cells(source: ResultSource, spaces: Iterable[str]) -> list[Cell]:
     """Returns the cells of those spaces that a ledger holds, but not those that cannot be read."""
     found: list[Cell] = []

@@ -11,7 +11,8 @@ from typing import Any
 import plotly.graph_objects as go
 
 from dashboards import style
-from lawn_tune.words import method
+from lawn_tune.cells import Cell
+from lawn_tune.words import method, metric_name
 
 LEGEND = {"orientation": "h", "yanchor": "top", "y": -0.22, "xanchor": "left", "x": 0, "title": {"text": ""}}
 
@@ -72,6 +73,11 @@ def wrapped(text: str, width: int = 56) -> str:
 def cut(text: str, most: int = 20) -> str:
     """Returns a text, or its beginning where it is longer than `most` letters."""
     return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def selecting(cell: Cell) -> str:
+    """Returns the value by which a cell's winner is selected: "validation accuracy"."""
+    return f"{cell.protocol.selection} {metric_name(cell.protocol.metric)}"
 
 
 def capital(text: str) -> str:

@@ -11,12 +11,12 @@ from typing import Literal, NamedTuple
 import plotly.graph_objects as go
 
 from dashboards import style
-from dashboards.figures.base import blank, capital, with_unit
+from dashboards.figures.base import blank, capital, selecting, with_unit
 from dashboards.figures.panels import Window, better_part, crosses, dots, sampled, shown
 from lawn_tune.comparison.comparison import CellResult
 from lawn_tune.planning.selection import Point
 from lawn_tune.results import TrialRow
-from lawn_tune.words import duration, fixed, metric_name, metric_of, setting
+from lawn_tune.words import duration, fixed, metric_of, setting
 
 
 class Step(NamedTuple):
@@ -61,7 +61,7 @@ def best_so_far_info(result: CellResult, rows: Sequence[TrialRow]) -> BestSoFarI
     return BestSoFarInfo(
         optimizer=cell.name.optimizer,
         batch_size=cell.name.batch_size,
-        value=f"{cell.protocol.selection} {metric_name(cell.protocol.metric)}",
+        value=selecting(cell),
         unit=metric.unit,
         digits=metric.digits,
         steps=tuple(steps),

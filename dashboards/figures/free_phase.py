@@ -10,12 +10,12 @@ from typing import NamedTuple
 import plotly.graph_objects as go
 
 from dashboards import style
-from dashboards.figures.base import blank, capital, with_unit
+from dashboards.figures.base import blank, capital, selecting, with_unit
 from lawn_tune.cells import Cell
 from lawn_tune.comparison.comparison import CellResult
 from lawn_tune.planning.selection import Point, ranked
 from lawn_tune.results import TrialRow
-from lawn_tune.words import fixed, hyperparameter, metric_name, metric_of, setting
+from lawn_tune.words import fixed, hyperparameter, metric_of, setting
 from search_spaces.levels import is_word
 from search_spaces.levels import text as level_text
 
@@ -66,7 +66,7 @@ def free_phase_info(result: CellResult, rows: Sequence[TrialRow]) -> FreePhaseIn
         optimizer=cell.name.optimizer,
         batch_size=cell.name.batch_size,
         name=switch,
-        value=f"{cell.protocol.selection} {metric_name(cell.protocol.metric)}",
+        value=selecting(cell),
         unit=metric.unit,
         digits=metric.digits,
         numbers=tuple(found for found in levels if not is_word(found.level)),

@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 import plotly.graph_objects as go
 
 from dashboards import style
-from dashboards.figures.base import blank, capital, named
+from dashboards.figures.base import blank, capital, named, selecting
 from dashboards.figures.panels import axis as axis_number
 from dashboards.figures.panels import better_part, labeled
 from lawn_tune.cells import Cell
 from lawn_tune.comparison.comparison import CellResult, Comparison
 from lawn_tune.planning.selection import Point, PointStatus
-from lawn_tune.words import fixed, hyperparameter, metric_name, metric_of, setting
+from lawn_tune.words import fixed, hyperparameter, metric_of, setting
 from search_spaces.levels import split
 from search_spaces.levels import text as level_text
 from trainables.catalogue.rows import Direction
@@ -65,6 +65,11 @@ class HeatMapInfo(NamedTuple):
     low: float
     high: float
     hidden: int = 0
+
+    @property
+    def shown(self) -> int:
+        """Number of points."""
+        return len(self.panels) * len(self.x_levels) * len(self.y_levels)
 
 
 NO_LEVELS = (0.0,)
@@ -118,7 +123,7 @@ def _heat_map_info(result: CellResult, low: float, high: float, axes: Axes) -> H
     return HeatMapInfo(
         optimizer=cell.name.optimizer,
         batch_size=cell.name.batch_size,
-        value=f"{cell.protocol.selection} {metric_name(cell.protocol.metric)}",
+        value=selecting(cell),
         unit=metric.unit,
         digits=metric.digits,
         direction=cell.protocol.direction,
@@ -222,8 +227,7 @@ def _written(info: HeatMapInfo) -> bool:
 def _heat_map_title(info: HeatMapInfo) -> dict[str, Any]:
     notes = [f"winner on the edge in {', '.join(info.edges)}"] if info.edges else []
     if info.hidden:
-        shown = len(info.panels) * len(info.x_levels) * len(info.y_levels)
-        notes.append(f"{shown:,} of {shown + info.hidden:,} points, around the winner")
+        notes.append(f"{info.shown:,} of {info.shown + info.hidden:,} points, around the winner")
     return {
         "text": f"<b>{named(info.optimizer)}, batch {info.batch_size:,}</b>",
         "subtitle": {"text": escape("; ".join(notes)), "font": {"size": 12}},

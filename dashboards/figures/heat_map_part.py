@@ -26,7 +26,7 @@ def fewer(info: HeatMapInfo, most: int) -> HeatMapInfo:
         y_levels=_cut(info.y_levels, rows),
         panels=tuple(_cut_panel(info.panels[i], rows, columns) for i in panels),
         winner=moved,
-        hidden=len(info.panels) * len(info.x_levels) * len(info.y_levels) - shown,
+        hidden=info.shown - shown,
     )
 
 

@@ -10,12 +10,12 @@ from typing import NamedTuple
 import plotly.graph_objects as go
 
 from dashboards import style
-from dashboards.figures.base import blank, capital
+from dashboards.figures.base import blank, capital, selecting
 from dashboards.figures.panels import MAX_LABELS, better_part, round_ticks, sampled
 from lawn_tune.cells import Cell
 from lawn_tune.planning.selection import search_series
 from lawn_tune.results import FINISHED, TrialRow
-from lawn_tune.words import fixed, hyperparameter, metric_name, metric_of
+from lawn_tune.words import fixed, hyperparameter, metric_of
 from search_spaces.levels import text as level_text
 from trainables.catalogue.rows import Direction
 
@@ -70,7 +70,7 @@ def parallel_info(cell: Cell, rows: Sequence[TrialRow]) -> ParallelInfo:
     return ParallelInfo(
         optimizer=cell.name.optimizer,
         batch_size=cell.name.batch_size,
-        value=f"{cell.protocol.selection} {metric_name(cell.protocol.metric)}",
+        value=selecting(cell),
         unit=metric.unit,
         digits=metric.digits,
         direction=cell.protocol.direction,

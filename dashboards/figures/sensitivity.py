@@ -10,11 +10,11 @@ import numpy as np
 import plotly.graph_objects as go
 
 from dashboards import style
-from dashboards.figures.base import blank, capital, with_unit
+from dashboards.figures.base import blank, capital, selecting, with_unit
 from dashboards.figures.panels import Window, better_part, dots, level_axis, sampled, shown, spread
 from dashboards.figures.panels import axis as axis_number
 from lawn_tune.comparison.comparison import CellResult
-from lawn_tune.words import fixed, hyperparameter, metric_name, metric_of, setting
+from lawn_tune.words import fixed, hyperparameter, metric_of, setting
 from trainables.catalogue.rows import Direction
 
 
@@ -76,7 +76,7 @@ def sensitivity_info(result: CellResult) -> SensitivityInfo:
     return SensitivityInfo(
         optimizer=cell.name.optimizer,
         batch_size=cell.name.batch_size,
-        value=f"{cell.protocol.selection} {metric_name(cell.protocol.metric)}",
+        value=selecting(cell),
         unit=metric.unit,
         digits=metric.digits,
         direction=cell.protocol.direction,

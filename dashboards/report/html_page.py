@@ -187,8 +187,7 @@ def _rounded(value: Any) -> Any:
 
 
 def _data(figures: Mapping[str, Any]) -> Markup:
-    templates = {theme: style.template(theme) for theme in ("light", "dark")}
-    values = {"figures": _rounded(figures), "templates": templates, "config": style.CONFIG}
+    values = {"figures": _rounded(figures), "templates": style.templates(), "config": style.CONFIG}
     return Markup(packed(json.dumps(values, separators=(",", ":"))))
 
 

@@ -110,8 +110,7 @@ def create_app(source: Snapshots, pages: Sequence[Page] = PAGES) -> Dash:
 
 def _looks(base: str) -> str:
     """Returns the base path, templates of figures and what a formula starts with, as JSON in which no tag can open."""
-    templates = {theme: style.template(theme) for theme in ("light", "dark")}
-    return json.dumps({"base": base, "templates": templates, "formula": FORMULA}).replace("<", "\\u003c")
+    return json.dumps({"base": base, "templates": style.templates(), "formula": FORMULA}).replace("<", "\\u003c")
 
 
 # --- callbacks -------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import Annotated, TypeVar
 import typer
 from rich.console import Console
 
-from lawn_tune.cli.options import Storage
+from lawn_tune.cli.options import Output, SpaceName, Storage
 from lawn_tune.cli.printing import console, plain_table, writing
 from lawn_tune.cli.source import launched, option, reading_space, with_storage
 from lawn_tune.comparison.compare import compare_space
@@ -39,11 +39,9 @@ T = TypeVar("T")
 
 
 def compare(
-    space: Annotated[str, typer.Argument(metavar="SPACE", help="Name of a space, its TOML file, or a bundle.")],
+    space: SpaceName,
     format: Annotated[Format, typer.Option(help="What to print.")] = "rich",
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write there instead of printing.")
-    ] = None,
+    output: Output = None,
     times: Annotated[
         bool, typer.Option("--times", help="Print when each method reaches the baseline's value instead.")
     ] = False,

@@ -5,18 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from lawn_tune.cli.options import Storage
+from lawn_tune.cli.options import Output, SpaceName, Storage
 from lawn_tune.cli.printing import writing
 from lawn_tune.cli.source import launched, reading_space
 from lawn_tune.comparison.renderers.csv_field import csv_field
-from lawn_tune.results import BINS, TrialRow
+from lawn_tune.results import BINS, TrialRow, finite
 
 FIELDS = (
     *("key", "cell", "phase", "seed", "params", "outcome", "epochs", "total_epochs"),
@@ -29,11 +27,9 @@ NESTED = ("params", "metrics", "versions", "provenance")
 
 
 def export(
-    space: Annotated[str, typer.Argument(metavar="SPACE", help="Name of a space, its TOML file, or a bundle.")],
+    space: SpaceName,
     format: Annotated[Literal["json", "csv"], typer.Option("--format", help="What to write.")] = "json",
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write there instead of printing.")
-    ] = None,
+    output: Output = None,
     storage: Storage = None,
 ) -> None:
     """Write every trial of a space: key, cell, params, seed, phase, outcome, metrics, versions.
@@ -68,7 +64,7 @@ def record(row: TrialRow) -> dict[str, Any]:
         "outcome": row.outcome,
         "epochs": row.epochs,
         "total_epochs": row.total_epochs,
-        "metrics": {name: _finite(value) for name, value in row.summary.items()},
+        "metrics": {name: finite(value) for name, value in row.summary.items()},
         "versions": own | dict(libraries),
         "provenance": rest,
         "pack": row.pack,
@@ -107,7 +103,3 @@ def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
         else:
             flat[name] = value
     return flat
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from lawn_tune.ledger import Ledger
     from lawn_tune.planning.remaining import Remaining
     from lawn_tune.results import TrialRow
+    from trainables.catalogue.rows import Dataset
 
 
 def launch(
@@ -167,7 +168,7 @@ def _launch(cells: Sequence[Cell], settings: Settings, console: Console, slots: 
     if settings.ray_address is None and not settings.fetch_data:
         check_data(cells, settings)
     check_work_dir(settings)
-    for row in {cell.task.dataset: cell.task.dataset_row for cell in cells}.values():
+    for row in _datasets(cells):
         if row.splits and not options.get("quiet"):
             _say(console, f"data set '{row.name}': {row.splits}")
     limits, before = limits_of(settings, slots), len(cells) + 1
@@ -177,12 +178,16 @@ def _launch(cells: Sequence[Cell], settings: Settings, console: Console, slots: 
         before = waiting
 
 
+def _datasets(cells: Sequence[Cell]) -> list[Dataset]:
+    return list({cell.task.dataset: cell.task.dataset_row for cell in cells}.values())
+
+
 def check_data(cells: Sequence[Cell], settings: Settings) -> None:
     """Raises the data set's own error, with the command that fetches it, before anything is started."""
     from trainables import data
 
     try:
-        for row in {cell.task.dataset: cell.task.dataset_row for cell in cells}.values():
+        for row in _datasets(cells):
             data.require(row.name, settings.data_dir, {row.name: row})
     except data.DataError as error:
         raise DataError(str(error)) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -97,6 +98,8 @@ Smoke = Annotated[
         "--smoke", help="A minute's check of data, devices, memory, checkpoints and database; keeps no result."
     ),
 ]
+SpaceName = Annotated[str, typer.Argument(metavar="SPACE", help="Name of a space, its TOML file, or a bundle.")]
+Output = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write there instead of printing.")]
 KeepCode = Annotated[
     bool,
     typer.Option("--keep-code", help="Take results of a training function's earlier code for those of its code now."),

@@ -39,6 +39,7 @@ from lawn_tune.errors import LedgerError, UsageError
 from lawn_tune.ledger.content import TABLES, Content, Progress, Row, Selection, chunks, copy_rows, snapshot
 from lawn_tune.ledger.database import Database, SqliteConnection
 from lawn_tune.ledger.definitions import REVISION, cells, curves, examples, leases, plan, trials, version
+from lawn_tune.ledger.roster import spaces
 from lawn_tune.ledger.schema import current_revision, open_schema
 from lawn_tune.storage import MAGIC, header
 from search_spaces.toml import nearest_file
@@ -260,8 +261,8 @@ def _read(connection: Connection, path: Path) -> Bundle:
         content.add(table, rows)
     if values.keys() != {"space", "lawn_tune", "written", "sha256"} or values["sha256"] != content.digest:
         raise LedgerError(f"bundle {path}: its rows are not those that were written: their hash differs", ANOTHER)
-    if (spaces := list(connection.execute(select(cells.c.space).distinct()).scalars())) != [values["space"]]:
-        raise LedgerError(f"bundle {path}: it should hold space '{values['space']}' alone, got {spaces}", ANOTHER)
+    if (found := list(spaces(connection))) != [values["space"]]:
+        raise LedgerError(f"bundle {path}: it should hold space '{values['space']}' alone, got {found}", ANOTHER)
     return Bundle(
         path=path,
         space=values["space"],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -17,7 +16,7 @@ from lawn_tune.ledger.database import insert
 from lawn_tune.ledger.definitions import curves as curve_table
 from lawn_tune.ledger.definitions import examples, progress, trials
 from lawn_tune.ledger.packs import PackRow
-from lawn_tune.results import FINISHED
+from lawn_tune.results import FINISHED, finite
 from trainables.outcomes import EpochRecord, TrialOutcome
 
 
@@ -72,7 +71,7 @@ def finish(
 
 def _measured(summary: Mapping[str, float | None]) -> dict[str, float | None]:
     """What could not be measured is null: a reader takes NaN and infinity for damage."""
-    return {name: value if value is None or math.isfinite(value) else None for name, value in summary.items()}
+    return {name: finite(value) for name, value in summary.items()}
 
 
 def fail(connection: Connection, pack: PackRow, error: str) -> None:

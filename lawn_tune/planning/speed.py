@@ -123,7 +123,12 @@ def examples(cell: Cell, phase: Phase) -> int:
 
 def examples_of(cell: Cell, phase: Phase, pack: Sequence[Trial]) -> float:
     """Returns the examples that a pack trains on, counted once for trials that share a free phase."""
-    return (len(pack) * cell.task.epochs - shared_epochs(cell, phase, pack)) * examples(cell, phase)
+    return _trained(cell, phase, pack) * examples(cell, phase)
+
+
+def _trained(cell: Cell, phase: Phase, pack: Sequence[Trial]) -> float:
+    """Returns the epochs of single trials that a pack trains."""
+    return len(pack) * cell.task.epochs - shared_epochs(cell, phase, pack)
 
 
 def shared_epochs(cell: Cell, phase: Phase, pack: Sequence[Trial]) -> float:
@@ -141,8 +146,7 @@ def shared_epochs(cell: Cell, phase: Phase, pack: Sequence[Trial]) -> float:
 
 
 def _pack_work(cell: Cell, phase: Phase, pack: Sequence[Trial], row: Speed) -> float:
-    trained = len(pack) * cell.task.epochs - shared_epochs(cell, phase, pack)
-    return _work(cell, phase, row, trained, cell.task.epochs if pack else 0.0)
+    return _work(cell, phase, row, _trained(cell, phase, pack), cell.task.epochs if pack else 0.0)
 
 
 def _work(cell: Cell, phase: Phase, row: Speed, trained: float, epochs: float) -> float:

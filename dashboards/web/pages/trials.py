@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -20,7 +19,7 @@ from dashboards.web.page import Empty, View
 from dashboards.web.snapshot import Snapshots
 from dashboards.web.table_card import ROW, TableCard
 from lawn_tune.cells import Cell
-from lawn_tune.results import TrialRow
+from lawn_tune.results import TrialRow, finite
 from lawn_tune.words import hyperparameter, metric_name, metric_of
 from search_spaces.levels import is_word
 from search_spaces.levels import text as level_text
@@ -123,14 +122,10 @@ def _values(cell: Cell, row: TrialRow) -> dict[str, Any]:
         "ece": "ece",
         "seconds": "seconds",
     }
-    measured = {field: _finite(row.summary.get(name)) for field, name in names.items()}
+    measured = {field: finite(row.summary.get(name)) for field, name in names.items()}
     ended = str(row.provenance.get("ended", ""))[:16].replace("T", " ")
     rest = {"phase": row.phase, "seed": row.seed, "outcome": row.outcome, "epochs": row.epochs}
     return rest | measured | {"ended": ended, "error": " ".join(row.error.split())[:300]}
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
 
 
 _HEAD, _BAR = 52, 18
