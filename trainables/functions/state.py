@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from trainables.training import tensor_file
 from trainables.training.trees import packed, random_states, set_random_states, unpacked
 
 HOST = torch.device("cpu")
@@ -28,7 +26,7 @@ def write_state(path: Path, story: Mapping[str, Any], state: Any, device: torch.
 
     Raises:
         TypeError: the state holds something else.
-        OSError, SafetensorError: it cannot be written.
+        tensor_file.UNWRITABLE: it cannot be written.
     """
     tensors: dict[str, Tensor] = {}
     tree = json.dumps(
@@ -38,13 +36,7 @@ def write_state(path: Path, story: Mapping[str, Any], state: Any, device: torch.
             "random": packed(random_states(), "", tensors, HOST),
         }
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(f".{os.getpid()}.draft")
-    try:
-        save_file(tensors, draft, {"tree": tree})
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
+    tensor_file.write(path, tensors, {"tree": tree})
 
 
 def read_story(path: Path) -> dict[str, Any]:
@@ -53,8 +45,7 @@ def read_story(path: Path) -> dict[str, Any]:
     Raises:
         Exception: the file is damaged, or not one of these.
     """
-    with safe_open(path, framework="pt", device="cpu") as file:
-        story: dict[str, Any] = json.loads(file.metadata()["tree"])["story"]
+    story: dict[str, Any] = json.loads(tensor_file.read_texts(path)["tree"])["story"]
     return story
 
 
@@ -64,8 +55,7 @@ def read_state(path: Path, device: torch.device) -> Any:
     Raises:
         Exception: the file is damaged, or not one of these.
     """
-    with safe_open(path, framework="pt", device="cpu") as file:
-        tree = json.loads(file.metadata()["tree"])
-        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - not a mapping
+    texts, tensors = tensor_file.read(path)
+    tree = json.loads(texts["tree"])
     set_random_states(unpacked(tree["random"], tensors, HOST))
     return unpacked(tree["state"], tensors, device)

@@ -22,8 +22,8 @@ from trainables.optimizers.build import torch_optimizer
 from trainables.optimizers.classes import unused
 from trainables.outcomes import SERIES, EpochRecord
 from trainables.tasks import PackConfig, TrainOn
-from trainables.training.checkpoint import UNWRITABLE
 from trainables.training.rows import switch_step
+from trainables.training.tensor_file import UNWRITABLE
 
 Send = Callable[[dict[str, Any]], None]
 """Passes a message to the worker that runs the function; see `trainables.functions.run`."""

@@ -17,16 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch import Tensor
 
 from trainables.outcomes import SERIES, EpochRecord
+from trainables.training import tensor_file
 from trainables.training.loop import Training
 from trainables.training.rows import Row, split_rows
-
-UNWRITABLE = (OSError, SafetensorError)
-"""What `save_checkpoint` raises where there is no room, no right or no folder."""
 
 OWN = "own/"
 """Beginning of the names of tensors of a torch optimizer class, whatever they are."""
@@ -52,7 +49,7 @@ def save_checkpoint(path: Path, training: Training, seconds: float) -> None:
         seconds: wall time spent so far, s, carried over by a resume.
 
     Raises:
-        UNWRITABLE: it cannot be written; the old file stays, and nothing else.
+        tensor_file.UNWRITABLE: it cannot be written; the old file stays, and nothing else.
     """
     own: dict[str, Tensor] = {}
     story = json.dumps(
@@ -70,13 +67,7 @@ def save_checkpoint(path: Path, training: Training, seconds: float) -> None:
     )
     tensors = {name: tensor.cpu().contiguous() for name, tensor in _tensors(training).items()}
     tensors |= {f"{OWN}{name}": tensor for name, tensor in own.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(f".{os.getpid()}.draft")
-    try:
-        save_file(tensors, draft, {"story": story, "digest": _digest(story, tensors)})
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
+    tensor_file.write(path, tensors, {"story": story, "digest": _digest(story, tensors)})
 
 
 def load_checkpoint(path: Path, training: Training) -> float | None:
@@ -193,10 +184,7 @@ def _read(path: Path, training: Training) -> tuple[_Story, dict[str, Tensor]]:
     Raises:
         _DAMAGE: it cannot be read, or this training cannot be in the state that it holds.
     """
-    with safe_open(path, framework="pt", device="cpu") as file:
-        found = file.metadata() or {}
-        # Copies: what safetensors returns is the file itself, mapped, which ends the process if somebody cuts the file.
-        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - not a mapping
+    found, tensors = tensor_file.read(path)
     _demand("story" in found, "it is not a checkpoint of a pack")
     story = _read_story(json.loads(found["story"]), training)
     _check_tensors(tensors, training, story)

@@ -20,13 +20,14 @@ from trainables import ranks
 from trainables.optimizers.fused import build_kernels
 from trainables.outcomes import EpochRecord, TrialOutcome
 from trainables.tasks import PackConfig, Task
-from trainables.training.checkpoint import UNWRITABLE, UnusableCheckpoint, load_checkpoint, save_checkpoint
+from trainables.training.checkpoint import UnusableCheckpoint, load_checkpoint, save_checkpoint
 from trainables.training.loop import Training
 from trainables.training.outcomes import outcomes
 from trainables.training.packable import check_packs
 from trainables.training.peak_memory import reset_peak_memory
 from trainables.training.process_memory import keep_freed_memory
 from trainables.training.seeding import make_deterministic
+from trainables.training.tensor_file import UNWRITABLE
 from trainables.workloads import build_workload
 from trainables.workloads.base import Workload
 
