@@ -254,7 +254,7 @@ def _write_cell(connection: Connection, cell: Cell, kind: _Kind, seed: list[int]
     recorded = _record(connection, cell, "search", cell.search_trials)
     few = 0 if finished else min(3, len(recorded) // 3)
     done = len(recorded) - 2 * few
-    _write_packs(connection, cell, "search", cell.search_trials, search, recorded[:done])
+    _write_packs(connection, cell, cell.search_trials, search, recorded[:done])
     for failed in recorded[done : done + few]:
         _fail(connection, failed)
     for running in recorded[done + few :]:
@@ -265,7 +265,7 @@ def _write_cell(connection: Connection, cell: Cell, kind: _Kind, seed: list[int]
         best = cell.search_trials[int(np.argmax(np.where(complete, value, -np.inf)))]
         confirm = cell.confirm_trials(best.hyperparameters)
         numbers = _numbers(cell, kind, "confirm", confirm, random)
-        _write_packs(connection, cell, "confirm", confirm, numbers, _record(connection, cell, "confirm", confirm))
+        _write_packs(connection, cell, confirm, numbers, _record(connection, cell, "confirm", confirm))
 
 
 def _record(connection: Connection, cell: Cell, phase: Phase, planned: Sequence[Trial]) -> tuple[PackRow, ...]:
@@ -279,7 +279,6 @@ def _record(connection: Connection, cell: Cell, phase: Phase, planned: Sequence[
 def _write_packs(
     connection: Connection,
     cell: Cell,
-    phase: Phase,
     planned: Sequence[Trial],
     numbers: _Numbers,
     done: Sequence[PackRow],
