@@ -55,7 +55,6 @@ class Flag(StrEnum):
     MICRO_BATCHES = "micro-batches"
     TEST_SELECTION = "selected on test"
     BEST_EPOCH = "best epoch"
-    FRACTION = "fractions for percent"
     FEW_SEEDS = "few seeds"
     FAILED = "failed trials"
     DAMAGED = "damaged rows"
@@ -106,7 +105,6 @@ def cell_notes(
         *_incomplete(scored),
         *_capped(cell),
         *_protocol(cell),
-        *_fractions(cell, scored),
         *_few(outcomes),
         *_failed(cell, confirm, outcomes, rows),
         *_changed_code(cell, confirm, rows),
@@ -365,16 +363,6 @@ def _protocol(cell: Cell) -> Iterator[Note]:
         )
     if cell.protocol.reported == "best":
         yield Note(Flag.BEST_EPOCH, "the value is the best epoch's, not the last one's: it is optimistic")
-
-
-def _fractions(cell: Cell, scored: Sequence[Point]) -> Iterator[Note]:
-    """Says where values of a percentage look like fractions, which its margin calls equivalent whatever they are."""
-    high = max((point.value for point in scored if point.value is not None), default=0.0)
-    if cell.metric.unit == "%" and 0 < high <= 1:
-        text = (
-            f"no value of the grid is above 1 %: if they are fractions, {cell.metric.label} must be multiplied by 100"
-        )
-        yield Note(Flag.FRACTION, text)
 
 
 def _few(confirm: Sequence[Outcome | None]) -> Iterator[Note]:

@@ -320,7 +320,16 @@ def _absent(comparison: Comparison) -> str:
     return f"Not begun: {'; '.join(parts)}." if parts else ""
 
 
+def _fractions(comparison: Comparison) -> bool:
+    """True where no percentage is above 1: of fractions, the margin would call any two methods equivalent."""
+    values = [point.value for result in comparison.cells for point in result.points if point.value is not None]
+    percent = all(result.cell.metric.unit == "%" for result in comparison.cells)
+    return percent and 0 < max(values, default=0.0) <= 1
+
+
 def _remarks(comparison: Comparison) -> Iterable[str]:
+    if _fractions(comparison):
+        yield "No value of any grid is above 1 %. If these are fractions, they must be multiplied by 100."
     if missing := missing_text(comparison):
         yield missing
     if any(pair.difference for pair in comparison.pairs):

@@ -156,8 +156,6 @@ CASES = [
     Case("micro-batches", lambda: confirmed(changed_task(make_cell(), micro_batch=8), [150, 151, 152]), {
         Flag.MICRO_BATCHES}),
     Case("test selection", lambda: clean(selection="test"), {Flag.TEST_SELECTION}),
-    Case("fractions", lambda: MemorySource([make_cell()], searched(make_cell(), value=0.9)[MIDDLE:MIDDLE + 1]), {
-        Flag.FRACTION, Flag.INCOMPLETE, Flag.UNCONFIRMED}, "no value of the grid is above 1 %"),
     Case("best epoch", lambda: clean(reported="best"), {Flag.BEST_EPOCH}),
     Case("few seeds", lambda: confirmed(with_protocol(make_cell(), confirm_seeds=(1, 2)), [150, 151]), {
         Flag.FEW_SEEDS}, "n = 2: fewer than 3 confirm runs"),

@@ -56,6 +56,15 @@ def rendered(comparison: Comparison) -> dict[str, str]:
 # --- rows ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("values", "noted"), [((0.9, 0.8), True), ((0.9, 60.0), False), ((0.0, 0.0), False)], ids=str)
+def test_percentages_that_look_like_fractions_are_pointed_out(values: tuple[float, float], noted: bool) -> None:
+    """Of accuracies of 0.9 and 0.8, the margin of half a point would be five times as much as they differ."""
+    cells = [make_cell(), make_cell("adam-lawn")]
+    rows = [row for cell, value in zip(cells, values, strict=True) for row in search_rows(cell, [value] * 9)]
+    remarks = table(compare(cells, rows, {})).remarks
+    assert any("If these are fractions" in text for text in remarks) == noted
+
+
 def test_each_value_is_shown_with_error_and_n(comparison: Comparison) -> None:
     entries = table(comparison).entries
     assert len(entries) == len(comparison.cells) == 12
