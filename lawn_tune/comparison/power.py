@@ -73,7 +73,8 @@ def _needed(pair: PairResult, known: Sequence[Effect], difference: float, family
 
 
 def _effect(pair: PairResult) -> Effect | None:
-    return pair.difference.effect if pair.difference else None
+    """Returns what is known of a pair; None where runs collapsed, whose spread is not that of the others."""
+    return pair.difference.effect if pair.difference and not pair.collapsed else None
 
 
 def _mean(known: Sequence[Effect]) -> Effect | None:

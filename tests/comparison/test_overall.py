@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -20,6 +22,8 @@ from lawn_tune.comparison.differences import Difference, Paired, weighted
 from lawn_tune.comparison.inference import Effect, Interval, crossed, over_seeds
 from lawn_tune.comparison.next_steps import Action, launch_command, next_steps
 from lawn_tune.comparison.published import published
+from lawn_tune.comparison.renderers.exchange import to_dict
+from lawn_tune.comparison.renderers.spreadsheet import csv_text
 from lawn_tune.comparison.tables import table
 from lawn_tune.comparison.verdicts import headline, interval_text, overall_sentence, sentence, to_decide
 from lawn_tune.planning.plan import plan
@@ -334,6 +338,9 @@ def test_of_runs_that_collapsed_no_number_of_seeds_is_named() -> None:
     assert [pair.collapsed for pair in found.pairs] == [True, False]
     assert "Confirm runs collapsed" in sentence(collapsed)
     assert [step.action for step in next_steps(collapsed)] == ["none"]
+    documents = [pair["difference"] for pair in to_dict(found)["pairs"]]
+    lines = [line for line in csv.DictReader(io.StringIO(csv_text(found))) if line["baseline"]]
+    assert [bool(row["detectable"]) for row in (*documents, *lines)] == [False, True, False, True]
     assert "collapsed" not in sentence(other)
     assert found.overall is not None
     assert "In 1 of these 2 confirm runs collapsed" in overall_sentence(found.overall)

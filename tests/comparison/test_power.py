@@ -82,6 +82,15 @@ def test_a_pair_without_runs_has_the_mean_spread_and_the_smallest_test_set_of_th
     )
 
 
+def test_runs_that_collapsed_tell_no_spread() -> None:
+    hits = {("adam", 32): (150, 151, 153), ("adam-lawn", 32): (154, 155, 155)}
+    hits |= {("adam", 64): (150, 151, 153), ("adam-lawn", 64): (154, 155, 0)}
+    source = joined(*(confirmed(make_cell(*place), found) for place, found in hits.items()))
+    sound, collapsed = needed(compare_space(source, "digits"), 1.0)
+    assert (sound.basis, collapsed.basis) == ("ledger", "other pairs")
+    assert collapsed.spread == pytest.approx(sound.spread)
+
+
 def test_the_prior_is_the_difference_of_two_runs_and_knows_no_test_set() -> None:
     (pair,) = needed(compare([make_cell(), make_cell("adam-lawn")], [], {}), 1.0)
     assert (pair.basis, pair.limit) == ("prior", None)

@@ -90,7 +90,7 @@ def _pair_dict(pair: PairResult, storage: str) -> dict[str, Any]:
     return {
         "baseline": str(pair.baseline.cell.name),
         "challenger": str(pair.challenger.cell.name),
-        "difference": _difference_dict(pair.difference),
+        "difference": _difference_dict(pair.difference, told=not pair.collapsed),
         "verdict": pair.verdict.value,
         "interim": pair.interim,
         "seeds_added": pair.seeds_added,
@@ -101,7 +101,8 @@ def _pair_dict(pair: PairResult, storage: str) -> dict[str, Any]:
     }
 
 
-def _difference_dict(difference: Difference | None) -> dict[str, Any] | None:
+def _difference_dict(difference: Difference | None, *, told: bool = True) -> dict[str, Any] | None:
+    """Returns a difference as plain values; `told` is False where its runs do not tell how many seeds would decide."""
     if difference is None:
         return None
     return {
@@ -112,8 +113,8 @@ def _difference_dict(difference: Difference | None) -> dict[str, Any] | None:
         "interval": [difference.interval.low, difference.interval.high] if difference.interval else None,
         "pairs": difference.family,
         "margin": difference.margin,
-        "detectable": difference.detectable,
-        "seeds_needed": difference.seeds_needed,
+        "detectable": difference.detectable if told else None,
+        "seeds_needed": difference.seeds_needed if told else None,
     }
 
 
