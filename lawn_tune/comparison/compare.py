@@ -180,7 +180,12 @@ def _pairing_notes(data: Paired | None, most: int) -> list[Note]:
         return [Note(Flag.UNPAIRED, "the two methods have no confirm seed in common yet")]
     notes = []
     if (n := len(data.seeds)) < most:
-        notes.append(Note(Flag.UNPAIRED, f"paired by the {n} of {most} seeds that both have"))
+        notes.append(
+            Note(
+                Flag.UNPAIRED,
+                f"paired by the {n} of {most} seeds that both have; the means of the two are over all their own",
+            )
+        )
     if data.effect and data.examples is None:
         notes.append(
             Note(
