@@ -40,6 +40,15 @@ FAILS = {
         r"trial.save: state\['a'\]\[0\] is of type FunctionTrial; a state may hold",
     ),
     "no such key": ("trial.hyperparameters['widht']", "widht; this trial has peak_lr, warmup_epochs"),
+    "a file of the folder": (
+        "open('houses.csv')",
+        "No such file or directory: 'houses.csv'; it runs in an empty folder",
+    ),
+    "a file next to it": (
+        "from pathlib import Path; Path(__file__).with_name('houses.csv').read_text()",
+        "houses.csv'; it runs in an empty folder, from a copy of its sources: read data from trial.data_dir",
+    ),
+    "a file elsewhere": ("open('/nowhere/houses.csv')", r"No such file or directory: '/nowhere/houses.csv'\n"),
     "sys.exit": ("import sys; sys.exit(3)", r"it called sys.exit\(3\)"),
     "os._exit": ("import os; print('bye', flush=True); os._exit(3)", r"ended with exit code 3\n\nThe end .*:\nbye"),
     "segfault": ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "was ended by SIGSEGV"),

@@ -43,6 +43,7 @@ def test_changed_code_is_trained_again_and_kept_code_is_flagged(tmp_path: Path, 
     assert "trained 2 trials in" in (kept := launch(command, "--keep-code", "--seeds", "3"))
     assert "6 were in the ledger" in kept
     assert "1 of 4 trials ran changed code of train.py:train" in command("compare", "own", "--format", "md").output
+    assert "has changed" not in command("status", "own").output, "all of them are used"
     again = launch(command)
     assert f"{changed} (--keep-code would)" in again.replace("8 finished", "6 finished")
     assert "trained 6 trials" in again

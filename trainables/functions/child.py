@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
 from socket import socket
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import numpy as np
 import torch
@@ -27,6 +27,9 @@ from trainables.training.seeding import make_deterministic
 
 STOP, GO = "stop\n", "go\n"
 """What the worker sends: a request to stop, at any time, and the answer to each message."""
+
+PLACE = "; it runs in an empty folder, from a copy of its sources: read data from trial.data_dir"
+"""Added to the error of a function that looks for a file in either folder."""
 
 
 def run(channel: socket, output: int) -> NoReturn:
@@ -96,7 +99,8 @@ def _called(
         return _raised(f"it called sys.exit({'' if error.code is None else repr(error.code)})", error)
     except BaseException as error:
         text = str(error).strip().splitlines()
-        return _raised(f"{type(error).__name__}: {text[0]}" if text else type(error).__name__, error)
+        place = PLACE if isinstance(error, FileNotFoundError) and _is_own(error.filename, order) else ""
+        return _raised((f"{type(error).__name__}: {text[0]}" if text else type(error).__name__) + place, error)
     hits = np.zeros(0, np.bool_) if trial.hits is None else trial.hits
     return {
         "kind": "returned",
@@ -105,6 +109,15 @@ def _called(
         "examples": base64.b64encode(encode(hits)).decode(),
         "example_count": len(hits),
     }
+
+
+def _is_own(file: object, order: dict[str, Any]) -> bool:
+    """Whether a path is below the folders that are made for a trial: relative, or next to the sources."""
+    try:
+        path = Path(os.fsdecode(cast("str | bytes", file))).absolute()
+    except TypeError:  # a file descriptor, or nothing
+        return False
+    return any(path.is_relative_to(Path(order[name]).absolute()) for name in ("folder", "code"))
 
 
 def _function(folder: str, name: str) -> Callable[[FunctionTrial], None]:
