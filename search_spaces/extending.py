@@ -79,11 +79,13 @@ def _merge(key: str, base: object, own: object) -> object:
 def _chosen(path: Path, key: str, names: object, known: dict[Any, Any]) -> Values:
     """Returns the named entries, in the order of the list."""
     if not isinstance(names, list) or not names:
-        raise space_error(path, key, "must be a list with at least one value", names, as_list(names))
+        example = str([*known][:2]).replace("'", '"')
+        raise space_error(path, key, "must be a list with at least one value", names, as_list(names, example))
     for name in names:
         if isinstance(name, dict | list) or name not in known or names.count(name) > 1:
             rule = f"must be chosen from {', '.join(map(str, known))}, each once"
-            raise space_error(path, key, rule, name, f"{did_you_mean(name, map(str, known))}Choose from these.")
+            meant = did_you_mean(name, known) if isinstance(name, str) and key == METHODS else ""
+            raise space_error(path, key, rule, name, f"{meant}Choose from these.")
     return {name: known[name] for name in names}
 
 

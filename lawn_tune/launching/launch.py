@@ -408,5 +408,6 @@ class Launch:
             return
         work.state = State.FAILED if work.state is State.OPEN else work.state
         self.ledger.fail(pack, error)
-        by_code = event.reason in UNUSABLE or (event.reason == "error" and bool(work.cell.task.code))
+        foreign = bool(work.cell.task.code or work.cell.task.rows)  # rows of others name code of theirs
+        by_code = event.reason in UNUSABLE or (event.reason == "error" and foreign)
         self.tally.fail(len(pack.keys), error, by_code=by_code)

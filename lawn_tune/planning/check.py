@@ -84,6 +84,8 @@ def check(space: SearchSpace, known: Catalogue) -> None:
     _check_budgets(space, dataset.train_examples)
     for name in space.grids:
         _one_of(space, f"optimizers.{name}", name, known.methods)
+        if baseline := known.methods[name].baseline:
+            _one_of(space, f"catalogue.methods.{name}.baseline", baseline, known.methods)
         _check_face(space, known.methods[name])
         _check_grids(space, known.methods[name])
         _check_loss(space, known, known.methods[name])

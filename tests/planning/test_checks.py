@@ -180,6 +180,13 @@ ERRORS: dict[str, tuple[Change, list[str]]] = {
         set_to(compare=(Pairing(challenger="adam", baseline="adam"),)),
         ["mine.toml: compare[0]: must be a pair of two methods, each pair once", "got 'adam'"],
     ),
+    "baseline that is not there": (
+        set_to(
+            catalogue={"methods": {"mine": {"label": "mine", "rule": "adam", "baseline": "adm"}}},
+            grids={"mine": Grid(without(ADAM, "weight_decay"))},
+        ),
+        ["mine.toml: catalogue.methods.mine.baseline: must be one of sgd, ", "got 'adm'", "Did you mean 'adam'?"],
+    ),
     "row without a label": (
         set_to(catalogue={"methods": {"mine": {"rule": "adam"}}}),
         ["mine.toml: catalogue: methods.mine.label: missing key"],

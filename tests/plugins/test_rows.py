@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,10 @@ from lawn_tune.planning.check import check
 from lawn_tune.planning.spaces import find_space
 from search_spaces.space import SpaceError
 from trainables.catalogue import BUILT_IN, CatalogueError
+from trainables.catalogue.code import CodeError, resolved
 from trainables.catalogue.plugins import read_file
+from trainables.catalogue.rows import Control
+from trainables.optimizers.controls import control_of
 
 MODEL = """\
 [models.flat]
@@ -52,10 +56,27 @@ def test_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:
         (f"x = {'9' * 5_000}", "cannot be read as TOML: Exceeds the limit"),
         (MODEL.replace('"flat"', f'"flat"\ncolor{".x" * 1_000} = 1', 1), "models.flat.color: unknown key"),
         (MODEL.replace('"flat"', f"{{ x{'.x' * 1_000} = 1 }}", 1), "models.flat.label: must be of type str"),
+        (
+            '[rules.a]\nlabel = "a"\ndirection = "a:b"\nstate = []\ncolor = "red"',
+            "color must be .*#rrggbb.*, got 'red'",
+        ),
+        ('[methods.a]\nlabel = "a"\nrule = "sgd"\ncolor = "#12345"', r"methods\.a: color must be .*, got '#12345'"),
+        ('[metrics.a]\nlabel = "a"\ndirection = "minimize"\ndigits = -1', "digits must be a whole .* to 15, got -1"),
         (MODEL.replace('"flat"', "1979-05-27", 1), "models.flat.label: must be of type str"),
         (MODEL.replace('"flat"', f"[{'1, ' * 10_000}]", 1), "models.flat.label: must be of type str"),
     ],
-    ids=["nothing to verify by", "lists", "number", "key", "tables", "date", "long list"],
+    ids=[
+        "nothing to verify by",
+        "lists",
+        "number",
+        "key",
+        "tables",
+        "color",
+        "short color",
+        "digits",
+        "date",
+        "long list",
+    ],
 )
 def test_what_is_no_row_is_refused_in_few_words(text: str, reason: str, tmp_path: Path) -> None:
     path = tmp_path / "catalogue.toml"
@@ -93,4 +114,23 @@ def test_code_that_cannot_be_imported_is_named_with_what_to_do(
         f"error: 1 trial failed: '{code}', which a row of the catalogue names, cannot be imported: "
     )
     assert reason in error
+    assert "hint: Correct it, then launch again." in ended.output
     assert error.endswith("make it importable where training runs, for example by PYTHONPATH")
+
+
+@pytest.mark.parametrize(
+    ("read", "text"),
+    [
+        (
+            lambda: resolved("json"),
+            "'json', which a row of the catalogue names, is a module: write it as 'module:attribute'",
+        ),
+        (
+            lambda: control_of(Control(name="mine", label="mine", hook="json:dumps"), {}),
+            "'json:dumps', the hook of control 'mine', must be a trainables.*Control, or a class of one, got function",
+        ),
+    ],
+)
+def test_code_of_another_kind_is_refused(read: Callable[[], object], text: str) -> None:
+    with pytest.raises(CodeError, match=text):
+        read()

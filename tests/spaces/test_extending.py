@@ -77,6 +77,8 @@ def test_a_built_in_space_can_be_extended_from_anywhere(tmp_path: Path) -> None:
         ('methods = ["adam", "adam"]', "methods: must be chosen from adam, adam-lawn, each once, got 'adam'"),
         ('methods = "adam"', 'Write it as ["adam"].'),
         ("methods = 3", "methods: must be a list with at least one value, got 3"),
+        ("methods = []", 'got []. Write a list such as ["adam", "adam-lawn"].'),
+        ('batch_sizes = ["64"]', "each once, got '64'. Choose from these."),
         ("batch_sizes = [65]", "batch_sizes: must be chosen from 64, 512, each once, got 65"),
         ("batch_sizes = []", "batch_sizes: must be a list with at least one value"),
         ("batch_sizes = [[64]]", "batch_sizes: must be chosen from 64, 512"),

@@ -7,6 +7,7 @@ data, so that a plan, a comparison or a dashboard never executes what a plug-in 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -25,6 +26,14 @@ IMPORTED = "imported:"
 
 COLOR = "#a067b1"
 """Of a rule that names no color of its own, and of a method that no row describes."""
+
+MOST_DIGITS = 15
+"""Decimals of a metric in a table: no number of a ledger has more."""
+
+
+def _check_color(color: str) -> None:
+    if not re.fullmatch("#[0-9a-fA-F]{6}", color):
+        raise ValueError(f"color must be written as '#rrggbb', such as '{COLOR}', got '{color}'")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +85,10 @@ class Rule:
     kernel: int | None = None
     optimizer: Code = ""
     code: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuses a color that no figure could draw."""
+        _check_color(self.color)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +143,11 @@ class Method:
     source: str = ""
     choice: str = ""
     face: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuses a color that no figure could draw."""
+        if self.color:
+            _check_color(self.color)
 
     @property
     def shown_color(self) -> str:
@@ -217,6 +235,11 @@ class Metric:
     direction: Direction
     unit: str = ""
     digits: int = 2
+
+    def __post_init__(self) -> None:
+        """Refuses a number of digits that no table could show."""
+        if not 0 <= self.digits <= MOST_DIGITS:
+            raise ValueError(f"digits must be a whole number from 0 to {MOST_DIGITS}, got {self.digits}")
 
     @property
     def margin(self) -> float | None:

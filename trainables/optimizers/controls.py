@@ -17,7 +17,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from trainables.catalogue.code import resolved
+from trainables.catalogue.code import CodeError, resolved
 from trainables.catalogue.rows import Control as ControlRow
 from trainables.optimizers.lists import Number, Tensors, move_, spread
 from trainables.optimizers.weights import (
@@ -300,5 +300,8 @@ def control_of(row: ControlRow, values: Mapping[str, Number]) -> Control:
         values: its hyperparameters, numbers or tensors [R, 1].
     """
     hook = resolved(row.hook)
-    made: Control = hook(**values) if isinstance(hook, type) else hook
+    made = hook(**values) if isinstance(hook, type) else hook
+    if not isinstance(made, Control):
+        rule = "must be a trainables.optimizers.controls.Control, or a class of one"
+        raise CodeError(f"'{row.hook}', the hook of control '{row.name}', {rule}, got {type(made).__name__}")
     return made
