@@ -249,8 +249,8 @@ def _collapsed(pairs: Sequence[PairResult]) -> str:
 
 
 def _among(pairs: Sequence[bool]) -> str:
-    """Returns for how many of the pairs something is true, "" for none."""
-    return ("it" if len(pairs) == 1 else f"{sum(pairs)} of these {len(pairs)}") if any(pairs) else ""
+    """Returns for how many of the pairs something is true, "" for none, and of one pair, of which there is no mean."""
+    return f"{sum(pairs)} of these {len(pairs)}" if len(pairs) > 1 and any(pairs) else ""
 
 
 def _counts(overall: Overall) -> str:

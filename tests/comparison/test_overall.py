@@ -332,6 +332,14 @@ def test_runs_that_diverged_are_named_with_what_leaves_them_out() -> None:
     assert "In 1 of these 2 confirm runs diverged, and mean and trend leave them out." in overall_sentence(found)
 
 
+def test_where_there_is_no_mean_nothing_is_said_to_depend_on_runs() -> None:
+    found = overall(
+        {("adam", 64): ((150, 20, 152), (150, 154, 152)), ("sgd", 64): ((100, None, None), (103, None, None))}
+    )
+    assert (len(found.pairs), len(found.measured)) == (2, 1)
+    assert "collapsed" not in overall_sentence(found)
+
+
 def test_of_runs_that_collapsed_no_number_of_seeds_is_named() -> None:
     found = compared({("adam", 64): ((150, 20, 152), (150, 154, 152)), ("sgd", 64): ((100, 130, 90), (103, 110, 104))})
     collapsed, other = found.pairs
