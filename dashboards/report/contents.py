@@ -26,6 +26,16 @@ TUNING_DEFINITION = (
 )
 
 
+NO_VALUE = " Draws of diverged points only have no value and are left out."
+"""What is added where there are such draws."""
+
+
+def tuning_definition(curves: Sequence[TuningCurveInfo]) -> str:
+    """Returns how the expected best is computed."""
+    found = [drawn.found for info in curves for line in info.lines for drawn in line.draws]
+    return TUNING_DEFINITION + (NO_VALUE if min(found, default=1.0) < 1 - 5e-5 else "")
+
+
 class Contents(NamedTuple):
     """The content of a report next to the comparison itself, ready to print; rows are texts under their headers.
 

@@ -25,11 +25,11 @@ from dashboards.figures.sensitivity import sensitivity_figure, sensitivity_info
 from dashboards.figures.series import Curves
 from dashboards.figures.tuning_curve import tuning_curve_figure
 from dashboards.report.contents import (
-    TUNING_DEFINITION,
     TUNING_HEADER,
     WIDER,
     WINNER_HEADER,
     Contents,
+    tuning_definition,
 )
 from lawn_tune import __version__
 from lawn_tune.comparison.comparison import CellResult
@@ -97,7 +97,7 @@ def render(found: Contents, curves: Curves, broken: Mapping[str, str] | None = N
         headers={
             "differences": DIFFERENCE_HEADER, "winners": WINNER_HEADER, "tuning": TUNING_HEADER
         },
-        definition=TUNING_DEFINITION,
+        definition=tuning_definition(found.tuning_curves),
         help=HELP,
         wider=WIDER,
         broken=broken or {},

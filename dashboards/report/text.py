@@ -11,11 +11,11 @@ from urllib.parse import quote
 from dashboards.figures.main_figures import HELP
 from dashboards.report.contents import (
     SENSITIVITY_HEADER,
-    TUNING_DEFINITION,
     TUNING_HEADER,
     WIDER,
     WINNER_HEADER,
     Contents,
+    tuning_definition,
 )
 from lawn_tune import __version__
 from lawn_tune.comparison.renderers.exchange import to_dict
@@ -42,7 +42,12 @@ def report_markdown(found: Contents, figures: Sequence[tuple[str, str, str]] = (
         _pipes(WINNER_HEADER, [tuple(row.values()) for row in found.winners]),
         *_wider(found),
         *_titled("## Each hyperparameter alone", SENSITIVITY_HEADER, found.sensitivity),
-        *_titled("## Expected best of k random points", TUNING_HEADER, found.tuning_rows, TUNING_DEFINITION),
+        *_titled(
+            "## Expected best of k random points",
+            TUNING_HEADER,
+            found.tuning_rows,
+            tuning_definition(found.tuning_curves),
+        ),
         *_titled("## Protocol and versions", ("What", "Value"), found.protocol),
         "## Reproduce",
         "```sh\n" + "\n".join(found.commands) + "\n```",
@@ -103,7 +108,10 @@ def report_json(found: Contents) -> str:
         "winners": list(found.winners),
         "wider": {"toml": found.wider, "stays": list(found.stays)},
         "sensitivity": _named(SENSITIVITY_HEADER, found.sensitivity),
-        "tuning_curve": {"definition": TUNING_DEFINITION, "rows": _named(TUNING_HEADER, found.tuning_rows)},
+        "tuning_curve": {
+            "definition": tuning_definition(found.tuning_curves),
+            "rows": _named(TUNING_HEADER, found.tuning_rows),
+        },
         "protocol": dict(found.protocol),
         "commands": list(found.commands),
         "comparison": to_dict(found.comparison),

@@ -13,7 +13,7 @@ from lawn_tune.comparison.stability import Stability
 from lawn_tune.planning.extending import state
 from lawn_tune.planning.generations import CODE
 from lawn_tune.planning.keeping import state as kept_state
-from lawn_tune.planning.selection import Point, Winner, ranked, test_series
+from lawn_tune.planning.selection import Point, Winner, interior_first, outside, ranked, test_series
 from lawn_tune.results import DAMAGED, FINISHED, REPAIR, Outcome, TrialRow
 from lawn_tune.words import count, fixed
 from search_spaces.levels import is_word, split
@@ -97,7 +97,7 @@ def cell_notes(
         *_widened(cell, won),
         *_extended(cell, won),
         *_kept(cell),
-        *_tied(scored, won),
+        *_tied(cell, scored, won),
         *_resampled(stable),
         *_diverged(scored, outcomes),
         *_collapsed(cell, won, confirm, rows),
@@ -278,11 +278,13 @@ def outdated(cell: Cell, name: str, source: Winner | None) -> Iterator[Note]:
         yield Note(Flag.KEPT, f"{now}, and these trials {value:g}: launch again to train those of the new winner")
 
 
-def _tied(scored: Sequence[Point], won: Winner | None) -> Iterator[Note]:
-    others = sum(point.value == won.value for point in scored) - 1 if won else 0
-    if others > 0:
-        text = f"{count(others, 'other point')} of the grid did as well as the winner, which is the farthest inside"
-        yield Note(Flag.TIED, text)
+def _tied(cell: Cell, scored: Sequence[Point], won: Winner | None) -> Iterator[Note]:
+    first, *others = interior_first(cell, [point for point in scored if won and point.value == won.value]) or (None,)
+    if first and others:
+        depth = outside(cell)
+        alike = any(depth(point) == depth(first) for point in others)
+        why = "which comes first of those as far inside" if alike else "which is the farthest inside"
+        yield Note(Flag.TIED, f"{count(len(others), 'other point')} of the grid did as well as the winner, {why}")
 
 
 def _resampled(stable: Stability | None) -> Iterator[Note]:

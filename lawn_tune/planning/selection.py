@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -95,7 +95,12 @@ def ranked(cell: Cell, scored: Sequence[Point]) -> list[tuple[Point, float]]:
 
 
 def interior_first(cell: Cell, scored: Sequence[Point]) -> list[Point]:
-    """Returns the points from the grid's interior to its corners, in plan order where they are as far inside.
+    """Returns the points from the grid's interior to its corners, in plan order where they are as far inside."""
+    return sorted(scored, key=outside(cell))
+
+
+def outside(cell: Cell) -> Callable[[Point], tuple[int, float]]:
+    """Returns what tells how far outside a point is, smaller for one that is farther inside.
 
     A point is the farther inside the fewer of its hyperparameters are at the border of their levels, then the larger
     the sum of their distances from it, 1 in the middle. The levels of the switch are those that reach the constraint;
@@ -103,11 +108,11 @@ def interior_first(cell: Cell, scored: Sequence[Point]) -> list[Point]:
     """
     depths = {name: _depths(_reachable(cell, name)) for name, levels in cell.grid.values.items() if len(levels) > 1}
 
-    def outside(point: Point) -> tuple[int, float]:
+    def of(point: Point) -> tuple[int, float]:
         found = [depth.get(point.hyperparameters[name], 0.0) for name, depth in depths.items()]
         return found.count(0.0), -math.fsum(found)
 
-    return sorted(scored, key=outside)
+    return of
 
 
 def _reachable(cell: Cell, name: str) -> tuple[float, ...]:

@@ -20,7 +20,7 @@ import pytest
 
 from dashboards import cli as command
 from dashboards.report import Format, report, save
-from dashboards.report.contents import contents
+from dashboards.report.contents import NO_VALUE, contents
 from dashboards.report.html_page import unpacked
 from dashboards.report.text import SCHEMA
 from lawn_tune.cli.source import elsewhere, option
@@ -31,6 +31,7 @@ from lawn_tune.comparison.tables import table
 from lawn_tune.errors import UsageError
 from lawn_tune.planning.plan import plan, select
 from lawn_tune.planning.spaces import find_space
+from lawn_tune.results import Outcome
 from lawn_tune.words import duration
 from tests.helpers.browser import NARROW, Stages, watched
 from tests.helpers.memory_source import MemorySource, demo_source, make_cell, search_rows, with_protocol
@@ -257,6 +258,15 @@ def test_it_names_the_ledger_without_its_password() -> None:
     for name in ("launch digits --cells adam/bs64 --seeds 3", "compare digits", "report digits"):
         assert f"lawn-tune {name} --storage 'postgresql://me:***@host/name'" in text
     assert "hush" not in text
+
+
+def test_it_says_where_draws_of_the_tuning_curve_hold_no_value() -> None:
+    lost: list[float | Outcome] = ["diverged"] * 3
+    for values, added in (([60.0] * 9, False), ([*lost, *[60.0] * 6], True)):
+        cells = [make_cell(name) for name in ("adam", "adam-lawn")]
+        rows = [row for cell in cells for row in search_rows(cell, values)]
+        text = report(MemorySource(cells, rows), compare(cells, rows, {}), None, "md")
+        assert (NO_VALUE in text) == added
 
 
 def test_its_protocol_lists_every_distinct_value() -> None:
