@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,11 +16,12 @@ from lawn_tune.errors import UsageError
 from lawn_tune.ledger import Ledger, open_ledger
 from lawn_tune.planning.csv_runs import NAME, read_runs
 from lawn_tune.planning.imported import Described, Imported, Run, imported
+from lawn_tune.planning.selection import best, points
 from lawn_tune.planning.spaces import builtin_spaces
-from lawn_tune.results import FINISHED
+from lawn_tune.results import FINISHED, TrialRow
 from lawn_tune.settings import resolve
 from lawn_tune.storage import masked
-from lawn_tune.words import count
+from lawn_tune.words import count, setting
 from trainables.catalogue.losses import METRICS
 from trainables.catalogue.rows import Direction
 
@@ -69,9 +70,10 @@ def import_(
         _refuse_other(ledger, described.space, cells)
         ledger.register([found.cell for found in cells])
         added = sum(_write(ledger, cell, described.source) for cell in cells)
+        beside = list(_beside(cells, ledger.trials(described.space)))
     unused = sum(found.unused for found in cells)
     facts = {"space": described.space, "ledger": masked(url), "cells": len(cells)}
-    facts |= {"runs": len(runs), "added": added, "unused": unused}
+    facts |= {"runs": len(runs), "added": added, "unused": unused, "beside": sum(number for _, number in beside)}
     if as_json:
         print_json("runs/1", facts)
         return
@@ -79,6 +81,8 @@ def import_(
     typer.echo(f"imported {count(len(runs), 'run')} of {count(len(cells), 'cell')} as space {described.space}; {new}")
     if unused:
         typer.echo(f"{count(unused, 'search run')} with seeds that most points of the method lack: not used to select")
+    for winner, number in beside:
+        typer.echo(f"{count(number, 'confirm run')} not of the winner, {winner}: not compared")
     typer.echo(f"next: {with_storage(f'lawn-tune compare {described.space}', storage)}")
 
 
@@ -139,6 +143,15 @@ def _refuse_other(ledger: Ledger, space: str, cells: Sequence[Imported]) -> None
         raise UsageError(
             f"space '{space}' is in the ledger already, with other results", "Give another name with --name."
         )
+
+
+def _beside(cells: Iterable[Imported], rows: Sequence[TrialRow]) -> Iterator[tuple[str, int]]:
+    """Yields each winner that other points have confirm runs next to, as shown, and how many."""
+    for cell, phases in cells:
+        won, (trials, _) = best(cell, points(cell, rows)), phases.get("confirm", ((), ()))
+        other = [trial for trial in trials if won and trial.hyperparameters != won.hyperparameters]
+        if won and other:
+            yield f"{cell.method.label} with {setting(won.hyperparameters)}", len(other)
 
 
 def _write(ledger: Ledger, found: Imported, source: str) -> int:

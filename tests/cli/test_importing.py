@@ -311,6 +311,13 @@ def test_points_that_diverged_with_their_first_seed_take_no_seed_from_the_others
     assert (cell["winner"]["hyperparameters"], cell["estimate"]["n"]) == ({"lr": 2.0}, 2)
 
 
+def test_confirm_runs_of_a_point_that_did_not_win_are_counted() -> None:
+    assert json.loads(done("import", "runs.csv", "--name", "right", "--json"))["beside"] == 0
+    Path("runs.csv").write_text(CSV.replace("mine,11,confirm,0.03", "mine,11,confirm,0.01"))
+    assert "1 confirm run not of the winner, mine with lr 0.03: not compared\n" in done("import", "runs.csv")
+    assert json.loads(done("import", "runs.csv", "--json"))["beside"] == 1
+
+
 def test_a_file_in_another_encoding_is_refused() -> None:
     Path("runs.csv").write_bytes(CSV.replace("mine", "mïne").encode("latin-1"))
     result = run("import", "runs.csv")
