@@ -8,15 +8,10 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
-import numpy as np
-
-from lawn_tune.executors.base import Agenda, Event, Failed, Finished, Job, Nothing, Progress
-from lawn_tune.results import FINISHED, ResultSource, TrialRow
-from trainables.outcomes import EpochRecord, TrialOutcome
+from lawn_tune.executors.base import Agenda, Event, Failed, Job, Nothing, Progress
 
 Timed = tuple[float, Event]
 """Seconds since the start of the job, and its event at that time."""
@@ -136,60 +131,3 @@ class _Queue:
     def end(self, job: Job) -> float:
         """Removes a job and returns its start."""
         return self._running.pop(job.pack)[0]
-
-
-class StoredResults:
-    """The results of a ledger as a table: the same curves, outcomes and seconds for any division into packs.
-
-    Args:
-        source: a ledger.
-        spaces: names of the spaces to replay; None for all.
-    """
-
-    def __init__(self, source: ResultSource, spaces: Sequence[str] | None = None) -> None:
-        self._source = source
-        names = source.spaces() if spaces is None else spaces
-        rows = (row for name in names for row in source.trials(name))
-        self._rows = {row.key: row for row in rows if row.outcome in FINISHED}
-
-    def __call__(self, job: Job) -> Iterator[Timed]:
-        """See `Table`; a trial that is not in the ledger makes its job fail immediately."""
-        task, members = job.config.task, job.config.members
-        missing = [member.key for member in members if member.key not in self._rows]
-        if missing:
-            of = f"{task.dataset}, {task.optimizer}/bs{task.batch_size}"
-            yield 0.0, Failed(job, "error", f"no stored result of {', '.join(missing)} ({of})")
-            return
-        rows = [self._rows[member.key] for member in members]
-        seconds, last = sum(row.summary.get("seconds") or 0.0 for row in rows), max(row.epochs for row in rows)
-        for record in self._records(rows, last):
-            yield seconds * record.epoch / last, Progress(job, [record])
-        yield seconds, Finished(job, self._outcomes(rows), rows[0].provenance)
-
-    def _records(self, rows: Sequence[TrialRow], last: int) -> Iterator[EpochRecord]:
-        curves = self._source.curves([row.key for row in rows])
-        names = dict.fromkeys(name for curve in curves.values() for name in curve)
-        for epoch in range(1, last + 1):
-            series = {name: [_value(curves.get(row.key, {}), name, epoch) for row in rows] for name in names}
-            yield EpochRecord(epoch=epoch, series=series)
-
-    def _outcomes(self, rows: Sequence[TrialRow]) -> list[TrialOutcome]:
-        examples = self._source.examples([row.key for row in rows])
-        return [
-            TrialOutcome(
-                key=row.key,
-                outcome="complete" if row.outcome == "complete" else "diverged",
-                epochs=row.epochs,
-                summary=row.summary,
-                examples=np.packbits(examples[row.key]).tobytes() if row.key in examples else b"",
-                example_count=len(examples.get(row.key, ())),
-            )
-            for row in rows
-        ]
-
-
-def _value(curve: Mapping[str, Any], name: str, epoch: int) -> float | None:
-    values = curve.get(name)
-    if values is None or epoch > len(values) or np.isnan(values[epoch - 1]):
-        return None
-    return float(values[epoch - 1])

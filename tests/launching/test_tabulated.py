@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.tabulated import SimulatedClock, StoredResults, TabulatedExecutor
+from benchmarks.tabulated import SimulatedClock, TabulatedExecutor
 from lawn_tune.cells import Cell, Phase
-from lawn_tune.executors.base import Event, Finished, Job, Nothing
+from lawn_tune.executors.base import Event, Failed, Finished, Job, Nothing
 from lawn_tune.launching.launch import Launch
 from lawn_tune.launching.limits import Limits
 from lawn_tune.ledger import Ledger, Owner, open_ledger
@@ -108,30 +108,16 @@ def test_an_unknown_time_makes_an_unknown_makespan() -> None:
     assert makespan(CELLS, lambda cell, phase, pack: None, 4) is None
 
 
-def test_what_a_ledger_holds_is_replayed_bit_for_bit(tmp_path: Path) -> None:
-    with open_ledger(f"sqlite:///{tmp_path}/first.db") as first, open_ledger(f"sqlite:///{tmp_path}/again.db") as again:
-        simulate(first, TabulatedExecutor(table, 3))
-        replay = TabulatedExecutor(StoredResults(first), 7)
-        simulate(again, replay)
-        old, new = ({row.key: row for row in ledger.trials("quickstart")} for ledger in (first, again))
-        assert old.keys() == new.keys()
-        for key, row in old.items():
-            assert (new[key].outcome, new[key].epochs, new[key].summary) == (row.outcome, row.epochs, row.summary)
-        keys = list(old)
-        for key, curve in first.curves(keys).items():
-            for name, values in curve.items():
-                assert np.array_equal(values, again.curves([key])[key][name], equal_nan=True)
-            assert np.array_equal(first.examples([key])[key], again.examples([key])[key])
-        assert replay.usage.busy == pytest.approx(sum(row.summary["seconds"] or 0.0 for row in old.values()))
+def test_a_job_that_the_table_fails_fails_alone(tmp_path: Path) -> None:
+    def failing(job: Job) -> Iterator[tuple[float, Event]]:
+        lost = job.config.task.batch_size == CELLS[1].task.batch_size
+        return iter([(1.0, Failed(job, "error", "no outcome"))]) if lost else table(job)
 
-
-def test_a_trial_that_is_not_in_the_table_fails_and_the_others_go_on(tmp_path: Path) -> None:
-    with open_ledger(f"sqlite:///{tmp_path}/first.db") as first, open_ledger(f"sqlite:///{tmp_path}/again.db") as again:
-        simulate(first, TabulatedExecutor(table, 3), CELLS[:1])
-        agenda = simulate(again, TabulatedExecutor(StoredResults(first), 3), CELLS[:2])
+    with open_ledger(f"sqlite:///{tmp_path}/ledger.db") as ledger:
+        agenda = simulate(ledger, TabulatedExecutor(failing, 3), CELLS[:2])
         assert agenda.tally.trained == 12
         assert agenda.tally.failed == 9
-        assert "no stored result of" in agenda.tally.errors[-1]
+        assert "no outcome" in agenda.tally.errors[-1]
 
 
 def test_a_deadline_is_kept_in_simulated_time(tmp_path: Path) -> None:
