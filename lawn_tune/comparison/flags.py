@@ -283,7 +283,7 @@ def _tied(cell: Cell, scored: Sequence[Point], won: Winner | None) -> Iterator[N
     if first and others:
         depth = outside(cell)
         alike = any(depth(point) == depth(first) for point in others)
-        why = "which comes first of those as far inside" if alike else "which is the farthest inside"
+        why = "which is the first of those farthest inside" if alike else "which is the farthest inside"
         yield Note(Flag.TIED, f"{count(len(others), 'other point')} of the grid did as well as the winner, {why}")
 
 

@@ -92,7 +92,7 @@ CASES = [
         "1 other point of the grid did as well as the winner, which is the farthest inside"),
     Case("tied on the border", lambda: lost_points([80.0, *AROUND[1:], 50.0, *AROUND[1:], 80.0]), {
         Flag.TIED, Flag.EDGE, Flag.UNCONFIRMED},
-        "1 other point of the grid did as well as the winner, which comes first of those as far inside"),
+        "1 other point of the grid did as well as the winner, which is the first of those farthest inside"),
     Case("tied with two", lambda: lost_points([80.0, *AROUND[1:], 80.0, 80.0, *AROUND[1:]]), {Flag.TIED},
         "2 other points of the grid did as well as the winner"),
     Case("several search seeds", lambda: clean(search_seeds=(0, 1)), {Flag.RESAMPLED},
