@@ -82,10 +82,10 @@ class Speeds:
         unknown = UNKNOWN_ON_GPU if self.on_gpu else UNKNOWN
         return lambda cell, phase, pack: _pack_work(cell, phase, pack, unknown)
 
-    def epoch_seconds(self, cell: Cell, phase: Phase = "search") -> float | None:
-        """Returns how long one epoch of one trial takes, by finished trials alone; None if unknown."""
+    def epoch_seconds(self, cell: Cell) -> float | None:
+        """Returns how long one epoch of one search trial takes, by finished trials alone; None if unknown."""
         found = self._found(cell)
-        return None if found is None else found.seconds / found.examples * examples(cell, phase)
+        return None if found is None else found.seconds / found.examples * examples(cell, "search")
 
     def basis(self, cell: Cell) -> str:
         """Returns where `seconds` comes from."""
