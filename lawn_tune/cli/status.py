@@ -24,6 +24,7 @@ from lawn_tune.planning.generations import code_text
 from lawn_tune.planning.remaining import Remaining, remaining
 from lawn_tune.planning.speed import Speeds
 from lawn_tune.results import DamagedCells, ResultSource, TrialRow
+from search_spaces.toml import SUFFIX
 
 UNFINISHED = 1
 """Exit code of `--check` while anything is left to train."""
@@ -64,7 +65,9 @@ def status(
         print_json("status/2", _document(found))
     else:
         _print(found, held)
-        for command in dict.fromkeys(_next([look for look in found if look.cell.name.space == name]) for name in names):
+        file = space if space is not None and space.endswith(SUFFIX) else ""
+        steps = [_next([look for look in found if look.cell.name.space == name], file) for name in names]
+        for command in dict.fromkeys(steps):
             if command:
                 console().print(f"next: {with_storage(command, storage)}", soft_wrap=True, markup=False)
         for name in names:
@@ -126,8 +129,12 @@ def _overall(found: Sequence[_Look]) -> State:
     return next((state for state in order if state in states), "idle")
 
 
-def _next(found: Sequence[_Look]) -> str:
-    """Returns the command that the state of a space's cells calls for; "" if there is none."""
+def _next(found: Sequence[_Look], file: str) -> str:
+    """Returns the command that the state of a space's cells calls for; "" if there is none.
+
+    Args:
+        file: of the space; "" where it is not known.
+    """
     if not found:
         return ""
     state = _overall(found)
@@ -135,7 +142,7 @@ def _next(found: Sequence[_Look]) -> str:
         return "lawn-tune dashboard"
     if state == "finished":
         return f"lawn-tune compare {found[0].cell.name.space}"
-    return launch_command([look.cell for look in found])
+    return launch_command([look.cell for look in found], file=file)
 
 
 def _document(found: Sequence[_Look]) -> dict[str, Any]:

@@ -54,13 +54,14 @@ def next_steps(pair: PairResult) -> tuple[Step, ...]:
     return (*_widen(results), _seeds(pair, cells))
 
 
-def launch_command(cells: Sequence[Cell], *, seeds: int | None = None, edited: bool = False) -> str:
+def launch_command(cells: Sequence[Cell], *, seeds: int | None = None, edited: bool = False, file: str = "") -> str:
     """Returns the command that launches cells of one space again.
 
     Args:
         cells: of one space.
         seeds: number of confirm seeds; None for as many as were planned.
-        edited: with a file of the user's own, which is a placeholder: a ledger knows it by the name of its space only.
+        edited: with a file of the user's own.
+        file: that file; "" for a placeholder, as a ledger knows it by the name of its space only.
 
     Returns:
         "" for results of another program, which nothing here can train.
@@ -72,7 +73,7 @@ def launch_command(cells: Sequence[Cell], *, seeds: int | None = None, edited: b
     planned = max(len(cell.protocol.confirm_seeds + cell.dropped_seeds) for cell in cells) if seeds is None else seeds
     caps = [cell.task.epochs for cell in cells if cell.task.epochs < cell.protocol.full_epochs]
     words = [
-        *("lawn-tune", "launch", name if known else f"path/to/{name}{SUFFIX}"),
+        *("lawn-tune", "launch", name if known else file or f"path/to/{name}{SUFFIX}"),
         *(word for pattern in _patterns(cells, known=known) for word in ("--cells", pattern)),
         *(("--seeds", str(planned)) if planned else ()),
         *(("--max-epochs", str(max(caps))) if caps else ()),

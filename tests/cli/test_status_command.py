@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from lawn_tune.ledger import Lease, open_ledger
+from lawn_tune.planning.plan import plan
+from search_spaces.loader import load_space
 from tests.helpers.commands import read, run
 from tests.helpers.memory_ledger import QUICKSTART, MemoryLedger, rows
 
@@ -87,6 +89,17 @@ def test_a_file_that_was_not_launched_is_to_be_trained(ledger: MemoryLedger, tmp
     (tmp_path / "mine.toml").touch()
     assert "Train it first: lawn-tune launch mine.toml\n" in run("status", "mine.toml").stderr
     assert "there is no space 'other'" in run("status", "other.toml").stderr
+
+
+def test_the_next_launch_names_the_file_that_was_given(tmp_path: Path) -> None:
+    (tmp_path / "my folder").mkdir()
+    file = tmp_path / "my folder" / "mine.toml"
+    file.write_text('extends = "quickstart"\nmethods = ["adam"]\nbatch_sizes = [64]\n')
+    with open_ledger("sqlite:///lawn-tune.db") as real:
+        real.register(plan(load_space(file)))
+    command = f"next: lawn-tune launch '{file}' --cells adam/bs64 --seeds 3\n"
+    assert run("status", str(file)).stdout.endswith(command)
+    assert run("status", "mine").stdout.endswith(command.replace(f"'{file}'", "path/to/mine.toml"))
 
 
 def test_cells_of_several_launches_are_in_one_order() -> None:
