@@ -93,7 +93,7 @@ def check(name: str, data_dir: Path, known: Mapping[str, Dataset] = DATASETS) ->
         return Status(name, "broken", f"not readable by this user: {', '.join(closed)}")
     broken = [str(data_dir / file.path) for file in source.files if not _intact(file, data_dir / file.path)]
     if broken:
-        return Status(name, "broken", f"content differs from the published one: {', '.join(broken)}")
+        return Status(name, "broken", f"content differs from its checksum: {', '.join(broken)}")
     return Status(name, "ready", str((data_dir / source.files[0].path).parent))
 
 

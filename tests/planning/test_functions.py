@@ -161,6 +161,7 @@ def test_declared_data_is_part_of_the_key_and_verified(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("1,3")
     damaged = end_of(own.run(own.job()))
     assert damaged["reason"] == "data"
+    assert "is damaged (content differs from its checksum: " in damaged["error"]
     assert "a.csv); results would not be comparable. Restore it, or correct its sha256" in damaged["error"]
     (tmp_path / "a.csv").unlink()
     assert "a.csv). Put it there, or give its folder by --data-dir" in end_of(own.run(own.job()))["error"]
