@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 import warnings
@@ -14,6 +15,8 @@ from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 from tests.helpers.parts import chosen
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: sums of several threads have other last bits
 
 LONG = ("cluster", "end_to_end", "faults")
 """Folders of tests that run real launches and kill, starve or cut off their processes: `make test-long`. Single tests

@@ -47,6 +47,8 @@ def joined(meeting: Path, rank: int, count: int, device: torch.device) -> Iterat
     """
     backend, bound = ("nccl", device) if device.type == "cuda" else ("gloo", None)
     dist.init_process_group(backend, f"file://{meeting}", timeout=TIMEOUT, rank=rank, world_size=count, device_id=bound)
+    if backend == "gloo":
+        dist.barrier()  # one that has nothing to do and ends could not be reached by those that still connect
     yield
     dist.destroy_process_group()  # not after an error: others may never leave
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 
 from trainables import ranks
 
@@ -38,7 +37,6 @@ def _run(rank: int, count: int, function: Callable[[], Any], folder: Path) -> No
     error, value = "", None
     try:
         with ranks.joined(folder / "meeting", rank, count, torch.device("cpu")):
-            dist.barrier()  # a rank that ends before another has connected breaks it
             value = function()
     except BaseException:
         error = traceback.format_exc()
