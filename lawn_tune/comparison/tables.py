@@ -247,7 +247,7 @@ def _better(pair: PairResult) -> tuple[str, int] | None:
 def _difference_row(pair: PairResult, marks: Mapping[Flag, str]) -> DifferenceRow:
     difference, digits = pair.difference, _digits(pair.baseline)
     return DifferenceRow(
-        methods=f"{method(pair.challenger.cell.name.optimizer)} − {method(pair.baseline.cell.name.optimizer)}",
+        methods=_methods(pair),
         batch_size=pair.batch_size,
         difference=signed(difference.mean, enough_digits(difference, digits)) if difference else "–",
         interval=interval_text(difference, digits) if difference else "–",
@@ -255,6 +255,10 @@ def _difference_row(pair: PairResult, marks: Mapping[Flag, str]) -> DifferenceRo
         verdict=verdict_text(pair),
         marks=_marks((*pair.notes, *pair.baseline.notes, *pair.challenger.notes), marks),
     )
+
+
+def _methods(pair: PairResult) -> str:
+    return " − ".join(method(result.cell.name.optimizer) for result in (pair.challenger, pair.baseline))
 
 
 def n_text(difference: Difference) -> str:
@@ -274,11 +278,7 @@ def _located(comparison: Comparison) -> list[tuple[str, Note]]:
         for r in comparison.cells
         for note in r.notes
     ]
-    pairs = [
-        (f"pair {method(pair.baseline.cell.name.optimizer)} {pair.batch_size:,}", note)
-        for pair in comparison.pairs
-        for note in pair.notes
-    ]
+    pairs = [(f"{_methods(pair)} {pair.batch_size:,}", note) for pair in comparison.pairs for note in pair.notes]
     return cells + pairs
 
 

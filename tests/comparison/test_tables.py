@@ -101,6 +101,14 @@ def test_the_caveats_of_both_cells_stand_next_to_their_difference(comparison: Co
             assert set(entry.marks) <= set(row.marks)
 
 
+def test_a_caveat_of_a_pair_names_both_methods() -> None:
+    """One baseline may have several challengers."""
+    comparison = compare([make_cell(), make_cell("adam-lawn", frees=(0.0, 1.0))], [], {})
+    (note,) = (note for note in table(comparison).footnotes if note.flag == "unequal budget")
+    (text,) = note.texts
+    assert text.endswith("weight decay 9 points, LAWN 6 points [Adam-LAWN − Adam 64]")
+
+
 def test_a_cell_without_a_value_says_why() -> None:
     cell = make_cell()
     (untrained,) = compare([cell], [], {}).cells
