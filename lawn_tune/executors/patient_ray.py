@@ -86,13 +86,15 @@ def _replaced(owner: Any, name: str, function: Any) -> Iterator[None]:
 @contextlib.contextmanager
 def _missing(module: str) -> Iterator[None]:
     """Lets imports of a module fail for a while."""
-    found = {name: known for name, known in sys.modules.items() if name == module}
+    imported, before = module in sys.modules, sys.modules.get(module)
     sys.modules[module] = None  # type: ignore[assignment]
     try:
         yield
     finally:
-        del sys.modules[module]
-        sys.modules.update(found)
+        if imported:
+            sys.modules[module] = before  # type: ignore[assignment]
+        else:
+            del sys.modules[module]
 
 
 def _start_nothing(*given: Any, **options: Any) -> None:

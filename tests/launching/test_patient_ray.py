@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from types import ModuleType
 from typing import Any
 
@@ -82,6 +83,31 @@ def test_a_ray_that_starts_here_finds_no_dashboard_to_wait_for(loaded: bool, mon
     assert sys.modules.get(patient_ray.DASHBOARD) is (module if loaded else None)
     assert loaded == (patient_ray.DASHBOARD in sys.modules)
     assert utils.get_dashboard_dependency_error() is None, "the tests install the packages of ray[default]"
+
+
+def test_a_ray_that_starts_here_does_not_mind_imports_meanwhile() -> None:
+    """A launch imports Ray Tune in its main thread while Ray starts in another one."""
+    done = threading.Event()
+
+    def imports() -> None:
+        while not done.is_set():
+            for i in range(100):
+                sys.modules[f"lawn_tune_imported_{i}"] = ModuleType("imported")
+            for i in range(100):
+                del sys.modules[f"lawn_tune_imported_{i}"]
+
+    before = sys.getswitchinterval()
+    importing = threading.Thread(target=imports)
+    importing.start()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(300):
+            with patient_ray.lean():
+                pass
+    finally:
+        sys.setswitchinterval(before)
+        done.set()
+        importing.join()
 
 
 def test_a_ray_that_starts_here_starts_what_a_launch_needs_alone_and_other_rays_later_all(

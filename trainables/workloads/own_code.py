@@ -34,7 +34,7 @@ def import_code(archive: bytes, code: str) -> None:
     folder, name = _folder(archive), code.partition(":")[0]
     for other in [path for path in sys.path if FOLDER in path and path != folder]:
         sys.path.remove(other)
-    for known in [known for known, module in sys.modules.items() if _is_of_another(module, folder)]:
+    for known in [known for known, module in list(sys.modules.items()) if _is_of_another(module, folder)]:
         del sys.modules[known]
     if folder not in sys.path:
         sys.path.insert(0, folder)
