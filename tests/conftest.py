@@ -94,6 +94,15 @@ def kernels() -> None:
         fused.build_kernels()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def forks() -> None:
+    """Lets forks of a test process train: torch forbids it where a fake device was used before the first backward."""
+    if "torch" in sys.modules:
+        import torch
+
+        torch.autograd.backward(torch.zeros(1, requires_grad=True).sum())
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """The URL of a PostgreSQL server that lives as long as the session."""
