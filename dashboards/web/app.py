@@ -55,7 +55,7 @@ INDEX = """<!DOCTYPE html>
 style sheet hides the paragraph, which is visible only where the browser looks for files in the wrong place."""
 
 EARLY = "<!--early-->"
-"""Where `early` stands in it."""
+"""Its place for what `early` returns."""
 
 
 class _Application(Dash):

@@ -82,6 +82,15 @@ class CellResult:
         return all(point.status == "diverged" for point in self.points)
 
     @property
+    def collapsed(self) -> bool:
+        """True if confirm runs collapsed, so that their mean is no run's value."""
+        return self.flagged(Flag.COLLAPSED)
+
+    def flagged(self, flag: Flag) -> bool:
+        """True if a caveat of this kind is noted."""
+        return any(note.flag is flag for note in self.notes)
+
+    @property
     def never_constrained(self) -> bool:
         """True when the winner of a LAWN cell is one whose free phase never ends, or did not end in its runs."""
         won = self.winner
@@ -119,6 +128,11 @@ class PairResult:
         return self._flagged(Flag.COLLAPSED)
 
     @property
+    def telling(self) -> Difference | None:
+        """The difference, unless runs collapsed: their spread does not say how many seeds would decide."""
+        return None if self.collapsed else self.difference
+
+    @property
     def diverged(self) -> bool:
         """True if the difference leaves out confirm runs that diverged."""
         return self.difference is not None and any(result.diverged for result in self.cells)
@@ -129,8 +143,7 @@ class PairResult:
         return self._flagged(Flag.ADDED)
 
     def _flagged(self, flag: Flag) -> bool:
-        notes = (*self.baseline.notes, *self.challenger.notes)
-        return self.difference is not None and any(note.flag is flag for note in notes)
+        return self.difference is not None and any(result.flagged(flag) for result in self.cells)
 
     @property
     def batch_size(self) -> int:

@@ -74,7 +74,7 @@ def _needed(pair: PairResult, known: Sequence[Effect], difference: float, family
 
 def _effect(pair: PairResult) -> Effect | None:
     """Returns what is known of a pair; None where runs collapsed, whose spread is not that of the others."""
-    return pair.difference.effect if pair.difference and not pair.collapsed else None
+    return pair.telling.effect if pair.telling else None
 
 
 def _mean(known: Sequence[Effect]) -> Effect | None:

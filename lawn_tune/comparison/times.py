@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lawn_tune.comparison.comparison import CellResult, Comparison
-from lawn_tune.comparison.flags import Flag
 from lawn_tune.comparison.verdicts import side
 from lawn_tune.results import ResultSource, TrialRow
 from trainables.catalogue.rows import Direction
@@ -83,16 +82,12 @@ def arrivals(source: ResultSource, comparison: Comparison) -> tuple[Arrival, ...
 
     Runs without a curve on test are left out, and baselines whose runs collapsed: their mean is no run's value.
     """
-    pairs = [pair for pair in comparison.pairs if pair.difference and not _collapsed(pair.baseline)]
+    pairs = [pair for pair in comparison.pairs if pair.difference and not pair.baseline.collapsed]
     racing = {(pair.baseline.cell.name, cell.cell.name): (pair.baseline, cell) for pair in pairs for cell in pair.cells}
     keys = [key for _, result in racing.values() if result.confirmed for key in result.confirmed.keys.values()]
     curves, rows = source.curves(keys), {row.key: row for row in source.trials(comparison.space)}
     found = [_arrival(baseline, result, curves, rows) for baseline, result in racing.values()]
     return tuple(arrival for arrival in found if arrival.epochs)
-
-
-def _collapsed(result: CellResult) -> bool:
-    return any(note.flag is Flag.COLLAPSED for note in result.notes)
 
 
 def _arrival(

@@ -90,7 +90,7 @@ def _pair_dict(pair: PairResult, storage: str) -> dict[str, Any]:
     return {
         "baseline": str(pair.baseline.cell.name),
         "challenger": str(pair.challenger.cell.name),
-        "difference": _difference_dict(pair.difference, told=not pair.collapsed),
+        "difference": _difference_dict(pair.difference, telling=pair.telling is not None),
         "verdict": pair.verdict.value,
         "interim": pair.interim,
         "seeds_added": pair.seeds_added,
@@ -101,8 +101,8 @@ def _pair_dict(pair: PairResult, storage: str) -> dict[str, Any]:
     }
 
 
-def _difference_dict(difference: Difference | None, *, told: bool = True) -> dict[str, Any] | None:
-    """Returns a difference as plain values; `told` is False where its runs do not tell how many seeds would decide."""
+def _difference_dict(difference: Difference | None, *, telling: bool = True) -> dict[str, Any] | None:
+    """Returns a difference as plain values; `telling`: see `PairResult`."""
     if difference is None:
         return None
     return {
@@ -113,8 +113,8 @@ def _difference_dict(difference: Difference | None, *, told: bool = True) -> dic
         "interval": [difference.interval.low, difference.interval.high] if difference.interval else None,
         "pairs": difference.family,
         "margin": difference.margin,
-        "detectable": difference.detectable if told else None,
-        "seeds_needed": difference.seeds_needed if told else None,
+        "detectable": difference.detectable if telling else None,
+        "seeds_needed": difference.seeds_needed if telling else None,
     }
 
 

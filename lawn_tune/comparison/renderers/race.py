@@ -12,6 +12,7 @@ from typing import Any
 from lawn_tune.comparison.renderers.csv_field import csv_field
 from lawn_tune.comparison.renderers.markdown import escaped, pipes
 from lawn_tune.comparison.times import CUT, Arrival, Unit, profiles
+from lawn_tune.results import finite
 from lawn_tune.words import duration, fixed, method
 
 SCHEMA = "lawn-tune/times/2"
@@ -75,7 +76,7 @@ def _csv(found: Sequence[Arrival]) -> str:
     writer.writerow(("task", "cell", "side", "target", "epochs", "device_hours"))
     for a in found:
         for epochs, hours in zip(a.epochs, a.device_hours, strict=True):
-            row = (a.task, a.cell, a.side, a.target, _finite(epochs), _finite(hours))
+            row = (a.task, a.cell, a.side, a.target, finite(epochs), finite(hours))
             writer.writerow([csv_field(value) for value in row])
     return out.getvalue()
 
@@ -92,13 +93,9 @@ def _json(found: Sequence[Arrival]) -> str:
 
 
 def _arrival(arrival: Arrival) -> dict[str, Any]:
-    times = {unit: [_finite(value) for value in getattr(arrival, unit)] for unit in ("epochs", "device_hours")}
-    medians = {f"median_{unit}": _finite(arrival.median(unit)) for unit in ("epochs", "device_hours")}
+    times = {unit: [finite(value) for value in getattr(arrival, unit)] for unit in ("epochs", "device_hours")}
+    medians = {f"median_{unit}": finite(arrival.median(unit)) for unit in ("epochs", "device_hours")}
     return {**arrival._asdict(), **times, **medians, "n": arrival.n, "arrived": arrival.arrived}
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 RACES: Mapping[str, Callable[[Sequence[Arrival]], str]] = {"md": _markdown, "csv": _csv, "json": _json}

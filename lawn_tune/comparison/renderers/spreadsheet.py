@@ -33,7 +33,7 @@ def _csv_record(result: CellResult, pair: PairResult | None) -> dict[str, Any]:
     cell, estimate = result.cell, result.estimate
     difference = pair.difference if pair else None
     interval = difference.interval if difference else None
-    told = difference if pair and not pair.collapsed else None  # runs that collapsed do not say how many would decide
+    telling = pair.telling if pair else None
     notes = [*result.notes, *(pair.notes if pair else ())]
     return {
         "space": cell.name.space,
@@ -57,7 +57,7 @@ def _csv_record(result: CellResult, pair: PairResult | None) -> dict[str, Any]:
         "paired_seeds": difference.n if difference else None,
         "paired_examples": difference.examples if difference else None,
         "pairs": difference.family if difference else None,
-        "detectable": told.detectable if told else None,
-        "seeds_needed": told.seeds_needed if told else None,
+        "detectable": telling.detectable if telling else None,
+        "seeds_needed": telling.seeds_needed if telling else None,
         "verdict": pair.verdict.value if pair else None,
     }
